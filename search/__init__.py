@@ -1,0 +1,26 @@
+"""unfreeze: search for the best way to fine-tune a pretrained Keras model.
+
+>>> from search import SearchConfig, run_search
+>>> result = run_search(SearchConfig(data="digits", trials=24))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.config import SearchConfig as SearchConfig
+    from search.study import SearchResult as SearchResult
+    from search.study import run_search as run_search
+
+__all__ = ["SearchConfig", "SearchResult", "run_search"]
+
+_HOME = {"SearchConfig": "search.config", "SearchResult": "search.study", "run_search": "search.study"}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use, so that ``import search.cli`` stays quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,191 @@
+"""A search as plain data: what the ledger knows, for everyone who only reads it.
+
+Tracking, the report, the live view, ``unfreeze status`` and ``trials.parquet`` are all functions of a
+:class:`SearchRecord`; none of them asks Ray Tune or Optuna.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+ParameterValue = int | float | bool | str
+Parameters = Mapping[str, ParameterValue]
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
+Direction = Literal["maximize", "minimize"]
+Verdict = Literal["helps", "no difference", "negative transfer"]
+
+METRICS = ("val_accuracy", "val_loss", "train_loss", "epoch_seconds")
+"""The metrics that every trial reports after each epoch."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one trial; ``epoch`` counts from 1."""
+
+    epoch: int
+    val_accuracy: float
+    val_loss: float
+    train_loss: float
+    epoch_seconds: float
+
+    def metric(self, name: str) -> float:
+        """The value of one of :data:`METRICS`."""
+        return float(getattr(self, name))
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the ledger has it.
+
+    ``value`` is the objective at the trial's best epoch (None before the first epoch, or if it never was a
+    number). ``reason`` is a short word why a pruned or failed trial ended (``scheduler``, ``diverged``,
+    ``time_budget``, ``out_of_memory``, ``crashed``); ``error`` a traceback, if there was one. ``stages``
+    maps a stage of work (data, prefix, compile, suffix, evaluate, checkpoint) to seconds.
+    """
+
+    number: int
+    state: State
+    method: str
+    params: Parameters
+    value: float | None = None
+    epochs: tuple[EpochRecord, ...] = ()
+    reason: str | None = None
+    error: str | None = None
+    seed: int = 0
+    started: datetime | None = None
+    ended: datetime | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to this trial."""
+        return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far: the sum of its epochs, in seconds."""
+        return sum(e.epoch_seconds for e in self.epochs)
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """The data of a search. ``counts`` maps train, validation, test to image counts."""
+
+    name: str
+    digest: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    image_size: tuple[int, int]
+    source: str
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class BackboneSummary:
+    """The backbone of a search. ``blocks`` are named from the input upwards."""
+
+    name: str
+    weights: str
+    digest: str
+    input_size: tuple[int, int]
+    parameters: int
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """A test image that the winner saw: PNG bytes, truth, prediction and its probability."""
+
+    png: bytes
+    truth: str
+    predicted: str
+    probability: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether the winner was right."""
+        return self.truth == self.predicted
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known once the winner has been re-trained with live augmentation and measured on test data.
+
+    ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
+    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
+    test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
+    images of class i predicted as class j.
+    """
+
+    trial: int
+    params: Parameters
+    seeds: tuple[int, ...]
+    val_accuracies: tuple[float, ...]
+    test_accuracy: Interval
+    seed_test_accuracies: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    scratch_params: Parameters | None = None
+    scratch_trials: int = 0
+    scratch_test_accuracies: tuple[float, ...] = ()
+    gain: Interval | None = None
+    verdict: Verdict | None = None
+    examples: tuple[ErrorExample, ...] = ()
+    model_name: str | None = None
+    model_version: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig."""
+
+    name: str
+    metric: str
+    direction: Direction
+    task: TaskSummary
+    backbone: BackboneSummary
+    config: Mapping[str, object]
+    trials: tuple[TrialRecord, ...]
+    requested: int
+    started: datetime | None = None
+    elapsed: float = 0.0
+    importances: Mapping[str, float] = field(default_factory=dict)
+    edges: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+    storage: str = ""
+    tracking_uri: str = ""
+    stopped: str | None = None
+    """Why the search ended before ``requested`` trials (``converged``, ``time_budget``), if it did."""
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The finished trial with the best objective; ties go to the lower loss, then the lower number.
+
+        A complete trial goes before a pruned one of the same value.
+        """
+        candidates = [t for t in self.trials if t.finished and t.state != "failed" and t.value is not None]
+        return min(candidates, key=self._rank, default=None)
+
+    def count(self, state: State) -> int:
+        """How many trials are in ``state``."""
+        return sum(t.state == state for t in self.trials)
+
+    def _rank(self, trial: TrialRecord) -> tuple[float, bool, float, int]:
+        if trial.value is None or math.isnan(trial.value):
+            raise ValueError(f"trial {trial.number} has no value to rank")
+        value = -trial.value if self.direction == "maximize" else trial.value
+        loss = min((e.val_loss for e in trial.epochs), default=math.inf)
+        return value, trial.state != "complete", loss, trial.number

@@ -1,0 +1,1 @@
+"""What a trial does: data, backbones, training. Knows nothing of Ray, Optuna or MLflow."""
