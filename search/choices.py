@@ -1,0 +1,63 @@
+"""The names that options accept, each with a line for the help page. Every list of valid names lives here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train: ``transfers`` says whether it starts from the backbone's pretrained weights."""
+
+    words: str
+    transfers: bool
+
+
+METHODS: Mapping[str, Method] = {
+    "finetune": Method("start from the pretrained weights, train the head and the top blocks", True),
+    "scratch": Method("start from random weights: the baseline that transfers nothing", False),
+}
+SPACES: Mapping[str, str] = {
+    "core": "unfreeze_depth, learning_rate, head_units, augmentation_strength",
+    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip",
+}
+SAMPLERS: Mapping[str, str] = {
+    "tpe": "tree-structured Parzen estimator: learns from every finished trial",
+    "random": "independent random configurations",
+    "qmc": "quasi-Monte Carlo: an even cover of the space",
+    "cmaes": "covariance matrix adaptation, for numeric spaces",
+    "nsga2": "a genetic algorithm",
+}
+SCHEDULERS: Mapping[str, str] = {
+    "asha": "asynchronous successive halving: stops weak trials early",
+    "hyperband": "several successive halvings, from bold to careful",
+    "median": "stops a trial that is below the median of the others",
+    "none": "trains every trial to its last epoch",
+}
+PREPROCESSING: Mapping[str, str] = {
+    "auto": "what the backbone was trained with",
+    "none": "raw pixels, 0 to 255",
+    "tf": "scaled to -1 to 1",
+    "torch": "scaled to 0 to 1, then by ImageNet's mean and deviation",
+    "caffe": "BGR, ImageNet's mean taken off",
+    "unit": "scaled to 0 to 1",
+}
+BATCH_NORM: Mapping[str, str] = {
+    "auto": "inference below and in the unfrozen part, training in scratch",
+    "train": "batch statistics in the unfrozen part",
+    "inference": "moving statistics throughout",
+}
+DIRECTIONS: Mapping[str, str] = {
+    "val_accuracy": "maximize",
+    "val_loss": "minimize",
+    "train_loss": "minimize",
+    "epoch_seconds": "minimize",
+}
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the name most like ``word``, or nothing."""
+    found = difflib.get_close_matches(word.lower(), list(names), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

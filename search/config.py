@@ -1,0 +1,201 @@
+"""What a search is asked to do: one field per option of ``unfreeze search``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from search.choices import DIRECTIONS, METHODS
+from search.config_errors import explain
+from search.option_types import (
+    BatchNormName,
+    Duration,
+    GpuShare,
+    JsonlText,
+    MethodName,
+    MetricName,
+    Name,
+    Number,
+    PathText,
+    PreprocessingName,
+    SamplerName,
+    SchedulerName,
+    SpaceText,
+    Text,
+    Url,
+    Weights,
+    Whole,
+)
+from search.record import Direction
+from search.yaml_file import read_mapping
+from trainables.errors import UsageError
+
+
+class SearchConfig(BaseModel):
+    """A search, asked for. Frozen; wrong values raise UsageError, one line a problem.
+
+    Paths are text, relative to the working directory; a leading ``~/`` is the home directory.
+    ``None`` means that the value follows from others, as the field's description says.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
+    )
+
+    data: PathText = Field("digits", description="digits, an image folder, or a Parquet or Arrow file")
+    validation_fraction: Number = Field(
+        0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
+    )
+    test_fraction: Number = Field(
+        0.2, gt=0, le=0.5, description="share of the images for the test, where the data has no such split"
+    )
+    image_column: Text | None = Field(
+        None, description="column of images in a Parquet file; found if not given"
+    )
+    label_column: Text | None = Field(
+        None, description="column of labels in a Parquet file; found if not given"
+    )
+    split_column: Text | None = Field(None, description="column of split names in a Parquet file")
+    skip_bad_images: bool = Field(False, description="leave out images that can't be read")
+
+    backbone: PathText = Field(
+        "print",
+        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS",
+    )
+    weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
+    input_size: Whole | None = Field(
+        None, ge=8, le=4096, description="pixels a side; the backbone's own if not given"
+    )
+    preprocessing: PreprocessingName = Field(
+        "auto", description="what a .keras backbone expects of its pixels"
+    )
+    batch_norm: BatchNormName = Field("auto", description="mode of batch normalisation in the unfrozen part")
+
+    name: Name | None = Field(None, description="name of the search; the task's name if not given")
+    trials: Whole = Field(24, ge=1, le=1_000_000, description="number of trials")
+    epochs: Whole = Field(20, ge=1, le=100_000, description="most epochs a trial trains")
+    batch_size: Whole = Field(32, ge=1, le=65_536, description="images per step")
+    method: MethodName = Field("finetune", description="how knowledge is transferred")
+    space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
+    enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    sampler: SamplerName = Field("tpe", description="who proposes configurations")
+    scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
+    metric: MetricName = Field("val_accuracy", description="the objective")
+    time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
+    patience: Whole | None = Field(
+        None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
+    )
+    seed: Whole = Field(0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training")
+
+    confirm_seeds: Whole = Field(3, ge=1, le=100, description="seeds with which the winner is trained again")
+    baseline_trials: Whole | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="trials from scratch to compare with; as many as --trials; 0 for none",
+    )
+
+    storage: PathText = Field("./unfreeze-runs", description="folder of the search's files")
+    ledger: Url | None = Field(
+        None, description="database URL of the ledger; a file in the storage if not given"
+    )
+    tracking_uri: Url | None = Field(
+        None, description="MLflow server; a SQLite file in the storage if not given"
+    )
+    model_name: Name | None = Field(None, description="registered model; unfreeze-TASK if not given")
+    register_model: bool = Field(True, alias="register", description="register the winner")
+
+    max_concurrent: Whole | None = Field(None, ge=1, le=100_000, description="most trials at once")
+    cpus_per_trial: Number = Field(1.0, gt=0, le=1024, description="CPU cores a trial asks for")
+    gpus_per_trial: GpuShare = Field(
+        0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
+    )
+    address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(
+        cls, data: Any, handler: ModelWrapValidatorHandler[SearchConfig], info: ValidationInfo
+    ) -> SearchConfig:
+        """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
+        labels: Mapping[str, str] = info.context or {}
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
+        if config.validation_fraction + config.test_fraction > 0.9:
+            raise UsageError(
+                "validation_fraction, test_fraction: expected a sum of at most 0.9, the rest is for training; "
+                f"got {config.validation_fraction} + {config.test_fraction}"
+            )
+        return config
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the objective is maximised or minimised."""
+        return "maximize" if DIRECTIONS[self.metric] == "maximize" else "minimize"
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the method starts from pretrained weights."""
+        return METHODS[self.method].transfers
+
+    @property
+    def planned_baseline_trials(self) -> int:
+        """Trials from scratch to compare with: 0 where the search itself transfers nothing."""
+        if not self.transfers:
+            return 0
+        return self.trials if self.baseline_trials is None else self.baseline_trials
+
+    def replace(self, **changes: object) -> SearchConfig:
+        """A copy with ``changes``, checked like a new one."""
+        return SearchConfig.model_validate({**self.model_dump(), **changes})
+
+
+def load_config(path: str | Path | None = None, flags: Mapping[str, object] | None = None) -> SearchConfig:
+    """The config of a YAML file with command line ``flags`` (by field name) in the place of its keys.
+
+    Paths in the file mean what they mean on the command line: they are relative to the working directory, not
+    to the file. Raises UsageError that names the file's key or the flag.
+    """
+    overrides = dict(flags or {})
+    content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
+    if "register" in content:
+        content["register_model"] = content.pop("register")
+    _refuse_beside_file(path, content)
+    labels = {key: f"{path}: {key}" for key in content}
+    labels.update({key: "--" + key.replace("_", "-") for key in overrides})
+    return SearchConfig.model_validate({**content, **overrides}, context=labels)
+
+
+def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
+    """Say so when a path in the file would only be found from the file's own folder."""
+    for key in ("data", "backbone", "weights", "space", "enqueue"):
+        value = content.get(key)
+        if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
+            continue
+        beside = Path(path).parent / value
+        if _exists(beside) and not _exists(Path(value)):
+            raise UsageError(
+                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}); got {value!r}, "
+                f"which lies beside the config file: write {str(beside)!r} or run from {str(Path(path).parent)!r}"
+            )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False

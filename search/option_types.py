@@ -1,0 +1,126 @@
+"""The types of config values: what they accept, and in which words they refuse.
+
+Every check raises ValueError with a text that begins with what was expected; `search.config_errors` adds the
+key and what came.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from search.choices import (
+    BATCH_NORM,
+    DIRECTIONS,
+    METHODS,
+    PREPROCESSING,
+    SAMPLERS,
+    SCHEDULERS,
+    SPACES,
+    nearest,
+)
+from search.durations import parse_duration
+
+_UNFIT = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+
+
+def _not_a_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "expected a number")
+    return value
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bool | int | float):
+        raise ValueError("expected text; put the value in quotes if it is meant as text")
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("expected text")
+    return value
+
+
+def _home(value: str) -> str:
+    return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
+
+
+def _choice(names: Iterable[str]) -> Callable[[object], object]:
+    valid = list(names)
+
+    def check(value: object) -> object:
+        word = "none" if value is None and "none" in valid else value
+        if isinstance(word, str) and word.strip().lower() in valid:
+            return word.strip().lower()
+        hint = nearest(word, valid) if isinstance(word, str) else ""
+        raise ValueError(f"expected one of {', '.join(valid)}{hint}")
+
+    return check
+
+
+def _space(value: str) -> str:
+    if value.lower() in SPACES:
+        return value.lower()
+    if Path(value).suffix.lower() in (".yaml", ".yml"):
+        return value
+    raise ValueError(
+        f"expected {', '.join(SPACES)} or a file that ends in .yaml or .yml{nearest(value, SPACES)}"
+    )
+
+
+def _jsonl(value: str) -> str:
+    if Path(value).suffix.lower() not in (".jsonl", ".ndjson", ".json"):
+        raise ValueError("expected a file that ends in .jsonl, one JSON object of parameters a line")
+    return value
+
+
+def _folder_name(value: str) -> str:
+    if _UNFIT.search(value) or value != value.strip() or value[0] in ".-~" or len(value.encode()) > 120:
+        raise ValueError(
+            "expected a name that can be a folder's: at most 120 bytes, none of / \\ : * ? \" < > |, "
+            "no space at its ends, no . - or ~ in front"
+        )
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://?\S", value) and value != "databricks":
+        raise ValueError(
+            "expected a URL such as http://HOST:5000, postgresql://USER@HOST/DATABASE "
+            "or sqlite:///PATH/FILE.db"
+        )
+    return value
+
+
+def _none_word(value: object) -> object:
+    return "none" if value is None else value
+
+
+def _gpu_share(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("expected a fraction up to 1, or a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
+Number = Annotated[float, BeforeValidator(_not_a_boolean)]
+GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
+Text = Annotated[str, BeforeValidator(_as_text)]
+PathText = Annotated[Text, AfterValidator(_home)]
+Weights = Annotated[PathText, BeforeValidator(_none_word)]
+SpaceText = Annotated[PathText, AfterValidator(_space)]
+JsonlText = Annotated[PathText, AfterValidator(_jsonl)]
+Name = Annotated[Text, AfterValidator(_folder_name)]
+Url = Annotated[Text, AfterValidator(_url)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+MethodName = Annotated[str, BeforeValidator(_choice(METHODS))]
+SamplerName = Annotated[str, BeforeValidator(_choice(SAMPLERS))]
+SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
+PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
+BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
+MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]
