@@ -45,9 +45,9 @@ PREPROCESSING: Mapping[str, str] = {
     "unit": "scaled to 0 to 1",
 }
 BATCH_NORM: Mapping[str, str] = {
-    "auto": "inference below and in the unfrozen part, training in scratch",
-    "train": "batch statistics in the unfrozen part",
-    "inference": "moving statistics throughout",
+    "auto": "frozen where weights are pretrained, adapting from scratch",
+    "adapt": "the unfrozen part learns the statistics of the new data",
+    "frozen": "the pretrained statistics everywhere",
 }
 DIRECTIONS: Mapping[str, str] = {
     "val_accuracy": "maximize",

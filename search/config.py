@@ -137,8 +137,8 @@ class SearchConfig(BaseModel):
             raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
         if config.validation_fraction + config.test_fraction > 0.9:
             raise UsageError(
-                "validation_fraction, test_fraction: expected a sum of at most 0.9, the rest is for training; "
-                f"got {config.validation_fraction} + {config.test_fraction}"
+                "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
+                f"received {config.validation_fraction} + {config.test_fraction}"
             )
         return config
 
@@ -189,8 +189,9 @@ def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) 
         beside = Path(path).parent / value
         if _exists(beside) and not _exists(Path(value)):
             raise UsageError(
-                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}); got {value!r}, "
-                f"which lies beside the config file: write {str(beside)!r} or run from {str(Path(path).parent)!r}"
+                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
+                f"received {value!r}, which lies beside the config file: "
+                f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
             )
 
 

@@ -36,7 +36,7 @@ def shown(value: object) -> str:
 
 def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable[[str], str]) -> str:
     if not detail["loc"]:
-        return f"expected keys with values; got {shown(detail['input'])}"
+        return f"expected keys with values, received {shown(detail['input'])}"
     key = str(detail["loc"][0])
     by_alias = {field.alias or name: field for name, field in fields.items()}
     if detail["type"] == "extra_forbidden":
@@ -46,7 +46,7 @@ def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable
         expected = str(detail["ctx"]["error"])
     else:
         expected = f"expected {_expected(fields[key] if key in fields else by_alias[key])}"
-    return f"{label(key)}: {expected}; got {shown(detail['input'])}"
+    return f"{label(key)}: {expected}, received {shown(detail['input'])}"
 
 
 def _expected(field: FieldInfo) -> str:

@@ -75,10 +75,10 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines; the file is empty")
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines at the top; got a {kind}")
+        raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines at the top, received a {kind}")
     for key in content:
         if not isinstance(key, str):
-            raise UsageError(f"{what} {str(path)!r}: expected words as keys; got {str(key)[:40]!r}")
+            raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {str(key)[:40]!r}")
     return content
 
 

@@ -1,0 +1,102 @@
+"""The parameters of the search space: kind, natural limits, and ranges in the built-in spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from search.ranges import Choice, FloatRange, IntRange, Range
+from search.record import ParameterValue
+
+Kind = Literal["int", "float", "bool"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a parameter is, whatever a space makes of it.
+
+    ``least`` and ``most`` are natural limits: no value beyond them has a meaning, so the best value may well
+    lie there. Where they are open (``open_least``, ``open_most``) the limit itself has no meaning either.
+    ``transfers``: only a method that starts from pretrained weights has a use for it. ``when`` names another
+    parameter that must be above 0. ``fixed`` is the value where a space of a user's own leaves it out
+    (None: it is left out of the trial too).
+    """
+
+    kind: Kind
+    words: str
+    range: Range
+    least: float | None = None
+    most: float | None = None
+    open_least: bool = False
+    open_most: bool = False
+    core: bool = False
+    transfers: bool = False
+    when: str | None = None
+    fixed: ParameterValue | None = None
+
+
+def parameters(blocks: int) -> Mapping[str, Parameter]:
+    """All parameters, in the order in which a trial suggests them, for a backbone of ``blocks`` blocks."""
+    return {
+        "unfreeze_depth": Parameter(
+            "int",
+            "blocks that train, counted from the top; 0 trains the head alone",
+            IntRange(0, blocks),
+            least=0,
+            most=blocks,
+            core=True,
+            transfers=True,
+            fixed=0,
+        ),
+        "learning_rate": Parameter(
+            "float",
+            "of Adam, after warm-up",
+            FloatRange(1e-4, 3e-2, log=True),
+            least=0,
+            most=10,
+            open_least=True,
+            core=True,
+            fixed=1e-3,
+        ),
+        "head_units": Parameter(
+            "int",
+            "width of the head's hidden layer; 0 is a linear head",
+            IntRange(0, 256, step=64),
+            least=0,
+            most=65_536,
+            core=True,
+            fixed=0,
+        ),
+        "augmentation_strength": Parameter(
+            "float",
+            "of rotation, shift, shear and zoom",
+            FloatRange(0.0, 1.0, step=0.25),
+            least=0,
+            most=1,
+            core=True,
+            fixed=0.0,
+        ),
+        "weight_decay": Parameter(
+            "float", "decoupled, as in AdamW", FloatRange(1e-6, 1e-2, log=True), least=0, most=1
+        ),
+        "dropout": Parameter(
+            "float", "in front of the last layer", FloatRange(0.0, 0.5), least=0, most=1, open_most=True
+        ),
+        "label_smoothing": Parameter(
+            "float", "of the training labels", FloatRange(0.0, 0.2), least=0, most=1, open_most=True
+        ),
+        "backbone_lr_ratio": Parameter(
+            "float",
+            "learning rate of the backbone's blocks over the head's",
+            FloatRange(0.01, 1.0, log=True),
+            least=0,
+            most=1,
+            open_least=True,
+            transfers=True,
+            when="unfreeze_depth",
+        ),
+        "horizontal_flip": Parameter(
+            "bool", "mirror images; off where a mirror image is another thing", Choice((False, True))
+        ),
+    }

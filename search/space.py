@@ -1,0 +1,166 @@
+"""The search space as data: parameters with their ranges, in the order in which a trial suggests them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search.choices import METHODS, nearest
+from search.config_errors import shown
+from search.enqueue import read_enqueue as read_enqueue
+from search.parameters import Parameter, parameters
+from search.ranges import NEAR, Choice, FloatRange, IntRange, Range, Suggests
+from search.record import Parameters, ParameterValue
+from search.space_syntax import parse_range
+from search.yaml_file import read_mapping
+from trainables.errors import UsageError
+
+__all__ = [
+    "Choice",
+    "FloatRange",
+    "IntRange",
+    "Space",
+    "Suggests",
+    "core_space",
+    "full_space",
+    "load_space",
+    "make_space",
+    "read_enqueue",
+]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Ranges by parameter name, for a backbone of ``blocks`` blocks under ``method``."""
+
+    ranges: Mapping[str, Range]
+    blocks: int
+    method: str = "finetune"
+
+    def suggest(self, trial: Suggests) -> dict[str, ParameterValue]:
+        """A configuration from ``trial`` (of Optuna), without the parameters that it has no use for."""
+        params: dict[str, ParameterValue] = {}
+        for name, values in self.ranges.items():
+            if self._idle(name, params) is None:
+                params[name] = values.suggest(trial, name)
+        return params
+
+    def check(self, params: Mapping[str, object]) -> dict[str, ParameterValue]:
+        """``params`` in the space's order and kinds; UsageError names the parameter that does not fit.
+
+        Parameters may be left out, but not one on which another depends.
+        """
+        if not params:
+            raise UsageError(f"expected at least one parameter of {', '.join(self.ranges)}, received none")
+        for name in params:
+            if name not in self.ranges:
+                raise UsageError(f"{name}: {self._unknown(name)}")
+        checked: dict[str, ParameterValue] = {}
+        for name, values in self.ranges.items():
+            if name not in params:
+                continue
+            idle = self._idle(name, checked)
+            if idle is not None:
+                raise UsageError(f"{name}: {idle}, received {shown(params[name])}")
+            try:
+                checked[name] = values.check(params[name])
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+        return checked
+
+    def edges(self, params: Parameters) -> tuple[str, ...]:
+        """Numeric parameters whose value lies on an edge of the space that could be moved outwards."""
+        return tuple(
+            name
+            for name, values in self.ranges.items()
+            if name in params and self._edge(name, values, params[name])
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The space as JSON values, by which a changed space is told."""
+        return {
+            name: {"kind": type(values).__name__, **_plain(values), **_condition(self._parameter(name))}
+            for name, values in self.ranges.items()
+        }
+
+    def _parameter(self, name: str) -> Parameter:
+        return parameters(self.blocks)[name]
+
+    def _idle(self, name: str, params: Parameters) -> str | None:
+        """Why a trial with ``params`` has no use for ``name``, or None."""
+        other = self._parameter(name).when
+        if other is None or other not in self.ranges:
+            return None
+        if other not in params:
+            return f"expected {other} beside it, on which it depends"
+        return None if params[other] else f"expected only where {other} is above 0"
+
+    def _unknown(self, name: str) -> str:
+        known = parameters(self.blocks)
+        valid = f"expected one of {', '.join(self.ranges)}"
+        if name in known and known[name].transfers and not METHODS[self.method].transfers:
+            return f"the method {self.method!r} has no use for it; {valid}"
+        if name in known:
+            return f"not a parameter of this space; {valid}"
+        return f"unknown parameter{nearest(name, self.ranges)}; {valid}"
+
+    def _edge(self, name: str, values: Range, value: ParameterValue) -> bool:
+        if isinstance(value, bool | str):
+            return False
+        parameter, place, (low, high) = self._parameter(name), values.place(value), values.bounds
+        at_low = place <= NEAR and (parameter.least is None or low > parameter.least)
+        return at_low or (place >= 1 - NEAR and (parameter.most is None or high < parameter.most))
+
+
+def core_space(blocks: int, method: str = "finetune") -> Space:
+    """``--space core``: the four parameters of every search."""
+    return _space({name: p.range for name, p in parameters(blocks).items() if p.core}, blocks, method)
+
+
+def full_space(blocks: int, method: str = "finetune") -> Space:
+    """``--space full``: all parameters."""
+    return _space({name: p.range for name, p in parameters(blocks).items()}, blocks, method)
+
+
+def load_space(path: str | Path, blocks: int, method: str = "finetune") -> Space:
+    """The space of a YAML file; :mod:`search.space_syntax` shows how it is written.
+
+    The file is the whole space: a parameter of the core space that it leaves out is fixed (``unfreeze_depth``
+    0, ``learning_rate`` 0.001, ``head_units`` 0, ``augmentation_strength`` 0), any other is left out of the
+    trials. What ``method`` has no use for is passed over. Raises UsageError with the file and the parameter.
+    """
+    known = parameters(blocks)
+    content = read_mapping(Path(path), "space: file")
+    ranges: dict[str, Range] = {n: Choice((p.fixed,)) for n, p in known.items() if p.fixed is not None}
+    for name, value in content.items():
+        where = f"space: {str(path)!r}: {name}"
+        if name not in known:
+            raise UsageError(
+                f"{where}: unknown parameter{nearest(name, known)}; expected one of {', '.join(known)}"
+            )
+        try:
+            ranges[name] = parse_range(value, known[name])
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+    return _space({name: ranges[name] for name in known if name in ranges}, blocks, method)
+
+
+def make_space(space: str, blocks: int, method: str = "finetune") -> Space:
+    """The space that ``--space`` names: core, full or a YAML file."""
+    makers = {"core": core_space, "full": full_space}
+    return makers[space](blocks, method) if space in makers else load_space(space, blocks, method)
+
+
+def _space(ranges: Mapping[str, Range], blocks: int, method: str) -> Space:
+    transfers, known = METHODS[method].transfers, parameters(blocks)
+    return Space({n: r for n, r in ranges.items() if transfers or not known[n].transfers}, blocks, method)
+
+
+def _plain(values: Range) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(values).items()}
+
+
+def _condition(parameter: Parameter) -> dict[str, Any]:
+    return {} if parameter.when is None else {"when": f"{parameter.when} > 0"}
