@@ -1,0 +1,176 @@
+"""Runs a ledger's trials under Ray Tune until there are as many as asked for."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+from search.config import SearchConfig
+from search.ledger import Ledger, Suggest
+from search.record import TrialRecord
+from search.schedulers import make_scheduler
+from search.searcher import LedgerSearcher
+from search.session import Session
+from search.trial import TrialActor
+
+RETRIES = 2
+"""How often a trial whose process died goes on from its checkpoint before it counts as failed."""
+
+
+@dataclass
+class Halt:
+    """Why everything should stop now: a deadline passed or a person said so."""
+
+    deadline: float | None = None
+    signalled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def reason(self) -> str | None:
+        """``interrupted``, ``time_budget`` or None."""
+        if self.signalled.is_set():
+            return "interrupted"
+        return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the first SIGINT or SIGTERM as a wish to end tidily; a second one acts as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.signalled.set()
+            for known, handler in before.items():
+                signal.signal(known, handler)
+
+        for known in before:
+            signal.signal(known, handle)
+        try:
+            yield
+        finally:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+
+
+class _StopAll(tune.Stopper):  # type: ignore[misc]
+    """Ends Ray Tune's loop when ``halt`` says so."""
+
+    def __init__(self, halt: Halt) -> None:
+        self._halt = halt
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._halt.reason is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_halt": Halt()}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one run of a ledger's trials needs besides the ledger. ``checkpoints`` has one folder a trial."""
+
+    config: SearchConfig
+    session: Session
+    ledger: Ledger
+    suggest: Suggest
+    place: Mapping[str, str]
+    checkpoints: Path
+    limit: int
+    halt: Halt
+    changed: Callable[[], None]
+
+    def run(self) -> str | None:
+        """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
+        stopped = self._exhausted()
+        if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
+            return stopped
+        concurrent = self.config.max_concurrent or self.session.capacity
+        searcher = LedgerSearcher(
+            self.ledger,
+            self.suggest,
+            self._trial,
+            limit=self.limit,
+            epochs=self.config.epochs,
+            go_on=lambda: self._exhausted() is None,
+            changed=self.changed,
+        )
+        resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
+        scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
+        try:
+            tuner = tune.Tuner(
+                tune.with_resources(TrialActor, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=make_scheduler(
+                        self.config.scheduler, self.config.metric, self.config.direction, self.config.epochs
+                    ),
+                    num_samples=-1,
+                    max_concurrent_trials=concurrent,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="run",
+                    storage_path=str(scratch),
+                    stop=_StopAll(self.halt),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    verbose=0,
+                ),
+            )
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if self.halt.reason == "time_budget":
+            for number in list(self.ledger.running()):
+                self.ledger.finish(number, "pruned", reason="time_budget")
+            self.changed()
+        return self.halt.reason or self._exhausted()
+
+    def _trial(self, record: TrialRecord) -> dict[str, Any]:
+        config = self.config
+        return {
+            "number": record.number,
+            "session": self.session.describe(),
+            "trial": {
+                "method": record.method,
+                "params": dict(record.params),
+                "epochs": config.epochs,
+                "batch_size": config.batch_size,
+                "seed": record.seed,
+                "metric": config.metric,
+                "batch_norm": config.batch_norm,
+            },
+            "place": {**self.place, "checkpoints": str(self.checkpoints / f"{record.number:05d}")},
+        }
+
+    def _exhausted(self) -> str | None:
+        """Whether to start no more trials, and why."""
+        if self.halt.reason:
+            return self.halt.reason
+        return "converged" if self.config.patience and _stale(self.ledger, self.config) else None
+
+
+def _stale(ledger: Ledger, config: SearchConfig) -> bool:
+    """Whether the last ``patience`` finished trials brought nothing better."""
+    sign = 1.0 if config.direction == "maximize" else -1.0
+    finished = [t for t in ledger.trials if t.finished]
+    finished.sort(key=lambda t: (t.ended.timestamp() if t.ended else 0.0, t.number))
+    best, since = float("-inf"), 0
+    for trial in finished:
+        value = sign * trial.value if trial.value is not None else float("-inf")
+        best, since = (value, 0) if value > best else (best, since + 1)
+    return config.patience is not None and since >= config.patience

@@ -1,0 +1,126 @@
+"""One ledger's trials, run and shown: the search itself, or its baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search.config import SearchConfig
+from search.enqueue import read_enqueue
+from search.execution import Execution, Halt
+from search.ledger import Ledger, refuse_difference
+from search.preparation import Prepared
+from search.record import Outcome, Parameters, SearchRecord
+from search.session import Session
+from search.space import Space, make_space
+
+NEWS_SECONDS = 0.2
+"""Whoever watches hears of changes at most this often."""
+
+FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed")
+"""Settings that make trials comparable: a search keeps them for its whole life."""
+
+
+@dataclass
+class Phase:
+    """A ledger with everything that is needed to fill it.
+
+    ``told`` is called with the newest record when there is news, a few times a second at most.
+    """
+
+    config: SearchConfig
+    name: str
+    ledger: Ledger
+    prepared: Prepared
+    session: Session
+    halt: Halt
+    checkpoints: Path
+    storage: Path
+    tracking_uri: str
+    told: Callable[[SearchRecord], None]
+    limit: int
+    stopped: str | None = None
+    outcome: Outcome | None = None
+    _began: float = field(default_factory=time.monotonic)
+    _last_news: float = 0.0
+
+    def __post_init__(self) -> None:
+        blocks = len(self.prepared.backbone.blocks)
+        self.space: Space = make_space(self.config.space, blocks, self.config.method)
+        refuse_difference(self.ledger, self._identity())
+        if self.ledger.noted("started") is None:
+            self.ledger.note("started", datetime.now(UTC).isoformat())
+        self._earlier = float(self.ledger.noted("elapsed") or 0.0)
+        if self.config.enqueue and self.config.transfers:
+            self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
+
+    def run(self) -> None:
+        """Fill the ledger up to ``limit`` trials, unless something says to stop."""
+        execution = Execution(
+            self.config,
+            self.session,
+            self.ledger,
+            self._suggest,
+            self.prepared.place,
+            self.checkpoints,
+            self.limit,
+            self.halt,
+            self.news,
+        )
+        try:
+            self.stopped = execution.run()
+        finally:
+            self.keep_time()
+            self.news(now=True)
+
+    def news(self, now: bool = False) -> None:
+        """Tell whoever watches, unless they heard of it just now."""
+        moment = time.monotonic()
+        if now or moment - self._last_news >= NEWS_SECONDS:
+            self._last_news = moment
+            self.told(self.record())
+
+    def keep_time(self) -> None:
+        """Write the time spent so far into the ledger."""
+        self.ledger.note("elapsed", self._elapsed())
+
+    def record(self, whole: bool = False) -> SearchRecord:
+        """The search as data; ``whole`` adds what takes a moment to compute."""
+        record = SearchRecord(
+            name=self.name,
+            metric=self.config.metric,
+            direction=self.config.direction,
+            task=self.prepared.task_summary,
+            backbone=self.prepared.backbone,
+            config=self.config.model_dump(mode="json"),
+            trials=self.ledger.trials,
+            requested=self.limit,
+            started=datetime.fromisoformat(self.ledger.noted("started")),
+            elapsed=self._elapsed(),
+            outcome=self.outcome,
+            storage=str(self.storage),
+            tracking_uri=self.tracking_uri,
+            stopped=self.stopped,
+        )
+        if not whole:
+            return record
+        edges = self.space.edges(record.best.params) if record.best else ()
+        return replace(record, importances=self.ledger.importances(), edges=edges)
+
+    def _suggest(self, trial: object) -> Parameters:
+        return self.space.suggest(trial)  # type: ignore[arg-type]
+
+    def _elapsed(self) -> float:
+        return self._earlier + time.monotonic() - self._began
+
+    def _identity(self) -> dict[str, object]:
+        values = self.config.model_dump(mode="json")
+        return {
+            **{name: values[name] for name in FIXED},
+            "space": self.space.describe(),
+            "data": self.prepared.task.digest,
+            "backbone": self.prepared.backbone.digest,
+        }

@@ -1,0 +1,108 @@
+"""Gets backbone and data ready while the engines start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from search.config import SearchConfig
+from search.progress import View
+from search.record import BackboneSummary, TaskSummary
+from search.session import Session
+from search.workspace import Workspace
+from trainables.datasets import DataOptions, Task, prepare
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Backbone and data on disk, and what they are."""
+
+    task: Task
+    task_summary: TaskSummary
+    backbone: BackboneSummary
+    backbone_file: Path
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Paths that a trial needs."""
+        return {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+
+
+def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, view: View) -> Prepared:
+    """Load the backbone in the first engine, then decode the data to its input size."""
+    spec = _spec(config, workspace)
+    file = workspace.directory / f"backbone-{_fingerprint(spec)}.keras"
+    view.event(f"backbone {config.backbone}: loading")
+    found = ray.get(session.engines[0].prepare_backbone.remote(spec, str(file)))
+    backbone = BackboneSummary(**{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])})
+    task = prepare(
+        config.data,
+        image_size=backbone.input_size,
+        directory=workspace.data / _data_folder(config, backbone.input_size),
+        options=DataOptions(
+            validation_fraction=config.validation_fraction,
+            test_fraction=config.test_fraction,
+            seed=config.seed,
+            skip_bad_images=config.skip_bad_images,
+            image_column=config.image_column,
+            label_column=config.label_column,
+            split_column=config.split_column,
+        ),
+        progress=lambda done, total: view.stage("data", done, total),
+    )
+    summary = TaskSummary(
+        task.name,
+        task.digest,
+        tuple(task.classes),
+        dict(task.counts),
+        tuple(task.image_size),
+        task.source,
+        len(task.skipped),
+    )
+    prepared = Prepared(task, summary, backbone, file)
+    for engine in session.engines:
+        engine.open.remote(**prepared.place)
+    return prepared
+
+
+def _spec(config: SearchConfig, workspace: Workspace) -> dict[str, Any]:
+    """The fields of a BackboneSpec; a registry address becomes a local file."""
+    name = config.backbone
+    if name.startswith(("models:/", "runs:/")):
+        from search.registry import download_backbone
+
+        name = str(download_backbone(name, workspace.directory / "registry-backbone"))
+    elif Path(name).is_file():
+        name = str(Path(name).absolute())
+    weights = str(Path(config.weights).absolute()) if Path(config.weights).is_file() else config.weights
+    return {
+        "name": name,
+        "weights": weights,
+        "input_size": config.input_size,
+        "preprocessing": config.preprocessing,
+        "seed": config.seed if config.weights == "none" else 0,
+    }
+
+
+def _fingerprint(spec: dict[str, Any]) -> str:
+    """Changes with the spec and with the files that it names."""
+    facts = dict(spec)
+    for key in ("name", "weights"):
+        file = Path(spec[key])
+        if file.is_file():
+            facts[f"{key} digest"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
+    """One folder for each way to prepare data."""
+    names = ("validation_fraction", "test_fraction", "skip_bad_images", "image_column", "label_column", "split_column")
+    source = config.data if config.data == "digits" else str(Path(config.data).absolute())
+    facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return f"{Path(config.data).stem[:40]}-{digest}"

@@ -1,0 +1,101 @@
+"""What a search leaves in its storage: trials.parquet, best.json, and reading them back."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search.atomic import write_bytes, write_text
+from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord
+
+FORMAT = 1
+
+
+def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
+    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost."""
+    names = sorted({name for t in trials for name in t.params})
+    columns: dict[str, list[Any]] = {
+        "number": [t.number for t in trials],
+        "state": [t.state for t in trials],
+        "reason": [t.reason for t in trials],
+        "method": [t.method for t in trials],
+        "seed": [t.seed for t in trials],
+        **{name: [t.params.get(name) for t in trials] for name in names},
+        "value": [t.value for t in trials],
+        "epochs": [len(t.epochs) for t in trials],
+        "seconds": [t.seconds for t in trials],
+        "val_accuracy": [[e.val_accuracy for e in t.epochs] for t in trials],
+        "val_loss": [[e.val_loss for e in t.epochs] for t in trials],
+        "train_loss": [[e.train_loss for e in t.epochs] for t in trials],
+        "epoch_seconds": [[e.epoch_seconds for e in t.epochs] for t in trials],
+        "stages": [json.dumps(dict(t.stages)) for t in trials],
+        "started": [t.started for t in trials],
+        "ended": [t.ended for t in trials],
+        "error": [t.error for t in trials],
+    }
+    text, curve = pa.string(), pa.list_(pa.float64())
+    types = {
+        **dict.fromkeys(("state", "reason", "method", "stages", "error"), text),
+        **dict.fromkeys(("number", "seed", "epochs"), pa.int64()),
+        **dict.fromkeys(("value", "seconds"), pa.float64()),
+        **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
+        **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
+    }
+    naive = {k: [v.replace(tzinfo=None) if v else None for v in columns[k]] for k in ("started", "ended")}
+    columns |= naive
+    return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
+
+
+def write_results(record: SearchRecord, directory: Path) -> None:
+    """Write trials.parquet and best.json."""
+    buffer = io.BytesIO()
+    pq.write_table(trials_table(record.trials), buffer)
+    write_bytes(directory / "trials.parquet", buffer.getvalue())
+    best = record.best
+    if best is not None:
+        write_text(directory / "best.json", json.dumps(best_json(record, best), indent=2, ensure_ascii=False) + "\n")
+
+
+def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
+    """The best trial and, once it is confirmed, its outcome, as JSON values."""
+    return {
+        "format": FORMAT,
+        "search": record.name,
+        "trial": best.number,
+        "method": best.method,
+        "params": dict(best.params),
+        record.metric: best.value,
+        "trials": len(record.trials),
+        "data_digest": record.task.digest,
+        "backbone_digest": record.backbone.digest,
+        "outcome": outcome_to_json(record.outcome) if record.outcome else None,
+    }
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """JSON values that :func:`outcome_from_json` reads back."""
+    values = dataclasses.asdict(outcome)
+    values["examples"] = [
+        {**dataclasses.asdict(e), "png": base64.b64encode(e.png).decode()} for e in outcome.examples
+    ]
+    return values
+
+
+def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
+    """The outcome that was kept with the ledger."""
+    kept = dict(values)
+    for name in ("seeds", "val_accuracies", "seed_test_accuracies", "scratch_test_accuracies"):
+        kept[name] = tuple(kept[name])
+    kept["confusion"] = tuple(map(tuple, kept["confusion"]))
+    kept["test_accuracy"] = Interval(**kept["test_accuracy"])
+    kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
+    kept["examples"] = tuple(ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"])
+    return Outcome(**kept)

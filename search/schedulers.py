@@ -1,0 +1,39 @@
+"""Ray Tune's trial schedulers by name: which trials are stopped early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from search.record import Direction
+
+SCHEDULERS = ("asha", "hyperband", "median", "none")
+
+
+def make_scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
+    """A scheduler that compares trials by ``metric`` at equal epochs.
+
+    ``asha`` is successive halving without waiting (Li et al. 2020): a trial in the lower two thirds after 1, 3,
+    9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
+    Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
+    """
+    from ray.tune import schedulers
+
+    common = {"time_attr": "epoch", "metric": metric, "mode": "max" if direction == "maximize" else "min"}
+    if name == "asha":
+        return schedulers.ASHAScheduler(**common, max_t=epochs, grace_period=1, reduction_factor=3)
+    if name == "hyperband":
+        return schedulers.ASHAScheduler(
+            **common, max_t=epochs, grace_period=1, reduction_factor=3, brackets=3
+        )
+    if name == "median":
+        return schedulers.MedianStoppingRule(
+            **common, grace_period=max(1, epochs // 5), min_samples_required=3
+        )
+    if name == "none":
+        return schedulers.FIFOScheduler()
+    raise UsageError(f"scheduler: expected one of {', '.join(SCHEDULERS)}, received {name!r}")

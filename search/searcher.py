@@ -1,0 +1,109 @@
+"""The bridge between the ledger and Ray Tune: suggests from the ledger, writes every result into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.ledger import Ledger, Suggest
+from search.record import METRICS, EpochRecord, TrialRecord
+
+MakeConfig = Callable[[TrialRecord], dict[str, Any]]
+
+
+class LedgerSearcher(Searcher):  # type: ignore[misc]
+    """Hands out what the ledger says comes next: interrupted trials, enqueued ones, then new ones.
+
+    Args:
+        ledger: of the search.
+        suggest: fills in a trial's parameters.
+        make_config: what a trial actor needs to run a trial.
+        limit: how many trials the ledger shall hold in the end.
+        epochs: of a whole trial; one that ends earlier was pruned.
+        go_on: asked before each new trial; False ends the search early.
+        changed: called after each change of the ledger.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        suggest: Suggest,
+        make_config: MakeConfig,
+        *,
+        limit: int,
+        epochs: int,
+        go_on: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._ledger, self._suggest, self._make_config = ledger, suggest, make_config
+        self._limit, self._epochs = limit, epochs
+        self._go_on, self._changed = go_on, changed
+        self._interrupted = ledger.interrupted()
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's configuration, or FINISHED."""
+        if self._interrupted:
+            record = self._ledger.resume(self._interrupted.pop(0), self._suggest)
+        elif self._ledger.started() >= self._limit or not self._go_on():
+            return str(self.FINISHED)
+        else:
+            record = self._ledger.start(self._suggest)
+        self._numbers[trial_id] = record.number
+        self._changed()
+        return self._make_config(record)
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Write an epoch."""
+        if "reason" not in result:
+            self._ledger.report(self._numbers[trial_id], _epoch(result))
+            self._changed()
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Write how a trial ended."""
+        number = self._numbers.pop(trial_id)
+        stages = _stages(result or {})
+        if error or result is None:
+            self._ledger.finish(
+                number, "failed", reason="crashed", error="the trial's process died", stages=stages
+            )
+        elif result.get("reason") == "crashed":
+            self._ledger.finish(number, "failed", reason="crashed", error=result["error"], stages=stages)
+        elif "reason" in result:
+            self._ledger.finish(
+                number, "pruned", reason=result["reason"], error=result.get("error"), stages=stages
+            )
+        else:
+            self._ledger.report(number, _epoch(result))
+            whole = result["epoch"] >= self._epochs
+            self._ledger.finish(
+                number,
+                "complete" if whole else "pruned",
+                reason=None if whole else "scheduler",
+                stages=stages,
+            )
+        self._changed()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its searcher for a restore that is never made."""
+        return {}
+
+
+def _epoch(result: Mapping[str, Any]) -> EpochRecord:
+    return EpochRecord(int(result["epoch"]), *(float(result[m]) for m in METRICS))
+
+
+def _stages(result: Mapping[str, Any]) -> dict[str, float]:
+    """Ray Tune hands results over flattened: ``stages/data``."""
+    return {k.removeprefix("stages/"): float(v) for k, v in result.items() if k.startswith("stages/")}

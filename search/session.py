@@ -1,0 +1,131 @@
+"""The Ray side of one run: connecting, and one engine on every node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.config import SearchConfig
+from trainables.errors import ClusterError
+
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_LOGGER_LEVEL": "ERROR",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection to Ray with engines that outlive single trials.
+
+    ``capacity`` is how many trials fit on the cluster at once.
+    """
+
+    name: str
+    threads: int
+    verbose: bool
+    capacity: int
+    engines: tuple[Any, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What a trial actor needs to find its engine."""
+        return {"name": self.name, "threads": self.threads, "verbose": self.verbose}
+
+
+@contextmanager
+def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
+    """Join the cluster at ``config.address`` or start Ray on this machine; engines start at once.
+
+    Raises:
+        ClusterError: no cluster there, or no node can run a trial.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    mine = not ray.is_initialized()
+    if mine:
+        _init(config, verbose)
+    try:
+        yield _session(config, verbose)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _init(config: SearchConfig, verbose: bool) -> None:
+    import ray
+
+    options: dict[str, Any] = {
+        "log_to_driver": verbose,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "configure_logging": True,
+    }
+    if config.address:
+        options["address"] = config.address
+    else:
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1}
+    try:
+        with _away_from_home():
+            ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = config.address or "this machine"
+        raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
+
+
+@contextmanager
+def _away_from_home() -> Iterator[None]:
+    """Connect from an empty folder.
+
+    Ray puts the driver's working directory first on every worker's import path; a file called ``search.py``
+    there would shadow this package.
+    """
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
+        os.chdir(empty)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def _session(config: SearchConfig, verbose: bool) -> Session:
+    import ray
+
+    from search.trial import engine_on
+
+    nodes = [n for n in ray.nodes() if n["Alive"] and _trials_on(n["Resources"], config)]
+    if not nodes:
+        raise ClusterError(
+            f"cpus_per_trial, gpus_per_trial: expected a node with {config.cpus_per_trial:g} CPUs and "
+            f"{config.gpus_per_trial:g} GPUs free for a trial, received nodes with "
+            + ("; ".join(_words(n["Resources"]) for n in ray.nodes() if n["Alive"]) or "nothing")
+        )
+    name = uuid.uuid4().hex[:12]
+    threads = int(min(n["Resources"].get("CPU", 1) for n in nodes)) or 1
+    engines = tuple(engine_on(n["NodeID"], name, threads, verbose) for n in nodes)
+    return Session(name, threads, verbose, sum(_trials_on(n["Resources"], config) for n in nodes), engines)
+
+
+def _trials_on(resources: dict[str, float], config: SearchConfig) -> int:
+    fits = resources.get("CPU", 0) / config.cpus_per_trial
+    if config.gpus_per_trial:
+        fits = min(fits, resources.get("GPU", 0) / config.gpus_per_trial)
+    return int(fits + 1e-9)
+
+
+def _words(resources: dict[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"

@@ -1,0 +1,76 @@
+"""The adapter to Ray Tune: a thin trial actor in front of each machine's engine.
+
+Ray Tune starts, stops and reuses :class:`TrialActor`; it holds no TensorFlow, only the name of the engine on its
+machine. Ray Tune keeps no state that matters: a trial's checkpoint lies in the search's own storage, and the
+ledger knows which trials exist.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from search.engine import Engine
+
+NAMESPACE = "unfreeze"
+THREADS = 64
+"""Calls that an engine takes at once; far more than trials on one machine."""
+
+
+def engine_on(node: str, session: str, threads: int, verbose: bool = False) -> Any:
+    """The engine of ``session`` on a node, started if need be. Ray restarts it if its process dies."""
+    options: dict[str, Any] = {
+        "name": f"{session}/engine/{node}",
+        "namespace": NAMESPACE,
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_concurrency": THREADS,
+        "max_restarts": -1,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    return ray.remote(Engine).options(**options).remote(threads, verbose)
+
+
+class TrialActor(tune.Trainable):  # type: ignore[misc]
+    """Runs one trial after another: each step is one epoch in the machine's engine."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Find the engine and begin the first trial."""
+        session = config["session"]
+        node = ray.get_runtime_context().get_node_id()
+        self._engine = engine_on(node, session["name"], session["threads"], session["verbose"])
+        self._begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """One epoch."""
+        result: dict[str, Any] = ray.get(self._engine.epoch.remote(self._key))
+        return result
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial without a new process."""
+        self._begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Free what the trial held."""
+        ray.get(self._engine.end.remote(self._key))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Say where the trial's own checkpoint is; the engine wrote it after the epoch."""
+        (Path(checkpoint_dir) / "where.json").write_text(json.dumps(self._place))
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Nothing to do: beginning a trial reads its newest checkpoint."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._place = config["place"]
+        key = f"{config['trial']['method']}-{config['number']}"
+        if getattr(self, "_key", None) not in (None, key):
+            ray.get(self._engine.end.remote(self._key))
+        self._key = key
+        ray.get(self._engine.begin.remote(key, config["trial"], self._place))

@@ -1,0 +1,105 @@
+"""Where a search keeps its files, and who may write them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from trainables.errors import SearchError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of the search ``name`` under ``storage``; all absolute, nothing is created by looking."""
+
+    storage: Path
+    name: str
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the search."""
+        return self.storage / self.name
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's SQLite file, where no database server is named."""
+        return self.directory / "ledger.db"
+
+    @property
+    def baseline_ledger(self) -> Path:
+        """The ledger of the baseline's trials."""
+        return self.directory / "baseline" / "ledger.db"
+
+    @property
+    def winner(self) -> Path:
+        """Models of the winner's and the baseline's last trainings."""
+        return self.directory / "winner"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.directory / "report.html"
+
+    @property
+    def data(self) -> Path:
+        """Prepared data, shared by the searches of this storage."""
+        return self.storage / ".data"
+
+    def checkpoints(self, method_folder: str = "") -> Path:
+        """Checkpoints of the search's trials, or of its baseline's."""
+        return self.directory / method_folder / "checkpoints"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            SearchError: it can't be made or written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe = self.directory / f".probe-{os.getpid()}"
+            probe.write_bytes(b"unfreeze")
+            probe.unlink()
+        except OSError as error:
+            raise SearchError(
+                f"storage: expected a folder that can be written, received {str(self.storage)!r}: {error.strerror}. "
+                "Name another one with --storage DIR."
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second command with the same name out.
+
+        Raises:
+            SearchError: another process is running this search; the message names it.
+        """
+        lock = FileLock(self.directory / ".lock")
+        holder = self.directory / ".lock-holder.json"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SearchError(
+                f"name: the search {self.name!r} is already running{_words(holder)}. "
+                "Wait for it, or choose another --name."
+            ) from None
+        try:
+            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def _words(holder: Path) -> str:
+    try:
+        known = json.loads(holder.read_text())
+    except (OSError, ValueError):
+        return ""
+    return f" in process {known.get('pid')} on host {known.get('host')!r}"

@@ -1,0 +1,72 @@
+"""A trial's checkpoint: one file without pickle, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainables.errors import DataError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after ``epoch`` epochs. Everything random is a function of (seed, epoch) and needs no state."""
+
+    epoch: int
+    weights: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    best_weights: list[np.ndarray]
+    best: Mapping[str, float] | None
+    last: Mapping[str, float] | None
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` to ``path``: whole or not at all."""
+    arrays: dict[str, np.ndarray] = {}
+    for name in ("weights", "optimizer", "best_weights"):
+        for index, array in enumerate(getattr(checkpoint, name)):
+            arrays[f"{name}.{index:05d}"] = array
+    meta = {"format": FORMAT, "epoch": checkpoint.epoch, "best": checkpoint.best, "last": checkpoint.last}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".checkpoint-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read what :func:`write_checkpoint` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or of another format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(bytes(file["meta"]))
+            names = sorted(file.files)
+            arrays = {
+                group: [file[n] for n in names if n.startswith(f"{group}.")]
+                for group in ("weights", "optimizer", "best_weights")
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"checkpoint {path}: expected a file written by unfreeze, received {error}"
+        ) from error
+    if meta.get("format") != FORMAT:
+        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {meta.get('format')!r}")
+    return Checkpoint(meta["epoch"], best=meta["best"], last=meta["last"], **arrays)

@@ -1,0 +1,61 @@
+"""The head: what stands on top of the pooled backbone, from features to class scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class Head:
+    """A linear head, or one hidden ReLU layer of ``units`` in front of it.
+
+    Args:
+        features: width of the pooled features.
+        units: width of the hidden layer; 0 for a linear head.
+        classes: number of classes.
+    """
+
+    def __init__(self, features: int, units: int, classes: int) -> None:
+        self.units = units
+        self.hidden = keras.layers.Dense(units, activation="relu", name="head_hidden") if units else None
+        self.scores = keras.layers.Dense(classes, name="head_scores")
+        if self.hidden is not None:
+            self.hidden.build((None, features))
+        self.scores.build((None, units or features))
+
+    @property
+    def layers(self) -> list[Any]:
+        """The Keras layers, bottom first."""
+        return [self.scores] if self.hidden is None else [self.hidden, self.scores]
+
+    @property
+    def variables(self) -> list[Any]:
+        """Kernels and biases, bottom first."""
+        return [v for layer in self.layers for v in layer.trainable_variables]
+
+    def __call__(self, features: Any, dropout: Any = None, seed: Any = None) -> Any:
+        """Class scores (B, classes) before softmax; with ``seed`` (2,) int32, drops ``dropout`` of the inputs.
+
+        The rate is a tensor, so that one compiled step serves every rate.
+        """
+        x = features if self.hidden is None else self.hidden(features)
+        if seed is not None:
+            keep = tf.random.stateless_uniform(tf.shape(x), seed) >= dropout
+            x = tf.where(keep, x / (1.0 - dropout), 0.0)
+        return self.scores(x)
+
+    def initial_weights(self, seed: int) -> list[np.ndarray]:
+        """Glorot-uniform kernels and zero biases, a function of ``seed``."""
+        weights = []
+        for index, variable in enumerate(self.variables):
+            if len(variable.shape) == 1:
+                weights.append(np.zeros(variable.shape, np.float32))
+                continue
+            fan_in, fan_out = variable.shape
+            limit = np.sqrt(6.0 / (fan_in + fan_out))
+            generator = np.random.default_rng([seed, index, 0x6EAD])
+            weights.append(generator.uniform(-limit, limit, variable.shape).astype(np.float32))
+        return weights

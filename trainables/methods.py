@@ -1,0 +1,18 @@
+"""The methods by name: how knowledge is transferred."""
+
+from __future__ import annotations
+
+from trainables.errors import UsageError
+from trainables.finetune import FineTune
+from trainables.scratch import Scratch
+from trainables.training import Training, TrialConfig
+from trainables.workbench import Workbench
+
+METHODS: dict[str, type[Training]] = {"finetune": FineTune, "scratch": Scratch}
+
+
+def begin(config: TrialConfig, bench: Workbench) -> Training:
+    """Begin a trial under the method that ``config`` names."""
+    if config.method not in METHODS:
+        raise UsageError(f"method: expected one of {', '.join(METHODS)}, received {config.method!r}")
+    return METHODS[config.method](config, bench)

@@ -1,0 +1,259 @@
+"""The compiled epoch: everything that trials of one shape share.
+
+A :class:`Program` owns the trainable copy of a backbone's top blocks, a head, their optimizers, and three
+``tf.function`` s (train, evaluate, predict) that are traced once. Learning rates, decay, dropout, smoothing and
+augmentation strength are arguments, never constants of the graph, so the next trial of the same :class:`Shape`
+traces nothing: it only assigns its weights.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainables.augment import DRAWS, distort
+from trainables.backbones import Backbone
+from trainables.heads import Head
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a compiled epoch depends on.
+
+    ``live`` programs train on raw images (augmented, then sent through the frozen prefix in inference mode);
+    others train on activations at the cut. ``adapt`` lets BatchNorm of the unfrozen blocks use and update batch
+    statistics; otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph.
+    """
+
+    depth: int
+    head_units: int
+    classes: int
+    batch_size: int
+    live: bool
+    augmented: bool
+    adapt: bool
+    momentum: float
+
+
+class Program:
+    """One compiled epoch of ``shape`` over ``backbone``; holds the state of one trial at a time."""
+
+    def __init__(self, backbone: Backbone, shape: Shape) -> None:
+        self.shape = shape
+        self.prefix, suffix = backbone.parts(shape.depth)
+        self.suffix = _own_copy(suffix, shape) if suffix is not None else None
+        features = int(backbone.model.output.shape[-1])
+        self.head = Head(features, shape.head_units, shape.classes)
+        self.head_optimizer = keras.optimizers.Adam(0.001)
+        self.head_optimizer.build(self.head.variables)
+        self.suffix_variables = list(self.suffix.trainable_variables) if self.suffix is not None else []
+        self.suffix_optimizer = keras.optimizers.Adam(0.001) if self.suffix_variables else None
+        if self.suffix_optimizer is not None:
+            self.suffix_optimizer.build(self.suffix_variables)
+        self.dropout_seeds = _seed_variables(self.suffix)
+        self.traces = 0
+        self.trace_seconds = 0.0
+        self._inputs = backbone.model.input.shape[1:] if shape.live else self.prefix.output.shape[1:]
+        self._cut = self.prefix.output.shape[1:]
+        self._train: Any = None
+        self._evaluate: Any = None
+
+    @property
+    def weights(self) -> list[Any]:
+        """Variables that make the model: the suffix with its BatchNorm statistics, then the head."""
+        return [*(self.suffix.weights if self.suffix is not None else []), *self.head.variables]
+
+    @property
+    def optimizer_variables(self) -> list[Any]:
+        """Step counts and moments of both optimizers."""
+        extra = self.suffix_optimizer.variables if self.suffix_optimizer is not None else []
+        return [*self.head_optimizer.variables, *extra]
+
+    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
+        """Begin a new trial: assign its first weights and forget the optimizers' past."""
+        _assign(self.weights, [*suffix_weights, *head_weights])
+        for variable in self.optimizer_variables:
+            if not variable.path.endswith("learning_rate"):
+                variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copies of (weights, optimizer variables)."""
+        return (
+            [np.array(v) for v in self.weights],
+            [np.array(v) for v in self.optimizer_variables],
+        )
+
+    def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
+        """Assign what :meth:`read` returned."""
+        _assign(self.weights, weights)
+        if optimizer is not None:
+            _assign(self.optimizer_variables, optimizer)
+
+    def train(
+        self, batches: Batches, rates: np.ndarray, ratio: float, hyper: Hyper, seed: tuple[int, int]
+    ) -> float:
+        """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
+
+        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks.
+        """
+        for offset, variable in enumerate(self.dropout_seeds):
+            state = np.random.SeedSequence([*seed, offset]).generate_state(2)
+            variable.assign(state.astype(variable.dtype))
+        total = self._compiled_train()(
+            tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(batches.draws),
+            tf.constant(rates), tf.constant(ratio, tf.float32),
+            tf.constant([hyper.weight_decay, hyper.dropout, hyper.label_smoothing, hyper.strength, hyper.flip], tf.float32),
+            tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
+        )  # fmt: skip
+        return float(total)
+
+    def evaluate(self, activations: np.ndarray, labels: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """(summed cross-entropy, correct answers, probabilities (N, classes)) on activations at the cut."""
+        loss, correct, probabilities = self._compiled_evaluate()(
+            tf.constant(activations), tf.constant(labels)
+        )
+        return float(loss), int(correct), probabilities.numpy()
+
+    def compile(self) -> float:
+        """Trace what is not traced yet; returns the seconds that took."""
+        before = self.trace_seconds
+        self._compiled_train()
+        self._compiled_evaluate()
+        return self.trace_seconds - before
+
+    def _compiled_train(self) -> Any:
+        if self._train is None:
+            shape = self.shape
+            inputs = tf.uint8 if shape.live else tf.float32
+            self._train = self._trace(
+                self._train_steps,
+                tf.TensorSpec([None, shape.batch_size, *self._inputs], inputs),
+                tf.TensorSpec([None, shape.batch_size], tf.int32),
+                tf.TensorSpec([None, shape.batch_size, DRAWS], tf.float32),
+                tf.TensorSpec([None], tf.float32),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([5], tf.float32),
+                tf.TensorSpec([2], tf.int32),
+            )
+        return self._train
+
+    def _compiled_evaluate(self) -> Any:
+        if self._evaluate is None:
+            self._evaluate = self._trace(
+                self._evaluate_steps,
+                tf.TensorSpec([None, *self._cut], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+            )
+        return self._evaluate
+
+    def _trace(self, function: Any, *specs: Any) -> Any:
+        began = time.perf_counter()
+        concrete = tf.function(function, jit_compile=False).get_concrete_function(*specs)
+        self.traces += 1
+        self.trace_seconds += time.perf_counter() - began
+        return concrete
+
+    def _train_steps(
+        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any
+    ) -> Any:
+        total = tf.constant(0.0)
+        for step in tf.range(tf.shape(rates)[0]):
+            mask_seed = tf.stack([seed[0], seed[1] + step])
+            loss = self._train_step(
+                inputs[step], labels[step], draws[step], rates[step], ratio, hyper, mask_seed
+            )
+            total += loss
+        return total
+
+    def _train_step(self, x: Any, y: Any, draws: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
+        decay, dropout, smoothing, strength, flip = tf.unstack(hyper)
+        if self.shape.live:
+            x = tf.cast(x, tf.float32)
+            if self.shape.augmented:
+                x = distort(x, draws, strength, flip)
+            x = self.prefix(x, training=False)
+        target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
+        with tf.GradientTape() as tape:
+            features = x if self.suffix is None else self.suffix(x, training=True)
+            scores = self.head(features, dropout, seed)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
+        count = len(self.head.variables)
+        variables = [*self.head.variables, *self.suffix_variables]
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        _apply(self.head_optimizer, self.head.variables, gradients[:count], rate, decay)
+        if self.suffix_optimizer is not None:
+            _apply(self.suffix_optimizer, self.suffix_variables, gradients[count:], rate * ratio, decay)
+        return loss
+
+    def _evaluate_steps(self, activations: Any, labels: Any) -> Any:
+        features = activations if self.suffix is None else self.suffix(activations, training=False)
+        scores = self.head(features)
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores))
+        correct = tf.reduce_sum(
+            tf.cast(tf.equal(tf.argmax(scores, axis=1, output_type=tf.int32), labels), tf.int32)
+        )
+        return loss, correct, tf.nn.softmax(scores)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    draws: np.ndarray
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """Hyperparameters that are arguments of the compiled epoch."""
+
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    strength: float = 0.0
+    flip: float = 0.0
+
+
+def _own_copy(suffix: Any, shape: Shape) -> Any:
+    """A copy of ``suffix`` with weights of its own, so that training never touches the pretrained ones."""
+    copy = keras.models.clone_model(suffix)
+    copy.set_weights(suffix.get_weights())
+    copy.trainable = True
+    for layer in _layers(copy):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = shape.adapt
+            layer.momentum = min(layer.momentum, shape.momentum)
+    return copy
+
+
+def _layers(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers(include_self=False, recursive=True)]
+
+
+def _seed_variables(model: Any) -> list[Any]:
+    """State of the random generators inside a model (dropout, stochastic depth)."""
+    if model is None:
+        return []
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def _apply(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, decay: Any) -> None:
+    """One Adam step at ``rate``, with decoupled decay of the kernels (Loshchilov & Hutter 2019, AdamW)."""
+    optimizer.learning_rate.assign(rate)
+    for variable in variables:
+        if len(variable.shape) > 1:
+            variable.assign_sub(variable * (rate * decay))
+    optimizer.apply(gradients, variables)
+
+
+def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
+    if len(variables) != len(values):
+        raise ValueError(f"expected {len(variables)} arrays, received {len(values)}")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,42 @@
+"""The model that goes to production: raw images in, probabilities out, no custom code needed to load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from trainables.training import Training
+
+
+def served_model(training: Training) -> Any:
+    """Build the model of a trial's best epoch.
+
+    Returns:
+        A functional Keras model: uint8 images (N, H, W, 3) of any size, resized inside to the backbone's input
+        size; out come float32 probabilities (N, classes).
+    """
+    bench, program = training.bench, training.program
+    program.write(training.best_weights)
+    height, width = bench.backbone.input_size
+    inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
+    x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
+    x = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")(x)
+    x = program.prefix(x)
+    if program.suffix is not None:
+        x = program.suffix(x)
+    for layer in program.head.layers:
+        x = layer(x)
+    outputs = keras.layers.Softmax(name="probabilities")(x)
+    shared = keras.Model(inputs, outputs, name="unfreeze")
+    own = keras.models.clone_model(shared)
+    own.set_weights(shared.get_weights())
+    own.trainable = False
+    return own
+
+
+def export(training: Training, path: Path) -> None:
+    """Save :func:`served_model` as a ``.keras`` file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    served_model(training).save(path)

@@ -1,0 +1,263 @@
+"""A trial's training, one epoch at a time.
+
+:class:`Training` is the loop that every method shares; a method says which blocks train and from which weights
+(:meth:`Training.plan`). It takes a configuration and a :class:`~trainables.workbench.Workbench` and yields
+metrics; whoever runs it (Ray Tune, a test, the final confirmation) decides when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from trainables.augment import DRAWS, draw
+from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trainables.errors import Diverged, OutOfMemory, UsageError
+from trainables.program import Batches, Hyper, Program, Shape
+from trainables.schedule import learning_rates, order, steps_per_epoch
+from trainables.workbench import Workbench
+
+CHUNK_BYTES = 64 * 2**20
+"""Input bytes that one call of the compiled epoch gets."""
+
+BatchNorm = Literal["auto", "adapt", "frozen"]
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One trial: ``params`` by the names of the search space, the rest fixed for a whole search.
+
+    ``live`` trains on images even where activations could be reused: the way a winner is confirmed.
+    """
+
+    method: str
+    params: Mapping[str, Any]
+    epochs: int = 20
+    batch_size: int = 32
+    seed: int = 0
+    metric: str = "val_accuracy"
+    batch_norm: BatchNorm = "auto"
+    live: bool = False
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """A numeric parameter, or ``default`` where the trial has no use for it."""
+        value = self.params.get(name, default)
+        if isinstance(value, str) or not math.isfinite(value):
+            raise UsageError(f"{name}: expected a finite number, received {value!r}")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch reports. ``epoch`` counts from 1; losses are means per image."""
+
+    epoch: int
+    val_accuracy: float
+    val_loss: float
+    train_loss: float
+    epoch_seconds: float
+
+    def better_than(self, other: EpochMetrics | None, metric: str) -> bool:
+        """Whether this epoch's weights should be kept instead of ``other``'s; ties go to the lower loss."""
+        if other is None:
+            return True
+        if metric == "val_accuracy" and self.val_accuracy != other.val_accuracy:
+            return self.val_accuracy > other.val_accuracy
+        return self.val_loss < other.val_loss
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method decides: how deep to train, from which weights, and how BatchNorm behaves."""
+
+    depth: int
+    suffix_weights: list[np.ndarray]
+    adapt: bool
+
+
+@dataclass
+class Training:
+    """One trial in progress. Use :meth:`release` when it is over, whatever happened."""
+
+    config: TrialConfig
+    bench: Workbench
+    epoch: int = 0
+    best: EpochMetrics | None = None
+    last: EpochMetrics | None = None
+    best_weights: list[np.ndarray] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        plan = self.plan()
+        self.depth = plan.depth
+        self.strength = self.config.number("augmentation_strength")
+        self.flip = bool(self.config.params.get("horizontal_flip", False))
+        shape = self._shape(plan)
+        self.program: Program
+        self.program, seconds = self.bench.take(shape)
+        self._spend("compile", seconds)
+        with guarded():
+            self.program.start(plan.suffix_weights, self.program.head.initial_weights(self.config.seed))
+
+    def plan(self) -> Plan:
+        """Which blocks train, and from which weights. Each method has its own."""
+        raise TypeError(f"{type(self).__name__} must say what it trains")
+
+    def run_epoch(self) -> EpochMetrics:
+        """Train one epoch and evaluate it.
+
+        Raises:
+            Diverged: the loss is no longer a finite number.
+            OutOfMemory: the device or the host has no memory left.
+        """
+        began = time.perf_counter()
+        self.epoch += 1
+        with guarded():
+            train_loss = self._train_epoch()
+            val_loss, val_accuracy = self.evaluate("validation")
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise Diverged(
+                f"epoch {self.epoch}: train_loss={train_loss}, val_loss={val_loss}; expected finite numbers"
+            )
+        metrics = EpochMetrics(self.epoch, val_accuracy, val_loss, train_loss, time.perf_counter() - began)
+        self.last = metrics
+        if metrics.better_than(self.best, self.config.metric):
+            self.best, self.best_weights = metrics, self.program.read()[0]
+        return metrics
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs have run."""
+        return self.epoch >= self.config.epochs
+
+    def evaluate(self, split: str) -> tuple[float, float]:
+        """(mean cross-entropy, accuracy) on ``split`` with the present weights."""
+        labels = self.bench.task.split(split).labels.astype(np.int32)
+        loss, correct, seen = 0.0, 0, 0
+        for chunk in self.bench.activations.chunks(split, self.depth):
+            began = time.perf_counter()
+            chunk_loss, right, _ = self.program.evaluate(chunk, labels[seen : seen + len(chunk)])
+            loss, correct, seen = loss + chunk_loss, correct + right, seen + len(chunk)
+            self._spend("evaluate", time.perf_counter() - began)
+        return loss / seen, correct / seen
+
+    def predict(self, split: str) -> np.ndarray:
+        """Probabilities (N, classes) of ``split`` under the best epoch's weights, which become the present ones."""
+        self.program.write(self.best_weights)
+        labels = self.bench.task.split(split).labels.astype(np.int32)
+        parts: list[np.ndarray] = []
+        seen = 0
+        for chunk in self.bench.activations.chunks(split, self.depth):
+            parts.append(self.program.evaluate(chunk, labels[seen : seen + len(chunk)])[2])
+            seen += len(chunk)
+        return np.concatenate(parts)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
+        began = time.perf_counter()
+        weights, optimizer = self.program.read()
+        best, last = (vars(m) if m else None for m in (self.best, self.last))
+        write_checkpoint(path, Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last))
+        self._spend("checkpoint", time.perf_counter() - began)
+
+    def load(self, path: Path) -> None:
+        """Go on exactly where :meth:`save` was called."""
+        checkpoint = read_checkpoint(path)
+        self.program.write(checkpoint.weights, checkpoint.optimizer)
+        self.epoch = checkpoint.epoch
+        self.best_weights = checkpoint.best_weights
+        self.best, self.last = (
+            EpochMetrics(**m) if m else None  # type: ignore[arg-type]
+            for m in (checkpoint.best, checkpoint.last)
+        )
+
+    def release(self) -> None:
+        """Hand the compiled program to the next trial."""
+        self.bench.give_back(self.program)
+
+    def _shape(self, plan: Plan) -> Shape:
+        images = self.bench.task.counts["train"]
+        batch = min(self.config.batch_size, images)
+        augmented = self.strength > 0 or self.flip
+        reusable = plan.depth < len(self.bench.backbone.blocks) and self.bench.activations.fits(
+            "train", plan.depth
+        )
+        momentum = _momentum(steps_per_epoch(images, batch)) if plan.adapt else 1.0
+        return Shape(
+            depth=plan.depth,
+            head_units=int(self.config.number("head_units")),
+            classes=len(self.bench.task.classes),
+            batch_size=batch,
+            live=self.config.live or augmented or not reusable,
+            augmented=augmented,
+            adapt=plan.adapt,
+            momentum=momentum,
+        )
+
+    def _train_epoch(self) -> float:
+        config, shape = self.config, self.program.shape
+        split = self.bench.task.split("train")
+        count = len(split.labels)
+        steps = steps_per_epoch(count, shape.batch_size)
+        rates = learning_rates(config.number("learning_rate"), self.epoch, config.epochs, steps)
+        hyper = Hyper(
+            weight_decay=config.number("weight_decay"),
+            dropout=config.number("dropout"),
+            label_smoothing=config.number("label_smoothing"),
+            strength=self.strength,
+            flip=float(self.flip),
+        )
+        total, first = 0.0, 0
+        for batches in self._batches(split.images, split.labels, count):
+            began = time.perf_counter()
+            part = rates[first : first + len(batches.labels)]
+            seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
+            total += self.program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
+            first += len(part)
+            self._spend("suffix", time.perf_counter() - began)
+        return total / steps
+
+    def _batches(self, images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Batches]:
+        began = time.perf_counter()
+        shape = self.program.shape
+        source = images
+        if not shape.live:
+            source = self.bench.activations.get("train", self.depth)
+            self._spend("prefix", time.perf_counter() - began)
+        indices = order(count, shape.batch_size, self.config.seed, self.epoch)
+        draws = draw(count, self.config.seed & 0x7FFFFFFF, self.epoch) if shape.augmented else None
+        size = max(1, CHUNK_BYTES // max(1, source[:1].nbytes * shape.batch_size))
+        for start in range(0, len(indices), size):
+            began = time.perf_counter()
+            part = indices[start : start + size]
+            random = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
+            batches = Batches(source[part], labels[part].astype(np.int32), random)
+            self._spend("data", time.perf_counter() - began)
+            yield batches
+
+    def _spend(self, stage: str, seconds: float) -> None:
+        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn TensorFlow's and Python's ways of running out of memory into :class:`OutOfMemory`."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise OutOfMemory(
+            f"no memory left: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+        ) from error
+
+
+def _momentum(steps: int) -> float:
+    """Momentum of BatchNorm statistics that settles within about two epochs of ``steps``."""
+    return min(0.99, max(0.5, 1.0 - 1.0 / (2 * steps)))
