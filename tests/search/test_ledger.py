@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
+from search.record import EpochRecord
+from search.space import core_space
+from trainables.errors import LedgerError, UsageError
+
+SPACE = core_space(4)
+
+
+def open_ledger(folder: Path, **changes: Any) -> Ledger:
+    settings: dict[str, Any] = {
+        "direction": "maximize",
+        "metric": "val_accuracy",
+        "method": "finetune",
+        "sampler": "tpe",
+        "seed": 3,
+    }
+    return Ledger(sqlite_url(folder / "ledger.db"), "a search", **{**settings, **changes})
+
+
+def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochRecord:
+    return EpochRecord(number, accuracy, loss, loss, 0.1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    weird = tmp_path / "a b ü 字 'q' #1 50%"
+    weird.mkdir()
+    return weird
+
+
+def fill(ledger: Ledger, trials: int) -> None:
+    for _ in range(trials):
+        number = ledger.start(SPACE.suggest).number
+        ledger.report(number, epoch(1, 0.5 + number / 100))
+        ledger.finish(number, "complete")
+
+
+def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    first = ledger.start(SPACE.suggest)
+    ledger.report(first.number, epoch(1, 0.5))
+    ledger.report(first.number, epoch(2, 0.75))
+    ledger.report(first.number, epoch(3, 0.625))
+    ledger.finish(first.number, "complete", stages={"suffix": 1.5})
+    second = ledger.start(SPACE.suggest)
+    ledger.report(second.number, epoch(1, 0.1, math.nan))
+    ledger.finish(second.number, "pruned", reason="diverged", error="val_loss=nan")
+    third = ledger.start(SPACE.suggest)
+    ledger.finish(third.number, "failed", reason="crashed", error="Traceback …")
+    again = open_ledger(folder).trials
+    assert [t.state for t in again] == ["complete", "pruned", "failed"]
+    assert [t.params for t in again] == [t.params for t in ledger.trials]
+    assert again[0].value == 0.75
+    assert [e.val_accuracy for e in again[0].epochs] == [0.5, 0.75, 0.625]
+    assert again[0].stages == {"suffix": 1.5}
+    assert math.isnan(again[1].epochs[0].val_loss)
+    assert (again[1].reason, again[2].reason, again[2].error) == ("diverged", "crashed", "Traceback …")
+    assert [t.seed for t in again] == [trial_seed(3, n) for n in range(3)]
+
+
+def test_a_trial_whose_driver_died_goes_on_under_its_number(folder: Path) -> None:
+    before = open_ledger(folder)
+    lost = before.start(SPACE.suggest)
+    before.report(lost.number, epoch(1, 0.4))
+    after = open_ledger(folder)
+    assert after.interrupted() == [lost.number]
+    resumed = after.resume(lost.number, SPACE.suggest)
+    assert (resumed.number, resumed.params, resumed.seed) == (lost.number, lost.params, lost.seed)
+    after.report(lost.number, epoch(1, 0.9))  # known already
+    after.report(lost.number, epoch(2, 0.6))
+    after.finish(lost.number, "complete")
+    assert [e.val_accuracy for e in after.trials[0].epochs] == [0.4, 0.6]
+    assert after.interrupted() == []
+    assert len(open_ledger(folder).trials) == 1
+
+
+def test_a_trial_killed_between_two_suggestions_gets_the_rest(folder: Path) -> None:
+    ledger = open_ledger(folder)
+
+    def dies_half_way(trial: Any) -> dict[str, Any]:
+        trial.suggest_int("unfreeze_depth", 0, 4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.start(dies_half_way)
+    after = open_ledger(folder)
+    record = after.resume(after.interrupted()[0], SPACE.suggest)
+    assert set(record.params) == set(SPACE.ranges)
+    assert record.number == 0
+
+
+def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    whole.mkdir()
+    halves.mkdir()
+    fill(open_ledger(whole), 16)
+    fill(open_ledger(halves), 7)
+    fill(open_ledger(halves), 9)
+    assert [t.params for t in open_ledger(whole).trials] == [t.params for t in open_ledger(halves).trials]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsga2"])
+def test_each_sampler_proposes_within_the_space_and_not_one_point_only(folder: Path, sampler: str) -> None:
+    ledger = open_ledger(folder, sampler=sampler)
+    fill(ledger, 8)
+    assert len({tuple(t.params.items()) for t in ledger.trials}) > 4
+    for trial in ledger.trials:
+        assert SPACE.check(trial.params) == trial.params
+
+
+def test_unknown_sampler_is_refused_with_the_valid_ones(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"sampler: expected one of tpe, .*received 'grid'"):
+        open_ledger(folder, sampler="grid").start(SPACE.suggest)
+
+
+def test_enqueued_configurations_come_first_and_once(folder: Path) -> None:
+    wanted = [{"unfreeze_depth": 1, "learning_rate": 0.01}, {"unfreeze_depth": 1, "learning_rate": 0.01}]
+    open_ledger(folder).enqueue(wanted)
+    ledger = open_ledger(folder)
+    ledger.enqueue(wanted)
+    assert [t.state for t in ledger.trials] == ["waiting", "waiting"]
+    assert ledger.started() == 0
+    fill(ledger, 3)
+    assert [t.params["learning_rate"] == 0.01 for t in ledger.trials] == [True, True, False]
+
+
+def test_another_setting_is_refused_with_the_difference(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    refuse_difference(ledger, {"data": "abc", "epochs": 5, "space": {"a": (1, 2)}})
+    refuse_difference(ledger, {"data": "abc", "epochs": 5, "space": {"a": [1, 2]}})
+    with pytest.raises(LedgerError, match=r"epochs: expected 5, received 6"):
+        refuse_difference(ledger, {"data": "abc", "epochs": 6, "space": {"a": [1, 2]}})
+
+
+def test_pruned_without_any_number_and_all_nan_can_be_told(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    for reason in ("diverged", "out_of_memory"):
+        number = ledger.start(SPACE.suggest).number
+        ledger.report(number, epoch(1, math.nan, math.nan))
+        ledger.finish(number, "pruned", reason=reason)
+    fill(ledger, 12)
+    assert [t.value for t in ledger.trials[:2]] == [None, None]
+    assert ledger.importances().keys() <= set(SPACE.ranges)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "nonsense://x", "mysql://nobody@localhost/x"])
+def test_a_database_that_can_not_be_opened_is_named(url: str) -> None:
+    with pytest.raises(LedgerError, match="ledger: expected a database that can be opened"):
+        Ledger(url, "x", direction="maximize", metric="val_accuracy", method="finetune", sampler="tpe", seed=0)
+
+
+def test_a_damaged_file_is_named(folder: Path) -> None:
+    (folder / "ledger.db").write_bytes(b"this is not a database at all" * 100)
+    with pytest.raises(LedgerError, match=r"ledger\.db"):
+        open_ledger(folder)
