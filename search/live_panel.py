@@ -1,0 +1,123 @@
+"""The live panel: header, stage, bar, counts, best configuration, trial table; as tall as the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from search.durations import format_duration
+from search.forecast import remaining_seconds
+from search.live_table import STYLES, trial_table
+from search.phrases import configuration, objective, subject, tally
+from search.record import SearchRecord
+
+_SPINNER = Spinner("dots", style="cyan")
+_ASCII_SPINNER = Spinner("line", style="cyan")
+_FEWEST_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Work other than trials; ``total`` 0 where it is not known."""
+
+    name: str
+    done: int
+    total: int
+
+
+def panel(
+    record: SearchRecord | None, stage: Stage | None, elapsed: float, console: Console
+) -> RenderableType:
+    """Everything that the screen shows, no taller than the screen."""
+    parts: list[RenderableType] = [_header(record, elapsed, console.width)]
+    if record is not None:
+        parts += [Text(subject(record), style="dim", no_wrap=True, overflow="ellipsis"), Text()]
+        parts += [_bar(record, elapsed), _counts(record)]
+    if stage is not None:
+        parts += [_stage(stage, console)]
+    if record is not None:
+        parts += [Text(), *_best(record, console.width)]
+        free = console.height - len(parts) - 3
+        if record.trials and free >= _FEWEST_ROWS:
+            parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
+    return Group(*parts[: max(console.height - 1, 1)])
+
+
+def _header(record: SearchRecord | None, elapsed: float, width: int) -> Text:
+    name = "" if record is None else f"  {record.name}"
+    clock = format_duration(elapsed)
+    line = Text.assemble(("unfreeze", "bold cyan"), (name, "bold"))
+    line.truncate(max(width - len(clock) - 2, 8), overflow="ellipsis")
+    line.append(" " * max(width - cell_len(line.plain) - len(clock), 1))
+    return line.append(clock, style="dim")
+
+
+def _bar(record: SearchRecord, elapsed: float) -> RenderableType:
+    finished = sum(t.finished for t in record.trials)
+    left = remaining_seconds(record, elapsed)
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(
+        ProgressBar(
+            total=max(record.requested, 1), completed=finished, complete_style="cyan", finished_style="green"
+        ),
+        Text(f"{finished} of {record.requested} trials"),
+        Text("" if not left else f"about {format_duration(left)} left", style="dim"),
+    )
+    return grid
+
+
+def _counts(record: SearchRecord) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for words, count in tally(record):
+        line.append(" · " if line else "", style="dim").append(
+            f"{count} {words}", style=STYLES.get(words, "dim")
+        )
+    return line
+
+
+def _stage(stage: Stage, console: Console) -> RenderableType:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    amount = f"{stage.done:,} of {stage.total:,}" if stage.total else ""
+    grid.add_row(
+        _ASCII_SPINNER if _ascii(console) else _SPINNER,
+        Text(stage.name, style="cyan"),
+        Text(amount, style="dim"),
+    )
+    return grid
+
+
+def _best(record: SearchRecord, width: int) -> list[RenderableType]:
+    best = record.best
+    if best is None:
+        return [Text("best   no trial has finished yet", style="dim")]
+    head = Text.assemble(
+        ("best   ", "bold"),
+        (f"{record.metric} ", ""),
+        (objective(best.value), "bold green"),
+        (f"   trial {best.number}", "dim"),
+    )
+    return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+
+
+def _wrapped(parts: list[str], width: int) -> list[str]:
+    """``parts`` joined by dots in lines of at most ``width``, never breaking one."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += " · " + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _ascii(console: Console) -> bool:
+    return not console.encoding.lower().startswith("utf")

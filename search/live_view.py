@@ -1,0 +1,82 @@
+"""Progress on a terminal: a panel that redraws itself in place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from search.live_panel import Stage, panel
+from search.record import SearchRecord
+
+FRAMES_PER_SECOND = 2.0
+logger = logging.getLogger(__name__)
+
+
+class LiveView:
+    """Draws twice a second from what it was last told, whatever the pace of the calls.
+
+    The panel takes as many lines as the terminal has and vanishes when the search is over; events stay above.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._record: SearchRecord | None = None
+        self._stage: Stage | None = None
+        self._began = self._told = time.monotonic()
+        self._lock = threading.RLock()
+        self._live: Live | None = None
+        self._over = False
+
+    def event(self, message: str) -> None:
+        """A line above the panel."""
+        self._start()
+        self._console.print(Text(message))
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Shown until it is done or another begins."""
+        with self._lock:
+            self._stage = None if total and done >= total else Stage(name, done, total)
+        self._start()
+
+    def update(self, record: SearchRecord) -> None:
+        """Keep ``record`` for the next frame."""
+        with self._lock:
+            self._record, self._told = record, time.monotonic()
+        self._start()
+
+    def close(self) -> None:
+        """Take the panel away and give the terminal back."""
+        with self._lock:
+            self._over, live, self._live = True, self._live, None
+        if live is not None:
+            live.stop()
+
+    def draw(self) -> RenderableType:
+        """The panel as it is now."""
+        with self._lock:
+            record, stage, told = self._record, self._stage, self._told
+        now = time.monotonic()
+        elapsed = now - self._began if record is None else record.elapsed + now - told
+        try:
+            return panel(record, stage, elapsed, self._console)
+        except Exception:
+            logger.exception("the progress panel failed and is off; the search goes on")
+            self._over = True
+            return Text("")
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._live is not None or self._over:
+                return
+            self._live = live = Live(
+                console=self._console,
+                get_renderable=self.draw,
+                refresh_per_second=FRAMES_PER_SECOND,
+                transient=True,
+            )
+        live.start(refresh=True)

@@ -1,0 +1,91 @@
+"""Numbers, parameters and states as the terminal shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from search.record import Parameters, ParameterValue, SearchRecord, TrialRecord
+
+SHORT = {
+    "unfreeze_depth": "depth",
+    "learning_rate": "rate",
+    "head_units": "head",
+    "augmentation_strength": "augment",
+    "weight_decay": "decay",
+    "dropout": "dropout",
+    "label_smoothing": "smooth",
+    "backbone_lr_ratio": "ratio",
+    "horizontal_flip": "flip",
+}
+"""Parameter names as column heads."""
+
+_REASONS = {"scheduler": "pruned", "out_of_memory": "no memory", "time_budget": "out of time"}
+_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def number(value: ParameterValue | None) -> str:
+    """Three significant digits: ``0.00431``, ``2e-05``, ``64``; a dash for None and NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def objective(value: float | None) -> str:
+    """Four decimals, so that values line up."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def percent(fraction: float) -> str:
+    """``97.8 %``."""
+    return f"{100 * fraction:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions in percentage points: ``+2.4``."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def magnitude(count: int) -> str:
+    """``950``, ``287k``, ``4.2M``."""
+    for unit, letter in _UNITS:
+        if count >= unit:
+            scaled = count / unit
+            return f"{scaled:.0f}{letter}" if scaled >= 99.5 else f"{scaled:.2g}{letter}"
+    return str(count)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 trial``, ``24 trials``."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def configuration(params: Parameters, joint: str = " ") -> Iterable[str]:
+    """``name value`` for each parameter."""
+    return [f"{name}{joint}{number(value)}" for name, value in params.items()]
+
+
+def ending(trial: TrialRecord) -> str:
+    """The state of a trial, or the reason for it where that says more."""
+    if trial.state not in ("pruned", "failed") or trial.reason is None:
+        return trial.state
+    return _REASONS.get(trial.reason, trial.reason)
+
+
+def tally(record: SearchRecord) -> list[tuple[str, int]]:
+    """How many trials are in each state, and how many are to come; states without trials are left out."""
+    counts = [(state, record.count(state)) for state in ("running", "complete", "pruned", "failed")]
+    begun = sum(count for _, count in counts)
+    to_come = 0 if record.stopped else max(record.requested - begun, 0)
+    return [(words, count) for words, count in [*counts, ("to come", to_come)] if count]
+
+
+def subject(record: SearchRecord) -> str:
+    """What is trained on what: backbone, method and data in one line."""
+    backbone, task = record.backbone, record.task
+    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    data = f"{plural(sum(task.counts.values()), 'image')} of {plural(len(task.classes), 'class')}"
+    return f"{backbone.name} ({size}) · {record.config.get('method', 'finetune')} · {data}"

@@ -1,0 +1,33 @@
+"""A curve in one line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = "_.-=^"
+
+
+def sparkline(values: Sequence[float], low: float, high: float, width: int, ascii_only: bool = False) -> str:
+    """``values`` as at most ``width`` characters, ``low`` at the bottom and ``high`` at the top.
+
+    More values than ``width`` are averaged in equal parts; what is not a finite number becomes a ``!``.
+    """
+    marks = _ASCII if ascii_only else _BLOCKS
+    return "".join(_mark(value, low, high, marks) for value in _squeezed(values, width))
+
+
+def _squeezed(values: Sequence[float], width: int) -> list[float]:
+    if len(values) <= width:
+        return list(values)
+    cuts = [round(i * len(values) / width) for i in range(width + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
+
+
+def _mark(value: float, low: float, high: float, marks: str) -> str:
+    if not math.isfinite(value):
+        return "!"
+    share = 0.5 if high <= low else (value - low) / (high - low)
+    return marks[min(len(marks) - 1, max(0, int(share * len(marks))))]
