@@ -15,7 +15,9 @@ import ray
 
 from search.atomic import write_text
 from search.config import SearchConfig
+from search.execution import Halt
 from search.intervals import paired_gain, verdict, wilson
+from search.progress import View
 from search.record import ErrorExample, Outcome, TrialRecord
 from search.session import Session
 from trainables.datasets import Task
@@ -35,11 +37,18 @@ class Retrained:
 
 
 def retrain(
-    trials: Sequence[TrialRecord], config: SearchConfig, session: Session, place: Mapping[str, str], directory: Path
+    trials: Sequence[TrialRecord],
+    config: SearchConfig,
+    session: Session,
+    place: Mapping[str, str],
+    directory: Path,
+    view: View,
+    halt: Halt,
 ) -> list[list[Retrained]]:
     """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
 
-    Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file.
+    Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
+    early, with what there is, when ``halt`` is signalled.
     """
     pending: dict[Any, tuple[TrialRecord, int]] = {}
     for index, (trial, seed) in enumerate((t, s) for t in trials for s in confirmation_seeds(config)):
@@ -48,12 +57,18 @@ def retrain(
         engine = session.engines[index % len(session.engines)]
         model = _file(directory, trial, seed, ".keras")
         pending[engine.train_fully.remote(_request(trial, seed, config), dict(place), str(model))] = trial, seed
-    while pending:
-        (ready,), _ = ray.wait(list(pending), num_returns=1)
+    whole = len(trials) * config.confirm_seeds
+    while pending and not halt.signalled.is_set():
+        view.stage("winner", whole - len(pending), whole)
+        found, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
+        if not found:
+            continue
+        ready = found[0]
         trial, seed = pending.pop(ready)
         metrics = ray.get(ready)
         kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
+    view.stage("winner", whole - len(pending), whole)
     done = [[_read(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
 

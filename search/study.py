@@ -1,0 +1,249 @@
+"""Wires one search: data, ledger, Ray Tune, tracking, winner, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from search.config import SearchConfig
+from search.execution import Halt
+from search.ledger import Ledger, sqlite_url
+from search.naming import search_name
+from search.phase import Phase
+from search.preparation import Prepared, prepare_all
+from search.progress import QuietView, View
+from search.record import Outcome, SearchRecord, TrialRecord
+from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
+from search.session import Session, connect
+from search.delivery import Delivery
+from search.stores import default_tracking_uri
+from search.tracking import Mirror, experiment_name
+from search.winner import chosen, measure, retrain
+from search.workspace import Workspace
+from trainables.errors import SearchError
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person ended the search; the same command goes on with it."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search."""
+
+    record: SearchRecord
+    model_uri: str | None
+    report_path: Path
+
+    @property
+    def best(self) -> TrialRecord:
+        """The winner."""
+        best = self.record.best
+        if best is None:
+            raise SearchError("no trial of this search has a result")
+        return best
+
+    @property
+    def trials(self) -> pa.Table:
+        """All trials, one row each."""
+        return trials_table(self.record.trials)
+
+
+def run_search(config: SearchConfig | None = None, view: View | None = None, verbose: bool = False) -> SearchResult:
+    """Run a search, or go on with one that was interrupted, until it is whole.
+
+    Raises:
+        UsageError: a wrong option.
+        SearchError: the search can't start or go on.
+        Interrupted: SIGINT or SIGTERM; everything is kept.
+    """
+    config = config or SearchConfig()
+    workspace = Workspace(Path(config.storage).absolute(), search_name(config))
+    workspace.create()
+    halt = Halt(time.monotonic() + config.time_budget if config.time_budget else None)
+    with workspace.locked(), halt.listening(), connect(config, verbose) as session:
+        view = view or QuietView()
+        prepared = prepare_all(config, workspace, session, view)
+        return _Run(config, view, workspace, session, halt, prepared).whole()
+
+
+@dataclass
+class _Run:
+    """One run of the command: does whatever of the search is not done yet."""
+
+    config: SearchConfig
+    view: View
+    workspace: Workspace
+    session: Session
+    halt: Halt
+    prepared: Prepared
+
+    def whole(self) -> SearchResult:
+        """Trials, baseline, winner, model, report."""
+        task = self.prepared.task_summary.name
+        search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
+        search.outcome = _known_outcome(search)
+        with self._delivery(search, experiment_name(task)) as delivery:
+            self._trials(search, delivery)
+            baseline = self._baseline(task)
+            self._confirm(search, baseline)
+            self._leave_files(search)
+            mirror = delivery.finish()
+            self._register(search, mirror)
+            search.keep_time()
+            record = self._leave_files(search)
+            mirror.close(record)
+            for path in self._artifacts():
+                mirror.log_artifact(path)
+        self.view.update(record)
+        uri = _model_uri(search.outcome)
+        return SearchResult(record, uri, self.workspace.report)
+
+    def _phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
+        ledger_file.parent.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(
+            config.ledger or sqlite_url(ledger_file),
+            name,
+            direction=config.direction,
+            metric=config.metric,
+            method=config.method,
+            sampler=config.sampler,
+            seed=config.seed,
+        )
+        return Phase(
+            config=config,
+            name=name,
+            ledger=ledger,
+            prepared=self.prepared,
+            session=self.session,
+            halt=self.halt,
+            checkpoints=ledger_file.parent / "checkpoints",
+            storage=self.workspace.storage,
+            tracking_uri=self._tracking_uri,
+            told=self.view.update,
+            limit=limit,
+        )
+
+    @property
+    def _tracking_uri(self) -> str:
+        return self.config.tracking_uri or default_tracking_uri(self.workspace.storage)
+
+    @contextmanager
+    def _delivery(self, phase: Phase, experiment: str) -> Iterator[Delivery]:
+        """Follow a phase in MLflow, in the background; leave nothing running there, however it ends."""
+        delivery = Delivery(
+            lambda: Mirror(self._tracking_uri, experiment=experiment, storage=self.workspace.storage),
+            phase.record,
+            warn=self.view.event,
+        )
+
+        def told(record: SearchRecord) -> None:
+            delivery.news()
+            self.view.update(record)
+
+        phase.told = told
+        delivery.start()
+        try:
+            yield delivery
+        except BaseException as error:
+            delivery.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
+    def _trials(self, phase: Phase, delivery: Delivery) -> None:
+        phase.run()
+        if self.halt.reason == "interrupted":
+            raise Interrupted
+        record = phase.record()
+        if record.best is None:
+            raise SearchError(_nothing_worked(record))
+
+    def _baseline(self, task: str) -> Phase | None:
+        """The same number of trials from scratch, a search of its own in a ledger of its own."""
+        limit = self.config.planned_baseline_trials
+        if not limit:
+            return None
+        config = self.config.replace(method="scratch", enqueue=None, time_budget=None, trials=limit)
+        name = f"{self.workspace.name}-scratch"
+        phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
+        self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
+        with self._delivery(phase, f"{experiment_name(task)}/scratch") as delivery:
+            self._trials(phase, delivery)
+            delivery.finish().close(phase.record(whole=True))
+        return phase
+
+    def _confirm(self, search: Phase, baseline: Phase | None) -> None:
+        """Re-train the winner and measure it, unless that is done."""
+        record = search.record()
+        best = record.best
+        if best is None or (search.outcome is not None and search.outcome.trial == best.number):
+            return
+        scratch = baseline.record().best if baseline else None
+        trials = [best] if scratch is None else [best, scratch]
+        self.view.event(f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds")
+        began = time.monotonic()
+        runs = retrain(
+            trials, self.config, self.session, self.prepared.place, self.workspace.winner, self.view, self.halt
+        )
+        if self.halt.signalled.is_set():
+            raise Interrupted
+        outcome = measure(
+            best,
+            runs[0],
+            scratch,
+            runs[1] if scratch else [],
+            baseline.limit if baseline else 0,
+            self.prepared.task,
+            self.session,
+        )
+        search.outcome = replace(outcome, seconds=time.monotonic() - began)
+        search.ledger.note("outcome", outcome_to_json(search.outcome))
+
+    def _register(self, search: Phase, mirror: Mirror) -> None:
+        """Make the winner a model version, unless it is one."""
+        if not self.config.register_model or search.outcome is None or search.outcome.model_version:
+            return
+        self.view.event(f"model: registering {self._model_name}")
+        ...
+        search.ledger.note("outcome", outcome_to_json(search.outcome))
+
+    @property
+    def _model_name(self) -> str:
+        return self.config.model_name or f"unfreeze-{self.prepared.task_summary.name}"
+
+    def _leave_files(self, search: Phase) -> SearchRecord:
+        from search.report import write_report
+
+        record = search.record(whole=True)
+        write_results(record, self.workspace.directory)
+        write_report(record, self.workspace.report)
+        return record
+
+    def _artifacts(self) -> list[Path]:
+        folder = self.workspace.directory
+        return [folder / "trials.parquet", folder / "best.json", self.workspace.report]
+
+
+def _known_outcome(search: Phase) -> Outcome | None:
+    kept = search.ledger.noted("outcome")
+    return outcome_from_json(kept) if kept else None
+
+
+def _model_uri(outcome: Outcome | None) -> str | None:
+    if outcome is None or not outcome.model_version:
+        return None
+    return f"models:/{outcome.model_name}/{outcome.model_version}"
+
+
+def _nothing_worked(record: SearchRecord) -> str:
+    """Why there is no best trial, in the words of the first failure."""
+    failed = [t for t in record.trials if t.error]
+    count = len(record.trials)
+    if not failed:
+        return f"trials: expected at least one with a result, received {count} without any"
+    last_line = failed[0].error.strip().splitlines()[-1] if failed[0].error else ""
+    return f"trials: none of {count} has a result; trial {failed[0].number} ended with: {last_line}"

@@ -1,0 +1,124 @@
+"""What every method must do, as tests that each method's own test class inherits.
+
+>>> class TestFineTune(TrainableConformance):
+...     method = "finetune"
+...     params = {"unfreeze_depth": 1, "learning_rate": 1e-2, "head_units": 0, "augmentation_strength": 0.5}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.errors import Diverged
+from trainables.methods import begin
+from trainables.training import EpochMetrics, Training, TrialConfig
+from trainables.workbench import Workbench
+
+EPOCHS = 4
+
+
+class TrainableConformance:
+    """Inherit, set ``method`` and ``params``, and provide a fixture ``bench`` (a Workbench on a small task)."""
+
+    method: str
+    params: Mapping[str, Any]
+
+    def config(self, **changes: Any) -> TrialConfig:
+        """The trial under test."""
+        settings = {"method": self.method, "params": dict(self.params), "epochs": EPOCHS, "batch_size": 16, "seed": 5}
+        return TrialConfig(**{**settings, **changes})
+
+    def run(self, bench: Workbench, **changes: Any) -> tuple[list[EpochMetrics], Training]:
+        """Train to the end."""
+        training = begin(self.config(**changes), bench)
+        metrics = []
+        while not training.done:
+            metrics.append(training.run_epoch())
+        training.release()
+        return metrics, training
+
+    def test_reports_every_metric_each_epoch(self, bench: Workbench) -> None:
+        metrics, training = self.run(bench)
+        assert [m.epoch for m in metrics] == list(range(1, EPOCHS + 1))
+        for m in metrics:
+            assert 0 <= m.val_accuracy <= 1
+            assert m.val_loss > 0
+            assert m.train_loss > 0
+            assert m.epoch_seconds > 0
+        assert sum(training.stages.values()) > 0
+
+    def test_same_seed_same_numbers_even_after_another_trial(self, bench: Workbench) -> None:
+        first, _ = self.run(bench)
+        self.run(bench, seed=6)
+        again, _ = self.run(bench)
+        assert _numbers(again) == _numbers(first)
+
+    def test_another_seed_gives_other_numbers(self, bench: Workbench) -> None:
+        first, _ = self.run(bench)
+        other, _ = self.run(bench, seed=6)
+        assert _numbers(other) != _numbers(first)
+
+    def test_second_trial_of_a_shape_compiles_nothing(self, bench: Workbench) -> None:
+        self.run(bench)
+        compiled = bench.compiled
+        _, training = self.run(bench, params={**self.params, "learning_rate": 2e-3}, seed=8)
+        assert bench.compiled == compiled
+        assert training.stages.get("compile", 0.0) == 0.0
+
+    @pytest.mark.parametrize("stop", [1, EPOCHS - 1])
+    def test_resumed_equals_uninterrupted(self, bench: Workbench, tmp_path: Path, stop: int) -> None:
+        whole, uninterrupted = self.run(bench)
+        first = begin(self.config(), bench)
+        before = [first.run_epoch() for _ in range(stop)]
+        first.save(tmp_path / "checkpoint.npz")
+        first.release()
+        self.run(bench, seed=9)  # somebody else uses the compiled program in between
+        second = begin(self.config(), bench)
+        second.load(tmp_path / "checkpoint.npz")
+        after = [second.run_epoch() for _ in range(EPOCHS - stop)]
+        second.release()
+        assert _numbers(before + after) == _numbers(whole)
+        assert second.best is not None
+        assert uninterrupted.best is not None
+        assert second.best.epoch == uninterrupted.best.epoch
+        for ours, theirs in zip(second.best_weights, uninterrupted.best_weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_learns_something(self, bench: Workbench) -> None:
+        metrics, _ = self.run(bench, epochs=12)
+        assert metrics[-1].train_loss < metrics[0].train_loss
+
+    def test_keeps_the_best_epoch(self, bench: Workbench) -> None:
+        training = begin(self.config(), bench)
+        metrics = [training.run_epoch() for _ in range(EPOCHS)]
+        best = max(metrics, key=lambda m: (m.val_accuracy, -m.val_loss))
+        predicted = training.predict("validation").argmax(axis=1)
+        training.release()
+        assert training.best == best
+        assert (predicted == bench.task.split("validation").labels).mean() == pytest.approx(best.val_accuracy)
+
+    def test_leaves_the_pretrained_weights_alone(self, bench: Workbench) -> None:
+        before = [np.array(w) for w in bench.backbone.model.weights]
+        self.run(bench)
+        for was, now in zip(before, bench.backbone.model.weights, strict=True):
+            np.testing.assert_array_equal(was, np.array(now))
+
+    def test_divergence_is_an_error_with_its_reason(self, bench: Workbench) -> None:
+        training = begin(self.config(params={**self.params, "learning_rate": 1e30}), bench)
+        with pytest.raises(Diverged) as caught:
+            for _ in range(EPOCHS):
+                training.run_epoch()
+        training.release()
+        assert caught.value.reason == "diverged"
+        after, _ = self.run(bench)
+        assert all(math.isfinite(m.train_loss) for m in after)
+
+
+def _numbers(metrics: list[EpochMetrics]) -> list[tuple[float, float, float]]:
+    return [(m.train_loss, m.val_loss, m.val_accuracy) for m in metrics]
