@@ -1,0 +1,71 @@
+"""The models of ``keras.applications``: how each wants its pixels, and the input size it was trained at.
+
+Plain data, so that a name can be checked without importing Keras.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+Preprocessing = Literal["none", "tf", "torch", "caffe", "unit"]
+
+
+@dataclass(frozen=True)
+class Application:
+    """One model of ``keras.applications``.
+
+    ``preprocessing`` is what its family's ``preprocess_input`` does; ``none`` where the model's own first
+    layers do it. ``input_size`` is in pixels a side, as is ``least``, the smallest that the network accepts.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    input_size: int
+    least: int = 32
+
+
+def _family(preprocessing: Preprocessing, sizes: dict[str, int], least: int = 32) -> tuple[Application, ...]:
+    return tuple(Application(name, preprocessing, size, least) for name, size in sizes.items())
+
+
+_CONVNEXT = ("Tiny", "Small", "Base", "Large", "XLarge")
+_EFFICIENTNET = (224, 240, 260, 300, 380, 456, 528, 600)
+_EFFICIENTNET_V2 = {"B0": 224, "B1": 240, "B2": 260, "B3": 300, "S": 384, "M": 480, "L": 480}
+_RESNET = ("50", "101", "152")
+
+APPLICATIONS: dict[str, Application] = {
+    application.name: application
+    for application in (
+        *_family("none", {f"ConvNeXt{size}": 224 for size in _CONVNEXT}),
+        *_family("torch", {f"DenseNet{layers}": 224 for layers in (121, 169, 201)}),
+        *_family("none", {f"EfficientNetB{i}": size for i, size in enumerate(_EFFICIENTNET)}),
+        *_family("none", {f"EfficientNetV2{kind}": size for kind, size in _EFFICIENTNET_V2.items()}),
+        *_family("tf", {"InceptionResNetV2": 299, "InceptionV3": 299}, least=75),
+        *_family("tf", {"MobileNet": 224, "MobileNetV2": 224}),
+        *_family("none", {"MobileNetV3Large": 224, "MobileNetV3Small": 224}),
+        *_family("tf", {"NASNetLarge": 331, "NASNetMobile": 224}),
+        *_family("caffe", {f"ResNet{layers}": 224 for layers in _RESNET}),
+        *_family("tf", {f"ResNet{layers}V2": 224 for layers in _RESNET}),
+        *_family("caffe", {"VGG16": 224, "VGG19": 224}),
+        *_family("tf", {"Xception": 299}, least=71),
+    )
+}
+"""By name, as ``keras.applications`` spells it."""
+
+
+def find_application(name: str) -> Application | None:
+    """The application called ``name``, whatever its case, hyphens and underscores; None if there is none."""
+    wanted = _plain(name)
+    return next((a for a in APPLICATIONS.values() if _plain(a.name) == wanted), None)
+
+
+def similar_names(name: str, *others: str) -> list[str]:
+    """Up to three names of applications (or ``others``) that look like ``name``, the closest first."""
+    known = {_plain(known): known for known in (*APPLICATIONS, *others)}
+    return [known[match] for match in difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.6)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

@@ -1,0 +1,51 @@
+"""A digest of what a model computes: its weights and its graph, not the names a process gave its layers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+_IGNORED = ("name", "trainable", "build_config", "compile_config", "module", "registered_name")
+
+
+def digest(model: Any) -> str:
+    """16 hex digits of SHA-256 over the configuration and the weights of a functional ``model``.
+
+    The same for a saved and reopened model, in every process, and whichever layers are trainable just now.
+    """
+    summary = hashlib.sha256(_canonical(model.get_config()).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(weight.numpy())
+        summary.update(f"{array.dtype}{array.shape}".encode())
+        summary.update(array.reshape(-1).view(np.uint8).data)
+    return summary.hexdigest()[:16]
+
+
+def _canonical(config: dict[str, Any]) -> str:
+    position = {layer["config"]["name"]: index for index, layer in enumerate(config["layers"])}
+    layers = [
+        [layer["class_name"], _scrub(layer["config"]), _relink(layer["inbound_nodes"], position)]
+        for layer in config["layers"]
+    ]
+    return json.dumps(layers, sort_keys=True)
+
+
+def _scrub(value: Any) -> Any:
+    """``value`` without names, but for those of dtypes, which mean something."""
+    if isinstance(value, dict):
+        dtype = value.get("class_name") == "DTypePolicy"
+        return {k: v if dtype else _scrub(v) for k, v in value.items() if dtype or k not in _IGNORED}
+    return [_scrub(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _relink(value: Any, position: dict[str, int]) -> Any:
+    """``value`` with the number of a layer in place of its name."""
+    if isinstance(value, dict):
+        if "keras_history" in value:
+            name, *rest = value["keras_history"]
+            return [position[name], *rest, value["shape"], value["dtype"]]
+        return {k: _relink(v, position) for k, v in value.items() if k not in ("name", "module")}
+    return [_relink(item, position) for item in value] if isinstance(value, (list, tuple)) else value

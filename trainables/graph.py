@@ -1,0 +1,142 @@
+"""A functional Keras graph as a list of calls, and how to play it again on other tensors.
+
+Walks operations rather than ``model.layers``: a graph may hold operations that are no layers, and one layer
+may be called more than once. The only file that knows how Keras stores a graph.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras.src.models import Functional, Sequential
+
+from trainables.errors import BackboneError
+
+Key = tuple[int, int, int]
+"""What identifies a symbolic tensor: the operation that made it, which call, which of its outputs."""
+
+
+_PLAIN_CALLS = (Functional.call, Sequential.call)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation: symbolic tensors in, symbolic tensors out."""
+
+    operation: Any
+    arguments: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        """The name of the operation's class, such as ``Conv2D``."""
+        return type(self.operation).__name__
+
+
+def key(tensor: Any) -> Key:
+    """Identity of a symbolic tensor; holds for the copies that Keras makes of it, too."""
+    operation, node, index = tensor._keras_history
+    return id(operation), int(node), int(index)
+
+
+def is_nested(operation: Any) -> bool:
+    """Whether ``operation`` is itself a graph that :func:`replay` can open."""
+    return isinstance(operation, (Functional, Sequential)) and type(operation).call in _PLAIN_CALLS
+
+
+def calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
+    """All calls between ``inputs`` and ``outputs`` in topological order, the same order in every process.
+
+    Raises:
+        BackboneError: ``outputs`` need something that ``inputs`` do not lead to.
+    """
+    known = {key(tensor) for tensor in inputs}
+    ordered: list[Any] = []
+    done: set[int] = set()
+    todo = [(_node(t), False) for t in reversed(outputs) if key(t) not in known]
+    while todo:
+        node, ready = todo.pop()
+        if id(node) in done:
+            continue
+        if ready:
+            done.add(id(node))
+            ordered.append(node)
+            continue
+        if node.is_input:
+            raise BackboneError(f"backbone: {node.operation.name!r} is not connected to the image input")
+        todo.append((node, True))
+        todo.extend((_node(t), False) for t in reversed(node.input_tensors) if key(t) not in known)
+    return [Call(n.operation, n.arguments, tuple(n.input_tensors), tuple(n.outputs)) for n in ordered]
+
+
+def replay(
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    fed: Sequence[Any],
+    swap: Mapping[int, Callable[..., Any]],
+) -> list[Any]:
+    """Play the graph from ``inputs`` to ``outputs`` on the tensors ``fed``; returns the new outputs.
+
+    Layers are called again, not copied, so weights are shared. Nested models are opened, and a ``training``
+    argument that was fixed in the graph is dropped: whoever trains decides it. ``swap`` maps the id of an
+    operation to what takes its place.
+    """
+    values = {key(t): new for t, new in zip(inputs, fed, strict=True)}
+    for call in calls(inputs, outputs):
+        operation = swap.get(id(call.operation), call.operation)
+        args, kwargs = call.arguments.fill_in({id(t): values[key(t)] for t in call.inputs})
+        if is_nested(operation):
+            made = replay(operation.inputs, operation.outputs, _tensors(args, kwargs), swap)
+        else:
+            made = operation(*args, **{name: v for name, v in kwargs.items() if name != "training"})
+        values.update(zip(map(key, call.outputs), keras.tree.flatten(made), strict=True))
+    return [values[key(t)] for t in outputs]
+
+
+def operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """Every operation of the graph once, opening nested models, in the order of its first call."""
+    found: dict[int, Any] = {}
+    for call in calls(inputs, outputs):
+        if is_nested(call.operation):
+            inner = operations(call.operation.inputs, call.operation.outputs)
+            found.update((id(operation), operation) for operation in inner)
+        else:
+            found[id(call.operation)] = call.operation
+    return list(found.values())
+
+
+def has_own_name(operation: Any) -> bool:
+    """Whether somebody named ``operation``; Keras' own names (``conv2d_17``) count what a process made."""
+    return re.fullmatch(rf"{_snake(type(operation).__name__)}(_\d+)?", operation.name) is None
+
+
+def name_uniquely(operations: Sequence[Any]) -> None:
+    """Rename ``operations`` so that all names differ and none depends on what the process made before."""
+    taken: set[str] = set()
+    for operation in operations:
+        stem = operation.name if has_own_name(operation) else _snake(type(operation).__name__)
+        name, count = stem, 0
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        taken.add(name)
+        operation.name = name
+
+
+def _node(tensor: Any) -> Any:
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def _tensors(args: Any, kwargs: Any) -> list[Any]:
+    return [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+
+
+def _snake(name: str) -> str:
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
