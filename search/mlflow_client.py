@@ -1,0 +1,90 @@
+"""Connecting to MLflow, and its errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from search import mlflow_settings
+
+# isort: split
+import mlflow
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.stores import absolute_uri, check_sqlite, without_secrets
+from trainables.errors import TrackingError
+
+_REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
+_HINTS = {
+    401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+    403: "Check the account's permissions, and the server's --allowed-hosts.",
+}
+
+
+def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
+    """A client for runs and models at ``tracking_uri``; a new SQLite store is made (some seconds).
+
+    Raises:
+        TrackingError: the address is no store, or the store can't be opened.
+    """
+    uri = absolute_uri(tracking_uri)
+    mlflow_settings.quiet_loggers(verbose)
+    check_sqlite(uri)
+    with speaking(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def speaking(tracking_uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises inside into a TrackingError that names the store and the cause."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        status = _status(error)
+        where = without_secrets(tracking_uri)
+        what = _REFUSALS.get(status, first_line(error))
+        hint = _HINTS.get(status, "")
+        raise TrackingError(f"MLflow at {where} can't do what was asked: {what}. {hint}".rstrip()) from error
+
+
+@contextmanager
+def global_store(tracking_uri: str) -> Iterator[None]:
+    """Point MLflow's module-level functions at ``tracking_uri``, and back afterwards."""
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(tracking_uri)
+    registry = mlflow.get_registry_uri()
+    if registry != tracking_uri:
+        mlflow.set_registry_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        if registry != tracking_uri:
+            mlflow.set_registry_uri(registry)
+
+
+def transient(error: TrackingError) -> bool:
+    """Whether the same request may succeed later: the store was away, slow, locked or broken."""
+    cause = error.__cause__
+    if isinstance(cause, MlflowException):
+        return _status(cause) >= 500 or _status(cause) in (408, 429)
+    return isinstance(cause, (SQLAlchemyError, requests.RequestException, ConnectionError, TimeoutError))
+
+
+def missing(error: MlflowException) -> bool:
+    """Whether ``error`` says that the thing asked for does not exist."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST" or _status(error) == 404)
+
+
+def first_line(error: Exception, length: int = 300) -> str:
+    """The beginning of an error's text, without passwords."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return without_secrets(lines[0])[:length].rstrip(". ")
+
+
+def _status(error: Any) -> int:
+    return int(error.get_http_status_code()) if isinstance(error, MlflowException) else 0

@@ -1,0 +1,130 @@
+"""What MLflow should hold of a search: a pure function of its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from search.record import Outcome, SearchRecord, State, TrialRecord
+from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
+from search.run_texts import search_note, trial_name, trial_note
+from search.stores import without_secrets
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+STATUSES: Mapping[State, RunStatus] = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+}
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+_BUDGET = frozenset({"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "baseline_trials"})
+_MACHINES = frozenset({"max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"})
+_PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
+_CHANGEABLE = _BUDGET | _MACHINES | _PLACES
+"""Settings that may differ from one session of a search to the next: tags, since a param is for ever."""
+
+_LONGEST_PARAM = 500
+_LONGEST_TAG = 5000
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """One run: everything that MLflow should hold of it. Times in milliseconds since 1970."""
+
+    name: str
+    status: RunStatus
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    points: tuple[Point, ...]
+    start: int
+    end: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is at rest."""
+        return self.status in ("FINISHED", "FAILED", "KILLED")
+
+    def interrupted(self, now: int) -> RunContent:
+        """The same run, not going on for now."""
+        return replace(self, status="KILLED", end=now, tags={**self.tags, "unfreeze.state": "interrupted"})
+
+
+def identity(record: SearchRecord) -> str:
+    """What tells this search from an earlier one of the same name whose ledger is gone: its first start."""
+    return record.started.isoformat() if record.started else ""
+
+
+def search_content(record: SearchRecord) -> RunContent:
+    """The parent run, as long as the search goes on."""
+    facts = {"data_digest": record.task.digest, "backbone_digest": record.backbone.digest}
+    kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
+    changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
+    tags = {
+        "unfreeze.search": record.name,
+        "unfreeze.kind": "search",
+        "unfreeze.state": "running",
+        "unfreeze.started": identity(record),
+        **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
+        **_outcome_tags(record.outcome),
+        NOTE: search_note(record),
+    }
+    params = {name: _text(value)[:_LONGEST_PARAM] for name, value in {**kept, **facts}.items()}
+    return RunContent(record.name, "RUNNING", tags, params, best_curve(record), milliseconds(record.started))
+
+
+def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunContent:
+    """The child run of ``trial`` under the run ``parent``."""
+    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
+    tags = {
+        "unfreeze.search": record.name,
+        PARENT: parent,
+        "unfreeze.kind": "trial",
+        "unfreeze.trial": str(trial.number),
+        "unfreeze.state": trial.state,
+        "unfreeze.method": trial.method,
+        "unfreeze.seed": str(trial.seed),
+        NOTE: trial_note(trial, record, outcome),
+    }
+    if trial.reason:
+        tags["unfreeze.reason"] = trial.reason
+    if trial.error:
+        tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    if outcome:
+        tags["unfreeze.winner"] = "true"
+    return RunContent(
+        name=trial_name(record.name, trial, record.backbone),
+        status=STATUSES[trial.state],
+        tags=tags,
+        params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
+        points=epoch_points(trial) + final_points(trial, record.metric, outcome),
+        start=milliseconds(trial.started or record.started),
+        end=milliseconds(trial.ended) if trial.finished else None,
+    )
+
+
+def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
+    if outcome is None:
+        return {}
+    tags = {"winner": str(outcome.trial), "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}"}
+    if outcome.gain is not None:
+        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
+    if outcome.model_name and outcome.model_version:
+        tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
+    return {f"unfreeze.{name}": value for name, value in tags.items()}
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return without_secrets(text)
+
+
+def _tag(text: str) -> str:
+    """The end of a long text: of a traceback it says most."""
+    return text if len(text) <= _LONGEST_TAG else "…" + text[1 - _LONGEST_TAG :]

@@ -1,0 +1,91 @@
+"""What MLflow shows of a run in words: its name, and a sentence that says what it is."""
+
+from __future__ import annotations
+
+from search.phrases import number, percent, plural, points
+from search.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
+
+_REASONS = {
+    "scheduler": "stopped early by the scheduler",
+    "diverged": "stopped because its loss diverged",
+    "time_budget": "stopped when the time was up",
+    "out_of_memory": "stopped for lack of memory",
+    "crashed": "stopped by an error",
+}
+
+
+def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> str:
+    """``digits #7: top 2 blocks, lr 1.2e-03``."""
+    parts = [_trained(trial.params.get("unfreeze_depth"), len(backbone.blocks), trial.method)]
+    rate = trial.params.get("learning_rate")
+    if isinstance(rate, float):
+        parts.append(f"lr {rate:.1e}")
+    return f"{search} #{trial.number}: {', '.join(parts)}"
+
+
+def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
+    """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    what = (
+        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record)}, "
+        f"{_trained(trial.params.get('unfreeze_depth'), len(record.backbone.blocks), trial.method)}"
+        f" ({_settings(trial.params)})."
+    )
+    sentences = [what]
+    if trial.finished:
+        sentences.append(_ending(trial, record.metric))
+    if outcome is not None:
+        sentences.append(f"The winner: {_measured(outcome)}")
+    return " ".join(sentences)
+
+
+def search_note(record: SearchRecord) -> str:
+    """Sentences on a search: what it looks for, the best so far, and the winner once it is measured."""
+    sentences = [
+        f"Search **{record.name}**: {_subject(str(record.config.get('method', 'finetune')), record)}, "
+        f"{plural(record.requested, 'trial')}. One child run per trial."
+    ]
+    best = record.best
+    if best is not None and best.value is not None:
+        sentences.append(f"Best {record.metric} so far {best.value:.4f}, in trial {best.number}.")
+    if record.outcome is not None:
+        sentences.append(f"The winner is trial {record.outcome.trial}: {_measured(record.outcome)}")
+    return " ".join(sentences)
+
+
+def _subject(method: str, record: SearchRecord) -> str:
+    origin = "from random weights" if method == "scratch" else f"by {method}"
+    return f"`{record.backbone.name}` trained {origin} on `{record.task.name}`"
+
+
+def _trained(depth: object, blocks: int, method: str) -> str:
+    if method == "scratch":
+        return "all blocks from scratch"
+    if not isinstance(depth, int):
+        return method
+    if depth == 0:
+        return "head only"
+    return "all blocks" if depth >= blocks else f"top {plural(depth, 'block')}"
+
+
+def _settings(params: Parameters) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in params.items()) or "no parameters"
+
+
+def _ending(trial: TrialRecord, metric: str) -> str:
+    after = f"after {plural(len(trial.epochs), 'epoch')}"
+    value = "" if trial.value is None else f", best {metric} {trial.value:.4f}"
+    if trial.state == "complete":
+        return f"Trained to the end {after}{value}."
+    return f"It was {_REASONS.get(trial.reason or '', trial.reason or trial.state)} {after}{value}."
+
+
+def _measured(outcome: Outcome) -> str:
+    accuracy = outcome.test_accuracy
+    text = f"test accuracy {percent(accuracy.estimate)} ({percent(accuracy.low)} to {percent(accuracy.high)})"
+    if outcome.gain is not None:
+        gain = outcome.gain
+        text += (
+            f"; transfer gain {points(gain.estimate)} points ({points(gain.low)} to {points(gain.high)}): "
+            f"{outcome.verdict}"
+        )
+    return text + "."
