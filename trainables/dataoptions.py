@@ -1,0 +1,52 @@
+"""How a dataset is read and split."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from trainables.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Choices that the input itself doesn't make.
+
+    Attributes:
+        validation_fraction: share of the images that go to validation where the input has no such split.
+        test_fraction: the same for test.
+        seed: of the split made here.
+        skip_bad_images: leave out images that can't be read instead of refusing to start.
+        image_column: column of a Parquet or Arrow file that holds the images; None: found by name and type.
+        label_column: column that holds the labels; None: found by name and type.
+        split_column: column that names each row's split; None: ``split``, if there is one.
+
+    Raises:
+        UsageError: a fraction outside (0, 1), or both together leave nothing to train on.
+    """
+
+    validation_fraction: float = 0.2
+    test_fraction: float = 0.2
+    seed: int = 0
+    skip_bad_images: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise UsageError(f"{name}: expected a number between 0 and 1, received {value!r}")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise UsageError(
+                "validation_fraction, test_fraction: expected a sum below 1 (the rest trains), "
+                f"received {self.validation_fraction} + {self.test_fraction}"
+            )
+
+    def fraction(self, split: str) -> float:
+        """Share of the images that ``split`` (validation or test) gets."""
+        return self.validation_fraction if split == "validation" else self.test_fraction
+
+    def as_json(self) -> dict[str, object]:
+        """The options as JSON values, by name."""
+        return asdict(self)

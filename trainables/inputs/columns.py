@@ -1,0 +1,155 @@
+"""Finds the image, label and split columns of a table, by name and by type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from trainables.dataoptions import DataOptions
+from trainables.errors import DataError
+from trainables.inputs.source import some
+
+IMAGE_NAMES = (
+    "image",
+    "img",
+    "images",
+    "picture",
+    "photo",
+    "file_name",
+    "filename",
+    "image_path",
+    "path",
+    "file",
+)
+LABEL_NAMES = ("label", "labels", "class", "target", "category")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns; ``split`` is None where rows don't name theirs."""
+
+    image: str
+    label: str
+    split: str | None
+
+    @property
+    def facts(self) -> list[str]:
+        """The columns that say something about an image."""
+        return [self.label] if self.split is None else [self.label, self.split]
+
+
+def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
+    """Choose the columns of ``schema``: as ``options`` say, or by type and name.
+
+    Raises:
+        DataError: a column isn't there, can't be told, or has a type that can't be read.
+    """
+    features = hugging_face_features(schema)
+    image = options.image_column or _find(schema, "image", IMAGE_NAMES, features, "Image", place)
+    _require(schema, image, "image", place)
+    _require_type(
+        schema, image, _holds_images, "image", "binary, a struct with bytes and path, or paths", place
+    )
+    label = options.label_column or _find(schema, "label", LABEL_NAMES, features, "ClassLabel", place)
+    _require(schema, label, "label", place)
+    _require_type(schema, label, _holds_labels, "label", "integers or strings, one label an image", place)
+    split = options.split_column
+    if split is None:
+        split = next((name for name in schema.names if name.casefold() == "split"), None)
+    else:
+        _require(schema, split, "split", place)
+    return Columns(image, label, split)
+
+
+def hugging_face_features(schema: Any) -> dict[str, Any]:
+    """The features that Hugging Face ``datasets`` stores with a schema; empty where it stored none."""
+    try:
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = stored["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}  # not of Hugging Face: the columns still speak for themselves
+    return features if isinstance(features, dict) else {}
+
+
+def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
+    """Names of the integer labels in ``column``, if the schema's metadata holds them."""
+    feature = hugging_face_features(schema).get(column)
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return tuple(str(name) for name in names) if isinstance(names, list) else None
+
+
+def value_type(kind: Any) -> Any:
+    """The type itself, or that of a dictionary's values."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_text(kind: Any) -> bool:
+    """Whether values of the type are strings."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_bytes(kind: Any) -> bool:
+    """Whether values of the type are byte strings."""
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _holds_images(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        names = {field.name: field.type for field in kind}
+        return ("bytes" in names and is_bytes(names["bytes"])) or ("path" in names and is_text(names["path"]))
+    return is_bytes(kind) or is_text(value_type(kind))
+
+
+def _holds_labels(kind: Any) -> bool:
+    kind, types = value_type(kind), pa.types
+    return is_text(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind)
+
+
+def _find(
+    schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str, place: str
+) -> str:
+    """By Hugging Face's feature, then by name, then, for images, by type."""
+    tagged = [
+        n
+        for n, f in features.items()
+        if isinstance(f, dict) and f.get("_type") == feature and n in schema.names
+    ]
+    if len(tagged) == 1:
+        return str(tagged[0])
+    by_name = {name.casefold(): name for name in reversed(schema.names)}
+    for name in names:
+        if name in by_name:
+            return str(by_name[name])
+    typed = [field.name for field in schema if what == "image" and pa.types.is_struct(field.type)]
+    typed = [name for name in typed if _holds_images(schema.field(name).type)]
+    if len(typed) == 1:
+        return str(typed[0])
+    reason = f"{some(tagged or typed)} all could be it" if tagged or typed else "none could be told"
+    raise DataError(
+        f"{place}: which column holds the {what}s? {reason}; say it by --{what}-column ({what}_column). "
+        f"The columns are {some(schema.names, 30)}."
+    )
+
+
+def _require(schema: Any, name: str, what: str, place: str) -> None:
+    if schema.names.count(name) != 1:
+        number = "no" if name not in schema.names else "more than one"
+        raise DataError(
+            f"{place} has {number} column {name!r} ({what}_column). The columns are {some(schema.names, 30)}."
+        )
+
+
+def _require_type(
+    schema: Any, name: str, fits: Callable[[Any], bool], what: str, expected: str, place: str
+) -> None:
+    kind = schema.field(name).type
+    if not fits(kind):
+        raise DataError(
+            f"{place}: {what} column {name!r}: expected {expected}, received the type {kind}. "
+            f"Name another column by --{what}-column ({what}_column)."
+        )

@@ -1,0 +1,86 @@
+"""Turns columns of labels and of split names into indices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainables.errors import DataError
+from trainables.inputs.columns import value_type
+from trainables.inputs.source import SPLITS, some
+from trainables.inputs.splitnames import EXPECTED, split_of
+
+Value = int | str | bool | float
+
+
+def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+    """A pyarrow ChunkedArray as (N,) codes and the distinct values that they stand for.
+
+    Raises:
+        DataError: a value is missing.
+    """
+    kind = value_type(column.type)
+    plain = column.cast(kind).combine_chunks() if kind != column.type else column.combine_chunks()
+    if isinstance(plain, pa.ChunkedArray):
+        plain = pa.concat_arrays(plain.chunks) if plain.num_chunks else pa.array([], kind)
+    encoded = plain.dictionary_encode()
+    values: list[Value] = encoded.dictionary.to_pylist()
+    missing = np.asarray(plain.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    if missing.any():
+        raise _missing(missing, what, place)
+    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    empty = [code for code, value in enumerate(values) if isinstance(value, str) and not value.strip()]
+    if empty:
+        raise _missing(np.isin(codes, empty), what, place)
+    return codes, values
+
+
+def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
+    rows = [str(row) for row in np.flatnonzero(where)]
+    return DataError(
+        f"{place}: {len(rows):,} of {len(where):,} rows have no {what} (rows {some(rows, 5)}). "
+        "Fill them in, or leave these rows out."
+    )
+
+
+def label_name(names: Sequence[str] | None, place: str) -> Callable[[Value], str]:
+    """What maps a label as stored to the name of its class; ``names`` are those of integer labels, if known.
+
+    The mapping raises DataError for a label that no class can have.
+    """
+
+    def name(value: Value) -> str:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, float):
+            raise DataError(f"{place}: label: expected an integer or a string, received {value}")
+        if names is None or isinstance(value, str):
+            return str(value)
+        if not 0 <= value < len(names):
+            hint = " -1 stands for an image without a label: leave these out." if value == -1 else ""
+            raise DataError(f"{place}: label: expected 0 to {len(names) - 1}, received {value}.{hint}")
+        return names[value]
+
+    return name
+
+
+def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str) -> NDArray[np.int8]:
+    """(N,) index into SPLITS of each row, from the column called ``name``.
+
+    Raises:
+        DataError: a split is missing or unknown.
+    """
+    codes, values = coded(column, "split", place)
+    words = [label_name(names, place)(value) for value in values]
+    splits = [split_of(word) for word in words]
+    unknown = [word for word, split in zip(words, splits, strict=True) if split is None]
+    if unknown:
+        raise DataError(
+            f"{place}: split column {name!r}: expected {EXPECTED}, received {some(unknown)}. "
+            "Name another column by --split-column (split_column)."
+        )
+    return np.array([SPLITS.index(split) for split in splits if split], dtype=np.int8)[codes]

@@ -1,0 +1,88 @@
+"""What every input offers: a listing of its images, then the images themselves, still encoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+UNSPLIT = -1
+"""The split of an image whose input doesn't name one."""
+
+Encoded: TypeAlias = Path | bytes | memoryview
+"""An image as its file, or as the bytes of such a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of an input, before any is decoded.
+
+    Attributes:
+        ids: (N,) where each image came from: a path inside the folder, or file and row.
+        labels: (N,) int64 index into ``classes``.
+        splits: (N,) int8 index into :data:`SPLITS`, or :data:`UNSPLIT`.
+        classes: names of the classes, in the order of their indices.
+        notes: sentences on what was left out or taken for granted.
+    """
+
+    ids: Sequence[str]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, rows: NDArray[np.int64]) -> Listing:
+        """The same listing with ``rows`` alone, in their order."""
+        ids = [self.ids[row] for row in rows]
+        return Listing(ids, self.labels[rows], self.splits[rows], self.classes, self.notes)
+
+    def per_class(self, split: int) -> NDArray[np.int64]:
+        """(classes,) how many images of each class are in ``split``."""
+        return np.bincount(self.labels[self.splits == split], minlength=len(self.classes))
+
+
+class Source(Protocol):
+    """One input. ``place`` says where it is, in words for a person."""
+
+    @property
+    def place(self) -> str: ...
+
+    def fingerprint(self) -> str:
+        """A digest that changes with the files' names, sizes and times, found without decoding images."""
+        ...
+
+    def listing(self) -> Listing:
+        """All images of the input.
+
+        Raises:
+            DataError: the input is empty, or its labels or splits can't be understood.
+        """
+        ...
+
+    def images(self) -> Iterator[Encoded | None]:
+        """The images in the order of the listing; None where there is none."""
+        ...
+
+
+def printable(name: str | Path) -> str:
+    """``name`` as text that any encoding of Unicode can hold: undecodable bytes become escapes.
+
+    >>> printable(os.fsdecode(b"caf\\xe9.png"))
+    'caf\\\\xe9.png'
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def some(words: Sequence[str], most: int = 10) -> str:
+    """The first ``most`` words, quoted, and how many there are beyond."""
+    shown = ", ".join(repr(word) for word in words[:most])
+    return f"{shown} and {len(words) - most} more" if len(words) > most else shown

@@ -1,0 +1,117 @@
+"""Finds and reads Parquet and Arrow files: their schema, some columns, or one column batch by batch.
+
+The kind of a file is told by its first bytes, not by its name: Hugging Face calls both the file and the
+stream format of Arrow ``.arrow``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.errors import DataError
+from trainables.inputs.source import printable, some
+from trainables.inputs.splitnames import split_in, split_of
+
+EXTENSIONS = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+ROWS = 32
+"""Rows of a Parquet file that are read at a time."""
+
+BUFFER = 1 << 20
+"""Bytes of a Parquet column that are read at a time: a row group may hold all images."""
+
+
+def table_files(root: Path) -> list[tuple[Path, str | None]]:
+    """Table files of a folder, each with its split: in the folder itself, in ``data``, or in split folders.
+
+    Raises:
+        DataError: some file names say their split and some don't.
+    """
+    files = _directly_in(root) or _directly_in(root / "data")
+    if not files:
+        folders = sorted(folder for folder in root.iterdir() if split_of(folder.name))
+        return [(file, split_of(folder.name)) for folder in folders for file in _directly_in(folder)]
+    found = [(file, split_in(file.stem)) for file in files]
+    nameless = [printable(file.name) for file, split in found if split is None]
+    if nameless and len(nameless) < len(found):
+        raise DataError(
+            f"{printable(files[0].parent)}: expected either all or none of the files to have train, "
+            f"validation or test in their names, received {some(nameless)} beside others that do."
+        )
+    return found
+
+
+def _directly_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+
+
+class TableFile:
+    """One Parquet or Arrow file.
+
+    Raises:
+        DataError: from every method, when the file is damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parquet = False
+        with self._readable():
+            self._parquet = self._kind() == "parquet"
+            self.schema: Any = self._open().schema_arrow if self._parquet else self._open().schema
+
+    def columns(self, names: Sequence[str]) -> Any:
+        """A pyarrow Table of these columns, whole."""
+        with self._readable():
+            if self._parquet:
+                return self._open().read(columns=list(names))
+            batches = [batch.select(list(names)) for batch in self._batches()]
+            return pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
+
+    def arrays(self, name: str) -> Iterator[Any]:
+        """One column as pyarrow Arrays; of a Parquet file a few rows at a time."""
+        with self._readable():
+            if self._parquet:
+                for batch in self._open().iter_batches(ROWS, columns=[name], use_threads=False):
+                    yield batch.column(0)
+            else:
+                for batch in self._batches():
+                    yield batch.column(name)
+
+    def _kind(self) -> str:
+        with self.path.open("rb") as file:
+            magic = file.read(6)
+        if magic.startswith(b"FEA1"):
+            raise DataError(
+                f"{printable(self.path)} is in Feather's old format: write it again as version 2."
+            )
+        return (
+            "parquet" if magic.startswith((b"PAR1", b"PARE")) else "file" if magic == b"ARROW1" else "stream"
+        )
+
+    def _open(self) -> Any:
+        if self._parquet:
+            return pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+        mapped = pa.memory_map(str(self.path))
+        return pa.ipc.open_file(mapped) if self._kind() == "file" else pa.ipc.open_stream(mapped)
+
+    def _batches(self) -> Iterator[Any]:
+        reader = self._open()
+        if isinstance(reader, pa.RecordBatchFileReader):
+            return (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return iter(reader)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, UnicodeEncodeError) as error:
+            kind = "a Parquet" if self._parquet else "an Arrow"
+            raise DataError(f"can't read {printable(self.path)} as {kind} file: {error}") from error

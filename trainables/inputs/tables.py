@@ -1,0 +1,150 @@
+"""Parquet and Arrow files with a column of images and one of labels.
+
+A row's split is told by a split column, or by the name of its file, or not at all. Paths in the image
+column are relative to the file's folder. Classes come in the order of Hugging Face's class names where the
+files hold them, else integers in the order of numbers and strings in that of letters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.dataoptions import DataOptions
+from trainables.inputs.cells import encoded_images, paths_in
+from trainables.inputs.columns import Columns, class_names, find_columns
+from trainables.inputs.labels import Value, coded, label_name, split_codes
+from trainables.inputs.source import SPLITS, UNSPLIT, Encoded, Listing, printable
+from trainables.inputs.tablefiles import TableFile
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file with its columns, and its split where its name says it."""
+
+    table: TableFile
+    columns: Columns
+    split: str | None
+
+    @property
+    def name(self) -> str:
+        return printable(self.table.path.name)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return class_names(self.table.schema, self.columns.label)
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means."""
+
+    codes: NDArray[np.int64]
+    values: Sequence[Value]
+    names: Sequence[str]
+    splits: NDArray[np.int8]
+
+
+class Tables:
+    """One table file, or the table files of a folder."""
+
+    def __init__(self, place: Path, files: Sequence[tuple[Path, str | None]], options: DataOptions) -> None:
+        """Open the files and find their columns.
+
+        Raises:
+            DataError: a file can't be read, or its columns can't be told.
+        """
+        self._place = place
+        self._parts = [_part(path, split, options) for path, split in files]
+
+    @property
+    def place(self) -> str:
+        return printable(self._place)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for part in self._parts:
+            digest.update(repr((_stamp(part.table.path), part.columns, part.split)).encode())
+            for path in paths_in(part.table, part.columns.image):
+                digest.update(repr(_stamp(path)).encode())
+        return digest.hexdigest()
+
+    def listing(self) -> Listing:
+        facts = self._facts
+        classes, notes = self._classes()
+        index = {name: number for number, name in enumerate(classes)}
+        labels = [
+            np.array([index[name] for name in each.names], dtype=np.int64)[each.codes] for each in facts
+        ]
+        ids = [
+            f"{part.name}#{row}"
+            for part, each in zip(self._parts, facts, strict=True)
+            for row in range(len(each.codes))
+        ]
+        return Listing(
+            ids, np.concatenate(labels), np.concatenate([each.splits for each in facts]), classes, notes
+        )
+
+    def images(self) -> Iterator[Encoded | None]:
+        for part in self._parts:
+            for array in part.table.arrays(part.columns.image):
+                yield from encoded_images(array, part.table.path.parent)
+
+    @cached_property
+    def _facts(self) -> list[Facts]:
+        return [_facts(part) for part in self._parts]
+
+    def _classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The classes that have images, in order; and a note on those that have none."""
+        meaning = {
+            name: value for each in self._facts for name, value in zip(each.names, each.values, strict=True)
+        }
+        known = {part.class_names for part in self._parts}
+        names = known.pop() if len(known) == 1 else None
+        if names is None:
+            return tuple(sorted(meaning, key=lambda name: _rank(name, meaning[name]))), ()
+        used = tuple(name for name in dict.fromkeys(names) if name in meaning)
+        others = tuple(sorted(name for name in meaning if name not in names))
+        idle = len(set(names)) - len(used)
+        return used + others, (f"left out {idle:,} class names that no image has",) if idle else ()
+
+
+def _rank(name: str, value: Value) -> tuple[bool, float, str]:
+    return (True, 0.0, name) if isinstance(value, str) else (False, float(value), name)
+
+
+def _part(path: Path, split: str | None, options: DataOptions) -> Part:
+    table = TableFile(path)
+    columns = find_columns(table.schema, options, printable(path.name))
+    if split is not None and options.split_column is None:
+        columns = replace(columns, split=None)
+    return Part(table, columns, None if columns.split else split)
+
+
+def _facts(part: Part) -> Facts:
+    table: Any = part.table.columns(part.columns.facts)
+    codes, values = coded(table.column(part.columns.label), "label", part.name)
+    name = label_name(part.class_names, part.name)
+    if part.columns.split is not None:
+        names = class_names(part.table.schema, part.columns.split)
+        splits = split_codes(table.column(part.columns.split), names, part.columns.split, part.name)
+    else:
+        split = UNSPLIT if part.split is None else SPLITS.index(part.split)
+        splits = np.full(len(codes), split, dtype=np.int8)
+    return Facts(codes, values, [name(value) for value in values], splits)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Changes when the file does; a missing file has one, too: reading it says what is wrong."""
+    if not os.access(path, os.F_OK):
+        return str(path), -1, 0
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns

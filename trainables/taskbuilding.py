@@ -1,0 +1,127 @@
+"""Makes the files of a task out of a source: list, check, decode, split, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.dataoptions import DataOptions
+from trainables.decoding import Decoded, Progress, decode_all
+from trainables.errors import DataError
+from trainables.fitness import refuse_unfit
+from trainables.inputs.source import SPLITS, Listing, Source, printable
+from trainables.splitfiles import write_split
+from trainables.splits import assign_splits, leak_notes, split_notes
+from trainables.tasks import Task, save_task
+
+SHOWN = 10
+"""How many bad images an error names."""
+
+Order = NDArray[np.int64]
+
+
+def build_task(
+    name: str,
+    source: Source,
+    size: tuple[int, int],
+    options: DataOptions,
+    request: Mapping[str, Any],
+    directory: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Write the files of a task into the empty ``directory``.
+
+    Raises:
+        DataError: the data is unfit or unreadable, or there is too little room.
+        OSError: writing failed.
+    """
+    listing = source.listing()
+    refuse_unfit(listing, source.place)
+    _refuse_full_disk(len(listing), size, directory)
+    pixels = directory / "pixels"
+    with pixels.open("wb") as sink:
+        decoded = decode_all(source.images(), len(listing), size, sink, progress)
+    skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
+    _refuse_bad(skipped, len(listing), source.place, options)
+    good = listing.only(np.array(decoded.rows, dtype=np.int64))
+    if skipped:
+        refuse_unfit(good, f"{source.place}, without the {len(skipped):,} images that can't be read,")
+    digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
+    splits = assign_splits(good, digests, options)
+    orders = _orders(decoded, good, splits)
+    _write_splits(directory, pixels, good, orders, size)
+    notes = (*good.notes, *split_notes(good, splits, options), *leak_notes(digests, splits))
+    task = Task(
+        name=name,
+        directory=directory,
+        classes=good.classes,
+        image_size=size,
+        digest=_digest(good, digests, orders, size),
+        counts={split: len(rows) for split, rows in zip(SPLITS, orders, strict=True)},
+        source=source.place,
+        skipped=skipped,
+        notes=notes,
+    )
+    save_task(task, request, directory)
+
+
+def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
+    """The images of each split by their pixels' digests: a shuffle that any source agrees on."""
+
+    def key(row: int) -> tuple[bytes, int]:
+        return decoded.digests[row], int(listing.labels[row])
+
+    rows = [np.flatnonzero(splits == number) for number in range(len(SPLITS))]
+    return [np.array(sorted(each.tolist(), key=key), dtype=np.int64) for each in rows]
+
+
+def _write_splits(
+    directory: Path, pixels: Path, listing: Listing, orders: Sequence[Order], size: tuple[int, int]
+) -> None:
+    with pixels.open("rb") as file:
+        for name, rows in zip(SPLITS, orders, strict=True):
+            ids = [listing.ids[row] for row in rows]
+            write_split(directory / f"{name}.arrow", file, rows, listing.labels[rows], ids, size)
+    pixels.unlink()
+
+
+def _digest(
+    listing: Listing, digests: NDArray[np.uint8], orders: Sequence[Order], size: tuple[int, int]
+) -> str:
+    digest = hashlib.sha256(json.dumps([listing.classes, size]).encode())
+    for name, rows in zip(SPLITS, orders, strict=True):
+        digest.update(f"{name} {len(rows)} ".encode())
+        digest.update(listing.labels[rows].astype("<i8").tobytes())
+        digest.update(digests[rows].tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_bad(bad: Sequence[tuple[str, str]], total: int, place: str, options: DataOptions) -> None:
+    if not bad or (options.skip_bad_images and len(bad) < total):
+        return
+    shown = "".join(f"\n  {image}: {reason}" for image, reason in bad[:SHOWN])
+    more = f"\n  and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    way_out = "" if len(bad) == total else ", or leave them out with --skip-bad-images (skip_bad_images)"
+    raise DataError(
+        f"{place}: {len(bad):,} of {total:,} images can't be read:{shown}{more}\n"
+        f"Repair or remove them{way_out}."
+    )
+
+
+def _refuse_full_disk(count: int, size: tuple[int, int], directory: Path) -> None:
+    """The pixels are on disk twice while they are put in order."""
+    needed = 2 * count * size[0] * size[1] * 3
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"preparing {count:,} images of {size[0]}x{size[1]} pixels takes {needed / 1e9:.1f} GB of disk, "
+            f"but {printable(directory)} has {free / 1e9:.1f} GB free. Free some, choose another --storage, "
+            "or a smaller --input-size."
+        )
