@@ -1,0 +1,61 @@
+"""Argument parsers that raise UsageError, with a suggestion where one is near."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from search.choices import nearest
+from trainables.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser without abbreviations; wrong arguments raise UsageError and don't end the process."""
+
+    def __init__(
+        self, command: str, description: str, usage: str | None = None, epilog: str | None = None
+    ) -> None:
+        super().__init__(
+            prog=f"unfreeze {command}",
+            description=description,
+            usage=usage,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The options; UsageError names what is not understood."""
+        options, left = self.parse_known_args(list(arguments))
+        if left:
+            known = [name for action in self._actions for name in action.option_strings]
+            word = left[0].partition("=")[0]
+            hint = nearest(word, known) if word.startswith("-") else ""
+            raise UsageError(f"{word}: unknown argument{hint}\n{self._see()}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``message`` as UsageError."""
+        raise UsageError(f"{message}\n{self._see()}")
+
+    def _see(self) -> str:
+        return f"see {self.prog} --help"
+
+
+def add_store(parser: Parser, tracking: bool = True, ledger: bool = False) -> None:
+    """The options that say where a search's files and runs are."""
+    parser.add_argument(
+        "--storage", metavar="DIR", default="./unfreeze-runs", help="folder of the searches' files"
+    )
+    if ledger:
+        parser.add_argument("--ledger", metavar="URL", help="database URL, if the search was given one")
+    if tracking:
+        parser.add_argument(
+            "--tracking-uri", metavar="URI", help="MLflow server or database, if not in the storage"
+        )
+
+
+def add_verbose(parser: argparse._ActionsContainer) -> None:
+    """``--verbose``, which every command has."""
+    parser.add_argument("--verbose", action="store_true", help="show warnings, logs and tracebacks")

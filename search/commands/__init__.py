@@ -1,0 +1,1 @@
+"""One module a sub-command: ``parser()`` and ``run(options, arguments) -> exit code``."""

@@ -1,0 +1,35 @@
+"""``unfreeze backbones``: the backbones that have a name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from search.arguments import Parser, add_verbose
+from search.phrases import magnitude
+
+
+def parser() -> Parser:
+    """No more than the form of the output."""
+    made = Parser("backbones", "List the backbones that have a name. Any functional .keras file is one too.")
+    made.add_argument("--json", action="store_true", help="print a JSON list")
+    add_verbose(made)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Print the table that ships with the package."""
+    from trainables.catalogue import catalogue
+
+    entries = catalogue()
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in entries]))
+        return 0
+    rows = [("name", "input", "parameters", "blocks")]
+    rows += [(e.name, str(e.input_size), magnitude(e.parameters), str(e.blocks)) for e in entries]
+    width = max(len(row[0]) for row in rows)
+    for name, size, parameters, blocks in rows:
+        print(f"{name:<{width}}  {size:>5}  {parameters:>10}  {blocks:>6}")
+    return 0

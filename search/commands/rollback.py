@@ -1,0 +1,29 @@
+"""``unfreeze rollback``: the champion before this one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.arguments import Parser, add_store, add_verbose
+from search.stores import default_tracking_uri
+
+
+def parser() -> Parser:
+    """Which model, in which store."""
+    made = Parser("rollback", "Make the champion before this one the champion again.")
+    made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
+    add_store(made)
+    add_verbose(made)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Move the alias back and say what moved."""
+    from search.registry import rollback
+
+    uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
+    restored = rollback(options.model, tracking_uri=uri)
+    print(f"{options.model}: version {restored} is the champion again")
+    return 0

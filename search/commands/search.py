@@ -1,0 +1,159 @@
+"""``unfreeze search``: run a search, or go on with one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from search.arguments import Parser, add_verbose
+from search.choices import BATCH_NORM, DIRECTIONS, METHODS, PREPROCESSING, SAMPLERS, SCHEDULERS
+from search.config import SearchConfig, load_config
+
+if TYPE_CHECKING:
+    from search.study import SearchResult
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "data": (
+        "data",
+        "validation_fraction",
+        "test_fraction",
+        "image_column",
+        "label_column",
+        "split_column",
+        "skip_bad_images",
+    ),
+    "backbone": ("backbone", "weights", "input_size", "preprocessing", "batch_norm"),
+    "trials": (
+        "trials",
+        "epochs",
+        "batch_size",
+        "method",
+        "space",
+        "enqueue",
+        "sampler",
+        "scheduler",
+        "metric",
+        "time_budget",
+        "patience",
+        "seed",
+    ),
+    "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
+    "places": ("name", "storage", "ledger", "tracking_uri"),
+    "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"),
+}
+"""Every field of SearchConfig, in the order of the help page."""
+
+_CHOICES = {
+    "method": METHODS,
+    "sampler": SAMPLERS,
+    "scheduler": SCHEDULERS,
+    "metric": DIRECTIONS,
+    "preprocessing": PREPROCESSING,
+    "batch_norm": BATCH_NORM,
+}
+_METAVARS = {
+    "data": "digits|DIR|FILE.parquet",
+    "validation_fraction": "X",
+    "test_fraction": "X",
+    "image_column": "COLUMN",
+    "label_column": "COLUMN",
+    "split_column": "COLUMN",
+    "backbone": "NAME|FILE.keras|models:/NAME@ALIAS",
+    "weights": "default|imagenet|none|FILE",
+    "input_size": "PIXELS",
+    "space": "core|full|FILE.yaml",
+    "enqueue": "FILE.jsonl",
+    "time_budget": "TIME",
+    "storage": "DIR",
+    "ledger": "URL",
+    "tracking_uri": "URI",
+    "name": "NAME",
+    "model_name": "NAME",
+    "cpus_per_trial": "X",
+    "gpus_per_trial": "X",
+    "address": "RAY",
+}
+_DESCRIPTION = """\
+Find the best fine-tuning of a backbone for your data, and register the winner.
+Without arguments: real handwritten digits, the built-in backbone, a few minutes.
+The same command again goes on where it stopped; a larger --trials extends it."""
+_EPILOG = """\
+CONFIG.yaml holds the same options with underscores, as in
+
+  data: photos/
+  backbone: MobileNetV2
+  trials: 40
+
+Flags go before what the file says. Paths, in the file too, are relative to the
+working directory."""
+
+
+def parser() -> Parser:
+    """One option a field of SearchConfig."""
+    made = Parser("search", _DESCRIPTION, "unfreeze search [CONFIG.yaml] [options]", _EPILOG)
+    made.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="options from a file")
+    for title, names in GROUPS.items():
+        group = made.add_argument_group(title)
+        for name in names:
+            _add(group, name)
+    output = made.add_argument_group("output")
+    output.add_argument("--quiet", action="store_true", help="show nothing but errors")
+    output.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_verbose(output)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run the search with a view on stderr; the result goes to stdout."""
+    config = load_config(options.config, flags(options))
+    from search.progress import make_view
+    from search.study import run_search
+
+    view = make_view(quiet=options.quiet, verbose=options.verbose)
+    try:
+        result = run_search(config, view, verbose=options.verbose)
+    except KeyboardInterrupt:
+        view.close()
+        again = shlex.join(["unfreeze", "search", *arguments])
+        print(f"\ninterrupted; what was done is kept. To go on:\n\n  {again}\n", file=sys.stderr)
+        return 130
+    finally:
+        view.close()
+    _show(result, options)
+    return 0
+
+
+def flags(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given on the command line, by field name."""
+    return {name: value for name, value in vars(options).items() if name in SearchConfig.model_fields}
+
+
+def _show(result: SearchResult, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from search.record_json import record_json
+    from search.summary import print_summary
+
+    if not options.quiet:
+        print_summary(result.record, result.report_path, Console(stderr=options.json))
+    if options.json:
+        content = record_json(result.record, result.report_path, result.model_uri)
+        print(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+
+def _add(group: argparse._ArgumentGroup, name: str) -> None:
+    field = SearchConfig.model_fields[name]
+    flag, default = "--" + (field.alias or name).replace("_", "-"), field.default
+    words = str(field.description).replace("%", "%%")
+    if isinstance(default, bool):
+        group.add_argument(
+            flag, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=words
+        )
+        return
+    known = f" [{default}]" if default is not None else ""
+    metavar = "|".join(_CHOICES[name]) if name in _CHOICES else _METAVARS.get(name, "N")
+    group.add_argument(flag, dest=name, metavar=metavar, default=argparse.SUPPRESS, help=words + known)

@@ -1,0 +1,71 @@
+"""Keeps TensorFlow, absl and Python's warnings from drowning what a person wants to read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainables.errors import UnfreezeError
+
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "3"}
+_LOGGERS = ("absl", "tensorflow", "ray", "optuna", "mlflow", "alembic")
+_TAIL = 20_000
+"""Bytes of native messages that are worth keeping with a traceback."""
+
+
+@contextmanager
+def quieted() -> Iterator[None]:
+    """Libraries that are imported inside say errors alone; settings of the user's environment stay.
+
+    TensorFlow's C++ code writes to file descriptor 2 whatever it is told. So that descriptor leads into a
+    temporary file meanwhile, and ``sys.stderr`` keeps the terminal. What was written there goes with the
+    traceback of an unexpected exception.
+    """
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        if "PYTHONWARNINGS" not in os.environ:
+            warnings.simplefilter("ignore")
+        if _is_native_stderr():
+            with _native_aside():
+                yield
+        else:
+            yield
+
+
+def _is_native_stderr() -> bool:
+    try:
+        return sys.stderr.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@contextmanager
+def _native_aside() -> Iterator[None]:
+    before = sys.stderr
+    before.flush()
+    terminal = os.dup(2)
+    with (
+        tempfile.TemporaryFile(prefix="unfreeze-") as aside,
+        os.fdopen(terminal, "w", buffering=1, encoding=before.encoding, errors="backslashreplace") as stream,
+    ):
+        os.dup2(aside.fileno(), 2)
+        sys.stderr = stream
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, UnfreezeError):
+                aside.seek(max(0, aside.seek(0, os.SEEK_END) - _TAIL))
+                error.add_note("native messages:\n" + aside.read().decode(errors="replace"))
+            raise
+        finally:
+            stream.flush()
+            os.dup2(terminal, 2)
+            sys.stderr = before

@@ -1,0 +1,86 @@
+"""What ``unfreeze status`` prints."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from rich.text import Text
+
+from search.durations import format_duration
+from search.forecast import remaining_seconds
+from search.phrases import configuration, ending, objective, percent, plural, points, subject, tally
+from search.record import SearchRecord, TrialRecord
+
+_LABEL = 10
+
+
+def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
+    """Counts, best, cost and failures of a search; ``tracebacks`` in full."""
+    lines = [
+        Text.assemble((record.name, "bold"), "  ", (subject(record), "dim")),
+        _line("trials", f"{_counts(record)} of {record.requested:,}"),
+        _line("best", _best(record)),
+        _line("cost", _cost(record)),
+    ]
+    if record.outcome is not None:
+        lines.append(_line("test", _test(record)))
+    for trials in _alike(record):
+        lines.append(_line("failed", _failure(trials), style="red"))
+        if tracebacks and trials[0].error:
+            lines.append(Text(trials[0].error.rstrip(), style="dim"))
+    return Text("\n").join(lines)
+
+
+def _counts(record: SearchRecord) -> str:
+    return ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come") or "none"
+
+
+def _best(record: SearchRecord) -> str:
+    best = record.best
+    if best is None:
+        return "no trial has a result yet"
+    params = " ".join(configuration(best.params, "="))
+    return f"{record.metric} {objective(best.value)} (trial {best.number}): {params}"
+
+
+def _cost(record: SearchRecord) -> str:
+    training = sum(t.seconds for t in record.trials if math.isfinite(t.seconds))
+    left = remaining_seconds(record, record.elapsed)
+    words = f"{format_duration(record.elapsed)}, of it {format_duration(training)} in epochs of training"
+    return words + (f"; about {format_duration(left)} left" if left and record.count("running") else "")
+
+
+def _test(record: SearchRecord) -> str:
+    outcome = record.outcome
+    if outcome is None:
+        return ""
+    words = f"accuracy {percent(outcome.test_accuracy.estimate)}"
+    if outcome.gain is not None and outcome.verdict is not None:
+        words += f", transfer gain {points(outcome.gain.estimate)} points: {outcome.verdict}"
+    return words
+
+
+def _alike(record: SearchRecord) -> list[list[TrialRecord]]:
+    """Failed trials, those that ended alike together."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for trial in record.trials:
+        if trial.state == "failed":
+            groups[ending(trial), _last_line(trial)].append(trial)
+    return list(groups.values())
+
+
+def _failure(trials: list[TrialRecord]) -> str:
+    numbers = ", ".join(str(t.number) for t in trials[:8]) + (", …" if len(trials) > 8 else "")
+    words = _last_line(trials[0])
+    return f"{plural(len(trials), 'trial')} ({numbers}): {ending(trials[0])}" + (
+        f": {words}" if words else ""
+    )
+
+
+def _last_line(trial: TrialRecord) -> str:
+    return (trial.error or "").strip().rpartition("\n")[2]
+
+
+def _line(label: str, words: str, style: str = "") -> Text:
+    return Text.assemble((f"{label:<{_LABEL}}", "bold"), (words, style))
