@@ -184,7 +184,7 @@ class Delivery:
         if not question.future.done():
             try:
                 answer = question.call(mirror)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 if isinstance(error, TrackingError) and _can_pass(error):
                     raise
                 answer = error  # it belongs to whoever asked

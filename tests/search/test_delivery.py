@@ -1,0 +1,178 @@
+"""Delivery in the background, with a scripted mirror at the seam ``connect`` (a real one: test_mlflow_server)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.delivery import Delivery
+from search.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
+from trainables.errors import TrackingError
+
+TASK = TaskSummary("t", "d", ("a", "b"), {"train": 1}, (8, 8), "digits")
+BACKBONE = BackboneSummary("print", "default", "b", (8, 8), 1, ("top",))
+
+
+def search(trials: int) -> SearchRecord:
+    running = tuple(TrialRecord(n, "running", "finetune", {}) for n in range(trials))
+    return SearchRecord("s", "val_accuracy", "maximize", TASK, BACKBONE, {}, running, requested=9)
+
+
+def passing() -> TrackingError:
+    """An error as a server makes it that is away for a moment."""
+    error = TrackingError("MLflow is away")
+    error.__cause__ = ConnectionError("refused")
+    return error
+
+
+class ScriptedMirror:
+    """Remembers what it is told; fails as often as it is asked to."""
+
+    def __init__(self, failures: int = 0, error: Callable[[], Exception] = passing) -> None:
+        self.heard: list[object] = []
+        self.threads: set[int] = set()
+        self.failures = failures
+        self.error = error
+        self.tries = 0
+
+    def sync(self, record: SearchRecord) -> None:
+        self.threads.add(threading.get_ident())
+        self.tries += 1
+        if self.failures:
+            self.failures -= 1
+            raise self.error()
+        self.heard.append(len(record.trials))
+
+    def close(self, record: SearchRecord, status: str) -> None:
+        self.heard.append(status)
+
+    def log_artifact(self, path: Path) -> None:
+        self.heard.append(path.name)
+
+    def undelivered(self, record: SearchRecord) -> int:
+        return len(record.trials)
+
+
+def test_the_newest_record_is_delivered_and_the_search_closed() -> None:
+    mirror = ScriptedMirror()
+    delivery = Delivery(lambda: mirror)
+    for count in range(200):
+        delivery.publish(search(count))
+    delivery.finish(search(200), "FINISHED", (Path("a/report.html"),))
+    assert mirror.heard[-3:] == [200, "FINISHED", "report.html"]
+    assert mirror.tries < 20
+    assert mirror.threads != {threading.get_ident()}
+
+
+def test_the_search_never_waits() -> None:
+    gate = threading.Event()
+
+    def connect() -> ScriptedMirror:
+        gate.wait(20)
+        return mirror
+
+    mirror = ScriptedMirror()
+    delivery = Delivery(connect)
+    began = time.monotonic()
+    for _ in range(1000):
+        delivery.publish(search(1))
+    assert time.monotonic() - began < 1
+    gate.set()
+    delivery.finish(search(2))
+    assert mirror.heard[-2:] == [2, "FINISHED"]
+
+
+def test_what_fails_for_a_while_is_delivered_later_and_told_once() -> None:
+    mirror, told = ScriptedMirror(failures=3), list[str]()
+    delivery = Delivery(lambda: mirror, told.append)
+    delivery.publish(search(1))
+    delivery.finish(search(2), timeout=20)
+    assert mirror.heard[-2:] == [2, "FINISHED"]
+    assert told == ["MLflow is away"]
+
+
+def test_a_question_is_answered_after_what_was_published_before_it() -> None:
+    mirror = ScriptedMirror(failures=2)
+    delivery = Delivery(lambda: mirror, lambda text: None)
+    delivery.publish(search(3))
+    assert delivery.ask(lambda m: list(m.heard), timeout=20) == [3]
+    delivery.abandon()
+
+
+def test_a_question_that_fails_for_a_moment_is_put_again() -> None:
+    mirror, tries = ScriptedMirror(), list[int]()
+
+    def ask(_: object) -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise passing()
+        return "answer"
+
+    delivery = Delivery(lambda: mirror, lambda text: None)
+    assert delivery.ask(ask, timeout=20) == "answer"
+    delivery.abandon()
+
+
+@pytest.mark.parametrize("error", [TrackingError("no permission"), ValueError("a mistake")])
+def test_an_error_for_good_goes_to_whoever_asked(error: Exception) -> None:
+    def ask(_: object) -> None:
+        raise error
+
+    delivery = Delivery(ScriptedMirror, lambda text: None)
+    with pytest.raises(type(error), match=str(error)):
+        delivery.ask(ask, timeout=20)
+    delivery.finish(search(1))
+
+
+def test_a_refusal_ends_the_wait_at_once() -> None:
+    mirror = ScriptedMirror(failures=100, error=lambda: TrackingError("it asks for a login"))
+    delivery = Delivery(lambda: mirror, lambda text: None)
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match="it asks for a login"):
+        delivery.finish(search(1), timeout=30)
+    assert time.monotonic() - began < 10
+
+
+def test_what_could_not_be_delivered_is_said_with_the_way_on() -> None:
+    mirror, told = ScriptedMirror(failures=100), list[str]()
+    delivery = Delivery(lambda: mirror, told.append)
+    delivery.publish(search(1))
+    waiting = TrialRecord(2, "waiting", "finetune", {})
+    record = search(2)
+    with pytest.raises(TrackingError) as caught:
+        delivery.finish(replace(record, trials=(*record.trials, waiting)), timeout=1)
+    text = str(caught.value)
+    assert "within 1 s: MLflow is away" in text
+    assert "of 2 trials have news" in text
+    assert "run the same command again" in text
+    assert told == ["MLflow is away"]
+
+
+def test_a_search_that_ends_early_closes_with_what_it_has() -> None:
+    mirror = ScriptedMirror()
+    delivery = Delivery(lambda: mirror)
+    delivery.publish(search(4))
+    delivery.abandon("KILLED")
+    assert mirror.heard[-2:] == [4, "KILLED"]
+    delivery.abandon("KILLED")  # a second time is no error
+    assert mirror.heard.count("KILLED") == 1
+
+
+def test_an_early_end_does_not_raise() -> None:
+    mirror, told = ScriptedMirror(failures=100), list[str]()
+    delivery = Delivery(lambda: mirror, told.append)
+    delivery.publish(search(1))
+    delivery.abandon(timeout=0.5)
+    assert "run the same command again" in told[-1]
+
+
+def test_after_the_end_nothing_is_answered() -> None:
+    delivery = Delivery(ScriptedMirror)
+    delivery.finish(search(1))
+    with pytest.raises(TrackingError, match="tracking has ended: it was finished"):
+        delivery.ask(lambda m: None)

@@ -1,0 +1,158 @@
+"""Against a real ``mlflow server`` on this machine: it is killed in mid-search and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from search.delivery import Delivery
+from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.stores import default_tracking_uri
+from search.tracking import Mirror
+from trainables.errors import TrackingError
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.slow
+
+TASK = TaskSummary("digits", "d" * 64, ("null", "eins"), {"train": 20}, (8, 8), "digits")
+BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same port and store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        store = ["--backend-store-uri", default_tracking_uri(self.folder)]
+        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("ab") as log:
+            command = [sys.executable, "-m", "mlflow", "server", *options, *store, *artifacts]
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def _wait(self) -> None:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("Server ü"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def search(name: str, *trials: TrialRecord) -> SearchRecord:
+    started = datetime(2025, 3, 1, tzinfo=UTC)
+    return SearchRecord(
+        name, "val_accuracy", "maximize", TASK, BACKBONE, {"seed": 0}, trials, len(trials), started=started
+    )
+
+
+def trial(number: int, epochs: int, state: str = "running") -> TrialRecord:
+    curve = tuple(EpochRecord(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
+    params = {"learning_rate": 0.01, "unfreeze_depth": 1}
+    begun = datetime(2025, 3, 1, tzinfo=UTC)
+    record = TrialRecord(number, "running", "finetune", params, 0.1, curve, started=begun)
+    return replace(record, state=state, ended=None if state == "running" else begun)
+
+
+def runs_of(server: Server, task: str) -> list[object]:
+    client = mlflow.MlflowClient(server.uri)
+    known = client.get_experiment_by_name(f"unfreeze/{task}")
+    return list(client.search_runs([known.experiment_id], max_results=1000))
+
+
+def delivery_to(server: Server, task: str, told: list[str], storage: Path) -> Delivery:
+    return Delivery(lambda: Mirror(server.uri, experiment=f"unfreeze/{task}", storage=storage), told.append)
+
+
+def test_a_server_that_dies_in_mid_search_gets_everything_once(server: Server, tmp_path: Path) -> None:
+    told: list[str] = []
+    delivery = delivery_to(server, "dies", told, tmp_path)
+    done: list[TrialRecord] = []
+    for number in range(12):
+        for epoch in range(1, 4):
+            delivery.publish(search("dies", *done, trial(number, epoch)))
+            time.sleep(0.1)
+        done.append(trial(number, 3, "complete"))
+        if number == 4:
+            server.kill()
+        if number == 8:
+            server.start()
+    delivery.finish(search("dies", *done), timeout=60)
+
+    assert told
+    assert "127.0.0.1" in told[0]
+    runs = runs_of(server, "dies")
+    assert len(runs) == 13
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    client = mlflow.MlflowClient(server.uri)
+    for run in runs:
+        if "unfreeze.trial" in run.data.tags:
+            steps = [m.step for m in client.get_metric_history(run.info.run_id, "val_loss")]
+            assert steps == [1, 2, 3]
+
+
+def test_a_server_that_is_away_at_the_end_gets_the_rest_next_time(server: Server, tmp_path: Path) -> None:
+    told: list[str] = []
+    whole = search("away", *(trial(n, 2, "complete") for n in range(3)))
+    delivery = delivery_to(server, "away", told, tmp_path)
+    delivery.publish(search("away", trial(0, 1)))
+    assert delivery.ask(lambda mirror: mirror.run_id(0))
+    server.kill()
+    try:
+        with pytest.raises(TrackingError, match=r"3 of 3 trials have news.*run the same command again"):
+            delivery.finish(whole, timeout=3)
+    finally:
+        server.start()
+    delivery_to(server, "away", told, tmp_path).finish(whole)
+    runs = runs_of(server, "away")
+    assert sorted(run.info.status for run in runs) == ["FINISHED"] * 4
+
+
+def test_artifacts_go_through_the_server(server: Server, tmp_path: Path) -> None:
+    report = tmp_path / "Bericht ü.html"
+    report.write_text("<p>fertig")
+    delivery = delivery_to(server, "artifacts", [], tmp_path)
+    delivery.finish(search("artifacts", trial(0, 1, "complete")), artifacts=(report,))
+    assert [p.read_text() for p in (server.folder / "artifacts").rglob(report.name)] == ["<p>fertig"]
+    assert not (tmp_path / "mlartifacts").exists()
