@@ -1,4 +1,4 @@
-"""Delivery in the background, with a scripted mirror at the seam ``connect`` (a real one: test_mlflow_server)."""
+"""Delivery in the background; a scripted mirror stands at the seam ``connect``."""
 
 from __future__ import annotations
 
