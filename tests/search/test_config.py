@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from search.choices import METHODS, SAMPLERS, SCHEDULERS
+from search.config import SearchConfig, load_config
+from search.durations import format_duration, parse_duration
+from trainables.errors import UsageError
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        SearchConfig(**values)
+    return str(caught.value)
+
+
+def words_of(call: Callable[[], object]) -> str | None:
+    """What a UsageError said; any other exception is a failure of the test."""
+    try:
+        call()
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def written(folder: Path, content: str | bytes, name: str = "config.yaml") -> Path:
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def test_without_anything_it_is_the_digits_search() -> None:
+    config = SearchConfig()
+    assert (config.data, config.backbone, config.trials, config.storage) == (
+        "digits",
+        "print",
+        24,
+        "./unfreeze-runs",
+    )
+    assert (config.sampler, config.scheduler, config.space, config.method) == (
+        "tpe",
+        "asha",
+        "core",
+        "finetune",
+    )
+    assert config.direction == "maximize"
+    assert SearchConfig(metric="val_loss").direction == "minimize"
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        SearchConfig().trials = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("trials", 0, "a whole number from 1 to 1,000,000"),
+        ("trials", "many", "a whole number from 1 to 1,000,000"),
+        ("trials", True, "a whole number from 1 to 1,000,000"),
+        ("trials", None, "a whole number"),
+        ("epochs", 2.5, "a whole number"),
+        ("input_size", 4, "a whole number from 8 to 4,096"),
+        ("seed", -1, "a whole number"),
+        ("sampler", "tpee", "one of tpe, random, qmc, cmaes, nsga2 (did you mean 'tpe'?)"),
+        ("scheduler", 3, "one of asha, hyperband, median, none"),
+        ("metric", "accuracy", "did you mean 'val_accuracy'?"),
+        ("space", "ful", "did you mean 'full'?"),
+        ("space", ["core"], "text"),
+        ("enqueue", "first.csv", ".jsonl"),
+        ("time_budget", "soon", "30m, 2h"),
+        ("time_budget", 0, "above 0"),
+        ("time_budget", True, "30m"),
+        ("time_budget", float("nan"), "above 0"),
+        ("name", "a/b", "a name that can be a folder's"),
+        ("name", ".", "a name that can be a folder's"),
+        ("name", "字" * 60, "at most 120 bytes"),
+        ("name", 2024, "in quotes"),
+        ("model_name", "a:b", "a name"),
+        ("data", "", "text"),
+        ("data", None, "text"),
+        ("ledger", "study.db", "postgresql://"),
+        ("tracking_uri", "./mlruns", "http://HOST:5000"),
+        ("gpus_per_trial", 1.5, "a fraction up to 1, or a whole number"),
+        ("cpus_per_trial", 0, "more than 0"),
+        ("cpus_per_trial", float("inf"), "a number"),
+        ("skip_bad_images", "perhaps", "true or false"),
+        ("validation_fraction", 0.6, "at most 0.5"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(
+    key: str, value: Any, expected: str
+) -> None:
+    words = refusal(**{key: value})
+    assert words.startswith(f"{key}: expected ")
+    assert expected in words
+    assert ", received " in words
+    assert "pydantic" not in words
+
+
+def test_all_problems_are_told_at_once() -> None:
+    words = refusal(trials=0, epochs="x", sampler="y")
+    assert [line.partition(":")[0] for line in words.splitlines()] == ["trials", "epochs", "sampler"]
+
+
+def test_an_unknown_key_gets_a_suggestion_and_the_valid_keys() -> None:
+    words = refusal(trails=3)
+    assert "trails: unknown key (did you mean 'trials'?)" in words
+    assert "baseline_trials" in words
+
+
+def test_fractions_must_leave_something_to_train_on() -> None:
+    assert "0.5 + 0.5" in refusal(validation_fraction=0.5, test_fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30m", 1800),
+        ("2h", 7200),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("1h 30min", 5400),
+        ("1.5h", 5400),
+        (45, 45),
+        ("45", 45),
+    ],
+)
+def test_time_budget_takes_words_and_numbers(value: Any, seconds: float) -> None:
+    assert SearchConfig(time_budget=value).time_budget == seconds
+
+
+@pytest.mark.parametrize("word", ["", "s", "m30", "1h30", "-5m", "1m1h", "inf", "nan", "1e9h", "９ｍ"])
+def test_other_words_are_no_duration(word: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_duration(word)
+
+
+@given(st.floats(min_value=0, max_value=1e8))
+def test_a_duration_is_shown_in_at_most_two_units(seconds: float) -> None:
+    assert 1 <= len(format_duration(seconds).split()) <= 2
+
+
+def test_paths_may_be_path_objects_and_begin_with_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/字")
+    config = SearchConfig(data=Path("my images"), storage="~/runs")  # type: ignore[arg-type]
+    assert (config.data, config.storage) == ("my images", "/home/字/runs")
+
+
+def test_none_means_none_where_none_is_a_choice() -> None:
+    config = SearchConfig(scheduler=None, weights=None)  # type: ignore[arg-type]
+    assert (config.scheduler, config.weights) == ("none", "none")
+
+
+def test_register_is_the_word_of_the_option() -> None:
+    assert SearchConfig.model_validate({"register": False}).register_model is False
+    assert SearchConfig(register_model=False).register_model is False
+
+
+def test_a_copy_is_checked_too() -> None:
+    assert SearchConfig(trials=3).replace(epochs=7).trials == 3
+    with pytest.raises(UsageError, match="epochs"):
+        SearchConfig().replace(epochs=0)
+
+
+def test_baseline_has_as_many_trials_as_the_search_unless_told() -> None:
+    assert SearchConfig(trials=7).planned_baseline_trials == 7
+    assert SearchConfig(trials=7, baseline_trials=0).planned_baseline_trials == 0
+    assert SearchConfig(method="scratch").planned_baseline_trials == 0
+
+
+def test_a_config_survives_json() -> None:
+    config = SearchConfig(time_budget="30m", name="größe 字", gpus_per_trial=0.25, register=False)
+    assert SearchConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_file_is_read_and_flags_go_first(weird_folder: Path) -> None:
+    file = written(weird_folder, "trials: 3\nepochs: 5\nregister: false\ntime_budget: 1h30m\nname: grün 字\n")
+    config = load_config(file, {"epochs": "9"})
+    assert (config.trials, config.epochs, config.register_model) == (3, 9, False)
+    assert (config.time_budget, config.name) == (5400, "grün 字")
+
+
+def test_messages_tell_files_from_flags(tmp_path: Path) -> None:
+    file = written(tmp_path, "trials: 0\nepochs: 5\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(file, {"epochs": "0", "batch_size": "x"})
+    assert f"{file}: trials: expected" in str(caught.value)
+    assert "\n--epochs: expected" in str(caught.value)
+    assert "\n--batch-size: expected" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "the file is empty"),
+        ("# only a comment\n", "the file is empty"),
+        ("- a\n- b\n", "received a list"),
+        ("just words", "received a str"),
+        ("trials: 3\ntrials: 4\n", "line 2, column 1: key 'trials' is given twice"),
+        ("trials: [1\n", "not valid YAML: line 2"),
+        ("trials: 3\n\tepochs: 4\n", "not valid YAML: line 2"),
+        ("1: 2\n", "expected words as keys, received '1'"),
+        ("? [a]\n: 2\n", "a key must be a word"),
+        ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        (b"name: gr\xfcn\n", "expected UTF-8 text; byte 8 is not"),
+        ("name: grün\n".encode("utf-16"), "expected UTF-8 text"),
+        ("a: &a [*a]\n", "recursive"),
+        ("[" * 5000, "not usable YAML"),
+        ("trials: " + "9" * 5000, "not usable YAML"),
+        (b"x" * 1_000_001, "at most 1 MB"),
+        (b"a: \x00", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named_with_the_reason(
+    tmp_path: Path, content: str | bytes, words: str
+) -> None:
+    file = written(tmp_path, content)
+    with pytest.raises(UsageError) as caught:
+        load_config(file)
+    assert str(file) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="it is a folder"):
+        load_config(tmp_path)
+    with pytest.raises(UsageError, match="can't be read"):
+        load_config("a\0b")
+
+
+def test_numbers_and_words_mean_what_people_mean(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, "test_fraction: 1e-1\nname: no\nscheduler: none\nmodel_name: 2024-05-01\nseed: 010\n"
+    )
+    config = load_config(file)
+    assert (config.test_fraction, config.name, config.scheduler) == (0.1, "no", "none")
+    assert (config.model_name, config.seed) == ("2024-05-01", 10)
+
+
+def test_a_path_that_lies_beside_the_file_only_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "my project"
+    (project / "images").mkdir(parents=True)
+    file = written(project, "data: ./images\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="data: expected a path relative to the working directory"):
+        load_config(file)
+    monkeypatch.chdir(project)
+    assert load_config("config.yaml").data == "./images"
+
+
+def test_the_same_by_file_by_flags_and_by_name(tmp_path: Path) -> None:
+    file = written(tmp_path, "trials: 4\nsampler: random\ngpus_per_trial: 0.5\n")
+    flags = {"trials": "4", "sampler": "random", "gpus_per_trial": "0.5"}
+    assert (
+        load_config(file)
+        == load_config(None, flags)
+        == SearchConfig(trials=4, sampler="random", gpus_per_trial=0.5)
+    )
+
+
+keys = st.sampled_from([*SearchConfig.model_fields, "register", "trails"])
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.dates(),
+    st.binary(max_size=5),
+    st.sampled_from(["tpe", "none", "30m", "core", "a.yaml", "1e-3", "http://x", "~"]),
+)
+values = st.recursive(
+    scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(keys | st.text(max_size=8), values, max_size=5))
+def test_whatever_comes_is_taken_or_refused_in_words(content: dict[str, Any]) -> None:
+    words = words_of(lambda: SearchConfig.model_validate(content))
+    assert words is None or "received" in words or "unknown key" in words
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=200)
+    | st.text(max_size=200).map(str.encode)
+    | st.builds(yaml.safe_dump, values).map(str.encode)
+)
+def test_whatever_a_file_holds_is_taken_or_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    file.write_bytes(content)
+    words = words_of(lambda: load_config(file))
+    assert words is None or str(file) in words
+
+
+def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
+    from search.samplers import make_sampler
+    from search.schedulers import make_scheduler
+
+    for name in SAMPLERS:
+        assert make_sampler(name, seed=0) is not None
+    for name in SCHEDULERS:
+        make_scheduler(name, "val_accuracy", "maximize", 9)
+
+
+@pytest.mark.slow
+def test_names_of_methods_are_those_that_exist() -> None:
+    import trainables.methods
+
+    assert set(METHODS) == set(trainables.methods.METHODS)
