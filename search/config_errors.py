@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
+_MOST = 10
+"""Problems that are worth reading at once."""
+
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -22,7 +25,13 @@ def explain(
     label: Callable[[str], str],
 ) -> str:
     """One line a problem; ``label`` turns a key into what the user wrote (``--trials`` or ``trials``)."""
-    return "\n".join(_line(detail, fields, label) for detail in error.errors(include_url=False))
+    details = error.errors(include_url=False)
+    lines = [_line(detail, fields, label) for detail in details[:_MOST]]
+    if len(details) > _MOST:
+        lines.append(f"and {len(details) - _MOST:,} more problems")
+    if any(detail["type"] == "extra_forbidden" for detail in details):
+        lines.append(f"valid keys: {', '.join(_names(fields))}")
+    return "\n".join(lines)
 
 
 def shown(value: object) -> str:
@@ -38,15 +47,20 @@ def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable
     if not detail["loc"]:
         return f"expected keys with values, received {shown(detail['input'])}"
     key = str(detail["loc"][0])
-    by_alias = {field.alias or name: field for name, field in fields.items()}
     if detail["type"] == "extra_forbidden":
-        valid = sorted(by_alias)
-        return f"{label(key)}: unknown key{nearest(key, valid)}; valid keys: {', '.join(valid)}"
+        return f"{label(key)}: unknown key{nearest(key, _names(fields))}"
     if detail["type"] == "value_error":
         expected = str(detail["ctx"]["error"])
     else:
-        expected = f"expected {_expected(fields[key] if key in fields else by_alias[key])}"
+        expected = f"expected {_expected(fields[key] if key in fields else _names(fields)[key])}"
     return f"{label(key)}: {expected}, received {shown(detail['input'])}"
+
+
+def _names(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:
+    """The fields by the names that users write, in their order."""
+    return dict(
+        sorted(((field.alias or name, field) for name, field in fields.items()), key=lambda pair: pair[0])
+    )
 
 
 def _expected(field: FieldInfo) -> str:
