@@ -42,6 +42,10 @@ class Halt:
             return "interrupted"
         return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
 
+    def again(self, seconds: float | None) -> Halt:
+        """The same wish of a person, with a deadline of its own."""
+        return Halt(time.monotonic() + seconds if seconds else None, self.signalled)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the first SIGINT or SIGTERM as a wish to end tidily; a second one acts as usual."""
@@ -77,7 +81,7 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
         return self._halt.reason is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_halt": Halt()}
+        return {}  # Ray Tune pickles it for a restore that is never made
 
 
 @dataclass(frozen=True)

@@ -42,25 +42,39 @@ class Ledger:
         method: recorded with each trial.
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
+        create: begin the study if there is none; otherwise that is an error.
     """
 
     def __init__(
-        self, url: str, name: str, *, direction: Direction, metric: str, method: str, sampler: str, seed: int
+        self,
+        url: str,
+        name: str,
+        *,
+        direction: Direction,
+        metric: str,
+        method: str,
+        sampler: str,
+        seed: int,
+        create: bool = True,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
         self._sampler, self._seed = sampler, seed
-        self._study = _open_study(url, name, direction)
+        self._study = _open_study(url, name, direction, create)
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
-        for frozen in self._study.get_trials(deepcopy=False):
-            self._records[frozen.number] = self._to_record(frozen)
+        self._read()
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials by number."""
         return tuple(self._records[n] for n in sorted(self._records))
+
+    def judge_by(self, metric: str, direction: Direction) -> None:
+        """Take another objective for the trials' values: the one that a reader finds in the ledger."""
+        self._metric, self._direction = metric, direction
+        self._read()
 
     def interrupted(self) -> list[int]:
         """Trials that were running when the last driver ended; they go on before anything new starts."""
@@ -121,26 +135,23 @@ class Ledger:
     ) -> None:
         """Write how a trial ended: complete, pruned (with its reason) or failed."""
         record, trial = self._records[number], self._live.pop(number)
-        if stages:
-            trial.set_user_attr("stages", {k: round(v, 6) for k, v in stages.items()})
-        if reason:
-            trial.set_user_attr("reason", reason)
-        if error:
-            trial.set_user_attr("error", error)
+        cost = {k: round(v, 6) for k, v in (stages or {}).items()}
+        for key, fact in (("stages", cost), ("reason", reason), ("error", error)):
+            if fact:
+                trial.set_user_attr(key, fact)
         if state == "complete" and record.value is not None:
-            self._study.tell(trial, record.value)
+            told = self._study.tell(trial, record.value)
         elif state in ("complete", "pruned"):
-            state = "pruned"
-            self._study.tell(trial, state=TrialState.PRUNED)
+            told = self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._study.tell(trial, state=TrialState.FAIL)
+            told = self._study.tell(trial, state=TrialState.FAIL)
         self._update(
             number,
-            state=state,
+            state=STATES[told.state],
             reason=reason,
             error=error,
-            stages=dict(stages or {}),
-            ended=datetime.now(UTC),
+            stages=cost,
+            ended=_utc(told.datetime_complete),
         )
 
     def note(self, key: str, value: object) -> None:
@@ -161,6 +172,10 @@ class Ledger:
         except (ValueError, RuntimeError):  # Optuna's words for "too little to tell"
             return {}
 
+    def _read(self) -> None:
+        for frozen in self._study.get_trials(deepcopy=False):
+            self._records[frozen.number] = self._to_record(frozen)
+
     def _begin(self, trial: Trial, suggest: Suggest) -> TrialRecord:
         params = suggest(trial)
         number = trial.number
@@ -178,7 +193,7 @@ class Ledger:
             seed=seed,
             epochs=known.epochs if known else (),
             value=known.value if known else None,
-            started=trial.datetime_start,
+            started=_utc(trial.datetime_start),
         )
         self._records[number] = record
         return record
@@ -210,8 +225,8 @@ class Ledger:
             reason=attrs.get("reason"),
             error=attrs.get("error"),
             seed=attrs.get("seed", 0),
-            started=frozen.datetime_start,
-            ended=frozen.datetime_complete,
+            started=_utc(frozen.datetime_start),
+            ended=_utc(frozen.datetime_complete),
             stages=attrs.get("stages", {}),
         )
 
@@ -248,12 +263,16 @@ def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
         )
 
 
-def _open_study(url: str, name: str, direction: Direction) -> optuna.Study:
+def _open_study(url: str, name: str, direction: Direction, create: bool) -> optuna.Study:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         storage = optuna.storages.RDBStorage(url)
+        if not create:
+            return optuna.load_study(storage=storage, study_name=name)
         return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    except KeyError:
+        raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
         first = str(error).splitlines()[0]
         raise LedgerError(
@@ -264,6 +283,11 @@ def _open_study(url: str, name: str, direction: Direction) -> optuna.Study:
 def _row(epoch: EpochRecord) -> list[float | str]:
     values = (epoch.val_accuracy, epoch.val_loss, epoch.train_loss, epoch.epoch_seconds)
     return [epoch.epoch, *(v if math.isfinite(v) else str(v) for v in values)]
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """Optuna's times are local and say no zone."""
+    return moment.astimezone(UTC) if moment else None
 
 
 def _number(value: float | str) -> float:

@@ -13,6 +13,7 @@ from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.ledger import Ledger, refuse_difference
 from search.preparation import Prepared
+from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
 from search.session import Session
 from search.space import Space, make_space
@@ -49,11 +50,12 @@ class Phase:
 
     def __post_init__(self) -> None:
         blocks = len(self.prepared.backbone.blocks)
+        self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         self.space: Space = make_space(self.config.space, blocks, self.config.method)
         refuse_difference(self.ledger, self._identity())
         if self.ledger.noted("started") is None:
             self.ledger.note("started", datetime.now(UTC).isoformat())
-        self._earlier = float(self.ledger.noted("elapsed") or 0.0)
+        self.ledger.note("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
 
@@ -72,6 +74,7 @@ class Phase:
         )
         try:
             self.stopped = execution.run()
+            self.ledger.note("stopped", self.stopped)
         finally:
             self.keep_time()
             self.news(now=True)
@@ -108,6 +111,7 @@ class Phase:
         if not whole:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
+        self.ledger.note("edges", list(edges))
         return replace(record, importances=self.ledger.importances(), edges=edges)
 
     def _suggest(self, trial: object) -> Parameters:

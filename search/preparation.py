@@ -39,7 +39,9 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     file = workspace.directory / f"backbone-{_fingerprint(spec)}.keras"
     view.event(f"backbone {config.backbone}: loading")
     found = ray.get(session.engines[0].prepare_backbone.remote(spec, str(file)))
-    backbone = BackboneSummary(**{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])})
+    backbone = BackboneSummary(
+        **{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])}
+    )
     task = prepare(
         config.data,
         image_size=backbone.input_size,
@@ -60,7 +62,7 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         task.digest,
         tuple(task.classes),
         dict(task.counts),
-        tuple(task.image_size),
+        task.image_size,
         task.source,
         len(task.skipped),
     )
@@ -101,7 +103,14 @@ def _fingerprint(spec: dict[str, Any]) -> str:
 
 def _data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
     """One folder for each way to prepare data."""
-    names = ("validation_fraction", "test_fraction", "skip_bad_images", "image_column", "label_column", "split_column")
+    names = (
+        "validation_fraction",
+        "test_fraction",
+        "skip_bad_images",
+        "image_column",
+        "label_column",
+        "split_column",
+    )
     source = config.data if config.data == "digits" else str(Path(config.data).absolute())
     facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]

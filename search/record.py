@@ -143,6 +143,7 @@ class Outcome:
     gain: Interval | None = None
     verdict: Verdict | None = None
     examples: tuple[ErrorExample, ...] = ()
+    model_file: str = ""
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0

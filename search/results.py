@@ -61,7 +61,9 @@ def write_results(record: SearchRecord, directory: Path) -> None:
     write_bytes(directory / "trials.parquet", buffer.getvalue())
     best = record.best
     if best is not None:
-        write_text(directory / "best.json", json.dumps(best_json(record, best), indent=2, ensure_ascii=False) + "\n")
+        write_text(
+            directory / "best.json", json.dumps(best_json(record, best), indent=2, ensure_ascii=False) + "\n"
+        )
 
 
 def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
@@ -97,5 +99,7 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
-    kept["examples"] = tuple(ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"])
+    kept["examples"] = tuple(
+        ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
+    )
     return Outcome(**kept)

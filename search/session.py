@@ -19,6 +19,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "1",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_LOGGER_LEVEL": "ERROR",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -57,16 +58,17 @@ def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
     import ray
 
     mine = not ray.is_initialized()
-    if mine:
-        _init(config, verbose)
-    try:
-        yield _session(config, verbose)
-    finally:
+    with _quiet_tune(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
-            ray.shutdown()
+            _init(config, verbose, Path(empty))
+        try:
+            yield _session(config, verbose)
+        finally:
+            if mine:
+                ray.shutdown()
 
 
-def _init(config: SearchConfig, verbose: bool) -> None:
+def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     import ray
 
     options: dict[str, Any] = {
@@ -79,7 +81,7 @@ def _init(config: SearchConfig, verbose: bool) -> None:
     else:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1}
     try:
-        with _away_from_home():
+        with _away_from_home(empty):
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = config.address or "this machine"
@@ -87,19 +89,31 @@ def _init(config: SearchConfig, verbose: bool) -> None:
 
 
 @contextmanager
-def _away_from_home() -> Iterator[None]:
-    """Connect from an empty folder.
+def _away_from_home(empty: Path) -> Iterator[None]:
+    """Connect from an empty folder, which lives as long as the connection.
 
-    Ray puts the driver's working directory first on every worker's import path; a file called ``search.py``
-    there would shadow this package.
+    Ray puts the driver's working directory first on every worker's import path, and starts workers there; a
+    file called ``search.py`` would shadow this package.
     """
     before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
-        os.chdir(empty)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+    os.chdir(empty)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def _quiet_tune(verbose: bool) -> Iterator[None]:
+    """Keep Ray Tune's log off the screen; how a trial ended is in the ledger."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    if not verbose:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _session(config: SearchConfig, verbose: bool) -> Session:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from search.config import SearchConfig
+from search.delivery import Delivery
 from search.execution import Halt
 from search.ledger import Ledger, sqlite_url
 from search.naming import search_name
@@ -20,12 +23,14 @@ from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.session import Session, connect
-from search.delivery import Delivery
 from search.stores import default_tracking_uri
-from search.tracking import Mirror, experiment_name
-from search.winner import chosen, measure, retrain
+from search.tracking import experiment_name
+from search.winner import measure, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError
+
+if TYPE_CHECKING:
+    from search.tracking import Mirror
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,7 +59,9 @@ class SearchResult:
         return trials_table(self.record.trials)
 
 
-def run_search(config: SearchConfig | None = None, view: View | None = None, verbose: bool = False) -> SearchResult:
+def run_search(
+    config: SearchConfig | None = None, view: View | None = None, verbose: bool = False
+) -> SearchResult:
     """Run a search, or go on with one that was interrupted, until it is whole.
 
     Raises:
@@ -89,20 +96,16 @@ class _Run:
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome = _known_outcome(search)
         with self._delivery(search, experiment_name(task)) as delivery:
-            self._trials(search, delivery)
-            baseline = self._baseline(task)
+            self._trials(search)
+            baseline = self._baseline(search, task)
             self._confirm(search, baseline)
-            self._leave_files(search)
-            mirror = delivery.finish()
-            self._register(search, mirror)
-            search.keep_time()
             record = self._leave_files(search)
-            mirror.close(record)
-            for path in self._artifacts():
-                mirror.log_artifact(path)
+            delivery.publish(record)
+            if self._register(search, delivery):
+                record = self._leave_files(search)
+            delivery.finish(record, "FINISHED", self._artifacts())
         self.view.update(record)
-        uri = _model_uri(search.outcome)
-        return SearchResult(record, uri, self.workspace.report)
+        return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
 
     def _phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
         ledger_file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,44 +139,49 @@ class _Run:
     @contextmanager
     def _delivery(self, phase: Phase, experiment: str) -> Iterator[Delivery]:
         """Follow a phase in MLflow, in the background; leave nothing running there, however it ends."""
-        delivery = Delivery(
-            lambda: Mirror(self._tracking_uri, experiment=experiment, storage=self.workspace.storage),
-            phase.record,
-            warn=self.view.event,
-        )
+
+        def mirror() -> Mirror:
+            from search.tracking import Mirror
+
+            return Mirror(self._tracking_uri, experiment=experiment, storage=self.workspace.storage)
+
+        delivery = Delivery(mirror, self.view.event)
 
         def told(record: SearchRecord) -> None:
-            delivery.news()
+            delivery.publish(record)
             self.view.update(record)
 
         phase.told = told
-        delivery.start()
+        phase.news(now=True)
         try:
             yield delivery
         except BaseException as error:
             delivery.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
-    def _trials(self, phase: Phase, delivery: Delivery) -> None:
+    def _trials(self, phase: Phase) -> None:
         phase.run()
-        if self.halt.reason == "interrupted":
+        if self.halt.signalled.is_set():
             raise Interrupted
         record = phase.record()
         if record.best is None:
             raise SearchError(_nothing_worked(record))
 
-    def _baseline(self, task: str) -> Phase | None:
-        """The same number of trials from scratch, a search of its own in a ledger of its own."""
+    def _baseline(self, search: Phase, task: str) -> Phase | None:
+        """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
         limit = self.config.planned_baseline_trials
         if not limit:
             return None
-        config = self.config.replace(method="scratch", enqueue=None, time_budget=None, trials=limit)
+        if search.stopped and self.config.baseline_trials is None:
+            limit = max(1, min(limit, search.ledger.started()))
+        config = self.config.replace(method="scratch", enqueue=None, trials=limit)
         name = f"{self.workspace.name}-scratch"
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
+        phase.halt = self.halt.again(self.config.time_budget)
         self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
         with self._delivery(phase, f"{experiment_name(task)}/scratch") as delivery:
-            self._trials(phase, delivery)
-            delivery.finish().close(phase.record(whole=True))
+            self._trials(phase)
+            delivery.finish(phase.record(whole=True))
         return phase
 
     def _confirm(self, search: Phase, baseline: Phase | None) -> None:
@@ -184,10 +192,18 @@ class _Run:
             return
         scratch = baseline.record().best if baseline else None
         trials = [best] if scratch is None else [best, scratch]
-        self.view.event(f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds")
+        self.view.event(
+            f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds"
+        )
         began = time.monotonic()
         runs = retrain(
-            trials, self.config, self.session, self.prepared.place, self.workspace.winner, self.view, self.halt
+            trials,
+            self.config,
+            self.session,
+            self.prepared.place,
+            self.workspace.winner,
+            self.view,
+            self.halt,
         )
         if self.halt.signalled.is_set():
             raise Interrupted
@@ -203,13 +219,31 @@ class _Run:
         search.outcome = replace(outcome, seconds=time.monotonic() - began)
         search.ledger.note("outcome", outcome_to_json(search.outcome))
 
-    def _register(self, search: Phase, mirror: Mirror) -> None:
+    def _register(self, search: Phase, delivery: Delivery) -> bool:
         """Make the winner a model version, unless it is one."""
-        if not self.config.register_model or search.outcome is None or search.outcome.model_version:
-            return
+        outcome = search.outcome
+        if not self.config.register_model or outcome is None or outcome.model_version:
+            return False
+        from search.registry import register
+
         self.view.event(f"model: registering {self._model_name}")
-        ...
+        record = search.record()
+        model = self.workspace.winner / outcome.model_file
+        examples = np.array(self.prepared.task.split("validation").images[:4])
+        version = delivery.ask(
+            lambda mirror: register(
+                record,
+                model,
+                run_id=mirror.run_id(outcome.trial),
+                examples=examples,
+                model_name=self._model_name,
+                tracking_uri=self._tracking_uri,
+            ),
+            timeout=300,
+        )
+        search.outcome = replace(outcome, model_name=self._model_name, model_version=str(version.version))
         search.ledger.note("outcome", outcome_to_json(search.outcome))
+        return True
 
     @property
     def _model_name(self) -> str:
@@ -223,9 +257,9 @@ class _Run:
         write_report(record, self.workspace.report)
         return record
 
-    def _artifacts(self) -> list[Path]:
+    def _artifacts(self) -> tuple[Path, ...]:
         folder = self.workspace.directory
-        return [folder / "trials.parquet", folder / "best.json", self.workspace.report]
+        return folder / "trials.parquet", folder / "best.json", self.workspace.report
 
 
 def _known_outcome(search: Phase) -> Outcome | None:

@@ -44,6 +44,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         session = config["session"]
         node = ray.get_runtime_context().get_node_id()
         self._engine = engine_on(node, session["name"], session["threads"], session["verbose"])
+        self._key = ""
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._place = config["place"]
         key = f"{config['trial']['method']}-{config['number']}"
-        if getattr(self, "_key", None) not in (None, key):
+        if self._key not in ("", key):
             ray.get(self._engine.end.remote(self._key))
         self._key = key
         ray.get(self._engine.begin.remote(key, config["trial"], self._place))

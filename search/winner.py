@@ -56,7 +56,10 @@ def retrain(
             continue
         engine = session.engines[index % len(session.engines)]
         model = _file(directory, trial, seed, ".keras")
-        pending[engine.train_fully.remote(_request(trial, seed, config), dict(place), str(model))] = trial, seed
+        pending[engine.train_fully.remote(_request(trial, seed, config), dict(place), str(model))] = (
+            trial,
+            seed,
+        )
     whole = len(trials) * config.confirm_seeds
     while pending and not halt.signalled.is_set():
         view.stage("winner", whole - len(pending), whole)
@@ -93,7 +96,9 @@ def measure(
     labels = np.asarray(split.labels)
     answers = ray.get(
         [
-            session.engines[i % len(session.engines)].classify.remote(str(r.model), str(task.directory), "test")
+            session.engines[i % len(session.engines)].classify.remote(
+                str(r.model), str(task.directory), "test"
+            )
             for i, r in enumerate([*runs, *scratch_runs])
         ]
     )
@@ -118,6 +123,7 @@ def measure(
         gain=gain,
         verdict=verdict(gain) if gain else None,
         examples=_examples(split.images, labels, predicted[best], answers[best][1], task.classes),
+        model_file=runs[best].model.name,
         seconds=time.monotonic() - began,
     )
 
@@ -153,14 +159,19 @@ def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
 
 
 def _examples(
-    images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, certain: Sequence[float], classes: Sequence[str]
+    images: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    certain: Sequence[float],
+    classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
     """The surest wrong answers, then the least sure right ones."""
     sure = np.asarray(certain)
     wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -sure[i])[:EXAMPLES]
     right = sorted(np.flatnonzero(predicted == labels), key=lambda i: sure[i])[:EXAMPLES]
     return tuple(
-        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(sure[i])) for i in [*wrong, *right]
+        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(sure[i]))
+        for i in [*wrong, *right]
     )
 
 

@@ -84,8 +84,8 @@ class Program:
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables)."""
         return (
-            [np.array(v) for v in self.weights],
-            [np.array(v) for v in self.optimizer_variables],
+            [np.array(v.numpy()) for v in self.weights],
+            [np.array(v.numpy()) for v in self.optimizer_variables],
         )
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
@@ -107,7 +107,7 @@ class Program:
         total = self._compiled_train()(
             tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(batches.draws),
             tf.constant(rates), tf.constant(ratio, tf.float32),
-            tf.constant([hyper.weight_decay, hyper.dropout, hyper.label_smoothing, hyper.strength, hyper.flip], tf.float32),
+            tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
         )  # fmt: skip
         return float(total)
@@ -219,6 +219,10 @@ class Hyper:
     strength: float = 0.0
     flip: float = 0.0
 
+    def as_array(self) -> np.ndarray:
+        """(5,) float32, in the order of the fields."""
+        return np.array([*vars(self).values()], np.float32)
+
 
 def _own_copy(suffix: Any, shape: Shape) -> Any:
     """A copy of ``suffix`` with weights of its own, so that training never touches the pretrained ones."""
@@ -233,7 +237,7 @@ def _own_copy(suffix: Any, shape: Shape) -> Any:
 
 
 def _layers(model: Any) -> list[Any]:
-    return [layer for layer in model._flatten_layers(include_self=False, recursive=True)]
+    return list(model._flatten_layers(include_self=False, recursive=True))
 
 
 def _seed_variables(model: Any) -> list[Any]:

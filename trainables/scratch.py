@@ -16,4 +16,5 @@ class Scratch(Training):
         fresh = dict(
             zip(map(id, backbone.model.weights), backbone.fresh_weights(self.config.seed), strict=True)
         )
-        return Plan(depth, [fresh[id(w)] for w in suffix.weights], adapt=True)
+        weights = [fresh[id(w)] for w in suffix.weights] if suffix is not None else []
+        return Plan(depth, weights, adapt=True)

@@ -25,7 +25,7 @@ def parser() -> Parser:
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the report and print its path."""
     from search.report import write_report
-    from search.study import read_record
+    from search.reading import read_record
 
     record = read_record(options.name, options.storage, options.ledger)
     path = Path(options.output) if options.output else Path(options.storage) / options.name / "report.html"

@@ -21,7 +21,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Read the ledger and print what it says; works while the search runs."""
-    from search.study import read_record
+    from search.reading import read_record
 
     record = read_record(options.name, options.storage, options.ledger)
     if options.json:

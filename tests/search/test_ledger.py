@@ -57,6 +57,8 @@ def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
     ledger.finish(third.number, "failed", reason="crashed", error="Traceback …")
     again = open_ledger(folder).trials
     assert [t.state for t in again] == ["complete", "pruned", "failed"]
+    assert again[0] == ledger.trials[0]
+    assert again[2] == ledger.trials[2]
     assert [t.params for t in again] == [t.params for t in ledger.trials]
     assert again[0].value == 0.75
     assert [e.val_accuracy for e in again[0].epochs] == [0.5, 0.75, 0.625]
@@ -151,10 +153,14 @@ def test_pruned_without_any_number_and_all_nan_can_be_told(folder: Path) -> None
     assert ledger.importances().keys() <= set(SPACE.ranges)
 
 
-@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "nonsense://x", "mysql://nobody@localhost/x"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:////no/such/folder/x.db", "nonsense://x", "mysql://nobody@localhost/x"]
+)
 def test_a_database_that_can_not_be_opened_is_named(url: str) -> None:
     with pytest.raises(LedgerError, match="ledger: expected a database that can be opened"):
-        Ledger(url, "x", direction="maximize", metric="val_accuracy", method="finetune", sampler="tpe", seed=0)
+        Ledger(
+            url, "x", direction="maximize", metric="val_accuracy", method="finetune", sampler="tpe", seed=0
+        )
 
 
 def test_a_damaged_file_is_named(folder: Path) -> None:

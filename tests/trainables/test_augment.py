@@ -11,7 +11,9 @@ def picture(size: int = 32) -> np.ndarray:
     return np.repeat((rows * 3 + columns)[None, :, :, None], 3, axis=-1)
 
 
-def distorted(draws: list[float], strength: float, flip: float = 0.0, image: np.ndarray | None = None) -> np.ndarray:
+def distorted(
+    draws: list[float], strength: float, flip: float = 0.0, image: np.ndarray | None = None
+) -> np.ndarray:
     image = picture() if image is None else image
     return np.asarray(distort(image, np.array([draws], np.float32), np.float32(strength), np.float32(flip)))
 

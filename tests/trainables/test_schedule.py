@@ -6,7 +6,9 @@ import pytest
 from trainables.schedule import learning_rates, order, steps_per_epoch
 
 
-@pytest.mark.parametrize(("images", "batch", "steps"), [(100, 32, 4), (64, 32, 2), (5, 5, 1), (1, 1, 1), (33, 32, 2)])
+@pytest.mark.parametrize(
+    ("images", "batch", "steps"), [(100, 32, 4), (64, 32, 2), (5, 5, 1), (1, 1, 1), (33, 32, 2)]
+)
 def test_every_image_is_shown_each_epoch_in_batches_of_one_shape(images: int, batch: int, steps: int) -> None:
     indices = order(images, batch, seed=7, epoch=3)
     assert indices.shape == (steps, batch) == (steps_per_epoch(images, batch), batch)

@@ -1,0 +1,89 @@
+"""Reads a search back from its ledger, without data, backbone or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from search.record import BackboneSummary, SearchRecord, TaskSummary
+from search.workspace import Workspace
+from trainables.errors import LedgerError
+
+
+def about_to_json(record: SearchRecord) -> dict[str, Any]:
+    """What a ledger keeps of a search besides its trials."""
+    return {
+        "metric": record.metric,
+        "direction": record.direction,
+        "task": vars(record.task),
+        "backbone": vars(record.backbone),
+        "config": dict(record.config),
+        "requested": record.requested,
+        "tracking_uri": record.tracking_uri,
+    }
+
+
+def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRecord:
+    """The search ``name`` as its ledger has it now; it may be running.
+
+    Raises:
+        LedgerError: there is no such search.
+    """
+    from search.ledger import Ledger, sqlite_url
+    from search.results import outcome_from_json
+
+    workspace = Workspace(Path(storage).absolute(), name)
+    if ledger is None and not workspace.ledger.is_file():
+        where = f"{str(workspace.storage)!r}{_known(workspace)}"
+        raise LedgerError(f"name: expected a search in {where}, received {name!r}")
+    opened = Ledger(
+        ledger or sqlite_url(workspace.ledger),
+        name,
+        direction="maximize",
+        metric="val_accuracy",
+        method="finetune",
+        sampler="tpe",
+        seed=0,
+        create=False,
+    )
+    about = opened.noted("about")
+    if about is None:
+        raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
+    opened.judge_by(about["metric"], about["direction"])
+    outcome = opened.noted("outcome")
+    return SearchRecord(
+        name=name,
+        metric=about["metric"],
+        direction=about["direction"],
+        task=_task(about["task"]),
+        backbone=_backbone(about["backbone"]),
+        config=about["config"],
+        trials=opened.trials,
+        requested=about["requested"],
+        started=datetime.fromisoformat(opened.noted("started")),
+        elapsed=float(opened.noted("elapsed") or 0.0),
+        importances=opened.importances(),
+        edges=tuple(opened.noted("edges") or ()),
+        outcome=outcome_from_json(outcome) if outcome else None,
+        storage=str(workspace.storage),
+        tracking_uri=about["tracking_uri"],
+        stopped=opened.noted("stopped"),
+    )
+
+
+def _task(values: Mapping[str, Any]) -> TaskSummary:
+    height, width = values["image_size"]
+    return TaskSummary(**{**values, "classes": tuple(values["classes"]), "image_size": (height, width)})
+
+
+def _backbone(values: Mapping[str, Any]) -> BackboneSummary:
+    height, width = values["input_size"]
+    return BackboneSummary(**{**values, "blocks": tuple(values["blocks"]), "input_size": (height, width)})
+
+
+def _known(workspace: Workspace) -> str:
+    """The searches that are there, for an error message."""
+    found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
+    return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"

@@ -1,0 +1,239 @@
+"""The names that users rely on (the contract): commands, options, parameters, metrics, tags, aliases, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+
+from search import SearchConfig, SearchResult, run_search
+from search.ledger import sqlite_url
+
+TRIALS, BASELINE, EPOCHS = 4, 2, 2
+
+OPTIONS = [
+    "--data",
+    "--backbone",
+    "--weights",
+    "--input-size",
+    "--name",
+    "--trials",
+    "--epochs",
+    "--method",
+    "--space",
+    "--enqueue",
+    "--sampler",
+    "--scheduler",
+    "--time-budget",
+    "--storage",
+    "--ledger",
+    "--tracking-uri",
+    "--model-name",
+    "--no-register",
+    "--seed",
+    "--max-concurrent",
+    "--cpus-per-trial",
+    "--gpus-per-trial",
+    "--address",
+    "--metric",
+    "--skip-bad-images",
+    "--patience",
+    "--baseline-trials",
+    "--quiet",
+    "--json",
+    "--verbose",
+]
+
+
+class Ran:
+    """One small search, run through the Python API, and its MLflow store."""
+
+    def __init__(self, storage: Path) -> None:
+        import mlflow
+        from mlflow import MlflowClient
+
+        self.storage = storage
+        self.config = SearchConfig(
+            storage=str(storage),
+            trials=TRIALS,
+            baseline_trials=BASELINE,
+            epochs=EPOCHS,
+            confirm_seeds=2,
+            seed=1,
+        )
+        self.result: SearchResult = run_search(self.config)
+        self.uri = self.result.record.tracking_uri
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        self.client = MlflowClient(self.uri)
+
+    def runs(self, search: str) -> list[Any]:
+        """All runs of a search, parent and children."""
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        return list(
+            self.client.search_runs(experiments, f"tags.`unfreeze.search` = '{search}'", max_results=1000)
+        )
+
+    def children(self) -> list[Any]:
+        found = [r for r in self.runs("digits") if "mlflow.parentRunId" in r.data.tags]
+        return sorted(found, key=lambda r: int(r.data.tags["unfreeze.trial"]))
+
+    def parent(self) -> Any:
+        (parent,) = [r for r in self.runs("digits") if "mlflow.parentRunId" not in r.data.tags]
+        return parent
+
+
+@pytest.fixture(scope="module")
+def ran(weird_folder: Path) -> Iterator[Ran]:
+    return Ran(weird_folder / "contract runs")
+
+
+def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "search.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["search", "status", "report", "promote", "rollback", "predict", "doctor", "ui", "backbones"]
+)
+def test_every_command_has_help(command: str) -> None:
+    assert unfreeze(command, "--help").returncode == 0
+
+
+def test_options_of_search() -> None:
+    words = unfreeze("search", "--help").stdout
+    for option in OPTIONS:
+        assert option in words, option
+
+
+def test_wrong_usage_exits_with_2_and_names_the_option() -> None:
+    wrong = unfreeze("search", "--trials", "many")
+    assert wrong.returncode == 2
+    assert "--trials" in wrong.stderr
+    assert "many" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_search_space_has_the_contract_s_names() -> None:
+    from search.space import core_space, full_space
+
+    core = ["unfreeze_depth", "learning_rate", "head_units", "augmentation_strength"]
+    assert list(core_space(4).ranges) == core
+    full = {"weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip"}
+    assert set(full_space(4).ranges) == full | set(core)
+
+
+def test_storage_holds_what_the_contract_says(ran: Ran) -> None:
+    folder = ran.storage / "digits"
+    for name in ("ledger.db", "trials.parquet", "best.json", "report.html"):
+        assert (folder / name).is_file(), name
+    assert (ran.storage / "mlflow.db").is_file()
+    assert ran.result.report_path == folder / "report.html"
+    assert json.loads((folder / "best.json").read_text())["trial"] == ran.result.best.number
+    assert pq.read_table(folder / "trials.parquet").num_rows == TRIALS
+    assert ran.result.trials.num_rows == TRIALS
+
+
+def test_ledger_is_an_optuna_study_of_exactly_the_trials(ran: Ran) -> None:
+    study = optuna.load_study(study_name="digits", storage=sqlite_url(ran.storage / "digits" / "ledger.db"))
+    assert len(study.trials) == TRIALS
+    assert all(t.state.is_finished() for t in study.trials)
+    assert [t.params for t in study.trials] == [dict(t.params) for t in ran.result.record.trials]
+
+
+def test_runs_are_trials_plus_one_and_none_running(ran: Ran) -> None:
+    for search, trials in (("digits", TRIALS), ("digits-scratch", BASELINE)):
+        runs = ran.runs(search)
+        assert len(runs) == trials + 1
+        assert {r.info.status for r in runs} <= {"FINISHED", "KILLED", "FAILED"}
+    assert len(ran.client.search_experiments(filter_string="name = 'unfreeze/digits'")) == 1
+
+
+def test_children_carry_parameters_metrics_tags_and_status(ran: Ran) -> None:
+    parent = ran.parent().info.run_id
+    children = ran.children()
+    assert [int(c.data.tags["unfreeze.trial"]) for c in children] == list(range(TRIALS))
+    for child, trial in zip(children, ran.result.record.trials, strict=True):
+        assert child.data.tags["mlflow.parentRunId"] == parent
+        assert child.data.tags["unfreeze.search"] == "digits"
+        assert child.data.tags["unfreeze.state"] == trial.state
+        assert (
+            child.info.status == {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
+        )
+        for name, value in trial.params.items():
+            assert float(child.data.params[name]) == float(value)
+        for metric in ("val_accuracy", "val_loss", "train_loss", "epoch_seconds"):
+            history = ran.client.get_metric_history(child.info.run_id, metric)
+            assert [m.step for m in history] == [e.epoch for e in trial.epochs]
+            assert [m.value for m in history] == [e.metric(metric) for e in trial.epochs]
+        (data,) = child.inputs.dataset_inputs
+        assert data.dataset.digest == ran.result.record.task.digest[: len(data.dataset.digest)]
+
+
+def test_test_accuracy_exists_on_the_winner_alone(ran: Ran) -> None:
+    measured = [c for c in ran.children() if "test_accuracy" in c.data.metrics]
+    assert [int(c.data.tags["unfreeze.trial"]) for c in measured] == [ran.result.best.number]
+    outcome = ran.result.record.outcome
+    assert outcome is not None
+    assert measured[0].data.metrics["test_accuracy"] == outcome.test_accuracy.estimate
+    assert all("test_accuracy" not in r.data.metrics for r in ran.runs("digits-scratch"))
+
+
+def test_winner_is_registered_as_challenger_with_its_lineage(ran: Ran) -> None:
+    version = ran.client.get_model_version_by_alias("unfreeze-digits", "challenger")
+    assert ran.result.model_uri == f"models:/unfreeze-digits/{version.version}"
+    assert len(ran.client.search_model_versions("name = 'unfreeze-digits'")) == 1
+    record = ran.result.record
+    assert version.tags["unfreeze.search"] == "digits"
+    assert version.tags["unfreeze.trial"] == str(ran.result.best.number)
+    assert version.tags["unfreeze.data_digest"] == record.task.digest
+    assert version.tags["unfreeze.backbone_digest"] == record.backbone.digest
+
+
+def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None:
+    import mlflow
+
+    from search.registry import class_names
+    from trainables.datasets import open_task
+
+    (folder,) = (ran.storage / ".data").glob("digits-*")
+    split = open_task(folder).split("test")
+    images = np.ascontiguousarray(split.images[:64])
+    uri = "models:/unfreeze-digits@challenger"
+    by_keras = np.asarray(mlflow.keras.load_model(uri)(images))
+    by_pyfunc = np.asarray(mlflow.pyfunc.load_model(uri).predict(images))
+    assert by_keras.shape == (64, 10)
+    np.testing.assert_allclose(by_keras.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(by_keras, by_pyfunc, atol=1e-6)
+    assert list(class_names(uri)) == [str(d) for d in range(10)]
+
+
+def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
+    before = {r.info.run_id: r.info.end_time for r in ran.runs("digits")}
+    again = run_search(ran.config)
+    assert again.model_uri == ran.result.model_uri
+    assert again.record.trials == ran.result.record.trials
+    assert again.record.outcome == ran.result.record.outcome
+    assert {r.info.run_id for r in ran.runs("digits")} == set(before)
+    assert len(ran.client.search_model_versions("name = 'unfreeze-digits'")) == 1
+
+
+def test_more_trials_extend_the_search(ran: Ran) -> None:
+    extended = run_search(ran.config.replace(trials=TRIALS + 2))
+    assert extended.record.trials[:TRIALS] == ran.result.record.trials
+    assert len(extended.record.trials) == TRIALS + 2
+    assert len(ran.runs("digits")) == TRIALS + 3
+    assert all(r.info.status != "RUNNING" for r in ran.runs("digits"))
