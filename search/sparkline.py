@@ -13,7 +13,7 @@ _ASCII = "_.-=^"
 def sparkline(values: Sequence[float], low: float, high: float, width: int, ascii_only: bool = False) -> str:
     """``values`` as at most ``width`` characters, ``low`` at the bottom and ``high`` at the top.
 
-    More values than ``width`` are averaged in equal parts; what is not a finite number becomes a ``!``.
+    More values than ``width`` are averaged in equal parts; what has no place there (NaN) becomes a ``!``.
     """
     marks = _ASCII if ascii_only else _BLOCKS
     return "".join(_mark(value, low, high, marks) for value in _squeezed(values, width))
@@ -29,5 +29,7 @@ def _squeezed(values: Sequence[float], width: int) -> list[float]:
 def _mark(value: float, low: float, high: float, marks: str) -> str:
     if not math.isfinite(value):
         return "!"
-    share = 0.5 if high <= low else (value - low) / (high - low)
+    share = (value - low) / (high - low) if low < high else 0.5
+    if not math.isfinite(share):
+        return "!"
     return marks[min(len(marks) - 1, max(0, int(share * len(marks))))]

@@ -43,11 +43,11 @@ def print_summary(record: SearchRecord, report: Path | None, console: Console) -
 def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
     """Commands to run next, quoted for a shell, each with what it does."""
     store = store_options(record)
-    commands = [(f"unfreeze ui{store}", "compare the runs in MLflow")]
+    commands = [(f"unfreeze ui{store}", "compare the runs")]
     outcome = record.outcome
     if outcome is not None and outcome.model_name is not None:
         promote = f"unfreeze promote {shlex.quote(outcome.model_name)}{store}"
-        commands.insert(0, (promote, "make the winner the champion"))
+        commands.insert(0, (promote, "make it the champion"))
     return commands
 
 

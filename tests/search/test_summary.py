@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.phrases import magnitude, number, plural
+from search.record import (
+    BackboneSummary,
+    EpochRecord,
+    Interval,
+    Outcome,
+    SearchRecord,
+    TaskSummary,
+    TrialRecord,
+    Verdict,
+)
+from search.record_json import record_json
+from search.status_page import status_page
+from search.summary import next_commands, print_summary
+
+PARAMS = {"unfreeze_depth": 2, "learning_rate": 0.00431, "head_units": 64, "augmentation_strength": 0.25}
+CURVE = tuple(EpochRecord(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))
+BEST = TrialRecord(4, "complete", "finetune", PARAMS, 0.9, CURVE)
+OUTCOME = Outcome(
+    trial=4,
+    params=PARAMS,
+    seeds=(1, 2, 3),
+    val_accuracies=(0.9, 0.91, 0.92),
+    test_accuracy=Interval(0.978, 0.969, 0.985),
+    seed_test_accuracies=(0.97, 0.98, 0.98),
+    confusion=((1, 0), (0, 1)),
+    scratch_trials=24,
+    gain=Interval(0.031, 0.012, 0.05),
+    verdict="helps",
+    model_name="unfreeze-digits",
+    model_version="3",
+)
+
+
+def record(
+    outcome: Outcome | None = OUTCOME, storage: str = "./unfreeze-runs", **changes: object
+) -> SearchRecord:
+    made = SearchRecord(
+        name="digits",
+        metric="val_accuracy",
+        direction="maximize",
+        task=TaskSummary(
+            "digits", "d", ("a", "b"), {"train": 10, "validation": 5, "test": 1497}, (8, 8), "here"
+        ),
+        backbone=BackboneSummary("print", "default", "d", (32, 32), 287_344, ("one", "two")),
+        config={"epochs": 3, "method": "finetune", "storage": storage, "tracking_uri": None},
+        trials=(BEST, TrialRecord(5, "pruned", "finetune", PARAMS, 0.5, CURVE[:1], "scheduler")),
+        requested=2,
+        elapsed=102.0,
+        outcome=outcome,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def printed(shown: SearchRecord, report: Path | None = None, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as captured:
+        print_summary(shown, report, console)
+    return captured.get()
+
+
+def test_everything_that_a_person_wants_to_know_is_there() -> None:
+    text = printed(record(), Path("/runs/digits/report.html"))
+    for words in (
+        "2 trials in 1m 42s",
+        "97.8 %   95 % interval 96.9 to 98.5 %, 1,497 images",
+        "+3.1 points   95 % interval +1.2 to +5.0",
+        "transfer helps (against 24 trials from scratch)",
+        "trial 4, val_accuracy 0.9000",
+        "learning_rate          0.00431",
+        "unfreeze-digits version 3, alias challenger",
+        "/runs/digits/report.html",
+        "unfreeze promote unfreeze-digits   # ",
+        "unfreeze ui ",
+    ):
+        assert words in text, words
+    assert "edge" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("no difference", "neither helps nor hurts"),
+        ("negative transfer", "training from scratch is better here"),
+    ],
+)
+def test_the_verdict_is_plain(verdict: Verdict, words: str) -> None:
+    assert words in printed(record(replace(OUTCOME, verdict=verdict, gain=Interval(-0.02, -0.03, -0.01))))
+
+
+def test_no_verdict_is_claimed_without_a_baseline() -> None:
+    text = printed(record(replace(OUTCOME, gain=None, verdict=None)))
+    assert "not measured" in text
+    assert "helps" not in text
+
+
+def test_edges_and_an_early_end_are_said() -> None:
+    text = printed(record(edges=("learning_rate", "head_units"), stopped="time_budget"))
+    assert "learning_rate and head_units lie on edges of the search space" in text
+    assert "the time budget is spent" in text
+
+
+def test_a_search_without_result_has_a_summary_too() -> None:
+    text = printed(record(outcome=None, trials=()))
+    assert "no trial has a result" in text
+    assert "promote" not in text
+
+
+def test_a_long_path_is_never_broken() -> None:
+    path = Path("/") / ("a long folder name with ü and 字 " * 8) / "report.html"
+    assert str(path) in printed(record(), path)
+
+
+@pytest.mark.parametrize("storage", ["my runs", "it's ü", "a;b $HOME `x`", "./unfreeze-runs"])
+def test_commands_survive_a_shell(storage: str) -> None:
+    for command, _ in next_commands(record(storage=storage)):
+        words = shlex.split(command)
+        assert words[0] == "unfreeze"
+        assert words[words.index("--storage") + 1 :] == [storage] if storage != "./unfreeze-runs" else True
+
+
+def test_a_tracking_server_is_repeated_in_the_commands() -> None:
+    shown = record()
+    shown = replace(shown, config={**shown.config, "tracking_uri": "http://mlflow:5000"})
+    assert all("--tracking-uri http://mlflow:5000" in command for command, _ in next_commands(shown))
+
+
+def test_the_json_is_strict_and_complete() -> None:
+    broken = replace(BEST, number=6, state="failed", epochs=(replace(CURVE[0], epoch_seconds=math.nan),))
+    content = record_json(record(trials=(BEST, broken)), Path("/r.html"), "models:/unfreeze-digits/3")
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["best"] == {"trial": 4, "state": "complete", "value": 0.9, "params": PARAMS}
+    assert content["outcome"]["gain"] == {"estimate": 0.031, "low": 0.012, "high": 0.05}
+    assert content["trials"] == {"waiting": 0, "running": 0, "complete": 1, "pruned": 0, "failed": 1}
+    assert content["model_uri"] == "models:/unfreeze-digits/3"
+
+
+def test_status_counts_best_cost_and_failures() -> None:
+    crash = "Traceback (most recent call last):\n  File …\nValueError: bad [shape]"
+    failed = [TrialRecord(n, "failed", "finetune", PARAMS, reason="crashed", error=crash) for n in (7, 8)]
+    shown = record(trials=(BEST, *failed), requested=24)
+    text = status_page(shown).plain
+    assert "1 complete, 2 failed of 24" in text
+    assert "val_accuracy 0.9000 (trial 4): unfreeze_depth=2" in text
+    assert "1m 42s, of it 6.0s in epochs" in text
+    assert "2 trials (7, 8): crashed: ValueError: bad [shape]" in text
+    assert "Traceback" not in text
+    assert "Traceback" in status_page(shown, tracebacks=True).plain
+
+
+def test_status_of_a_search_that_has_just_begun() -> None:
+    text = status_page(record(outcome=None, trials=(), requested=24)).plain
+    assert "none of 24" in text
+    assert "no trial has a result yet" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (64, "64"),
+        (0.00431, "0.00431"),
+        (1e-5, "1e-05"),
+        (True, "yes"),
+        (None, "–"),
+        (float("nan"), "–"),
+        ("x", "x"),
+    ],
+)
+def test_numbers(value: float | bool | str | None, words: str) -> None:
+    assert number(value) == words
+
+
+def test_magnitudes_and_plurals() -> None:
+    assert [magnitude(n) for n in (0, 950, 1500, 287_344, 4_200_000, 143_667_240)] == [
+        "0",
+        "950",
+        "1.5k",
+        "287k",
+        "4.2M",
+        "144M",
+    ]
+    assert [plural(1, "class"), plural(2, "class"), plural(1200, "trial")] == [
+        "1 class",
+        "2 classes",
+        "1,200 trials",
+    ]
