@@ -31,7 +31,7 @@ def normalise(source: Source, size: int | None) -> Any:
         BackboneError: there is nothing to train below the head, or the network can't take this size.
     """
     model = source.model
-    model.trainable = True
+    _thaw(model)
     native = keras.Input(model.inputs[0].shape[1:])
     features = find_features(native, replay(model.inputs, model.outputs, [native], {})[0])
     swap, target = _entrance(native, features)
@@ -48,6 +48,14 @@ def normalise(source: Source, size: int | None) -> Any:
         ) from error
     name_uniquely([image._keras_history.operation, *operations([image], [pooled])])
     return keras.Model(image, pooled, name="backbone")
+
+
+def _thaw(model: Any) -> None:
+    """Make every layer trainable; a file may hold frozen ones."""
+    for operation in operations(model.inputs, model.outputs):
+        if isinstance(operation, keras.Layer):
+            operation.trainable = False  # else Keras sees no change and leaves what is inside a wrapper
+            operation.trainable = True
 
 
 def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]], tuple[int, int] | None]:

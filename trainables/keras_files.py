@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,8 @@ def read_weights(model: Any, path: Path) -> None:
     if path.suffix not in WEIGHT_FILES:
         raise BackboneError(f"weights {path}: expected a .weights.h5, .h5 or .keras file")
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings(action="ignore"):
+            model.load_weights(path)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise BackboneError(f"weights {path}: they do not fit {model.name!r} ({reason})") from error
