@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from search.stores import absolute_uri
 from trainables.errors import DataError, TrackingError
 from trainables.inputs.source import Encoded
 
@@ -76,15 +77,14 @@ def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
     Raises:
         TrackingError: no such model, or none of this program's.
     """
-    from search.mlflow_client import connect, global_store, speaking
+    from search.mlflow_client import global_store, speaking
     from search.registry import class_names
 
     import mlflow.keras  # isort: skip
 
-    connect(tracking_uri)
-    with global_store(tracking_uri), speaking(tracking_uri):
-        model = mlflow.keras.load_model(model_uri)
-        return Classifier(model, tuple(class_names(model_uri)))
+    classes = class_names(model_uri, tracking_uri)
+    with global_store(absolute_uri(tracking_uri)), speaking(tracking_uri):
+        return Classifier(mlflow.keras.load_model(model_uri), classes)
 
 
 def _decode(encoded: Encoded, size: tuple[int, int]) -> np.ndarray | str:

@@ -25,6 +25,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from search.registry import promote
 
     uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
-    promoted = promote(options.model, tracking_uri=uri, force=options.force)
-    print(f"{options.model}: version {promoted} is the champion; load it as models:/{options.model}@champion")
+    done = promote(options.model, uri, force=options.force)
+    before = f" after version {done.before.version}" if done.before else ""
+    print(f"{options.model}: version {done.champion.version} is the champion{before}")
+    print(f"load it as models:/{options.model}@champion")
     return 0

@@ -24,8 +24,8 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the report and print its path."""
-    from search.report import write_report
     from search.reading import read_record
+    from search.report import write_report
 
     record = read_record(options.name, options.storage, options.ledger)
     path = Path(options.output) if options.output else Path(options.storage) / options.name / "report.html"

@@ -24,6 +24,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from search.registry import rollback
 
     uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
-    restored = rollback(options.model, tracking_uri=uri)
-    print(f"{options.model}: version {restored} is the champion again")
+    done = rollback(options.model, uri)
+    before = f" instead of version {done.before.version}" if done.before else ""
+    print(f"{options.model}: version {done.champion.version} is the champion again{before}")
     return 0
