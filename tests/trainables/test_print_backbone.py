@@ -12,9 +12,11 @@ import pytest
 
 from trainables.builtin import CUTS, weights_path
 from trainables.builtin.architecture import WIDTHS, build
-from trainables.builtin.distort import Distortions, distort
+from trainables.builtin.distort import distort
+from trainables.builtin.distortions import Distortions
 from trainables.builtin.fonts import find_fonts
-from trainables.builtin.pretrain import Recipe, main, pretrain
+from trainables.builtin.pretrain import main
+from trainables.builtin.recipe import Recipe, pretrain
 from trainables.builtin.render import CLASSES, Glyphs, render_glyph, render_glyphs
 from trainables.builtin.sampling import probabilities, split_families
 from trainables.errors import DataError

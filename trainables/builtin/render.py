@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from trainables.builtin.screening import usual
 from trainables.errors import DataError
 
 Bytes = NDArray[np.uint8]
@@ -25,9 +26,6 @@ CANVAS = 48
 """Side of a glyph's canvas, pixels."""
 INK = 40
 """The longer side of a glyph's ink on its canvas, pixels."""
-
-ENOUGH_FONTS = 20
-"""From how many fonts on an odd one among them can be told."""
 
 CLASSES: tuple[str, ...] = (
     *"0123456789",
@@ -97,8 +95,8 @@ def render_glyphs(fonts: Sequence[Path], *, progress: Callable[[int, int], None]
             f"fonts: expected a font that can draw the digits 0 to 9, got {len(fonts)} that can't"
         )
     pixels, classes, owner = np.stack(images), np.array(labels, np.int64), np.array(owners, np.int64)
-    usual = _usual(pixels, classes, owner)
-    return _packed(pixels[usual], classes[usual], [families[number] for number in owner[usual]])
+    kept = usual(pixels, classes, owner)
+    return _packed(pixels[kept], classes[kept], [families[number] for number in owner[kept]])
 
 
 def _packed(images: Bytes, labels: NDArray[np.int64], families: list[str]) -> Glyphs:
@@ -107,29 +105,6 @@ def _packed(images: Bytes, labels: NDArray[np.int64], families: list[str]) -> Gl
     for part in (images, labels, numbers):
         digest.update(np.ascontiguousarray(part).tobytes())
     return Glyphs(images, labels, numbers.astype(np.int64), tuple(map(str, names)), digest.hexdigest()[:16])
-
-
-def _usual(images: Bytes, labels: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which glyphs belong to fonts that draw what other fonts draw: (N,) bool.
-
-    A font passes when an eighth of its glyphs, and of its letters, lie nearest to their own class's mean
-    glyph; the comparison is coarse (8×8) and blind to brightness, so that thin fonts pass.
-    """
-    passed = np.ones(len(labels), np.bool_)
-    if len(np.unique(owners)) < ENOUGH_FONTS:
-        return passed
-    flat = images.reshape(-1, 8, CANVAS // 8, 8, CANVAS // 8).mean(axis=(2, 4)).reshape(len(images), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6
-    present = np.unique(labels)
-    means = np.stack([flat[labels == label].mean(axis=0) for label in present])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    right = present[(flat @ means.T).argmax(axis=1)] == labels
-    for owner in np.unique(owners):
-        mine = owners == owner
-        letters = right[mine & (labels >= 10)]
-        passed[mine] = right[mine].mean() >= 1 / 8 and (not letters.size or letters.mean() >= 1 / 8)
-    return passed
 
 
 def _draw_all(face: ImageFont.FreeTypeFont) -> list[tuple[int, Bytes]]:

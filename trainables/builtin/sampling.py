@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.builtin.distort import Distortions, distort
+from trainables.builtin.distort import distort
+from trainables.builtin.distortions import Distortions
 from trainables.builtin.render import Bytes, Glyphs
 
 DIGITS = 10
