@@ -1,0 +1,3 @@
+"""The figures of the report, one file each; every one is a function of a search record."""
+
+from __future__ import annotations

@@ -1,0 +1,54 @@
+"""Axes and scales that several figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import altair as alt
+
+from search.record import ParameterValue, SearchRecord
+from search.report.ranking import TONES
+from search.report.theme import TONE_RANGE
+from search.report.words import LOGARITHMIC, is_fraction, label
+
+
+def value_format(record: SearchRecord) -> str:
+    """The d3 format of the objective."""
+    return ".3~p" if is_fraction(record.metric) else ".3~g"
+
+
+def trial_axis(record: SearchRecord) -> Any:
+    """Trial numbers from left to right."""
+    last = max((t.number for t in record.trials), default=0)
+    return alt.X(
+        "trial:Q",
+        title="trial",
+        scale=alt.Scale(domain=[-0.5, last + 0.5], nice=False, zero=False),
+        axis=alt.Axis(format="d", tickMinStep=1, grid=False),
+    )
+
+
+def value_axis(record: SearchRecord, domain: tuple[float, float]) -> Any:
+    """The objective from bottom to top; what lies outside ``domain`` is drawn on its edge."""
+    return alt.Y(
+        "value:Q",
+        title=label(record.metric),
+        scale=alt.Scale(domain=list(domain), clamp=True, nice=False, zero=False),
+        axis=alt.Axis(format=value_format(record), tickCount=6),
+    )
+
+
+def tone_scale() -> Any:
+    """The colour scale from the worst to the best trial."""
+    return alt.Scale(domain=list(range(TONES)), range=TONE_RANGE)
+
+
+def is_logarithmic(name: str, values: Sequence[ParameterValue]) -> bool:
+    """Whether ``name`` wants a logarithmic axis: by its name, or as most of its values crowd near 0."""
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != len(values) or not numbers or min(numbers) <= 0:
+        return False
+    top = max(numbers)
+    return name in LOGARITHMIC or (top >= 100 * min(numbers) and top >= 10 * median(numbers))

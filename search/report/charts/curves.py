@@ -1,0 +1,138 @@
+"""Learning curves of all trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from search.phrases import plural
+from search.record import EpochRecord, SearchRecord, TrialRecord
+from search.report.charts.axes import tone_scale, value_format
+from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.ranking import readable_domain, tones, winner
+from search.report.theme import PAPER, WINNER
+from search.report.words import label, percent
+
+KEY = "curves"
+HEIGHT = 340
+MOST_POINTS = 12_000
+"""Points that all curves together may have: more would make the page slow and large."""
+
+
+def curves(record: SearchRecord) -> Figure:
+    """The objective after every epoch, one line a trial."""
+    rows = _rows(record)
+    if not rows:
+        return nothing(KEY, "Learning curves", "No trial has reported an epoch yet.")
+    lines = plural(len({row["trial"] for row in rows}), "learning curve")
+    epochs = plural(max(row["epoch"] for row in rows), "epoch")
+    return Figure(
+        key=KEY,
+        title=_lesson(record),
+        caption="One line a trial, up to its last epoch; those that were stopped early are faint. Point at a "
+        "line to find the trial in the other charts.",
+        alternative=f"{lines} of {label(record.metric)} over at most {epochs}. {_lesson(record)}.",
+        spec=compiled(_chart(record, rows), HEIGHT),
+        tones=("worst trial", "best trial"),
+    )
+
+
+def _lesson(record: SearchRecord) -> str:
+    asked = record.config.get("epochs")
+    finished = [t for t in record.trials if t.finished]
+    pruned = [t for t in finished if t.state == "pruned"]
+    share = f"{len(pruned)} of {plural(len(finished), 'trial')}"
+    if not pruned:
+        return "No trial was stopped early"
+    if not isinstance(asked, int) or asked < 1:
+        return f"{share} were stopped early"
+    spared = sum(max(asked - len(t.epochs), 0) for t in pruned) / (asked * len(finished))
+    return f"Stopping {share} early spared {percent(spared, 0)} of the epochs"
+
+
+def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:
+    looks = alt.LookupData(alt.Data(values=_looks(record)), "trial", ["tone", "faint", "won"])
+    base = alt.Chart(alt.Data(values=rows)).transform_lookup(lookup="trial", from_=looks)
+    base = base.encode(**_position(record, rows))
+    lines = base.mark_line(clip=True, strokeJoin="round").encode(
+        detail="trial:N",
+        stroke=_colour(alt.Stroke),
+        opacity=alt.when("datum.trial === focus || datum.won")
+        .then(alt.value(1))
+        .when("datum.faint")
+        .then(alt.value(0.35))
+        .otherwise(alt.value(0.85)),
+        strokeWidth=alt.when("datum.trial === focus")
+        .then(alt.value(4.5))
+        .when("datum.won")
+        .then(alt.value(3))
+        .otherwise(alt.value(1.5)),
+    )
+    ends = base.transform_filter("datum.end").mark_point(
+        clip=True, filled=True, opacity=1, stroke=PAPER, strokeWidth=0.6
+    )
+    dots = ends.encode(
+        fill=_colour(alt.Fill),
+        size=alt.when("datum.trial === focus || datum.won").then(alt.value(110)).otherwise(alt.value(30)),
+    )
+    return alt.layer(lines, dots).add_params(focus_param())
+
+
+def _position(record: SearchRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    longest = max(max(row["epoch"] for row in rows), 2)
+    margin = 0.012 * longest
+    low, high = readable_domain(record, [row["value"] for row in rows], usual=0.75)
+    return {
+        "x": alt.X("epoch:Q", title="epoch")
+        .scale(domain=[1 - margin, longest + margin], nice=False, zero=False)
+        .axis(format="d", tickMinStep=1, grid=False),
+        "y": alt.Y("value:Q", title=label(record.metric))
+        .scale(domain=[low, high], nice=False, zero=False)
+        .axis(format=value_format(record), tickCount=6),
+    }
+
+
+def _colour(channel: Any) -> Any:
+    by_rank = channel("tone:O", scale=tone_scale(), legend=None)
+    return alt.when("datum.won").then(alt.value(WINNER)).otherwise(by_rank)
+
+
+def _looks(record: SearchRecord) -> list[dict[str, Any]]:
+    tone = tones(record)
+    won = winner(record)
+    return [
+        {
+            "trial": t.number,
+            "tone": tone.get(t.number, 0),
+            "faint": t.state in ("pruned", "failed"),
+            "won": won is not None and t.number == won.number,
+        }
+        for t in record.trials
+    ]
+
+
+def _rows(record: SearchRecord) -> list[dict[str, Any]]:
+    most = max(20, MOST_POINTS // max(len(record.trials), 1))
+    return [row for trial in record.trials for row in _curve(record, trial, most)]
+
+
+def _curve(record: SearchRecord, trial: TrialRecord, most: int) -> list[dict[str, Any]]:
+    known = [e for e in trial.epochs if math.isfinite(e.metric(record.metric))]
+    rows: list[dict[str, Any]] = [
+        {"trial": trial.number, "epoch": e.epoch, "value": round(e.metric(record.metric), 5)}
+        for e in _thinned(known, most)
+    ]
+    if rows:
+        rows[-1]["end"] = True
+    return rows
+
+
+def _thinned(epochs: Sequence[EpochRecord], most: int) -> list[EpochRecord]:
+    """At most ``most`` of ``epochs``, evenly spaced, the first and the last among them."""
+    if len(epochs) <= most:
+        return list(epochs)
+    step = (len(epochs) - 1) / (most - 1)
+    return [epochs[round(place * step)] for place in range(most)]

@@ -1,0 +1,131 @@
+"""The map of unfreeze depth against learning rate."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import Any
+
+import altair as alt
+
+from search.phrases import plural
+from search.record import SearchRecord, TrialRecord
+from search.report.charts.axes import tone_scale
+from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.ranking import badness, ranked, tones, winner
+from search.report.theme import GRID, PAPER, STAR, WINNER
+from search.report.words import label, number, objective, parameter
+
+KEY = "landscape"
+BAND = 0.7
+"""Height of the band of one depth; 1 would make the bands touch."""
+TITLE = "Unfreeze depth against learning rate"
+GOLDEN = 0.618034
+"""Spreads marks that share a row: successive multiples, modulo 1, never come to lie close together."""
+
+
+def landscape(record: SearchRecord) -> Figure:
+    """Each trial at its learning rate and depth, coloured by how well it did."""
+    trials = [t for t in ranked(record) if _placed(t)]
+    if not trials:
+        return nothing(KEY, TITLE, "No finished trial has both an unfreeze depth and a learning rate.")
+    depths = _depths(record, trials)
+    return Figure(
+        key=KEY,
+        title=_lesson(record, trials),
+        caption="Each mark is a trial: the blocks it unfroze and its learning rate. The more the colour "
+        "stands out, the better its value; the star is the winner.",
+        alternative=_alternative(record, trials),
+        spec=compiled(_chart(record, trials, depths), 46 * len(depths) + 20 if len(depths) < 9 else 420),
+        tones=_ends(record, trials),
+    )
+
+
+def _placed(trial: TrialRecord) -> bool:
+    rate = trial.params.get("learning_rate")
+    return "unfreeze_depth" in trial.params and isinstance(rate, int | float) and rate > 0
+
+
+def _depths(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
+    """The rows of the map, the greatest depth last."""
+    blocks = len(record.backbone.blocks)
+    seen = {t.params["unfreeze_depth"] for t in trials}
+    every = {*range(blocks + 1), *seen} if blocks <= 12 else seen
+    return sorted(every, key=float)
+
+
+def _lesson(record: SearchRecord, trials: list[TrialRecord]) -> str:
+    best = trials[: max(1, len(trials) // 5)]
+    rates = [float(t.params["learning_rate"]) for t in best]
+    depths = sorted({float(t.params["unfreeze_depth"]) for t in best})
+    if len(best) == 1:
+        return f"The best trial has depth {number(int(depths[0]))} and a learning rate of {_rate(rates[0])}"
+    spread = f"{number(int(depths[0]))}" + (f" to {number(int(depths[-1]))}" if len(depths) > 1 else "")
+    where = f"learning rates from {_rate(min(rates))} to {_rate(max(rates))}"
+    return f"The best {len(best)} trials lie at depth {spread}, {where}"
+
+
+def _rate(value: float) -> str:
+    return parameter("learning_rate", value)
+
+
+def _alternative(record: SearchRecord, trials: list[TrialRecord]) -> str:
+    rows = []
+    for depth in sorted({t.params["unfreeze_depth"] for t in trials}, key=float):
+        values = [t.value for t in trials if t.params["unfreeze_depth"] == depth and t.value is not None]
+        best = min(values, key=lambda v: badness(record, v))
+        rows.append(
+            f"depth {number(depth)}: {plural(len(values), 'trial')}, best {objective(record.metric, best)}, "
+            f"median {objective(record.metric, median(values))}"
+        )
+    return "Scatter plot. " + "; ".join(rows) + "."
+
+
+def _ends(record: SearchRecord, trials: list[TrialRecord]) -> tuple[str, str]:
+    return objective(record.metric, trials[-1].value), objective(record.metric, trials[0].value)
+
+
+def _chart(record: SearchRecord, trials: list[TrialRecord], depths: list[Any]) -> Any:
+    marks = _bands(depths), *_marks(record, trials)
+    return alt.layer(*marks).add_params(focus_param())
+
+
+def _bands(depths: list[Any]) -> Any:
+    """One bar for each depth, so that every mark plainly belongs to one."""
+    rows = [{"from": depth - BAND / 2, "to": depth + BAND / 2} for depth in depths]
+    bars = alt.Chart(alt.Data(values=rows)).mark_rect(fill=GRID, cornerRadius=4)
+    scale = alt.Scale(domain=[depths[0] - 0.5, depths[-1] + 0.5], nice=False, zero=False)
+    shown = depths if len(depths) <= 14 else alt.Undefined
+    axis = alt.Axis(values=shown, format="d", tickMinStep=1, grid=False, domain=False, ticks=False)
+    return bars.encode(y=alt.Y("from:Q", title="blocks unfrozen", scale=scale, axis=axis), y2="to:Q")
+
+
+def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
+    tone, won = tones(record), winner(record)
+    rows = [
+        {
+            "trial": t.number,
+            "rate": t.params["learning_rate"],
+            "place": float(t.params["unfreeze_depth"]) + 0.7 * BAND * ((t.number * GOLDEN) % 1 - 0.5),
+            "tone": tone[t.number],
+            "won": won is not None and t.number == won.number,
+        }
+        for t in reversed(trials)
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(x=_rate_axis(trials), y="place:Q")
+    marks = base.mark_point(filled=True, opacity=1, stroke=PAPER, strokeWidth=0.8)
+    others = marks.transform_filter("!datum.won").encode(
+        fill=alt.Fill("tone:O", scale=tone_scale(), legend=None), size=when_focused(320, alt.value(110))
+    )
+    star = base.transform_filter("datum.won").mark_point(
+        filled=True, shape=STAR, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
+    )
+    return [others, star.encode(size=when_focused(420, alt.value(240)))]
+
+
+def _rate_axis(trials: list[TrialRecord]) -> Any:
+    exponents = [math.log10(float(t.params["learning_rate"])) for t in trials]
+    decades = [10.0**e for e in range(math.floor(min(exponents)), math.ceil(max(exponents)) + 1)]
+    axis = alt.Axis(format="~e", values=decades, grid=False)
+    scale = alt.Scale(type="log", padding=14, nice=False)
+    return alt.X("rate:Q", title=label("learning_rate"), axis=axis, scale=scale)

@@ -1,0 +1,85 @@
+"""Parallel coordinates: every trial a line through its parameters to its value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from search.phrases import plural
+from search.record import SearchRecord, TrialRecord
+from search.report.charts.figure import Figure, drawable, json_safe, nothing
+from search.report.charts.parallel_axes import UNUSED, Axis, objective_axis, parameter_axes
+from search.report.charts.parallel_spec import parallel_spec
+from search.report.ranking import ranked, tones, winner
+from search.report.words import label, listing, parameter
+
+KEY = "parallel"
+TITLE = "What good trials have in common"
+AXIS_WIDTH = 84
+
+
+def parallel(record: SearchRecord) -> Figure:
+    """A line for each trial that has a value, over one axis for each parameter and one for the objective."""
+    trials = ranked(record)
+    parameters = parameter_axes(record, trials)
+    if not trials or not parameters:
+        return nothing(KEY, TITLE, "No trial with parameters has reached a value yet.")
+    axes = [*parameters, objective_axis(record, trials)]
+    spec = parallel_spec(axes, _rows(record, trials, axes), _best_quarter(trials, axes[-1]))
+    return Figure(
+        key=KEY,
+        title=_lesson(trials, parameters),
+        caption="One line a trial, from its parameters to its value. Drag along an axis to keep only the "
+        "trials that pass there, double-click it to let go; the table of trials below follows.",
+        alternative=f"Parallel coordinates of {plural(len(trials), 'trial')} over "
+        f"{listing([axis.label for axis in axes])}. {_lesson(trials, parameters)}.",
+        spec=drawable(json_safe(spec)),
+        tones=("worst trial", "best trial"),
+        min_width=AXIS_WIDTH * len(axes),
+    )
+
+
+def _lesson(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
+    """What the best quarter agrees on: the parameter whose values are the most concentrated there."""
+    best = trials[: max(2, len(trials) // 4)]
+    spreads = [(_spread(axis, best), axis.name) for axis in parameters if _is_shared(axis, best)]
+    if len(trials) < 8 or not spreads:
+        return TITLE
+    spread, name = min(spreads)
+    values = sorted(t.params[name] for t in best)
+    said = [parameter(name, value) for value in values]
+    if spread > 0.6:
+        return f"The best {len(best)} trials are spread over the whole space"
+    if values[0] == values[-1]:
+        return f"The best {len(best)} trials all have {label(name)} {said[0]}"
+    return f"The best {len(best)} trials all have {label(name)} from {said[0]} to {said[-1]}"
+
+
+def _is_shared(axis: Axis, trials: Sequence[TrialRecord]) -> bool:
+    """Whether each of ``trials`` has a number on ``axis``, and not every trial of the search the same one."""
+    values = [t.params.get(axis.name) for t in trials]
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numeric and len(axis.domain) > 1
+
+
+def _spread(axis: Axis, trials: Sequence[TrialRecord]) -> float:
+    places = [axis.places[t.number] for t in trials]
+    return max(places) - min(places)
+
+
+def _rows(record: SearchRecord, trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    tone, won = tones(record), winner(record)
+    return [
+        {
+            "trial": t.number,
+            "tone": tone[t.number],
+            "won": won is not None and t.number == won.number,
+            **{f"a{place}": round(axis.places.get(t.number, UNUSED), 4) for place, axis in enumerate(axes)},
+        }
+        for t in reversed(trials)
+    ]
+
+
+def _best_quarter(trials: Sequence[TrialRecord], axis: Axis) -> list[float]:
+    places = sorted(axis.places[t.number] for t in trials[: max(1, len(trials) // 4)])
+    return [places[0] - 0.001, places[-1] + 0.001]

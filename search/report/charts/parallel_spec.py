@@ -1,0 +1,212 @@
+"""The Vega specification of parallel coordinates; Vega-Lite has no brush for each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from search.report.charts.figure import NOBODY
+from search.report.charts.parallel_axes import UNUSED, Axis
+from search.report.ranking import TONES
+from search.report.theme import ACCENT, INK, MUTED, TONE_RANGE, WINNER, config
+
+HEIGHT = 300
+GRIP = 36
+"""Width in pixels of the strip along an axis that takes the pointer."""
+
+Spec = dict[str, Any]
+UPWARDS = [{"signal": "height"}, 0]
+
+
+def parallel_spec(axes: Sequence[Axis], rows: list[Spec], best: Sequence[float]) -> Spec:
+    """``rows`` are trials with their places on the axes as ``a0``, ``a1``, …; the objective is the last axis.
+
+    The data set ``chosen`` holds the trials inside all brushes. ``usermeta`` names the brushes, and ``best``
+    is the extent of the last one that keeps the best quarter.
+    """
+    unused = any(row[f"a{place}"] == UNUSED for row in rows for place in range(len(axes)))
+    return {
+        "width": 800,
+        "height": HEIGHT,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "padding": {"left": 8, "right": 8, "top": 6, "bottom": 6},
+        "config": config(),
+        "usermeta": {"brushes": [_brush(i) for i in range(len(axes))], "best": list(best)},
+        "signals": [_width(), {"name": "focus", "value": NOBODY}, *map(_brush_signal, range(len(axes)))],
+        "data": _data(rows, len(axes)),
+        "scales": [*_scales(len(axes)), *[_axis_scale(i, axis) for i, axis in enumerate(axes)]],
+        "axes": [_axis(i, axis) for i, axis in enumerate(axes)],
+        "marks": [
+            _lines(),
+            *_titles(axes),
+            *_grips(len(axes), 1 - UNUSED if unused else 1),
+            *([_unused_label()] if unused else []),
+        ],
+    }
+
+
+def _brush(place: int) -> str:
+    return f"brush_{place}"
+
+
+def _width() -> Spec:
+    inside = "isFinite(containerSize()[0]) ? containerSize()[0] : 800"
+    return {"name": "width", "init": inside, "on": [{"events": "window:resize", "update": inside}]}
+
+
+def _brush_signal(place: int) -> Spec:
+    """Null, or the two ends of what the pointer was dragged over, from 0 (bottom) to 1."""
+    name, here = _brush(place), "1 - y() / height"
+    dragged = f"[@grip_{place}:pointerdown, window:pointerup] > window:pointermove!"
+    return {
+        "name": name,
+        "value": None,
+        "on": [
+            {"events": f"@grip_{place}:pointerdown", "update": f"[{here}, {here}]"},
+            {"events": dragged, "update": f"[{name}[0], clamp({here}, {UNUSED - 0.04}, 1.02)]"},
+            {"events": f"@grip_{place}:dblclick", "update": "null"},
+        ],
+    }
+
+
+def _data(rows: list[Spec], axes: int) -> list[Spec]:
+    inside = " && ".join(
+        f"(!{_brush(i)} || abs({_brush(i)}[0] - {_brush(i)}[1]) < 0.01 || inrange(datum.a{i}, {_brush(i)}))"
+        for i in range(axes)
+    )
+    return [
+        {
+            "name": "trials",
+            "values": rows,
+            "transform": [{"type": "formula", "as": "inside", "expr": inside}],
+        },
+        {"name": "chosen", "source": "trials", "transform": [{"type": "filter", "expr": "datum.inside"}]},
+        {
+            "name": "places",
+            "source": "trials",
+            "transform": [
+                {"type": "fold", "fields": [f"a{i}" for i in range(axes)], "as": ["axis", "place"]}
+            ],
+        },
+    ]
+
+
+def _scales(axes: int) -> list[Spec]:
+    return [
+        {
+            "name": "x",
+            "type": "point",
+            "padding": 0.5,
+            "range": "width",
+            "domain": [f"a{i}" for i in range(axes)],
+        },
+        {"name": "y", "type": "linear", "range": "height", "domain": [0, 1], "zero": False},
+        {"name": "tone", "type": "ordinal", "domain": list(range(TONES)), "range": TONE_RANGE},
+    ]
+
+
+def _axis_scale(place: int, axis: Axis) -> Spec:
+    scale: Spec = {
+        "name": f"scale_{place}",
+        "type": axis.kind,
+        "domain": list(axis.domain),
+        "range": UPWARDS,
+    }
+    return scale if axis.kind == "point" else {**scale, "zero": False, "nice": False}
+
+
+def _axis(place: int, axis: Axis) -> Spec:
+    numeric: Spec = {} if axis.kind == "point" else {"format": axis.format, "tickCount": 5}
+    return {
+        "orient": "left",
+        "scale": f"scale_{place}",
+        "offset": {"scale": "x", "value": f"a{place}", "mult": -1},
+        "zindex": 1,
+        "domainColor": MUTED,
+        "tickColor": MUTED,
+        "tickSize": 4,
+        "labelLimit": 70,
+        **numeric,
+    }
+
+
+def _lines() -> Spec:
+    """For each trial its line, under it a broad invisible one that is easier to hit."""
+    at = {"x": {"scale": "x", "field": "axis"}, "y": {"scale": "y", "field": "place"}}
+    stroke = [{"test": "datum.won", "value": WINNER}, {"scale": "tone", "field": "tone"}]
+    opacity = "datum.trial === focus ? 1 : !datum.inside ? 0.06 : datum.won ? 1 : 0.25 + 0.1 * datum.tone"
+    width = "datum.trial === focus ? 4.5 : datum.won ? 3 : 1.5"
+    shown = {"stroke": stroke, "strokeOpacity": {"signal": opacity}, "strokeWidth": {"signal": width}}
+    hidden = {"stroke": {"value": "transparent"}, "strokeWidth": {"value": 9}}
+    return {
+        "type": "group",
+        "from": {"facet": {"name": "line", "data": "places", "groupby": "trial"}},
+        "marks": [
+            {"type": "line", "from": {"data": "line"}, "encode": {"enter": at, "update": {**at, **look}}}
+            for look in (shown, hidden)
+        ],
+    }
+
+
+def _titles(axes: Sequence[Axis]) -> list[Spec]:
+    return [
+        {
+            "type": "text",
+            "interactive": False,
+            "encode": {
+                "update": {
+                    "x": {"scale": "x", "value": f"a{i}"},
+                    "y": {"value": -16 - 13 * axis.label.count(" ")},
+                    "align": {"value": "center"},
+                    "baseline": {"value": "bottom"},
+                    "text": {"value": axis.label.split(" ")},
+                    "limit": {"value": 110},
+                    "fill": {"value": INK},
+                }
+            },
+        }
+        for i, axis in enumerate(axes)
+    ]
+
+
+def _grips(axes: int, depth: float) -> list[Spec]:
+    return [mark for i in range(axes) for mark in (_band(i), _grip(i, depth))]
+
+
+def _band(place: int) -> Spec:
+    """What is brushed on an axis."""
+    name = _brush(place)
+    ends = {
+        "x": {"scale": "x", "value": f"a{place}", "offset": -8},
+        "width": {"value": 16},
+        "y": {"signal": f"{name} ? scale('y', max({name}[0], {name}[1])) : 0"},
+        "y2": {"signal": f"{name} ? scale('y', min({name}[0], {name}[1])) : 0"},
+        "fill": {"value": ACCENT},
+        "fillOpacity": {"value": 0.28},
+    }
+    return {"type": "rect", "interactive": False, "encode": {"update": ends}}
+
+
+def _grip(place: int, depth: float) -> Spec:
+    """The strip that is dragged on, down to ``depth`` times the height of the axes."""
+    strip = {
+        "x": {"scale": "x", "value": f"a{place}", "offset": -GRIP / 2},
+        "width": {"value": GRIP},
+        "y": {"value": -10},
+        "y2": {"value": HEIGHT * depth + 12},
+        "fill": {"value": "transparent"},
+        "cursor": {"value": "ns-resize"},
+    }
+    return {"type": "rect", "name": f"grip_{place}", "encode": {"update": strip}}
+
+
+def _unused_label() -> Spec:
+    words = {
+        "x": {"value": 0},
+        "y": {"value": HEIGHT * (1 - UNUSED)},
+        "baseline": {"value": "middle"},
+        "text": {"value": "not used"},
+        "fill": {"value": MUTED},
+        "fontSize": {"value": 11},
+    }
+    return {"type": "text", "interactive": False, "encode": {"update": words}}

@@ -1,0 +1,62 @@
+"""A trial's parameters in plain phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from search.record import Parameters, ParameterValue
+from search.report.words import label, number, parameter
+
+MAIN = ("unfreeze_depth", "learning_rate", "head_units", "augmentation_strength")
+"""The parameters of the core space."""
+
+
+def in_words(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:
+    """Phrases for the core parameters, and for all others.
+
+    As in ``Unfreeze the top 2 of 4 blocks``, ``learning rate 1.2e-3``, ``a head of 64 units``,
+    ``augmentation 0.5``. ``blocks`` is the number of blocks of the backbone.
+    """
+    main = [_phrase(name, params[name], blocks) for name in MAIN if name in params]
+    more = [_phrase(name, value, blocks) for name, value in params.items() if name not in MAIN]
+    for phrases in (main, more):
+        phrases[:1] = [first[:1].upper() + first[1:] for first in phrases[:1]]
+    return main, more
+
+
+def _phrase(name: str, value: ParameterValue, blocks: int) -> str:
+    if name == "unfreeze_depth":
+        return _depth(value, blocks)
+    return _PHRASES[name](value) if name in _PHRASES else f"{label(name)} {number(value)}"
+
+
+def _depth(depth: ParameterValue, blocks: int) -> str:
+    if depth == 0:
+        return "keep the backbone frozen, train the head alone"
+    if depth == blocks:
+        return f"unfreeze all {blocks} blocks"
+    return (
+        f"unfreeze the top {depth} of {blocks} blocks"
+        if depth != 1
+        else f"unfreeze the top of {blocks} blocks"
+    )
+
+
+def _head(units: ParameterValue) -> str:
+    return "a linear head" if units == 0 else f"a head of {number(units)} units"
+
+
+def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
+    return lambda value: f"no {what}" if value == 0 else f"{what} {number(value)}"
+
+
+_PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
+    "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
+    "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
+    "head_units": _head,
+    "augmentation_strength": _unless_zero("augmentation"),
+    "horizontal_flip": lambda flip: "with mirror images" if flip else "no mirror images",
+    "weight_decay": _unless_zero("weight decay"),
+    "dropout": _unless_zero("dropout"),
+    "label_smoothing": _unless_zero("label smoothing"),
+}

@@ -1,0 +1,157 @@
+"""The first screen: what won, by how much, against what, at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.durations import format_duration
+from search.phrases import plural, points
+from search.record import Interval, Outcome, SearchRecord, TrialRecord
+from search.report.configuration import in_words
+from search.report.ranking import winner
+from search.report.words import label, objective, percent
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A little drawing of an interval on a line from ``low`` to ``high``, with a mark to compare it with."""
+
+    interval: Interval
+    low: float
+    high: float
+    mark: float
+    mark_name: str
+
+    def place(self, value: float) -> float:
+        """Where ``value`` lies on the line, in percent of its length."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the first screen: ``tone`` is good, bad or plain."""
+
+    title: str
+    figure: str
+    unit: str
+    detail: str
+    verdict: str = ""
+    tone: str = "plain"
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """``kicker`` says what the ``phrases`` are: the winner, the best so far, or why there is none.
+
+    ``more`` are phrases on parameters outside the core space.
+    """
+
+    kicker: str
+    phrases: tuple[str, ...]
+    more: tuple[str, ...]
+    blocks_trained: int | None
+    tiles: tuple[Tile, ...]
+
+
+def headline(record: SearchRecord) -> Headline:
+    """The first screen of ``record``, whatever is known yet."""
+    trial = winner(record)
+    params = record.outcome.params if record.outcome else trial.params if trial else {}
+    depth = params.get("unfreeze_depth")
+    main, more = in_words(params, len(record.backbone.blocks))
+    return Headline(
+        kicker=_kicker(record, trial),
+        phrases=tuple(main or more) or (_nothing(record, trial),),
+        more=tuple(more if main else ()),
+        blocks_trained=depth if isinstance(depth, int) and not isinstance(depth, bool) else None,
+        tiles=(_accuracy(record, trial), _gain(record.outcome), _cost(record)),
+    )
+
+
+def _kicker(record: SearchRecord, trial: TrialRecord | None) -> str:
+    of = f"of {plural(len(record.trials), 'trial')} on {record.task.name}"
+    if record.outcome is not None:
+        return f"The winner: trial {record.outcome.trial} {of}"
+    if trial is not None:
+        return f"Best so far: trial {trial.number} {of}"
+    return f"Search {record.name} on {record.task.name}"
+
+
+def _nothing(record: SearchRecord, trial: TrialRecord | None) -> str:
+    if trial is not None:
+        return "A configuration without parameters"
+    finished = [t for t in record.trials if t.finished]
+    if not finished:
+        return "No trial has finished yet"
+    if all(t.state == "failed" for t in finished):
+        return "The one trial failed" if len(finished) == 1 else f"All {len(finished)} trials failed"
+    return "No trial has reached a value yet"
+
+
+def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
+    outcome = record.outcome
+    if outcome is None:
+        figure = objective(record.metric, trial.value) if trial else "–"
+        title = f"{label(record.metric).capitalize()}, best so far"
+        return Tile(title, figure, "", "The test images have not been touched yet.")
+    test = outcome.test_accuracy
+    images = record.task.counts.get("test", 0)
+    return Tile(
+        title="Test accuracy",
+        figure=f"{100 * test.estimate:.1f}",
+        unit="%",
+        detail=f"95 % interval {_between(test)}, measured once on {plural(images, 'test image')}.",
+        scale=_accuracy_scale(test, outcome),
+    )
+
+
+def _between(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
+
+
+def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
+    baseline = outcome.scratch_test_accuracies
+    mark = sum(baseline) / len(baseline) if baseline else 1.0
+    low, high = min(test.low, mark), max(test.high, mark)
+    margin = 0.15 * (high - low) or 0.01
+    return Scale(test, low - margin, high + margin, mark, f"scratch {percent(mark)}" if baseline else "100 %")
+
+
+_VERDICTS = {
+    "helps": ("Transfer helps", "good"),
+    "no difference": ("No difference", "plain"),
+    "negative transfer": ("Negative transfer", "bad"),
+}
+
+
+def _gain(outcome: Outcome | None) -> Tile:
+    title = "Transfer gain over scratch"
+    if outcome is None:
+        return Tile(title, "–", "", "Known once the winner and the baseline have been tested.")
+    if outcome.gain is None:
+        return Tile(title, "–", "", "Nothing to compare with.", "No verdict: no baseline was run")
+    gain = outcome.gain
+    verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
+    seeds = plural(min(len(outcome.seed_test_accuracies), len(outcome.scratch_test_accuracies)), "seed")
+    low, high = min(gain.low, 0.0), max(gain.high, 0.0)
+    margin = 0.15 * (high - low) or 0.01
+    return Tile(
+        title=title,
+        figure=points(gain.estimate),
+        unit="points",
+        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}.",
+        verdict=verdict,
+        tone=tone,
+        scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
+    )
+
+
+def _cost(record: SearchRecord) -> Tile:
+    finished = sum(t.finished for t in record.trials)
+    epochs = sum(len(t.epochs) for t in record.trials)
+    each = f"{format_duration(record.elapsed / finished)} a trial, " if finished else ""
+    detail = f"{plural(finished, 'trial')}: {each}{plural(epochs, 'epoch')} in all."
+    if record.outcome is not None and record.outcome.seconds > 0:
+        detail += f" Re-training and testing the winner: {format_duration(record.outcome.seconds)}."
+    return Tile("Cost", format_duration(record.elapsed), "", detail)

@@ -1,0 +1,45 @@
+"""What to do next, as commands to copy."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from search.record import SearchRecord
+from search.report.words import without_passwords
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and what it is good for."""
+
+    purpose: str
+    command: str
+
+
+def next_steps(record: SearchRecord) -> list[Step]:
+    """Commands for the state that the search is in. They name the storage: who reads may stand elsewhere."""
+    storage = ["--storage", record.storage] if record.storage else []
+    store = [*storage, *_tracking(record)]
+    runs = Step("Compare the runs in MLflow", _command("ui", *store))
+    outcome = record.outcome
+    if outcome is None:
+        return [Step("See how it stands", _command("status", record.name, *storage)), runs]
+    if outcome.model_name is None:
+        return [runs]
+    model = f"models:/{outcome.model_name}@challenger"
+    return [
+        runs,
+        Step("Put the model into production", _command("promote", outcome.model_name, *store)),
+        Step("Classify images", f"{_command('predict', model, *store)} IMAGES…"),
+    ]
+
+
+def _tracking(record: SearchRecord) -> list[str]:
+    """The option that names the tracking server, where one was asked for."""
+    asked = record.config.get("tracking_uri")
+    return ["--tracking-uri", without_passwords(asked)] if isinstance(asked, str) else []
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["unfreeze", *words])

@@ -1,0 +1,91 @@
+"""What a reader should know before trusting the first screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from search.phrases import plural
+from search.record import SearchRecord
+from search.report.ranking import winner
+from search.report.words import label, listing, parameter
+
+_REASONS = {
+    "diverged": "diverged",
+    "time_budget": "ran out of time",
+    "out_of_memory": "ran out of memory",
+    "crashed": "crashed",
+    "scheduler": "were stopped by the scheduler",
+}
+_STOPPED = {"converged": "the search had converged", "time_budget": "the time budget was used up"}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """``kind`` is ``warning`` where the reader should act or doubt, ``note`` where it is good to know."""
+
+    kind: Literal["warning", "note"]
+    text: str
+
+
+def notices(record: SearchRecord) -> list[Notice]:
+    """Warnings first."""
+    found = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record), *_diverged(record)]
+    return sorted(found, key=lambda notice: notice.kind != "warning")
+
+
+def _edges(record: SearchRecord) -> Iterator[Notice]:
+    best = winner(record)
+    for name in record.edges:
+        value = best.params.get(name) if best else None
+        at = f" ({parameter(name, value)})" if value is not None else ""
+        yield Notice(
+            "warning",
+            f"The best {label(name)}{at} sits on the edge of its range: a better value may lie outside. "
+            "Widen the range with --space FILE.yaml.",
+        )
+
+
+def _failures(record: SearchRecord) -> Iterator[Notice]:
+    failed = [t for t in record.trials if t.state == "failed"]
+    if failed:
+        reasons = Counter(
+            _REASONS.get(t.reason or "", t.reason or "failed for an unknown reason") for t in failed
+        )
+        words = listing([f"{amount} {reason}" for reason, amount in reasons.most_common()])
+        share = f"{len(failed)} of {plural(len(record.trials), 'trial')}"
+        yield Notice("warning", f"{share} failed: {words}. The table of trials has the errors.")
+
+
+def _skipped(record: SearchRecord) -> Iterator[Notice]:
+    if record.task.skipped:
+        images = plural(record.task.skipped, "image")
+        yield Notice("warning", f"{images} could not be read and {_were(record.task.skipped)} left out.")
+
+
+def _were(amount: int) -> str:
+    return "was" if amount == 1 else "were"
+
+
+def _unfinished(record: SearchRecord) -> Iterator[Notice]:
+    finished = sum(t.finished for t in record.trials)
+    share = f"{finished} of {plural(record.requested, 'trial')}"
+    if record.stopped is not None:
+        why = _STOPPED.get(record.stopped, record.stopped)
+        yield Notice("note", f"The search ended after {share}, because {why}.")
+    elif finished < record.requested:
+        running = record.count("running")
+        going = f", {running} {'is' if running == 1 else 'are'} running" if running else ""
+        yield Notice(
+            "warning", f"{share} have finished{going}. The same command, run again, goes on from here."
+        )
+
+
+def _diverged(record: SearchRecord) -> Iterator[Notice]:
+    diverged = sum(t.state == "pruned" and t.reason == "diverged" for t in record.trials)
+    if diverged:
+        yield Notice(
+            "note", f"{plural(diverged, 'trial')} diverged (the loss was no number any more) and ended there."
+        )

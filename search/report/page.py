@@ -1,0 +1,130 @@
+"""Fills the template of the report."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from search.durations import format_duration
+from search.phrases import plural
+from search.record import ErrorExample, SearchRecord
+from search.report.charts.comparison import comparison
+from search.report.charts.confusion import confusion, mistakes
+from search.report.charts.curves import curves
+from search.report.charts.figure import Figure
+from search.report.charts.history import history
+from search.report.charts.importance import importance
+from search.report.charts.landscape import landscape
+from search.report.charts.parallel import parallel
+from search.report.charts.stages import stage_totals, stages
+from search.report.headline import headline
+from search.report.next_steps import next_steps
+from search.report.notices import notices
+from search.report.provenance import provenance
+from search.report.ranking import with_numbers_only
+from search.report.trial_table import trial_table
+from search.report.words import percent
+
+FIGURES = (history, importance, parallel, landscape, curves, comparison, confusion, stages)
+MOST_EXAMPLES = 24
+MOST_MISTAKES = 10
+_TEMPLATES = Path(__file__).with_name("templates")
+_ENDS_SCRIPT = re.compile(r"<(/script|!--)", re.IGNORECASE)
+
+
+def render(record: SearchRecord) -> str:
+    """The report on ``record`` as one HTML document."""
+    known = with_numbers_only(record)
+    figures: dict[str, Figure] = {figure.key: figure for figure in (draw(known) for draw in FIGURES)}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            record=known,
+            headline=headline(known),
+            notices=notices(known),
+            steps=next_steps(known),
+            figures=figures,
+            stages=stage_totals(known),
+            examples=_examples(known),
+            examples_title=_examples_title(known),
+            mistakes=_mistakes(known),
+            table=trial_table(known),
+            provenance=provenance(known),
+            style=_asset("style.css"),
+            script=_asset("report.js"),
+            vega=_vega() if any(figure.spec for figure in figures.values()) else "",
+        )
+    )
+
+
+def _examples(record: SearchRecord) -> list[ErrorExample]:
+    """The mistakes first, the surest of them on top."""
+    examples: Sequence[ErrorExample] = record.outcome.examples if record.outcome else ()
+    wrong = sorted((e for e in examples if not e.correct), key=lambda e: -e.probability)
+    right = [e for e in examples if e.correct]
+    return [*wrong[: MOST_EXAMPLES // 2], *right[: MOST_EXAMPLES // 2]]
+
+
+def _mistakes(record: SearchRecord) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, images) of the most frequent confusions."""
+    names = record.task.classes
+    pairs = mistakes(record.outcome) if record.outcome else []
+    return [(names[truth], names[guess], images) for truth, guess, images in pairs[:MOST_MISTAKES]]
+
+
+def _examples_title(record: SearchRecord) -> str:
+    outcome = record.outcome
+    if outcome is None or not outcome.examples:
+        return "What it saw"
+    shown = _examples(record)
+    wrong = sum(not example.correct for example in shown)
+    if wrong == 0:
+        return "Test images that it got right"
+    surest = percent(shown[0].probability, 0)
+    return (
+        f"{plural(wrong, 'image')} that it got wrong (it was up to {surest} sure), and some that it got right"
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters |= {"percent": percent, "duration": format_duration, "data_uri": _data_uri}
+    return environment
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _asset(name: str) -> Markup:
+    return _inline((_TEMPLATES / name).read_text("utf-8"))
+
+
+@cache
+def _vega() -> Markup:
+    """The library that draws the figures, for browsers.
+
+    It goes by way of Vega-Embed: as vl-convert 1.9 bundles it, Vega itself is null to other scripts.
+    """
+    return _inline(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _inline(source: str) -> Markup:
+    """``source`` so that nothing in it ends the element that it stands in."""
+    return Markup(_ENDS_SCRIPT.sub(r"<\\\1", source))

@@ -1,0 +1,105 @@
+"""What it takes to do the search again: data, backbone, settings, versions."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from search.durations import format_duration
+from search.record import SearchRecord
+from search.report.words import label, listing, number, without_passwords
+
+PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
+MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A titled list of names and values."""
+
+    title: str
+    entries: tuple[tuple[str, str], ...]
+
+
+def provenance(record: SearchRecord) -> list[Facts]:
+    """Everything that the record says about where its numbers come from, without passwords."""
+    groups = [
+        Facts("Search", tuple(_search(record))),
+        Facts("Task", tuple(_task(record))),
+        Facts("Backbone", tuple(_backbone(record))),
+        Facts("Winner", tuple(_winner(record))),
+        Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
+        Facts("Versions where this report was written", tuple(_versions())),
+    ]
+    shown = [
+        Facts(g.title, tuple((name, without_passwords(text)) for name, text in g.entries)) for g in groups
+    ]
+    return [group for group in shown if group.entries]
+
+
+def _search(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    yield "name", record.name
+    yield "objective", f"{record.metric}, {record.direction}d"
+    yield "seed", _json(record.config.get("seed"))
+    yield "trials asked for", str(record.requested)
+    if record.started is not None:
+        yield "started", record.started.isoformat(sep=" ", timespec="seconds")
+    yield "elapsed", format_duration(record.elapsed)
+    yield "storage", record.storage
+    yield "tracking", record.tracking_uri
+
+
+def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    task = record.task
+    yield "name", task.name
+    yield "source", task.source
+    yield "digest", task.digest
+    yield "images", listing([f"{amount:,} {split}" for split, amount in task.counts.items()])
+    yield "image size", " × ".join(map(str, task.image_size))
+    more = len(task.classes) - MOST_CLASSES
+    names = ", ".join(task.classes[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    yield f"{len(task.classes)} classes", names
+
+
+def _backbone(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    backbone = record.backbone
+    yield "name", backbone.name
+    yield "weights", backbone.weights
+    yield "digest", backbone.digest
+    yield "input size", " × ".join(map(str, backbone.input_size))
+    yield "parameters", f"{backbone.parameters:,}"
+    yield f"{len(backbone.blocks)} blocks", ", ".join(backbone.blocks)
+
+
+def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    outcome = record.outcome
+    if outcome is None:
+        return
+    yield "trial", str(outcome.trial)
+    yield from ((label(name), _json(value)) for name, value in outcome.params.items())
+    yield "seeds", listing([str(seed) for seed in outcome.seeds])
+    yield "validation accuracies", listing([number(value) for value in outcome.val_accuracies])
+    yield "test accuracies", listing([number(value) for value in outcome.seed_test_accuracies])
+    if outcome.scratch_params is not None:
+        yield "baseline", _json(outcome.scratch_params)
+    if outcome.model_name:
+        yield "registered as", f"{outcome.model_name}, version {outcome.model_version or '?'}"
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    plain = dict(value) if isinstance(value, Mapping) else value
+    return json.dumps(plain, ensure_ascii=False, default=str)
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    yield "python", platform.python_version()
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, "not installed"

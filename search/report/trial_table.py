@@ -1,0 +1,88 @@
+"""The table of all trials."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from search.record import ParameterValue, SearchRecord, TrialRecord
+from search.report.ranking import winner
+from search.report.words import number, objective, parameter, without_passwords
+
+LONGEST_ERROR = 2000
+"""Characters of a traceback that are kept: its end, where the cause is."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and by what it is sorted."""
+
+    text: str
+    key: float | str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial; ``cells`` are in the order of :attr:`TrialTable.columns`."""
+
+    number: int
+    state: str
+    won: bool
+    cells: tuple[Cell, ...]
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """``columns`` between the trial's number and state and its reason: (name, holds numbers)."""
+
+    columns: tuple[tuple[str, bool], ...]
+    rows: tuple[Row, ...]
+
+
+def trial_table(record: SearchRecord) -> TrialTable:
+    """Every trial, in the order of its number."""
+    names = list(dict.fromkeys(name for t in record.trials for name in t.params))
+    methods = len({t.method for t in record.trials}) > 1
+    won = winner(record)
+    texts = [name for name in names if any(isinstance(t.params.get(name), str) for t in record.trials)]
+    columns = [(name, name not in texts) for name in names]
+    columns = [(record.metric, True), *columns, ("epochs", True), ("seconds", True)]
+    return TrialTable(
+        columns=tuple([("method", False), *columns] if methods else columns),
+        rows=tuple(
+            _row(record, trial, names, methods, won is trial)
+            for trial in sorted(record.trials, key=lambda t: t.number)
+        ),
+    )
+
+
+def _row(record: SearchRecord, trial: TrialRecord, names: list[str], methods: bool, won: bool) -> Row:
+    cells = [
+        Cell(objective(record.metric, trial.value), trial.value if trial.value is not None else ""),
+        *[_parameter(name, trial.params.get(name)) for name in names],
+        Cell(str(len(trial.epochs)), len(trial.epochs)),
+        Cell(number(round(trial.seconds, 1)), trial.seconds)
+        if math.isfinite(trial.seconds)
+        else Cell("–", ""),
+    ]
+    return Row(
+        number=trial.number,
+        state=trial.state,
+        won=won,
+        cells=tuple([Cell(trial.method, trial.method), *cells] if methods else cells),
+        reason=(trial.reason or "").replace("_", " "),
+        error=_shortened(trial.error),
+    )
+
+
+def _parameter(name: str, value: ParameterValue | None) -> Cell:
+    if value is None:
+        return Cell("–", "")
+    return Cell(parameter(name, value), value if isinstance(value, str) else float(value))
+
+
+def _shortened(error: str | None) -> str:
+    text = without_passwords((error or "").strip())
+    return text if len(text) <= LONGEST_ERROR else "… " + text[-LONGEST_ERROR:]
