@@ -48,6 +48,7 @@ def build_task(
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
         decoded = decode_all(source.images(), len(listing), size, sink, progress)
+    _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), source.place)
     skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
     _refuse_bad(skipped, len(listing), source.place, options)
     good = listing.only(np.array(decoded.rows, dtype=np.int64))
@@ -101,6 +102,13 @@ def _digest(
         digest.update(listing.labels[rows].astype("<i8").tobytes())
         digest.update(digests[rows].tobytes())
     return digest.hexdigest()
+
+
+def _refuse_change(found: int, listed: int, place: str) -> None:
+    if found != listed:
+        raise DataError(
+            f"{place} changed while it was read: expected {listed:,} images, found {found:,}. Run it again."
+        )
 
 
 def _refuse_bad(bad: Sequence[tuple[str, str]], total: int, place: str, options: DataOptions) -> None:

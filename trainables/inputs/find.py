@@ -25,7 +25,7 @@ def find_source(data: str, ours: Path, options: DataOptions) -> Source:
         UsageError: ``data`` is empty.
         DataError: it isn't there, or is nothing of the kind.
     """
-    if not data.strip():
+    if not isinstance(data, str) or not data.strip():
         raise UsageError(f"data: expected {EXPECTED}, received {data!r}")
     if data == DIGITS:
         from trainables.inputs.digits import Digits

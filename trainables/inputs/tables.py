@@ -30,13 +30,10 @@ from trainables.inputs.tablefiles import TableFile
 class Part:
     """One file with its columns, and its split where its name says it."""
 
+    name: str
     table: TableFile
     columns: Columns
     split: str | None
-
-    @property
-    def name(self) -> str:
-        return printable(self.table.path.name)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -63,7 +60,7 @@ class Tables:
             DataError: a file can't be read, or its columns can't be told.
         """
         self._place = place
-        self._parts = [_part(path, split, options) for path, split in files]
+        self._parts = [_part(_name(path, place), path, split, options) for path, split in files]
 
     @property
     def place(self) -> str:
@@ -121,12 +118,17 @@ def _rank(name: str, value: Value) -> tuple[bool, float, str]:
     return (True, 0.0, name) if isinstance(value, str) else (False, float(value), name)
 
 
-def _part(path: Path, split: str | None, options: DataOptions) -> Part:
+def _name(path: Path, place: Path) -> str:
+    """The file's path inside the input, for people."""
+    return printable(path.name if path == place else path.relative_to(place))
+
+
+def _part(name: str, path: Path, split: str | None, options: DataOptions) -> Part:
     table = TableFile(path)
-    columns = find_columns(table.schema, options, printable(path.name))
+    columns = find_columns(table.schema, options, name)
     if split is not None and options.split_column is None:
         columns = replace(columns, split=None)
-    return Part(table, columns, None if columns.split else split)
+    return Part(name, table, columns, None if columns.split else split)
 
 
 def _facts(part: Part) -> Facts:
