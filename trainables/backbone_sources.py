@@ -18,7 +18,7 @@ from trainables.applications import Application, find_application, similar_names
 from trainables.backbone_spec import BUILT_IN, BackboneSpec
 from trainables.errors import BackboneError
 from trainables.initialization import seeded
-from trainables.keras_files import read_model, read_weights
+from trainables.keras_files import WEIGHT_FILES, read_model, read_weights
 from trainables.preprocessing import correct_efficientnet
 
 DOWNLOAD_TIMEOUT = 20.0
@@ -56,7 +56,7 @@ def find_source(spec: BackboneSpec) -> Source:
     if application is not None:
         return _from_application(spec, application)
     path = Path(spec.name)
-    if not path.suffix and not path.exists():
+    if path.suffix not in WEIGHT_FILES and not path.exists():
         raise BackboneError(_unknown(spec.name))
     return _from_file(spec, path, path.stem, "file")
 

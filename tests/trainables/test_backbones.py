@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.builtin import CUTS
 from trainables.errors import BackboneError
 
 BLOCKS = {
@@ -24,7 +25,7 @@ BLOCKS = {
 }
 
 
-QUICK = ("MobileNetV2", "MobileNetV3Small", "VGG16")
+QUICK = ("MobileNetV3Small", "VGG16")
 
 
 @pytest.fixture(
@@ -117,7 +118,7 @@ def test_fresh_weights_follow_the_seed_alone(network: Backbone) -> None:
 
 def test_the_built_in_one_has_four_blocks_and_shipped_weights(built_in: Backbone) -> None:
     assert (built_in.name, built_in.weights, built_in.input_size) == ("print", "shipped", (32, 32))
-    assert len(built_in.blocks) == 4
+    assert [block.cut.name for block in built_in.blocks[1:]] == list(CUTS)
     whole = run(built_in.model, pixels(built_in, 3))
     for depth in range(1, 5):
         prefix, suffix = built_in.parts(depth)
@@ -138,12 +139,12 @@ def test_fixed_seeds_in_a_file_do_not_fix_fresh_weights(built_in: Backbone) -> N
     assert any(not np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_random_weights_follow_the_spec_s_seed() -> None:
-    def digest(name: str, seed: int) -> str:
+@pytest.mark.parametrize("name", ["print", pytest.param("MobileNetV3Small", marks=pytest.mark.slow)])
+def test_random_weights_follow_the_spec_s_seed(name: str) -> None:
+    def digest(seed: int) -> str:
         return load(BackboneSpec(name, weights="none", seed=seed, input_size=32)).digest
 
-    for name in ("print", "MobileNetV3Small"):
-        assert digest(name, 1) == digest(name, 1) != digest(name, 2)
+    assert digest(1) == digest(1) != digest(2)
 
 
 def test_parts_are_made_once(built_in: Backbone) -> None:

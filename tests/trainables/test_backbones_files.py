@@ -180,8 +180,7 @@ def test_without_internet_the_local_file_is_suggested(
     def offline(*_: Any, **__: Any) -> Any:
         raise OSError("network is unreachable")
 
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(keras.config, "keras_home", lambda: str(tmp_path), raising=False)
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     monkeypatch.setattr(socket, "create_connection", offline)
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     before = socket.getdefaulttimeout()
