@@ -52,6 +52,15 @@ def search_note(record: SearchRecord) -> str:
     return " ".join(sentences)
 
 
+def winner_note(record: SearchRecord, outcome: Outcome) -> str:
+    """Sentences on the winner's model: where it comes from and how good it is."""
+    params = _settings(outcome.params)
+    return (
+        f"Winner of the search **{record.name}**, trial {outcome.trial} ({params}): "
+        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}"
+    )
+
+
 def _subject(method: str, record: SearchRecord) -> str:
     origin = "from random weights" if method == "scratch" else f"by {method}"
     return f"`{record.backbone.name}` trained {origin} on `{record.task.name}`"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from search.record import TaskSummary
 from search.run_content import RunContent
 from search.run_images import RunImage
 from search.run_points import Point
+from search.user import user_name
 from trainables.errors import TrackingError
 
 METRICS_PER_BATCH = 800
@@ -36,7 +36,7 @@ class RunWriter:
     def create(self, content: RunContent) -> RunImage:
         """Make a run that can be found again by its tags, whatever happens next."""
         origin = {
-            "mlflow.user": _user(),
+            "mlflow.user": user_name(),
             "mlflow.source.name": "unfreeze search",
             "mlflow.source.type": "LOCAL",
         }
@@ -122,10 +122,3 @@ def _put(batches: list[dict[str, Any]], index: int, name: str, values: list[Any]
 
 def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # no such user in this container
-        return "unknown"

@@ -1,0 +1,99 @@
+"""Models out of the registry: a Keras file on this machine, and the names of its classes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.mlflow_client import connect, global_store, speaking
+
+# isort: split
+import mlflow
+from mlflow.models import Model
+
+from search.atomic import write_bytes
+from search.model_package import CLASSES_KEY
+from search.model_versions import aliased
+from search.stores import absolute_uri
+from trainables.errors import TrackingError
+
+_ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+
+
+def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
+    """The Keras file of an MLflow model, in ``directory``. An alias is resolved anew at each call.
+
+    Args:
+        uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/MODEL_ID`` or ``runs:/RUN/PATH``.
+
+    Raises:
+        TrackingError: no such model, or it holds no ``.keras`` file.
+    """
+    store = absolute_uri(tracking_uri)
+    fixed = resolve(uri, store)
+    target = directory / (re.sub(r"[^\w.-]+", "-", fixed.partition(":/")[2]).strip("-") + ".keras")
+    if not target.is_file():
+        with _downloaded(fixed, store) as folder:
+            write_bytes(target, _keras_file(folder, uri).read_bytes())
+    return target
+
+
+def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:
+    """Names of a model's classes, in the order of its outputs.
+
+    Args:
+        tracking_uri: where; MLflow's own setting if not given.
+
+    Raises:
+        TrackingError: no such model, or it was logged without names.
+    """
+    store = absolute_uri(tracking_uri or mlflow.get_tracking_uri())
+    with _downloaded(f"{resolve(model_uri, store).rstrip('/')}/MLmodel", store) as file:
+        metadata: dict[str, Any] = Model.load(str(file)).metadata or {}
+    names = metadata.get(CLASSES_KEY)
+    if not names:
+        raise TrackingError(
+            f"model {model_uri!r} was logged without class names: expected {CLASSES_KEY!r} in its metadata"
+        )
+    return tuple(str(name) for name in names)
+
+
+def resolve(uri: str, tracking_uri: str) -> str:
+    """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address as it is.
+
+    Raises:
+        TrackingError: no such model or alias.
+    """
+    match = _ALIASED.fullmatch(uri)
+    if match is None:
+        return uri
+    with speaking(tracking_uri):
+        version = aliased(connect(tracking_uri), match["name"], match["alias"])
+    if version is None:
+        raise TrackingError(f"model {match['name']!r} has no version with the alias {match['alias']!r}")
+    return version.uri
+
+
+@contextmanager
+def _downloaded(uri: str, tracking_uri: str) -> Iterator[Path]:
+    connect(tracking_uri)
+    folder = tempfile.mkdtemp(prefix="unfreeze-download-")
+    try:
+        with speaking(tracking_uri), global_store(tracking_uri):  # an argument would not reach the registry
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+        yield Path(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keras_file(folder: Path, uri: str) -> Path:
+    found = sorted(folder.rglob("*.keras")) if folder.is_dir() else [folder]
+    if len(found) != 1 or found[0].suffix != ".keras":
+        names = ", ".join(sorted(p.name for p in folder.rglob("*") if p.is_file())[:8]) or "nothing"
+        raise TrackingError(f"model {uri!r}: expected one .keras file in it, received {names}")
+    return found[0]

@@ -1,0 +1,344 @@
+"""Winners in MLflow's registry, on a real SQLite store and with a real Keras model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.mlflow_client import connect, global_store
+from search.record import (
+    BackboneSummary,
+    EpochRecord,
+    Interval,
+    Outcome,
+    SearchRecord,
+    TaskSummary,
+    TrialRecord,
+)
+from search.registry import Version, class_names, download_backbone, promote, register, rollback
+from search.stores import default_tracking_uri
+from search.tracking import Mirror
+from trainables.errors import TrackingError
+
+keras = pytest.importorskip("keras")
+mlflow = pytest.importorskip("mlflow")
+
+CLASSES = ("null", "eins ü", "字")
+START = datetime(2025, 3, 1, tzinfo=UTC)
+TASK = TaskSummary("digits", "d" * 64, CLASSES, {"train": 20}, (8, 8), "digits")
+BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 9, 3)).astype("uint8")
+
+
+def classifier(seed: int = 0, classes: int = 3, dtype: str = "uint8") -> Any:
+    """Any size in, resized inside, probabilities out."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 3), dtype=dtype)
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Resizing(4, 4, antialias=True)(x)
+    x = keras.layers.Dense(classes)(keras.layers.Flatten()(x))
+    return keras.Model(images, keras.layers.Softmax()(x))
+
+
+def search(name: str, winner: int = 0) -> SearchRecord:
+    curve = (EpochRecord(1, 0.9, 0.1, 0.1, 0.1),)
+    trials = tuple(
+        TrialRecord(
+            n, "complete", "finetune", {"learning_rate": 0.01}, 0.9, curve, started=START, ended=START
+        )
+        for n in range(2)
+    )
+    outcome = Outcome(
+        trial=winner,
+        params={"learning_rate": 0.01},
+        seeds=(0,),
+        val_accuracies=(0.9,),
+        test_accuracy=Interval(0.91, 0.88, 0.93),
+        seed_test_accuracies=(0.91,),
+        confusion=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        gain=Interval(0.024, 0.01, 0.04),
+        verdict="helps",
+    )
+    return SearchRecord(
+        name, "val_accuracy", "maximize", TASK, BACKBONE, {}, trials, 2, started=START, outcome=outcome
+    )
+
+
+class Registry:
+    """A store with one search of its own in it."""
+
+    def __init__(self, storage: Path, name: str) -> None:
+        self.uri = default_tracking_uri(storage)
+        self.model = f"unfreeze-{name}"
+        self.record = search(name)
+        self.mirror = Mirror(self.uri, experiment="unfreeze/digits", storage=storage)
+        self.mirror.close(self.record)
+        self.client = connect(self.uri)
+
+    def register(self, model: Any, record: SearchRecord | None = None) -> Version:
+        record = record or self.record
+        return register(
+            record,
+            model,
+            run_id=self.mirror.run_id(record.outcome.trial if record.outcome else 0),
+            examples=IMAGES,
+            model_name=self.model,
+            tracking_uri=self.uri,
+        )
+
+    def versions(self) -> list[str]:
+        return sorted(str(v.version) for v in self.client.search_model_versions(f"name = '{self.model}'"))
+
+    def alias(self, name: str) -> str:
+        return str(self.client.get_model_version_by_alias(self.model, name).version)
+
+    def logged(self) -> list[Any]:
+        return list(
+            self.client.search_logged_models(
+                [self.mirror.experiment_id], f"source_run_id = '{self.mirror.run_id(0)}'"
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
+
+
+@pytest.fixture
+def registry(storage: Path, request: pytest.FixtureRequest) -> Registry:
+    return Registry(storage, request.node.name.replace("[", "-").replace("]", ""))
+
+
+def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
+    model = classifier()
+    version = registry.register(model)
+    assert (version.version, registry.alias("challenger")) == ("1", "1")
+    uri = f"models:/{registry.model}@challenger"
+    expected = model.predict(IMAGES, verbose=0)
+    with global_store(registry.uri):
+        again = mlflow.keras.load_model(uri)
+        served = mlflow.pyfunc.load_model(uri)
+        np.testing.assert_allclose(again.predict(IMAGES, verbose=0), expected, rtol=1e-6)
+        np.testing.assert_allclose(served.predict(IMAGES), expected, rtol=1e-6)
+        assert served.metadata.metadata["class_names"] == list(CLASSES)
+        assert class_names(uri) == CLASSES
+    assert class_names(version.uri, registry.uri) == CLASSES
+    assert served.metadata.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
+    assert served.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
+    assert served.metadata.signature.outputs.inputs[0].shape == (-1, 3)
+    with global_store(registry.uri):
+        example = served.metadata.load_input_example(mlflow.artifacts.download_artifacts(version.uri))
+    np.testing.assert_array_equal(example, IMAGES[:1])
+
+
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_what_serving_sends_is_understood(registry: Registry, key: str, dtype: str) -> None:
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    model = classifier()
+    registry.register(model)
+    with global_store(registry.uri):
+        served = mlflow.pyfunc.load_model(f"models:/{registry.model}@challenger")
+    body = json.loads(json.dumps({key: IMAGES.astype(dtype).tolist()}))
+    parsed = infer_and_parse_data(body, served.metadata.get_input_schema())
+    np.testing.assert_allclose(served.predict(parsed), model.predict(IMAGES, verbose=0), rtol=1e-6)
+
+
+def test_lineage_is_in_the_tags(registry: Registry) -> None:
+    version = registry.register(classifier())
+    tags = registry.client.get_model_version(registry.model, version.version).tags
+    assert tags["unfreeze.search"] == registry.record.name
+    assert tags["unfreeze.trial"] == "0"
+    assert tags["unfreeze.data_digest"] == TASK.digest
+    assert tags["unfreeze.backbone_digest"] == BACKBONE.digest
+    assert float(tags["unfreeze.test_accuracy"]) == 0.91
+    assert float(tags["unfreeze.gain"]) == 0.024
+    assert version.run_id == registry.mirror.run_id(0)
+    description = registry.client.get_model_version(registry.model, version.version).description
+    assert "test accuracy 91.0 %" in description
+
+
+def test_the_run_stays_finished_and_has_the_model_once(registry: Registry) -> None:
+    registry.register(classifier())
+    registry.register(classifier())
+    run = registry.client.get_run(registry.mirror.run_id(0))
+    assert run.info.status == "FINISHED"
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_registering_again_is_the_same_version(registry: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "winner ü.keras"
+    classifier().save(file)
+    first = registry.register(file)
+    assert registry.register(file) == first
+    assert registry.register(str(file)) == first
+    assert registry.versions() == ["1"]
+    assert len(registry.logged()) == 1
+
+
+def test_a_session_killed_before_the_version_was_made_is_taken_up(registry: Registry) -> None:
+    version = registry.register(classifier())
+    registry.client.delete_registered_model_alias(registry.model, "challenger")
+    registry.client.delete_model_version(registry.model, version.version)
+    again = registry.register(classifier())
+    assert again.version == registry.alias("challenger")
+    assert len(registry.logged()) == 1
+
+
+def test_a_session_killed_while_the_model_was_logged_leaves_nothing(registry: Registry) -> None:
+    half = registry.client.create_logged_model(
+        registry.mirror.experiment_id, "model", registry.mirror.run_id(0), {"unfreeze.model_digest": "x"}
+    )
+    registry.register(classifier())
+    assert half.model_id not in [logged.model_id for logged in registry.logged()]
+    assert len(registry.logged()) == 1
+    assert registry.versions() == ["1"]
+
+
+def test_a_session_killed_before_the_alias_was_set_is_taken_up(registry: Registry) -> None:
+    registry.register(classifier())
+    registry.client.delete_registered_model_alias(registry.model, "challenger")
+    registry.register(classifier())
+    assert registry.alias("challenger") == "1"
+
+
+def test_another_winner_is_another_version_and_an_old_search_takes_nothing_back(registry: Registry) -> None:
+    old = registry.register(classifier(seed=0))
+    registry.register(classifier(seed=1), replace(registry.record, outcome=search("x", 1).outcome))
+    assert registry.alias("challenger") == "2"
+    assert registry.register(classifier(seed=0)) == old
+    assert registry.alias("challenger") == "2"
+
+
+def test_mlflows_own_address_is_left_as_it_was(registry: Registry) -> None:
+    before = mlflow.tracking.is_tracking_uri_set()
+    registry.register(classifier())
+    assert mlflow.tracking.is_tracking_uri_set() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: classifier(classes=4), r"expected outputs \(None, 3\).*received \(None, 4\)"),
+        (lambda: classifier(dtype="float32"), r"expected one input of uint8.*received float32"),
+    ],
+)
+def test_a_model_of_another_form_is_refused(registry: Registry, model: Any, words: str) -> None:
+    with pytest.raises(TrackingError, match=words):
+        registry.register(model())
+    assert registry.versions() == []
+
+
+def test_a_search_without_a_measured_winner_is_refused(registry: Registry) -> None:
+    with pytest.raises(TrackingError, match="whose winner has been measured"):
+        register(
+            replace(registry.record, outcome=None),
+            classifier(),
+            run_id="x",
+            examples=IMAGES,
+            model_name="m",
+            tracking_uri=registry.uri,
+        )
+
+
+def test_promote_and_rollback(registry: Registry) -> None:
+    for seed in range(3):
+        registry.register(classifier(seed))
+        promoted = promote(registry.model, registry.uri)
+        assert promoted.champion.version == registry.alias("champion") == str(seed + 1)
+        assert (promoted.before.version if promoted.before else "0") == str(seed)
+    assert rollback(registry.model, registry.uri).champion.version == "2"
+    assert rollback(registry.model, registry.uri).champion.version == registry.alias("champion") == "1"
+    with pytest.raises(TrackingError, match=r"version 1 .* is its first champion"):
+        rollback(registry.model, registry.uri)
+    assert promote(registry.model, registry.uri).champion.version == "3"
+    assert rollback(registry.model, registry.uri).champion.version == "1"
+    tags = registry.client.get_model_version(registry.model, "3").tags
+    assert {"unfreeze.promoted_at", "unfreeze.promoted_by", "unfreeze.rolled_back_at"} <= tags.keys()
+
+
+def test_rollback_passes_over_a_deleted_version(registry: Registry) -> None:
+    for seed in range(3):
+        registry.register(classifier(seed))
+        promote(registry.model, registry.uri)
+    registry.client.delete_model_version(registry.model, "2")
+    assert rollback(registry.model, registry.uri).champion.version == "1"
+
+
+def test_promote_says_what_is_missing(registry: Registry) -> None:
+    with pytest.raises(TrackingError, match=f"received '{registry.model}'"):
+        promote(registry.model, registry.uri)
+    registry.register(classifier())
+    with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
+        rollback(registry.model, registry.uri)
+    promote(registry.model, registry.uri)
+    with pytest.raises(TrackingError, match=r"version 1 .* is the champion already"):
+        promote(registry.model, registry.uri)
+    registry.client.delete_registered_model_alias(registry.model, "challenger")
+    with pytest.raises(TrackingError, match="no version with the alias 'challenger'"):
+        promote(registry.model, registry.uri)
+
+
+def test_a_gate_may_refuse_and_force_is_recorded(registry: Registry) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def gate(challenger: Version, champion: Version | None) -> str:
+        asked.append((challenger.version, champion.version if champion else None))
+        return "it is worse by 3 points"
+
+    registry.register(classifier())
+    with pytest.raises(TrackingError, match="stays challenger: it is worse by 3 points"):
+        promote(registry.model, registry.uri, gate=gate)
+    assert promote(registry.model, registry.uri, gate=gate, force=True).forced
+    assert asked == [("1", None), ("1", None)]
+    assert registry.client.get_model_version(registry.model, "1").tags["unfreeze.forced"] == "true"
+
+
+def test_a_backbone_comes_out_of_the_registry(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = classifier()
+    registry.register(model)
+    folder = tmp_path / "Ordner ü"
+    for uri in (f"models:/{registry.model}@challenger", f"models:/{registry.model}/1"):
+        file = download_backbone(uri, folder, registry.uri)
+        assert (file.parent, file.suffix) == (folder, ".keras")
+        loaded = keras.saving.load_model(file, compile=False, safe_mode=True)
+        np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+    assert len(list(folder.iterdir())) == 1
+    registry.register(classifier(seed=1))
+    assert download_backbone(f"models:/{registry.model}@challenger", folder, registry.uri) != file
+    assert [p.name for p in tmp_path.iterdir()] == [folder.name]  # MLflow's default store would lie here
+
+
+def test_a_backbone_comes_out_of_a_run(registry: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "own.keras"
+    classifier().save(file)
+    run_id = registry.mirror.run_id(1)
+    registry.client.log_artifact(run_id, str(file), "models")
+    found = download_backbone(f"runs:/{run_id}/models", tmp_path / "out", registry.uri)
+    assert found.read_bytes() == file.read_bytes()
+
+
+def test_what_is_no_backbone_is_named(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=r"expected a registered model .* received 'nobody'"):
+        download_backbone("models:/nobody@champion", tmp_path, registry.uri)
+    registry.register(classifier())
+    with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
+        download_backbone(f"models:/{registry.model}@champion", tmp_path, registry.uri)
+    (tmp_path / "weights.pkl").write_bytes(b"x")
+    run_id = registry.mirror.run_id(1)
+    registry.client.log_artifact(run_id, str(tmp_path / "weights.pkl"), "stuff")
+    with pytest.raises(TrackingError, match=r"expected one \.keras file in it, received weights\.pkl"):
+        download_backbone(f"runs:/{run_id}/stuff", tmp_path, registry.uri)
+    with pytest.raises(TrackingError, match="MLflow at sqlite"):
+        download_backbone(f"models:/{registry.model}/99", tmp_path, registry.uri)
