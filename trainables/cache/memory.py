@@ -1,0 +1,46 @@
+"""Entries in this process's memory, least recently used out first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+
+class Memory:
+    """Arrays by name, of at most ``budget`` bytes together. Safe to use from several threads."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept now."""
+        with self._lock:
+            return self._bytes()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept
+
+    def get(self, name: str) -> np.ndarray | None:
+        """The array of ``name``, if it is kept."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+            return self._kept.get(name)
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keep ``array``; nothing happens if it is larger than the budget."""
+        if array.nbytes > self.budget:
+            return
+        with self._lock:
+            self._kept[name] = array
+            self._kept.move_to_end(name)
+            while self._bytes() > self.budget:
+                self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(array.nbytes for array in self._kept.values())

@@ -1,0 +1,34 @@
+"""Where a machine's cache is and how large it may grow, unless somebody says otherwise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "UNFREEZE_CACHE"
+"""Environment variable that names the cache's directory; ``off`` for none on disk."""
+
+MOST_BYTES = 10 * 10**9
+MOST_SHARE = 0.2
+"""The budget: this many bytes, or this share of what the disk has left for it, whichever is less."""
+
+
+def default_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None if switched off."""
+    named = environment.get(VARIABLE, "").strip()
+    if named.lower() == "off":
+        return None
+    return (
+        Path(named).expanduser().absolute() if named else Path("~/.cache/unfreeze/activations").expanduser()
+    )
+
+
+def default_budget(directory: Path) -> int:
+    """Bytes that a cache in ``directory``, which need not exist yet, may take; what it takes already counts as free."""
+    existing = next((p for p in (directory, *directory.parents) if p.is_dir()), None)
+    if existing is None:
+        return 0
+    own = sum(p.stat().st_size for p in directory.glob("*.arrow")) if existing == directory else 0
+    return min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(existing).free + own)))

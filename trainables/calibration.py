@@ -1,0 +1,139 @@
+"""How fast this machine reads and writes activations: measured, not assumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import psutil
+
+SAMPLE_BYTES = 32 * 2**20
+ROW_BYTES = 32 * 2**10
+VALID_SECONDS = 7 * 86400.0
+FILE = "rates.json"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes per second. ``cold``: read from the disk; ``hot``: rows in random order from memory or a mapped file."""
+
+    write: float
+    cold: float
+    hot: float
+
+
+class Speeds(Protocol):
+    """What the cost model asks of a machine; measured when it is asked."""
+
+    @property
+    def memory(self) -> Rates:
+        """Rates of memory."""
+
+    @property
+    def disk(self) -> Rates | None:
+        """Rates of the disk; None where there is no disk cache."""
+
+    @property
+    def file_cache(self) -> int:
+        """Bytes that files may take in the system's cache; larger sets are read from the disk itself."""
+
+
+class Machine:
+    """This machine's speeds, measured at most once each. ``directory`` is that of the cache, if there is one."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._memory: Rates | None = None
+        self._disk: Rates | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def memory(self) -> Rates:
+        """Rates of memory."""
+        with self._lock:
+            self._memory = self._memory or memory_rates()
+            return self._memory
+
+    @property
+    def disk(self) -> Rates | None:
+        """Rates of the disk; None without a directory, or if nothing can be written there."""
+        with self._lock:
+            if self._disk is None and self._directory is not None:
+                try:
+                    self._disk = disk_rates(self._directory)
+                except OSError:
+                    self._directory = None  # the store notes it when it tries to write
+            return self._disk
+
+    @property
+    def file_cache(self) -> int:
+        """Half of the memory that is free just now, in bytes."""
+        return int(psutil.virtual_memory().available // 2)
+
+
+def memory_rates() -> Rates:
+    """Rates of memory: what is written there is never cold."""
+    source = np.ones((SAMPLE_BYTES // ROW_BYTES, ROW_BYTES), np.uint8)
+    hot = _gather(source)
+    return Rates(write=hot, cold=hot, hot=hot)
+
+
+def disk_rates(directory: Path, now: float | None = None) -> Rates:
+    """Rates of the disk that holds ``directory``, measured with a file there, at most once a week.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    now = time.time() if now is None else now
+    known = _read(directory / FILE, now)
+    if known is not None:
+        return known
+    rates = _measure(directory)
+    draft = directory / f"{FILE}.{os.getpid()}.partial"
+    draft.write_text(json.dumps({"measured": now, **asdict(rates)}))
+    draft.replace(directory / FILE)
+    return rates
+
+
+def _measure(directory: Path) -> Rates:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"rates-{os.getpid()}.partial"
+    sample = np.random.default_rng(0).integers(0, 255, SAMPLE_BYTES, np.uint8)
+    try:
+        began = time.perf_counter()
+        with path.open("wb") as file:
+            file.write(sample.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            write = SAMPLE_BYTES / (time.perf_counter() - began)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        mapped = np.memmap(path, np.uint8, "r", shape=(SAMPLE_BYTES // ROW_BYTES, ROW_BYTES))
+        return Rates(write, cold=_gather(mapped), hot=_gather(mapped))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _gather(rows: np.ndarray) -> float:
+    """Bytes per second of reading ``rows`` (N, …) in random order, as a training epoch does."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    began = time.perf_counter()
+    for start in range(0, len(order), 32):
+        rows[order[start : start + 32]]
+    return rows.nbytes / max(time.perf_counter() - began, 1e-9)
+
+
+def _read(path: Path, now: float) -> Rates | None:
+    try:
+        content = json.loads(path.read_text())
+        rates = Rates(*(float(content[name]) for name in ("write", "cold", "hot")))
+        fresh = 0.0 <= now - float(content["measured"]) < VALID_SECONDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing or damaged: measured again
+    return rates if fresh and min(rates.write, rates.cold, rates.hot) > 0 else None
