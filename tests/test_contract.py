@@ -19,38 +19,11 @@ from search.ledger import sqlite_url
 
 TRIALS, BASELINE, EPOCHS = 4, 2, 2
 
-OPTIONS = [
-    "--data",
-    "--backbone",
-    "--weights",
-    "--input-size",
-    "--name",
-    "--trials",
-    "--epochs",
-    "--method",
-    "--space",
-    "--enqueue",
-    "--sampler",
-    "--scheduler",
-    "--time-budget",
-    "--storage",
-    "--ledger",
-    "--tracking-uri",
-    "--model-name",
-    "--no-register",
-    "--seed",
-    "--max-concurrent",
-    "--cpus-per-trial",
-    "--gpus-per-trial",
-    "--address",
-    "--metric",
-    "--skip-bad-images",
-    "--patience",
-    "--baseline-trials",
-    "--quiet",
-    "--json",
-    "--verbose",
-]
+OPTIONS = """
+--data --backbone --weights --input-size --name --trials --epochs --method --space --enqueue --sampler --scheduler
+--time-budget --storage --ledger --tracking-uri --model-name --no-register --seed --max-concurrent --cpus-per-trial
+--gpus-per-trial --address --metric --skip-bad-images --patience --baseline-trials --quiet --json --verbose
+""".split()
 
 
 class Ran:

@@ -1,0 +1,254 @@
+"""Whole searches, small, on real Ray, Optuna and MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from search import SearchConfig, run_search
+from search.reading import read_record
+from trainables.errors import DataError, LedgerError, SearchError, UsageError
+
+pytestmark = pytest.mark.slow
+
+SMALL: dict[str, Any] = {"trials": 2, "epochs": 1, "baseline_trials": 0, "confirm_seeds": 1, "max_concurrent": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """Start Ray once for all searches of this file; a search leaves a connection that it found."""
+    import ray
+
+    here = Path.cwd()
+    ray.init(include_dashboard=False, num_cpus=2, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+    assert Path.cwd() == here
+
+
+def digit_images(count: int, classes: int = 3) -> Iterator[tuple[int, Image.Image]]:
+    """Real handwriting: ``count`` 8×8 digits of each of the first classes."""
+    data = load_digits()
+    for digit in range(classes):
+        for pixels in data.images[data.target == digit][:count]:
+            yield digit, Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((20, 24))
+
+
+NAMES = ("zéro & co", "один", "zwei 字")
+
+
+def image_folder(root: Path, count: int = 16) -> Path:
+    for index, (digit, image) in enumerate(digit_images(count)):
+        folder = root / NAMES[digit]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"bild {index} ü.png")
+    return root
+
+
+def encoded(image: Image.Image) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
+    data = image_folder(weird_folder / "my photos ü")
+    result = run_search(SearchConfig(data=str(data), storage=str(weird_folder / "runs a"), **SMALL))
+    assert sorted(result.record.task.classes) == sorted(NAMES)
+    assert result.record.task.counts == {"train": 30, "validation": 9, "test": 9}
+    assert result.model_uri == "models:/unfreeze-my photos ü/1"
+    assert result.report_path.stat().st_size > 10_000
+    from search.registry import class_names
+
+    import mlflow
+
+    mlflow.set_registry_uri(result.record.tracking_uri)
+    assert sorted(class_names(result.model_uri)) == sorted(NAMES)
+
+
+def test_a_parquet_file_of_hugging_face_s_form(weird_folder: Path) -> None:
+    rows = [{"bytes": encoded(image), "path": None} for _, image in digit_images(16)]
+    labels = [digit for digit, _ in digit_images(16)]
+    file = weird_folder / "handwriting 字.parquet"
+    schema = {"info": {"features": {"label": {"names": list(NAMES), "_type": "ClassLabel"}}}}
+    table = pa.table({"image": rows, "label": labels})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(schema)}), file)
+    result = run_search(SearchConfig(data=str(file), storage=str(weird_folder / "runs b"), **SMALL))
+    assert result.record.task.classes == NAMES
+    assert result.record.outcome is not None
+    assert np.sum(result.record.outcome.confusion) == 9
+
+
+def test_a_keras_file_of_another_architecture(weird_folder: Path) -> None:
+    import keras
+
+    inputs = keras.Input((40, 40, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    for filters in (8, 16):
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same")(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+    x = keras.layers.Flatten()(x)
+    keras.Model(inputs, keras.layers.Dense(7, activation="softmax")(x)).save(weird_folder / "other ü.keras")
+    result = run_search(
+        SearchConfig(backbone=str(weird_folder / "other ü.keras"), storage=str(weird_folder / "runs c"), **SMALL)
+    )
+    assert result.record.backbone.input_size == (40, 40)
+    assert len(result.record.backbone.blocks) == 2
+    assert max(int(t.params["unfreeze_depth"]) for t in result.record.trials) <= 2
+
+
+def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
+    from search.config import load_config
+
+    settings = {**SMALL, "trials": 3, "epochs": 2, "register": False, "seed": 11}
+    (tmp_path / "search.yaml").write_text(
+        "".join(f"{k}: {json.dumps(v)}\n" for k, v in {**settings, "storage": str(tmp_path / "yaml")}.items())
+    )
+    by_yaml = run_search(load_config(tmp_path / "search.yaml"))
+    by_python = run_search(SearchConfig(**settings, storage=str(tmp_path / "python")))
+    flags = [
+        *["--storage", str(tmp_path / "flags"), "--no-register", "--seed", "11", "--quiet"],
+        *["--trials", "3", "--epochs", "2", "--baseline-trials", "0", "--confirm-seeds", "1", "--max-concurrent", "1"],
+    ]
+    subprocess.run([sys.executable, "-m", "search.cli", "search", *flags], check=True, timeout=300)
+    by_flags = read_record("digits", str(tmp_path / "flags"))
+
+    def numbers(trials: Any) -> list[Any]:
+        return [(t.params, t.state, [(e.val_accuracy, e.val_loss, e.train_loss) for e in t.epochs]) for t in trials]
+
+    assert numbers(by_yaml.record.trials) == numbers(by_python.record.trials) == numbers(by_flags.trials)
+
+
+def test_enqueued_configurations_are_all_that_runs_when_trials_equals_their_number(tmp_path: Path) -> None:
+    wanted = [
+        {"unfreeze_depth": 0, "learning_rate": 0.01, "head_units": 64, "augmentation_strength": 0.0},
+        {"unfreeze_depth": 4, "learning_rate": 0.001, "head_units": 0, "augmentation_strength": 0.5},
+    ]
+    (tmp_path / "first.jsonl").write_text("\n".join(json.dumps(w) for w in wanted))
+    config = SearchConfig(storage=str(tmp_path / "runs"), enqueue=str(tmp_path / "first.jsonl"), **SMALL)
+    result = run_search(config)
+    assert [dict(t.params) for t in result.record.trials] == wanted
+
+
+def test_another_setting_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    settings = {**SMALL, "trials": 1, "storage": str(tmp_path), "register": False}
+    run_search(SearchConfig(**settings))
+    with pytest.raises(LedgerError, match="epochs: expected 1, received 2"):
+        run_search(SearchConfig(**{**settings, "epochs": 2}))
+    with pytest.raises(LedgerError, match="space"):
+        run_search(SearchConfig(**{**settings, "space": "full"}))
+
+
+def test_a_search_that_can_not_start_says_why_and_leaves_no_trial(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        run_search(SearchConfig(data=str(tmp_path / "empty"), storage=str(tmp_path / "runs"), **SMALL))
+    with pytest.raises(SearchError, match="NoSuchNet"):
+        run_search(SearchConfig(backbone="NoSuchNet", storage=str(tmp_path / "runs"), **SMALL))
+    with pytest.raises(UsageError, match="sampler"):
+        SearchConfig(sampler="grid")
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(SearchError, match="storage: expected a folder that can be written"):
+        run_search(SearchConfig(storage=str(tmp_path / "a file"), **SMALL))
+
+
+def test_patience_ends_a_search_that_has_converged(tmp_path: Path) -> None:
+    settings = {**SMALL, "trials": 30, "patience": 3, "sampler": "random"}
+    result = run_search(SearchConfig(storage=str(tmp_path), register=False, **settings))
+    assert result.record.stopped == "converged"
+    assert 4 <= len(result.record.trials) < 30
+    values = [t.value for t in result.record.trials if t.value is not None]
+    assert max(values) in values[:-3]
+
+
+def test_a_time_budget_ends_the_search_with_every_trial_told(tmp_path: Path) -> None:
+    settings = {**SMALL, "trials": 500, "epochs": 30, "time_budget": "12s", "scheduler": "none"}
+    result = run_search(SearchConfig(storage=str(tmp_path), register=False, **settings))
+    assert result.record.stopped == "time_budget"
+    assert all(t.finished for t in result.record.trials)
+    assert 1 <= len(result.record.trials) < 500
+
+
+class Command:
+    """``unfreeze search`` in a process of its own, from a working directory that shadows our packages."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        hostile = folder / "working directory"
+        (hostile / "trainables").mkdir(parents=True, exist_ok=True)
+        (hostile / "search.py").write_text("raise SystemExit('the wrong search')")
+        command = [str(Path(sys.executable).parent / "unfreeze"), "search", "--storage", str(folder / "runs"), *flags]
+        self.process = subprocess.Popen(
+            command, cwd=hostile, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        )
+        self.storage = str(folder / "runs")
+
+    def wait_for_epochs(self, count: int, seconds: float = 180) -> None:
+        """Wait until the ledger holds that many epochs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.process.communicate()
+            try:
+                if sum(len(t.epochs) for t in read_record("digits", self.storage).trials) >= count:
+                    return
+            except LedgerError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError("no epochs in time")
+
+
+LONG = ("--trials", "3", "--epochs", "8", "--baseline-trials", "0", "--confirm-seeds", "1", "--scheduler", "none")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_same_command_goes_on_after_an_end(tmp_path: Path, how: signal.Signals) -> None:
+    import mlflow
+
+    first = Command(tmp_path, *LONG)
+    first.wait_for_epochs(5)
+    first.process.send_signal(how)
+    out, err = first.process.communicate(timeout=120)
+    assert first.process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), err
+    if how == signal.SIGINT:
+        assert "unfreeze search" in err
+        assert "Traceback" not in err
+    before = read_record("digits", str(tmp_path / "runs")).trials
+    second = Command(tmp_path, *LONG)
+    out, err = second.process.communicate(timeout=300)
+    assert second.process.returncode == 0, err
+    assert "models:/" in out or "unfreeze-digits" in out
+    record = read_record("digits", str(tmp_path / "runs"))
+    assert [t.state for t in record.trials] == ["complete"] * 3
+    assert all([e.epoch for e in t.epochs] == list(range(1, 9)) for t in record.trials)
+    assert [t.params for t in record.trials[: len(before)]] == [t.params for t in before]
+    client = mlflow.MlflowClient(record.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    statuses = [r.info.status for r in client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'")]
+    assert sorted(statuses) == ["FINISHED"] * 4
+    assert len(client.search_model_versions("name = 'unfreeze-digits'")) == 1
+
+
+def test_a_second_search_of_the_same_name_is_refused_with_the_first_s_process(tmp_path: Path) -> None:
+    first = Command(tmp_path, *LONG)
+    first.wait_for_epochs(1)
+    config = SearchConfig(storage=str(tmp_path / "runs"), trials=3, epochs=8)
+    with pytest.raises(SearchError, match=rf"already running in process {first.process.pid}"):
+        run_search(config)
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(120) == 130
