@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any, overload
 
@@ -81,8 +81,10 @@ def write_split(
         size: (H, W).
     """
     width = size[0] * size[1] * 3
-    batch = _blank_batch(len(rows), size, labels, ids)
-    with path.open("wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    blank = _blank(len(rows) * width)
+    batch = _batch(blank, size, labels, ids)
+    beyond_2_gib = pa.ipc.IpcWriteOptions(allow_64bit=True)
+    with SparseFile(path, blank) as sink, pa.ipc.new_file(sink, batch.schema, options=beyond_2_gib) as writer:
         writer.write_batch(batch)
     offset = _pixels_offset(path)
     with path.open("r+b") as file:
@@ -100,13 +102,33 @@ def open_split(path: Path, name: str) -> Split:
     return Split(name, images, batch.column("label").to_numpy(), Ids(batch.column("id")))
 
 
-def _blank_batch(count: int, size: tuple[int, int], labels: NDArray[np.int64], ids: Sequence[str]) -> Any:
-    """A record batch whose pixels are pages that don't exist: they read as zeros and take no memory."""
-    width = size[0] * size[1] * 3
-    nothing = mmap.mmap(-1, count * width, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
-    values = pa.Array.from_buffers(pa.uint8(), count * width, [None, pa.py_buffer(nothing)])
+class SparseFile(BufferedWriter):
+    """A new file with a hole in the place of one buffer: it reads as zeros, and nothing is written there."""
+
+    def __init__(self, path: Path, blank: Any) -> None:
+        super().__init__(FileIO(path, "w"))
+        self._blank = blank
+
+    def write(self, data: Any) -> int:
+        if isinstance(data, pa.Buffer) and (data.address, data.size) == (
+            self._blank.address,
+            self._blank.size,
+        ):
+            self.seek(data.size, os.SEEK_CUR)
+            return int(data.size)
+        return super().write(data)
+
+
+def _blank(size: int) -> Any:
+    """A buffer of pages that don't exist: they read as zeros and take no memory."""
+    return pa.py_buffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
+
+
+def _batch(pixels: Any, size: tuple[int, int], labels: NDArray[np.int64], ids: Sequence[str]) -> Any:
+    values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pixels])
     tensors = pa.ExtensionArray.from_storage(
-        pa.fixed_shape_tensor(pa.uint8(), (*size, 3)), pa.FixedSizeListArray.from_arrays(values, width)
+        pa.fixed_shape_tensor(pa.uint8(), (*size, 3)),
+        pa.FixedSizeListArray.from_arrays(values, size[0] * size[1] * 3),
     )
     columns = [tensors, pa.array(labels, pa.int64()), pa.array(ids, pa.large_string())]
     return pa.record_batch(columns, names=["image", "label", "id"])
