@@ -1,7 +1,8 @@
-"""Against a real ``mlflow server`` on this machine: it is killed in mid-search and comes back."""
+"""Against real servers on this machine: ``mlflow server``, killed in mid-search, and ``mlflow models serve``."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,10 +16,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search.delivery import Delivery
-from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.record import (
+    BackboneSummary,
+    EpochRecord,
+    Interval,
+    Outcome,
+    SearchRecord,
+    TaskSummary,
+    TrialRecord,
+)
 from search.stores import default_tracking_uri
 from search.tracking import Mirror
 from trainables.errors import TrackingError
@@ -28,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 TASK = TaskSummary("digits", "d" * 64, ("null", "eins"), {"train": 20}, (8, 8), "digits")
 BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3)).astype("uint8")
 
 
 class Server:
@@ -54,7 +65,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        self._wait()
+        wait_for(f"{self.uri}/health", self.folder / "server.log")
 
     def kill(self) -> None:
         if self.process is not None:
@@ -62,14 +73,16 @@ class Server:
             self.process.wait()
             self.process = None
 
-    def _wait(self) -> None:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-        raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
+
+def wait_for(address: str, log: Path) -> None:
+    """Until the server there answers."""
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise TimeoutError(log.read_text()[-2000:])
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +169,69 @@ def test_artifacts_go_through_the_server(server: Server, tmp_path: Path) -> None
     delivery.finish(search("artifacts", trial(0, 1, "complete")), artifacts=(report,))
     assert [p.read_text() for p in (server.folder / "artifacts").rglob(report.name)] == ["<p>fertig"]
     assert not (tmp_path / "mlartifacts").exists()
+
+
+def small_classifier() -> object:
+    keras = pytest.importorskip("keras")
+    images = keras.Input((None, None, 3), dtype="uint8")
+    x = keras.layers.Resizing(4, 4)(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.Dense(2)(keras.layers.Flatten()(x))
+    return keras.Model(images, keras.layers.Softmax()(x))
+
+
+@pytest.fixture(scope="module")
+def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A model in the server's registry, by way of the server; the Keras model itself."""
+    from search.registry import register
+
+    model = small_classifier()
+    outcome = Outcome(0, {}, (0,), (0.9,), Interval(0.9, 0.8, 1.0), (0.9,), ((1, 0), (0, 1)))
+    record = replace(search("model", trial(0, 1, "complete")), outcome=outcome)
+    mirror = Mirror(server.uri, experiment="unfreeze/model", storage=tmp_path_factory.mktemp("unused"))
+    mirror.close(record)
+    for _ in range(2):
+        version = register(
+            record,
+            model,
+            run_id=mirror.run_id(0),
+            examples=IMAGES,
+            model_name="unfreeze-digits",
+            tracking_uri=server.uri,
+        )
+    assert version.version == "1"
+    return model
+
+
+def test_the_registry_of_a_server(server: Server, registered: object, tmp_path: Path) -> None:
+    from search.registry import class_names, download_backbone, promote
+
+    assert promote("unfreeze-digits", server.uri).champion.version == "1"
+    assert class_names("models:/unfreeze-digits@champion", server.uri) == TASK.classes
+    assert download_backbone("models:/unfreeze-digits@champion", tmp_path, server.uri).is_file()
+
+
+def test_the_registered_model_serves_over_http(server: Server, registered: object) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/unfreeze-digits@challenger"]
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": server.uri, "PATH": path}
+    with (server.folder / "serve.log").open("ab") as log:
+        serving = subprocess.Popen(
+            [*command, *options], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server.folder / "serve.log")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": IMAGES.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            answer = json.loads(reply.read())["predictions"]
+    finally:
+        os.killpg(serving.pid, signal.SIGKILL)
+        serving.wait()
+    np.testing.assert_allclose(answer, registered.predict(IMAGES, verbose=0), rtol=1e-5)  # type: ignore[attr-defined]
