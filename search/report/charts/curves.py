@@ -31,6 +31,7 @@ def curves(record: SearchRecord) -> Figure:
     epochs = plural(max(row["epoch"] for row in rows), "epoch")
     return Figure(
         key=KEY,
+        by_trial=True,
         title=_lesson(record),
         caption="One line a trial, up to its last epoch; those that were stopped early are faint. Point at a "
         "line to find the trial in the other charts.",

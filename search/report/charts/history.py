@@ -33,6 +33,7 @@ def history(record: SearchRecord) -> Figure:
     chart = alt.layer(*layers).add_params(focus_param())
     return Figure(
         key=KEY,
+        by_trial=True,
         title=_lesson(record),
         caption=_caption(record, domain),
         alternative=_alternative(record),

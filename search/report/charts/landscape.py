@@ -32,6 +32,7 @@ def landscape(record: SearchRecord) -> Figure:
     depths = _depths(record, trials)
     return Figure(
         key=KEY,
+        by_trial=True,
         title=_lesson(record, trials),
         caption="Each mark is a trial: the blocks it unfroze and its learning rate. The more the colour "
         "stands out, the better its value; the star is the winner.",

@@ -28,6 +28,7 @@ def parallel(record: SearchRecord) -> Figure:
     spec = parallel_spec(axes, _rows(record, trials, axes), _best_quarter(trials, axes[-1]))
     return Figure(
         key=KEY,
+        by_trial=True,
         title=_lesson(trials, parameters),
         caption="One line a trial, from its parameters to its value. Drag along an axis to keep only the "
         "trials that pass there, double-click it to let go; the table of trials below follows.",

@@ -46,6 +46,7 @@ def stages(record: SearchRecord) -> Figure:
     spoken = [f"{label(name)} {format_duration(seconds)}" for name, seconds in totals]
     return Figure(
         key=KEY,
+        by_trial=True,
         title=f"{percent(most / everything, 0)} of the time went into {STAGES.get(stage, label(stage))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the "
         "suffix what is trained.",

@@ -70,6 +70,21 @@
     view.container().addEventListener("pointerleave", () => { focus(NOBODY); hideCard(); });
   }
 
+  // the arrow keys go through the trials, one after the other
+  function listenToKeys(place) {
+    const trials = [...rows.keys()].sort((a, b) => a - b);
+    place.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const at = trials.indexOf(focused);
+      focus(trials[at < 0 ? (step > 0 ? 0 : trials.length - 1) : (at + step + trials.length) % trials.length]);
+      const { right, top } = place.getBoundingClientRect();
+      showCard({ clientX: right - 20, clientY: Math.max(top, 0) }, { trial: focused }, null);
+    });
+    place.addEventListener("blur", () => { focus(NOBODY); hideCard(); });
+  }
+
   // what is brushed in the parallel coordinates is what the table shows
   function listenToBrushes(view, names) {
     const said = document.querySelector("#chosen");
@@ -99,6 +114,7 @@
       const { view } = await vegaEmbed(place, spec, options);
       views.set(source.dataset.figure, view);
       listen(view);
+      if ("byTrial" in place.dataset) listenToKeys(place);
       if (spec.usermeta?.brushes) {
         view.usermeta = spec.usermeta;
         listenToBrushes(view, spec.usermeta.brushes);
