@@ -48,17 +48,11 @@ def build_task(
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
         decoded = decode_all(source.images(), len(listing), size, sink, progress)
-    _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), source.place)
-    skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
-    _refuse_bad(skipped, len(listing), source.place, options)
-    good = listing.only(np.array(decoded.rows, dtype=np.int64))
-    if skipped:
-        refuse_unfit(good, f"{source.place}, without the {len(skipped):,} images that can't be read,")
+    good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
     splits = assign_splits(good, digests, options)
     orders = _orders(decoded, good, splits)
     _write_splits(directory, pixels, good, orders, size)
-    notes = (*good.notes, *split_notes(good, splits, options), *leak_notes(digests, splits))
     task = Task(
         name=name,
         directory=directory,
@@ -68,9 +62,22 @@ def build_task(
         counts={split: len(rows) for split, rows in zip(SPLITS, orders, strict=True)},
         source=source.place,
         skipped=skipped,
-        notes=notes,
+        notes=(*good.notes, *split_notes(good, splits, options), *leak_notes(digests, splits)),
     )
     save_task(task, request, directory)
+
+
+def _without_bad(
+    listing: Listing, decoded: Decoded, place: str, options: DataOptions
+) -> tuple[Listing, tuple[tuple[str, str], ...]]:
+    """The images that could be decoded; the others by name, with reasons, if these may be left out."""
+    _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), place)
+    skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
+    _refuse_bad(skipped, len(listing), place, options)
+    good = listing.only(np.array(decoded.rows, dtype=np.int64))
+    if skipped:
+        refuse_unfit(good, f"{place}, without the {len(skipped):,} images that can't be read,")
+    return good, skipped
 
 
 def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
