@@ -31,18 +31,32 @@ class Stage:
     total: int
 
 
-def panel(
-    record: SearchRecord | None, stage: Stage | None, elapsed: float, console: Console
-) -> RenderableType:
+@dataclass(frozen=True)
+class Shown:
+    """What there is to show: the trials that run now, those of the phase before, and two clocks in seconds.
+
+    ``elapsed`` counts since the command began, ``since`` since ``record`` was told.
+    """
+
+    record: SearchRecord | None
+    before: SearchRecord | None
+    stage: Stage | None
+    elapsed: float
+    since: float
+
+
+def panel(shown: Shown, console: Console) -> RenderableType:
     """Everything that the screen shows, no taller than the screen."""
-    parts: list[RenderableType] = [_header(record, elapsed, console.width)]
+    record = shown.record
+    parts: list[RenderableType] = [_header(record, shown.elapsed, console.width)]
     if record is not None:
-        parts += [Text(subject(record), style="dim", no_wrap=True, overflow="ellipsis"), Text()]
-        parts += [_bar(record, elapsed), _counts(record)]
-    if stage is not None:
-        parts += [_stage(stage, console)]
+        parts += [_dim(subject(record)), Text(), _bar(record, record.elapsed + shown.since), _counts(record)]
+    if shown.stage is not None:
+        parts += [_stage(shown.stage, console)]
     if record is not None:
         parts += [Text(), *_best(record, console.width)]
+        if shown.before is not None:
+            parts += _reminder(shown.before)
         free = console.height - len(parts) - 3
         if record.trials and free >= _FEWEST_ROWS:
             parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
@@ -106,6 +120,19 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
         (f"   trial {best.number}", "dim"),
     )
     return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+
+
+def _reminder(before: SearchRecord) -> list[RenderableType]:
+    best = before.best
+    return (
+        []
+        if best is None
+        else [_dim(f"       {before.name} had {objective(best.value)} (trial {best.number})")]
+    )
+
+
+def _dim(words: str) -> Text:
+    return Text(words, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _wrapped(parts: list[str], width: int) -> list[str]:

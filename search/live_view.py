@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from search.live_panel import Stage, panel
+from search.live_panel import Shown, Stage, panel
 from search.record import SearchRecord
 
 FRAMES_PER_SECOND = 2.0
@@ -26,6 +26,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._record: SearchRecord | None = None
+        self._before: SearchRecord | None = None
         self._stage: Stage | None = None
         self._began = self._told = time.monotonic()
         self._lock = threading.RLock()
@@ -35,10 +36,10 @@ class LiveView:
     def event(self, message: str) -> None:
         """A line above the panel."""
         self._start()
-        self._console.print(Text(message))
+        self._console.print(Text(message, style="dim"))
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Shown until it is done or another begins."""
+        """Shown until it is done or another begins; without a total, until there is any other news."""
         with self._lock:
             self._stage = None if total and done >= total else Stage(name, done, total)
         self._start()
@@ -46,6 +47,10 @@ class LiveView:
     def update(self, record: SearchRecord) -> None:
         """Keep ``record`` for the next frame."""
         with self._lock:
+            if self._record is not None and self._record.name != record.name:
+                self._before = self._record
+            if self._stage is not None and not self._stage.total:
+                self._stage = None
             self._record, self._told = record, time.monotonic()
         self._start()
 
@@ -58,12 +63,11 @@ class LiveView:
 
     def draw(self) -> RenderableType:
         """The panel as it is now."""
-        with self._lock:
-            record, stage, told = self._record, self._stage, self._told
         now = time.monotonic()
-        elapsed = now - self._began if record is None else record.elapsed + now - told
+        with self._lock:
+            shown = Shown(self._record, self._before, self._stage, now - self._began, now - self._told)
         try:
-            return panel(record, stage, elapsed, self._console)
+            return panel(shown, self._console)
         except Exception:
             logger.exception("the progress panel failed and is off; the search goes on")
             self._over = True

@@ -111,10 +111,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run the search with a view on stderr; the result goes to stdout."""
     config = load_config(options.config, flags(options))
     from search.progress import make_view
-    from search.study import run_search
 
     view = make_view(quiet=options.quiet, verbose=options.verbose)
     try:
+        view.stage("starting", 0, 0)
+        from search.study import run_search
+
         result = run_search(config, view, verbose=options.verbose)
     except KeyboardInterrupt:
         view.close()
@@ -139,6 +141,7 @@ def _show(result: SearchResult, options: argparse.Namespace) -> None:
     from search.summary import print_summary
 
     if not options.quiet:
+        print(file=sys.stderr)
         print_summary(result.record, result.report_path, Console(stderr=options.json))
     if options.json:
         content = record_json(result.record, result.report_path, result.model_uri)

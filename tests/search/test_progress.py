@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from search.forecast import remaining_seconds
-from search.live_panel import Stage, panel
+from search.live_panel import Shown, Stage, panel
 from search.live_view import LiveView
 from search.plain_view import PlainView
 from search.progress import GuardedView, QuietView, make_view
@@ -57,7 +57,7 @@ def drawn(
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(panel(shown, stage, 75.0, console))
+        console.print(panel(Shown(shown, None, stage, 75.0, 0.5), console))
     return captured.get().splitlines()
 
 
@@ -226,11 +226,38 @@ def test_a_live_view_ends_as_it_began() -> None:
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
+def frame(view: LiveView) -> str:
+    console, stream = terminal(color_system=None)
+    console.print(view.draw())
+    return stream.getvalue()
+
+
+def test_the_search_is_remembered_while_its_baseline_runs() -> None:
+    view = LiveView(terminal()[0])
+    view.update(record(trial(7, value=0.987)))
+    view.update(replace(record(trial(0, value=0.5)), name="baseline"))
+    text = frame(view)
+    view.close()
+    assert "val_accuracy 0.5000" in text
+    assert "größe 字 had 0.9870 (trial 7)" in text
+
+
+def test_a_stage_without_a_total_ends_with_other_news() -> None:
+    view = LiveView(terminal()[0])
+    view.stage("starting", 0, 0)
+    first = frame(view)
+    view.update(record())
+    second = frame(view)
+    view.close()
+    assert "starting" in first
+    assert "starting" not in second
+
+
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     def codes() -> bool:
         console, _ = terminal()
         with console.capture() as captured:
-            console.print(panel(record(*MANY), None, 1.0, console))
+            console.print(panel(Shown(record(*MANY), None, None, 1.0, 0.0), console))
         return any(f"\x1b[{n}m" in captured.get() for n in (31, 32, 36))
 
     monkeypatch.delenv("NO_COLOR", raising=False)
