@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,11 @@ from search.stores import absolute_uri, check_sqlite, without_secrets
 from trainables.errors import TrackingError
 
 _REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
+_ABSENCES = (
+    (requests.exceptions.RetryError, "its server answers with errors"),
+    (requests.exceptions.Timeout, "its server takes too long"),
+    (requests.exceptions.ConnectionError, "no server answers there"),
+)
 _HINTS = {
     401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     403: "Check the account's permissions, and the server's --allowed-hosts.",
@@ -46,7 +52,7 @@ def speaking(tracking_uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         status = _status(error)
         where = without_secrets(tracking_uri)
-        what = _REFUSALS.get(status, first_line(error))
+        what = _REFUSALS.get(status) or _absence(error) or first_line(error)
         hint = _HINTS.get(status, "")
         raise TrackingError(f"MLflow at {where} can't do what was asked: {what}. {hint}".rstrip()) from error
 
@@ -72,6 +78,8 @@ def transient(error: TrackingError) -> bool:
     cause = error.__cause__
     if isinstance(cause, MlflowException):
         return _status(cause) >= 500 or _status(cause) in (408, 429)
+    if isinstance(cause, sqlite3.Error):
+        return "locked" in str(cause)
     return isinstance(cause, (SQLAlchemyError, requests.RequestException, ConnectionError, TimeoutError))
 
 
@@ -84,6 +92,16 @@ def first_line(error: Exception, length: int = 300) -> str:
     """The beginning of an error's text, without passwords."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return without_secrets(lines[0])[:length].rstrip(". ")
+
+
+def _absence(error: BaseException | None) -> str | None:
+    """Words for a server that is not there, if that is the root of ``error``."""
+    while error is not None:
+        for kind, words in _ABSENCES:
+            if isinstance(error, kind):
+                return words
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _status(error: Any) -> int:

@@ -30,9 +30,9 @@ def apply_environment() -> None:
 
 
 def quiet_loggers(verbose: bool = False) -> None:
-    """Let MLflow and Alembic say errors alone; with ``verbose`` what they want. Import MLflow before."""
+    """Silence MLflow and Alembic, whose errors are raised too; with ``verbose`` they say what they want."""
     for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.CRITICAL)
 
 
 apply_environment()

@@ -1,0 +1,92 @@
+"""What a person reads when MLflow can't be reached, and whether to try again."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.stores import default_tracking_uri
+from trainables.errors import TrackingError
+
+pytest.importorskip("mlflow")
+from search.mlflow_client import connect, transient
+from search.tracking import Mirror
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers everything with one status."""
+
+    status = 500
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Quietly."""
+
+
+@pytest.fixture(autouse=True)
+def few_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "passes"),
+    [
+        (500, "its server answers with errors", True),
+        (503, "its server answers with errors", True),
+        (401, "it asks for a login. Set MLFLOW_TRACKING_USERNAME", False),
+        (403, "--allowed-hosts", False),
+    ],
+)
+def test_a_server_that_refuses(
+    refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, words: str, passes: bool
+) -> None:
+    monkeypatch.setattr(Refusing, "status", status)
+    with pytest.raises(TrackingError, match=f"MLflow at {refusing} .*{words}") as caught:
+        Mirror(refusing, experiment="x", storage=tmp_path)
+    assert transient(caught.value) == passes
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no server answers there") as caught:
+        Mirror("http://127.0.0.1:9", experiment="x", storage=tmp_path)
+    assert transient(caught.value)
+
+
+def test_a_damaged_database_is_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database, " * 200)
+    with pytest.raises(TrackingError, match="not a database") as caught:
+        connect(default_tracking_uri(tmp_path))
+    assert not transient(caught.value)
+
+
+def test_a_normal_run_is_silent(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from search.tracking import Mirror\n"
+        "from search.stores import default_tracking_uri\n"
+        "Mirror(default_tracking_uri(Path(sys.argv[1])), experiment='x', storage=Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
