@@ -57,6 +57,11 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         ),
         progress=lambda done, total: view.stage("data", done, total),
     )
+    for note in task.notes:
+        view.event(f"data: {note}")
+    if task.skipped:
+        named = "; ".join(f"{image}: {reason}" for image, reason in task.skipped[:5])
+        view.event(f"data: {len(task.skipped)} images that can't be read are left out: {named}")
     summary = TaskSummary(
         task.name,
         task.digest,
