@@ -101,8 +101,9 @@ class _Run:
             self._confirm(search, baseline)
             record = self._leave_files(search)
             delivery.publish(record)
-            if self._register(search, delivery):
-                record = self._leave_files(search)
+            self._register(search, delivery)
+            search.keep_time()
+            record = self._leave_files(search)
             delivery.finish(record, "FINISHED", self._artifacts())
         self.view.update(record)
         return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
@@ -219,11 +220,11 @@ class _Run:
         search.outcome = replace(outcome, seconds=time.monotonic() - began)
         search.ledger.note("outcome", outcome_to_json(search.outcome))
 
-    def _register(self, search: Phase, delivery: Delivery) -> bool:
+    def _register(self, search: Phase, delivery: Delivery) -> None:
         """Make the winner a model version, unless it is one."""
         outcome = search.outcome
         if not self.config.register_model or outcome is None or outcome.model_version:
-            return False
+            return
         from search.registry import register
 
         self.view.event(f"model: registering {self._model_name}")
@@ -243,7 +244,6 @@ class _Run:
         )
         search.outcome = replace(outcome, model_name=self._model_name, model_version=str(version.version))
         search.ledger.note("outcome", outcome_to_json(search.outcome))
-        return True
 
     @property
     def _model_name(self) -> str:
