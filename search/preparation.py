@@ -14,6 +14,7 @@ from search.config import SearchConfig
 from search.progress import View
 from search.record import BackboneSummary, TaskSummary
 from search.session import Session
+from search.stores import default_tracking_uri
 from search.workspace import Workspace
 from trainables.datasets import DataOptions, Task, prepare
 
@@ -83,7 +84,8 @@ def _spec(config: SearchConfig, workspace: Workspace) -> dict[str, Any]:
     if name.startswith(("models:/", "runs:/")):
         from search.registry import download_backbone
 
-        name = str(download_backbone(name, workspace.directory / "registry-backbone"))
+        store = config.tracking_uri or default_tracking_uri(workspace.storage)
+        name = str(download_backbone(name, workspace.directory / "registry-backbone", store))
     elif Path(name).is_file():
         name = str(Path(name).absolute())
     weights = str(Path(config.weights).absolute()) if Path(config.weights).is_file() else config.weights
