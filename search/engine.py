@@ -163,11 +163,12 @@ class Engine:
         }
 
     def _bench(self, backbone: str, task: str) -> Workbench:
+        from trainables.cache.place import default_directory
         from trainables.workbench import Workbench
 
         with self._opening:
             if (backbone, task) not in self._benches:
-                self._benches[backbone, task] = Workbench.open(Path(backbone), Path(task))
+                self._benches[backbone, task] = Workbench.open(Path(backbone), Path(task), default_directory())
             return self._benches[backbone, task]
 
 

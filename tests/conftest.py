@@ -16,3 +16,9 @@ def weird_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a b ü 字 it's #1") / "más & más"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither read nor fill the user's cache of activations."""
+    os.environ["UNFREEZE_CACHE"] = str(tmp_path_factory.mktemp("activations ü"))

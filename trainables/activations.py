@@ -1,68 +1,205 @@
-"""Activations at a cut: what the frozen prefix makes of every image of a split, computed once per process."""
+"""Activations at a cut: what the frozen prefix makes of every image of a split, computed once per machine.
+
+Kept as float16 (see :mod:`trainables.stages`), in memory or in files that all processes of the machine share (see
+:mod:`trainables.cache`). A higher cut is computed from the nearest lower one that is there. What is read is the same,
+bit for bit, as what would be computed.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from trainables.backbones import Backbone
+from trainables.cache.memory import Memory
+from trainables.cache.store import Store
+from trainables.calibration import Machine
+from trainables.costs import LARGE_SHARE, Decision, Place, Room, decide, place
 from trainables.datasets import Task
+from trainables.frozen import Frozen, View
+from trainables.stages import Stages
+from trainables.views import VIEWS, nearest_level
 
-CHUNK = 256
-"""Images that go through a prefix at once."""
+MEMORY = 2 * 2**30
+"""Bytes of activations in memory, unless another number is asked for."""
 
 
 class Activations:
-    """Activations of a task's splits under one backbone, in memory up to ``budget`` bytes.
+    """Activations of a task's splits under one backbone. Safe to use from several threads.
 
-    The least recently used array is given up first. Safe to use from several threads.
+    Args:
+        backbone: whose prefix it is.
+        task: whose images.
+        budget: bytes in memory.
+        directory: of the files; None to keep all in memory.
+        disk_budget: bytes of files; None for a share of the disk (:func:`trainables.cache.place.default_budget`).
+        views: of each augmentation strength; 0 to share nothing that is augmented.
+
+    Attributes:
+        stages: the prefix, for those who train on images.
+        hits: how often something was there.
+        misses: how often it had to be computed.
+        derived: how many of those were computed from a lower cut.
     """
 
-    def __init__(self, backbone: Backbone, task: Task, budget: int = 2 * 2**30) -> None:
-        self._backbone = backbone
-        self._task = task
-        self._budget = budget
-        self._kept: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        budget: int = MEMORY,
+        directory: Path | None = None,
+        disk_budget: int | None = None,
+        views: int = VIEWS,
+    ) -> None:
+        self.views = views
+        self.stages = Stages(backbone, task.split("train").images)
+        self.hits = self.misses = self.derived = 0
+        self._frozen = Frozen(backbone, task, self.stages)
+        self._counts = task.counts
+        self._memory = Memory(budget)
+        self._store = Store(directory, disk_budget) if directory is not None else None
+        self._machine = Machine(directory)
+        self._asked: Counter[tuple[int, float, bool]] = Counter()
+        self._locks: defaultdict[View, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
-        self.hits = 0
-        self.misses = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong with the files, in words, each thing once."""
+        return tuple(self._store.notes) if self._store is not None else ()
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes in ``memory`` and on ``disk`` now; those on disk are of all searches."""
+        return {"memory": self._memory.bytes, "disk": self._store.bytes if self._store is not None else 0}
 
     def fits(self, split: str, depth: int) -> bool:
-        """Whether the whole split's activations at ``depth`` fit into the budget."""
-        shape = self._backbone.parts(depth)[0].output.shape[1:]
-        return self._task.counts[split] * int(np.prod(shape)) * 4 <= self._budget
+        """Whether one view of the whole split at ``depth`` may be kept, in memory or on disk."""
+        room = self._room
+        needed = self._counts[split] * self._frozen.bytes_per_image(depth)
+        return needed <= max(room.memory, room.disk) * LARGE_SHARE
 
-    def get(self, split: str, depth: int) -> np.ndarray:
-        """Activations (N, …) float32 of the unaugmented images of ``split`` at the cut of ``depth``."""
+    def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> Decision:
+        """Whether a trial of ``epochs`` epochs should train on kept activations.
+
+        As many trials as asked for the same cut, strength and flip before, and one more, are expected to share them.
+        """
+        view = View("train", depth, nearest_level(strength), flip)
+        decision = self._decide(view, epochs)
         with self._lock:
-            kept = self._kept.get((split, depth))
-            if kept is not None:
-                self._kept.move_to_end((split, depth))
-                self.hits += 1
-                return kept
-            self.misses += 1
-            whole = np.concatenate(list(self._compute(split, depth)))
-            self._kept[split, depth] = whole
-            while sum(a.nbytes for a in self._kept.values()) > self._budget and len(self._kept) > 1:
-                self._kept.popitem(last=False)
-            return whole
+            self._asked[depth, view.level, flip] += 1
+        return replace(decision, depth=depth, level=view.level)
+
+    def dtype(self, depth: int, *, strength: float = 0.0, flip: bool = False) -> str:
+        """``float16`` or ``float32``: what activations of the training images at ``depth`` come as, most likely."""
+        kept = self._kept(View("train", depth, nearest_level(strength), flip))
+        return self._frozen.dtype(depth) if kept is None else kept.dtype.name
+
+    def get(
+        self, split: str, depth: int, *, strength: float = 0.0, flip: bool = False, view: int = 0
+    ) -> np.ndarray | None:
+        """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
+
+        Args:
+            split: train, validation or test.
+            depth: 0 to one less than the number of blocks.
+            strength: of the augmentation; the nearest level counts.
+            flip: whether half of the images are mirrored.
+            view: which of the draws; without augmentation there is just one.
+
+        Returns:
+            (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
+            is in use as long as the array or a part of it is held.
+        """
+        wanted = View(split, depth, nearest_level(strength), flip, view)
+        kept = self._kept(wanted)
+        if kept is None:
+            with self._lock:
+                lock = self._locks[wanted]
+            with lock:  # another thread may be computing it just now
+                kept = self._kept(wanted)
+                if kept is None:
+                    self.misses += 1
+                    return self._make(wanted)
+        self.hits += 1
+        return kept
 
     def chunks(self, split: str, depth: int) -> Iterator[np.ndarray]:
-        """The same as :meth:`get`, in order and in pieces, without keeping what does not fit."""
-        if not self.fits(split, depth):
-            yield from self._compute(split, depth)
+        """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
+        whole = self.get(split, depth) if self.fits(split, depth) else None
+        if whole is None:
+            yield from self._compute(View(split, depth))
             return
-        whole = self.get(split, depth)
-        for start in range(0, len(whole), CHUNK):
-            yield whole[start : start + CHUNK]
+        for piece in self.stages.pieces(len(whole)):
+            yield whole[piece]
 
-    def _compute(self, split: str, depth: int) -> Iterator[np.ndarray]:
-        prefix, _ = self._backbone.parts(depth)
-        images = self._task.split(split).images
-        for start in range(0, len(images), CHUNK):
-            pixels = tf.cast(tf.constant(images[start : start + CHUNK]), tf.float32)
-            yield prefix(pixels, training=False).numpy()
+    @property
+    def _room(self) -> Room:
+        disk = self._store.budget if self._store is not None and self._store.usable else 0
+        return Room(self._memory.budget, disk)
+
+    def _decide(self, view: View, epochs: int) -> Decision:
+        if view.depth >= self.stages.images:
+            return Decision(False, "none", "nothing is frozen")
+        if view.augmented and not self.views:
+            return Decision(False, "none", "every epoch has distortions of its own (0 views)")
+        views = self.views if view.augmented else 1
+        needed = [replace(view, number=number) for number in range(min(views, epochs))]
+        kept = sum(map(self._has, needed))
+        if kept == len(needed):
+            where: Place = "memory" if self._frozen.key(view).digest in self._memory else "disk"
+            return Decision(True, where, "all of it is there already", views=views, kept=kept)
+        refused = self._frozen.unsteady(view.depth)
+        if refused:
+            return Decision(False, "none", refused)
+        sharing = self._asked[view.depth, view.level, view.flip] + 1
+        demand = self._frozen.demand("train", view.depth)
+        demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
+        return decide(demand, self._room, self._machine)
+
+    def _make(self, view: View) -> np.ndarray | None:
+        if self._frozen.unsteady(view.depth):
+            return None
+        demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
+        where = place(demand, self._room, self._machine)
+        if where == "disk" and self._store is not None:
+            shape = self.stages.shape(view.depth)
+            made = self._store.fill(key, demand.images, shape, lambda: self._compute(view))
+            if made is not None:
+                return made
+        if where == "none" or demand.bytes > self._memory.budget * LARGE_SHARE:
+            return None
+        whole = self._whole(view, demand.images)
+        self._memory.put(key.digest, whole)
+        return whole
+
+    def _whole(self, view: View, count: int) -> np.ndarray:
+        whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
+        for piece, part in zip(self.stages.pieces(count), self._compute(view), strict=True):
+            if part.dtype == np.float32 and whole.dtype == np.float16:
+                whole = whole.astype(np.float32)
+            whole[piece] = part
+        whole.flags.writeable = False
+        return whole
+
+    def _compute(self, view: View) -> Iterator[np.ndarray]:
+        for depth in range(view.depth + 1, self.stages.images):
+            lower = self._kept(view.at(depth))
+            if lower is not None:
+                self.derived += 1
+                return self._frozen.compute(view, depth, lower)
+        return self._frozen.compute(view)
+
+    def _kept(self, view: View) -> np.ndarray | None:
+        key = self._frozen.key(view)
+        kept = self._memory.get(key.digest)
+        return self._store.open(key) if kept is None and self._store is not None else kept
+
+    def _has(self, view: View) -> bool:
+        key = self._frozen.key(view)
+        return key.digest in self._memory or (self._store is not None and key in self._store)

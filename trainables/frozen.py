@@ -65,15 +65,18 @@ class Frozen:
         """Bytes of one image's activations in float16."""
         return 2 * math.prod(self._stages.shape(depth))
 
+    def dtype(self, depth: int) -> str:
+        """What activations at ``depth`` are kept as, unless single values are out of range; measured first."""
+        return "float16" if self._stages.narrow(depth) else "float32"
+
     def demand(self, split: str, depth: int) -> Demand:
         """What one view of ``split`` at ``depth`` takes; measured with the first call."""
-        facts = self._facts(depth)
-        size = self.bytes_per_image(depth) * (1 if facts[-1].narrow else 2)
-        return Demand(self._task.counts[split], size, sum(f.seconds for f in facts))
+        size = self.bytes_per_image(depth) * (1 if self.dtype(depth) == "float16" else 2)
+        return Demand(self._task.counts[split], size, sum(f.seconds for f in self._stages.facts(depth)))
 
     def unsteady(self, depth: int) -> str | None:
         """Why nothing at ``depth`` may be kept: a block below is not a function of the image alone. None if it is."""
-        for block, facts in zip(self._backbone.blocks, self._facts(depth), strict=False):
+        for block, facts in zip(self._backbone.blocks, self._stages.facts(depth), strict=False):
             if not facts.steady:
                 return (
                     f"refused: block {block.name!r} is not deterministic (two runs over the same images differ by "
@@ -90,7 +93,6 @@ class Frozen:
         runs; the result is the same.
         """
         stages, images = self._stages, self._task.split(view.split).images
-        self._facts(view.depth)
         draws = view_draws(len(images), view.level, view.flip, view.number) if view.augmented else None
         for piece in stages.pieces(len(images)):
             if source is None or start is None:
@@ -104,6 +106,3 @@ class Frozen:
         narrow = self._stages.narrow(depth) and float(peak) <= LARGEST_FLOAT16
         array: np.ndarray = (tf.cast(y, tf.float16) if narrow else y).numpy()
         return array
-
-    def _facts(self, depth: int) -> Any:
-        return self._stages.facts(depth, self._task.split("train").images)

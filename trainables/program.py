@@ -1,7 +1,8 @@
 """The compiled epoch: everything that trials of one shape share.
 
-A :class:`Program` owns the trainable copy of a backbone's top blocks, a head, their optimizers, and three
-``tf.function`` s (train, evaluate, predict) that are traced once. Learning rates, decay, dropout, smoothing and
+A :class:`Program` owns the trainable copy of a backbone's top blocks, a head, their optimizers, and compiled functions
+(train, evaluate) that are traced once for each kind of input: images (uint8), which go through the frozen prefix first,
+or activations at the cut (float16 or float32). Learning rates, decay, dropout, smoothing and
 augmentation strength are arguments, never constants of the graph, so the next trial of the same :class:`Shape`
 traces nothing: it only assigns its weights.
 """
@@ -16,25 +17,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainables.augment import DRAWS, distort
+from trainables.augment import DRAWS
 from trainables.backbones import Backbone
+from trainables.building import BUILDING
 from trainables.heads import Head
+from trainables.stages import Stages
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a compiled epoch depends on.
 
-    ``live`` programs train on raw images (augmented, then sent through the frozen prefix in inference mode);
-    others train on activations at the cut. ``adapt`` lets BatchNorm of the unfrozen blocks use and update batch
-    statistics; otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph.
+    ``augmented`` programs distort images before the frozen prefix. An ``exact`` one runs the prefix as it is; others
+    round at each cut, as kept activations are (:mod:`trainables.stages`). ``adapt`` lets BatchNorm of the unfrozen
+    blocks use and update batch statistics; otherwise it stays as pretrained. ``momentum`` of those statistics is part
+    of the graph.
     """
 
     depth: int
     head_units: int
     classes: int
     batch_size: int
-    live: bool
+    exact: bool
     augmented: bool
     adapt: bool
     momentum: float
@@ -43,8 +47,9 @@ class Shape:
 class Program:
     """One compiled epoch of ``shape`` over ``backbone``; holds the state of one trial at a time."""
 
-    def __init__(self, backbone: Backbone, shape: Shape) -> None:
+    def __init__(self, backbone: Backbone, shape: Shape, stages: Stages) -> None:
         self.shape = shape
+        self.stages = stages
         self.prefix, suffix = backbone.parts(shape.depth)
         self.suffix = _own_copy(suffix, shape) if suffix is not None else None
         features = int(backbone.model.output.shape[-1])
@@ -58,10 +63,10 @@ class Program:
         self.dropout_seeds = _seed_variables(self.suffix)
         self.traces = 0
         self.trace_seconds = 0.0
-        self._inputs = backbone.model.input.shape[1:] if shape.live else self.prefix.output.shape[1:]
-        self._cut = self.prefix.output.shape[1:]
-        self._train: Any = None
-        self._evaluate: Any = None
+        self._image = backbone.model.inputs[0].shape[1:]
+        self._cut = self.prefix.outputs[0].shape[1:]
+        self._train: dict[str, Any] = {}
+        self._evaluate: dict[str, Any] = {}
 
     @property
     def weights(self) -> list[Any]:
@@ -104,7 +109,7 @@ class Program:
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
             variable.assign(state.astype(variable.dtype))
-        total = self._compiled_train()(
+        total = self._compiled_train(batches.inputs.dtype.name)(
             tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(batches.draws),
             tf.constant(rates), tf.constant(ratio, tf.float32),
             tf.constant(hyper.as_array()),
@@ -112,51 +117,57 @@ class Program:
         )  # fmt: skip
         return float(total)
 
-    def evaluate(self, activations: np.ndarray, labels: np.ndarray) -> tuple[float, int, np.ndarray]:
-        """(summed cross-entropy, correct answers, probabilities (N, classes)) on activations at the cut."""
-        loss, correct, probabilities = self._compiled_evaluate()(
-            tf.constant(activations), tf.constant(labels)
+    def evaluate(self, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """(summed cross-entropy, correct answers, probabilities (N, classes)) on images or activations at the cut."""
+        loss, correct, probabilities = self._compiled_evaluate(inputs.dtype.name)(
+            tf.constant(inputs), tf.constant(labels)
         )
         return float(loss), int(correct), probabilities.numpy()
 
-    def compile(self) -> float:
-        """Trace what is not traced yet; returns the seconds that took."""
+    def compile(self, train: str, evaluate: str) -> float:
+        """Trace what is not traced yet for inputs of the types ``train`` and ``evaluate``; returns the seconds it took.
+
+        ``uint8`` means images. Inputs of another type are traced when they come.
+        """
         before = self.trace_seconds
-        self._compiled_train()
-        self._compiled_evaluate()
+        self._compiled_train(train)
+        self._compiled_evaluate(evaluate)
         return self.trace_seconds - before
 
-    def _compiled_train(self) -> Any:
-        if self._train is None:
-            shape = self.shape
-            inputs = tf.uint8 if shape.live else tf.float32
-            self._train = self._trace(
+    def _compiled_train(self, dtype: str) -> Any:
+        if dtype not in self._train:
+            batch = self.shape.batch_size
+            self._train[dtype] = self._trace(
                 self._train_steps,
-                tf.TensorSpec([None, shape.batch_size, *self._inputs], inputs),
-                tf.TensorSpec([None, shape.batch_size], tf.int32),
-                tf.TensorSpec([None, shape.batch_size, DRAWS], tf.float32),
+                tf.TensorSpec([None, batch, *self._input(dtype)], dtype),
+                tf.TensorSpec([None, batch], tf.int32),
+                tf.TensorSpec([None, batch, DRAWS], tf.float32),
                 tf.TensorSpec([None], tf.float32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
             )
-        return self._train
+        return self._train[dtype]
 
-    def _compiled_evaluate(self) -> Any:
-        if self._evaluate is None:
-            self._evaluate = self._trace(
+    def _compiled_evaluate(self, dtype: str) -> Any:
+        if dtype not in self._evaluate:
+            self._evaluate[dtype] = self._trace(
                 self._evaluate_steps,
-                tf.TensorSpec([None, *self._cut], tf.float32),
+                tf.TensorSpec([None, *self._input(dtype)], dtype),
                 tf.TensorSpec([None], tf.int32),
             )
-        return self._evaluate
+        return self._evaluate[dtype]
+
+    def _input(self, dtype: str) -> Any:
+        return self._image if dtype == "uint8" else self._cut
 
     def _trace(self, function: Any, *specs: Any) -> Any:
-        began = time.perf_counter()
-        concrete = tf.function(function, jit_compile=False).get_concrete_function(*specs)
-        self.traces += 1
-        self.trace_seconds += time.perf_counter() - began
-        return concrete
+        with BUILDING:
+            began = time.perf_counter()
+            concrete = tf.function(function, jit_compile=False).get_concrete_function(*specs)
+            self.traces += 1
+            self.trace_seconds += time.perf_counter() - began
+            return concrete
 
     def _train_steps(
         self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any
@@ -172,11 +183,7 @@ class Program:
 
     def _train_step(self, x: Any, y: Any, draws: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
         decay, dropout, smoothing, strength, flip = tf.unstack(hyper)
-        if self.shape.live:
-            x = tf.cast(x, tf.float32)
-            if self.shape.augmented:
-                x = distort(x, draws, strength, flip)
-            x = self.prefix(x, training=False)
+        x = self._at_cut(x, draws if self.shape.augmented else None, strength, flip)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
             features = x if self.suffix is None else self.suffix(x, training=True)
@@ -190,8 +197,18 @@ class Program:
             _apply(self.suffix_optimizer, self.suffix_variables, gradients[count:], rate * ratio, decay)
         return loss
 
-    def _evaluate_steps(self, activations: Any, labels: Any) -> Any:
-        features = activations if self.suffix is None else self.suffix(activations, training=False)
+    def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
+        """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
+        if x.dtype != tf.uint8:
+            return tf.cast(x, tf.float32)
+        pixels = self.stages.distorted(x, draws, strength, flip)
+        if self.shape.exact:
+            return self.prefix(pixels, training=False)
+        return self.stages.run(pixels, self.stages.images, self.shape.depth)[0]
+
+    def _evaluate_steps(self, inputs: Any, labels: Any) -> Any:
+        x = self._at_cut(inputs)
+        features = x if self.suffix is None else self.suffix(x, training=False)
         scores = self.head(features)
         loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores))
         correct = tf.reduce_sum(
@@ -202,7 +219,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Batches:
-    """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32."""
+    """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
+
+    ``inputs`` are images (uint8) or activations at the cut (float16, float32); ``draws`` matter for images only.
+    """
 
     inputs: np.ndarray
     labels: np.ndarray

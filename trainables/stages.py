@@ -37,10 +37,15 @@ class Stages:
     ``images`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
     d + 1 to that of depth d; the first one preprocesses, too. ``chunk`` is the number of images that run at once,
     always the same for a backbone, because the last bits of a convolution depend on it.
+
+    Args:
+        backbone: whose prefix it is.
+        sample: images (N, H, W, 3) uint8, the first of which a stage is examined with before it is first used.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, sample: np.ndarray) -> None:
         self._backbone = backbone
+        self._sample = np.array(sample[:PROBED])
         self.images = len(backbone.blocks)
         largest = max(math.prod(size or 1 for size in cut.shape) * 4 for cut in backbone.cuts)
         self.chunk = min(CHUNK, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
@@ -72,43 +77,43 @@ class Stages:
                     self._digests[d] = hashlib.sha256(whole.encode()).hexdigest()[:32]
             return self._digests[depth]
 
-    def facts(self, depth: int, images: np.ndarray) -> tuple[StageFacts, ...]:
-        """What a run over the first of ``images`` (N, H, W, 3) uint8 tells of each stage below the cut of ``depth``."""
-        with BUILDING:
-            wanted = range(self.images - 1, depth - 1, -1)
+    def facts(self, depth: int) -> tuple[StageFacts, ...]:
+        """What a run over the sample tells of each stage below the cut of ``depth``, the first one first."""
+        wanted = range(self.images - 1, depth - 1, -1)
+        with BUILDING, tf.init_scope():
             if any(d not in self._facts for d in wanted):
-                x: Any = tf.cast(tf.constant(images[: min(PROBED, self.chunk)]), tf.float32)
+                x: Any = tf.cast(tf.constant(self._sample), tf.float32)
                 for d in wanted:
                     if d not in self._facts:
                         self._facts[d] = examine(partial(self._raw, x, d))
                     x, _ = self._stage(d)(x, self._facts[d].narrow)
-            return tuple(self._facts[d] for d in wanted)
+        return tuple(self._facts[d] for d in wanted)
 
     def distorted(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
         """``images`` (B, H, W, 3) of any type as float32, distorted by ``draws`` (B, DRAWS) where they are given."""
         pixels = tf.cast(images, tf.float32)
         return pixels if draws is None else self._distort(pixels, draws, strength, tf.cast(flip, tf.float32))
 
-    def run(self, x: Any, start: int, depth: int, exact: bool = False) -> tuple[Any, Any]:
+    def run(self, x: Any, start: int, depth: int) -> tuple[Any, Any]:
         """Lead ``x`` (B, …) float32 at the cut of depth ``start`` up to that of ``depth``; eager or inside a graph.
 
         Args:
-            x: pixels 0..255 if ``start`` is ``images``.
-            start: at least ``depth``.
-            depth: below ``images``, and examined before by :meth:`facts`, unless ``exact``.
-            exact: round nothing.
+            x: pixels 0..255 where ``start`` is ``images``.
+            start: depth of the cut where ``x`` is.
+            depth: at most ``start``.
 
         Returns:
             The tensor (B, …) float32 and the greatest magnitude in it, a scalar (0 if no stage ran).
         """
+        narrow = [facts.narrow for facts in self.facts(depth)]
         peak = tf.constant(0.0)
         for d in range(start - 1, depth - 1, -1):
-            x, peak = self._stage(d)(x, self._facts[d].narrow and not exact)
+            x, peak = self._stage(d)(x, narrow[self.images - 1 - d])
         return x, peak
 
     def narrow(self, depth: int) -> bool:
-        """Whether float16 holds what the stage below the cut of ``depth`` makes; it was examined before."""
-        return self._facts[depth].narrow
+        """Whether float16 holds what the stage below the cut of ``depth`` makes, but for single values perhaps."""
+        return self.facts(depth)[-1].narrow
 
     def pieces(self, count: int) -> Iterator[slice]:
         """``count`` images in chunks."""

@@ -18,15 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from trainables.augment import DRAWS, draw
 from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trainables.costs import Decision
 from trainables.errors import Diverged, OutOfMemory, UsageError
-from trainables.program import Batches, Hyper, Program, Shape
-from trainables.schedule import learning_rates, order, steps_per_epoch
+from trainables.feed import Feed
+from trainables.program import Hyper, Program, Shape
+from trainables.schedule import learning_rates
 from trainables.workbench import Workbench
-
-CHUNK_BYTES = 64 * 2**20
-"""Input bytes that one call of the compiled epoch gets."""
 
 BatchNorm = Literal["auto", "adapt", "frozen"]
 
@@ -98,11 +96,19 @@ class Training:
     def __post_init__(self) -> None:
         plan = self.plan()
         self.depth = plan.depth
-        self.strength = self.config.number("augmentation_strength")
-        self.flip = bool(self.config.params.get("horizontal_flip", False))
-        shape = self._shape(plan)
+        self.feed = Feed(
+            self.bench,
+            plan.depth,
+            epochs=self.config.epochs,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            strength=self.config.number("augmentation_strength"),
+            flip=bool(self.config.params.get("horizontal_flip", False)),
+            live=self.config.live,
+            spend=self._spend,
+        )
         self.program: Program
-        self.program, seconds = self.bench.take(shape)
+        self.program, seconds = self.bench.take(self._shape(plan), *self.feed.kinds)
         self._spend("compile", seconds)
         with guarded():
             self.program.start(plan.suffix_weights, self.program.head.initial_weights(self.config.seed))
@@ -142,7 +148,7 @@ class Training:
         """(mean cross-entropy, accuracy) on ``split`` with the present weights."""
         labels = self.bench.task.split(split).labels.astype(np.int32)
         loss, correct, seen = 0.0, 0, 0
-        for chunk in self.bench.activations.chunks(split, self.depth):
+        for chunk in self.feed.chunks(split):
             began = time.perf_counter()
             chunk_loss, right, _ = self.program.evaluate(chunk, labels[seen : seen + len(chunk)])
             loss, correct, seen = loss + chunk_loss, correct + right, seen + len(chunk)
@@ -155,7 +161,7 @@ class Training:
         labels = self.bench.task.split(split).labels.astype(np.int32)
         parts: list[np.ndarray] = []
         seen = 0
-        for chunk in self.bench.activations.chunks(split, self.depth):
+        for chunk in self.feed.chunks(split):
             parts.append(self.program.evaluate(chunk, labels[seen : seen + len(chunk)])[2])
             seen += len(chunk)
         return np.concatenate(parts)
@@ -183,40 +189,36 @@ class Training:
         """Hand the compiled program to the next trial."""
         self.bench.give_back(self.program)
 
+    @property
+    def decision(self) -> Decision:
+        """Whether this trial reads activations that are kept, and the numbers behind that."""
+        return self.feed.decision
+
     def _shape(self, plan: Plan) -> Shape:
-        images = self.bench.task.counts["train"]
-        batch = min(self.config.batch_size, images)
-        augmented = self.strength > 0 or self.flip
-        reusable = plan.depth < len(self.bench.backbone.blocks) and self.bench.activations.fits(
-            "train", plan.depth
-        )
-        momentum = _momentum(steps_per_epoch(images, batch)) if plan.adapt else 1.0
+        momentum = _momentum(self.feed.steps) if plan.adapt else 1.0
         return Shape(
             depth=plan.depth,
             head_units=int(self.config.number("head_units")),
             classes=len(self.bench.task.classes),
-            batch_size=batch,
-            live=self.config.live or augmented or not reusable,
-            augmented=augmented,
+            batch_size=self.feed.batch_size,
+            exact=self.feed.exact,
+            augmented=self.feed.augmented,
             adapt=plan.adapt,
             momentum=momentum,
         )
 
     def _train_epoch(self) -> float:
-        config, shape = self.config, self.program.shape
-        split = self.bench.task.split("train")
-        count = len(split.labels)
-        steps = steps_per_epoch(count, shape.batch_size)
+        config, steps = self.config, self.feed.steps
         rates = learning_rates(config.number("learning_rate"), self.epoch, config.epochs, steps)
         hyper = Hyper(
             weight_decay=config.number("weight_decay"),
             dropout=config.number("dropout"),
             label_smoothing=config.number("label_smoothing"),
-            strength=self.strength,
-            flip=float(self.flip),
+            strength=self.feed.strength,
+            flip=float(self.feed.flip),
         )
         total, first = 0.0, 0
-        for batches in self._batches(split.images, split.labels, count):
+        for batches in self.feed.batches(self.epoch):
             began = time.perf_counter()
             part = rates[first : first + len(batches.labels)]
             seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
@@ -224,24 +226,6 @@ class Training:
             first += len(part)
             self._spend("suffix", time.perf_counter() - began)
         return total / steps
-
-    def _batches(self, images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Batches]:
-        began = time.perf_counter()
-        shape = self.program.shape
-        source = images
-        if not shape.live:
-            source = self.bench.activations.get("train", self.depth)
-            self._spend("prefix", time.perf_counter() - began)
-        indices = order(count, shape.batch_size, self.config.seed, self.epoch)
-        draws = draw(count, self.config.seed & 0x7FFFFFFF, self.epoch) if shape.augmented else None
-        size = max(1, CHUNK_BYTES // max(1, source[:1].nbytes * shape.batch_size))
-        for start in range(0, len(indices), size):
-            began = time.perf_counter()
-            part = indices[start : start + size]
-            random = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
-            batches = Batches(source[part], labels[part].astype(np.int32), random)
-            self._spend("data", time.perf_counter() - began)
-            yield batches
 
     def _spend(self, stage: str, seconds: float) -> None:
         self.stages[stage] = self.stages.get(stage, 0.0) + seconds

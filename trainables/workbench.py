@@ -9,8 +9,10 @@ from pathlib import Path
 
 from trainables.activations import Activations
 from trainables.backbones import Backbone
+from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
 from trainables.program import Program, Shape
+from trainables.views import VIEWS
 
 KEPT_PROGRAMS = 64
 """Idle programs that are kept for the next trial of their shape."""
@@ -29,26 +31,37 @@ class Workbench:
     compiled: int = 0
     _idle: OrderedDict[Shape, list[Program]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _building: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, backbone: Path, task: Path) -> Workbench:
-        """Open a saved backbone and a prepared task."""
-        opened, data = Backbone.open(backbone), open_task(task)
-        return cls(opened, data, Activations(opened, data))
+    def open(cls, backbone: Path, task: Path, cache: Path | None = None, views: int = VIEWS) -> Workbench:
+        """Open a saved backbone and a prepared task.
 
-    def take(self, shape: Shape) -> tuple[Program, float]:
-        """A program of ``shape``, compiled, and the seconds that compiling took (0 when one was idle)."""
+        ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
+        memory), ``views`` the number of views of each augmentation strength.
+        """
+        opened, data = Backbone.open(backbone), open_task(task)
+        return cls(opened, data, Activations(opened, data, directory=cache, views=views))
+
+    def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+        """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
+
+        ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
+        """
+        program = self._take_idle(shape)
+        if program is None:
+            with BUILDING:
+                program = Program(self.backbone, shape, self.activations.stages)
+            with self._lock:
+                self.compiled += 1
+        return program, program.compile(train, evaluate)
+
+    def _take_idle(self, shape: Shape) -> Program | None:
         with self._lock:
             idle = self._idle.get(shape)
-            if idle:
-                self._idle.move_to_end(shape)
-                return idle.pop(), 0.0
-        with self._building:  # Keras' naming state is global: one graph is built at a time
-            program = Program(self.backbone, shape)
-            seconds = program.compile()
-        self.compiled += 1
-        return program, seconds
+            if not idle:
+                return None
+            self._idle.move_to_end(shape)
+            return idle.pop()
 
     def give_back(self, program: Program) -> None:
         """Keep ``program`` for the next trial of its shape; the longest idle ones are dropped."""

@@ -149,7 +149,7 @@ def test_the_served_model_answers_as_the_trial_does(bench: Workbench, tmp_path: 
     import keras
 
     training = begin(
-        TrialConfig("finetune", {**BASE, "unfreeze_depth": depth, "head_units": 64}, epochs=2), bench
+        TrialConfig("finetune", {**BASE, "unfreeze_depth": depth, "head_units": 64}, epochs=2, live=True), bench
     )
     while not training.done:
         training.run_epoch()

@@ -1,0 +1,131 @@
+"""What a training sees: which images, in which order, under which distortions, and where they come from.
+
+Where a prefix is frozen, images come as activations if :class:`~trainables.activations.Activations` keeps them, and
+else as pixels that go through the same prefix in the compiled step. Both ways show the same views in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainables.augment import DRAWS, draw
+from trainables.costs import Decision
+from trainables.program import Batches
+from trainables.schedule import order, steps_per_epoch
+from trainables.views import nearest_level, view_draws, view_of
+
+if TYPE_CHECKING:
+    from trainables.workbench import Workbench
+
+CHUNK_BYTES = 64 * 2**20
+"""Input bytes that one call of the compiled epoch gets, at most."""
+
+
+@dataclass
+class Feed:
+    """The data of one trial.
+
+    ``live`` trains and evaluates on images, with distortions of their own in every epoch, and without rounding: the
+    way a winner is confirmed. ``spend`` is told what took how many seconds.
+
+    Attributes:
+        decision: whether kept activations are read, and why.
+        exact: whether the prefix runs on images as it is (live, or nothing is frozen).
+        strength: of the augmentation; the nearest level where views are shared.
+        steps: per epoch.
+    """
+
+    bench: Workbench
+    depth: int
+    epochs: int
+    batch_size: int
+    seed: int
+    strength: float
+    flip: bool
+    live: bool
+    spend: Callable[[str, float], None]
+
+    def __post_init__(self) -> None:
+        activations = self.bench.activations
+        self._count = self.bench.task.counts["train"]
+        self.batch_size = min(self.batch_size, self._count)
+        self.steps = steps_per_epoch(self._count, self.batch_size)
+        self.exact = self.live or self.depth >= activations.stages.images
+        self._views = 0 if self.exact else activations.views
+        if self._views:
+            self.strength = nearest_level(self.strength)
+        self.augmented = self.strength > 0 or self.flip
+        began = time.perf_counter()
+        self.decision = self._decide()
+        self.spend("prefix", time.perf_counter() - began)
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """Types of the inputs of training and of evaluation; ``uint8`` where they are images."""
+        if self.exact:
+            return "uint8", "uint8"
+        activations = self.bench.activations.dtype(self.depth)
+        return activations if self.decision.reuse else "uint8", activations
+
+    def batches(self, epoch: int) -> Iterator[Batches]:
+        """One epoch (from 1), some steps at a time."""
+        began = time.perf_counter()
+        split, kept = self.bench.task.split("train"), self._kept(epoch)
+        self.spend("prefix", time.perf_counter() - began)
+        source = split.images if kept is None else kept
+        draws = self._draws(epoch) if self.augmented and kept is None else None
+        indices = order(self._count, self.batch_size, self.seed, epoch)
+        for part in self._parts(indices, split.images[:1].nbytes):
+            began = time.perf_counter()
+            drawn = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
+            batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
+            self.spend("data", time.perf_counter() - began)
+            yield batches
+
+    def chunks(self, split: str) -> Iterator[np.ndarray]:
+        """Images or activations of ``split``, undistorted, in order and in pieces, for evaluation."""
+        began = time.perf_counter()
+        for chunk in self._chunks(split):
+            self.spend("prefix", time.perf_counter() - began)
+            yield chunk
+            began = time.perf_counter()
+
+    def _chunks(self, split: str) -> Iterator[np.ndarray]:
+        if not self.exact:
+            yield from self.bench.activations.chunks(split, self.depth)
+            return
+        images = self.bench.task.split(split).images
+        for piece in self.bench.activations.stages.pieces(len(images)):
+            yield images[piece]
+
+    def _decide(self) -> Decision:
+        if self.live:
+            return Decision(False, "none", "confirmed on images", self.depth, self.strength)
+        return self.bench.activations.decide(self.depth, self.epochs, strength=self.strength, flip=self.flip)
+
+    def _kept(self, epoch: int) -> np.ndarray | None:
+        if not self.decision.reuse:
+            return None
+        view = view_of(epoch, self._views) if self.augmented else 0
+        return self.bench.activations.get(
+            "train", self.depth, strength=self.strength, flip=self.flip, view=view
+        )
+
+    def _draws(self, epoch: int) -> np.ndarray:
+        if self._views:
+            return view_draws(self._count, self.strength, self.flip, view_of(epoch, self._views))
+        return draw(self._count, self.seed & 0x7FFFFFFF, epoch)
+
+    def _parts(self, indices: np.ndarray, image_bytes: int) -> Iterator[np.ndarray]:
+        """``indices`` (steps, batch) in parts that depend on shapes alone: masks of dropout are drawn part by part."""
+        stages = self.bench.activations.stages
+        kept_bytes = 4 * math.prod(stages.shape(self.depth)) if self.depth < stages.images else 0
+        size = max(1, CHUNK_BYTES // (max(image_bytes, kept_bytes) * self.batch_size))
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
