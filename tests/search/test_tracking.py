@@ -72,7 +72,7 @@ class Store:
     """One experiment of the store, looked at with MLflow's own client."""
 
     def __init__(self, storage: Path, task: str) -> None:
-        self.storage = storage
+        self.storage, self.task = storage, task
         self.experiment = experiment_name(task)
         self.client = mlflow.MlflowClient(default_tracking_uri(storage))
 
@@ -115,6 +115,9 @@ def test_contract_of_a_finished_search(store: Store) -> None:
     mirror.close(search(*trials))
 
     assert store.statuses() == ["FAILED", "FINISHED", "FINISHED", "KILLED"]
+    experiment = store.client.get_experiment(mirror.experiment_id)
+    assert experiment.name == f"unfreeze/{store.task}"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     parent, child = store.parent(), store.child(0)
     assert parent.info.run_id == mirror.parent_run_id
     assert parent.data.tags["unfreeze.search"] == search().name
