@@ -22,6 +22,7 @@ def value_format(record: SearchRecord) -> str:
 def trial_axis(record: SearchRecord) -> Any:
     """Trial numbers from left to right."""
     last = max((t.number for t in record.trials), default=0)
+    last = max(last, 4)
     return alt.X(
         "trial:Q",
         title="trial",

@@ -22,7 +22,7 @@ def history(record: SearchRecord) -> Figure:
     """Every trial's value in the order of the trials, with the best so far."""
     order = ranked(record)
     if not order:
-        return nothing(KEY, "How the search went", "No trial has reached a value yet.")
+        return nothing(KEY, "Every trial's value", "No trial has reached a value yet.")
     domain = objective_domain(record)
     layers = [
         _best_line(record, domain),

@@ -125,8 +125,19 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
 
 
 def _rate_axis(trials: list[TrialRecord]) -> Any:
-    exponents = [math.log10(float(t.params["learning_rate"])) for t in trials]
-    decades = [10.0**e for e in range(math.floor(min(exponents)), math.ceil(max(exponents)) + 1)]
-    axis = alt.Axis(format="~e", values=decades, grid=False)
-    scale = alt.Scale(type="log", padding=14, nice=False)
+    rates = [float(t.params["learning_rate"]) for t in trials]
+    low, high = min(rates) / 1.3, max(rates) * 1.3
+    axis = alt.Axis(format=".1~e", values=_ticks(low, high), grid=False)
+    scale = alt.Scale(type="log", domain=[low, high], nice=False)
     return alt.X("rate:Q", title=label("learning_rate"), axis=axis, scale=scale)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between ``low`` and ``high``, or a finer step where there are too few of them."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [float(f"{step}e{e}") for e in exponents for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 1:
+            return ticks
+    return [low, high]

@@ -61,7 +61,9 @@ def _axis(name: str, values: Mapping[int, ParameterValue]) -> Axis:
     if is_logarithmic(name, found):
         low, high = (low, high) if low < high else (low / 2, high * 2)
         span = math.log(high / low)
-        return Axis(name, "log", (low, high), {n: math.log(v / low) / span for n, v in numbers.items()}, "~e")
+        return Axis(
+            name, "log", (low, high), {n: math.log(v / low) / span for n, v in numbers.items()}, ".1~e"
+        )
     low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
     return Axis(name, "linear", (low, high), {n: (v - low) / (high - low) for n, v in numbers.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import altair as alt
 
@@ -13,6 +14,8 @@ from search.report.theme import STAGE_RANGE
 from search.report.words import label, listing, percent
 
 KEY = "stages"
+BAR_WIDTH = 80
+"""The most pixels that one trial takes, so that few trials do not become slabs."""
 STAGES = {
     "data": "reading and augmenting images",
     "prefix": "the frozen part of the backbone",
@@ -25,45 +28,57 @@ STAGES = {
 """The stages of work in the order in which a trial passes through them."""
 
 
-def stage_totals(record: SearchRecord) -> list[tuple[str, float]]:
-    """Each stage of work and its seconds over all trials, in the order of :data:`STAGES`."""
+@dataclass(frozen=True)
+class StageTotal:
+    """Seconds that all trials together spent in a stage. A stage has the same colour in every report."""
+
+    name: str
+    seconds: float
+    colour: str
+
+
+def stage_totals(record: SearchRecord) -> list[StageTotal]:
+    """The stages that took any time, in the order of :data:`STAGES`, unknown ones last."""
     totals: dict[str, float] = {}
     for trial in record.trials:
         for stage, seconds in trial.stages.items():
             if math.isfinite(seconds) and seconds > 0:
                 totals[stage] = totals.get(stage, 0.0) + seconds
-    names = [stage for stage in STAGES if stage in totals] + sorted(set(totals) - set(STAGES))
-    return [(stage, totals[stage]) for stage in names]
+    every = [*STAGES, *sorted(set(totals) - set(STAGES))]
+    colours = {stage: STAGE_RANGE[place % len(STAGE_RANGE)] for place, stage in enumerate(every)}
+    return [StageTotal(stage, totals[stage], colours[stage]) for stage in every if stage in totals]
 
 
 def stages(record: SearchRecord) -> Figure:
     """Seconds of every trial, split by stage of work."""
     totals = stage_totals(record)
     if not totals:
-        return nothing(KEY, "Where the time went", "No trial has said yet where its time went.")
-    everything = sum(seconds for _, seconds in totals)
-    stage, most = max(totals, key=lambda item: item[1])
-    spoken = [f"{label(name)} {format_duration(seconds)}" for name, seconds in totals]
+        return nothing(KEY, "Seconds by stage of work", "No trial has said yet where its time went.")
+    everything = sum(total.seconds for total in totals)
+    most = max(totals, key=lambda total: total.seconds)
+    spoken = [f"{label(total.name)} {format_duration(total.seconds)}" for total in totals]
+    share = percent(most.seconds / everything, 0)
     return Figure(
         key=KEY,
         by_trial=True,
-        title=f"{percent(most / everything, 0)} of the time went into {STAGES.get(stage, label(stage))}",
+        title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the "
         "suffix what is trained.",
         alternative=f"Stacked bars, one a trial. In total: {listing(spoken)}.",
-        legend=tuple(zip((label(name) for name, _ in totals), STAGE_RANGE, strict=False)),
-        spec=compiled(_chart(record, [name for name, _ in totals]), 240),
+        legend=tuple((label(total.name), total.colour) for total in totals),
+        spec=compiled(_chart(record, totals), 240),
+        max_width=BAR_WIDTH * len(record.trials) + 100,
     )
 
 
-def _chart(record: SearchRecord, names: list[str]) -> alt.Chart:
+def _chart(record: SearchRecord, totals: list[StageTotal]) -> alt.Chart:
     rows = [
-        {"trial": t.number, "stage": label(name), "step": step, "seconds": round(t.stages[name], 4)}
+        {"trial": t.number, "stage": total.name, "step": step, "seconds": round(t.stages[total.name], 4)}
         for t in record.trials
-        for step, name in enumerate(names)
-        if t.stages.get(name, 0.0) > 0
+        for step, total in enumerate(totals)
+        if t.stages.get(total.name, 0.0) > 0
     ]
-    colours = alt.Scale(domain=[label(name) for name in names], range=STAGE_RANGE)
+    colours = alt.Scale(domain=[total.name for total in totals], range=[total.colour for total in totals])
     axis = alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, grid=False)
     bars = alt.Chart(alt.Data(values=rows)).mark_bar(strokeWidth=0)
     stacked = bars.encode(
