@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,18 +37,55 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(uri)
         return 0
     command = server_command(uri, storage, options.host, options.port)
-    print(f"MLflow on {uri}\nopen http://{options.host}:{options.port} and end with Ctrl-C", file=sys.stderr)
+    _refuse_busy(options.host, int(options.port))
+    address = f"http://{options.host}:{options.port}"
+    print(f"starting MLflow on {uri} …", file=sys.stderr)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     output = None if options.verbose else subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    # A session of its own: Ctrl-C reaches this process alone, which then ends the server and all its workers.
+    server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = process.wait()
+        _wait_for(server, address)
+        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        code = server.wait()
     except KeyboardInterrupt:
-        process.wait()
         return 0
-    if code:
-        raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
-    return 0
+    finally:
+        _end(server)
+    raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
+
+
+def _refuse_busy(host: str, port: int) -> None:
+    """UsageError if something else listens there, which would be taken for our server."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise UsageError(
+            f"--host, --port: can't listen on {host}:{port}: {error.strerror}; try --port N"
+        ) from error
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
+    """Return once the server answers; TrackingError if it ends before."""
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    raise TrackingError(f"the MLflow UI did not start at {address}: is the port in use? --verbose shows why")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
 
 
 def server_command(uri: str, storage: Path, host: str, port: str) -> list[str]:
