@@ -26,9 +26,6 @@ from search.stores import absolute_uri, artifact_location
 from trainables.errors import TrackingError
 
 ParentStatus = Literal["FINISHED", "KILLED", "FAILED"]
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's pages of this experiment are those for training models, not for language models."""
-
 _STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
 
 
@@ -162,7 +159,7 @@ class Mirror:
         if known is None:
             try:
                 location = artifact_location(self.tracking_uri, storage)
-                return str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
+                return str(self._client.create_experiment(name, location))
             except MlflowException as error:
                 known = self._client.get_experiment_by_name(name)  # another search may have been quicker
                 if known is None:

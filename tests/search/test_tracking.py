@@ -117,7 +117,6 @@ def test_contract_of_a_finished_search(store: Store) -> None:
     assert store.statuses() == ["FAILED", "FINISHED", "FINISHED", "KILLED"]
     experiment = store.client.get_experiment(mirror.experiment_id)
     assert experiment.name == f"unfreeze/{store.task}"
-    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     parent, child = store.parent(), store.child(0)
     assert parent.info.run_id == mirror.parent_run_id
     assert parent.data.tags["unfreeze.search"] == search().name
