@@ -33,7 +33,7 @@ from search.report.trial_table import trial_table
 from search.report.words import percent
 
 FIGURES = (history, importance, parallel, landscape, curves, comparison, confusion, stages)
-MOST_EXAMPLES = 24
+MOST_EXAMPLES = 16
 MOST_MISTAKES = 10
 _TEMPLATES = Path(__file__).with_name("templates")
 _ENDS_SCRIPT = re.compile(r"<(/script|!--)", re.IGNORECASE)
@@ -89,9 +89,8 @@ def _examples_title(record: SearchRecord) -> str:
     if wrong == 0:
         return "Test images that it got right"
     surest = percent(shown[0].probability, 0)
-    return (
-        f"{plural(wrong, 'image')} that it got wrong (it was up to {surest} sure), and some that it got right"
-    )
+    every = plural(max(wrong, sum(images for *_, images in mistakes(outcome))), "mistake")
+    return f"{wrong} of its {every}, the surest first ({surest}), and some that it got right"
 
 
 @cache

@@ -70,12 +70,12 @@ def readable_domain(
 ) -> tuple[float, float]:
     """Limits of an axis on which the good values can be told apart: the worst outliers fall outside.
 
-    ``usual`` is the share of ``values`` that certainly lie inside.
+    ``usual`` is the share of ``values`` that certainly lie inside; of a few values that is all of them.
     """
     if not values:
         return 0.0, 1.0
     order = sorted(values, key=lambda v: badness(record, v))
-    best, worst, common = order[0], order[-1], order[int(usual * (len(order) - 1))]
+    best, worst, common = order[0], order[-1], order[math.ceil(usual * (len(order) - 1))]
     limit = common + 0.4 * (common - best)
     if badness(record, worst) < badness(record, limit):
         limit = worst

@@ -27,8 +27,14 @@ def trial_axis(record: SearchRecord) -> Any:
         "trial:Q",
         title="trial",
         scale=alt.Scale(domain=[-0.5, last + 0.5], nice=False, zero=False),
-        axis=alt.Axis(format="d", tickMinStep=1, grid=False),
+        axis=whole_numbers(0, last),
     )
+
+
+def whole_numbers(first: int, last: int) -> Any:
+    """An axis of counts; where they are few each has its tick, as Vega would put some between them."""
+    values = list(range(first, last + 1)) if last - first <= 30 else alt.Undefined
+    return alt.Axis(format="d", tickMinStep=1, grid=False, values=values, labelOverlap=True)
 
 
 def value_axis(record: SearchRecord, domain: tuple[float, float]) -> Any:

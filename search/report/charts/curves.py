@@ -10,7 +10,7 @@ import altair as alt
 
 from search.phrases import plural
 from search.record import EpochRecord, SearchRecord, TrialRecord
-from search.report.charts.axes import tone_scale, value_format
+from search.report.charts.axes import tone_scale, value_format, whole_numbers
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
 from search.report.ranking import readable_domain, tones, winner
 from search.report.theme import PAPER, WINNER
@@ -89,7 +89,7 @@ def _position(record: SearchRecord, rows: list[dict[str, Any]]) -> dict[str, Any
     return {
         "x": alt.X("epoch:Q", title="epoch")
         .scale(domain=[1 - margin, longest + margin], nice=False, zero=False)
-        .axis(format="d", tickMinStep=1, grid=False),
+        .axis(whole_numbers(1, longest)),
         "y": alt.Y("value:Q", title=label(record.metric))
         .scale(domain=[low, high], nice=False, zero=False)
         .axis(format=value_format(record), tickCount=6),

@@ -50,7 +50,8 @@ def _lesson(record: SearchRecord) -> str:
         return f"One trial so far: it reached {best}"
     if after <= 0.15 * len(finished):
         return f"Still getting better when it ended: {best} came with trial {best_number}, one of the last"
-    return f"Trial {best_number} reached {best}; the {plural(after, 'trial')} after it found nothing better"
+    later = "the trial" if after == 1 else f"the {plural(after, 'trial')}"
+    return f"Trial {best_number} reached {best}; {later} after it found nothing better"
 
 
 def _caption(record: SearchRecord, domain: tuple[float, float]) -> str:

@@ -21,7 +21,7 @@ def importance(record: SearchRecord) -> Figure:
     if not shares:
         return nothing(
             KEY,
-            "What mattered",
+            "Importance of the parameters",
             "Importances need several finished trials with different values; there are too few.",
         )
     (first, most), *_ = shares
