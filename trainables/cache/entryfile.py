@@ -79,10 +79,14 @@ class Draft:
 
     def __init__(self, path: Path, key: EntryKey, rows: int, shape: tuple[int, ...]) -> None:
         self.path, self._key, self._rows, self._shape = path, key, rows, shape
-        self._descriptor = _create(path)
-        os.ftruncate(self._descriptor, size(rows, shape))
         self._filled = 0
         self._sums = np.zeros(rows, np.uint32)
+        self._descriptor = _create(path)
+        try:
+            os.ftruncate(self._descriptor, size(rows, shape))  # claims the bytes in the cache's budget
+        except OSError:
+            self.close()
+            raise
 
     def append(self, values: np.ndarray) -> None:
         """Write the next rows (n, …), float16 or float32; the file becomes float32 with the first such rows."""

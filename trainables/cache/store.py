@@ -137,6 +137,8 @@ class Store:
 
     def _make_room(self, needed: int) -> bool:
         """Remove what dead writers left, then entries, those first that were not used for longest, until it fits."""
+        if needed > self.budget:
+            return False
         for file in self._files(".partial"):
             remove_unused(file.path)
         entries = sorted(self._files(".arrow"), key=lambda file: file.used)
