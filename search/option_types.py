@@ -36,12 +36,12 @@ def _not_a_boolean(value: object) -> object:
     return value
 
 
-def _as_text(value: object) -> object:
+def _as_text(value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, bool | int | float):
         raise ValueError("expected text; put the value in quotes if it is meant as text")
-    if isinstance(value, str) and (not value.strip() or "\0" in value):
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("expected text")
     return value
 

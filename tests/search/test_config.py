@@ -87,6 +87,8 @@ def test_it_is_frozen() -> None:
         ("model_name", "a:b", "a name"),
         ("data", "", "text"),
         ("data", None, "text"),
+        ("name", b"", "text"),
+        ("data", "a\0b", "text"),
         ("ledger", "study.db", "postgresql://"),
         ("tracking_uri", "./mlruns", "http://HOST:5000"),
         ("gpus_per_trial", 1.5, "a fraction up to 1, or a whole number"),
