@@ -34,6 +34,7 @@ class Halt:
 
     deadline: float | None = None
     signalled: threading.Event = field(default_factory=threading.Event)
+    told: Callable[[str], None] = lambda words: None
 
     @property
     def reason(self) -> str | None:
@@ -44,7 +45,7 @@ class Halt:
 
     def again(self, seconds: float | None) -> Halt:
         """The same wish of a person, with a deadline of its own."""
-        return Halt(time.monotonic() + seconds if seconds else None, self.signalled)
+        return Halt(time.monotonic() + seconds if seconds else None, self.signalled, self.told)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -58,6 +59,7 @@ class Halt:
             self.signalled.set()
             for known, handler in before.items():
                 signal.signal(known, handler)
+            self.told("ending tidily; once more to end at once")
 
         for known in before:
             signal.signal(known, handle)

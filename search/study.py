@@ -72,9 +72,9 @@ def run_search(
     config = config or SearchConfig()
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     workspace.create()
-    halt = Halt(time.monotonic() + config.time_budget if config.time_budget else None)
+    view = view or QuietView()
+    halt = Halt(time.monotonic() + config.time_budget if config.time_budget else None, told=view.event)
     with workspace.locked(), halt.listening(), connect(config, verbose) as session:
-        view = view or QuietView()
         prepared = prepare_all(config, workspace, session, view)
         return _Run(config, view, workspace, session, halt, prepared).whole()
 

@@ -18,6 +18,9 @@ from search.arguments import Parser, add_store, add_verbose
 from search.stores import artifact_location, default_tracking_uri, sqlite_path
 from trainables.errors import TrackingError, UsageError
 
+TRAINING_PAGES = "#/experiments?workflowType=machine_learning"
+"""Without it MLflow opens its pages for language models, which show no training runs."""
+
 
 def parser() -> Parser:
     """Which store, and on which port."""
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_for(server, address)
-        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        print(f"open {address}/{TRAINING_PAGES} in a browser; Ctrl-C ends it", flush=True)
         code = server.wait()
     except KeyboardInterrupt:
         return 0
