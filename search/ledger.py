@@ -267,9 +267,10 @@ def _open_study(url: str, name: str, direction: Direction, create: bool) -> optu
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        if not create:  # a reader creates no tables: the search may be at it
+            reading = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+            return optuna.load_study(storage=reading, study_name=name)
         storage = optuna.storages.RDBStorage(url)
-        if not create:
-            return optuna.load_study(storage=storage, study_name=name)
         return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None

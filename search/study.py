@@ -73,7 +73,7 @@ def run_search(
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     workspace.create()
     view = view or QuietView()
-    halt = Halt(time.monotonic() + config.time_budget if config.time_budget else None, told=view.event)
+    halt = Halt(told=view.event)
     with workspace.locked(), halt.listening(), connect(config, verbose) as session:
         prepared = prepare_all(config, workspace, session, view)
         return _Run(config, view, workspace, session, halt, prepared).whole()
@@ -95,6 +95,7 @@ class _Run:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome = _known_outcome(search)
+        search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             self._trials(search)
             baseline = self._baseline(search, task)
@@ -277,6 +278,8 @@ def _nothing_worked(record: SearchRecord) -> str:
     """Why there is no best trial, in the words of the first failure."""
     failed = [t for t in record.trials if t.error]
     count = len(record.trials)
+    if not failed and record.stopped == "time_budget":
+        return "time_budget: expected enough for one epoch of one trial; it ended before. Give more and run it again"
     if not failed:
         return f"trials: expected at least one with a result, received {count} without any"
     last_line = failed[0].error.strip().splitlines()[-1] if failed[0].error else ""

@@ -167,3 +167,15 @@ def test_a_damaged_file_is_named(folder: Path) -> None:
     (folder / "ledger.db").write_bytes(b"this is not a database at all" * 100)
     with pytest.raises(LedgerError, match=r"ledger\.db"):
         open_ledger(folder)
+
+
+def test_a_reader_leaves_a_database_that_is_still_being_made_alone(folder: Path) -> None:
+    (folder / "ledger.db").touch()
+    settings: dict[str, Any] = {"direction": "maximize", "metric": "val_accuracy", "method": "finetune"}
+    url = sqlite_url(folder / "ledger.db")
+    with pytest.raises(LedgerError):
+        Ledger(url, "a search", sampler="tpe", seed=0, create=False, **settings)
+    assert (folder / "ledger.db").stat().st_size == 0
+    fill(open_ledger(folder), 1)
+    with pytest.raises(LedgerError, match="received 'another'"):
+        Ledger(url, "another", sampler="tpe", seed=0, create=False, **settings)
