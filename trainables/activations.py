@@ -18,7 +18,7 @@ import numpy as np
 from trainables.backbones import Backbone
 from trainables.cache.memory import Memory
 from trainables.cache.store import Store
-from trainables.calibration import Machine
+from trainables.calibration import Machine, Speeds
 from trainables.costs import LARGE_SHARE, Decision, Place, Room, decide, place
 from trainables.datasets import Task
 from trainables.frozen import Frozen, View
@@ -39,6 +39,7 @@ class Activations:
         directory: of the files; None to keep all in memory.
         disk_budget: bytes of files; None for a share of the disk (:func:`trainables.cache.place.default_budget`).
         views: of each augmentation strength; 0 to share nothing that is augmented.
+        speeds: of this machine; measured if not given.
 
     Attributes:
         stages: the prefix, for those who train on images.
@@ -55,6 +56,7 @@ class Activations:
         directory: Path | None = None,
         disk_budget: int | None = None,
         views: int = VIEWS,
+        speeds: Speeds | None = None,
     ) -> None:
         self.views = views
         self.stages = Stages(backbone, task.split("train").images)
@@ -63,7 +65,7 @@ class Activations:
         self._counts = task.counts
         self._memory = Memory(budget)
         self._store = Store(directory, disk_budget) if directory is not None else None
-        self._machine = Machine(directory)
+        self._speeds = speeds or Machine(directory)
         self._asked: Counter[tuple[int, float, bool]] = Counter()
         self._locks: defaultdict[View, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
@@ -160,13 +162,13 @@ class Activations:
         sharing = self._asked[view.depth, view.level, view.flip] + 1
         demand = self._frozen.demand("train", view.depth)
         demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
-        return decide(demand, self._room, self._machine)
+        return decide(demand, self._room, self._speeds)
 
     def _make(self, view: View) -> np.ndarray | None:
         if self._frozen.unsteady(view.depth):
             return None
         demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
-        where = place(demand, self._room, self._machine)
+        where = place(demand, self._room, self._speeds)
         if where == "disk" and self._store is not None:
             shape = self.stages.shape(view.depth)
             made = self._store.fill(key, demand.images, shape, lambda: self._compute(view))

@@ -18,6 +18,9 @@ ROW_BYTES = 32 * 2**10
 VALID_SECONDS = 7 * 86400.0
 FILE = "rates.json"
 
+FILE_SECONDS = 0.25
+"""What takes less than this to compute is not worth a file: making one durable takes some hundredths of a second."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -43,9 +46,15 @@ class Speeds(Protocol):
     def file_cache(self) -> int:
         """Bytes that files may take in the system's cache; larger sets are read from the disk itself."""
 
+    @property
+    def file_seconds(self) -> float:
+        """What takes less to compute is not worth a file."""
+
 
 class Machine:
     """This machine's speeds, measured at most once each. ``directory`` is that of the cache, if there is one."""
+
+    file_seconds = FILE_SECONDS
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory

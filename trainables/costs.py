@@ -23,9 +23,6 @@ SMALL_SHARE = 1 / 16
 LARGE_SHARE = 1 / 2
 """No set of views may take more than this share of the memory or of the disk's budget."""
 
-DISK_SECONDS = 0.25
-"""What takes less than this to compute is not worth a file."""
-
 Place = Literal["memory", "disk", "none"]
 
 
@@ -94,7 +91,7 @@ def place(demand: Demand, room: Room, speeds: Speeds) -> Place:
     """Where activations should be kept: on disk if computing them again takes long, else in memory, if anywhere."""
     needed, in_memory = demand.bytes, demand.bytes <= room.memory * LARGE_SHARE
     computing = demand.images * demand.prefix_seconds
-    if in_memory and computing < DISK_SECONDS:
+    if in_memory and computing < speeds.file_seconds:
         return "memory"
     if needed <= room.disk * LARGE_SHARE and speeds.disk is not None:
         writing = demand.images * demand.bytes_per_image / speeds.disk.write

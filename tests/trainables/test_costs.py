@@ -11,15 +11,17 @@ from trainables.calibration import FILE, Machine, Rates, disk_rates, memory_rate
 from trainables.costs import Demand, Room, decide, place
 
 GB = 10**9
+MEMORY, DISK = Rates(4e9, 4e9, 4e9), Rates(5e8, 1e8, 2e9)
 
 
 @dataclass(frozen=True)
 class Fixed:
     """A machine of known speeds."""
 
-    memory: Rates = Rates(4e9, 4e9, 4e9)
-    disk: Rates | None = Rates(5e8, 1e8, 2e9)
+    memory: Rates = MEMORY
+    disk: Rates | None = DISK
     file_cache: int = 8 * GB
+    file_seconds: float = 0.25
 
 
 ROOM = Room(memory=2 * GB, disk=10 * GB)
@@ -149,7 +151,9 @@ def test_rates_are_kept_for_a_week(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_text() != written
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"write": 1}', '{"write": 0, "cold": 0, "hot": 0, "measured": 1e9}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"write": 1}', '{"write": 0, "cold": 0, "hot": 0, "measured": 1e9}']
+)
 def test_damaged_rates_are_measured_again(tmp_path: Path, damage: str) -> None:
     (tmp_path / FILE).write_text(damage)
     assert disk_rates(tmp_path, now=1e9).write > 1e6
@@ -161,3 +165,4 @@ def test_a_machine_without_a_writable_folder_has_no_disk(tmp_path: Path) -> None
     assert Machine(None).disk is None
     assert Machine(tmp_path).disk is not None
     assert Machine(tmp_path).file_cache > 0
+    assert Machine(tmp_path).file_seconds > 0
