@@ -45,7 +45,7 @@ PREPROCESSING: Mapping[str, str] = {
     "unit": "scaled to 0 to 1",
 }
 BATCH_NORM: Mapping[str, str] = {
-    "auto": "frozen where weights are pretrained, adapting from scratch",
+    "auto": "adapt, unless batches hold fewer than 8 images",
     "adapt": "the unfrozen part learns the statistics of the new data",
     "frozen": "the pretrained statistics everywhere",
 }

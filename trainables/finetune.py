@@ -5,6 +5,9 @@ from __future__ import annotations
 from trainables.errors import UsageError
 from trainables.training import Plan, Training
 
+LEAST_BATCH = 8
+"""Images in a batch from which on its statistics are worth following."""
+
 
 class FineTune(Training):
     """Trains the top ``unfreeze_depth`` blocks from their pretrained weights; the rest is frozen."""
@@ -18,4 +21,10 @@ class FineTune(Training):
             )
         _, suffix = self.bench.backbone.parts(depth)
         weights = suffix.get_weights() if suffix is not None else []
-        return Plan(depth, weights, adapt=self.config.batch_norm == "adapt")
+        return Plan(depth, weights, adapt=self._adapts())
+
+    def _adapts(self) -> bool:
+        """BatchNorm follows the new data, unless batches are too small to have statistics of their own."""
+        if self.config.batch_norm == "auto":
+            return min(self.config.batch_size, self.bench.task.counts["train"]) >= LEAST_BATCH
+        return self.config.batch_norm == "adapt"

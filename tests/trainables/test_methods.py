@@ -100,6 +100,19 @@ def test_every_parameter_has_an_effect(bench: Workbench, change: dict[str, Any])
     assert losses(bench, **change) != losses(bench, **other)
 
 
+def test_batch_norm_adapts_unless_batches_are_small(bench: Workbench) -> None:
+    def adapts(batch_size: int, norm: str) -> bool:
+        config = TrialConfig("finetune", {**BASE, "unfreeze_depth": 1}, batch_size=batch_size, batch_norm=norm)
+        training = begin(config, bench)
+        training.release()
+        return training.program.shape.adapt
+
+    assert adapts(8, "auto")
+    assert not adapts(7, "auto")
+    assert not adapts(32, "frozen")
+    assert adapts(4, "adapt")
+
+
 def test_frozen_blocks_stay_and_unfrozen_ones_move(bench: Workbench) -> None:
     training = begin(TrialConfig("finetune", {**BASE, "unfreeze_depth": 2}, epochs=1), bench)
     before = [w.numpy().copy() for w in training.program.weights]
