@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -48,14 +49,19 @@ class Head:
         return self.scores(x)
 
     def initial_weights(self, seed: int) -> list[np.ndarray]:
-        """Glorot-uniform kernels and zero biases, a function of ``seed``."""
-        weights = []
-        for index, variable in enumerate(self.variables):
-            if len(variable.shape) == 1:
-                weights.append(np.zeros(variable.shape, np.float32))
-                continue
-            fan_in, fan_out = variable.shape
-            limit = np.sqrt(6.0 / (fan_in + fan_out))
-            generator = np.random.default_rng([seed, index, 0x6EAD])
-            weights.append(generator.uniform(-limit, limit, variable.shape).astype(np.float32))
-        return weights
+        """Its first weights; see :func:`initial_weights`."""
+        return initial_weights([tuple(v.shape) for v in self.variables], seed)
+
+
+def initial_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
+    """Glorot-uniform kernels and zero biases of ``shapes``, bottom first, a function of ``seed``."""
+    weights = []
+    for index, shape in enumerate(shapes):
+        if len(shape) == 1:
+            weights.append(np.zeros(shape, np.float32))
+            continue
+        fan_in, fan_out = shape
+        limit = np.sqrt(6.0 / (fan_in + fan_out))
+        generator = np.random.default_rng([seed, index, 0x6EAD])
+        weights.append(generator.uniform(-limit, limit, shape).astype(np.float32))
+    return weights

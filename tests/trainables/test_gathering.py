@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from trainables.gathering import Gathering
+
+
+class Doubler:
+    """Doubles numbers; the first batch lasts until ``go_on``."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(numbers))
+        if len(self.batches) == 1:
+            self.begun.set()
+            self.go_on.wait(10)
+        if 666 in numbers:
+            raise RuntimeError("666 spoils its batch")
+        return [ValueError(f"{n} is negative") if n < 0 else 2 * n for n in numbers]
+
+
+def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseException]]:
+    """Ask for the first number, for all others while the first is at work, and wait."""
+    doubler = Doubler()
+    gathering = Gathering[int, int](doubler, most)
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        futures = [pool.submit(gathering.ask, numbers[0])]
+        assert doubler.begun.wait(10)
+        futures += [pool.submit(gathering.ask, n) for n in numbers[1:]]
+        while len(gathering) < len(numbers) - 1:
+            threading.Event().wait(0.001)
+        doubler.go_on.set()
+        return doubler, [f.exception() or f.result() for f in futures]
+
+
+def test_who_is_alone_waits_for_nobody() -> None:
+    doubler = Doubler()
+    doubler.go_on.set()
+    gathering = Gathering[int, int](doubler, 8)
+    assert [gathering.ask(n) for n in (1, 2, 3)] == [2, 4, 6]
+    assert doubler.batches == [[1], [2], [3]]
+
+
+def test_those_who_come_while_one_is_at_work_are_answered_together() -> None:
+    doubler, answers = asked(list(range(20)))
+    assert answers == [2 * n for n in range(20)]
+    assert [len(b) for b in doubler.batches] == [1, 19]
+
+
+def test_a_batch_has_its_greatest_size() -> None:
+    doubler, answers = asked(list(range(12)), most=4)
+    assert answers == [2 * n for n in range(12)]
+    assert [len(b) for b in doubler.batches] == [1, 4, 4, 3]
+
+
+def test_an_error_in_an_answers_place_reaches_its_asker_alone() -> None:
+    _, answers = asked([1, -2, 3])
+    assert (answers[0], answers[2]) == (2, 6)
+    assert str(answers[1]) == "-2 is negative"
+
+
+def test_a_batch_that_fails_fails_for_each_and_the_next_goes_on() -> None:
+    doubler, answers = asked([666, 1, 2])
+    assert isinstance(answers[0], RuntimeError)
+    assert answers[1:] == [2, 4]
+    gathering = Gathering[int, int](doubler, 8)
+    with pytest.raises(RuntimeError, match="666 spoils"):
+        gathering.ask(666)
+    assert gathering.ask(4) == 8
