@@ -88,6 +88,13 @@ class Feed:
             self.spend("data", time.perf_counter() - began)
             yield batches
 
+    def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """One epoch (from 1) as kept activations (N, …) and the rows (steps, batch) to take, or None."""
+        began = time.perf_counter()
+        kept = self._kept(epoch)
+        self.spend("prefix", time.perf_counter() - began)
+        return None if kept is None else (kept, order(self._count, self.batch_size, self.seed, epoch))
+
     def chunks(self, split: str) -> Iterator[np.ndarray]:
         """Images or activations of ``split``, undistorted, in order and in pieces, for evaluation."""
         began = time.perf_counter()

@@ -79,6 +79,10 @@ class Program:
         extra = self.suffix_optimizer.variables if self.suffix_optimizer is not None else []
         return [*self.head_optimizer.variables, *extra]
 
+    def initial_weights(self, seed: int) -> list[np.ndarray]:
+        """The head's first weights, a function of ``seed``."""
+        return self.head.initial_weights(seed)
+
     def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
         """Begin a new trial: assign its first weights and forget the optimizers' past."""
         _assign(self.weights, [*suffix_weights, *head_weights])

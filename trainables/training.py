@@ -22,6 +22,8 @@ from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.costs import Decision
 from trainables.errors import Diverged, OutOfMemory, UsageError
 from trainables.feed import Feed
+from trainables.headprogram import HeadProgram
+from trainables.headstate import HeadEpoch
 from trainables.program import Hyper, Program, Shape
 from trainables.schedule import learning_rates
 from trainables.workbench import Workbench
@@ -107,11 +109,11 @@ class Training:
             live=self.config.live,
             spend=self._spend,
         )
-        self.program: Program
+        self.program: Program | HeadProgram
         self.program, seconds = self.bench.take(self._shape(plan), *self.feed.kinds)
         self._spend("compile", seconds)
         with guarded():
-            self.program.start(plan.suffix_weights, self.program.head.initial_weights(self.config.seed))
+            self.program.start(plan.suffix_weights, self.program.initial_weights(self.config.seed))
 
     def plan(self) -> Plan:
         """Which blocks train, and from which weights. Each method has its own."""
@@ -127,8 +129,7 @@ class Training:
         began = time.perf_counter()
         self.epoch += 1
         with guarded():
-            train_loss = self._train_epoch()
-            val_loss, val_accuracy = self.evaluate("validation")
+            train_loss, val_loss, val_accuracy = self._epoch()
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise Diverged(
                 f"epoch {self.epoch}: train_loss={train_loss}, val_loss={val_loss}; expected finite numbers"
@@ -207,22 +208,58 @@ class Training:
             momentum=momentum,
         )
 
-    def _train_epoch(self) -> float:
-        config, steps = self.config, self.feed.steps
-        rates = learning_rates(config.number("learning_rate"), self.epoch, config.epochs, steps)
-        hyper = Hyper(
+    def _epoch(self) -> tuple[float, float, float]:
+        """Train and evaluate: (training loss, validation loss, validation accuracy)."""
+        if isinstance(self.program, HeadProgram):
+            rows = self.feed.rows(self.epoch)
+            if rows is not None:
+                return self._epoch_of_head(self.program, *rows)
+            self.program = self._on_images(self.program)
+        return self._train_epoch(self.program), *self.evaluate("validation")
+
+    def _epoch_of_head(
+        self, program: HeadProgram, source: np.ndarray, indices: np.ndarray
+    ) -> tuple[float, float, float]:
+        """Beside the other trials that only train such a head."""
+        splits = self.bench.task.split("train"), self.bench.task.split("validation")
+        training, validation = (split.labels.astype(np.int32) for split in splits)
+        seed = self.config.seed & 0x7FFFFFFF, ((self.epoch - 1) * self.feed.steps) & 0x7FFFFFFF
+        epoch = HeadEpoch(program.state, source, indices, training, self._rates(), self._hyper(), seed)
+        ran = program.run(epoch, list(self.feed.chunks("validation")), validation)
+        self._spend("suffix", ran.train_seconds)
+        self._spend("evaluate", ran.evaluate_seconds)
+        return ran.loss / self.feed.steps, ran.val_loss, ran.val_accuracy
+
+    def _on_images(self, head: HeadProgram) -> Program:
+        """A program of this trial's own that goes on where ``head`` is: its activations are kept no longer."""
+        program, seconds = self.bench.take_alone(head.shape, "uint8", self.feed.kinds[1])
+        self._spend("compile", seconds)
+        program.write(*head.read())
+        return program
+
+    def _rates(self) -> np.ndarray:
+        config = self.config
+        return learning_rates(config.number("learning_rate"), self.epoch, config.epochs, self.feed.steps)
+
+    def _hyper(self) -> Hyper:
+        config = self.config
+        return Hyper(
             weight_decay=config.number("weight_decay"),
             dropout=config.number("dropout"),
             label_smoothing=config.number("label_smoothing"),
             strength=self.feed.strength,
             flip=float(self.feed.flip),
         )
+
+    def _train_epoch(self, program: Program) -> float:
+        config, steps = self.config, self.feed.steps
+        rates, hyper = self._rates(), self._hyper()
         total, first = 0.0, 0
         for batches in self.feed.batches(self.epoch):
             began = time.perf_counter()
             part = rates[first : first + len(batches.labels)]
             seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
-            total += self.program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
+            total += program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
             first += len(part)
             self._spend("suffix", time.perf_counter() - began)
         return total / steps

@@ -11,7 +11,10 @@ from trainables.activations import Activations
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
+from trainables.headprogram import HeadProgram
+from trainables.headstate import HeadShape
 from trainables.program import Program, Shape
+from trainables.together import Together
 from trainables.views import VIEWS
 
 KEPT_PROGRAMS = 64
@@ -22,13 +25,15 @@ KEPT_PROGRAMS = 64
 class Workbench:
     """Holds everything that a second trial need not pay for again.
 
-    A program belongs to one trial at a time; two trials of one shape that run at once get one each.
+    A program belongs to one trial at a time; two trials of one shape that run at once get one each, unless they
+    only train heads.
     """
 
     backbone: Backbone
     task: Task
     activations: Activations
     compiled: int = 0
+    _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _idle: OrderedDict[Shape, list[Program]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,11 +47,18 @@ class Workbench:
         opened, data = Backbone.open(backbone), open_task(task)
         return cls(opened, data, Activations(opened, data, directory=cache, views=views))
 
-    def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+    def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
 
         ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
+        Trials that only train a head, on activations, share one program (:mod:`trainables.together`).
         """
+        if shape.depth == 0 and train != "uint8":
+            return self._take_head(shape, train)
+        return self.take_alone(shape, train, evaluate)
+
+    def take_alone(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+        """The same, of a trial's own."""
         program = self._take_idle(shape)
         if program is None:
             with BUILDING:
@@ -54,6 +66,17 @@ class Workbench:
             with self._lock:
                 self.compiled += 1
         return program, program.compile(train, evaluate)
+
+    def _take_head(self, shape: Shape, dtype: str) -> tuple[HeadProgram, float]:
+        features = int(self.backbone.model.output.shape[-1])
+        heads = HeadShape(features, shape.head_units, shape.classes, shape.batch_size)
+        with BUILDING:
+            if heads not in self._heads:
+                self._heads[heads] = Together(heads)
+                with self._lock:
+                    self.compiled += 1
+            together = self._heads[heads]
+        return HeadProgram(self.backbone, shape, together), together.compile(dtype)
 
     def _take_idle(self, shape: Shape) -> Program | None:
         with self._lock:
@@ -63,8 +86,10 @@ class Workbench:
             self._idle.move_to_end(shape)
             return idle.pop()
 
-    def give_back(self, program: Program) -> None:
+    def give_back(self, program: Program | HeadProgram) -> None:
         """Keep ``program`` for the next trial of its shape; the longest idle ones are dropped."""
+        if isinstance(program, HeadProgram):
+            return
         with self._lock:
             self._idle.setdefault(program.shape, []).append(program)
             self._idle.move_to_end(program.shape)

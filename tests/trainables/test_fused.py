@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainables.errors import Diverged, OutOfMemory
+from trainables.fused import FusedHeads
+from trainables.headprogram import HeadProgram
+from trainables.headstate import HeadEpoch
+from trainables.methods import begin
+from trainables.program import Program
+from trainables.together import Together
+from trainables.training import EpochMetrics, Training, TrialConfig
+from trainables.workbench import Workbench
+
+EPOCHS = 4
+TOLERANCE = 1e-4
+"""Relative, on losses: fused and alone may differ by the order of the sums within a matrix product."""
+
+VARIETY: list[dict[str, Any]] = [
+    {},
+    {"learning_rate": 3e-3, "dropout": 0.5},
+    {"learning_rate": 1e-3, "weight_decay": 0.3},
+    {"label_smoothing": 0.2, "augmentation_strength": 0.5},
+    {"learning_rate": 3e-2, "dropout": 0.1, "weight_decay": 0.01, "horizontal_flip": True},
+]
+
+
+def trial(seed: int, units: int = 16, live: bool = False, **changes: Any) -> TrialConfig:
+    params = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": units, "augmentation_strength": 0.0}
+    return TrialConfig("finetune", {**params, **changes}, epochs=EPOCHS, seed=seed, live=live)
+
+
+def shared(training: Training) -> Together:
+    assert isinstance(training.program, HeadProgram)
+    return training.program.together
+
+
+def epoch_of(trainings: Sequence[Training]) -> list[Future[EpochMetrics]]:
+    """One epoch of each as one batch."""
+    gathering = shared(trainings[0]).gathering
+    with ThreadPoolExecutor(len(trainings)) as pool:
+        with gathering.paused():
+            futures = [pool.submit(t.run_epoch) for t in trainings]
+            while len(gathering) < len(trainings):
+                time.sleep(0.001)
+        return futures
+
+
+def fused(trainings: Sequence[Training], epochs: int) -> list[list[EpochMetrics]]:
+    rows = [[f.result() for f in epoch_of(trainings)] for _ in range(epochs)]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def alone(bench: Workbench, config: TrialConfig) -> tuple[list[EpochMetrics], list[np.ndarray]]:
+    training = begin(config, bench)
+    metrics = [training.run_epoch() for _ in range(config.epochs)]
+    return metrics, training.program.read()[0]
+
+
+def assert_same(found: Sequence[EpochMetrics], expected: Sequence[EpochMetrics]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.epoch == theirs.epoch
+        np.testing.assert_allclose(
+            [ours.train_loss, ours.val_loss], [theirs.train_loss, theirs.val_loss], rtol=TOLERANCE
+        )
+        assert ours.val_accuracy == pytest.approx(theirs.val_accuracy, abs=0.005)
+
+
+@pytest.mark.parametrize("units", [0, 16])
+def test_fused_equals_alone_whatever_the_trials_differ_in(print_bench: Workbench, units: int) -> None:
+    configs = [trial(seed, units, **changes) for seed, changes in enumerate(VARIETY)]
+    trainings = [begin(c, print_bench) for c in configs]
+    together = fused(trainings, EPOCHS)
+    assert shared(trainings[0]).batches[len(configs)] == EPOCHS
+    for config, training, found in zip(configs, trainings, together, strict=True):
+        expected, weights = alone(print_bench, config)
+        assert_same(found, expected)
+        for ours, theirs in zip(training.program.read()[0], weights, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_trials_come_and_go_and_nothing_is_traced_again(print_bench: Workbench) -> None:
+    configs = [trial(seed, **VARIETY[seed]) for seed in range(4)]
+    first, second, third, fourth = (begin(c, print_bench) for c in configs)
+    traces = shared(first).traces
+    found: dict[int, list[EpochMetrics]] = {id(t): [] for t in (first, second, third, fourth)}
+    for group in (
+        [first],
+        [first, second, third],
+        [second, first],
+        [fourth, first, second],
+        [second, fourth],
+    ):
+        for training, future in zip(group, epoch_of(group), strict=True):
+            found[id(training)].append(future.result())
+    for training in (first, second, third, fourth):
+        expected, _ = alone(print_bench, training.config)
+        mine = found[id(training)]
+        assert_same(mine, expected[: len(mine)])
+    assert [len(mine) for mine in found.values()] == [4, 4, 1, 2]
+    assert shared(first).traces == traces == 1
+
+
+def test_the_step_is_the_one_that_trials_on_images_run(print_bench: Workbench) -> None:
+    for changes in VARIETY[:3]:
+        kept, _ = alone(print_bench, trial(3, **changes))
+        live, _ = alone(print_bench, trial(3, live=True, **changes))
+        np.testing.assert_allclose([m.train_loss for m in kept], [m.train_loss for m in live], rtol=2e-3)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_checkpoint_serves_fused_alone_and_on_images(
+    print_bench: Workbench, tmp_path: Path, live: bool
+) -> None:
+    config, file = trial(1, dropout=0.2, weight_decay=0.1), tmp_path / "c ü.npz"
+    expected, _ = alone(print_bench, config)
+    trainings = [begin(config, print_bench), begin(trial(2), print_bench)]
+    fused(trainings, 2)
+    trainings[0].save(file)
+    resumed = begin(trial(1, live=live, dropout=0.2, weight_decay=0.1), print_bench)
+    assert isinstance(resumed.program, Program if live else HeadProgram)
+    resumed.load(file)
+    third = resumed.run_epoch()
+    resumed.save(file)
+    again = begin(config, print_bench)
+    again.load(file)
+    (fourth,), _ = fused([again, begin(trial(5), print_bench)], 1)
+    for found, wanted in ((third, expected[2]), (fourth, expected[3])):
+        assert found.train_loss == pytest.approx(wanted.train_loss, rel=2e-3 if live else TOLERANCE)
+
+
+def test_a_trial_that_diverges_touches_no_other(print_bench: Workbench) -> None:
+    configs = [trial(1), trial(2, learning_rate=1e30), trial(3)]
+    trainings = [begin(c, print_bench) for c in configs]
+    found: list[list[EpochMetrics]] = [[], []]
+    for _ in range(EPOCHS):
+        futures = epoch_of(trainings)
+        found[0].append(futures[0].result())
+        found[1].append(futures[-1].result())
+        if len(futures) == 3 and futures[1].exception() is not None:
+            assert isinstance(futures[1].exception(), Diverged)
+            trainings.pop(1)
+    assert len(trainings) == 2
+    for metrics, config in zip(found, (configs[0], configs[2]), strict=True):
+        assert_same(metrics, alone(print_bench, config)[0])
+
+
+class Narrow(FusedHeads):
+    """Has memory for one trial at a time, and for none with a learning rate above 0.5."""
+
+    def train(self, epochs: Sequence[HeadEpoch]) -> Any:
+        if len(epochs) > 1 or epochs[0].rates.max() > 0.5:
+            raise tf.errors.ResourceExhaustedError(None, None, "no room")
+        return super().train(epochs)
+
+
+def test_a_batch_without_memory_runs_one_by_one(print_bench: Workbench) -> None:
+    trainings = [begin(trial(1, 17), print_bench), begin(trial(2, 17, learning_rate=8.0), print_bench)]
+    together = shared(trainings[0])
+    together.fused = Narrow(together.shape)
+    first, second = epoch_of(trainings)
+    assert isinstance(second.exception(), OutOfMemory)
+    assert first.result().epoch == 1
+    assert together.batches == {1: 1}
+
+
+def test_activations_that_are_kept_no_longer_send_the_trial_to_its_images(
+    print_bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = alone(print_bench, trial(1, dropout=0.2))
+    training = begin(trial(1, dropout=0.2), print_bench)
+    training.run_epoch()
+    monkeypatch.setattr(training.bench.activations, "get", lambda *_, **__: None)
+    metrics = training.run_epoch()
+    monkeypatch.undo()
+    assert isinstance(training.program, Program)
+    assert metrics.train_loss == pytest.approx(expected[1].train_loss, rel=2e-3)
+    training.release()
+
+
+def test_cost_of_a_batch_is_shared_out(print_bench: Workbench) -> None:
+    trainings = [begin(trial(seed), print_bench) for seed in range(4)]
+    began = time.perf_counter()
+    fused(trainings, 2)
+    passed = time.perf_counter() - began
+    assert sum(t.stages["suffix"] + t.stages["evaluate"] for t in trainings) <= passed
