@@ -33,6 +33,7 @@ class FusedHeads:
         )
         self._train = tf.function(self._train_steps, reduce_retracing=True)
         self._evaluate = tf.function(self._evaluate_all, reduce_retracing=True)
+        self._trials = 1
         self._lock = threading.Lock()
 
     def compile(self, dtype: str) -> None:
@@ -60,7 +61,7 @@ class FusedHeads:
                 (self._weights, "weights"), (self._momentum, "momentum"), (self._velocity, "velocity"),
             ):  # fmt: skip
                 _assign(variables, [getattr(e.state, name) for e in epochs])
-            _assign(self._update, [[np.zeros(s, np.float32) for s in self.shape.arrays]] * len(epochs))
+            self._size_updates(len(epochs))
             losses = self._train_parts(epochs)
             weights, momentum, velocity = map(_unstack, (self._weights, self._momentum, self._velocity))
         states = (
@@ -84,6 +85,12 @@ class FusedHeads:
             [np.asarray(p) for p in column] for column in zip(*parts, strict=True)
         )
         return np.sum(losses, axis=0), np.sum(correct, axis=0), np.concatenate(probabilities, axis=1)
+
+    def _size_updates(self, trials: int) -> None:
+        if trials != self._trials:
+            for variable, shape in zip(self._update, self.shape.arrays, strict=True):
+                variable.assign(np.zeros((trials, *shape), np.float32))
+            self._trials = trials
 
     def _train_parts(self, epochs: Sequence[HeadEpoch]) -> np.ndarray:
         steps = len(epochs[0].rates)

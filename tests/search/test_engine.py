@@ -1,0 +1,90 @@
+"""Trials of one engine in threads, as Ray runs them: several epochs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.engine import CHECKPOINT, Engine
+from trainables.backbones import BackboneSpec, load
+from trainables.datasets import prepare
+
+EPOCHS = 3
+RATES = {"a": 1e-2, "b": 3e-3, "c": 1e30, "d": 1e-3}
+"""One diverges."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine(threads=2)
+    yield engine
+    for key in RATES:
+        engine.end(key)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder: Path = tmp_path_factory.mktemp("engine ü 字")
+    load(BackboneSpec("print")).save(folder / "backbone.keras")
+    task = prepare("digits", image_size=(32, 32), directory=folder / "digits")
+    return {"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}
+
+
+def trial(rate: float, units: int = 24) -> dict[str, Any]:
+    params = {"unfreeze_depth": 0, "learning_rate": rate, "head_units": units, "augmentation_strength": 0.0}
+    return {"method": "finetune", "params": params, "epochs": EPOCHS, "seed": 4}
+
+
+def train(engine: Engine, key: str, place: dict[str, str], epochs: int = EPOCHS) -> list[dict[str, Any]]:
+    engine.begin(key, trial(RATES[key]), place)
+    return [result for _ in range(epochs) if "epoch" in (result := engine.epoch(key))]
+
+
+def losses(results: list[dict[str, Any]]) -> list[float]:
+    return [r["train_loss"] for r in results]
+
+
+def test_trials_in_threads_equal_trials_alone_and_one_that_diverges_ends_by_itself(
+    engine: Engine, place: dict[str, str]
+) -> None:
+    keys = [k for k in RATES if k != "c"]
+    alone = {key: losses(train(engine, key, place)) for key in keys}
+    compiled = engine.compiled()
+    with ThreadPoolExecutor(len(RATES)) as pool:
+        futures = {key: pool.submit(train, engine, key, place) for key in keys}
+        futures["c"] = pool.submit(train, engine, "c", place, 1)
+    for key in keys:
+        assert losses(futures[key].result()) == pytest.approx(alone[key], rel=1e-4)
+    ended = futures["c"].result()[0]
+    assert (ended["done"], ended["reason"]) == (True, "diverged")
+    assert engine.compiled() == compiled
+
+
+def test_a_trial_that_ran_beside_others_goes_on_alone_from_its_checkpoint(
+    engine: Engine, place: dict[str, str], tmp_path: Path
+) -> None:
+    whole = losses(train(engine, "a", place))
+    mine = {**place, "checkpoints": str(tmp_path / "00001")}
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(train, engine, "a", mine, 2)
+        other = pool.submit(train, engine, "b", place)
+    other.result()
+    engine.end("a")
+    assert (tmp_path / "00001" / CHECKPOINT).exists()
+    assert engine.begin("a", trial(RATES["a"]), mine) == 2
+    again, third = engine.epoch("a"), engine.epoch("a")
+    assert [*losses(first.result()), third["train_loss"]] == pytest.approx(whole, rel=1e-4)
+    assert again["train_loss"] == first.result()[1]["train_loss"]
+    assert third["done"]
+
+
+def test_each_trials_stages_hold_its_own_share(engine: Engine, place: dict[str, str]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda key: train(engine, key, place), ("a", "b")))
+    for results in found:
+        assert results[-1]["stages"]["suffix"] > 0
+        assert results[-1]["stages"]["suffix"] <= sum(r["epoch_seconds"] for r in results)
