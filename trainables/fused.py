@@ -33,8 +33,12 @@ class FusedHeads:
         )
         self._train = tf.function(self._train_steps, reduce_retracing=True)
         self._evaluate = tf.function(self._evaluate_all, reduce_retracing=True)
-        self._trials = 1
         self._lock = threading.Lock()
+
+    @property
+    def traces(self) -> int:
+        """How often training or evaluation was traced."""
+        return sum(int(f.experimental_get_tracing_count()) for f in (self._train, self._evaluate))
 
     def compile(self, dtype: str) -> None:
         """Trace training and evaluation for activations of ``dtype``."""
@@ -61,7 +65,6 @@ class FusedHeads:
                 (self._weights, "weights"), (self._momentum, "momentum"), (self._velocity, "velocity"),
             ):  # fmt: skip
                 _assign(variables, [getattr(e.state, name) for e in epochs])
-            self._size_updates(len(epochs))
             losses = self._train_parts(epochs)
             weights, momentum, velocity = map(_unstack, (self._weights, self._momentum, self._velocity))
         states = (
@@ -85,12 +88,6 @@ class FusedHeads:
             [np.asarray(p) for p in column] for column in zip(*parts, strict=True)
         )
         return np.sum(losses, axis=0), np.sum(correct, axis=0), np.concatenate(probabilities, axis=1)
-
-    def _size_updates(self, trials: int) -> None:
-        if trials != self._trials:
-            for variable, shape in zip(self._update, self.shape.arrays, strict=True):
-                variable.assign(np.zeros((trials, *shape), np.float32))
-            self._trials = trials
 
     def _train_parts(self, epochs: Sequence[HeadEpoch]) -> np.ndarray:
         steps = len(epochs[0].rates)

@@ -43,7 +43,6 @@ class Together:
 
     Attributes:
         fused: the compiled heads.
-        traces: 1, and one more if activations of another type come.
         gathering: where epochs wait for each other.
         batches: how many trials each batch had, as {size: count}.
     """
@@ -51,7 +50,6 @@ class Together:
     def __init__(self, shape: HeadShape) -> None:
         self.shape = shape
         self.batches: dict[int, int] = {}
-        self.traces = 0
         self.fused = FusedHeads(shape)
         self._dtypes: set[str] = set()
         self.gathering = Gathering[Run, Ran](self._reply, MOST)
@@ -64,7 +62,6 @@ class Together:
             began = time.perf_counter()
             self.fused.compile(dtype)
             self._dtypes.add(dtype)
-            self.traces += 1
             return time.perf_counter() - began
 
     def run(self, run: Run) -> Ran:

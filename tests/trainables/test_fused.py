@@ -90,7 +90,7 @@ def test_fused_equals_alone_whatever_the_trials_differ_in(print_bench: Workbench
 def test_trials_come_and_go_and_nothing_is_traced_again(print_bench: Workbench) -> None:
     configs = [trial(seed, **VARIETY[seed]) for seed in range(4)]
     first, second, third, fourth = (begin(c, print_bench) for c in configs)
-    traces = shared(first).traces
+    traces = shared(first).fused.traces
     found: dict[int, list[EpochMetrics]] = {id(t): [] for t in (first, second, third, fourth)}
     for group in (
         [first],
@@ -106,7 +106,7 @@ def test_trials_come_and_go_and_nothing_is_traced_again(print_bench: Workbench) 
         mine = found[id(training)]
         assert_same(mine, expected[: len(mine)])
     assert [len(mine) for mine in found.values()] == [4, 4, 1, 2]
-    assert shared(first).traces == traces == 1
+    assert shared(first).fused.traces == traces
 
 
 def test_the_step_is_the_one_that_trials_on_images_run(print_bench: Workbench) -> None:
@@ -192,3 +192,17 @@ def test_cost_of_a_batch_is_shared_out(print_bench: Workbench) -> None:
     fused(trainings, 2)
     passed = time.perf_counter() - began
     assert sum(t.stages["suffix"] + t.stages["evaluate"] for t in trainings) <= passed
+
+
+def test_trials_on_activations_of_different_types_train_together(print_bench: Workbench) -> None:
+    configs = [trial(1), trial(2)]
+    trainings = [begin(c, print_bench) for c in configs]
+    kept = trainings[1].feed.rows
+
+    def wider(epoch: int) -> tuple[np.ndarray, np.ndarray] | None:
+        rows = kept(epoch)
+        return rows and (rows[0].astype(np.float32), rows[1])
+
+    trainings[1].feed.rows = wider  # type: ignore[method-assign]
+    for found, config in zip(fused(trainings, EPOCHS), configs, strict=True):
+        assert_same(found, alone(print_bench, config)[0])
