@@ -22,7 +22,7 @@ from trainables.cache.entryfile import Draft, read_entry
 from trainables.cache.key import EntryKey
 from trainables.cache.place import default_budget, default_directory
 from trainables.cache.store import Store
-from trainables.errors import DataError
+from trainables.errors import DataError, UsageError
 
 KEY = EntryKey(
     prefix="f00d",
@@ -422,6 +422,17 @@ def test_the_default_place_follows_the_environment(tmp_path: Path) -> None:
     assert default_directory({"UNFREEZE_CACHE": str(tmp_path / "ü")}) == tmp_path / "ü"
     assert default_directory({"UNFREEZE_CACHE": "~/c"}) == Path.home() / "c"
     assert default_directory({"UNFREEZE_CACHE": "off"}) is None
+
+
+def test_a_default_place_that_is_none_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match="UNFREEZE_CACHE: expected a directory or 'off', received '~no-such-user/c'"
+    ):
+        default_directory({"UNFREEZE_CACHE": "~no-such-user/c"})
+
+
+def test_a_folder_that_cannot_be_looked_at_has_no_budget(tmp_path: Path) -> None:
+    assert default_budget(tmp_path / ("x" * 300) / "cache") == 0
 
 
 def test_the_default_budget_is_a_share_of_what_is_free(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 FORMAT = 1
-"""Version of the files and of how activations are computed (stages, rounding, views)."""
+"""Version of the files and of how activations are computed; raise it whenever stages, rounding, views or the recipe of
+augmentation change."""
 
 
 @dataclass(frozen=True)

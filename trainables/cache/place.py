@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainables.errors import UsageError
+
 VARIABLE = "UNFREEZE_CACHE"
 """Environment variable that names the cache's directory; ``off`` for none on disk."""
 
@@ -16,19 +18,30 @@ MOST_SHARE = 0.2
 
 
 def default_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None if switched off."""
+    """``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None if switched off, or if there is no home.
+
+    Raises:
+        UsageError: the variable names a home that does not exist.
+    """
     named = environment.get(VARIABLE, "").strip()
     if named.lower() == "off":
         return None
-    return (
-        Path(named).expanduser().absolute() if named else Path("~/.cache/unfreeze/activations").expanduser()
-    )
+    try:
+        return Path(named or "~/.cache/unfreeze/activations").expanduser().absolute()
+    except RuntimeError:
+        if named:
+            raise UsageError(f"{VARIABLE}: expected a directory or 'off', received {named!r}") from None
+        return None  # a user without a home, as in some containers
 
 
 def default_budget(directory: Path) -> int:
-    """Bytes that a cache in ``directory``, which need not exist yet, may take; what it takes already counts as free."""
-    existing = next((p for p in (directory, *directory.parents) if p.is_dir()), None)
-    if existing is None:
+    """Bytes that a cache in ``directory``, which need not exist yet, may take; what it takes already counts as free.
+
+    0 where that can't be found out.
+    """
+    try:
+        existing = next(p for p in (directory, *directory.parents) if p.is_dir())
+        own = sum(p.stat().st_size for p in directory.glob("*.arrow")) if existing == directory else 0
+        return min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(existing).free + own)))
+    except (OSError, StopIteration):
         return 0
-    own = sum(p.stat().st_size for p in directory.glob("*.arrow")) if existing == directory else 0
-    return min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(existing).free + own)))

@@ -61,7 +61,7 @@ class Store:
         return self.directory / f"{key.digest}.arrow"
 
     def __contains__(self, key: EntryKey) -> bool:
-        return self.path(key).exists()
+        return os.path.exists(self.path(key))  # noqa: PTH110 - False, not an error, where nothing may be read
 
     @property
     def bytes(self) -> int:
@@ -113,6 +113,8 @@ class Store:
                 f"cache {self.directory}: another process has been computing an entry for {self._wait:.0f} s; "
                 "going on without it"
             )
+        except NotImplementedError as error:  # filelock's word for a file system without locks
+            self._give_up(OSError(errno.ENOTSUP, str(error)))
         except OSError as error:
             self._give_up(error)
         return None
