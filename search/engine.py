@@ -168,7 +168,9 @@ class Engine:
 
         with self._opening:
             if (backbone, task) not in self._benches:
-                self._benches[backbone, task] = Workbench.open(Path(backbone), Path(task), default_directory())
+                self._benches[backbone, task] = Workbench.open(
+                    Path(backbone), Path(task), default_directory()
+                )
             return self._benches[backbone, task]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -79,13 +81,19 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1}
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **_quoted_python()}
     try:
         with _away_from_home(empty):
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = config.address or "this machine"
         raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
+
+
+def _quoted_python() -> dict[str, Any]:
+    """Ray hands the interpreter's path to a shell as it is; one with a space in it must come quoted."""
+    quoted = shlex.quote(sys.executable)
+    return {"runtime_env": {"py_executable": quoted}} if quoted != sys.executable else {}
 
 
 @contextmanager

@@ -102,7 +102,9 @@ def test_every_parameter_has_an_effect(bench: Workbench, change: dict[str, Any])
 
 def test_batch_norm_adapts_unless_batches_are_small(bench: Workbench) -> None:
     def adapts(batch_size: int, norm: str) -> bool:
-        config = TrialConfig("finetune", {**BASE, "unfreeze_depth": 1}, batch_size=batch_size, batch_norm=norm)
+        config = TrialConfig(
+            "finetune", {**BASE, "unfreeze_depth": 1}, batch_size=batch_size, batch_norm=norm
+        )
         training = begin(config, bench)
         training.release()
         return training.program.shape.adapt
@@ -162,7 +164,8 @@ def test_the_served_model_answers_as_the_trial_does(bench: Workbench, tmp_path: 
     import keras
 
     training = begin(
-        TrialConfig("finetune", {**BASE, "unfreeze_depth": depth, "head_units": 64}, epochs=2, live=True), bench
+        TrialConfig("finetune", {**BASE, "unfreeze_depth": depth, "head_units": 64}, epochs=2, live=True),
+        bench,
     )
     while not training.done:
         training.run_epoch()
