@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError, TrialError, UnfreezeError
+from trainables.errors import DataError, TrialError
 
 if TYPE_CHECKING:
     from trainables.training import Training
@@ -41,6 +41,7 @@ class Engine:
         self._benches: dict[tuple[str, str], Workbench] = {}
         self._running: dict[str, tuple[Training, Path | None]] = {}
         self._resumed: set[str] = set()
+        self._stillborn: dict[str, dict[str, Any]] = {}
 
     def prepare_backbone(self, spec: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Load a backbone, save it as one normalised file at ``path`` and describe it."""
@@ -74,7 +75,11 @@ class Engine:
         from trainables.training import TrialConfig
 
         self.end(key)
-        training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+        try:
+            training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+        except Exception as error:  # noqa: BLE001 - told by the first epoch, as the trial's end
+            self._stillborn[key] = _ended(error)
+            return 0
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self._running[key] = training, file
         if file is not None and file.exists():
@@ -90,6 +95,8 @@ class Engine:
 
         After a resume the first call repeats the checkpoint's epoch: it may have been saved and never reported.
         """
+        if key in self._stillborn:
+            return {**self._stillborn[key], "epoch": 0, "stages": {}}
         training, file = self._running[key]
         if key in self._resumed or training.done:
             self._resumed.discard(key)
@@ -98,16 +105,13 @@ class Engine:
             metrics = training.run_epoch()
             if file is not None:
                 training.save(file)
-        except TrialError as error:
-            return self._ended(training, error.reason, str(error))
-        except UnfreezeError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
-            return self._ended(training, "crashed", traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
+            return {**_ended(error), "epoch": training.epoch, "stages": dict(training.stages)}
         return {**vars(metrics), "done": training.done, "stages": dict(training.stages)}
 
     def end(self, key: str) -> None:
         """Free what a trial held; unknown keys are fine."""
+        self._stillborn.pop(key, None)
         held = self._running.pop(key, None)
         if held is not None:
             held[0].release()
@@ -153,15 +157,6 @@ class Engine:
         """How many programs this engine has compiled."""
         return sum(bench.compiled for bench in self._benches.values())
 
-    def _ended(self, training: Training, reason: str, error: str) -> dict[str, Any]:
-        return {
-            "epoch": training.epoch,
-            "done": True,
-            "reason": reason,
-            "error": error,
-            "stages": training.stages,
-        }
-
     def _bench(self, backbone: str, task: str) -> Workbench:
         from trainables.cache.place import default_directory
         from trainables.workbench import Workbench
@@ -172,6 +167,13 @@ class Engine:
                     Path(backbone), Path(task), default_directory()
                 )
             return self._benches[backbone, task]
+
+
+def _ended(error: Exception) -> dict[str, Any]:
+    """How a trial that raised ``error`` ended."""
+    if isinstance(error, TrialError):
+        return {"done": True, "reason": error.reason, "error": str(error)}
+    return {"done": True, "reason": "crashed", "error": traceback.format_exc()}
 
 
 def quiet_tensorflow(verbose: bool) -> None:

@@ -114,6 +114,7 @@ class Execution:
             epochs=self.config.epochs,
             go_on=lambda: self._exhausted() is None,
             changed=self.changed,
+            finished=self._forget_checkpoint,
         )
         resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -143,6 +144,7 @@ class Execution:
         if self.halt.reason == "time_budget":
             for number in list(self.ledger.running()):
                 self.ledger.finish(number, "pruned", reason="time_budget")
+                self._forget_checkpoint(number)
             self.changed()
         return self.halt.reason or self._exhausted()
 
@@ -162,6 +164,10 @@ class Execution:
             },
             "place": {**self.place, "checkpoints": str(self.checkpoints / f"{record.number:05d}")},
         }
+
+    def _forget_checkpoint(self, number: int) -> None:
+        """Nobody resumes a trial that the ledger says has ended; the winner is trained anew."""
+        shutil.rmtree(self.checkpoints / f"{number:05d}", ignore_errors=True)
 
     def _exhausted(self) -> str | None:
         """Whether to start no more trials, and why."""

@@ -24,6 +24,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         epochs: of a whole trial; one that ends earlier was pruned.
         go_on: asked before each new trial; False ends the search early.
         changed: called after each change of the ledger.
+        finished: called with the number of a trial that has ended.
     """
 
     def __init__(
@@ -36,11 +37,12 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         epochs: int,
         go_on: Callable[[], bool],
         changed: Callable[[], None],
+        finished: Callable[[int], None],
     ) -> None:
         super().__init__()
         self._ledger, self._suggest, self._make_config = ledger, suggest, make_config
         self._limit, self._epochs = limit, epochs
-        self._go_on, self._changed = go_on, changed
+        self._go_on, self._changed, self._finished = go_on, changed, finished
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
 
@@ -87,6 +89,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 reason=None if whole else "scheduler",
                 stages=stages,
             )
+        self._finished(number)
         self._changed()
 
     def save(self, checkpoint_path: str) -> None:

@@ -26,6 +26,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -81,7 +82,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **_quoted_python()}
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **quoted_python()}
     try:
         with _away_from_home(empty):
             ray.init(**options)
@@ -90,7 +91,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
 
 
-def _quoted_python() -> dict[str, Any]:
+def quoted_python() -> dict[str, Any]:
     """Ray hands the interpreter's path to a shell as it is; one with a space in it must come quoted."""
     quoted = shlex.quote(sys.executable)
     return {"runtime_env": {"py_executable": quoted}} if quoted != sys.executable else {}

@@ -88,3 +88,27 @@ def test_each_trials_stages_hold_its_own_share(engine: Engine, place: dict[str, 
     for results in found:
         assert results[-1]["stages"]["suffix"] > 0
         assert results[-1]["stages"]["suffix"] <= sum(r["epoch_seconds"] for r in results)
+
+
+def test_a_trial_that_can_not_begin_ends_with_its_traceback_and_harms_nobody(
+    engine: Engine, place: dict[str, str]
+) -> None:
+    wrong = trial(1e-3)
+    wrong["params"]["unfreeze_depth"] = 99
+    assert engine.begin("wrong", wrong, place) == 0
+    result = engine.epoch("wrong")
+    assert result["done"]
+    assert result["reason"] == "crashed"
+    assert "unfreeze_depth: expected 0 to 4" in result["error"]
+    engine.end("wrong")
+    engine.begin("wrong", trial(1e-3), place)
+    assert engine.epoch("wrong")["epoch"] == 1
+    engine.end("wrong")
+
+
+def test_a_parameter_that_is_no_number_ends_its_trial(engine: Engine, place: dict[str, str]) -> None:
+    engine.begin("text", trial(float("nan")), place)
+    result = engine.epoch("text")
+    assert (result["done"], result["reason"]) == (True, "crashed")
+    assert "learning_rate: expected a finite number" in result["error"]
+    engine.end("text")

@@ -39,8 +39,12 @@ def one_ray() -> Iterator[None]:
     """Start Ray once for all searches of this file; a search leaves a connection that it found."""
     import ray
 
+    from search.session import quoted_python
+
     here = Path.cwd()
-    ray.init(include_dashboard=False, num_cpus=2, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        include_dashboard=False, num_cpus=2, logging_level="ERROR", log_to_driver=False, **quoted_python()
+    )
     yield
     ray.shutdown()
     assert Path.cwd() == here
@@ -80,6 +84,7 @@ def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
     assert result.record.task.counts == {"train": 30, "validation": 9, "test": 9}
     assert result.model_uri == "models:/unfreeze-my photos ü/1"
     assert result.report_path.stat().st_size > 10_000
+    assert list((weird_folder / "runs a").glob("*/checkpoints/*")) == []
     from search.registry import class_names
 
     assert class_names(result.model_uri, result.record.tracking_uri) == result.record.task.classes
@@ -164,6 +169,22 @@ def test_enqueued_configurations_are_all_that_runs_when_trials_equals_their_numb
     config = SearchConfig(storage=str(tmp_path / "runs"), enqueue=str(tmp_path / "first.jsonl"), **SMALL)
     result = run_search(config)
     assert [dict(t.params) for t in result.record.trials] == wanted
+
+
+def test_diverged_trials_are_pruned_with_their_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    ranges = ("unfreeze_depth: {low: 0, high: 4}", "learning_rate: {low: 1.0e-3, high: 10, log: true}")
+    (tmp_path / "wild.yaml").write_text("\n".join((*ranges, "weight_decay: {low: 0, high: 1}")))
+    wanted = [
+        {"unfreeze_depth": depth, "learning_rate": rate, "weight_decay": decay}
+        for depth, rate, decay in ((0, 10.0, 1.0), (2, 10.0, 1.0), (1, 1e-3, 0.0))
+    ]
+    (tmp_path / "first.jsonl").write_text("\n".join(json.dumps(w) for w in wanted))
+    settings = {**SMALL, "trials": 3, "epochs": 40, "scheduler": "none", "register": False}
+    files = {"space": str(tmp_path / "wild.yaml"), "enqueue": str(tmp_path / "first.jsonl")}
+    result = run_search(SearchConfig(storage=str(tmp_path / "runs"), **files, **settings))
+    ended = [(t.state, t.reason) for t in result.record.trials]
+    assert ended == [("pruned", "diverged"), ("pruned", "diverged"), ("complete", None)]
+    assert result.best.number == 2
 
 
 def test_another_setting_under_the_same_name_is_refused(tmp_path: Path) -> None:
