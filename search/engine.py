@@ -6,6 +6,7 @@ time; TensorFlow is imported once, data is loaded once, a shape is compiled once
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import traceback
@@ -34,7 +35,8 @@ class Engine:
         quiet_tensorflow(verbose)
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        with contextlib.suppress(RuntimeError):  # TensorFlow runs already in this process: its threads stay
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
         self._opening = threading.Lock()
