@@ -59,7 +59,9 @@ class Halt:
             self.signalled.set()
             for known, handler in before.items():
                 signal.signal(known, handler)
-            self.told("ending tidily; once more to end at once")
+            # Not from here: the signal may have come while this very thread was showing something.
+            words = ("ending tidily; once more to end at once",)
+            threading.Thread(target=self.told, args=words, daemon=True).start()
 
         for known in before:
             signal.signal(known, handle)

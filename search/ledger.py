@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,9 @@ STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+
+TABLE_TRIES = 4
+"""How often to try to make the tables of a new database, where others may be making them too."""
 
 Suggest = Callable[[Trial], Parameters]
 
@@ -267,11 +272,13 @@ def _open_study(url: str, name: str, direction: Direction, create: bool) -> optu
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        if not create:  # a reader creates no tables: the search may be at it
+        if not create:
+            _expect_tables(url, name)
             reading = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
             return optuna.load_study(storage=reading, study_name=name)
-        storage = optuna.storages.RDBStorage(url)
-        return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        return optuna.create_study(
+            storage=_with_tables(url), study_name=name, direction=direction, load_if_exists=True
+        )
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
@@ -279,6 +286,40 @@ def _open_study(url: str, name: str, direction: Direction, create: bool) -> optu
         raise LedgerError(
             f"ledger: expected a database that can be opened, received {url!r}: {first}"
         ) from error
+
+
+def _expect_tables(url: str, name: str) -> None:
+    """A reader must not come before the search has made its tables: Optuna would make some for it, in its way.
+
+    Raises:
+        LedgerError: they are not all there yet; the schema's revision is what Optuna writes last.
+    """
+    from sqlalchemy import MetaData, Table, create_engine, inspect, select
+
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if inspect(connection).has_table("alembic_version"):
+                revision = Table("alembic_version", MetaData(), autoload_with=connection)
+                if connection.execute(select(revision)).first():
+                    return
+    finally:
+        engine.dispose()
+    raise LedgerError(f"name: expected a search that was begun, received {name!r}")
+
+
+def _with_tables(url: str) -> optuna.storages.RDBStorage:
+    """Several searches may begin in one new database at once: who comes second finds the tables made."""
+    from sqlalchemy.exc import DatabaseError, IntegrityError
+
+    for _ in range(TABLE_TRIES - 1):
+        try:
+            return optuna.storages.RDBStorage(url)
+        except DatabaseError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(random.uniform(0.05, 0.5))
+    return optuna.storages.RDBStorage(url)
 
 
 def _row(epoch: EpochRecord) -> list[float | str]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +182,48 @@ def test_a_reader_leaves_a_database_that_is_still_being_made_alone(folder: Path)
     fill(open_ledger(folder), 1)
     with pytest.raises(LedgerError, match="received 'another'"):
         Ledger(url, "another", sampler="tpe", seed=0, create=False, **settings)
+
+
+def test_a_reader_writes_nothing_into_tables_that_are_still_empty(folder: Path) -> None:
+    url = sqlite_url(folder / "ledger.db")
+    open_ledger(folder)
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.execute("DELETE FROM version_info")
+    with pytest.raises(LedgerError, match="expected a search that was begun"):
+        Ledger(
+            url,
+            "a search",
+            direction="maximize",
+            metric="val_accuracy",
+            method="finetune",
+            sampler="tpe",
+            seed=0,
+            create=False,
+        )
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM version_info").fetchone() == (0,)
+
+
+def test_several_searches_may_begin_in_one_new_database_at_once(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "shared.db")
+    program = (
+        "import sys; from search.ledger import Ledger; sys.stdin.readline();"
+        "Ledger(sys.argv[1], sys.argv[2], direction='maximize', metric='m', method='f', sampler='tpe', seed=0)"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, url, f"search {n}"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(4)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [p.returncode for p in started] == [0] * 4, ended

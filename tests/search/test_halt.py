@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+import signal
+import threading
+import time
+
+import pytest
+
+from search.execution import Halt
+from search.plain_view import PlainView
+
+
+class InterruptedWhileWriting(io.StringIO):
+    """A stream whose first write is met by a signal to the thread that writes."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self._number: signal.Signals | None = number
+
+    def write(self, text: str) -> int:
+        number, self._number = self._number, None
+        if number is not None:
+            signal.raise_signal(number)
+        return super().write(text)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_line_is_shown_is_heard(number: signal.Signals) -> None:
+    stream = InterruptedWhileWriting(number)
+    view = PlainView(stream)
+    halt = Halt(told=view.event)
+    with halt.listening():
+        view.event("first line")
+        assert halt.reason == "interrupted"
+    end = time.monotonic() + 30
+    while "once more to end at once" not in stream.getvalue() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert stream.getvalue().splitlines() == ["first line", "ending tidily; once more to end at once"]
+
+
+def test_the_second_signal_acts_as_it_did_before() -> None:
+    halt = Halt()
+    with halt.listening():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert threading.current_thread() is threading.main_thread()
+
+
+def test_a_deadline_is_a_reason_of_its_own_and_a_person_comes_first() -> None:
+    halt = Halt()
+    assert halt.reason is None
+    late = halt.again(1e-9)
+    assert late.reason == "time_budget"
+    halt.signalled.set()
+    assert late.reason == "interrupted"
