@@ -21,6 +21,7 @@ from search.choices import DIRECTIONS, METHODS
 from search.config_errors import explain
 from search.option_types import (
     BatchNormName,
+    CacheText,
     Duration,
     GpuShare,
     JsonlText,
@@ -30,8 +31,10 @@ from search.option_types import (
     Number,
     PathText,
     PreprocessingName,
+    ReuseText,
     SamplerName,
     SchedulerName,
+    Size,
     SpaceText,
     Text,
     Url,
@@ -41,6 +44,7 @@ from search.option_types import (
 from search.record import Direction
 from search.yaml_file import read_mapping
 from trainables.errors import UsageError
+from trainables.reuse import PARTS, VIEWS, Reuse
 
 
 class SearchConfig(BaseModel):
@@ -124,6 +128,26 @@ class SearchConfig(BaseModel):
     )
     address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
 
+    reuse: ReuseText = Field(
+        "all", description=f"what trials take over from each other: all, none, or some of {','.join(PARTS)}"
+    )
+    views: Whole = Field(
+        VIEWS,
+        ge=0,
+        le=10_000,
+        description="distorted copies of each image for each augmentation strength, which trials share; "
+        "0 for new ones in every epoch",
+    )
+    cache: CacheText | None = Field(
+        None,
+        description="folder of frozen activations on every machine, or off; "
+        "$UNFREEZE_CACHE or ~/.cache/unfreeze/activations if not given",
+    )
+    cache_budget: Size | None = Field(
+        None,
+        description="bytes that this folder may take, as in '20 GB'; a fifth of the free disk, at most 10 GB",
+    )
+
     @model_validator(mode="wrap")
     @classmethod
     def _check(
@@ -158,6 +182,13 @@ class SearchConfig(BaseModel):
         if not self.transfers:
             return 0
         return self.trials if self.baseline_trials is None else self.baseline_trials
+
+    @property
+    def reused(self) -> Reuse:
+        """What trials take over from each other."""
+        parts: tuple[str, ...] = {"all": PARTS, "none": ()}.get(self.reuse, tuple(self.reuse.split(",")))
+        cache = self.cache if self.cache in (None, "off") else str(Path(str(self.cache)).absolute())
+        return Reuse.of(parts, self.views, cache, self.cache_budget)
 
     def replace(self, **changes: object) -> SearchConfig:
         """A copy with ``changes``, checked like a new one."""

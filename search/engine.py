@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import DataError, TrialError
+from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
     from trainables.training import Training
@@ -29,9 +30,10 @@ class Engine:
     Args:
         threads: processor cores that TensorFlow may use.
         verbose: let TensorFlow print what it likes.
+        reuse: what trials take over from each other; everything if not given.
     """
 
-    def __init__(self, threads: int, verbose: bool = False) -> None:
+    def __init__(self, threads: int, verbose: bool = False, reuse: Reuse | None = None) -> None:
         quiet_tensorflow(verbose)
         import tensorflow as tf
 
@@ -39,6 +41,7 @@ class Engine:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
+        self._reuse = reuse or Reuse()
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
         self._running: dict[str, tuple[Training, Path | None]] = {}
@@ -165,9 +168,8 @@ class Engine:
 
         with self._opening:
             if (backbone, task) not in self._benches:
-                self._benches[backbone, task] = Workbench.open(
-                    Path(backbone), Path(task), default_directory()
-                )
+                cache = default_directory(wanted=self._reuse.cache)
+                self._benches[backbone, task] = Workbench.open(Path(backbone), Path(task), cache, self._reuse)
             return self._benches[backbone, task]
 
 

@@ -130,7 +130,7 @@ class Execution:
                     ),
                     num_samples=-1,
                     max_concurrent_trials=concurrent,
-                    reuse_actors=True,
+                    reuse_actors=self.session.reuse.processes,
                 ),
                 run_config=tune.RunConfig(
                     name="run",

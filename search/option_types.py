@@ -26,6 +26,8 @@ from search.choices import (
     nearest,
 )
 from search.durations import parse_duration
+from search.sizes import parse_size
+from trainables.reuse import PARTS
 
 _UNFIT = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
@@ -97,6 +99,28 @@ def _url(value: str) -> str:
     return value
 
 
+def _reuse(value: object) -> str:
+    """``all``, ``none``, or names in their usual order; a YAML file may hold them as a list."""
+    words = (
+        value if isinstance(value, list | tuple) else "none" if value is None else _as_text(value).split(",")
+    )
+    named = [word.strip().lower() for word in words if isinstance(word, str) and word.strip()]
+    if named in (["all"], ["none"]):
+        return named[0]
+    for word in named:
+        if word not in PARTS:
+            raise ValueError(f"expected all, none, or some of {','.join(PARTS)}{nearest(word, PARTS)}")
+    return ",".join(part for part in PARTS if part in named) or "none"
+
+
+def _cache(value: str) -> str:
+    return "off" if value.strip().lower() == "off" else _home(value)
+
+
+def _off_word(value: object) -> object:
+    return "off" if value is False else value
+
+
 def _none_word(value: object) -> object:
     return "none" if value is None else value
 
@@ -114,6 +138,9 @@ Text = Annotated[str, BeforeValidator(_as_text)]
 PathText = Annotated[Text, AfterValidator(_home)]
 Weights = Annotated[PathText, BeforeValidator(_none_word)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]
+ReuseText = Annotated[str, BeforeValidator(_reuse)]
+CacheText = Annotated[Text, AfterValidator(_cache), BeforeValidator(_off_word)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 JsonlText = Annotated[PathText, AfterValidator(_jsonl)]
 Name = Annotated[Text, AfterValidator(_folder_name)]
 Url = Annotated[Text, AfterValidator(_url)]

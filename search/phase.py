@@ -124,6 +124,7 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED},
+            "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
             "backbone": self.prepared.backbone.digest,

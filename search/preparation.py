@@ -73,7 +73,7 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         len(task.skipped),
     )
     prepared = Prepared(task, summary, backbone, file)
-    for engine in session.engines:
+    for engine in session.engines if session.reuse.processes else ():
         engine.open.remote(**prepared.place)
     return prepared
 

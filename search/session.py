@@ -10,12 +10,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
 from trainables.errors import ClusterError
+from trainables.reuse import Reuse
 
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -43,10 +44,16 @@ class Session:
     verbose: bool
     capacity: int
     engines: tuple[Any, ...]
+    reuse: Reuse = field(default_factory=Reuse)
 
     def describe(self) -> dict[str, Any]:
         """What a trial actor needs to find its engine."""
-        return {"name": self.name, "threads": self.threads, "verbose": self.verbose}
+        return {
+            "name": self.name,
+            "threads": self.threads,
+            "verbose": self.verbose,
+            "reuse": asdict(self.reuse),
+        }
 
 
 @contextmanager
@@ -139,8 +146,10 @@ def _session(config: SearchConfig, verbose: bool) -> Session:
         )
     name = uuid.uuid4().hex[:12]
     threads = int(min(n["Resources"].get("CPU", 1) for n in nodes)) or 1
-    engines = tuple(engine_on(n["NodeID"], name, threads, verbose) for n in nodes)
-    return Session(name, threads, verbose, sum(_trials_on(n["Resources"], config) for n in nodes), engines)
+    reuse = config.reused
+    engines = tuple(engine_on(n["NodeID"], name, threads, verbose, reuse) for n in nodes)
+    capacity = sum(_trials_on(n["Resources"], config) for n in nodes)
+    return Session(name, threads, verbose, capacity, engines, reuse)
 
 
 def _trials_on(resources: dict[str, float], config: SearchConfig) -> int:

@@ -1,13 +1,14 @@
 """The adapter to Ray Tune: a thin trial actor in front of each machine's engine.
 
 Ray Tune starts, stops and reuses :class:`TrialActor`; it holds no TensorFlow, only the name of the engine on its
-machine. Ray Tune keeps no state that matters: a trial's checkpoint lies in the search's own storage, and the
-ledger knows which trials exist.
+machine. (Where processes are not reused, each trial's actor is an engine of its own.) Ray Tune keeps no state that
+matters: a trial's checkpoint lies in the search's own storage, and the ledger knows which trials exist.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,20 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine import Engine
+from trainables.reuse import Reuse
 
 NAMESPACE = "unfreeze"
 THREADS = 64
 """Calls that an engine takes at once; far more than trials on one machine."""
 
 
-def engine_on(node: str, session: str, threads: int, verbose: bool = False) -> Any:
+Ask = Callable[..., Any]
+"""Calls a method of an engine, named first, and waits for what it returns."""
+
+
+def engine_on(
+    node: str, session: str, threads: int, verbose: bool = False, reuse: Reuse | None = None
+) -> Any:
     """The engine of ``session`` on a node, started if need be. Ray restarts it if its process dies."""
     options: dict[str, Any] = {
         "name": f"{session}/engine/{node}",
@@ -33,7 +41,18 @@ def engine_on(node: str, session: str, threads: int, verbose: bool = False) -> A
         "max_restarts": -1,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    return ray.remote(Engine).options(**options).remote(threads, verbose)
+    return ray.remote(Engine).options(**options).remote(threads, verbose, reuse)
+
+
+def engine_of_trials(session: Mapping[str, Any]) -> Ask:
+    """The engine for the trials of this process: its machine's, or one of its own that ends with it."""
+    reuse = Reuse(**session["reuse"])
+    if not reuse.processes:
+        own = Engine(session["threads"], session["verbose"], reuse)
+        return lambda method, *arguments: getattr(own, method)(*arguments)
+    node = ray.get_runtime_context().get_node_id()
+    shared = engine_on(node, session["name"], session["threads"], session["verbose"], reuse)
+    return lambda method, *arguments: ray.get(getattr(shared, method).remote(*arguments))
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
@@ -41,15 +60,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the engine and begin the first trial."""
-        session = config["session"]
-        node = ray.get_runtime_context().get_node_id()
-        self._engine = engine_on(node, session["name"], session["threads"], session["verbose"])
+        self._ask = engine_of_trials(config["session"])
         self._key = ""
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
-        result: dict[str, Any] = ray.get(self._engine.epoch.remote(self._key))
+        result: dict[str, Any] = self._ask("epoch", self._key)
         return result
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,7 +76,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Free what the trial held."""
-        ray.get(self._engine.end.remote(self._key))
+        self._ask("end", self._key)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Say where the trial's own checkpoint is; the engine wrote it after the epoch."""
@@ -72,6 +89,6 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._place = config["place"]
         key = f"{config['trial']['method']}-{config['number']}"
         if self._key not in ("", key):
-            ray.get(self._engine.end.remote(self._key))
+            self._ask("end", self._key)
         self._key = key
-        ray.get(self._engine.begin.remote(key, config["trial"], self._place))
+        self._ask("begin", key, config["trial"], self._place)

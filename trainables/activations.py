@@ -22,8 +22,9 @@ from trainables.calibration import Machine, Speeds
 from trainables.costs import LARGE_SHARE, Decision, Place, Room, decide, place
 from trainables.datasets import Task
 from trainables.frozen import Frozen, View
+from trainables.reuse import VIEWS
 from trainables.stages import Stages
-from trainables.views import VIEWS, nearest_level
+from trainables.views import nearest_level
 
 MEMORY = 2 * 2**30
 """Bytes of activations in memory, unless another number is asked for."""
@@ -150,6 +151,8 @@ class Activations:
             return Decision(False, "none", "nothing is frozen")
         if view.augmented and not self.views:
             return Decision(False, "none", "every epoch has distortions of its own (0 views)")
+        if not self._room.memory and not self._room.disk:
+            return Decision(False, "none", "no room is given to activations")
         views = self.views if view.augmented else 1
         needed = [replace(view, number=number) for number in range(min(views, epochs))]
         kept = sum(map(self._has, needed))

@@ -114,6 +114,10 @@ class Feed:
     def _decide(self) -> Decision:
         if self.live:
             return Decision(False, "none", "confirmed on images", self.depth, self.strength)
+        if self.augmented and not self._views and not self.exact:
+            return Decision(
+                False, "none", "every epoch has distortions of its own", self.depth, self.strength
+            )
         return self.bench.activations.decide(self.depth, self.epochs, strength=self.strength, flip=self.flip)
 
     def _kept(self, epoch: int) -> np.ndarray | None:

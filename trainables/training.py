@@ -206,6 +206,8 @@ class Training:
             augmented=self.feed.augmented,
             adapt=plan.adapt,
             momentum=momentum,
+            precision=self.bench.numerics.precision,
+            jit=self.bench.numerics.jit,
         )
 
     def _epoch(self) -> tuple[float, float, float]:
@@ -235,6 +237,7 @@ class Training:
         program, seconds = self.bench.take_alone(head.shape, "uint8", self.feed.kinds[1])
         self._spend("compile", seconds)
         program.write(*head.read())
+        self.bench.give_back(head)
         return program
 
     def _rates(self) -> np.ndarray:

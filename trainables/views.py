@@ -15,9 +15,6 @@ from trainables.errors import UsageError
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths that views exist for."""
 
-VIEWS = 8
-"""Views of each strength, unless another number is asked for."""
-
 _KEY = 0x71E35
 
 

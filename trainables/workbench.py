@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.activations import Activations
+from trainables.activations import MEMORY, Activations
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadShape
+from trainables.numerics import FLOAT32, Numerics
 from trainables.program import Program, Shape
+from trainables.recasting import recast_backbone
+from trainables.reuse import Reuse
 from trainables.together import Together
-from trainables.views import VIEWS
 
 KEPT_PROGRAMS = 64
 """Idle programs that are kept for the next trial of their shape."""
@@ -32,20 +34,40 @@ class Workbench:
     backbone: Backbone
     task: Task
     activations: Activations
+    reuse: Reuse = field(default_factory=Reuse)
+    numerics: Numerics = FLOAT32
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
+    _training: Counter[HeadShape] = field(default_factory=Counter)
     _idle: OrderedDict[Shape, list[Program]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, backbone: Path, task: Path, cache: Path | None = None, views: int = VIEWS) -> Workbench:
+    def open(
+        cls,
+        backbone: Path,
+        task: Path,
+        cache: Path | None = None,
+        reuse: Reuse | None = None,
+        numerics: Numerics = FLOAT32,
+    ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
         ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
-        memory), ``views`` the number of views of each augmentation strength.
+        memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
+        ``numerics`` says in which precision the backbone computes.
         """
-        opened, data = Backbone.open(backbone), open_task(task)
-        return cls(opened, data, Activations(opened, data, directory=cache, views=views))
+        reuse = reuse or Reuse()
+        opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
+        activations = Activations(
+            opened,
+            data,
+            budget=MEMORY if reuse.activations else 0,
+            directory=cache if reuse.activations else None,
+            disk_budget=reuse.cache_budget,
+            views=reuse.views,
+        )
+        return cls(opened, data, activations, reuse, numerics)
 
     def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
@@ -53,7 +75,7 @@ class Workbench:
         ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
         Trials that only train a head, on activations, share one program (:mod:`trainables.together`).
         """
-        if shape.depth == 0 and train != "uint8":
+        if shape.depth == 0 and train != "uint8" and self.reuse.heads:
             return self._take_head(shape, train)
         return self.take_alone(shape, train, evaluate)
 
@@ -76,6 +98,7 @@ class Workbench:
                 with self._lock:
                     self.compiled += 1
             together = self._heads[heads]
+            self._training[heads] += 1
         return HeadProgram(self.backbone, shape, together), together.compile(dtype)
 
     def _take_idle(self, shape: Shape) -> Program | None:
@@ -89,6 +112,9 @@ class Workbench:
     def give_back(self, program: Program | HeadProgram) -> None:
         """Keep ``program`` for the next trial of its shape; the longest idle ones are dropped."""
         if isinstance(program, HeadProgram):
+            self._give_back_head(program.together.shape)
+            return
+        if not self.reuse.programs:
             return
         with self._lock:
             self._idle.setdefault(program.shape, []).append(program)
@@ -98,3 +124,12 @@ class Workbench:
                 self._idle[oldest].pop()
                 if not self._idle[oldest]:
                     del self._idle[oldest]
+
+    def _give_back_head(self, heads: HeadShape) -> None:
+        """Trials that run at once share a head's program even where none is handed on to the next."""
+        if self.reuse.programs:
+            return
+        with BUILDING:
+            self._training[heads] -= 1
+            if not self._training[heads]:
+                self._heads.pop(heads, None)

@@ -44,6 +44,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "storage", "ledger", "tracking_uri"),
     "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"),
+    "reuse": ("reuse", "views", "cache", "cache_budget"),
 }
 """Every field of SearchConfig, in the order of the help page."""
 
@@ -76,6 +77,9 @@ _METAVARS = {
     "cpus_per_trial": "X",
     "gpus_per_trial": "X",
     "address": "RAY",
+    "reuse": "all|none|PART,PART",
+    "cache": "DIR|off",
+    "cache_budget": "SIZE",
 }
 _DESCRIPTION = """\
 Find the best fine-tuning of a backbone for your data, and register the winner.

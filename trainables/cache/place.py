@@ -17,13 +17,13 @@ MOST_SHARE = 0.2
 """The budget: this many bytes, or this share of what the disk has left for it, whichever is less."""
 
 
-def default_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None if switched off, or if there is no home.
+def default_directory(environment: Mapping[str, str] = os.environ, wanted: str | None = None) -> Path | None:
+    """``wanted`` or ``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None for ``off``, or without a home.
 
     Raises:
         UsageError: the variable names a home that does not exist.
     """
-    named = environment.get(VARIABLE, "").strip()
+    named = wanted or environment.get(VARIABLE, "").strip()
     if named.lower() == "off":
         return None
     try:

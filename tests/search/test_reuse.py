@@ -1,0 +1,57 @@
+"""Each kind of reuse can be switched off, and is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import SearchConfig
+from trainables.errors import UsageError
+from trainables.reuse import PARTS, Reuse
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("all", "all"),
+        (" None ", "none"),
+        ("heads, Programs", "programs,heads"),
+        (["views", "processes"], "processes,views"),
+        ([], "none"),
+        (",".join(PARTS), ",".join(PARTS)),
+    ],
+)
+def test_reuse_is_all_or_none_or_a_list(given: Any, kept: str) -> None:
+    assert SearchConfig(reuse=given).reuse == kept
+
+
+@pytest.mark.parametrize("given", ["al", "programs,programms", "all,heads", 3, ["heads", "all"]])
+def test_an_unknown_part_is_refused_with_the_known_ones(given: Any) -> None:
+    with pytest.raises(UsageError, match="reuse: expected"):
+        SearchConfig(reuse=given)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_not_named_is_off(part: str) -> None:
+    others = ",".join(p for p in PARTS if p != part)
+    reused = SearchConfig(reuse=others, views=3).reused
+    assert {p: bool(getattr(reused, p)) for p in PARTS} == {p: p != part for p in PARTS}
+    assert SearchConfig(reuse="none", views=3).reused.views == 0
+    assert SearchConfig(views=3).reused.views == 3
+
+
+def test_a_relative_cache_means_a_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reused = SearchConfig(cache="kept ü", cache_budget="1.5 GB").reused
+    assert (reused.cache, reused.cache_budget) == (str(tmp_path / "kept ü"), 1_500_000_000)
+    assert SearchConfig(cache="OFF").reused.cache == "off"
+    assert SearchConfig(cache=False).reused.cache == "off"
+    assert SearchConfig().reused == Reuse()
+
+
+@pytest.mark.parametrize("budget", ["much", -1, True, "5 XB"])
+def test_a_budget_that_is_no_size_is_refused(budget: Any) -> None:
+    with pytest.raises(UsageError, match="cache_budget: expected a number of bytes"):
+        SearchConfig(cache_budget=budget)
