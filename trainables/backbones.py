@@ -74,6 +74,12 @@ class Backbone:
         _, height, width, _ = self.model.inputs[0].shape
         return int(height), int(width)
 
+    @property
+    def starts(self) -> list[int]:
+        """Which of ``cuts`` each block begins with."""
+        tensors = [id(cut.tensor) for cut in self.cuts]
+        return [tensors.index(id(block.cut.tensor)) for block in self.blocks]
+
     def parts(self, depth: int) -> tuple[Any, Any | None]:
         """The graph in two: (prefix, suffix), where the suffix holds the top ``depth`` blocks.
 
@@ -104,10 +110,8 @@ class Backbone:
 
     def save(self, path: Path) -> None:
         """Write one ``.keras`` file, whole or not at all, that :meth:`open` reads back unchanged."""
-        tensors = [id(cut.tensor) for cut in self.cuts]
-        starts = [tensors.index(id(block.cut.tensor)) for block in self.blocks]
         note = {"spec": asdict(self.spec), "name": self.name, "weights": self.weights}
-        write_model(self.model, path, note | {"digest": self.digest, "starts": starts})
+        write_model(self.model, path, note | {"digest": self.digest, "starts": self.starts})
 
     @classmethod
     def open(cls, path: Path) -> Backbone:

@@ -21,7 +21,9 @@ from trainables.augment import DRAWS
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.heads import Head
+from trainables.lossscale import LossScale
 from trainables.stages import Stages
+from trainables.suffix import seed_variables, trainable_copy
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Shape:
     ``augmented`` programs distort images before the frozen prefix. An ``exact`` one runs the prefix as it is; others
     round at each cut, as kept activations are (:mod:`trainables.stages`). ``adapt`` lets BatchNorm of the unfrozen
     blocks use and update batch statistics; otherwise it stays as pretrained. ``momentum`` of those statistics is part
-    of the graph.
+    of the graph. ``precision`` is the dtype policy of the backbone's layers; with ``jit`` XLA compiles a training
+    step, but for the frozen prefix, which makes the same numbers either way (:mod:`trainables.numerics`).
     """
 
     depth: int
@@ -42,6 +45,8 @@ class Shape:
     augmented: bool
     adapt: bool
     momentum: float
+    precision: str = "float32"
+    jit: bool = False
 
 
 class Program:
@@ -51,7 +56,7 @@ class Program:
         self.shape = shape
         self.stages = stages
         self.prefix, suffix = backbone.parts(shape.depth)
-        self.suffix = _own_copy(suffix, shape) if suffix is not None else None
+        self.suffix = None if suffix is None else trainable_copy(suffix, shape.adapt, shape.momentum)
         features = int(backbone.model.output.shape[-1])
         self.head = Head(features, shape.head_units, shape.classes)
         self.head_optimizer = keras.optimizers.Adam(0.001)
@@ -60,11 +65,14 @@ class Program:
         self.suffix_optimizer = keras.optimizers.Adam(0.001) if self.suffix_variables else None
         if self.suffix_optimizer is not None:
             self.suffix_optimizer.build(self.suffix_variables)
-        self.dropout_seeds = _seed_variables(self.suffix)
+        scales = shape.precision == "mixed_float16" and self.suffix is not None
+        self.loss_scale = LossScale() if scales else None
+        self.dropout_seeds = seed_variables(self.suffix)
         self.traces = 0
         self.trace_seconds = 0.0
         self._image = backbone.model.inputs[0].shape[1:]
         self._cut = self.prefix.outputs[0].shape[1:]
+        self._step = tf.function(self._learn, jit_compile=True) if shape.jit else self._learn
         self._train: dict[str, Any] = {}
         self._evaluate: dict[str, Any] = {}
 
@@ -89,19 +97,26 @@ class Program:
         for variable in self.optimizer_variables:
             if not variable.path.endswith("learning_rate"):
                 variable.assign(np.zeros(variable.shape, variable.dtype))
+        if self.loss_scale is not None:
+            self.loss_scale.reset()
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Copies of (weights, optimizer variables)."""
+        """Copies of (weights, optimizer variables and what scales the loss)."""
+        scale = self.loss_scale.variables if self.loss_scale is not None else []
         return (
             [np.array(v.numpy()) for v in self.weights],
-            [np.array(v.numpy()) for v in self.optimizer_variables],
+            [np.array(v.numpy()) for v in [*self.optimizer_variables, *scale]],
         )
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
-        """Assign what :meth:`read` returned."""
+        """Assign what :meth:`read` returned, here or on a machine of another precision."""
         _assign(self.weights, weights)
-        if optimizer is not None:
-            _assign(self.optimizer_variables, optimizer)
+        if optimizer is None:
+            return
+        count = len(self.optimizer_variables)
+        _assign(self.optimizer_variables, optimizer[:count])
+        if self.loss_scale is not None and optimizer[count:]:
+            _assign(self.loss_scale.variables, optimizer[count:])
 
     def train(
         self, batches: Batches, rates: np.ndarray, ratio: float, hyper: Hyper, seed: tuple[int, int]
@@ -131,11 +146,19 @@ class Program:
     def compile(self, train: str, evaluate: str) -> float:
         """Trace what is not traced yet for inputs of the types ``train`` and ``evaluate``; returns the seconds it took.
 
-        ``uint8`` means images. Inputs of another type are traced when they come.
+        ``uint8`` means images. Inputs of another type are traced when they come. XLA compiles in a first step over
+        blank images, so call this before a trial's weights are assigned.
         """
-        before = self.trace_seconds
+        before, fresh = self.trace_seconds, train not in self._train
         self._compiled_train(train)
         self._compiled_evaluate(evaluate)
+        if fresh and self.shape.jit:
+            began = time.perf_counter()
+            batch = self.shape.batch_size
+            blank = np.zeros((1, batch, *self._input(train)), train)
+            labels, draws = np.zeros((1, batch), np.int32), np.zeros((1, batch, DRAWS), np.float32)
+            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), 1.0, Hyper(), (0, 0))
+            self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
     def _compiled_train(self, dtype: str) -> Any:
@@ -179,27 +202,32 @@ class Program:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
-            loss = self._train_step(
-                inputs[step], labels[step], draws[step], rates[step], ratio, hyper, mask_seed
-            )
-            total += loss
+            drawn = draws[step] if self.shape.augmented else None
+            x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
+            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed)
         return total
 
-    def _train_step(self, x: Any, y: Any, draws: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
-        decay, dropout, smoothing, strength, flip = tf.unstack(hyper)
-        x = self._at_cut(x, draws if self.shape.augmented else None, strength, flip)
+    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
+        """One step of gradient descent on activations at the cut; returns the mean loss."""
+        decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
-            features = x if self.suffix is None else self.suffix(x, training=True)
+            features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
             scores = self.head(features, dropout, seed)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
+            scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
+        gradients = tape.gradient(scaled, [v.value for v in [*self.head.variables, *self.suffix_variables]])
+        if self.loss_scale is None:
+            self._update(gradients, rate, rate * ratio, decay)
+        else:
+            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, rate * ratio, decay))
+        return loss
+
+    def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
         count = len(self.head.variables)
-        variables = [*self.head.variables, *self.suffix_variables]
-        gradients = tape.gradient(loss, [v.value for v in variables])
         _apply(self.head_optimizer, self.head.variables, gradients[:count], rate, decay)
         if self.suffix_optimizer is not None:
-            _apply(self.suffix_optimizer, self.suffix_variables, gradients[count:], rate * ratio, decay)
-        return loss
+            _apply(self.suffix_optimizer, self.suffix_variables, gradients[count:], suffix_rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -207,12 +235,12 @@ class Program:
             return tf.cast(x, tf.float32)
         pixels = self.stages.distorted(x, draws, strength, flip)
         if self.shape.exact:
-            return self.prefix(pixels, training=False)
+            return tf.cast(self.prefix(pixels, training=False), tf.float32)
         return self.stages.run(pixels, self.stages.images, self.shape.depth)[0]
 
     def _evaluate_steps(self, inputs: Any, labels: Any) -> Any:
         x = self._at_cut(inputs)
-        features = x if self.suffix is None else self.suffix(x, training=False)
+        features = x if self.suffix is None else tf.cast(self.suffix(x, training=False), tf.float32)
         scores = self.head(features)
         loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores))
         correct = tf.reduce_sum(
@@ -246,29 +274,6 @@ class Hyper:
     def as_array(self) -> np.ndarray:
         """(5,) float32, in the order of the fields."""
         return np.array([*vars(self).values()], np.float32)
-
-
-def _own_copy(suffix: Any, shape: Shape) -> Any:
-    """A copy of ``suffix`` with weights of its own, so that training never touches the pretrained ones."""
-    copy = keras.models.clone_model(suffix)
-    copy.set_weights(suffix.get_weights())
-    copy.trainable = True
-    for layer in _layers(copy):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = shape.adapt
-            layer.momentum = min(layer.momentum, shape.momentum)
-    return copy
-
-
-def _layers(model: Any) -> list[Any]:
-    return list(model._flatten_layers(include_self=False, recursive=True))
-
-
-def _seed_variables(model: Any) -> list[Any]:
-    """State of the random generators inside a model (dropout, stochastic depth)."""
-    if model is None:
-        return []
-    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
 
 def _apply(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, decay: Any) -> None:

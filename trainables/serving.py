@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from trainables.recasting import recast
 from trainables.training import Training
 
 
@@ -15,7 +16,7 @@ def served_model(training: Training) -> Any:
 
     Returns:
         A functional Keras model: uint8 images (N, H, W, 3) of any size, resized inside to the backbone's input
-        size; out come float32 probabilities (N, classes).
+        size; out come float32 probabilities (N, classes). It computes in float32, however it was trained.
     """
     bench, program = training.bench, training.program
     program.write(training.best_weights)
@@ -30,8 +31,7 @@ def served_model(training: Training) -> Any:
         x = layer(x)
     outputs = keras.layers.Softmax(name="probabilities")(x)
     shared = keras.Model(inputs, outputs, name="unfreeze")
-    own = keras.models.clone_model(shared)
-    own.set_weights(shared.get_weights())
+    own = recast(shared, "float32")
     own.trainable = False
     return own
 
