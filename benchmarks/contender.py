@@ -1,0 +1,36 @@
+"""Runs one contender in this process: ``python benchmarks/contender.py NAME FOLDER RESULT.json [CHANGES]``.
+
+A process of its own for each, on as many cores as trials run at once, so that nobody profits from another's imports.
+``CHANGES`` are fields of SearchConfig as a JSON object, for unfreeze alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from workload import Workload
+
+MODULES = {
+    "unfreeze": "unfreeze_contender",
+    "ray-tune": "ray_tune_plain",
+    "ray-tune-reuse": "ray_tune_reuse",
+    "keras-tuner": "keras_tuner_peer",
+}
+
+
+def main(name: str, folder: str, result: str, changes: str = "{}") -> None:
+    """Run and write each trial's times to ``result``."""
+    work = Workload.open(Path(folder))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: work.concurrent])
+    trials = importlib.import_module(MODULES[name]).run(work, **json.loads(changes))
+    Path(result).write_text(json.dumps([asdict(t) for t in trials]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

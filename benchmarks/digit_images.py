@@ -1,0 +1,47 @@
+"""Scikit-learn's handwritten digits as a task for every contender: one image folder and one file of arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each split, at most 1,797 together."""
+
+    train: int = 600
+    validation: int = 150
+    test: int = 150
+
+
+def write_digit_images(folder: Path, arrays: Path, size: int, counts: Counts, seed: int = 0) -> None:
+    """Write the same images twice: as PNG files ``folder/SPLIT/CLASS/NUMBER.png`` and as ``arrays`` (``.npz``).
+
+    The images are RGB, ``size`` pixels a side, drawn at random from all digits. The arrays are called
+    ``train_images`` (N, size, size, 3) uint8, ``train_labels`` (N,) int32, and so on.
+    """
+    data = load_digits()
+    order = iter(np.random.default_rng(seed).permutation(len(data.target)))
+    kept: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        rows = [next(order) for _ in range(getattr(counts, split))]
+        images = [_enlarged(data.images[row], size) for row in rows]
+        for row, image in zip(rows, images, strict=True):
+            place = folder / split / str(data.target[row])
+            place.mkdir(parents=True, exist_ok=True)
+            image.save(place / f"{row:04d}.png")
+        kept[f"{split}_images"] = np.stack([np.asarray(image) for image in images])
+        kept[f"{split}_labels"] = data.target[rows].astype(np.int32)
+    np.savez(arrays, **kept)
+
+
+def _enlarged(pixels: np.ndarray, size: int) -> Image.Image:
+    grey = Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8))
+    return grey.resize((size, size), Image.Resampling.BILINEAR).convert("RGB")

@@ -1,0 +1,270 @@
+"""What a trial costs the driver, and whether that grows with their number: trials that do nothing.
+
+    python benchmarks/growth.py --trials 100 300 1000
+
+Each trial reports five epochs at once, two trials at a time. ``bare`` is Ray Tune alone as its users write it
+(a class trainable, actors reused, random search, no loggers); the others are the whole driver: Ray Tune, the trial
+actor and an engine that computes nothing, the ledger and MLflow, each in a SQLite file. Every run has a process of
+its own. A trial's cost is the time between the ends of trials; first and last are the first and last tenth of them.
+``mlflow`` is what is left to deliver when the last trial has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from search.config import SearchConfig
+from search.delivery import Delivery
+from search.execution import Halt
+from search.ledger import Ledger, sqlite_url
+from search.phase import Phase
+from search.preparation import Prepared
+from search.record import METRICS, BackboneSummary, TaskSummary
+from search.session import QUIET, Session
+from search.stores import default_tracking_uri
+from search.tracking import experiment_name
+from search.trial import NAMESPACE
+from trainables.datasets import prepare
+
+EPOCHS, AT_ONCE = 5, 2
+CASES = ("bare", "random", "tpe")
+
+
+def metrics(epoch: int) -> dict[str, Any]:
+    return dict.fromkeys(METRICS, 1 / (1 + epoch)) | {"epoch": epoch, "done": epoch >= EPOCHS}
+
+
+class NoTraining(tune.Trainable):
+    """The trainable of the bare case."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._epoch = 0
+
+    def step(self) -> dict[str, Any]:
+        self._epoch += 1
+        return metrics(self._epoch)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._epoch = 0
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Ray Tune asks for one at the end of a trial."""
+        (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
+
+
+class NoEngine:
+    """Stands where the engine of a machine stands; knows how many epochs each trial has had."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[str, int] = {}
+
+    def begin(self, key: str, *args: Any) -> int:
+        self._epochs[key] = 0
+        return 0
+
+    def epoch(self, key: str, *args: Any) -> dict[str, Any]:
+        self._epochs[key] += 1
+        return {**metrics(self._epochs[key]), "stages": {"suffix": 0.001, "evaluate": 0.001}}
+
+    def end(self, key: str, *args: Any) -> None:
+        self._epochs.pop(key, None)
+
+
+class Ends(tune.Callback):
+    """When each trial of the bare case ended."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.moments.append(time.time())
+
+
+class Spent:
+    """Seconds of the driver's thread in some calls."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def watch(self, owner: Any, method: str) -> None:
+        """Count what ``owner.method`` takes, itself and all it calls."""
+        call: Callable[..., Any] = getattr(owner, method)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                spent = time.perf_counter() - began
+                self.seconds[method] = self.seconds.get(method, 0.0) + spent
+
+        setattr(owner, method, counted)
+
+
+def bare(trials: int, folder: Path) -> dict[str, Any]:
+    ends = Ends()
+    began = time.time()
+    tune.Tuner(
+        tune.with_resources(NoTraining, {"cpu": 1}),
+        param_space={"learning_rate": tune.loguniform(1e-5, 1e-1), "unfreeze_depth": tune.randint(0, 5)},
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=AT_ONCE, reuse_actors=True),
+        run_config=tune.RunConfig(name="run", storage_path=str(folder), callbacks=[ends], verbose=0),
+    ).fit()
+    return {"moments": ends.moments, "loop": time.time() - began, "mlflow": 0.0, "spent": {}}
+
+
+def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
+    """The whole driver, with an engine that does nothing."""
+    session = Session("growth", 1, False, AT_ONCE, ())
+    node = ray.get_runtime_context().get_node_id()
+    name = f"{session.name}/engine/{node}"
+    engine = (
+        ray.remote(NoEngine).options(name=name, namespace=NAMESPACE, num_cpus=0, max_concurrency=8).remote()
+    )
+    ray.get(engine.__ray_ready__.remote())
+    config = SearchConfig(
+        trials=trials, epochs=EPOCHS, sampler=sampler, scheduler="none", storage=str(folder)
+    )
+    phase = phase_of(config, session, folder)
+    uri = default_tracking_uri(folder)
+
+    def mirror() -> Any:
+        from search.tracking import Mirror
+
+        return Mirror(uri, experiment=experiment_name("digits"), storage=folder)
+
+    delivery = Delivery(mirror, print)
+    phase.told = delivery.publish
+    phase.news(now=True)
+    delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
+    spent = Spent()
+    for method in ("start", "report", "finish"):
+        spent.watch(phase.ledger, method)
+    spent.watch(phase, "news")
+    began = time.time()
+    phase.run()
+    ended = time.time()
+    of_thread = thread_seconds("unfreeze-tracking")
+    delivery.finish(phase.record(), "FINISHED", timeout=600)
+    return {
+        "moments": sorted(t.ended.timestamp() for t in phase.ledger.trials if t.ended),
+        "loop": ended - began,
+        "mlflow": time.time() - ended,
+        "spent": {**spent.seconds, "delivery thread": of_thread},
+    }
+
+
+def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
+    task = prepare("digits", image_size=(8, 8), directory=folder / "data")
+    blocks = ("stem", "one", "two", "three")
+    backbone = BackboneSummary("none", "none", "0" * 16, (8, 8), 0, blocks)
+    counts = dict(task.counts)
+    summary = TaskSummary("digits", task.digest, tuple(task.classes), counts, task.image_size, task.source)
+    return Phase(
+        config=config,
+        name="growth",
+        ledger=Ledger(
+            sqlite_url(folder / "ledger.db"),
+            "growth",
+            direction=config.direction,
+            metric=config.metric,
+            method=config.method,
+            sampler=config.sampler,
+            seed=config.seed,
+        ),
+        prepared=Prepared(task, summary, backbone, folder / "backbone.keras"),
+        session=session,
+        halt=Halt(),
+        checkpoints=folder / "checkpoints",
+        storage=folder,
+        tracking_uri=default_tracking_uri(folder),
+        told=lambda record: None,
+        limit=config.trials,
+    )
+
+
+def thread_seconds(name: str) -> float:
+    """Processor seconds of a thread of this process so far."""
+    known = {t.name: t.native_id for t in threading.enumerate()}
+    if name not in known:
+        return 0.0
+    fields = Path(f"/proc/self/task/{known[name]}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_here(case: str, trials: int) -> None:
+    """One measurement; prints it as JSON."""
+    os.environ.update(QUIET)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ray.init(include_dashboard=False, num_cpus=AT_ONCE, log_to_driver=False, logging_level="ERROR")
+        result = bare(trials, folder) if case == "bare" else driver(case, trials, folder)
+        ray.shutdown()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    result["spent"] |= {"whole process": usage.ru_utime + usage.ru_stime}
+    result["memory"] = usage.ru_maxrss / 1024
+    print("RESULT" + json.dumps(result))
+
+
+def measure(case: str, trials: int) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, __file__, "--only", case, str(trials)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output.rpartition("RESULT")[2])
+    return found
+
+
+def line(case: str, trials: int, result: dict[str, Any]) -> str:
+    ends = result["moments"][AT_ONCE:]  # the first ones waited for their processes
+    tenth = max(1, len(ends) // 10)
+    ms = [1000 * (b - a) / n for a, b, n in (
+        (ends[0], ends[tenth], tenth), (ends[-1 - tenth], ends[-1], tenth), (ends[0], ends[-1], len(ends) - 1)
+    )]  # fmt: skip
+    spent = "  ".join(f"{name} {1000 * s / trials:.1f}" for name, s in result["spent"].items())
+    return (
+        f"{case:<7} {trials:>6} {ms[2]:>7.1f} {ms[0]:>7.1f} {ms[1]:>7.1f} {ms[1] / ms[0]:>6.2f} "
+        f"{result['loop']:>7.1f} {result['mlflow']:>7.1f} {result['memory']:>6.0f}   {spent}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        run_here(options.only[0], int(options.only[1]))
+        return
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        "milliseconds a trial (mean, first tenth, last tenth, last/first), seconds (loop, rest of MLflow), MB,"
+    )
+    print(
+        "then milliseconds a trial of the driver's calls (wall clock), of a thread and the process (processor)"
+    )
+    print("case    trials    mean   first    last  ratio    loop  mlflow     MB")
+    for trials in options.trials:
+        for case in options.cases:
+            result = measure(case, trials)
+            print(line(case, trials, result), f" load {os.getloadavg()[0]:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Measures contenders: wall clock of the whole command, of its trials, and seconds per trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of a contender. All times in seconds.
+
+    ``whole``: from the start of its process to the end. ``trials_seconds``: from the start of the first trial to the
+    end of the last. ``marginal``: slope of a straight line (least squares) through the ends of the trials over their
+    rank, the first one's end left out; ``fixed``: what is left of ``whole`` after ``trials`` times that. ``best`` and
+    ``average``: best validation accuracy of any trial, and the mean over trials of their best.
+    ``stages``: seconds by stage over all trials, for contenders that tell. ``load``: of the machine before and after.
+    """
+
+    contender: str
+    trials: int
+    whole: float
+    trials_seconds: float
+    before_trials: float
+    after_trials: float
+    marginal: float
+    fixed: float
+    best: float
+    average: float
+    load: tuple[float, float]
+    stages: Mapping[str, float] = field(default_factory=dict)
+    when: str = ""
+    machine: str = ""
+    work: str = ""
+
+
+def measure(
+    contender: str, folder: Path, work: str, changes: Mapping[str, Any] | None = None, label: str = ""
+) -> Measurement:
+    """Run ``contender`` on the workload in ``folder`` (see :mod:`contender`), in a fresh copy of it.
+
+    Raises:
+        RuntimeError: it failed; the message holds the end of what it wrote.
+    """
+    place = folder.with_name(f"{folder.name}-{label or contender}")
+    shutil.copytree(folder, place)
+    result, log = place / "result.json", place / "log.txt"
+    before, began = os.getloadavg()[0], time.time()
+    script = Path(__file__).with_name("contender.py")
+    arguments = [contender, str(place), str(result), json.dumps(dict(changes or {}))]
+    with log.open("w") as output:
+        code = subprocess.run(
+            [sys.executable, str(script), *arguments],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **QUIET},
+        ).returncode
+    ended = time.time()
+    if code:
+        raise RuntimeError(f"{contender} ended with code {code}:\n{log.read_text()[-3000:]}")
+    trials = json.loads(result.read_text())
+    shutil.rmtree(place)
+    return _summary(label or contender, trials, began, ended, before, work)
+
+
+def _summary(
+    contender: str, trials: list[dict[str, Any]], began: float, ended: float, load: float, work: str
+) -> Measurement:
+    ends = sorted(t["ended"] for t in trials)
+    first = min(t["began"] for t in trials)
+    marginal = slope(ends)
+    stages: dict[str, float] = {}
+    for trial in trials:
+        for stage, seconds in trial["stages"].items():
+            stages[stage] = stages.get(stage, 0.0) + seconds
+    return Measurement(
+        contender=contender,
+        trials=len(trials),
+        whole=ended - began,
+        trials_seconds=ends[-1] - first,
+        before_trials=first - began,
+        after_trials=ended - ends[-1],
+        marginal=marginal,
+        fixed=ended - began - marginal * len(trials),
+        best=max(t["val_accuracy"] for t in trials),
+        average=mean(t["val_accuracy"] for t in trials),
+        load=(load, os.getloadavg()[0]),
+        stages=stages,
+        when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        work=work,
+    )
+
+
+def slope(ends: list[float]) -> float:
+    """Seconds per trial: least squares through the trials' ends, but for the first, which waits for everything."""
+    kept = ends[1:] if len(ends) > 2 else ends
+    return float(np.polyfit(np.arange(len(kept)), np.array(kept) - kept[0], 1)[0]) if len(kept) > 1 else 0.0
+
+
+def append(file: Path, measurement: Measurement) -> None:
+    """Add a line of JSON, so that runs on several days gather in one file."""
+    with file.open("a") as output:
+        output.write(json.dumps(asdict(measurement)) + "\n")
+
+
+def read(file: Path) -> list[Measurement]:
+    """What :func:`append` wrote."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [Measurement(**{**values, "load": tuple(values["load"])}) for values in map(json.loads, lines)]

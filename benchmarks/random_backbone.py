@@ -1,0 +1,74 @@
+"""Backbones with random weights, saved as the one ``.keras`` file that every contender loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.backbones import Backbone, BackboneSpec, load
+
+PREPROCESSING: Mapping[str, Mapping[str, Any]] = {
+    "MobileNetV2": {"scale": 1 / 127.5, "offset": -1.0},
+    "ResNet50": {"scale": 1 / 127.5, "offset": -1.0},
+    "EfficientNetB0": {"scale": 1.0},
+}
+"""Arguments of the Rescaling layer in front; EfficientNet scales its own pixels."""
+
+
+def save_random_backbone(name: str, size: int, file: Path, images: np.ndarray, **options: Any) -> None:
+    """Write ``keras.applications``' ``name`` for raw pixels 0..255, ``size`` a side, pooled, to ``file``.
+
+    The statistics of its BatchNorm layers are those of ``images`` (N, size, size, 3), as a pretrained network's
+    are those of its images: with the initial ones (mean 0, variance 1) random features fade from layer to layer, and
+    no contender learns anything.
+    """
+    import keras
+
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((size, size, 3))
+    scaled = keras.layers.Rescaling(**PREPROCESSING[name])(pixels)
+    # One flat graph from the pixels on: the layers below a depth are then the first ones of ``model.layers``.
+    model = getattr(keras.applications, name)(
+        include_top=False, weights=None, pooling="avg", input_tensor=scaled, **options
+    )
+    _settle(model, images)
+    model.save(file)
+
+
+def blocks_of(file: Path) -> dict[int, int]:
+    """How many of the first ``layers`` of the model in ``file`` are frozen at each ``unfreeze_depth``.
+
+    Depth 0 freezes all, and so on until the last depth, which freezes the preprocessing at most.
+    """
+    import keras
+
+    names = [layer.name for layer in keras.models.load_model(file, compile=False).layers]
+    backbone = load(BackboneSpec(str(file)))
+    depths = range(1, len(backbone.blocks) + 1)
+    return {0: len(names)} | {d: _below(backbone, d, names) for d in depths}
+
+
+def _below(backbone: Backbone, depth: int, names: list[str]) -> int:
+    """Layers up to the cut; it is the only live tensor there, so all that come before lead to it."""
+    name = backbone.blocks[-depth].cut.name
+    if name in names:
+        return names.index(name) + 1
+    trainable = backbone.parts(depth)[0].trainable_weights
+    if trainable:
+        raise ValueError(f"depth {depth}: expected a cut at a layer of the file, received {name!r}")
+    return 0
+
+
+def _settle(model: Any, images: np.ndarray) -> None:
+    import keras
+
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momentum = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images.astype(np.float32), training=True)
+    for layer, before in zip(norms, momentum, strict=True):
+        layer.momentum = before

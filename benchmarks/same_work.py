@@ -1,0 +1,89 @@
+"""Same work: fixed configurations, identical epochs and data, no early stopping, side by side.
+
+    python benchmarks/same_work.py --repeats 3 --output same_work.jsonl
+
+48 configurations of MobileNetV2 (alpha 0.35, 32 px, random weights with settled BatchNorm), 5 epochs, 600 training and
+150 validation images of handwritten digits, two trials at a time on two cores (KerasTuner: one after another, with both
+cores). The configurations are a seeded design (:mod:`designs`): unfreeze depth 0, 1, a quarter and half of the blocks,
+equally often, in random order; learning rate, head units and augmentation strength as a random search draws them.
+
+Contenders (:mod:`contender`), each in a process of its own, in turns:
+
+- ``unfreeze``: a whole search by ``run_search``, without baseline and registration (:mod:`unfreeze_contender`);
+- ``ray-tune``: a function trainable with ``fit`` (:mod:`ray_tune_plain`);
+- ``ray-tune-reuse``: a class trainable with ``reuse_actors`` (:mod:`ray_tune_reuse`);
+- ``keras-tuner``: its GridSearch over the same list (:mod:`keras_tuner_peer`).
+
+How the peers train, and what differs from unfreeze, is in :mod:`keras_way`. *Whole* is the time of the whole process,
+from its start to its end: imports, start of Ray, trials, and for unfreeze also its confirmation of the winner, test and
+report. *Trials* is from the start of the first trial to the end of the last. :mod:`measuring` says what the rest means.
+Medians over the repeats, and over what ``--output`` held before if the work was the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from contender import MODULES
+from making import Asked, make_workload
+from measuring import append, measure, read
+from tables import stages, table
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="The same trials under unfreeze and its peers.")
+    parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--depths", default="0,1,1/4,1/2", help="blocks, or shares of all blocks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--concurrent", type=int, default=2, help="trials at a time, and cores")
+    parser.add_argument("--only", action="append", choices=MODULES, help="this contender; may be repeated")
+    parser.add_argument("--without", action="append", choices=MODULES, default=[])
+    parser.add_argument("--output", type=Path, default=Path("same_work.jsonl"))
+    return parser
+
+
+def asked(given: argparse.Namespace) -> Asked:
+    """The workload that the command line names."""
+    return Asked(
+        options=(("alpha", 0.35),),
+        depths=tuple(given.depths.split(",")),
+        trials=given.trials,
+        epochs=given.epochs,
+        concurrent=given.concurrent,
+        seed=given.seed,
+    )
+
+
+def conditions() -> str:
+    """Machine and versions, in a line."""
+    packages = ("tensorflow", "keras", "ray", "keras-tuner")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}"
+
+
+def main() -> None:
+    given = options().parse_args()
+    wanted, names = asked(given), [n for n in given.only or MODULES if n not in given.without]
+    print(conditions(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="same-work-") as folder:
+        work = make_workload(Path(folder) / "work", wanted)
+        for _ in range(given.repeats):
+            for name in names:
+                found = measure(name, work.folder, repr(wanted))
+                append(given.output, found)
+                print(f"{name}: {found.whole:.1f} s whole, {found.trials_seconds:.1f} s trials", flush=True)
+                if found.stages:
+                    print(stages(found, wanted.concurrent), flush=True)
+    print(table((m for m in read(given.output) if m.work == repr(wanted)), base="unfreeze"))
+
+
+if __name__ == "__main__":
+    main()

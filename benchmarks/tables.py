@@ -1,0 +1,52 @@
+"""Measurements as Markdown: medians over runs, and ratios to the first contender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from measuring import Measurement
+
+COLUMNS = (
+    ("whole, s", "whole"),
+    ("trials, s", "trials_seconds"),
+    ("fixed, s", "fixed"),
+    ("s a trial", "marginal"),
+)
+
+
+def table(measurements: Iterable[Measurement], base: str) -> str:
+    """A row for each contender. Ratios say how many times as long as ``base`` it took."""
+    rows = list(measurements)
+    names = list(dict.fromkeys(row.contender for row in rows))
+    of = {name: [row for row in rows if row.contender == name] for name in names}
+    head = ["contender", "runs", *(title for title, _ in COLUMNS), "whole ÷", "trials ÷", "a trial ÷"]
+    lines = [_line([*head, "best", "mean", "load"]), _line(["---", *["---:"] * (len(head) + 2)])]
+    for name in names:
+        values = {field: _median(of[name], field) for _, field in COLUMNS}
+        cells = [name, str(len(of[name])), *(f"{value:.2f}" for value in values.values())]
+        for field in ("whole", "trials_seconds", "marginal"):
+            reference = _median(of[base], field) if base in of else 0.0
+            cells.append(f"{values[field] / reference:.1f}×" if reference > 0 else "")
+        loads = [load for row in of[name] for load in row.load]
+        accuracies = [f"{_median(of[name], field):.3f}" for field in ("best", "average")]
+        lines.append(_line([*cells, *accuracies, f"{min(loads):.1f}–{max(loads):.1f}"]))
+    return "\n".join(lines)
+
+
+def stages(measurement: Measurement, concurrent: int) -> str:
+    """Where the trials of one run spent their time: a row a stage, in seconds and as a share of all lanes' time."""
+    lanes = measurement.trials_seconds * concurrent
+    known = dict(sorted(measurement.stages.items(), key=lambda item: -item[1]))
+    rows = [*known.items(), ("none of these", lanes - sum(known.values()))]
+    lines = [_line(["stage", "seconds", "share"]), _line(["---", "---:", "---:"])]
+    lines += [_line([name, f"{seconds:.1f}", f"{seconds / lanes:.0%}"]) for name, seconds in rows]
+    return "\n".join(lines)
+
+
+def _median(rows: Sequence[Measurement], field: str) -> float:
+    return float(median(getattr(row, field) for row in rows))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,15 @@
+"""What a contender tells of its trials: when each began and ended, and how good it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TrialTimes:
+    """One trial: seconds since the epoch, the best validation accuracy of its epochs, seconds by stage if known."""
+
+    began: float
+    ended: float = 0.0
+    val_accuracy: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)

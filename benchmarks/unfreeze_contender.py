@@ -1,0 +1,52 @@
+"""Contender: unfreeze, through ``run_search`` as any user calls it.
+
+Left out: the baseline from scratch and the registration. Not left out, because a search does not end without: the
+ledger, MLflow, checkpoints, one training of the winner on live images, its test, the report. Activations are kept in
+a new, empty folder. BatchNorm stays frozen, as in the peers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from trial_times import TrialTimes
+from workload import Workload
+
+
+def run(work: Workload, **changes: Any) -> list[TrialTimes]:
+    """All configurations of ``work``, ``work.concurrent`` at a time; ``changes`` are fields of SearchConfig."""
+    os.environ["UNFREEZE_CACHE"] = str(work.folder / "activations")
+    from search import SearchConfig, run_search
+
+    result = run_search(SearchConfig.model_validate({**settings(work), **changes}))
+    failed = [t for t in result.record.trials if t.state == "failed"]
+    if failed:
+        raise RuntimeError(f"trial {failed[0].number} failed: {failed[0].error or failed[0].reason}")
+    return [
+        TrialTimes(t.started.timestamp(), t.ended.timestamp(), float(t.value or 0.0), dict(t.stages))
+        for t in result.record.trials
+        if t.started and t.ended
+    ]
+
+
+def settings(work: Workload) -> Mapping[str, Any]:
+    """Fields of SearchConfig for exactly this work."""
+    return {
+        "data": str(work.images),
+        "backbone": str(work.backbone),
+        "storage": str(work.folder / "unfreeze"),
+        "name": "same-work",
+        "enqueue": str(work.enqueued),
+        "trials": len(work.configurations),
+        "epochs": work.epochs,
+        "batch_size": work.batch_size,
+        "batch_norm": "frozen",
+        "scheduler": "none",
+        "baseline_trials": 0,
+        "confirm_seeds": 1,
+        "register_model": False,
+        "max_concurrent": work.concurrent,
+        "seed": work.seed,
+    }
