@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+_LONGEST = 60
+"""Letters of a word that are compared with the names: no name is as long."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -59,5 +62,5 @@ DIRECTIONS: Mapping[str, str] = {
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the name most like ``word``, or nothing."""
-    found = difflib.get_close_matches(word.lower(), list(names), n=1)
+    found = difflib.get_close_matches(word[:_LONGEST].lower(), list(names), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from search.choices import DIRECTIONS, METHODS
-from search.config_errors import explain
+from search.config_errors import explain, written
 from search.option_types import (
     BatchNormName,
     CacheText,
@@ -204,9 +204,11 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
     overrides = dict(flags or {})
     content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
     if "register" in content:
+        if "register_model" in content:
+            raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
-    labels = {key: f"{path}: {key}" for key in content}
+    labels = {key: f"{path}: {written(key)}" for key in content}
     labels.update({key: "--" + key.replace("_", "-") for key in overrides})
     return SearchConfig.model_validate({**content, **overrides}, context=labels)
 

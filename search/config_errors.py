@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _MOST = 10
 """Problems that are worth reading at once."""
 
+_LONGEST = 200
+"""Letters of a value that are worth reading; of a key, a third of them."""
+
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -40,7 +43,21 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return reprlib.repr(value)
+    return _cut(_REPR.repr(value), _LONGEST)
+
+
+def written(key: str) -> str:
+    """A key as the user wrote it; escaped where it can't be shown, cut where it is long."""
+    return _cut(key if key.isprintable() else repr(key), _LONGEST // 3)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+"""Lists of lists of lists, and YAML's aliases, multiply."""
 
 
 def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable[[str], str]) -> str:

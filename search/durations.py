@@ -9,7 +9,7 @@ EXPECTED_DURATION = "a length of time such as 90s, 30m, 2h, 1h30m, or a number o
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _LONGEST = 366 * 86400.0
 _PART = r"(\d+(?:\.\d+)?)\s*"
-_WORDS = re.compile(rf"(?:{_PART}d)?\s*(?:{_PART}h)?\s*(?:{_PART}m(?:in)?)?\s*(?:{_PART}s)?", re.ASCII)
+_WORDS = re.compile(rf"(?:{_PART}d\s*)?(?:{_PART}h\s*)?(?:{_PART}m(?:in)?\s*)?(?:{_PART}s)?", re.ASCII)
 
 
 def parse_duration(value: object) -> float:

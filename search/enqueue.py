@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from search.config_errors import written
 from search.record import ParameterValue
 from search.yaml_file import read_text
 from trainables.errors import UsageError
@@ -41,23 +43,26 @@ def _parse(line: str) -> dict[str, Any]:
     try:
         content = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise UsageError(f"expected a JSON object, received {line.strip()[:60]!r} ({error.msg})") from None
-    except (RecursionError, ValueError) as error:
-        raise UsageError(
-            f"expected a JSON object of parameters, received {line.strip()[:60]!r} ({error})"
-        ) from None
+        raise UsageError(f"expected a JSON object, received {_start(line)} ({error.msg})") from None
+    except RecursionError:
+        raise UsageError(f"expected a JSON object, received {_start(line)} (a deep nest)") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"expected a JSON object, received {_start(line)} ({error})") from None
     if not isinstance(content, dict):
         raise UsageError(
-            f'expected a JSON object such as {{"learning_rate": 0.001}}, received {line.strip()[:60]!r}'
+            f'expected a JSON object such as {{"learning_rate": 0.001}}, received {_start(line)}'
         )
     return content
 
 
+def _start(line: str) -> str:
+    return repr(line.strip()[:60])
+
+
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{name}: expected once, received {names.count(name)} times")
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise UsageError(f"{written(name)}: expected once, received {count:,} times")
     return dict(pairs)
 
 

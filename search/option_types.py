@@ -29,7 +29,7 @@ from search.durations import parse_duration
 from search.sizes import parse_size
 from trainables.reuse import PARTS
 
-_UNFIT = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+_UNFIT = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff/\\:*?"<>|]')
 
 
 def _not_a_boolean(value: object) -> object:

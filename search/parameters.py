@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from search.ranges import Choice, FloatRange, IntRange, Range
@@ -36,6 +37,7 @@ class Parameter:
     fixed: ParameterValue | None = None
 
 
+@cache
 def parameters(blocks: int) -> Mapping[str, Parameter]:
     """All parameters, in the order in which a trial suggests them, for a backbone of ``blocks`` blocks."""
     return {

@@ -14,6 +14,12 @@ from trainables.errors import UsageError
 NEAR = 0.02
 """Share of a range's (log) width within which a value counts as being on its edge."""
 
+_MOST_STEPS = 1_000_000
+"""More are no steps, and numbers that are so near to each other can't be told apart."""
+
+_SHOWN = 10
+"""Values that are worth reading at once."""
+
 
 class Suggests(Protocol):
     """What an Optuna trial offers."""
@@ -53,15 +59,10 @@ class IntRange:
 
     def check(self, value: object) -> int:
         """``value`` if it is one of the range's; UsageError says what was expected."""
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not self.low <= value <= self.high
-        ):
-            raise UsageError(f"expected {self}, received {shown(value)}")
-        if (value - self.low) % self.step:
-            raise UsageError(f"expected {self}, received {shown(value)}")
-        return int(value)
+        number = _between(self, value)
+        if (number - self.low) % self.step:
+            raise _unfit(self, value)
+        return int(number)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -97,15 +98,10 @@ class FloatRange:
 
     def check(self, value: object) -> float:
         """``value`` if it is one of the range's; UsageError says what was expected."""
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not self.low <= value <= self.high
-        ):
-            raise UsageError(f"expected {self}, received {shown(value)}")
-        if self.step is not None and not _whole_steps(value - self.low, self.step):
-            raise UsageError(f"expected {self}, received {shown(value)}")
-        return float(value)
+        number = _between(self, value)
+        if self.step is not None and not _whole_steps(number - self.low, self.step):
+            raise _unfit(self, value)
+        return float(number)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -131,7 +127,7 @@ class Choice:
         if not self.values:
             raise UsageError("expected at least one value, received an empty list")
         if len({(isinstance(v, bool), v) for v in self.values}) < len(self.values):
-            raise UsageError(f"expected different values, received {list(self.values)}")
+            raise UsageError(f"expected different values, received {shown(list(self.values))}")
 
     def suggest(self, trial: Suggests, name: str) -> ParameterValue:
         """A value for ``trial``."""
@@ -143,7 +139,7 @@ class Choice:
         for known in self.values:
             if known == value and isinstance(known, bool) == isinstance(value, bool):
                 return known
-        raise UsageError(f"expected {self}, received {shown(value)}")
+        raise _unfit(self, value)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -159,11 +155,25 @@ class Choice:
         return 0.5 if math.isinf(low) else _place(value, low, high, log=False)
 
     def __str__(self) -> str:
-        words = [str(v).lower() if isinstance(v, bool) else f"{v}" for v in self.values]
-        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+        words = [str(v).lower() if isinstance(v, bool) else f"{v}" for v in self.values[:_SHOWN]]
+        more = f" and {len(self.values) - _SHOWN:,} more" if len(self.values) > _SHOWN else ""
+        return words[0] if len(self.values) == 1 else f"one of {', '.join(words)}{more}"
 
 
 Range = IntRange | FloatRange | Choice
+
+
+def _between(values: IntRange | FloatRange, value: object) -> int | float:
+    """``value`` if it is a number from low to high; a boolean is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _unfit(values, value)
+    if not values.low <= value <= values.high:
+        raise _unfit(values, value)
+    return value
+
+
+def _unfit(values: Range, value: object) -> UsageError:
+    return UsageError(f"expected {values}, received {shown(value)}")
 
 
 def _check_range(low: float, high: float, step: float | None, log: bool) -> None:
@@ -175,7 +185,9 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
         raise UsageError(f"expected a low above 0 with log: true, received low {low:g}")
     if step is not None and not 0 < step < math.inf:
         raise UsageError(f"expected a step above 0, received step {step:g}")
-    if step is not None and not _whole_steps(high - low, step):
+    if step is not None and (high - low) / step > _MOST_STEPS:
+        raise UsageError(f"expected at most {_MOST_STEPS:,} steps from low to high, received step {step:g}")
+    if step is not None and (not _whole_steps(high - low, step) or low < high < low + step / 2):
         last = low + step * math.floor((high - low) / step)
         raise UsageError(
             f"expected high to be low plus whole steps of {step:g}, such as {last:g}, received high {high:g}"

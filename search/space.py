@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.choices import METHODS, nearest
-from search.config_errors import shown
+from search.config_errors import shown, written
 from search.enqueue import read_enqueue as read_enqueue
 from search.parameters import Parameter, parameters
 from search.ranges import NEAR, Choice, FloatRange, IntRange, Range, Suggests
@@ -56,7 +56,7 @@ class Space:
             raise UsageError(f"expected at least one parameter of {', '.join(self.ranges)}, received none")
         for name in params:
             if name not in self.ranges:
-                raise UsageError(f"{name}: {self._unknown(name)}")
+                raise UsageError(f"{written(name)}: {self._unknown(name)}")
         checked: dict[str, ParameterValue] = {}
         for name, values in self.ranges.items():
             if name not in params:
@@ -135,7 +135,7 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune") -> Space
     content = read_mapping(Path(path), "space: file")
     ranges: dict[str, Range] = {n: Choice((p.fixed,)) for n, p in known.items() if p.fixed is not None}
     for name, value in content.items():
-        where = f"space: {str(path)!r}: {name}"
+        where = f"space: {str(path)!r}: {written(name)}"
         if name not in known:
             raise UsageError(
                 f"{where}: unknown parameter{nearest(name, known)}; expected one of {', '.join(known)}"
