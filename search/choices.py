@@ -52,6 +52,17 @@ BATCH_NORM: Mapping[str, str] = {
     "adapt": "the unfrozen part learns the statistics of the new data",
     "frozen": "the pretrained statistics everywhere",
 }
+PRECISION: Mapping[str, str] = {
+    "auto": "mixed_float16 on GPUs with tensor cores, else float32",
+    "float32": "32 bits throughout",
+    "mixed_float16": "the backbone computes in float16, weights and scores in float32",
+    "mixed_bfloat16": "the same in bfloat16, which has a wider range and fewer digits",
+}
+JIT: Mapping[str, str] = {
+    "auto": "on where there is a GPU",
+    "on": "XLA compiles the training step",
+    "off": "TensorFlow runs it operation by operation",
+}
 DIRECTIONS: Mapping[str, str] = {
     "val_accuracy": "maximize",
     "val_loss": "minimize",

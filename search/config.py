@@ -24,12 +24,14 @@ from search.option_types import (
     CacheText,
     Duration,
     GpuShare,
+    JitName,
     JsonlText,
     MethodName,
     MetricName,
     Name,
     Number,
     PathText,
+    PrecisionName,
     PreprocessingName,
     ReuseText,
     SamplerName,
@@ -127,6 +129,10 @@ class SearchConfig(BaseModel):
         0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
     )
     address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
+    precision: PrecisionName = Field(
+        "auto", description="what the backbone computes in; float32 unless there are GPUs with tensor cores"
+    )
+    jit: JitName = Field("auto", description="whether XLA compiles training steps; only where there is a GPU")
 
     reuse: ReuseText = Field(
         "all", description=f"what trials take over from each other: all, none, or some of {','.join(PARTS)}"

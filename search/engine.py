@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import DataError, TrialError
+from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
@@ -31,9 +32,16 @@ class Engine:
         threads: processor cores that TensorFlow may use.
         verbose: let TensorFlow print what it likes.
         reuse: what trials take over from each other; everything if not given.
+        numerics: ``precision`` and ``jit`` (:func:`trainables.numerics.choose_numerics`); auto if not given.
     """
 
-    def __init__(self, threads: int, verbose: bool = False, reuse: Reuse | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        verbose: bool = False,
+        reuse: Reuse | None = None,
+        numerics: Mapping[str, str] | None = None,
+    ) -> None:
         quiet_tensorflow(verbose)
         import tensorflow as tf
 
@@ -42,6 +50,8 @@ class Engine:
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
         self._reuse = reuse or Reuse()
+        wanted = numerics or {}
+        self._numerics = choose_numerics(wanted.get("precision", "auto"), wanted.get("jit", "auto"))
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
         self._running: dict[str, tuple[Training, Path | None]] = {}
@@ -169,7 +179,9 @@ class Engine:
         with self._opening:
             if (backbone, task) not in self._benches:
                 cache = default_directory(wanted=self._reuse.cache)
-                self._benches[backbone, task] = Workbench.open(Path(backbone), Path(task), cache, self._reuse)
+                self._benches[backbone, task] = Workbench.open(
+                    Path(backbone), Path(task), cache, self._reuse, self._numerics
+                )
             return self._benches[backbone, task]
 
 

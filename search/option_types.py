@@ -18,7 +18,9 @@ from pydantic_core import PydanticCustomError
 from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
+    JIT,
     METHODS,
+    PRECISION,
     PREPROCESSING,
     SAMPLERS,
     SCHEDULERS,
@@ -121,6 +123,11 @@ def _off_word(value: object) -> object:
     return "off" if value is False else value
 
 
+def _switch_word(value: object) -> object:
+    """``on`` and ``off`` are booleans to YAML."""
+    return "on" if value is True else _off_word(value)
+
+
 def _none_word(value: object) -> object:
     return "none" if value is None else value
 
@@ -149,5 +156,7 @@ MethodName = Annotated[str, BeforeValidator(_choice(METHODS))]
 SamplerName = Annotated[str, BeforeValidator(_choice(SAMPLERS))]
 SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
+PrecisionName = Annotated[str, BeforeValidator(_choice(PRECISION))]
+JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_switch_word)]
 BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
 MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]

@@ -21,7 +21,7 @@ from search.space import Space, make_space
 NEWS_SECONDS = 0.2
 """Whoever watches hears of changes at most this often."""
 
-FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed")
+FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
 """Settings that make trials comparable: a search keeps them for its whole life."""
 
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class Session:
     capacity: int
     engines: tuple[Any, ...]
     reuse: Reuse = field(default_factory=Reuse)
+    numerics: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """What a trial actor needs to find its engine."""
@@ -53,6 +54,7 @@ class Session:
             "threads": self.threads,
             "verbose": self.verbose,
             "reuse": asdict(self.reuse),
+            "numerics": dict(self.numerics),
         }
 
 
@@ -146,10 +148,10 @@ def _session(config: SearchConfig, verbose: bool) -> Session:
         )
     name = uuid.uuid4().hex[:12]
     threads = int(min(n["Resources"].get("CPU", 1) for n in nodes)) or 1
-    reuse = config.reused
-    engines = tuple(engine_on(n["NodeID"], name, threads, verbose, reuse) for n in nodes)
+    reuse, numerics = config.reused, {"precision": config.precision, "jit": config.jit}
+    engines = tuple(engine_on(n["NodeID"], name, threads, verbose, reuse, numerics) for n in nodes)
     capacity = sum(_trials_on(n["Resources"], config) for n in nodes)
-    return Session(name, threads, verbose, capacity, engines, reuse)
+    return Session(name, threads, verbose, capacity, engines, reuse, numerics)
 
 
 def _trials_on(resources: dict[str, float], config: SearchConfig) -> int:

@@ -29,7 +29,12 @@ Ask = Callable[..., Any]
 
 
 def engine_on(
-    node: str, session: str, threads: int, verbose: bool = False, reuse: Reuse | None = None
+    node: str,
+    session: str,
+    threads: int,
+    verbose: bool = False,
+    reuse: Reuse | None = None,
+    numerics: Mapping[str, str] | None = None,
 ) -> Any:
     """The engine of ``session`` on a node, started if need be. Ray restarts it if its process dies."""
     options: dict[str, Any] = {
@@ -41,17 +46,17 @@ def engine_on(
         "max_restarts": -1,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    return ray.remote(Engine).options(**options).remote(threads, verbose, reuse)
+    return ray.remote(Engine).options(**options).remote(threads, verbose, reuse, numerics)
 
 
 def engine_of_trials(session: Mapping[str, Any]) -> Ask:
     """The engine for the trials of this process: its machine's, or one of its own that ends with it."""
-    reuse = Reuse(**session["reuse"])
+    reuse, numerics = Reuse(**session["reuse"]), session["numerics"]
     if not reuse.processes:
-        own = Engine(session["threads"], session["verbose"], reuse)
+        own = Engine(session["threads"], session["verbose"], reuse, numerics)
         return lambda method, *arguments: getattr(own, method)(*arguments)
     node = ray.get_runtime_context().get_node_id()
-    shared = engine_on(node, session["name"], session["threads"], session["verbose"], reuse)
+    shared = engine_on(node, session["name"], session["threads"], session["verbose"], reuse, numerics)
     return lambda method, *arguments: ray.get(getattr(shared, method).remote(*arguments))
 
 

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.arguments import Parser, add_verbose
-from search.choices import BATCH_NORM, DIRECTIONS, METHODS, PREPROCESSING, SAMPLERS, SCHEDULERS
+from search.choices import (
+    BATCH_NORM,
+    DIRECTIONS,
+    JIT,
+    METHODS,
+    PRECISION,
+    PREPROCESSING,
+    SAMPLERS,
+    SCHEDULERS,
+)
 from search.config import SearchConfig, load_config
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "storage", "ledger", "tracking_uri"),
-    "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"),
+    "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "precision", "jit"),
     "reuse": ("reuse", "views", "cache", "cache_budget"),
 }
 """Every field of SearchConfig, in the order of the help page."""
@@ -55,6 +64,8 @@ _CHOICES = {
     "metric": DIRECTIONS,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
+    "precision": PRECISION,
+    "jit": JIT,
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",

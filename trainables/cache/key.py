@@ -16,9 +16,9 @@ augmentation change."""
 class EntryKey:
     """Everything that changes the activations of one split at one cut.
 
-    ``prefix`` is the digest of preprocessing, configuration (precision included) and weights below the cut; ``data`` that of the task's
-    images; ``level``, ``flip`` and ``view`` say how images are distorted; ``chunk`` is how many go through at once;
-    ``software`` names Keras, TensorFlow and the kind of device.
+    ``prefix`` is the digest of preprocessing, configuration, precision and weights below the cut; ``data`` that of the
+    task's images; ``level``, ``flip`` and ``view`` say how images are distorted; ``chunk`` is how many go through at
+    once; ``software`` names Keras, TensorFlow and the kind of device.
     """
 
     prefix: str

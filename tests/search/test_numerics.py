@@ -1,0 +1,54 @@
+"""Precision and XLA as options: what they accept, and that they reach the trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import SearchConfig
+from search.config import load_config
+from search.engine import Engine
+from trainables.backbones import BackboneSpec, load
+from trainables.datasets import prepare
+from trainables.errors import UsageError
+
+
+@pytest.mark.parametrize(("given", "kept"), [("AUTO", "auto"), (True, "on"), (False, "off"), ("on", "on")])
+def test_jit_is_a_word_or_what_yaml_makes_of_it(given: Any, kept: str) -> None:
+    assert SearchConfig(jit=given).jit == kept
+
+
+def test_a_yaml_file_may_say_on_and_off(tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text("jit: off\nprecision: mixed_bfloat16\n")
+    config = load_config(tmp_path / "search.yaml")
+    assert (config.jit, config.precision) == ("off", "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "words"),
+    [
+        ("precision", "float16", "precision: expected one of auto, float32, mixed_float16, mixed_bfloat16"),
+        ("jit", "maybe", "jit: expected one of auto, on, off"),
+    ],
+)
+def test_another_word_is_refused(key: str, given: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        SearchConfig.model_validate({key: given})
+
+
+def test_an_engine_trains_and_delivers_in_the_precision_asked_for(tmp_path: Path) -> None:
+    load(BackboneSpec("print")).save(tmp_path / "backbone.keras")
+    task = prepare("digits", image_size=(32, 32), directory=tmp_path / "digits")
+    place = {"backbone": str(tmp_path / "backbone.keras"), "task": str(task.directory)}
+    params = {"unfreeze_depth": 1, "learning_rate": 3e-3, "head_units": 0, "augmentation_strength": 0.0}
+    trial = {"method": "finetune", "params": params, "epochs": 1, "seed": 4}
+    found = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        engine = Engine(threads=2, numerics={"precision": precision})
+        engine.begin("a", trial, place)
+        found[precision] = engine.epoch("a")["train_loss"]
+        engine.end("a")
+    assert found["mixed_bfloat16"] != found["float32"]
+    assert found["mixed_bfloat16"] == pytest.approx(found["float32"], rel=0.01)
