@@ -31,9 +31,10 @@ def save_random_backbone(name: str, size: int, file: Path, images: np.ndarray, *
     pixels = keras.Input((size, size, 3))
     scaled = keras.layers.Rescaling(**PREPROCESSING[name])(pixels)
     # One flat graph from the pixels on: the layers below a depth are then the first ones of ``model.layers``.
-    model = getattr(keras.applications, name)(
+    application = getattr(keras.applications, name)(
         include_top=False, weights=None, pooling="avg", input_tensor=scaled, **options
     )
+    model = keras.Model(pixels, application.outputs[0], name=name.lower())
     _settle(model, images)
     model.save(file)
 

@@ -1,0 +1,91 @@
+"""Deeper work: ResNet50 and EfficientNetB0 at 96 pixels, depths spread evenly; measured gain beside the ceiling.
+
+    python benchmarks/deeper.py --repeats 3 --output deeper.jsonl
+
+Trials that unfreeze nothing, a quarter, half, three quarters and all of the blocks, equally often, on few images, and
+without augmentation. Random weights with settled BatchNorm; contenders as in :mod:`same_work`.
+
+Printed for each backbone: the table of :mod:`same_work`; the ceiling, that is how many times faster caching alone can
+be, from the operations below each cut (:func:`forward_flops.ceiling`), once with each trial computing its own
+activations and once with all trials sharing them; and how much of our trials' time was spent inside the training steps
+(``suffix`` in the ledger's stages, of all seconds of all lanes). The ceiling counts operations of convolutions alone:
+start of processes, tracing and ``fit`` are on top, so that the measured ratio may exceed it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from digit_images import Counts
+from forward_flops import ceiling, shares_below
+from making import Asked, make_workload
+from measuring import Measurement, append, measure, read
+from same_work import conditions
+from tables import stages, table
+from workload import Workload
+
+CONTENDERS = ("unfreeze", "ray-tune")
+BACKBONES = ("ResNet50", "EfficientNetB0")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Deep networks, depths spread evenly.")
+    parser.add_argument("--backbone", action="append", choices=BACKBONES)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--images", type=int, default=200, help="to train on; a quarter of that to validate")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--depths", default="0,1/4,1/2,3/4,1/1")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("deeper.jsonl"))
+    given = parser.parse_args()
+    print(conditions(), flush=True)
+    for backbone in given.backbone or BACKBONES:
+        wanted = Asked(
+            backbone=backbone,
+            size=given.size,
+            counts=Counts(given.images, given.images // 4, given.images // 4),
+            depths=tuple(given.depths.split(",")),
+            strengths=(0.0,),
+            trials=given.trials,
+            epochs=given.epochs,
+            seed=given.seed,
+        )
+        with tempfile.TemporaryDirectory(prefix="deeper-") as folder:
+            compare(make_workload(Path(folder) / "work", wanted), wanted, given.repeats, given.output)
+
+
+def compare(work: Workload, wanted: Asked, repeats: int, output: Path) -> None:
+    """Measure both contenders on ``work`` and print what was found."""
+    for _ in range(repeats):
+        for name in CONTENDERS:
+            found = measure(name, work.folder, repr(wanted))
+            append(output, found)
+            print(f"{wanted.backbone}, {name}: {found.trials_seconds:.1f} s trials", flush=True)
+    rows = [m for m in read(output) if m.work == repr(wanted)]
+    ours, theirs = ([m for m in rows if m.contender == name] for name in CONTENDERS)
+    print(
+        f"\n## {wanted.backbone}\n\n{table(rows, base=CONTENDERS[0])}\n\n{stages(ours[-1], work.concurrent)}\n"
+    )
+    depths = [c["unfreeze_depth"] for c in work.configurations]
+    shares = shares_below(work.backbone, depths)
+    listed = ", ".join(f"{d}: {p:.2f}" for d, p in sorted(shares.items()))
+    alone, shared = (ceiling((shares[d] for d in depths), work.epochs, sharing) for sharing in (False, True))
+    measured = _median(theirs) / _median(ours)
+    print(f"share of operations below each depth: {listed}")
+    print(f"ceiling from caching alone: {alone:.2f}x each trial by itself, {shared:.2f}x shared")
+    print(f"measured over the trials: {measured:.2f}x, {measured / shared:.0%} of the shared ceiling")
+    inside = median(m.stages["suffix"] / (m.trials_seconds * work.concurrent) for m in ours)
+    print(f"inside training steps: {inside:.0%} of the lanes' time", flush=True)
+
+
+def _median(rows: list[Measurement]) -> float:
+    return median(m.trials_seconds for m in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Operations of a forward pass, below each depth, counted by TensorFlow's profiler; and what caching can gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trainables.backbones import Backbone, BackboneSpec, load
+
+
+def shares_below(file: Path, depths: Iterable[int]) -> dict[int, float]:
+    """Share of the backbone's operations below the cut of each depth: 1 at depth 0, 0 where nothing is frozen."""
+    backbone = load(BackboneSpec(str(file)))
+    whole = operations(backbone.model)
+    return {depth: _below(backbone, depth) / whole for depth in set(depths)}
+
+
+def operations(model: Any) -> int:
+    """Floating point operations of ``model`` for one image."""
+    import tensorflow as tf
+    from tensorflow.compat.v1.profiler import ProfileOptionBuilder, profile
+
+    shape = [1, *model.inputs[0].shape[1:]]
+    function = tf.function(lambda x: model(x, training=False))
+    graph = function.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph
+    options = ProfileOptionBuilder(ProfileOptionBuilder.float_operation()).with_empty_output().build()
+    return int(profile(graph, options=options).total_float_ops)
+
+
+def ceiling(shares: Iterable[float], epochs: int, sharing: bool, heads: float = 0.0, views: int = 1) -> float:
+    """How many times faster caching alone can make trials that freeze ``shares`` (p) of the operations.
+
+    A trial that trains all costs 3 (forward, and twice that backward), one that freezes p costs 3 − 2p without a cache
+    and 3(1 − p) with one, an epoch, plus p for each of its ``views`` once; ``heads`` (h) is what a head costs. So each
+    trial gains (3 − 2p + h) / (3(1 − p) + h + p·V/E), and all of them the ratio of the sums. With ``sharing`` each view
+    runs through the prefix once for all trials together, as far up as one of them needs it.
+    """
+    known = list(shares)
+    without = sum(3 - 2 * p + heads for p in known)
+    suffixes = sum(3 * (1 - p) + heads for p in known)
+    prefixes = max(known, default=0.0) if sharing else sum(known)
+    return without / (suffixes + prefixes * views / epochs)
+
+
+def _below(backbone: Backbone, depth: int) -> int:
+    return operations(backbone.parts(depth)[0])

@@ -1,0 +1,125 @@
+"""Time to quality: how long until validation accuracy is what Ray Tune + OptunaSearch + ASHA reaches in all its time.
+
+    python benchmarks/time_to_quality.py --seeds 5 --output time_to_quality.jsonl
+
+The task ``digits`` with the built-in backbone, the core space, at most 20 epochs a trial, two trials at a time, for
+each seed. The peer (:mod:`ray_tune_optuna`) runs 24 trials; the best validation accuracy of any of its epochs is the
+quality. unfreeze has its defaults (its own ASHA, BatchNorm as it chooses) and twice as many trials, since seconds
+are the budget, not trials. Same images, same seed.
+
+Seconds count from the start of the process, imports and start of Ray included, to the moment when an epoch of at
+least that quality is told to whoever watches (Ray Tune: its callback; unfreeze: its view, five times a second at
+most). Two ratios: to the peer's own first epoch of that quality (fairer), and to its whole run (what one waits for
+to know it). A search that never gets there counts with its whole time, marked by ``>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from digits_task import make_digits
+from measuring import QUIET
+from same_work import conditions
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Best validation accuracy over time: (seconds from the start of the process, accuracy), rising; and the end."""
+
+    improvements: tuple[tuple[float, float], ...]
+    whole: float
+
+    @property
+    def best(self) -> float:
+        """What it reached."""
+        return self.improvements[-1][1]
+
+    def reaches(self, quality: float) -> float | None:
+        """Seconds until ``quality``, or None."""
+        return next((seconds for seconds, value in self.improvements if value >= quality - 1e-9), None)
+
+
+@dataclass(frozen=True)
+class Race:
+    """Both searches of one seed."""
+
+    seed: int
+    peer: Curve
+    ours: Curve
+
+    @property
+    def seconds(self) -> tuple[float, float, bool]:
+        """(the peer's, ours) until the peer's best accuracy, and whether we reached it."""
+        reached = self.ours.reaches(self.peer.best)
+        return self.peer.reaches(self.peer.best) or self.peer.whole, reached or self.ours.whole, bool(reached)
+
+
+def run(name: str, folder: Path, trials: int) -> Curve:
+    """One search in a process of its own."""
+    result, log = folder / f"{name}.json", folder / f"{name}.txt"
+    script = Path(__file__).with_name("seeker.py")
+    began = time.time()
+    with log.open("w") as output:
+        code = subprocess.run(
+            [sys.executable, str(script), name, str(folder), str(trials), str(result)],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **QUIET},
+        ).returncode
+    if code:
+        raise RuntimeError(f"{name} ended with code {code}:\n{log.read_text()[-3000:]}")
+    improvements = json.loads(result.read_text())
+    return Curve(tuple((moment - began, value) for moment, value in improvements), time.time() - began)
+
+
+def table(races: Sequence[Race]) -> str:
+    """A row a seed, and the medians."""
+    head = "| seed | quality | Ray Tune reaches, s | whole, s | unfreeze reaches, s | its best | ÷ reaches | ÷ whole |"
+    lines = [head, "| " + " | ".join(["---:"] * 8) + " |"]
+    to_reach, to_end = [], []
+    for race in races:
+        theirs, ours, reached = race.seconds
+        to_reach.append(theirs / ours)
+        to_end.append(race.peer.whole / ours)
+        lines.append(
+            f"| {race.seed} | {race.peer.best:.3f} | {theirs:.1f} | {race.peer.whole:.1f} "
+            f"| {'' if reached else '>'}{ours:.1f} | {race.ours.best:.3f} "
+            f"| {theirs / ours:.1f}× | {race.peer.whole / ours:.1f}× |"
+        )
+    return "\n".join([*lines, f"| median | | | | | | {median(to_reach):.1f}× | {median(to_end):.1f}× |"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Seconds until a peer's best validation accuracy.")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=24, help="of the peer")
+    parser.add_argument("--our-trials", type=int, help="twice as many as the peer's if not given")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--output", type=Path, default=Path("time_to_quality.jsonl"))
+    given = parser.parse_args()
+    print(conditions(), flush=True)
+    races = []
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        with tempfile.TemporaryDirectory(prefix="time-to-quality-") as folder:
+            work = make_digits(Path(folder), given.epochs, seed)
+            peer = run("ray-tune", work.folder, given.trials)
+            ours = run("unfreeze", work.folder, given.our_trials or 2 * given.trials)
+        races.append(Race(seed, peer, ours))
+        with given.output.open("a") as output:
+            output.write(json.dumps({**asdict(races[-1]), "load": os.getloadavg()[0]}) + "\n")
+        print(table(races), flush=True)
+
+
+if __name__ == "__main__":
+    main()
