@@ -6,17 +6,17 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
+from processor import run
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
 
@@ -29,7 +29,8 @@ class Measurement:
     end of the last. ``marginal``: slope of a straight line (least squares) through the ends of the trials over their
     rank, the first one's end left out; ``fixed``: what is left of ``whole`` after ``trials`` times that. ``best`` and
     ``average``: best validation accuracy of any trial, and the mean over trials of their best.
-    ``stages``: seconds by stage over all trials, for contenders that tell. ``load``: of the machine before and after.
+    ``stages``: seconds by stage over all trials, for contenders that tell. ``processor``: seconds of the processor by
+    kind of process (:mod:`processor`). ``load``: of the machine before and after.
     """
 
     contender: str
@@ -44,6 +45,7 @@ class Measurement:
     average: float
     load: tuple[float, float]
     stages: Mapping[str, float] = field(default_factory=dict)
+    processor: Mapping[str, float] = field(default_factory=dict)
     when: str = ""
     machine: str = ""
     work: str = ""
@@ -63,19 +65,14 @@ def measure(
     before, began = os.getloadavg()[0], time.time()
     script = Path(__file__).with_name("contender.py")
     arguments = [contender, str(place), str(result), json.dumps(dict(changes or {}))]
-    with log.open("w") as output:
-        code = subprocess.run(
-            [sys.executable, str(script), *arguments],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **QUIET},
-        ).returncode
+    code, processor = run([sys.executable, str(script), *arguments], log, {**os.environ, **QUIET})
     ended = time.time()
     if code:
         raise RuntimeError(f"{contender} ended with code {code}:\n{log.read_text()[-3000:]}")
     trials = json.loads(result.read_text())
     shutil.rmtree(place)
-    return _summary(label or contender, trials, began, ended, before, work)
+    found = _summary(label or contender, trials, began, ended, before, work)
+    return replace(found, processor=processor)
 
 
 def _summary(

@@ -32,7 +32,7 @@ from pathlib import Path
 from contender import MODULES
 from making import Asked, make_workload
 from measuring import append, measure, read
-from tables import stages, table
+from tables import processor, stages, table
 
 
 def options() -> argparse.ArgumentParser:
@@ -80,6 +80,7 @@ def main() -> None:
                 found = measure(name, work.folder, repr(wanted))
                 append(given.output, found)
                 print(f"{name}: {found.whole:.1f} s whole, {found.trials_seconds:.1f} s trials", flush=True)
+                print(processor(found), flush=True)
                 if found.stages:
                     print(stages(found, wanted.concurrent), flush=True)
     print(table((m for m in read(given.output) if m.work == repr(wanted)), base="unfreeze"))

@@ -21,7 +21,10 @@ def table(measurements: Iterable[Measurement], base: str) -> str:
     names = list(dict.fromkeys(row.contender for row in rows))
     of = {name: [row for row in rows if row.contender == name] for name in names}
     head = ["contender", "runs", *(title for title, _ in COLUMNS), "whole ÷", "trials ÷", "a trial ÷"]
-    lines = [_line([*head, "best", "mean", "load"]), _line(["---", *["---:"] * (len(head) + 2)])]
+    lines = [
+        _line([*head, "best", "mean", "processor, s", "load"]),
+        _line(["---", *["---:"] * (len(head) + 3)]),
+    ]
     for name in names:
         values = {field: _median(of[name], field) for _, field in COLUMNS}
         cells = [name, str(len(of[name])), *(f"{value:.2f}" for value in values.values())]
@@ -30,7 +33,8 @@ def table(measurements: Iterable[Measurement], base: str) -> str:
             cells.append(f"{values[field] / reference:.1f}×" if reference > 0 else "")
         loads = [load for row in of[name] for load in row.load]
         accuracies = [f"{_median(of[name], field):.3f}" for field in ("best", "average")]
-        lines.append(_line([*cells, *accuracies, f"{min(loads):.1f}–{max(loads):.1f}"]))
+        processor = f"{median(sum(row.processor.values()) for row in of[name]):.0f}"
+        lines.append(_line([*cells, *accuracies, processor, f"{min(loads):.1f}–{max(loads):.1f}"]))
     return "\n".join(lines)
 
 
@@ -42,6 +46,13 @@ def stages(measurement: Measurement, concurrent: int) -> str:
     lines = [_line(["stage", "seconds", "share"]), _line(["---", "---:", "---:"])]
     lines += [_line([name, f"{seconds:.1f}", f"{seconds / lanes:.0%}"]) for name, seconds in rows]
     return "\n".join(lines)
+
+
+def processor(measurement: Measurement) -> str:
+    """Seconds of the processor in one run: a row a kind of process."""
+    rows = sorted(measurement.processor.items(), key=lambda item: -item[1])
+    lines = [_line(["process", "processor, s"]), _line(["---", "---:"])]
+    return "\n".join([*lines, *(_line([kind, f"{seconds:.1f}"]) for kind, seconds in rows)])
 
 
 def _median(rows: Sequence[Measurement], field: str) -> float:
