@@ -10,12 +10,15 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from trainables.account import Account, Counts
 from trainables.backbones import Backbone
+from trainables.cache.key import EntryKey
 from trainables.cache.memory import Memory
 from trainables.cache.store import Store
 from trainables.calibration import Machine, Speeds
@@ -44,9 +47,7 @@ class Activations:
 
     Attributes:
         stages: the prefix, for those who train on images.
-        hits: how often something was there.
-        misses: how often it had to be computed.
-        derived: how many of those were computed from a lower cut.
+        counts: what all trials together found and computed.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Activations:
     ) -> None:
         self.views = views
         self.stages = Stages(backbone, task.split("train").images)
-        self.hits = self.misses = self.derived = 0
+        self.counts = Counts()
         self._frozen = Frozen(backbone, task, self.stages)
         self._counts = task.counts
         self._memory = Memory(budget)
@@ -70,6 +71,21 @@ class Activations:
         self._asked: Counter[tuple[int, float, bool]] = Counter()
         self._locks: defaultdict[View, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
+
+    @property
+    def hits(self) -> int:
+        """How often something was there."""
+        return self.counts.hits
+
+    @property
+    def misses(self) -> int:
+        """How often it had to be computed."""
+        return self.counts.misses
+
+    @property
+    def derived(self) -> int:
+        """How often it was computed from a lower cut."""
+        return self.counts.derived
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,7 +120,15 @@ class Activations:
         return self._frozen.dtype(depth) if kept is None else kept.dtype.name
 
     def get(
-        self, split: str, depth: int, *, strength: float = 0.0, flip: bool = False, view: int = 0
+        self,
+        split: str,
+        depth: int,
+        *,
+        strength: float = 0.0,
+        flip: bool = False,
+        view: int = 0,
+        account: Account | None = None,
+        passing: bool = False,
     ) -> np.ndarray | None:
         """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
 
@@ -114,29 +138,29 @@ class Activations:
             strength: of the augmentation; the nearest level counts.
             flip: whether half of the images are mirrored.
             view: which of the draws; without augmentation there is just one.
+            account: of the trial that asks; it is told what was there and what was not.
+            passing: where they can't be kept, compute them for this once, if half of the free memory holds them.
 
         Returns:
             (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
             is in use as long as the array or a part of it is held.
         """
-        wanted = View(split, depth, nearest_level(strength), flip, view)
+        wanted, account = View(split, depth, nearest_level(strength), flip, view), account or Account()
         kept = self._kept(wanted)
         if kept is None:
-            with self._lock:
-                lock = self._locks[wanted]
-            with lock:  # another thread may be computing it just now
+            with self._alone(wanted, account):
                 kept = self._kept(wanted)
                 if kept is None:
-                    self.misses += 1
-                    return self._make(wanted)
-        self.hits += 1
+                    return self._make(wanted, account, passing)
+        self._count_hit(wanted, kept, account)
         return kept
 
-    def chunks(self, split: str, depth: int) -> Iterator[np.ndarray]:
+    def chunks(self, split: str, depth: int, account: Account | None = None) -> Iterator[np.ndarray]:
         """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
-        whole = self.get(split, depth) if self.fits(split, depth) else None
+        account = account or Account()
+        whole = self.get(split, depth, account=account) if self.fits(split, depth) else None
         if whole is None:
-            yield from self._compute(View(split, depth))
+            yield from self._compute(View(split, depth), account)
             return
         for piece in self.stages.pieces(len(whole)):
             yield whole[piece]
@@ -167,36 +191,70 @@ class Activations:
         demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
         return decide(demand, self._room, self._speeds)
 
-    def _make(self, view: View) -> np.ndarray | None:
+    @contextmanager
+    def _alone(self, view: View, account: Account) -> Iterator[None]:
+        """Nobody else computes ``view`` in this process meanwhile."""
+        with self._lock:
+            lock = self._locks[view]
+        with account.timing("wait"):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self, view: View, account: Account, passing: bool) -> np.ndarray | None:
         if self._frozen.unsteady(view.depth):
             return None
         demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
         where = place(demand, self._room, self._speeds)
         if where == "disk" and self._store is not None:
-            shape = self.stages.shape(view.depth)
-            made = self._store.fill(key, demand.images, shape, lambda: self._compute(view))
+            made = self._make_file(view, key, demand.images, account)
             if made is not None:
                 return made
-        if where == "none" or demand.bytes > self._memory.budget * LARGE_SHARE:
+        kept = where != "none" and demand.bytes <= self._memory.budget * LARGE_SHARE
+        if not kept and not (passing and demand.bytes <= self._speeds.file_cache):
             return None
-        whole = self._whole(view, demand.images)
-        self._memory.put(key.digest, whole)
+        whole = self._whole(view, demand.images, account)
+        if kept:
+            self._memory.put(key.digest, whole)
+            self._count(account, bytes_written=whole.nbytes)
         return whole
 
-    def _whole(self, view: View, count: int) -> np.ndarray:
+    def _make_file(self, view: View, key: EntryKey, rows: int, account: Account) -> np.ndarray | None:
+        if self._store is None:
+            return None
+        computed = account.counts.misses
+        made = self._store.fill(
+            key,
+            rows,
+            self.stages.shape(view.depth),
+            lambda: self._compute(view, account),
+            waiting=lambda: account.timing("wait"),
+        )
+        if made is None:
+            return None
+        if account.counts.misses > computed:
+            self._count(account, bytes_written=made.nbytes)
+        else:  # another process was faster
+            self._count_hit(view, made, account)
+        return made
+
+    def _whole(self, view: View, count: int, account: Account) -> np.ndarray:
         whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
-        for piece, part in zip(self.stages.pieces(count), self._compute(view), strict=True):
+        for piece, part in zip(self.stages.pieces(count), self._compute(view, account), strict=True):
             if part.dtype == np.float32 and whole.dtype == np.float16:
                 whole = whole.astype(np.float32)
             whole[piece] = part
         whole.flags.writeable = False
         return whole
 
-    def _compute(self, view: View) -> Iterator[np.ndarray]:
+    def _compute(self, view: View, account: Account) -> Iterator[np.ndarray]:
+        self._count(account, misses=1)
         for depth in range(view.depth + 1, self.stages.images):
             lower = self._kept(view.at(depth))
             if lower is not None:
-                self.derived += 1
+                self._count(account, derived=1)
                 return self._frozen.compute(view, depth, lower)
         return self._frozen.compute(view)
 
@@ -208,3 +266,12 @@ class Activations:
     def _has(self, view: View) -> bool:
         key = self._frozen.key(view)
         return key.digest in self._memory or (self._store is not None and key in self._store)
+
+    def _count_hit(self, view: View, kept: np.ndarray, account: Account) -> None:
+        saved = len(kept) * self.stages.known_seconds(view.depth)
+        self._count(account, hits=1, bytes_read=kept.nbytes, saved_seconds=saved)
+
+    def _count(self, account: Account, **amounts: float) -> None:
+        account.counts.add(**amounts)
+        with self._lock:
+            self.counts.add(**amounts)

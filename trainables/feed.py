@@ -7,13 +7,13 @@ else as pixels that go through the same prefix in the compiled step. Both ways s
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainables.account import Account
 from trainables.augment import DRAWS, draw
 from trainables.costs import Decision
 from trainables.program import Batches
@@ -32,7 +32,7 @@ class Feed:
     """The data of one trial.
 
     ``live`` trains and evaluates on images, with distortions of their own in every epoch, and without rounding: the
-    way a winner is confirmed. ``spend`` is told what took how many seconds.
+    way a winner is confirmed. ``account`` is told what took how many seconds.
 
     Attributes:
         decision: whether kept activations are read, and why.
@@ -49,7 +49,7 @@ class Feed:
     strength: float
     flip: bool
     live: bool
-    spend: Callable[[str, float], None]
+    account: Account
 
     def __post_init__(self) -> None:
         activations = self.bench.activations
@@ -61,9 +61,8 @@ class Feed:
         if self._views:
             self.strength = nearest_level(self.strength)
         self.augmented = self.strength > 0 or self.flip
-        began = time.perf_counter()
-        self.decision = self._decide()
-        self.spend("prefix", time.perf_counter() - began)
+        with self.account.timing("prefix"):
+            self.decision = self._decide()
 
     @property
     def kinds(self) -> tuple[str, str]:
@@ -75,37 +74,36 @@ class Feed:
 
     def batches(self, epoch: int) -> Iterator[Batches]:
         """One epoch (from 1), some steps at a time."""
-        began = time.perf_counter()
-        split, kept = self.bench.task.split("train"), self._kept(epoch)
-        self.spend("prefix", time.perf_counter() - began)
+        with self.account.timing("prefix"):
+            split, kept = self.bench.task.split("train"), self._kept(epoch)
         source = split.images if kept is None else kept
         draws = self._draws(epoch) if self.augmented and kept is None else None
         indices = order(self._count, self.batch_size, self.seed, epoch)
         for part in self._parts(indices, split.images[:1].nbytes):
-            began = time.perf_counter()
-            drawn = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
-            batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
-            self.spend("data", time.perf_counter() - began)
+            with self.account.timing("data"):
+                drawn = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
+                batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
             yield batches
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray] | None:
         """One epoch (from 1) as kept activations (N, …) and the rows (steps, batch) to take, or None."""
-        began = time.perf_counter()
-        kept = self._kept(epoch)
-        self.spend("prefix", time.perf_counter() - began)
+        with self.account.timing("prefix"):
+            kept = self._kept(epoch)
         return None if kept is None else (kept, order(self._count, self.batch_size, self.seed, epoch))
 
     def chunks(self, split: str) -> Iterator[np.ndarray]:
         """Images or activations of ``split``, undistorted, in order and in pieces, for evaluation."""
-        began = time.perf_counter()
-        for chunk in self._chunks(split):
-            self.spend("prefix", time.perf_counter() - began)
+        chunks = self._chunks(split)
+        while True:
+            with self.account.timing("prefix"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
             yield chunk
-            began = time.perf_counter()
 
     def _chunks(self, split: str) -> Iterator[np.ndarray]:
         if not self.exact:
-            yield from self.bench.activations.chunks(split, self.depth)
+            yield from self.bench.activations.chunks(split, self.depth, self.account)
             return
         images = self.bench.task.split(split).images
         for piece in self.bench.activations.stages.pieces(len(images)):
@@ -125,7 +123,13 @@ class Feed:
             return None
         view = view_of(epoch, self._views) if self.augmented else 0
         return self.bench.activations.get(
-            "train", self.depth, strength=self.strength, flip=self.flip, view=view
+            "train",
+            self.depth,
+            strength=self.strength,
+            flip=self.flip,
+            view=view,
+            account=self.account,
+            passing=True,
         )
 
     def _draws(self, epoch: int) -> np.ndarray:

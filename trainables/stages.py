@@ -89,6 +89,11 @@ class Stages:
                     x, _ = self._stage(d)(x, self._facts[d].narrow)
         return tuple(self._facts[d] for d in wanted)
 
+    def known_seconds(self, depth: int) -> float:
+        """Seconds per image of all stages below the cut of ``depth``; 0 where not all of them were examined yet."""
+        facts = [self._facts.get(d) for d in range(self.images - 1, depth - 1, -1)]
+        return 0.0 if None in facts else sum(f.seconds for f in facts if f is not None)
+
     def distorted(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
         """``images`` (B, H, W, 3) of any type as float32, distorted by ``draws`` (B, DRAWS) where they are given."""
         pixels = tf.cast(images, tf.float32)

@@ -28,7 +28,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of it. ``loss`` is the sum of the steps' mean losses; seconds are this trial's share."""
+    """What came of it. ``loss`` is the sum of the steps' mean losses; seconds are this trial's share.
+
+    ``together`` is how many trials the batch had.
+    """
 
     state: HeadState
     loss: float
@@ -36,6 +39,7 @@ class Ran:
     val_accuracy: float
     train_seconds: float
     evaluate_seconds: float
+    together: int = 1
 
 
 class Together:
@@ -86,7 +90,7 @@ class Together:
         seconds = (between - began) * share, (time.perf_counter() - between) * share
         count = len(runs[0].labels)
         return [
-            Ran(state, loss, float(losses[i]) / count, int(correct[i]) / count, *seconds)
+            Ran(state, loss, float(losses[i]) / count, int(correct[i]) / count, *seconds, len(runs))
             for i, (loss, state) in enumerate(trained)
         ]
 

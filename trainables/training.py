@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from trainables.account import Account
 from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.costs import Decision
 from trainables.errors import Diverged, OutOfMemory, UsageError
@@ -93,9 +94,13 @@ class Training:
     best: EpochMetrics | None = None
     last: EpochMetrics | None = None
     best_weights: list[np.ndarray] = field(default_factory=list)
-    stages: dict[str, float] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self) -> None:
+        with self.account.timing("start"):
+            self._start()
+
+    def _start(self) -> None:
         plan = self.plan()
         self.depth = plan.depth
         self.feed = Feed(
@@ -107,11 +112,9 @@ class Training:
             strength=self.config.number("augmentation_strength"),
             flip=bool(self.config.params.get("horizontal_flip", False)),
             live=self.config.live,
-            spend=self._spend,
+            account=self.account,
         )
-        self.program: Program | HeadProgram
-        self.program, seconds = self.bench.take(self._shape(plan), *self.feed.kinds)
-        self._spend("compile", seconds)
+        self.program: Program | HeadProgram = self._taken(self.bench.take, self._shape(plan))
         with guarded():
             self.program.start(plan.suffix_weights, self.program.initial_weights(self.config.seed))
 
@@ -150,10 +153,9 @@ class Training:
         labels = self.bench.task.split(split).labels.astype(np.int32)
         loss, correct, seen = 0.0, 0, 0
         for chunk in self.feed.chunks(split):
-            began = time.perf_counter()
-            chunk_loss, right, _ = self.program.evaluate(chunk, labels[seen : seen + len(chunk)])
+            with self.account.timing("evaluate"):
+                chunk_loss, right, _ = self.program.evaluate(chunk, labels[seen : seen + len(chunk)])
             loss, correct, seen = loss + chunk_loss, correct + right, seen + len(chunk)
-            self._spend("evaluate", time.perf_counter() - began)
         return loss / seen, correct / seen
 
     def predict(self, split: str) -> np.ndarray:
@@ -169,11 +171,10 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
-        began = time.perf_counter()
-        weights, optimizer = self.program.read()
-        best, last = (vars(m) if m else None for m in (self.best, self.last))
-        write_checkpoint(path, Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last))
-        self._spend("checkpoint", time.perf_counter() - began)
+        with self.account.timing("checkpoint"):
+            weights, optimizer = self.program.read()
+            best, last = (vars(m) if m else None for m in (self.best, self.last))
+            write_checkpoint(path, Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last))
 
     def load(self, path: Path) -> None:
         """Go on exactly where :meth:`save` was called."""
@@ -189,6 +190,15 @@ class Training:
     def release(self) -> None:
         """Hand the compiled program to the next trial."""
         self.bench.give_back(self.program)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage of work (:data:`trainables.account.STAGES`)."""
+        return self.account.stages
+
+    def cost(self) -> dict[str, float | str | bool]:
+        """Whether activations were kept and why, and what this trial found, computed and compiled: JSON values."""
+        return {**self.decision.describe(), **asdict(self.account.counts)}
 
     @property
     def decision(self) -> Decision:
@@ -227,15 +237,17 @@ class Training:
         training, validation = (split.labels.astype(np.int32) for split in splits)
         seed = self.config.seed & 0x7FFFFFFF, ((self.epoch - 1) * self.feed.steps) & 0x7FFFFFFF
         epoch = HeadEpoch(program.state, source, indices, training, self._rates(), self._hyper(), seed)
-        ran = program.run(epoch, list(self.feed.chunks("validation")), validation)
-        self._spend("suffix", ran.train_seconds)
-        self._spend("evaluate", ran.evaluate_seconds)
+        chunks = list(self.feed.chunks("validation"))
+        with self.account.timing("wait"):
+            ran = program.run(epoch, chunks, validation)
+            self.account.spend("suffix", ran.train_seconds)
+            self.account.spend("evaluate", ran.evaluate_seconds)
+        self.account.counts.add(epochs_together=int(ran.together > 1))
         return ran.loss / self.feed.steps, ran.val_loss, ran.val_accuracy
 
     def _on_images(self, head: HeadProgram) -> Program:
         """A program of this trial's own that goes on where ``head`` is: its activations are kept no longer."""
-        program, seconds = self.bench.take_alone(head.shape, "uint8", self.feed.kinds[1])
-        self._spend("compile", seconds)
+        program: Program = self._taken(self.bench.take_alone, head.shape, "uint8")
         program.write(*head.read())
         self.bench.give_back(head)
         return program
@@ -259,16 +271,21 @@ class Training:
         rates, hyper = self._rates(), self._hyper()
         total, first = 0.0, 0
         for batches in self.feed.batches(self.epoch):
-            began = time.perf_counter()
-            part = rates[first : first + len(batches.labels)]
-            seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
-            total += program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
-            first += len(part)
-            self._spend("suffix", time.perf_counter() - began)
+            with self.account.timing("suffix"):
+                part = rates[first : first + len(batches.labels)]
+                seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
+                total += program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
+                first += len(part)
         return total / steps
 
-    def _spend(self, stage: str, seconds: float) -> None:
-        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+    def _taken(self, take: Callable[..., tuple[Any, float]], shape: Shape, train: str | None = None) -> Any:
+        """A program, compiled if need be; what passes beside is time for which others compile."""
+        kinds = self.feed.kinds
+        with self.account.timing("wait"):
+            program, seconds = take(shape, train or kinds[0], kinds[1])
+            self.account.spend("compile", seconds)
+        self.account.counts.add(programs_compiled=int(seconds > 0))
+        return program
 
 
 @contextmanager

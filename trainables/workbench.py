@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +14,12 @@ from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadShape
+from trainables.idle import KEPT_PROGRAMS, IdlePrograms
 from trainables.numerics import FLOAT32, Numerics
 from trainables.program import Program, Shape
 from trainables.recasting import recast_backbone
 from trainables.reuse import Reuse
 from trainables.together import Together
-
-KEPT_PROGRAMS = 64
-"""Idle programs that are kept for the next trial of their shape."""
 
 
 @dataclass
@@ -29,6 +28,10 @@ class Workbench:
 
     A program belongs to one trial at a time; two trials of one shape that run at once get one each, unless they
     only train heads.
+
+    Attributes:
+        compiled: how many programs were made.
+        idle: those that wait for the next trial of their shape.
     """
 
     backbone: Backbone
@@ -39,8 +42,10 @@ class Workbench:
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
-    _idle: OrderedDict[Shape, list[Program]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.idle = IdlePrograms(KEPT_PROGRAMS if self.reuse.programs else 0)
 
     @classmethod
     def open(
@@ -81,13 +86,15 @@ class Workbench:
 
     def take_alone(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
         """The same, of a trial's own."""
-        program = self._take_idle(shape)
+        program, seconds = self.idle.take(shape), 0.0
         if program is None:
             with BUILDING:
+                began = time.perf_counter()
                 program = Program(self.backbone, shape, self.activations.stages)
+                seconds = time.perf_counter() - began
             with self._lock:
                 self.compiled += 1
-        return program, program.compile(train, evaluate)
+        return program, seconds + program.compile(train, evaluate)
 
     def _take_head(self, shape: Shape, dtype: str) -> tuple[HeadProgram, float]:
         features = int(self.backbone.model.output.shape[-1])
@@ -101,29 +108,12 @@ class Workbench:
             self._training[heads] += 1
         return HeadProgram(self.backbone, shape, together), together.compile(dtype)
 
-    def _take_idle(self, shape: Shape) -> Program | None:
-        with self._lock:
-            idle = self._idle.get(shape)
-            if not idle:
-                return None
-            self._idle.move_to_end(shape)
-            return idle.pop()
-
     def give_back(self, program: Program | HeadProgram) -> None:
-        """Keep ``program`` for the next trial of its shape; the longest idle ones are dropped."""
+        """Keep ``program`` for the next trial of its shape, if programs are reused."""
         if isinstance(program, HeadProgram):
             self._give_back_head(program.together.shape)
             return
-        if not self.reuse.programs:
-            return
-        with self._lock:
-            self._idle.setdefault(program.shape, []).append(program)
-            self._idle.move_to_end(program.shape)
-            while sum(map(len, self._idle.values())) > KEPT_PROGRAMS:
-                oldest = next(iter(self._idle))
-                self._idle[oldest].pop()
-                if not self._idle[oldest]:
-                    del self._idle[oldest]
+        self.idle.put(program)
 
     def _give_back_head(self, heads: HeadShape) -> None:
         """Trials that run at once share a head's program even where none is handed on to the next."""

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,14 @@ class Store:
             return None
         return array
 
-    def fill(self, key: EntryKey, rows: int, shape: tuple[int, ...], chunks: Chunks) -> np.ndarray | None:
+    def fill(
+        self,
+        key: EntryKey,
+        rows: int,
+        shape: tuple[int, ...],
+        chunks: Chunks,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> np.ndarray | None:
         """The entry of ``key``, written from ``chunks`` unless it exists; None if that is not possible now.
 
         Args:
@@ -98,12 +106,16 @@ class Store:
             rows: number of images.
             shape: of one image's values.
             chunks: computes the values in order, (n, …) float16 or float32; called at most once.
+            waiting: entered while another process has the entry's lock.
         """
         if not self.usable:
             return None
         try:
             self._prepare()
-            with FileLock(self.directory / "locks" / f"{key.digest}.lock", timeout=self._wait):
+            lock = FileLock(self.directory / "locks" / f"{key.digest}.lock", timeout=self._wait)
+            with waiting():
+                held = lock.acquire()
+            with held:
                 found = self.open(key)
                 if found is None and self._write(key, rows, shape, chunks):
                     found = self.open(key)
