@@ -114,6 +114,9 @@ class SearchConfig(BaseModel):
     )
 
     storage: PathText = Field("./unfreeze-runs", description="folder of the search's files")
+    fresh: bool = Field(
+        False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
+    )
     ledger: Url | None = Field(
         None, description="database URL of the ledger; a file in the storage if not given"
     )

@@ -268,6 +268,30 @@ def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
         )
 
 
+def move_study(url: str, name: str, new_name: str) -> bool:
+    """Give a study another name: it is copied whole before the old one goes. False if there is none.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = _with_tables(url)
+        if name not in optuna.get_all_study_names(storage):
+            return False
+        optuna.copy_study(
+            from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name
+        )
+        optuna.delete_study(study_name=name, storage=storage)
+    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        first = str(error).splitlines()[0]
+        raise LedgerError(
+            f"ledger: expected a database that can be opened, received {url!r}: {first}"
+        ) from error
+    return True
+
+
 def _open_study(url: str, name: str, direction: Direction, create: bool) -> optuna.Study:
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -12,6 +12,7 @@ from search.config import SearchConfig
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.ledger import Ledger, refuse_difference
+from search.ledger_file import LedgerCopy
 from search.preparation import Prepared
 from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
@@ -43,6 +44,7 @@ class Phase:
     tracking_uri: str
     told: Callable[[SearchRecord], None]
     limit: int
+    copy: LedgerCopy
     stopped: str | None = None
     outcome: Outcome | None = None
     _began: float = field(default_factory=time.monotonic)
@@ -85,10 +87,12 @@ class Phase:
         if now or moment - self._last_news >= NEWS_SECONDS:
             self._last_news = moment
             self.told(self.record())
+            self.copy.keep()
 
     def keep_time(self) -> None:
         """Write the time spent so far into the ledger."""
         self.ledger.note("elapsed", self._elapsed())
+        self.copy.keep(now=True)
 
     def record(self, whole: bool = False) -> SearchRecord:
         """The search as data; ``whole`` adds what takes a moment to compute."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.execution import Halt
+from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
+from search.ledger_file import LedgerCopy, check
 from search.naming import search_name
 from search.phase import Phase
 from search.preparation import Prepared, prepare_all
@@ -74,6 +77,9 @@ def run_search(
     workspace.create()
     view = view or QuietView()
     halt = Halt(told=view.event)
+    if config.fresh and (kept := archive(workspace, config.ledger)):
+        view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
+        workspace.create()
     with workspace.locked(), halt.listening(), connect(config, verbose) as session:
         prepared = prepare_all(config, workspace, session, view)
         return _Run(config, view, workspace, session, halt, prepared).whole()
@@ -96,7 +102,7 @@ class _Run:
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome = _known_outcome(search)
         search.halt = self.halt.again(self.config.time_budget)
-        with self._delivery(search, experiment_name(task)) as delivery:
+        with self._driving(search), self._delivery(search, experiment_name(task)) as delivery:
             self._trials(search)
             baseline = self._baseline(search, task)
             self._confirm(search, baseline)
@@ -111,6 +117,8 @@ class _Run:
 
     def _phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
         ledger_file.parent.mkdir(parents=True, exist_ok=True)
+        if config.ledger is None:
+            check(ledger_file)
         ledger = Ledger(
             config.ledger or sqlite_url(ledger_file),
             name,
@@ -132,7 +140,12 @@ class _Run:
             tracking_uri=self._tracking_uri,
             told=self.view.update,
             limit=limit,
+            copy=LedgerCopy(None if config.ledger else ledger_file, self.view.event),
         )
+
+    def _driving(self, search: Phase) -> AbstractContextManager[None]:
+        """Keep other machines out where the ledger is not in the storage, which has a lock of its own."""
+        return Lease(search.ledger, search.name).held() if self.config.ledger else nullcontext()
 
     @property
     def _tracking_uri(self) -> str:
@@ -177,7 +190,7 @@ class _Run:
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
         config = self.config.replace(method="scratch", enqueue=None, trials=limit)
-        name = f"{self.workspace.name}-scratch"
+        name = self.workspace.baseline_name
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
         phase.halt = self.halt.again(self.config.time_budget)
         self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -19,8 +20,16 @@ from trainables.errors import SearchError
 class Workspace:
     """Paths of the search ``name`` under ``storage``; all absolute, nothing is created by looking."""
 
+    OWN: ClassVar = frozenset({".lock", ".lock-holder.json"})
+    """Files of a search's folder that say nothing about the search."""
+
     storage: Path
     name: str
+
+    @property
+    def baseline_name(self) -> str:
+        """The search that the baseline is."""
+        return f"{self.name}-scratch"
 
     @property
     def directory(self) -> Path:

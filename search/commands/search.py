@@ -51,7 +51,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "seed",
     ),
     "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
-    "places": ("name", "storage", "ledger", "tracking_uri"),
+    "places": ("name", "fresh", "storage", "ledger", "tracking_uri"),
     "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "precision", "jit"),
     "reuse": ("reuse", "views", "cache", "cache_budget"),
 }
@@ -135,13 +135,19 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         result = run_search(config, view, verbose=options.verbose)
     except KeyboardInterrupt:
         view.close()
-        again = shlex.join(["unfreeze", "search", *arguments])
+        again = shlex.join(["unfreeze", "search", *_to_go_on(config, arguments)])
         print(f"\ninterrupted; what was done is kept. To go on:\n\n  {again}\n", file=sys.stderr)
         return 130
     finally:
         view.close()
     _show(result, options)
     return 0
+
+
+def _to_go_on(config: SearchConfig, arguments: Sequence[str]) -> list[str]:
+    """The same command, but not anew once more."""
+    same = [a for a in arguments if a != "--fresh"]
+    return [*same, "--no-fresh"] if config.fresh and len(same) == len(arguments) else same
 
 
 def flags(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""``--fresh``: put an earlier search of the same name away, whole, and begin anew. Nothing is deleted."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search.ledger import move_study
+from search.workspace import Workspace
+from trainables.errors import SearchError
+
+FOLDER = ".archive"
+"""Where a storage keeps the searches that were put away."""
+
+
+def archive(workspace: Workspace, ledger: str | None) -> Path | None:
+    """Move the search's folder into the archive, and its studies in ``ledger`` (a database's URL) to another name.
+
+    The folder goes first and at once: whoever is killed between both finds the old search as it was.
+
+    Returns:
+        The folder in the archive; None if there was nothing to put away.
+
+    Raises:
+        SearchError: the folder can't be moved, or the search is running.
+    """
+    if not any(p.name not in Workspace.OWN for p in _listed(workspace.directory)) and ledger is None:
+        return None
+    label = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:4]}"
+    kept = workspace.storage / FOLDER / f"{workspace.name}-{label}"
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        with workspace.locked():
+            workspace.directory.rename(kept)
+            for name in Workspace.OWN:
+                (kept / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise SearchError(
+            f"fresh: expected a folder that can be moved, received {str(workspace.directory)!r}: {error.strerror}"
+        ) from error
+    if ledger is not None:
+        for name in (workspace.name, workspace.baseline_name):
+            move_study(ledger, name, f"{name} (put away {label})")
+    return kept
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.archive import FOLDER, archive
+from search.ledger import Ledger, sqlite_url
+from search.workspace import Workspace
+from trainables.errors import SearchError
+
+
+def study(url: str, name: str, trials: int) -> Ledger:
+    ledger = Ledger(
+        url,
+        name,
+        direction="maximize",
+        metric="val_accuracy",
+        method="finetune",
+        sampler="random",
+        seed=0,
+    )
+    for _ in range(trials):
+        number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
+        ledger.finish(number, "failed", reason="crashed")
+    return ledger
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path / "my runs", "ü 字")
+    made.create()
+    return made
+
+
+def test_an_earlier_search_is_moved_whole(workspace: Workspace) -> None:
+    study(sqlite_url(workspace.ledger), workspace.name, 3)
+    workspace.winner.mkdir()
+    (workspace.winner / "model.keras").write_bytes(b"model")
+    kept = archive(workspace, None)
+    assert kept is not None
+    assert kept.parent == workspace.storage / FOLDER
+    assert not workspace.directory.exists()
+    assert (kept / "winner" / "model.keras").read_bytes() == b"model"
+    assert len(study(sqlite_url(kept / "ledger.db"), workspace.name, 0).trials) == 3
+    assert not {p.name for p in kept.iterdir()} & {".lock-holder.json"}
+
+
+def test_nothing_to_put_away_is_fine_and_leaves_no_archive(workspace: Workspace) -> None:
+    with workspace.locked():
+        pass
+    assert archive(workspace, None) is None
+    assert not (workspace.storage / FOLDER).exists()
+
+
+def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
+    for content in ("first", "second"):
+        workspace.create()
+        (workspace.directory / "report.html").write_text(content)
+        archive(workspace, None)
+    kept = sorted((workspace.storage / FOLDER).iterdir())
+    assert sorted((k / "report.html").read_text() for k in kept) == ["first", "second"]
+
+
+def test_studies_in_a_database_keep_their_trials_under_another_name(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    url = sqlite_url(tmp_path / "shared.db")
+    study(url, workspace.name, 3)
+    study(url, workspace.baseline_name, 2)
+    study(url, "another", 1)
+    (workspace.directory / "report.html").write_text("old")
+    kept = archive(workspace, url)
+    assert kept is not None
+    label = kept.name.removeprefix(f"{workspace.name}-")
+    assert len(study(url, f"{workspace.name} (put away {label})", 0).trials) == 3
+    assert len(study(url, f"{workspace.baseline_name} (put away {label})", 0).trials) == 2
+    assert len(study(url, workspace.name, 0).trials) == 0
+    assert len(study(url, "another", 0).trials) == 1
+
+
+def test_a_running_search_is_not_put_away(workspace: Workspace) -> None:
+    (workspace.directory / "report.html").write_text("old")
+    with workspace.locked(), pytest.raises(SearchError, match="already running"):
+        archive(workspace, None)
+    assert (workspace.directory / "report.html").read_text() == "old"
