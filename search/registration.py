@@ -20,6 +20,7 @@ from search.model_package import model_digest, write_package
 from search.model_versions import CHALLENGER, Version, quoted, registered, to_version, versions
 from search.record import Outcome, SearchRecord
 from search.run_texts import winner_note
+from search.seams import reached
 from search.stores import absolute_uri
 from trainables.errors import TrackingError
 
@@ -75,6 +76,7 @@ def register(
                     model_name, address, run_id, tags, description=about, model_id=model_id
                 )
         version = to_version(found)
+        reached("version-created")
         _challenge(client, version)
     return version
 

@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from search.ledger import Ledger, Suggest
 from search.record import METRICS, EpochRecord, TrialRecord
+from search.seams import reached
 
 MakeConfig = Callable[[TrialRecord], dict[str, Any]]
 
@@ -55,6 +56,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         else:
             record = self._ledger.start(self._suggest)
         self._numbers[trial_id] = record.number
+        reached("suggested")
         self._changed()
         return self._make_config(record)
 
@@ -62,12 +64,14 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         """Write an epoch."""
         if "reason" not in result:
             self._ledger.report(self._numbers[trial_id], _epoch(result))
+            reached("reported")
             self._changed()
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Write how a trial ended."""
+        reached("ending")
         number = self._numbers.pop(trial_id)
         stages = _stages(result or {})
         if error or result is None:
@@ -89,6 +93,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 reason=None if whole else "scheduler",
                 stages=stages,
             )
+        reached("ended")
         self._finished(number)
         self._changed()
 

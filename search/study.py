@@ -25,6 +25,7 @@ from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
+from search.seams import reached
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
@@ -82,6 +83,7 @@ def run_search(
         workspace.create()
     with workspace.locked(), halt.listening(), connect(config, verbose) as session:
         prepared = prepare_all(config, workspace, session, view)
+        reached("prepared")
         return _Run(config, view, workspace, session, halt, prepared).whole()
 
 
@@ -112,6 +114,7 @@ class _Run:
             search.keep_time()
             record = self._leave_files(search)
             delivery.finish(record, "FINISHED", self._artifacts())
+            reached("finished")
         self.view.update(record)
         return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
 
@@ -231,6 +234,7 @@ class _Run:
             self.prepared.task,
             self.session,
         )
+        reached("measured")
         search.outcome = replace(outcome, seconds=time.monotonic() - began)
         search.ledger.note("outcome", outcome_to_json(search.outcome))
 
@@ -258,6 +262,7 @@ class _Run:
         )
         search.outcome = replace(outcome, model_name=self._model_name, model_version=str(version.version))
         search.ledger.note("outcome", outcome_to_json(search.outcome))
+        reached("registered")
 
     @property
     def _model_name(self) -> str:

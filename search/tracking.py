@@ -22,6 +22,7 @@ from search.record import SearchRecord, TrialRecord
 from search.run_content import search_content, trial_content
 from search.run_images import RunImages, find_runs
 from search.run_writer import RunWriter
+from search.seams import reached
 from search.stores import absolute_uri, artifact_location
 from trainables.errors import TrackingError
 
@@ -124,8 +125,10 @@ class Mirror:
         content = trial_content(record, trial, runs.parent.run_id)
         if child is None:
             child = runs.children[trial.number] = self._writer.create(content)
+            reached("run-created")
         self._writer.bring(child, content, record.task)
         self._marks[trial.number] = mark
+        reached("run-delivered")
 
     def _found(self, record: SearchRecord) -> RunImages:
         if self._runs is None:

@@ -19,6 +19,7 @@ from search.execution import Halt
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
 from search.record import ErrorExample, Outcome, TrialRecord
+from search.seams import reached
 from search.session import Session
 from trainables.datasets import Task
 
@@ -71,6 +72,7 @@ def retrain(
         metrics = ray.get(ready)
         kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
+        reached("retrained")
     view.stage("winner", whole - len(pending), whole)
     done = [[_read(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
