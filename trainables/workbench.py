@@ -15,6 +15,8 @@ from trainables.datasets import Task, open_task
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadShape
 from trainables.idle import KEPT_PROGRAMS, IdlePrograms
+from trainables.linear_probe_folder import LinearProbeFolder
+from trainables.linear_probe_store import LinearProbeStore
 from trainables.numerics import FLOAT32, Numerics
 from trainables.program import Program, Shape
 from trainables.recasting import recast_backbone
@@ -30,6 +32,7 @@ class Workbench:
     only train heads.
 
     Attributes:
+        probes: heads that trials may start from.
         compiled: how many programs were made.
         idle: those that wait for the next trial of their shape.
     """
@@ -39,6 +42,7 @@ class Workbench:
     activations: Activations
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Numerics = FLOAT32
+    probes: LinearProbeStore = field(default_factory=LinearProbeStore)
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
@@ -72,7 +76,7 @@ class Workbench:
             disk_budget=reuse.cache_budget,
             views=reuse.views,
         )
-        return cls(opened, data, activations, reuse, numerics)
+        return cls(opened, data, activations, reuse, numerics, _probes(cache, reuse))
 
     def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
@@ -81,7 +85,10 @@ class Workbench:
         Trials that only train a head, on activations, share one program (:mod:`trainables.together`).
         """
         if shape.depth == 0 and train != "uint8" and self.reuse.heads:
-            return self._take_head(shape, train)
+            features = int(self.backbone.model.output.shape[-1])
+            heads = HeadShape(features, shape.head_units, shape.classes, shape.batch_size)
+            together, seconds = self.take_heads(heads, train)
+            return HeadProgram(self.backbone, shape, together), seconds
         return self.take_alone(shape, train, evaluate)
 
     def take_alone(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
@@ -96,9 +103,8 @@ class Workbench:
                 self.compiled += 1
         return program, seconds + program.compile(train, evaluate)
 
-    def _take_head(self, shape: Shape, dtype: str) -> tuple[HeadProgram, float]:
-        features = int(self.backbone.model.output.shape[-1])
-        heads = HeadShape(features, shape.head_units, shape.classes, shape.batch_size)
+    def take_heads(self, heads: HeadShape, dtype: str) -> tuple[Together, float]:
+        """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
         with BUILDING:
             if heads not in self._heads:
                 self._heads[heads] = Together(heads)
@@ -106,20 +112,32 @@ class Workbench:
                     self.compiled += 1
             together = self._heads[heads]
             self._training[heads] += 1
-        return HeadProgram(self.backbone, shape, together), together.compile(dtype)
+        return together, together.compile(dtype)
 
     def give_back(self, program: Program | HeadProgram) -> None:
         """Keep ``program`` for the next trial of its shape, if programs are reused."""
         if isinstance(program, HeadProgram):
-            self._give_back_head(program.together.shape)
+            self.give_back_heads(program.together.shape)
             return
         self.idle.put(program)
 
-    def _give_back_head(self, heads: HeadShape) -> None:
-        """Trials that run at once share a head's program even where none is handed on to the next."""
+    def give_back_heads(self, heads: HeadShape) -> None:
+        """End what :meth:`take_heads` began.
+
+        Trials that run at once share a head's program even where none is handed on to the next.
+        """
         if self.reuse.programs:
             return
         with BUILDING:
             self._training[heads] -= 1
             if not self._training[heads]:
                 self._heads.pop(heads, None)
+
+
+def _probes(cache: Path | None, reuse: Reuse) -> LinearProbeStore:
+    """Beside the activations, and switched off with them."""
+    if not reuse.activations:
+        return LinearProbeStore(budget=0)
+    if cache is None or reuse.cache_budget == 0:
+        return LinearProbeStore()
+    return LinearProbeStore(LinearProbeFolder(cache / "probes"))
