@@ -115,14 +115,14 @@ class Engine:
         training, file = self._running[key]
         if key in self._resumed or training.done:
             self._resumed.discard(key)
-            return {**vars(training.last), "done": training.done, "stages": dict(training.stages)}
+            return {**vars(training.last), "done": training.done, **_cost(training)}
         try:
             metrics = training.run_epoch()
             if file is not None:
                 training.save(file)
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
-            return {**_ended(error), "epoch": training.epoch, "stages": dict(training.stages)}
-        return {**vars(metrics), "done": training.done, "stages": dict(training.stages)}
+            return {**_ended(error), "epoch": training.epoch, **_cost(training)}
+        return {**vars(metrics), "done": training.done, **_cost(training)}
 
     def end(self, key: str) -> None:
         """Free what a trial held; unknown keys are fine."""
@@ -183,6 +183,11 @@ class Engine:
                     Path(backbone), Path(task), cache, self._reuse, self._numerics
                 )
             return self._benches[backbone, task]
+
+
+def _cost(training: Training) -> dict[str, Any]:
+    """Where a trial's time went so far, and what it found, computed and compiled."""
+    return {"stages": dict(training.stages), "cost": training.cost()}
 
 
 def _ended(error: Exception) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.record import Direction, EpochRecord, Parameters, State, TrialRecord
+from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from trainables.errors import LedgerError
 
@@ -129,6 +129,10 @@ class Ledger:
         trial.set_user_attr("curve", [_row(e) for e in epochs])
         self._update(number, epochs=epochs, value=self._best(epochs))
 
+    def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
+        """Take note of what a running trial has cost so far; it is written when the trial ends."""
+        self._update(number, stages=_finite(stages), cost=_finite(cost))
+
     def finish(
         self,
         number: int,
@@ -136,12 +140,11 @@ class Ledger:
         *,
         reason: str | None = None,
         error: str | None = None,
-        stages: Mapping[str, float] | None = None,
     ) -> None:
-        """Write how a trial ended: complete, pruned (with its reason) or failed."""
+        """Write how a trial ended: complete, pruned (with its reason) or failed; and what it cost, if it said."""
         record, trial = self._records[number], self._live.pop(number)
-        cost = {k: round(v, 6) for k, v in (stages or {}).items()}
-        for key, fact in (("stages", cost), ("reason", reason), ("error", error)):
+        spent = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
+        for key, fact in (("spent", spent), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
         if state == "complete" and record.value is not None:
@@ -155,7 +158,6 @@ class Ledger:
             state=STATES[told.state],
             reason=reason,
             error=error,
-            stages=cost,
             ended=_utc(told.datetime_complete),
         )
 
@@ -232,7 +234,7 @@ class Ledger:
             seed=attrs.get("seed", 0),
             started=_utc(frozen.datetime_start),
             ended=_utc(frozen.datetime_complete),
-            stages=attrs.get("stages", {}),
+            **_spent(attrs),
         )
 
 
@@ -344,6 +346,18 @@ def _with_tables(url: str) -> optuna.storages.RDBStorage:
                 raise
             time.sleep(random.uniform(0.05, 0.5))
     return optuna.storages.RDBStorage(url)
+
+
+def _spent(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Stages and cost, as they are written now or were (stages alone)."""
+    known = attrs.get("spent", {"stages": attrs.get("stages", {})})
+    return {"stages": known.get("stages", {}), "cost": known.get("cost", {})}
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` as JSON can hold them: no infinities, six decimals."""
+    rounded = {k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()}
+    return {k: v for k, v in rounded.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
 def _row(epoch: EpochRecord) -> list[float | str]:

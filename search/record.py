@@ -14,6 +14,7 @@ from typing import Literal
 
 ParameterValue = int | float | bool | str
 Parameters = Mapping[str, ParameterValue]
+Cost = Mapping[str, ParameterValue]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 Direction = Literal["maximize", "minimize"]
 Verdict = Literal["helps", "no difference", "negative transfer"]
@@ -44,7 +45,9 @@ class TrialRecord:
     ``value`` is the objective at the trial's best epoch (None before the first epoch, or if it never was a
     number). ``reason`` is a short word why a pruned or failed trial ended (``scheduler``, ``diverged``,
     ``time_budget``, ``out_of_memory``, ``crashed``); ``error`` a traceback, if there was one. ``stages``
-    maps a stage of work (data, prefix, compile, suffix, evaluate, checkpoint) to seconds.
+    maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
+    the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
+    found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said.
     """
 
     number: int
@@ -59,6 +62,7 @@ class TrialRecord:
     started: datetime | None = None
     ended: datetime | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
+    cost: Cost = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -177,16 +181,20 @@ class SearchRecord:
 
         A complete trial goes before a pruned one of the same value.
         """
-        candidates = [t for t in self.trials if t.finished and t.state != "failed" and t.value is not None]
-        return min(candidates, key=self._rank, default=None)
+        ranks = {t.number: place for t in self.trials if (place := rank(t, self.direction)) is not None}
+        return min((t for t in self.trials if t.number in ranks), key=lambda t: ranks[t.number], default=None)
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
         return sum(t.state == state for t in self.trials)
 
-    def _rank(self, trial: TrialRecord) -> tuple[float, bool, float, int]:
-        if trial.value is None or math.isnan(trial.value):
-            raise ValueError(f"trial {trial.number} has no value to rank")
-        value = -trial.value if self.direction == "maximize" else trial.value
-        loss = min((e.val_loss for e in trial.epochs), default=math.inf)
-        return value, trial.state != "complete", loss, trial.number
+
+def rank(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:
+    """What to sort ended trials by, the best first; None for one that has no result."""
+    if not trial.finished or trial.state == "failed" or trial.value is None:
+        return None
+    if math.isnan(trial.value):
+        raise ValueError(f"trial {trial.number} has no value to rank")
+    value = -trial.value if direction == "maximize" else trial.value
+    loss = min((e.val_loss for e in trial.epochs), default=math.inf)
+    return value, trial.state != "complete", loss, trial.number

@@ -62,6 +62,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Write an epoch."""
+        self._take_cost(self._numbers[trial_id], result)
         if "reason" not in result:
             self._ledger.report(self._numbers[trial_id], _epoch(result))
             reached("reported")
@@ -73,29 +74,27 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         """Write how a trial ended."""
         reached("ending")
         number = self._numbers.pop(trial_id)
-        stages = _stages(result or {})
+        self._take_cost(number, result or {})
         if error or result is None:
-            self._ledger.finish(
-                number, "failed", reason="crashed", error="the trial's process died", stages=stages
-            )
+            self._ledger.finish(number, "failed", reason="crashed", error="the trial's process died")
         elif result.get("reason") == "crashed":
-            self._ledger.finish(number, "failed", reason="crashed", error=result["error"], stages=stages)
+            self._ledger.finish(number, "failed", reason="crashed", error=result["error"])
         elif "reason" in result:
-            self._ledger.finish(
-                number, "pruned", reason=result["reason"], error=result.get("error"), stages=stages
-            )
+            self._ledger.finish(number, "pruned", reason=result["reason"], error=result.get("error"))
         else:
             self._ledger.report(number, _epoch(result))
             whole = result["epoch"] >= self._epochs
             self._ledger.finish(
-                number,
-                "complete" if whole else "pruned",
-                reason=None if whole else "scheduler",
-                stages=stages,
+                number, "complete" if whole else "pruned", reason=None if whole else "scheduler"
             )
         reached("ended")
         self._finished(number)
         self._changed()
+
+    def _take_cost(self, number: int, result: Mapping[str, Any]) -> None:
+        stages = _under("stages", result)
+        if stages:
+            self._ledger.spent(number, stages, _under("cost", result))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the state."""
@@ -112,6 +111,7 @@ def _epoch(result: Mapping[str, Any]) -> EpochRecord:
     return EpochRecord(int(result["epoch"]), *(float(result[m]) for m in METRICS))
 
 
-def _stages(result: Mapping[str, Any]) -> dict[str, float]:
-    """Ray Tune hands results over flattened: ``stages/data``."""
-    return {k.removeprefix("stages/"): float(v) for k, v in result.items() if k.startswith("stages/")}
+def _under(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping in a result, which Ray Tune hands over flattened: ``stages/data``."""
+    prefix = f"{name}/"
+    return {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}

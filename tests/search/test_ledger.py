@@ -52,7 +52,8 @@ def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
     ledger.report(first.number, epoch(1, 0.5))
     ledger.report(first.number, epoch(2, 0.75))
     ledger.report(first.number, epoch(3, 0.625))
-    ledger.finish(first.number, "complete", stages={"suffix": 1.5})
+    ledger.spent(first.number, {"suffix": 1.5}, {"reuse": True, "reason": "small", "hits": 3})
+    ledger.finish(first.number, "complete")
     second = ledger.start(SPACE.suggest)
     ledger.report(second.number, epoch(1, 0.1, math.nan))
     ledger.finish(second.number, "pruned", reason="diverged", error="val_loss=nan")
@@ -66,6 +67,7 @@ def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
     assert again[0].value == 0.75
     assert [e.val_accuracy for e in again[0].epochs] == [0.5, 0.75, 0.625]
     assert again[0].stages == {"suffix": 1.5}
+    assert again[0].cost == {"reuse": True, "reason": "small", "hits": 3}
     assert math.isnan(again[1].epochs[0].val_loss)
     assert (again[1].reason, again[2].reason, again[2].error) == ("diverged", "crashed", "Traceback …")
     assert [t.seed for t in again] == [trial_seed(3, n) for n in range(3)]
