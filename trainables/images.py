@@ -34,6 +34,10 @@ OVERSAMPLING = 2
 """A JPEG may be decoded at a lower resolution, but never below this multiple of the size asked for."""
 
 
+LONGEST_REASON = 200
+"""Letters of a decoder's own words."""
+
+
 def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode one image and resize it.
 
@@ -71,6 +75,8 @@ def _formats() -> tuple[str, ...]:
 
 
 def _opened(encoded: Path | bytes | memoryview) -> Image.Image:
+    if isinstance(encoded, Path) and encoded.exists() and not encoded.is_file():
+        raise DataError("not a file")  # a pipe or a device may never end
     file = encoded if isinstance(encoded, Path) else io.BytesIO(encoded)
     return Image.open(file, formats=_formats())
 
@@ -106,4 +112,7 @@ def _reason(error: Exception, encoded: Path | bytes | memoryview) -> str:
         return error.strerror
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    return str(error) or type(error).__name__
+    words = " ".join(str(error).split())[:LONGEST_REASON]
+    if isinstance(error, OSError | SyntaxError | ValueError) and words:
+        return words
+    return f"damaged ({type(error).__name__}{': ' * bool(words)}{words})"

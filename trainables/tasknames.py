@@ -23,7 +23,15 @@ def task_name(data: str) -> str:
     """
     if data == DIGITS:
         return DIGITS
-    path = Path(data).expanduser().resolve()
-    stem = path.name if path.is_dir() else path.stem
+    stem = _stem(data)
     word = re.sub(r"[^\w. -]+", "-", unicodedata.normalize("NFC", stem))
     return word[:LONGEST].strip(" .-") or "data"
+
+
+def _stem(data: str) -> str:
+    """The folder's name, or the file's without its extension; of a path that can't be, what it looks like."""
+    try:
+        path = Path(data).expanduser().resolve()
+        return path.name if path.is_dir() else path.stem
+    except (OSError, ValueError, RuntimeError):
+        return Path(data).stem

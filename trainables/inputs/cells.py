@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from trainables.inputs.columns import is_bytes
+from trainables.inputs.columns import image_fields, is_bytes
 from trainables.inputs.source import Encoded
 from trainables.inputs.tablefiles import TableFile
 
@@ -39,7 +39,7 @@ def _image(cell: Any, folder: Path) -> Encoded | None:
     if not cell.is_valid:
         return None
     if isinstance(cell, pa.StructScalar):
-        parts = [cell[name] for name in ("bytes", "path") if name in cell]
+        parts = [cell[name] for name in image_fields(cell.type)]
         return next((image for part in parts if (image := _image(part, folder)) is not None), None)
     if is_bytes(cell.type):
         return memoryview(cell.as_buffer())

@@ -59,9 +59,10 @@ def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
     _require_type(schema, label, _holds_labels, "label", "integers or strings, one label an image", place)
     split = options.split_column
     if split is None:
-        split = next((name for name in schema.names if name.casefold() == "split"), None)
+        split = next((field.name for field in schema if _names_splits(field)), None)
     else:
         _require(schema, split, "split", place)
+        _require_type(schema, split, _holds_labels, "split", "strings, one name of a split a row", place)
     return Columns(image, label, split)
 
 
@@ -70,7 +71,7 @@ def hugging_face_features(schema: Any) -> dict[str, Any]:
     try:
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = stored["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}  # not of Hugging Face: the columns still speak for themselves
     return features if isinstance(features, dict) else {}
 
@@ -79,7 +80,9 @@ def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
     """Names of the integer labels in ``column``, if the schema's metadata holds them."""
     feature = hugging_face_features(schema).get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
-    return tuple(str(name) for name in names) if isinstance(names, list) else None
+    if not isinstance(names, list):
+        return None
+    return tuple(str(name).encode("utf-8", "backslashreplace").decode() for name in names)
 
 
 def value_type(kind: Any) -> Any:
@@ -98,11 +101,21 @@ def is_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
+def image_fields(kind: Any) -> list[str]:
+    """Those of a struct's fields that hold an image: ``bytes``, ``path`` or both, the former first."""
+    fits = {"bytes": is_bytes, "path": is_text}
+    names = [field.name for field in kind if field.name in fits and fits[field.name](field.type)]
+    return sorted(name for name in names if names.count(name) == 1)
+
+
 def _holds_images(kind: Any) -> bool:
     if pa.types.is_struct(kind):
-        names = {field.name: field.type for field in kind}
-        return ("bytes" in names and is_bytes(names["bytes"])) or ("path" in names and is_text(names["path"]))
+        return bool(image_fields(kind))
     return is_bytes(kind) or is_text(value_type(kind))
+
+
+def _names_splits(field: Any) -> bool:
+    return field.name.casefold() == "split" and _holds_labels(field.type)
 
 
 def _holds_labels(kind: Any) -> bool:
@@ -125,8 +138,8 @@ def _find(
     for name in names:
         if name in by_name:
             return str(by_name[name])
-    typed = [field.name for field in schema if what == "image" and pa.types.is_struct(field.type)]
-    typed = [name for name in typed if _holds_images(schema.field(name).type)]
+    structs = [field for field in schema if what == "image" and pa.types.is_struct(field.type)]
+    typed = [field.name for field in structs if _holds_images(field.type)]
     if len(typed) == 1:
         return str(typed[0])
     reason = f"{some(tagged or typed)} all could be it" if tagged or typed else "none could be told"

@@ -36,7 +36,10 @@ def find_source(data: str, ours: Path, options: DataOptions) -> Source:
             f"data: expected {EXPECTED} on this machine, received the address {data!r}. Download it first."
         )
     path = _existing(data)
-    return _folder(path, ours, options) if path.is_dir() else _file(path, options)
+    try:
+        return _folder(path, ours, options) if path.is_dir() else _file(path, options)
+    except OSError as error:
+        raise DataError(f"data: can't read {printable(path)}: {error.strerror or error}") from error
 
 
 def _existing(data: str) -> Path:

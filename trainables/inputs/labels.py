@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,18 +17,23 @@ from trainables.inputs.splitnames import EXPECTED, split_of
 
 Value = int | str | bool | float
 
+LONGEST = 500
+"""Letters in the name of a class."""
+
 
 def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
     """A pyarrow ChunkedArray as (N,) codes and the distinct values that they stand for.
 
     Raises:
-        DataError: a value is missing.
+        DataError: a value is missing, or Arrow can't compare values of the type.
     """
-    kind = value_type(column.type)
-    plain = column.cast(kind).combine_chunks() if kind != column.type else column.combine_chunks()
-    if isinstance(plain, pa.ChunkedArray):
-        plain = pa.concat_arrays(plain.chunks) if plain.num_chunks else pa.array([], kind)
-    encoded = plain.dictionary_encode()
+    try:
+        plain = _plain(column)
+        encoded = plain.dictionary_encode()
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(
+            f"{place}: {what}: expected strings or integers, received the type {column.type}."
+        ) from error
     values: list[Value] = encoded.dictionary.to_pylist()
     missing = np.asarray(plain.is_null().to_numpy(zero_copy_only=False), dtype=bool)
     if missing.any():
@@ -37,6 +43,15 @@ def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[V
     if empty:
         raise _missing(np.isin(codes, empty), what, place)
     return codes, values
+
+
+def _plain(column: Any) -> Any:
+    """One Array of all chunks, of values and not of indices into a dictionary."""
+    kind = value_type(column.type)
+    plain = column.cast(kind).combine_chunks() if kind != column.type else column.combine_chunks()
+    if isinstance(plain, pa.ChunkedArray):
+        return pa.concat_arrays(plain.chunks) if plain.num_chunks else pa.array([], kind)
+    return plain
 
 
 def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
@@ -52,8 +67,16 @@ def label_name(names: Sequence[str] | None, place: str) -> Callable[[Value], str
 
     The mapping raises DataError for a label that no class can have.
     """
+    twice = {word for word, count in Counter(names or ()).items() if count > 1}
+    if twice:
+        raise DataError(
+            f"{place}: class names: expected different ones, received {some(sorted(twice))} twice."
+        )
 
     def name(value: Value) -> str:
+        return _fit(text(value), place)
+
+    def text(value: Value) -> str:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, float):
@@ -66,6 +89,15 @@ def label_name(names: Sequence[str] | None, place: str) -> Callable[[Value], str
         return names[value]
 
     return name
+
+
+def _fit(word: str, place: str) -> str:
+    if len(word) > LONGEST or "\0" in word:
+        raise DataError(
+            f"{place}: label: expected names of classes of at most {LONGEST} letters, received {some([word])}. "
+            "Name another column by --label-column (label_column)."
+        )
+    return word
 
 
 def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str) -> NDArray[np.int8]:

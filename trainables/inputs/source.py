@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
+LONGEST_WORD = 80
+"""Letters of a name that are worth reading in a message."""
+
 UNSPLIT = -1
 """The split of an image whose input doesn't name one."""
 
@@ -83,6 +86,7 @@ def printable(name: str | Path) -> str:
 
 
 def some(words: Sequence[str], most: int = 10) -> str:
-    """The first ``most`` words, quoted, and how many there are beyond."""
-    shown = ", ".join(repr(word) for word in words[:most])
+    """The first ``most`` words, quoted, and how many there are beyond; long ones are cut."""
+    cut = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:most])
+    shown = ", ".join(map(repr, cut))
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown

@@ -26,6 +26,10 @@ BUFFER = 1 << 20
 """Bytes of a Parquet column that are read at a time: a row group may hold all images."""
 
 
+LONGEST_REASON = 500
+"""Letters of Arrow's own words."""
+
+
 def table_files(root: Path) -> list[tuple[Path, str | None]]:
     """Table files of a folder, each with its split: in the folder itself, in ``data``, or in split folders.
 
@@ -66,13 +70,14 @@ class TableFile:
         with self._readable():
             self._parquet = self._kind() == "parquet"
             self.schema: Any = self._open().schema_arrow if self._parquet else self._open().schema
+            _refuse_unreadable_names(self.schema)
 
     def columns(self, names: Sequence[str]) -> Any:
         """A pyarrow Table of these columns, whole."""
         with self._readable():
             if self._parquet:
-                return self._open().read(columns=list(names))
-            batches = [batch.select(list(names)) for batch in self._batches()]
+                return _sound(self._open().read(columns=list(names)))
+            batches = [_sound(batch.select(list(names))) for batch in self._batches()]
             return pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
 
     def arrays(self, name: str) -> Iterator[Any]:
@@ -80,10 +85,10 @@ class TableFile:
         with self._readable():
             if self._parquet:
                 for batch in self._open().iter_batches(ROWS, columns=[name], use_threads=False):
-                    yield batch.column(0)
+                    yield _sound(batch).column(0)
             else:
                 for batch in self._batches():
-                    yield batch.column(name)
+                    yield _sound(batch.select([name])).column(0)
 
     def _kind(self) -> str:
         with self.path.open("rb") as file:
@@ -112,6 +117,23 @@ class TableFile:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, UnicodeEncodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
             kind = "a Parquet" if self._parquet else "an Arrow"
-            raise DataError(f"can't read {printable(self.path)} as {kind} file: {error}") from error
+            words = " ".join(str(error).split())[:LONGEST_REASON] or "not enough memory"
+            raise DataError(f"can't read {printable(self.path)} as {kind} file: {words}") from error
+
+
+def _refuse_unreadable_names(kind: Any) -> None:
+    """Read the names of a schema or a struct once: UnicodeDecodeError comes here or never."""
+    for field in kind:
+        if field.name and pa.types.is_struct(field.type):
+            _refuse_unreadable_names(field.type)
+
+
+def _sound(data: Any) -> Any:
+    """``data``, a RecordBatch or a Table, if its buffers are what they say.
+
+    Arrow maps a file as it is: to read a value by an offset that was damaged would end the process.
+    """
+    data.validate(full=True)
+    return data

@@ -8,7 +8,6 @@ files hold them, else integers in the order of numbers and strings in that of le
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -146,7 +145,8 @@ def _facts(part: Part) -> Facts:
 
 def _stamp(path: Path) -> tuple[str, int, int]:
     """Changes when the file does; a missing file has one, too: reading it says what is wrong."""
-    if not os.access(path, os.F_OK):
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # a ValueError is for a path with a zero byte in it
         return str(path), -1, 0
-    status = path.stat()
     return str(path), status.st_size, status.st_mtime_ns
