@@ -181,8 +181,8 @@ class SearchRecord:
 
         A complete trial goes before a pruned one of the same value.
         """
-        ranks = {t.number: place for t in self.trials if (place := rank(t, self.direction)) is not None}
-        return min((t for t in self.trials if t.number in ranks), key=lambda t: ranks[t.number], default=None)
+        ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
+        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
