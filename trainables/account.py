@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-STAGES = ("start", "data", "prefix", "wait", "compile", "suffix", "evaluate", "checkpoint")
-"""Stages of a trial's work. ``prefix`` is the frozen part, computed or read; ``wait`` is for other trials: what they
-compute or compile for all, and their shares of heads that train together."""
+STAGES = ("start", "data", "prefix", "probe", "wait", "compile", "suffix", "evaluate", "checkpoint")
+"""Stages of a trial's work. ``prefix`` is the frozen part, computed or read; ``probe`` trains a head that other trials
+start from, too; ``wait`` is for other trials: what they compute or compile for all, and their shares of heads that
+train together."""
 
 
 @dataclass

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from trainables.errors import UsageError
+from trainables.linear_probe import probe_head
 from trainables.training import Plan, Training
 
 LEAST_BATCH = 8
 """Images in a batch from which on its statistics are worth following."""
 
+HEAD_INITS = ("random", "probe")
+"""What the head starts from: random weights, or a trained probe (:mod:`trainables.linear_probe`)."""
+
 
 class FineTune(Training):
-    """Trains the top ``unfreeze_depth`` blocks from their pretrained weights; the rest is frozen."""
+    """Trains the top ``unfreeze_depth`` blocks from their pretrained weights; the rest is frozen.
+
+    ``head_init`` says what the head starts from. At depth 0 a probe is no more than a warm start.
+    """
 
     def plan(self) -> Plan:
         """The top blocks, from pretrained weights."""
@@ -19,9 +26,24 @@ class FineTune(Training):
             raise UsageError(
                 f"unfreeze_depth: expected 0 to {most} (the backbone's blocks), received {depth}"
             )
+        if self._head_init not in HEAD_INITS:
+            raise UsageError(
+                f"head_init: expected one of {', '.join(HEAD_INITS)}, received {self._head_init!r}"
+            )
         _, suffix = self.bench.backbone.parts(depth)
         weights = suffix.get_weights() if suffix is not None else []
         return Plan(depth, weights, adapt=self._adapts())
+
+    def prepare(self) -> None:
+        """Put the probe in the random head's place, where that is asked for."""
+        if self._head_init == "probe":
+            head = probe_head(self.bench, int(self.config.number("head_units")), self.account)
+            weights, _ = self.program.read()
+            self.program.write([*weights[: -len(head)], *head])
+
+    @property
+    def _head_init(self) -> object:
+        return self.config.params.get("head_init", "random")
 
     def _adapts(self) -> bool:
         """BatchNorm follows the new data, unless batches are too small to have statistics of their own."""

@@ -122,6 +122,9 @@ class Training:
         """Which blocks train, and from which weights. Each method has its own."""
         raise TypeError(f"{type(self).__name__} must say what it trains")
 
+    def prepare(self) -> None:
+        """What a method does before the first epoch, and does not do again when a trial is resumed."""
+
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch and evaluate it.
 
@@ -129,6 +132,9 @@ class Training:
             Diverged: the loss is no longer a finite number.
             OutOfMemory: the device or the host has no memory left.
         """
+        if self.epoch == 0:
+            with guarded():
+                self.prepare()
         began = time.perf_counter()
         self.epoch += 1
         with guarded():
