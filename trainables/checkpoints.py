@@ -15,6 +15,7 @@ import numpy as np
 from trainables.errors import DataError
 
 FORMAT = 1
+_DRAFT, _ENDING = ".checkpoint-", ".tmp"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,11 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``path``: whole or not at all."""
+    """Write ``checkpoint`` to ``path``: whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or nothing can be written there; what was at ``path`` before is still there.
+    """
     arrays: dict[str, np.ndarray] = {}
     for name in ("weights", "optimizer", "best_weights"):
         for index, array in enumerate(getattr(checkpoint, name)):
@@ -38,7 +43,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     meta = {"format": FORMAT, "epoch": checkpoint.epoch, "best": checkpoint.best, "last": checkpoint.last}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".checkpoint-", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_DRAFT, suffix=_ENDING)
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -47,6 +52,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in ``folder``."""
+    for left in folder.glob(f"{_DRAFT}*{_ENDING}"):
+        left.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
