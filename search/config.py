@@ -117,6 +117,17 @@ class SearchConfig(BaseModel):
     fresh: bool = Field(
         False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
     )
+    keep_best: Whole = Field(
+        3,
+        ge=0,
+        le=1_000_000,
+        description="checkpoints of ended trials to keep, those of the best; 0 for none",
+    )
+    checkpoint_budget: Size | None = Field(
+        None,
+        description="bytes that all checkpoints of the search may take, as in '2 GB'; a fifth of the free disk, at "
+        "most 20 GB; a running trial's stay in any case",
+    )
     ledger: Url | None = Field(
         None, description="database URL of the ledger; a file in the storage if not given"
     )

@@ -118,15 +118,15 @@ class Engine:
             return {**vars(training.last), "done": training.done, **_cost(training)}
         try:
             metrics = training.run_epoch()
-            if file is not None:
-                training.save(file)
+            unsaved = _save(training, file)
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
             return {**_ended(error), "epoch": training.epoch, **_cost(training)}
-        return {**vars(metrics), "done": training.done, **_cost(training)}
+        return {**vars(metrics), "done": training.done, **_cost(training), **unsaved}
 
     def end(self, key: str) -> None:
         """Free what a trial held; unknown keys are fine."""
         self._stillborn.pop(key, None)
+        self._resumed.discard(key)
         held = self._running.pop(key, None)
         if held is not None:
             held[0].release()
@@ -188,6 +188,16 @@ class Engine:
 def _cost(training: Training) -> dict[str, Any]:
     """Where a trial's time went so far, and what it found, computed and compiled."""
     return {"stages": dict(training.stages), "cost": training.cost()}
+
+
+def _save(training: Training, file: Path | None) -> dict[str, str]:
+    """Write a checkpoint; a disk that takes none ends no trial, but is told of (``unsaved``)."""
+    try:
+        if file is not None:
+            training.save(file)
+    except OSError as error:
+        return {"unsaved": error.strerror or str(error)}
+    return {}
 
 
 def _ended(error: Exception) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from ray import tune
 
 from search.config import SearchConfig
+from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.record import TrialRecord
 from search.schedulers import make_scheduler
@@ -90,7 +91,10 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Execution:
-    """What one run of a ledger's trials needs besides the ledger. ``checkpoints`` has one folder a trial."""
+    """What one run of a ledger's trials needs besides the ledger.
+
+    ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
+    """
 
     config: SearchConfig
     session: Session
@@ -98,12 +102,14 @@ class Execution:
     suggest: Suggest
     place: Mapping[str, str]
     checkpoints: Path
+    kept: KeptCheckpoints
     limit: int
     halt: Halt
     changed: Callable[[], None]
 
     def run(self) -> str | None:
         """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
+        self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
@@ -116,7 +122,8 @@ class Execution:
             epochs=self.config.epochs,
             go_on=lambda: self._exhausted() is None,
             changed=self.changed,
-            finished=self._forget_checkpoint,
+            heard=self._heard,
+            finished=self._ended,
         )
         resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -146,7 +153,7 @@ class Execution:
         if self.halt.reason == "time_budget":
             for number in list(self.ledger.running()):
                 self.ledger.finish(number, "pruned", reason="time_budget")
-                self._forget_checkpoint(number)
+                self._ended(number)
             self.changed()
         return self.halt.reason or self._exhausted()
 
@@ -164,12 +171,20 @@ class Execution:
                 "metric": config.metric,
                 "batch_norm": config.batch_norm,
             },
-            "place": {**self.place, "checkpoints": str(self.checkpoints / f"{record.number:05d}")},
+            "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
         }
 
-    def _forget_checkpoint(self, number: int) -> None:
-        """Nobody resumes a trial that the ledger says has ended; the winner is trained anew."""
-        shutil.rmtree(self.checkpoints / f"{number:05d}", ignore_errors=True)
+    def _heard(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial has run an epoch, and has written its checkpoint or could not."""
+        folder = checkpoint_folder(self.checkpoints, number)
+        if "unsaved" in result:
+            self.kept.not_written(folder, str(result["unsaved"]))
+        self.kept.written(folder)
+
+    def _ended(self, number: int) -> None:
+        """Nobody resumes a trial that the ledger says has ended; its checkpoint stays only if it is a good one."""
+        folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
+        self.kept.ended(folder, trial, self.config.direction, self.config.keep_best)
 
     def _exhausted(self) -> str | None:
         """Whether to start no more trials, and why."""

@@ -76,6 +76,10 @@ class Ledger:
         """All trials by number."""
         return tuple(self._records[n] for n in sorted(self._records))
 
+    def trial(self, number: int) -> TrialRecord:
+        """The trial of this number."""
+        return self._records[number]
+
     def judge_by(self, metric: str, direction: Direction) -> None:
         """Take another objective for the trials' values: the one that a reader finds in the ledger."""
         self._metric, self._direction = metric, direction

@@ -11,6 +11,7 @@ from pathlib import Path
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
+from search.kept_checkpoints import KeptCheckpoints
 from search.ledger import Ledger, refuse_difference
 from search.ledger_file import LedgerCopy
 from search.preparation import Prepared
@@ -40,6 +41,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
     told: Callable[[SearchRecord], None]
@@ -70,6 +72,7 @@ class Phase:
             self._suggest,
             self.prepared.place,
             self.checkpoints,
+            self.kept,
             self.limit,
             self.halt,
             self.news,

@@ -28,7 +28,8 @@ _BUDGET = frozenset({"trials", "time_budget", "patience", "enqueue", "confirm_se
 _MACHINES = frozenset({"max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"})
 _REUSE = frozenset({"reuse", "cache", "cache_budget"})
 _PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
-_CHANGEABLE = _BUDGET | _MACHINES | _PLACES | _REUSE
+_KEPT = frozenset({"keep_best", "checkpoint_budget"})
+_CHANGEABLE = _BUDGET | _MACHINES | _PLACES | _REUSE | _KEPT
 """Settings that may differ from one session of a search to the next: tags, since a param is for ever."""
 
 _LONGEST_PARAM = 500

@@ -25,6 +25,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         epochs: of a whole trial; one that ends earlier was pruned.
         go_on: asked before each new trial; False ends the search early.
         changed: called after each change of the ledger.
+        heard: called with the number of a trial and the result of each of its epochs, once it is in the ledger.
         finished: called with the number of a trial that has ended.
     """
 
@@ -38,12 +39,14 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         epochs: int,
         go_on: Callable[[], bool],
         changed: Callable[[], None],
+        heard: Callable[[int, Mapping[str, Any]], None],
         finished: Callable[[int], None],
     ) -> None:
         super().__init__()
         self._ledger, self._suggest, self._make_config = ledger, suggest, make_config
         self._limit, self._epochs = limit, epochs
-        self._go_on, self._changed, self._finished = go_on, changed, finished
+        self._go_on, self._changed = go_on, changed
+        self._heard, self._finished = heard, finished
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
 
@@ -66,6 +69,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if "reason" not in result:
             self._ledger.report(self._numbers[trial_id], _epoch(result))
             reached("reported")
+            self._heard(self._numbers[trial_id], result)
             self._changed()
 
     def on_trial_complete(
@@ -88,6 +92,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 number, "complete" if whole else "pruned", reason=None if whole else "scheduler"
             )
         reached("ended")
+        self._heard(number, result or {})
         self._finished(number)
         self._changed()
 

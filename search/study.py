@@ -16,6 +16,7 @@ from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.execution import Halt
+from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
@@ -84,7 +85,8 @@ def run_search(
     with workspace.locked(), halt.listening(), connect(config, verbose) as session:
         prepared = prepare_all(config, workspace, session, view)
         reached("prepared")
-        return _Run(config, view, workspace, session, halt, prepared).whole()
+        checkpoints = _kept_checkpoints(config, workspace, view)
+        return _Run(config, view, workspace, session, halt, prepared, checkpoints).whole()
 
 
 @dataclass
@@ -97,6 +99,7 @@ class _Run:
     session: Session
     halt: Halt
     prepared: Prepared
+    kept: KeptCheckpoints
 
     def whole(self) -> SearchResult:
         """Trials, baseline, winner, model, report."""
@@ -139,6 +142,7 @@ class _Run:
             session=self.session,
             halt=self.halt,
             checkpoints=ledger_file.parent / "checkpoints",
+            kept=self.kept,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,
             told=self.view.update,
@@ -192,7 +196,7 @@ class _Run:
             return None
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        config = self.config.replace(method="scratch", enqueue=None, trials=limit)
+        config = self.config.replace(method="scratch", enqueue=None, trials=limit, keep_best=0)
         name = self.workspace.baseline_name
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
         phase.halt = self.halt.again(self.config.time_budget)
@@ -279,6 +283,14 @@ class _Run:
     def _artifacts(self) -> tuple[Path, ...]:
         folder = self.workspace.directory
         return folder / "trials.parquet", folder / "best.json", self.workspace.report
+
+
+def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:
+    """One budget for the search and its baseline."""
+    budget = config.checkpoint_budget
+    if budget is None:
+        budget = default_budget(workspace.checkpoints(), workspace.checkpoints("baseline"))
+    return KeptCheckpoints(budget, view.event)
 
 
 def _known_outcome(search: Phase) -> Outcome | None:

@@ -51,7 +51,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "seed",
     ),
     "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
-    "places": ("name", "fresh", "storage", "ledger", "tracking_uri"),
+    "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
     "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "precision", "jit"),
     "reuse": ("reuse", "views", "cache", "cache_budget"),
 }
@@ -91,6 +91,7 @@ _METAVARS = {
     "reuse": "all|none|PART,PART",
     "cache": "DIR|off",
     "cache_budget": "SIZE",
+    "checkpoint_budget": "SIZE",
 }
 _DESCRIPTION = """\
 Find the best fine-tuning of a backbone for your data, and register the winner.
