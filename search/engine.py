@@ -103,6 +103,9 @@ class Engine:
                 self._resumed.add(key)
             except DataError:
                 file.unlink()  # damaged: the trial starts over, under its number
+                training.release()
+                training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+                self._running[key] = training, file
         return training.epoch
 
     def epoch(self, key: str) -> dict[str, Any]:

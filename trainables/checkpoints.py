@@ -9,18 +9,26 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from trainables.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1 said neither how the trial saw its images nor what it had cost."""
+
 _DRAFT, _ENDING = ".checkpoint-", ".tmp"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after ``epoch`` epochs. Everything random is a function of (seed, epoch) and needs no state."""
+    """State after ``epoch`` epochs. Everything random is a function of (seed, epoch) and needs no state.
+
+    ``seeing`` says how the trial saw its images (:meth:`trainables.feed.Feed.describe`), ``account`` what it had cost
+    (:meth:`trainables.account.Account.describe`); None in a file of format 1.
+    """
 
     epoch: int
     weights: list[np.ndarray]
@@ -28,6 +36,8 @@ class Checkpoint:
     best_weights: list[np.ndarray]
     best: Mapping[str, float] | None
     last: Mapping[str, float] | None
+    seeing: Mapping[str, Any] | None = None
+    account: Mapping[str, Any] | None = None
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -40,7 +50,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     for name in ("weights", "optimizer", "best_weights"):
         for index, array in enumerate(getattr(checkpoint, name)):
             arrays[f"{name}.{index:05d}"] = array
-    meta = {"format": FORMAT, "epoch": checkpoint.epoch, "best": checkpoint.best, "last": checkpoint.last}
+    facts = {name: getattr(checkpoint, name) for name in ("epoch", "best", "last", "seeing", "account")}
+    meta = {"format": FORMAT, **facts}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_DRAFT, suffix=_ENDING)
@@ -78,6 +89,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise DataError(
             f"checkpoint {path}: expected a file written by unfreeze, received {error}"
         ) from error
-    if meta.get("format") != FORMAT:
-        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {meta.get('format')!r}")
-    return Checkpoint(meta["epoch"], best=meta["best"], last=meta["last"], **arrays)
+    if not isinstance(meta, dict) or meta.get("format") not in READABLE:
+        known = meta.get("format") if isinstance(meta, dict) else meta
+        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {known!r}")
+    return Checkpoint(
+        epoch=meta["epoch"],
+        best=meta["best"],
+        last=meta["last"],
+        seeing=meta.get("seeing"),
+        account=meta.get("account"),
+        **arrays,
+    )

@@ -12,6 +12,7 @@ the same; w, r: bytes written and read per second. Whatever is decided, a trial'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -81,6 +82,21 @@ class Decision:
     def describe(self) -> dict[str, Any]:
         """All fields as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Decision:
+        """What :meth:`describe` said.
+
+        Raises:
+            ValueError: ``values`` is something else.
+        """
+        expected = asdict(cls(False, "none", ""))
+        if values.keys() != expected.keys() or any(
+            not isinstance(values[name], (int, float) if type(usual) is float else type(usual))
+            for name, usual in expected.items()
+        ):
+            raise ValueError(f"expected a decision with {', '.join(expected)}, received {dict(values)!r}")
+        return cls(**values)
 
     def __str__(self) -> str:
         way = {"memory": "kept in memory", "disk": "kept on disk", "none": "computed live"}[self.place]

@@ -7,9 +7,9 @@ else as pixels that go through the same prefix in the compiled step. Both ways s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,6 +63,24 @@ class Feed:
         self.augmented = self.strength > 0 or self.flip
         with self.account.timing("prefix"):
             self.decision = self._decide()
+
+    def describe(self) -> dict[str, Any]:
+        """How this trial sees its images, as JSON values."""
+        return {"exact": self.exact, "views": self._views, "decision": self.decision.describe()}
+
+    def follow(self, described: Mapping[str, Any]) -> None:
+        """See images as :meth:`describe` said of the same trial, whatever would be decided now.
+
+        Raises:
+            ValueError: that is not possible; nothing has changed.
+        """
+        decision = Decision.read(described["decision"])
+        if (described["exact"], described["views"]) != (self.exact, self._views):
+            raise ValueError(
+                f"expected exact={self.exact} and {self._views} views, "
+                f"received exact={described['exact']} and {described['views']} views"
+            )
+        self.decision = decision
 
     @property
     def kinds(self) -> tuple[str, str]:

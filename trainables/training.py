@@ -21,7 +21,7 @@ import tensorflow as tf
 from trainables.account import Account
 from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.costs import Decision
-from trainables.errors import Diverged, OutOfMemory, UsageError
+from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
 from trainables.feed import Feed
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadEpoch
@@ -180,12 +180,30 @@ class Training:
         with self.account.timing("checkpoint"):
             weights, optimizer = self.program.read()
             best, last = (vars(m) if m else None for m in (self.best, self.last))
-            write_checkpoint(path, Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last))
+            seeing, account = self.feed.describe(), self.account.describe()
+            state = Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last, seeing, account)
+            write_checkpoint(path, state)
 
     def load(self, path: Path) -> None:
-        """Go on exactly where :meth:`save` was called."""
+        """Go on exactly where :meth:`save` was called, with images seen as they were then.
+
+        Activations that were kept and no longer can be are computed for each epoch, with the same bits. Only where
+        the memory can't hold those of one epoch either, the prefix runs in the trial's own steps, with differences
+        of float32's last bits.
+
+        Raises:
+            DataError: the file is missing, damaged, of another format or of another trial. The training is of no use
+                then: release it, and begin another.
+        """
         checkpoint = read_checkpoint(path)
-        self.program.write(checkpoint.weights, checkpoint.optimizer)
+        try:
+            if checkpoint.seeing is not None:
+                self._see_as(checkpoint.seeing)
+            if checkpoint.account is not None:
+                self.account.carry_over(checkpoint.account)
+            self.program.write(checkpoint.weights, checkpoint.optimizer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"checkpoint {path}: expected one of this trial, received {error}") from error
         self.epoch = checkpoint.epoch
         self.best_weights = checkpoint.best_weights
         self.best, self.last = (
@@ -225,6 +243,14 @@ class Training:
             precision=self.bench.numerics.precision,
             jit=self.bench.numerics.jit,
         )
+
+    def _see_as(self, described: Mapping[str, Any]) -> None:
+        decided = self.feed.decision.reuse
+        self.feed.follow(described)
+        if self.feed.decision.reuse != decided:
+            shape = self.program.shape
+            self.bench.give_back(self.program)
+            self.program = self._taken(self.bench.take, shape)
 
     def _epoch(self) -> tuple[float, float, float]:
         """Train and evaluate: (training loss, validation loss, validation accuracy)."""

@@ -1,0 +1,194 @@
+"""A resumed trial sees its images as it did before, whatever the cost model would decide by now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.activations import Activations
+from trainables.calibration import Rates
+from trainables.checkpoints import read_checkpoint
+from trainables.errors import DataError
+from trainables.methods import begin
+from trainables.training import Training, TrialConfig
+from trainables.workbench import Workbench
+
+EPOCHS = 3
+
+
+class NoMemory:
+    """A machine without memory to spare."""
+
+    memory = Rates(1e9, 1e9, 1e9)
+    disk = None
+    file_cache = 0
+    file_seconds = 0.25
+
+
+@pytest.fixture(scope="module")
+def bench(print_bench: Workbench) -> Workbench:
+    return Workbench(
+        print_bench.backbone, print_bench.task, Activations(print_bench.backbone, print_bench.task)
+    )
+
+
+@pytest.fixture(scope="module")
+def full(print_bench: Workbench) -> Workbench:
+    """The same with no room for activations."""
+    activations = Activations(print_bench.backbone, print_bench.task, budget=0)
+    return Workbench(print_bench.backbone, print_bench.task, activations)
+
+
+@pytest.fixture(scope="module")
+def starved(print_bench: Workbench) -> Workbench:
+    """The same without even the memory for those of one epoch."""
+    activations = Activations(print_bench.backbone, print_bench.task, budget=0, speeds=NoMemory())
+    return Workbench(print_bench.backbone, print_bench.task, activations)
+
+
+def config(depth: int, strength: float = 0.5) -> TrialConfig:
+    params = {
+        "unfreeze_depth": depth,
+        "learning_rate": 3e-3,
+        "head_units": 0,
+        "augmentation_strength": strength,
+        "dropout": 0.2,
+    }
+    return TrialConfig("finetune", params, epochs=EPOCHS, seed=5)
+
+
+def numbers(training: Training, epochs: int) -> list[float]:
+    metrics = [training.run_epoch() for _ in range(epochs)]
+    return [n for m in metrics for n in (m.train_loss, m.val_loss, m.val_accuracy)]
+
+
+def run(bench: Workbench, trial: TrialConfig) -> list[float]:
+    training = begin(trial, bench)
+    found = numbers(training, EPOCHS)
+    training.release()
+    return found
+
+
+def moved(
+    trial: TrialConfig, first: Workbench, second: Workbench, file: Path
+) -> tuple[list[float], Training]:
+    """One epoch on ``first``, the rest on ``second``."""
+    training = begin(trial, first)
+    before = numbers(training, 1)
+    training.save(file)
+    training.release()
+    resumed = begin(trial, second)
+    resumed.load(file)
+    assert resumed.decision == training.decision
+    after = numbers(resumed, EPOCHS - 1)
+    resumed.release()
+    return before + after, resumed
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_kept_activations_that_can_no_longer_be_kept_come_with_the_same_bits(
+    bench: Workbench, full: Workbench, tmp_path: Path, depth: int
+) -> None:
+    assert not full.activations.decide(depth, EPOCHS, strength=0.5).reuse
+    found, resumed = moved(config(depth), bench, full, tmp_path / "ü 字.npz")
+    assert resumed.decision.reuse
+    assert found == run(bench, config(depth))
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_trial_on_images_stays_on_images_when_there_is_room(
+    bench: Workbench, full: Workbench, tmp_path: Path, depth: int
+) -> None:
+    assert bench.activations.decide(depth, EPOCHS, strength=0.5).reuse
+    found, resumed = moved(config(depth), full, bench, tmp_path / "c.npz")
+    assert not resumed.decision.reuse
+    assert found == run(full, config(depth))
+
+
+def test_without_memory_for_one_epoch_only_the_last_bits_differ(
+    bench: Workbench, starved: Workbench, tmp_path: Path
+) -> None:
+    found, resumed = moved(config(1), bench, starved, tmp_path / "c.npz")
+    assert resumed.decision.reuse
+    np.testing.assert_allclose(found, run(bench, config(1)), rtol=1e-3)
+
+
+def test_a_resumed_trial_goes_on_with_its_account(bench: Workbench, tmp_path: Path) -> None:
+    trial = config(1)
+    training = begin(trial, bench)
+    numbers(training, 1)
+    training.save(tmp_path / "c.npz")
+    before, counts = dict(training.stages), training.cost()
+    training.release()
+    resumed = begin(trial, bench)
+    resumed.load(tmp_path / "c.npz")
+    assert resumed.stages["suffix"] == pytest.approx(before["suffix"])
+    assert resumed.cost()["hits"] == counts["hits"]
+    numbers(resumed, 1)
+    assert resumed.stages["suffix"] > before["suffix"]
+    assert resumed.cost()["hits"] > counts["hits"]
+    resumed.release()
+
+
+def rewritten(file: Path, **changes: Any) -> None:
+    """Change what a checkpoint says of itself."""
+    with np.load(file) as known:
+        arrays = dict(known)
+    meta = {**json.loads(bytes(arrays["meta"])), **changes}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def checkpoint(bench: Workbench, tmp_path: Path) -> Path:
+    training = begin(config(1), bench)
+    training.run_epoch()
+    training.save(tmp_path / "c.npz")
+    training.release()
+    return tmp_path / "c.npz"
+
+
+def test_a_checkpoint_of_format_1_is_read_too(bench: Workbench, checkpoint: Path) -> None:
+    rewritten(checkpoint, format=1, seeing=None, account=None)
+    training = begin(config(1), bench)
+    training.load(checkpoint)
+    assert training.epoch == 1
+    training.release()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 3},
+        {"seeing": {}},
+        {"seeing": {"exact": True, "views": 0, "decision": {}}},
+        {"seeing": 7},
+        {"account": {"stages": {"data": "long"}, "counts": {}}},
+        {"account": {"stages": {}, "counts": {"hits": None}}},
+    ],
+)
+def test_a_checkpoint_that_says_something_else_is_refused(
+    bench: Workbench, checkpoint: Path, changes: dict[str, Any]
+) -> None:
+    rewritten(checkpoint, **changes)
+    training = begin(config(1), bench)
+    with pytest.raises(DataError, match=r"c\.npz: expected"):
+        training.load(checkpoint)
+    training.release()
+
+
+def test_a_checkpoint_of_another_depth_or_of_other_views_is_refused(
+    bench: Workbench, print_bench: Workbench, checkpoint: Path
+) -> None:
+    few = Activations(print_bench.backbone, print_bench.task, views=2)
+    others = [(config(2), bench), (config(1), Workbench(print_bench.backbone, print_bench.task, few))]
+    for trial, place in others:
+        training = begin(trial, place)
+        with pytest.raises(DataError, match="expected one of this trial"):
+            training.load(checkpoint)
+        training.release()
+    assert read_checkpoint(checkpoint).epoch == 1
