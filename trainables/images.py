@@ -113,6 +113,6 @@ def _reason(error: Exception, encoded: Path | bytes | memoryview) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     words = " ".join(str(error).split())[:LONGEST_REASON]
-    if isinstance(error, OSError | SyntaxError | ValueError) and words:
+    if isinstance(error, OSError | SyntaxError) and words:
         return words
-    return f"damaged ({type(error).__name__}{': ' * bool(words)}{words})"
+    return f"damaged ({words or type(error).__name__})"

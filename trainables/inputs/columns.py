@@ -80,7 +80,7 @@ def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
     """Names of the integer labels in ``column``, if the schema's metadata holds them."""
     feature = hugging_face_features(schema).get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
-    if not isinstance(names, list):
+    if not isinstance(names, list) or not names:
         return None
     return tuple(str(name).encode("utf-8", "backslashreplace").decode() for name in names)
 
@@ -115,7 +115,8 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _names_splits(field: Any) -> bool:
-    return field.name.casefold() == "split" and _holds_labels(field.type)
+    """A column called split is one if it can be: of byte strings it is one, too, which can't be read."""
+    return field.name.casefold() == "split" and (_holds_labels(field.type) or is_bytes(field.type))
 
 
 def _holds_labels(kind: Any) -> bool:

@@ -62,10 +62,10 @@ def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
     )
 
 
-def label_name(names: Sequence[str] | None, place: str) -> Callable[[Value], str]:
+def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> Callable[[Value], str]:
     """What maps a label as stored to the name of its class; ``names`` are those of integer labels, if known.
 
-    The mapping raises DataError for a label that no class can have.
+    The mapping raises DataError for a label that no class can have; ``what`` is what it calls the column.
     """
     twice = {word for word, count in Counter(names or ()).items() if count > 1}
     if twice:
@@ -80,12 +80,12 @@ def label_name(names: Sequence[str] | None, place: str) -> Callable[[Value], str
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, float):
-            raise DataError(f"{place}: label: expected an integer or a string, received {value}")
+            raise DataError(f"{place}: {what}: expected an integer or a string, received {value}")
         if names is None or isinstance(value, str):
             return str(value)
         if not 0 <= value < len(names):
             hint = " -1 stands for an image without a label: leave these out." if value == -1 else ""
-            raise DataError(f"{place}: label: expected 0 to {len(names) - 1}, received {value}.{hint}")
+            raise DataError(f"{place}: {what}: expected 0 to {len(names) - 1}, received {value}.{hint}")
         return names[value]
 
     return name
@@ -107,7 +107,8 @@ def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str)
         DataError: a split is missing or unknown.
     """
     codes, values = coded(column, "split", place)
-    words = [label_name(names, place)(value) for value in values]
+    name_of = label_name(names, place, "split")
+    words = [name_of(value) for value in values]
     splits = [split_of(word) for word in words]
     unknown = [word for word, split in zip(words, splits, strict=True) if split is None]
     if unknown:

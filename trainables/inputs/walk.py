@@ -27,6 +27,10 @@ CLUTTER_NAMES = frozenset(
 )
 
 
+DEEPEST = 100
+"""Folders in folders in a class folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile:
     """A file that should be an image; ``size`` is -1 where there is none (a dead link)."""
@@ -58,7 +62,7 @@ class Clutter:
 def subfolders(folder: Path) -> list[Path]:
     """Visible folders directly inside ``folder``, sorted by name."""
     entries = _entries(folder)
-    return [Path(entry.path) for entry in entries if not _ignored(entry.name) and entry.is_dir()]
+    return [Path(entry.path) for entry in entries if not _ignored(entry.name) and _is_folder(entry)]
 
 
 def images_directly_in(folder: Path, clutter: Clutter) -> list[ImageFile]:
@@ -84,8 +88,10 @@ def _below(folder: Path, clutter: Clutter, above: frozenset[tuple[int, int]]) ->
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         return
+    if len(above) > DEEPEST:
+        raise DataError(f"{printable(folder)}: expected at most {DEEPEST} folders in each other.")
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             if not _ignored(entry.name):
                 yield from _below(Path(entry.path), clutter, above | {identity})
         elif (file := _image(entry, clutter)) is not None:
@@ -100,6 +106,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"can't list {printable(folder)}: {error.strerror}") from error
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself is a dead one
+        return False
+
+
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.casefold() in CLUTTER_NAMES
 
@@ -107,7 +120,7 @@ def _ignored(name: str) -> bool:
 def _image(entry: os.DirEntry[str], clutter: Clutter) -> ImageFile | None:
     """The entry as an image file; None for hidden files, clutter, folders, pipes and devices."""
     dead_link = entry.is_symlink() and not Path(entry.path).exists()
-    if entry.name.startswith(".") or not (entry.is_file() or dead_link):
+    if entry.name.startswith(".") or not (dead_link or entry.is_file()):
         return None
     if _ignored(entry.name) or Path(entry.name).suffix.lower() in CLUTTER_EXTENSIONS:
         clutter.add(entry.name)
