@@ -48,6 +48,7 @@ def main() -> None:
         wanted = Asked(
             backbone=backbone,
             size=given.size,
+            pretraining=0,
             counts=Counts(given.images, given.images // 4, given.images // 4),
             depths=tuple(given.depths.split(",")),
             strengths=(0.0,),

@@ -14,18 +14,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each split, at most 1,797 together."""
+    """Images of each split, fewer than 1,797 together."""
 
     train: int = 600
     validation: int = 150
     test: int = 150
 
 
-def write_digit_images(folder: Path, arrays: Path, size: int, counts: Counts, seed: int = 0) -> None:
+def write_digit_images(
+    folder: Path, arrays: Path, size: int, counts: Counts, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Write the same images twice: as PNG files ``folder/SPLIT/CLASS/NUMBER.png`` and as ``arrays`` (``.npz``).
 
     The images are RGB, ``size`` pixels a side, drawn at random from all digits. The arrays are called
-    ``train_images`` (N, size, size, 3) uint8, ``train_labels`` (N,) int32, and so on.
+    ``train_images`` (N, size, size, 3) uint8, ``train_labels`` (N,) int32, and so on. Returns images and labels of the
+    digits that are in no split.
     """
     data = load_digits()
     order = iter(np.random.default_rng(seed).permutation(len(data.target)))
@@ -37,9 +40,15 @@ def write_digit_images(folder: Path, arrays: Path, size: int, counts: Counts, se
             place = folder / split / str(data.target[row])
             place.mkdir(parents=True, exist_ok=True)
             image.save(place / f"{row:04d}.png")
-        kept[f"{split}_images"] = np.stack([np.asarray(image) for image in images])
+        kept[f"{split}_images"] = _stacked(images)
         kept[f"{split}_labels"] = data.target[rows].astype(np.int32)
     np.savez(arrays, **kept)
+    rest = list(order)
+    return _stacked([_enlarged(data.images[row], size) for row in rest]), data.target[rest].astype(np.int32)
+
+
+def _stacked(images: list[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in images])
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> Image.Image:

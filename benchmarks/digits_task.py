@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from random_backbone import blocks_of
+from backbone_making import blocks_of
 from workload import Workload
 
 from trainables.backbones import BackboneSpec, load

@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backbone_making import blocks_of, save_backbone
 from designs import depth_of, design
 from digit_images import Counts, write_digit_images
-from random_backbone import blocks_of, save_random_backbone
 from workload import Workload
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a workload is made from. ``depths`` as :func:`designs.depth_of` reads them."""
+    """What a workload is made from.
+
+    ``pretraining``: epochs on the digits that are in no split. ``depths`` as :func:`designs.depth_of` reads them.
+    """
 
     backbone: str = "MobileNetV2"
     size: int = 32
+    pretraining: int = 10
     options: tuple[tuple[str, Any], ...] = ()
     counts: Counts = field(default_factory=Counts)
     depths: tuple[str, ...] = ("0", "1", "1/4", "1/2")
@@ -34,9 +38,9 @@ def make_workload(folder: Path, asked: Asked) -> Workload:
     """Write images, backbone and configurations into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Workload(folder, (), {}, asked.epochs, asked.batch_size, asked.concurrent, asked.seed)
-    write_digit_images(place.images, place.arrays, asked.size, asked.counts, asked.seed)
-    sample = place.load_arrays()["train_images"][:256]
-    save_random_backbone(asked.backbone, asked.size, place.backbone, sample, **dict(asked.options))
+    images, labels = write_digit_images(place.images, place.arrays, asked.size, asked.counts, asked.seed)
+    options = dict(asked.options)
+    save_backbone(asked.backbone, asked.size, place.backbone, images, labels, asked.pretraining, **options)
     frozen = blocks_of(place.backbone)
     depths = [depth_of(share, max(frozen)) for share in asked.depths]
     configurations = design(asked.trials, depths, asked.strengths, asked.seed)

@@ -1,4 +1,4 @@
-"""Backbones with random weights, saved as the one ``.keras`` file that every contender loads."""
+"""Backbones without a download, saved as the one ``.keras`` file that every contender loads."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ PREPROCESSING: Mapping[str, Mapping[str, Any]] = {
 """Arguments of the Rescaling layer in front; EfficientNet scales its own pixels."""
 
 
-def save_random_backbone(name: str, size: int, file: Path, images: np.ndarray, **options: Any) -> None:
+def save_backbone(
+    name: str, size: int, file: Path, images: np.ndarray, labels: np.ndarray, epochs: int, **options: Any
+) -> None:
     """Write ``keras.applications``' ``name`` for raw pixels 0..255, ``size`` a side, pooled, to ``file``.
 
-    The statistics of its BatchNorm layers are those of ``images`` (N, size, size, 3), as a pretrained network's
-    are those of its images: with the initial ones (mean 0, variance 1) random features fade from layer to layer, and
-    no contender learns anything.
+    Its weights are random but for ``epochs`` of training on ``images`` (N, size, size, 3) with ``labels`` (N,): without
+    any the features of a deep network are noise, and no contender learns much from them. The statistics of its
+    BatchNorm layers are in any case those of ``images``, as a pretrained network's are those of its images.
     """
     import keras
 
@@ -35,7 +37,9 @@ def save_random_backbone(name: str, size: int, file: Path, images: np.ndarray, *
         include_top=False, weights=None, pooling="avg", input_tensor=scaled, **options
     )
     model = keras.Model(pixels, application.outputs[0], name=name.lower())
-    _settle(model, images)
+    if epochs:
+        _pretrain(model, images, labels, epochs)
+    _settle(model, images[:256])
     model.save(file)
 
 
@@ -61,6 +65,15 @@ def _below(backbone: Backbone, depth: int, names: list[str]) -> int:
     if trainable:
         raise ValueError(f"depth {depth}: expected a cut at a layer of the file, received {name!r}")
     return 0
+
+
+def _pretrain(model: Any, images: np.ndarray, labels: np.ndarray, epochs: int) -> None:
+    import keras
+
+    scores = keras.layers.Dense(int(labels.max()) + 1, activation="softmax")(model.outputs[0])
+    classifier = keras.Model(model.inputs[0], scores)
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    classifier.fit(images, labels, batch_size=32, epochs=epochs, verbose=0)
 
 
 def _settle(model: Any, images: np.ndarray) -> None:
