@@ -10,7 +10,7 @@ from typing import Literal
 from search.ranges import Choice, FloatRange, IntRange, Range
 from search.record import ParameterValue
 
-Kind = Literal["int", "float", "bool"]
+Kind = Literal["int", "float", "bool", "name"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Parameter:
     lie there. Where they are open (``open_least``, ``open_most``) the limit itself has no meaning either.
     ``transfers``: only a method that starts from pretrained weights has a use for it. ``when`` names another
     parameter that must be above 0. ``fixed`` is the value where a space of a user's own leaves it out
-    (None: it is left out of the trial too).
+    (None: it is left out of the trial too). The values of a ``name`` are those of its ``range`` and no others.
     """
 
     kind: Kind
@@ -100,5 +100,12 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
         ),
         "horizontal_flip": Parameter(
             "bool", "mirror images; off where a mirror image is another thing", Choice((False, True))
+        ),
+        "head_init": Parameter(
+            "name",
+            "what the head starts from: random weights, or a probe trained on the frozen backbone",
+            Choice(("random", "probe")),
+            transfers=True,
+            when="unfreeze_depth",
         ),
     }

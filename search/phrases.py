@@ -17,6 +17,7 @@ SHORT = {
     "label_smoothing": "smooth",
     "backbone_lr_ratio": "ratio",
     "horizontal_flip": "flip",
+    "head_init": "init",
 }
 """Parameter names as column heads."""
 

@@ -35,6 +35,8 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
         if not isinstance(value, bool):
             raise UsageError(f"expected true or false, received {shown(value)}")
         return value
+    if parameter.kind == "name":
+        return parameter.range.check(value)
     number = _number(value, parameter, _limits(parameter))
     return int(number) if parameter.kind == "int" else number
 
@@ -42,6 +44,8 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
 def _range(content: Mapping[object, object], parameter: Parameter) -> Range:
     if parameter.kind == "bool":
         raise UsageError(f"expected true, false or [false, true], received {shown(content)}")
+    if parameter.kind == "name":
+        raise UsageError(f"expected {parameter.range}, or a list of them, received {shown(content)}")
     for key in content:
         if key not in ("low", "high", "step", "log"):
             hint = nearest(str(key), ("low", "high", "step", "log"))

@@ -55,6 +55,9 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
     "head_units": _head,
     "augmentation_strength": _unless_zero("augmentation"),
+    "head_init": lambda init: (
+        "a head that begins as a probe" if init == "probe" else "a head from random weights"
+    ),
     "horizontal_flip": lambda flip: "with mirror images" if flip else "no mirror images",
     "weight_decay": _unless_zero("weight decay"),
     "dropout": _unless_zero("dropout"),

@@ -25,7 +25,11 @@ from trainables.errors import UsageError
 
 T = TypeVar("T")
 CORE = ["unfreeze_depth", "learning_rate", "head_units", "augmentation_strength"]
-FULL = [*CORE, "weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip"]
+FULL = [
+    *CORE,
+    *("weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip", "head_init"),
+]
+TRANSFERS = ("unfreeze_depth", "backbone_lr_ratio", "head_init")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +68,7 @@ def enqueued(folder: Path, content: str, space: Space | None = None) -> list[dic
         (core_space(4), CORE),
         (full_space(4), FULL),
         (core_space(4, "scratch"), CORE[1:]),
-        (full_space(4, "scratch"), [n for n in FULL[1:] if n != "backbone_lr_ratio"]),
+        (full_space(4, "scratch"), [n for n in FULL if n not in TRANSFERS]),
     ],
 )
 def test_built_in_spaces_have_the_parameters_of_their_method(space: Space, names: list[str]) -> None:
@@ -78,7 +82,9 @@ def test_a_parameter_without_use_is_not_suggested() -> None:
     found = suggestions(full_space(2), 60)
     assert {p["unfreeze_depth"] for p in found} == {0, 1, 2}
     for params in found:
-        assert ("backbone_lr_ratio" in params) == (params["unfreeze_depth"] > 0)
+        for name in ("backbone_lr_ratio", "head_init"):
+            assert (name in params) == (params["unfreeze_depth"] > 0)
+    assert {params.get("head_init") for params in found} == {None, "random", "probe"}
 
 
 def test_a_backbone_without_blocks_trains_its_head() -> None:
@@ -110,6 +116,9 @@ def test_kinds_of_values() -> None:
         ({"horizontal_flip": 1}, "expected one of false, true, received 1"),
         ({"unfreeze_depth": 0, "backbone_lr_ratio": 0.1}, "only where unfreeze_depth is above 0"),
         ({"backbone_lr_ratio": 0.1}, "expected unfreeze_depth beside it"),
+        ({"unfreeze_depth": 0, "head_init": "probe"}, "only where unfreeze_depth is above 0"),
+        ({"unfreeze_depth": 1, "head_init": "linear"}, "expected one of random, probe, received 'linear'"),
+        ({"unfreeze_depth": 1, "head_init": True}, "expected one of random, probe, received true"),
         ({"dropout": [0.1]}, "received [0.1]"),
         ({}, "at least one parameter"),
     ],
@@ -176,7 +185,7 @@ def test_a_space_file_is_the_whole_space(tmp_path: Path) -> None:
     space = loaded(
         tmp_path,
         "head_units: [0, 64]\nlearning_rate: {low: 1e-4, high: 1e-2, log: true}\n"
-        "unfreeze_depth: {low: 0, high: 2}\ndropout: 0.3\nhorizontal_flip: [true, false]\n",
+        "unfreeze_depth: {low: 0, high: 2}\ndropout: 0.3\nhorizontal_flip: [true, false]\nhead_init: probe\n",
     )
     assert space.ranges == {
         "unfreeze_depth": IntRange(0, 2),
@@ -185,6 +194,7 @@ def test_a_space_file_is_the_whole_space(tmp_path: Path) -> None:
         "augmentation_strength": Choice((0.0,)),
         "dropout": Choice((0.3,)),
         "horizontal_flip": Choice((True, False)),
+        "head_init": Choice(("probe",)),
     }
     for params in suggestions(space):
         assert params["dropout"] == 0.3
@@ -195,7 +205,7 @@ def test_a_space_file_is_the_whole_space(tmp_path: Path) -> None:
 def test_a_space_file_serves_the_baseline_too(tmp_path: Path) -> None:
     space = loaded(
         tmp_path,
-        "unfreeze_depth: 2\nbackbone_lr_ratio: 0.1\nlearning_rate: [0.001, 0.01]\n",
+        "unfreeze_depth: 2\nbackbone_lr_ratio: 0.1\nhead_init: probe\nlearning_rate: [0.001, 0.01]\n",
         method="scratch",
     )
     assert list(space.ranges) == ["learning_rate", "head_units", "augmentation_strength"]
@@ -227,6 +237,9 @@ def test_a_space_file_serves_the_baseline_too(tmp_path: Path) -> None:
         ("head_units: {low: 0, high: 256, step: 0.5}\n", "step: expected a whole number above 0"),
         ("head_units: [64, 64]\n", "different values"),
         ("horizontal_flip: {low: 0, high: 1}\n", "[false, true]"),
+        ("head_init: linear\n", "expected one of random, probe, received 'linear'"),
+        ("head_init: [probe, probe]\n", "different values"),
+        ("head_init: {low: 0, high: 1}\n", "expected one of random, probe, or a list of them"),
         ("horizontal_flip: yes\n", "expected true or false, received 'yes'"),
         ("head_units: 1" + "0" * 400, "expected a whole number"),
     ],
