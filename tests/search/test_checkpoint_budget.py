@@ -1,0 +1,311 @@
+"""Which checkpoints of a search stay on disk, and what a disk that takes none does to a trial."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.config import SearchConfig
+from search.engine import CHECKPOINT, Engine
+from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder, default_budget
+from search.reading import read_record
+from search.record import EpochRecord, State, TrialRecord
+from search.sizes import format_size, parse_size
+from trainables.backbones import BackboneSpec, load
+from trainables.checkpoints import Checkpoint, read_checkpoint, sweep, write_checkpoint
+from trainables.datasets import prepare
+from trainables.errors import UsageError
+
+SIZE = 1000
+
+
+def record(number: int, value: float | None, state: State = "complete") -> TrialRecord:
+    epochs = () if value is None else (EpochRecord(1, value, 1 - value, 1.0, 0.1),)
+    return TrialRecord(number, state, "finetune", {}, value, epochs)
+
+
+def put(root: Path, number: int, size: int = SIZE) -> Path:
+    folder = checkpoint_folder(root, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKPOINT).write_bytes(b"x" * size)
+    return folder
+
+
+def numbers(root: Path) -> list[int]:
+    return sorted(int(p.name) for p in root.iterdir()) if root.exists() else []
+
+
+class Disk:
+    """A folder of checkpoints with its budget, and what was said about it."""
+
+    def __init__(self, root: Path, budget: int = 100 * SIZE) -> None:
+        self.root = root / "a ü 字" / "checkpoints"
+        self.said: list[str] = []
+        self.kept = KeptCheckpoints(budget, self.said.append)
+
+    def end(self, number: int, value: float | None, state: State = "complete", keep: int = 3) -> None:
+        folder = checkpoint_folder(self.root, number)
+        self.kept.ended(folder, record(number, value, state), "maximize", keep)
+
+    def write(self, number: int, size: int = SIZE) -> None:
+        self.kept.written(put(self.root, number, size))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+def test_of_ended_trials_the_best_stay(disk: Disk) -> None:
+    for number, value in enumerate((0.5, 0.9, 0.4, 0.8, 0.7, 0.6)):
+        disk.write(number)
+        disk.end(number, value)
+    assert numbers(disk.root) == [1, 3, 4]
+    assert disk.said == []
+
+
+def test_failed_trials_those_without_a_value_and_keep_best_0_leave_nothing(disk: Disk) -> None:
+    for number in range(4):
+        disk.write(number)
+    disk.end(0, 0.9, "failed")
+    disk.end(1, None, "pruned")
+    disk.end(2, 0.9, keep=0)
+    assert numbers(disk.root) == [3]
+
+
+def test_a_trial_that_never_wrote_a_checkpoint_can_end(disk: Disk) -> None:
+    disk.end(7, 0.9)
+    assert numbers(disk.root) == []
+
+
+def test_the_worst_go_when_bytes_run_out_and_a_running_trial_needs_room(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, budget=3 * SIZE)
+    for number, value in enumerate((0.7, 0.9, 0.8)):
+        disk.write(number)
+        disk.end(number, value)
+    disk.write(3)
+    assert numbers(disk.root) == [1, 2, 3]
+    disk.write(3, 2 * SIZE)
+    assert numbers(disk.root) == [1, 3]
+    assert disk.said == []
+
+
+def test_running_trials_alone_may_exceed_the_budget_which_is_said_once(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, budget=3 * SIZE)
+    disk.write(0)
+    disk.end(0, 0.9)
+    for number in range(1, 5):
+        disk.write(number)
+    disk.write(4)
+    assert numbers(disk.root) == [1, 2, 3, 4]
+    assert len(disk.said) == 1
+    assert "4 running trials take 4 kB, more than checkpoint_budget (3 kB)" in disk.said[0]
+    disk.end(1, 0.1)
+    assert numbers(disk.root) == [2, 3, 4]
+
+
+def test_the_baseline_shares_the_budget_and_keeps_nothing(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, budget=2 * SIZE)
+    for number, value in enumerate((0.8, 0.9)):
+        disk.write(number)
+        disk.end(number, value)
+    baseline = tmp_path / "baseline" / "checkpoints"
+    disk.kept.look(baseline, [], "maximize", 0)
+    disk.kept.written(put(baseline, 0))
+    assert (numbers(disk.root), numbers(baseline)) == ([1], [0])
+    disk.kept.ended(checkpoint_folder(baseline, 0), record(0, 0.99), "maximize", 0)
+    assert (numbers(disk.root), numbers(baseline)) == ([1], [])
+
+
+def test_looking_anew_finds_what_a_killed_process_left(disk: Disk) -> None:
+    """Running trials stay, the best stay, ended and unknown ones go, half-written files go, all else is left alone."""
+    for number in range(8):
+        put(disk.root, number)
+    (checkpoint_folder(disk.root, 6) / CHECKPOINT).rename(disk.root / "00006" / ".checkpoint-abc.tmp")
+    (disk.root / "00000" / ".checkpoint-def.tmp").write_bytes(b"half")
+    (disk.root / "notes").mkdir()
+    trials = [
+        record(0, 0.1, "running"),
+        record(1, 0.5),
+        record(2, 0.9, "failed"),
+        record(3, 0.7, "pruned"),
+        record(4, 0.6),
+        record(5, None, "waiting"),
+        record(6, 0.99),
+    ]
+    disk.kept.look(disk.root, trials, "maximize", 2)
+    assert sorted(p.name for p in disk.root.iterdir()) == ["00000", "00003", "00004", "notes"]
+    assert [p.name for p in (disk.root / "00000").iterdir()] == [CHECKPOINT]
+    assert disk.said == []
+
+
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 11), st.floats(0, 1), st.integers(1, 4), st.booleans()), max_size=24
+)
+
+
+@given(events=EVENTS, keep=st.integers(0, 4), budget=st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Any], keep: int, budget: int
+) -> None:
+    disk = Disk(tmp_path_factory.mktemp("d"), budget * SIZE)
+    known: dict[int, TrialRecord] = {}
+    for number, value, size, ends in events:
+        if known.get(number, record(0, None, "running")).finished:
+            continue
+        disk.write(number, size * SIZE)
+        known[number] = record(number, value, "complete" if ends else "running")
+        if ends:
+            disk.kept.ended(checkpoint_folder(disk.root, number), known[number], "maximize", keep)
+    left = numbers(disk.root)
+    live = {n for n, trial in known.items() if trial.state == "running"}
+    assert live <= set(left)
+    assert len(set(left) - live) <= keep
+    taken = sum((checkpoint_folder(disk.root, n) / CHECKPOINT).stat().st_size for n in left)
+    assert taken <= budget * SIZE or set(left) == live
+    again = KeptCheckpoints(budget * SIZE, disk.said.append)
+    again.look(disk.root, known.values(), "maximize", keep)
+    assert numbers(disk.root) == left
+
+
+def test_what_cannot_be_removed_is_said_once(disk: Disk) -> None:
+    disk.root.mkdir(parents=True)
+    for number in range(2):
+        checkpoint_folder(disk.root, number).write_text("a file where a folder should be")
+        disk.end(number, 0.5)
+    assert len(disk.said) == 1
+    assert disk.said[0].startswith("checkpoints: can't remove ")
+    assert str(disk.root) in disk.said[0]
+
+
+def test_the_default_budget_counts_what_is_there_as_free(tmp_path: Path) -> None:
+    nowhere = tmp_path / "not" / "yet"
+    before = default_budget(nowhere)
+    assert 0 < before <= 20 * 10**9
+    for number in range(3):
+        put(nowhere, number)
+    assert default_budget(nowhere) == pytest.approx(before, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2 GB", 2 * 10**9), ("500mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("1 k", 1000), (12, 12), ("0", 0)],
+)
+def test_sizes_as_people_write_them(text: object, expected: int) -> None:
+    assert parse_size(text) == expected
+    assert SearchConfig(checkpoint_budget=text).checkpoint_budget == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1.2.3 GB", "2 XB", True, "1 ib", "9" * 25, [1]])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(UsageError, match="checkpoint_budget: expected "):
+        SearchConfig(checkpoint_budget=text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (999_600, "1 MB"), (2e9, "2 GB")]
+)
+def test_sizes_are_shown_shortly(size: float, text: str) -> None:
+    assert format_size(size) == text
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A real limit of the system on file sizes: writing fails half-way, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 5000, 30_000])
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, limit: int) -> None:
+    path = tmp_path / "ü 字" / CHECKPOINT
+    weights = [np.arange(10_000.0)]
+    write_checkpoint(path, Checkpoint(1, weights, weights, [], None, None))
+    with files_of_at_most(limit), pytest.raises(OSError):
+        write_checkpoint(path, Checkpoint(2, weights, weights, [], None, None))
+    assert [p.name for p in path.parent.iterdir()] == [CHECKPOINT]
+    assert read_checkpoint(path).epoch == 1
+
+
+def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
+    for name in (CHECKPOINT, ".checkpoint-1.tmp", "mine.tmp"):
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path)
+    sweep(tmp_path / "nowhere")
+    assert {p.name for p in tmp_path.iterdir()} == {CHECKPOINT, "mine.tmp"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder: Path = tmp_path_factory.mktemp("budget ü 字")
+    load(BackboneSpec("print")).save(folder / "backbone.keras")
+    task = prepare("digits", image_size=(32, 32), directory=folder / "digits")
+    return {"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}
+
+
+def test_a_trial_goes_on_where_no_checkpoint_can_be_written_and_resumes_from_its_last_whole_one(
+    place: dict[str, str], tmp_path: Path
+) -> None:
+    engine = Engine(threads=2)
+    mine = {**place, "checkpoints": str(tmp_path / "00001")}
+    params = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 0, "augmentation_strength": 0.0}
+    trial = {"method": "finetune", "params": params, "epochs": 3, "seed": 4}
+    engine.begin("t", trial, mine)
+    assert "unsaved" not in engine.epoch("t")
+    with files_of_at_most(1000):
+        results = [engine.epoch("t"), engine.epoch("t")]
+    assert [r["unsaved"] for r in results] == ["File too large"] * 2
+    assert [r["epoch"] for r in results] == [2, 3]
+    assert results[-1]["done"]
+    assert not any("reason" in r for r in results)
+    engine.end("t")
+    assert engine.begin("t", trial, mine) == 1
+    assert [engine.epoch("t")["epoch"] for _ in range(3)] == [1, 2, 3]
+    engine.end("t")
+
+
+def test_what_a_disk_refuses_is_said_once_with_path_and_reason(disk: Disk) -> None:
+    for number in range(3):
+        disk.kept.not_written(checkpoint_folder(disk.root, number), "No space left on device")
+    assert len(disk.said) == 1
+    assert str(disk.root / "00000") in disk.said[0]
+    assert "No space left on device" in disk.said[0]
+
+
+COMMAND = [
+    *(sys.executable, "-m", "search.cli", "search", "--name", "s", "--storage", "store ü", "--quiet"),
+    *("--epochs", "1", "--baseline-trials", "1", "--confirm-seeds", "1", "--scheduler", "none"),
+    *("--space", "space.yaml", "--trials", "4", "--keep-best", "2"),
+]
+
+
+@pytest.mark.slow
+def test_a_search_keeps_the_best_and_a_rerun_tidies_up_after_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("learning_rate: [0.0001, 0.001, 0.01]\n")
+    environment = {**os.environ, "UNFREEZE_KILL_AT": "ended:3"}
+    killed = subprocess.run(COMMAND, cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode < 0
+    root = tmp_path / "store ü" / "s" / "checkpoints"
+    assert len(numbers(root)) >= 3
+    put(root, 77)
+    subprocess.run(COMMAND, cwd=tmp_path, check=True)
+    trials = read_record("s", str(tmp_path / "store ü")).trials
+    best = sorted(trials, key=lambda t: (-(t.value or 0), t.epochs[-1].val_loss, t.number))
+    assert numbers(root) == sorted(t.number for t in best[:2])
+    assert numbers(root.parent / "baseline" / "checkpoints") == []
