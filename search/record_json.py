@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+from search.cost import search_cost
 from search.record import Interval, Outcome, SearchRecord, State, TrialRecord
 
 
@@ -27,6 +28,7 @@ def record_json(
         "stopped": record.stopped,
         "elapsed_seconds": round(record.elapsed, 3),
         "training_seconds": round(sum(t.seconds for t in record.trials if math.isfinite(t.seconds)), 3),
+        "cost": search_cost(record).describe(),
         "model_uri": model_uri,
         "report": str(report) if report is not None else None,
         "storage": record.storage,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from search.atomic import write_bytes, write_text
+from search.cost import search_cost
 from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord
 
 FORMAT = 1
@@ -37,13 +38,14 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
         "train_loss": [[e.train_loss for e in t.epochs] for t in trials],
         "epoch_seconds": [[e.epoch_seconds for e in t.epochs] for t in trials],
         "stages": [json.dumps(dict(t.stages)) for t in trials],
+        "cost": [json.dumps(dict(t.cost)) for t in trials],
         "started": [t.started for t in trials],
         "ended": [t.ended for t in trials],
         "error": [t.error for t in trials],
     }
     text, curve = pa.string(), pa.list_(pa.float64())
     types = {
-        **dict.fromkeys(("state", "reason", "method", "stages", "error"), text),
+        **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
         **dict.fromkeys(("number", "seed", "epochs"), pa.int64()),
         **dict.fromkeys(("value", "seconds"), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
@@ -78,6 +80,9 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         "trials": len(record.trials),
         "data_digest": record.task.digest,
         "backbone_digest": record.backbone.digest,
+        "stages": dict(best.stages),
+        "cost": dict(best.cost),
+        "search_cost": search_cost(record).describe(),
         "outcome": outcome_to_json(record.outcome) if record.outcome else None,
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from search.cost import activations_phrase, cost_phrases, search_cost
 from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
@@ -75,6 +76,7 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
         **_outcome_tags(record.outcome),
+        **_cost_tags(record),
         NOTE: search_note(record),
     }
     params = {name: _text(value)[:_LONGEST_PARAM] for name, value in {**kept, **facts}.items()}
@@ -98,6 +100,8 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    if trial.cost:
+        tags["unfreeze.activations"] = activations_phrase(trial)
     if outcome:
         tags["unfreeze.winner"] = "true"
     return RunContent(
@@ -120,6 +124,14 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
     return {f"unfreeze.{name}": value for name, value in tags.items()}
+
+
+def _cost_tags(record: SearchRecord) -> dict[str, str]:
+    """Known once all trials have ended: a tag that changed with each of them would cost a request each time."""
+    if record.outcome is None:
+        return {}
+    phrases = cost_phrases(search_cost(record))
+    return {"unfreeze.cost": "; ".join(phrases)} if phrases else {}
 
 
 def _text(value: object) -> str:

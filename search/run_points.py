@@ -8,6 +8,18 @@ from datetime import datetime
 
 from search.record import METRICS, Outcome, SearchRecord, TrialRecord
 
+COSTS = (
+    "hits",
+    "misses",
+    "derived",
+    "bytes_read",
+    "bytes_written",
+    "saved_seconds",
+    "programs_compiled",
+    "epochs_together",
+)
+"""The counts of a trial's cost (:class:`trainables.account.Counts`)."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -32,10 +44,11 @@ def epoch_points(trial: TrialRecord) -> tuple[Point, ...]:
 
 
 def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[Point, ...]:
-    """What is known once the trial has ended: its best value, where its time went; of the winner its test."""
+    """What is known once the trial has ended: its best value, its time by stage, its cost; of the winner its test."""
     if not trial.finished:
         return ()
     values = {f"seconds/{stage}": seconds for stage, seconds in trial.stages.items()}
+    values |= {f"cost/{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
     if trial.value is not None:
         values[f"best_{metric}"] = trial.value
     if outcome is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from search.cost import cost_phrases, search_cost
 from search.durations import format_duration
 from search.phrases import ending, number, objective, percent, plural, points, tally
 from search.record import Interval, Outcome, SearchRecord
@@ -29,6 +30,8 @@ _VERDICTS = {
 def summary(record: SearchRecord, report: Path | None) -> Text:
     """The end of a search: a few sections of short lines; paths and commands are never broken."""
     sections = [_headline(record), _outcome(record), _configuration(record), _places(record, report)]
+    if any(trial.cost for trial in record.trials):
+        sections.append(_cost(record))
     if record.edges:
         sections.append(_edges(record.edges))
     sections.append(_commands(next_commands(record)))
@@ -115,6 +118,10 @@ def _places(record: SearchRecord, report: Path | None) -> Text:
     if report is not None:
         rows.append(_row("report", Text(str(report))))
     return Text("\n").join(rows)
+
+
+def _cost(record: SearchRecord) -> Text:
+    return _row("cost", Text("\n".join(cost_phrases(search_cost(record))), "dim"))
 
 
 def _edges(edges: tuple[str, ...]) -> Text:

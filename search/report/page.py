@@ -12,6 +12,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from search.cost import cost_table, search_cost
 from search.durations import format_duration
 from search.phrases import plural
 from search.record import ErrorExample, SearchRecord
@@ -53,6 +54,7 @@ def render(record: SearchRecord) -> str:
             steps=next_steps(known),
             figures=figures,
             stages=stage_totals(known),
+            cost=cost_table(search_cost(known)),
             examples=_examples(known),
             examples_title=_examples_title(known),
             mistakes=_mistakes(known),

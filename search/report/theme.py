@@ -10,7 +10,7 @@ INK, MUTED, PAPER = "var(--ink)", "var(--muted)", "var(--paper)"
 RULE, GRID = "var(--rule)", "var(--grid)"
 ACCENT, WRONG, WINNER = "var(--accent)", "var(--wrong)", "var(--winner)"
 TONE_RANGE = [f"var(--tone-{step})" for step in range(TONES)]
-STAGE_RANGE = [f"var(--stage-{step})" for step in range(8)]
+STAGE_RANGE = [f"var(--stage-{step})" for step in range(10)]
 
 STATE_COLOURS = {"complete": ACCENT, "pruned": MUTED, "failed": WRONG, "running": MUTED}
 STATE_SHAPES = {"complete": "circle", "pruned": "triangle-down", "failed": "cross", "running": "square"}

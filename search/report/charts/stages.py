@@ -24,6 +24,9 @@ STAGES = {
     "evaluate": "evaluation",
     "checkpoint": "checkpoints",
     "tracking": "tracking",
+    "wait": "waiting for other trials",
+    "start": "getting started",
+    "probe": "training heads that trials start from",
 }
 """The stages of work in the order in which a trial passes through them."""
 

@@ -1,0 +1,135 @@
+"""What trials cost, from the record to MLflow, files, terminal and report."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search.cost import activations_phrase, cost_phrases, cost_table, search_cost
+from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.record_json import record_json
+from search.report.page import render
+from search.results import best_json, trials_table
+from search.run_content import trial_content
+from search.summary import print_summary
+
+KEPT: dict[str, Any] = {
+    "reuse": True,
+    "place": "disk",
+    "reason": "8 view(s) of 12.0 MB together are small",
+    "hits": 40,
+    "misses": 8,
+    "derived": 2,
+    "bytes_read": 60_000_000,
+    "bytes_written": 12_000_000,
+    "saved_seconds": 90.0,
+    "programs_compiled": 1,
+    "epochs_together": 5,
+}
+LIVE: dict[str, Any] = {
+    **dict.fromkeys(KEPT, 0),
+    "reuse": False,
+    "place": "none",
+    "reason": "nothing is <b>frozen</b>",
+}
+STAGES = {"suffix": 2.0, "compile": 1.5, "wait": 0.25}
+
+
+def trial(number: int, cost: dict[str, Any], stages: dict[str, float] | None = None) -> TrialRecord:
+    curve = (EpochRecord(1, 0.5, 1.0, 1.0, 2.0),)
+    return TrialRecord(
+        number, "complete", "finetune", {"unfreeze_depth": 1}, 0.5, curve, stages=stages or STAGES, cost=cost
+    )
+
+
+def record(*trials: TrialRecord) -> SearchRecord:
+    return SearchRecord(
+        name="digits",
+        metric="val_accuracy",
+        direction="maximize",
+        task=TaskSummary(
+            "digits", "d", ("a", "b"), {"train": 10, "validation": 5, "test": 7}, (8, 8), "here"
+        ),
+        backbone=BackboneSummary("print", "default", "d", (32, 32), 287_344, ("one", "two")),
+        config={"epochs": 1, "method": "finetune"},
+        trials=trials,
+        requested=len(trials),
+    )
+
+
+MIXED = record(trial(0, KEPT), trial(1, {**KEPT, "programs_compiled": 0}, {"compile": 0.0}), trial(2, LIVE))
+
+
+def test_totals_are_of_the_trials_that_said_what_they_cost() -> None:
+    total = search_cost(replace(MIXED, trials=(*MIXED.trials, trial(3, {}))))
+    assert (total.trials, total.reading, total.programs_compiled) == (3, 2, 1)
+    assert (total.hits, total.misses, total.derived, total.epochs_together) == (80, 16, 4, 10)
+    assert (total.bytes_read, total.bytes_written) == (120_000_000, 24_000_000)
+    assert (total.saved_seconds, total.compile_seconds, total.wait_seconds) == (180.0, 3.0, 0.5)
+
+
+def test_totals_in_words() -> None:
+    assert cost_phrases(search_cost(MIXED)) == [
+        "2 of 3 trials read kept activations, which saved about 3m 00s of frozen forward passes",
+        "1 program compiled for 3 trials in 3.0s",
+        "10 epochs of heads trained in one batch with others",
+    ]
+    assert dict(cost_table(search_cost(MIXED)))["kept activations found"] == "80 times, 120 MB read"
+
+
+def test_a_search_that_never_said_what_it_cost_says_nothing() -> None:
+    nothing = record(trial(0, {}))
+    assert cost_phrases(search_cost(nothing)) == []
+    assert cost_table(search_cost(nothing)) == []
+    assert "cost" not in _printed(nothing)
+    assert "took over" not in render(nothing)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, "many", None, True])
+def test_odd_numbers_count_as_nothing(odd: Any) -> None:
+    assert search_cost(record(trial(0, {**KEPT, "saved_seconds": odd}))).saved_seconds == 0
+
+
+def test_a_trial_says_whether_its_activations_were_kept_and_why() -> None:
+    assert activations_phrase(MIXED.trials[0]) == f"kept on disk: {KEPT['reason']}"
+    assert activations_phrase(MIXED.trials[2]) == f"computed live: {LIVE['reason']}"
+    assert activations_phrase(trial(0, {})) == ""
+
+
+def test_mlflow_has_a_metric_for_each_count_and_a_tag_for_the_reason() -> None:
+    content = trial_content(MIXED, MIXED.trials[0], "parent")
+    points = {p.metric: p.value for p in content.points if p.metric.startswith("cost/")}
+    assert points["cost/hits"] == 40
+    assert points["cost/programs_compiled"] == 1
+    assert points["cost/saved_seconds"] == 90
+    assert content.tags["unfreeze.activations"] == f"kept on disk: {KEPT['reason']}"
+    silent = trial_content(MIXED, trial(0, {}), "parent")
+    assert "unfreeze.activations" not in silent.tags
+
+
+def test_files_and_json_hold_the_cost() -> None:
+    (first, *_) = trials_table(MIXED.trials).column("cost").to_pylist()
+    assert json.loads(first) == KEPT
+    best = best_json(MIXED, MIXED.trials[0])
+    assert best["cost"] == KEPT
+    assert best["search_cost"]["reading"] == record_json(MIXED)["cost"]["reading"] == 2
+
+
+def test_terminal_and_report_show_the_totals() -> None:
+    assert "2 of 3 trials read kept activations" in _printed(MIXED)
+    page = render(MIXED)
+    assert "What trials took over from each other" in page
+    assert "80 times, 120 MB read" in page
+
+
+def _printed(shown: SearchRecord) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as captured:
+        print_summary(shown, None, console)
+    return captured.get()
