@@ -51,7 +51,14 @@ def _as_text(value: object) -> str:
 
 
 def _home(value: str) -> str:
-    return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
+    path = str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
+    try:
+        fits = len(os.fsencode(path)) <= 4095 and all(len(os.fsencode(n)) <= 255 for n in Path(path).parts)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ValueError("expected a path that a file can have, of at most 255 bytes a name and 4,095 in all")
+    return path
 
 
 def _choice(names: Iterable[str]) -> Callable[[object], object]:

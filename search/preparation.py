@@ -11,12 +11,13 @@ from typing import Any
 import ray
 
 from search.config import SearchConfig
+from search.early_checks import data_options
 from search.progress import View
 from search.record import BackboneSummary, TaskSummary
 from search.session import Session
 from search.stores import default_tracking_uri
 from search.workspace import Workspace
-from trainables.datasets import DataOptions, Task, prepare
+from trainables.datasets import Task, prepare
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,7 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         config.data,
         image_size=backbone.input_size,
         directory=workspace.data / _data_folder(config, backbone.input_size),
-        options=DataOptions(
-            validation_fraction=config.validation_fraction,
-            test_fraction=config.test_fraction,
-            seed=config.seed,
-            skip_bad_images=config.skip_bad_images,
-            image_column=config.image_column,
-            label_column=config.label_column,
-            split_column=config.split_column,
-        ),
+        options=data_options(config),
         progress=lambda done, total: view.stage("data", done, total),
     )
     for note in task.notes:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
+from search.early_checks import check_inputs
 from search.execution import Halt
 from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
@@ -76,6 +77,7 @@ def run_search(
     """
     config = config or SearchConfig()
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
+    check_inputs(config, workspace)
     workspace.create()
     view = view or QuietView()
     halt = Halt(told=view.event)

@@ -16,14 +16,15 @@ from filelock import FileLock
 
 from trainables.dataoptions import DataOptions
 from trainables.errors import DataError, UsageError
+from trainables.fitness import refuse_unfit
 from trainables.inputs.find import find_source
 from trainables.inputs.source import SPLITS, Source, printable
 from trainables.splitfiles import Split
 from trainables.taskbuilding import build_task
-from trainables.tasknames import task_name
+from trainables.tasknames import DIGITS, task_name
 from trainables.tasks import FILE, FORMAT, Task, find_task, open_task
 
-__all__ = ["DataOptions", "Split", "Task", "open_task", "prepare", "task_name"]
+__all__ = ["DataOptions", "Split", "Task", "check_data", "open_task", "prepare", "task_name"]
 
 PARTIAL = ".partial"
 LOCK = ".lock"
@@ -77,6 +78,24 @@ def prepare(
     except OSError as error:
         raise DataError(f"can't write prepared images to {printable(directory)}: {error}") from error
     return found or open_task(directory)
+
+
+def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -> None:
+    """Refuse what needs no image to be decoded: what :func:`prepare` would refuse after a while.
+
+    Args:
+        data: as for :func:`prepare`.
+        directory: where tasks go; no part of the input even if it lies inside it.
+        options: which columns to read.
+
+    Raises:
+        UsageError: ``data`` isn't of the kind.
+        DataError: the data is missing, or its files, columns, labels or splits are unreadable or unfit.
+    """
+    if data == DIGITS:
+        return
+    source = find_source(data, Path(directory).absolute().resolve(), options)
+    refuse_unfit(source.listing(), source.place)
 
 
 def _make(

@@ -1,0 +1,38 @@
+"""What can be told to be wrong before anything is started, written or put away."""
+
+from __future__ import annotations
+
+from search.config import SearchConfig
+from search.enqueue import read_enqueue
+from search.space import make_space
+from search.workspace import Workspace
+from trainables.datasets import DataOptions, check_data
+
+_MOST_BLOCKS = 1000
+"""How many blocks the backbone has is not known yet: no backbone has more."""
+
+
+def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
+    """Read the space, the configurations to try first, and the data's files, columns and labels.
+
+    Raises:
+        UsageError: the space or the configurations can't be understood.
+        DataError: the data is missing, can't be read or is unfit; its images are decoded later.
+    """
+    space = make_space(config.space, _MOST_BLOCKS, config.method)
+    if config.enqueue:
+        read_enqueue(config.enqueue, space)
+    check_data(config.data, directory=workspace.data, options=data_options(config))
+
+
+def data_options(config: SearchConfig) -> DataOptions:
+    """How the search reads and splits its data."""
+    return DataOptions(
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        skip_bad_images=config.skip_bad_images,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        split_column=config.split_column,
+    )
