@@ -1,0 +1,90 @@
+"""Two hundred trials in one engine, in a process of its own: its memory stays flat, and each shape is compiled once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 200
+WARM = 50
+SHAPES = 18
+"""Depth 0 with two heads; depths 1 to 4 with two heads, with and without augmentation."""
+
+RUN = f"""
+import gc, itertools, json, sys
+from pathlib import Path
+
+import psutil
+
+from search.engine import Engine
+from trainables.datasets import prepare
+
+folder = Path(sys.argv[1])
+engine = Engine(threads=2)
+spec = {{"name": "print", "weights": "default", "input_size": None, "preprocessing": "auto", "seed": 0}}
+found = engine.prepare_backbone(spec, str(folder / "backbone.keras"))
+task = prepare("digits", image_size=found["input_size"], directory=folder / "digits")
+place = {{"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}}
+shapes = itertools.cycle(itertools.product(range(5), (0, 64), (0.0, 0.5)))
+for number, (depth, units, strength) in zip(range({TRIALS}), shapes):
+    params = {{
+        "unfreeze_depth": depth,
+        "learning_rate": 10 ** (-2 - number % 7 / 4),
+        "head_units": units,
+        "augmentation_strength": strength,
+    }}
+    key, checkpoints = f"trial {{number}}", folder / "checkpoints ü" / f"{{number % 4:05d}}"
+    for old in checkpoints.glob("*"):
+        old.unlink()
+    trial = {{"method": "finetune", "params": params, "epochs": 2 - bool(number % 4), "seed": number}}
+    engine.begin(key, trial, {{**place, "checkpoints": str(checkpoints)}})
+    result = engine.epoch(key)
+    while not result["done"]:
+        result = engine.epoch(key)
+    engine.end(key)
+    if number % 5 == 4:
+        gc.collect()
+    line = {{
+        "reason": result.get("reason"),
+        "compile": result["stages"].get("compile", 0.0),
+        "compiled": engine.compiled(),
+        "memory": psutil.Process().memory_info().rss,
+        "threads": psutil.Process().num_threads(),
+        "files": psutil.Process().num_fds(),
+    }}
+    print(json.dumps(line), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the process said after each trial."""
+    folder: Path = tmp_path_factory.mktemp("long ü 字")
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(folder)], stdout=subprocess.PIPE, check=True, text=True, timeout=500
+    )
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_memory_stays_flat(trials: list[dict[str, Any]]) -> None:
+    assert len(trials) == TRIALS
+    assert not any(trial["reason"] for trial in trials)
+    measured = {number: trials[number - 1]["memory"] for number in range(WARM, TRIALS + 1, 25)}
+    in_mb = {number: size >> 20 for number, size in measured.items()}
+    assert max(measured.values()) < 1.1 * measured[WARM], in_mb
+    assert trials[-1]["threads"] <= trials[WARM - 1]["threads"] + 2
+    assert trials[-1]["files"] <= trials[WARM - 1]["files"] + 2
+
+
+def test_each_shape_is_compiled_once_and_the_next_trial_of_it_traces_nothing(
+    trials: list[dict[str, Any]],
+) -> None:
+    assert [trial["compiled"] for trial in trials[19:]] == [SHAPES] * (TRIALS - 19)
+    assert max(trial["compile"] for trial in trials[20:]) < 0.01 < min(t["compile"] for t in trials[4:20])

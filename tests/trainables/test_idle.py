@@ -1,0 +1,93 @@
+"""Idle programs: which are kept, and that those that are dropped are really gone."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+from tensorflow.python.framework.func_graph import FuncGraph
+
+from trainables.backbones import BackboneSpec, load
+from trainables.datasets import prepare
+from trainables.idle import IdlePrograms
+from trainables.program import Program, Shape
+from trainables.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    folder: Path = tmp_path_factory.mktemp("idle ü 字")
+    load(BackboneSpec("print")).save(folder / "backbone.keras")
+    task = prepare("digits", image_size=(32, 32), directory=folder / "digits")
+    return Workbench.open(folder / "backbone.keras", task.directory)
+
+
+def shape(units: int) -> Shape:
+    return Shape(
+        depth=1,
+        head_units=units,
+        classes=10,
+        batch_size=32,
+        exact=False,
+        augmented=False,
+        adapt=True,
+        momentum=0.9,
+    )
+
+
+def program(bench: Workbench, units: int) -> Program:
+    return Program(bench.backbone, shape(units), bench.activations.stages)
+
+
+def test_the_longest_idle_go_first(bench: Workbench) -> None:
+    idle = IdlePrograms(most=2)
+    first, second, third = (program(bench, units) for units in (8, 16, 24))
+    idle.put(first)
+    idle.put(second)
+    assert idle.take(shape(8)) is first
+    idle.put(first)
+    idle.put(third)
+    assert len(idle) == 2
+    assert idle.take(shape(16)) is None
+    assert idle.take(shape(8)) is first
+    assert idle.take(shape(24)) is third
+    assert (len(idle), idle.bytes) == (0, 0)
+
+
+def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
+    idle, both = IdlePrograms(), {program(bench, 8), program(bench, 8)}
+    for one in both:
+        idle.put(one)
+    assert {idle.take(shape(8)), idle.take(shape(8))} == both
+    assert idle.take(shape(8)) is None
+
+
+def test_bytes_bound_them_too_but_the_newest_stays(bench: Workbench) -> None:
+    small, large = program(bench, 8), program(bench, 4096)
+    assert large.bytes > 4 * 3 * 4096 * 64
+    assert large.bytes > small.bytes > 2**20
+    idle = IdlePrograms(most_bytes=large.bytes)
+    idle.put(small)
+    idle.put(large)
+    assert (len(idle), idle.bytes) == (1, large.bytes)
+    idle = IdlePrograms(most_bytes=0)
+    idle.put(large)
+    idle.put(small)
+    assert idle.take(shape(8)) is small
+
+
+def test_a_dropped_program_leaves_no_graph_behind(bench: Workbench) -> None:
+    """TensorFlow would keep every graph that a Keras optimizer is part of."""
+    idle = IdlePrograms(most=0)
+
+    def dropped(units: int) -> int:
+        made = program(bench, units)
+        made.compile("uint8", "float16")
+        idle.put(made)
+        del made
+        gc.collect()
+        return sum(isinstance(thing, FuncGraph) for thing in gc.get_objects())
+
+    before = dropped(8)
+    assert [dropped(units) for units in (16, 24)] == [before, before]
