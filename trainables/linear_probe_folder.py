@@ -95,21 +95,20 @@ class LinearProbeFolder:
         return None
 
     def _write(self, path: Path, key: str, weights: Weights) -> None:
-        needed = sum(array.nbytes for array in weights)
-        if needed > self.budget:
+        if sum(array.nbytes for array in weights) > self.budget:
             return
         try:
-            self._make_room(needed)
             write_weights(path, key, weights)
+            self._trim()
         except OSError as error:
             self._note(f"can't write ({_reason(error)}); going on without keeping them on disk")
 
-    def _make_room(self, needed: int) -> None:
-        """Remove the oldest files until ``needed`` bytes more are within the budget."""
+    def _trim(self) -> None:
+        """Remove the oldest files until the others are within the budget."""
         files = [(path, path.stat()) for path in self.directory.glob("*.probe")]
         taken = sum(status.st_size for _, status in files)
         for path, status in sorted(files, key=lambda file: file[1].st_mtime_ns):
-            if taken + needed <= self.budget:
+            if taken <= self.budget:
                 return
             path.unlink(missing_ok=True)
             path.with_suffix(".lock").unlink(missing_ok=True)
