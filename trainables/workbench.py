@@ -106,12 +106,13 @@ class Workbench:
     def take_heads(self, heads: HeadShape, dtype: str) -> tuple[Together, float]:
         """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
         with BUILDING:
-            if heads not in self._heads:
-                self._heads[heads] = Together(heads)
-                with self._lock:
-                    self.compiled += 1
-            together = self._heads[heads]
-            self._training[heads] += 1
+            known = self._heads.get(heads)
+            together = known or Together(heads)
+            with self._lock:
+                self.compiled += known is None
+                self._heads.pop(heads, None)
+                self._heads[heads] = together  # the newest
+                self._training[heads] += 1
         return together, together.compile(dtype)
 
     def give_back(self, program: Program | HeadProgram) -> None:
@@ -124,14 +125,15 @@ class Workbench:
     def give_back_heads(self, heads: HeadShape) -> None:
         """End what :meth:`take_heads` began.
 
-        Trials that run at once share a head's program even where none is handed on to the next.
+        Trials that run at once share a head's program even where none is handed on to the next. Of those that nobody
+        trains, the longest idle ones are dropped.
         """
-        if self.reuse.programs:
-            return
-        with BUILDING:
+        most = KEPT_PROGRAMS if self.reuse.programs else 0
+        with self._lock:
             self._training[heads] -= 1
-            if not self._training[heads]:
-                self._heads.pop(heads, None)
+            idle = [shape for shape in self._heads if not self._training[shape]]
+            for shape in idle[: max(0, len(idle) - most)]:
+                del self._heads[shape], self._training[shape]
 
 
 def _probes(cache: Path | None, reuse: Reuse) -> LinearProbeStore:
