@@ -12,6 +12,9 @@ from search.phrases import plural
 from search.record import SearchRecord, TrialRecord
 from search.sizes import format_size
 
+MOST_LINES = 200
+"""Trials that the report goes through one by one."""
+
 
 @dataclass(frozen=True)
 class SearchCost:
@@ -94,7 +97,7 @@ def cost_table(cost: SearchCost) -> list[tuple[str, str]]:
         ("kept activations found", f"{_times(cost.hits)}, {format_size(cost.bytes_read)} read"),
         (
             "activations computed",
-            f"{_times(cost.misses)}, {cost.derived:,} of them from a lower cut, "
+            f"{_times(cost.misses)}{f' ({cost.derived:,} from a lower cut)' if cost.derived else ''}, "
             f"{format_size(cost.bytes_written)} kept",
         ),
         (
@@ -111,6 +114,12 @@ def cost_table(cost: SearchCost) -> list[tuple[str, str]]:
     ]
 
 
+def cost_lines(record: SearchRecord) -> list[tuple[int, str]]:
+    """(number, what it cost in a line) of each trial that said so, but of no more than MOST_LINES."""
+    known = sorted((trial for trial in record.trials if trial.cost), key=lambda trial: trial.number)
+    return [(trial.number, _line(trial)) for trial in known[:MOST_LINES]]
+
+
 def activations_phrase(trial: TrialRecord) -> str:
     """Whether a trial trained on kept activations, and why; empty where it never said."""
     if "reason" not in trial.cost:
@@ -118,6 +127,12 @@ def activations_phrase(trial: TrialRecord) -> str:
     place = str(trial.cost.get("place", "none"))
     way = {"memory": "kept in memory", "disk": "kept on disk"}.get(place, "computed live")
     return f"{way}: {trial.cost['reason']}"
+
+
+def _line(trial: TrialRecord) -> str:
+    counts = {name: int(_finite(trial.cost.get(name))) for name in ("hits", "misses", "programs_compiled")}
+    compiled = plural(counts["programs_compiled"], "program")
+    return f"{activations_phrase(trial)}. {counts['hits']:,} found, {counts['misses']:,} computed; {compiled} compiled"
 
 
 def _times(count: int) -> str:

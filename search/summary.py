@@ -29,9 +29,10 @@ _VERDICTS = {
 
 def summary(record: SearchRecord, report: Path | None) -> Text:
     """The end of a search: a few sections of short lines; paths and commands are never broken."""
-    sections = [_headline(record), _outcome(record), _configuration(record), _places(record, report)]
+    sections = [_headline(record), _outcome(record), _configuration(record)]
     if any(trial.cost for trial in record.trials):
         sections.append(_cost(record))
+    sections.append(_places(record, report))
     if record.edges:
         sections.append(_edges(record.edges))
     sections.append(_commands(next_commands(record)))

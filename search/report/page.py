@@ -12,7 +12,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.cost import cost_table, search_cost
+from search.cost import cost_lines, cost_table, search_cost
 from search.durations import format_duration
 from search.phrases import plural
 from search.record import ErrorExample, SearchRecord
@@ -55,6 +55,7 @@ def render(record: SearchRecord) -> str:
             figures=figures,
             stages=stage_totals(known),
             cost=cost_table(search_cost(known)),
+            cost_lines=cost_lines(known),
             examples=_examples(known),
             examples_title=_examples_title(known),
             mistakes=_mistakes(known),

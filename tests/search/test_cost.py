@@ -126,6 +126,8 @@ def test_terminal_and_report_show_the_totals() -> None:
     page = render(MIXED)
     assert "What trials took over from each other" in page
     assert "80 times, 120 MB read" in page
+    assert "<b>2</b> computed live: nothing is &lt;b&gt;frozen" in page
+    assert "40 found, 8 computed; 1 program compiled" in page
 
 
 def _printed(shown: SearchRecord) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search import SearchConfig
+from search import SearchConfig, run_search
 from trainables.errors import UsageError
 from trainables.reuse import PARTS, Reuse
 
@@ -55,3 +56,28 @@ def test_a_relative_cache_means_a_folder_here(tmp_path: Path, monkeypatch: pytes
 def test_a_budget_that_is_no_size_is_refused(budget: Any) -> None:
     with pytest.raises(UsageError, match="cache_budget: expected a number of bytes"):
         SearchConfig(cache_budget=budget)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_with_no_reuse_each_trial_is_a_process_that_compiles_for_itself(tmp_path: Path) -> None:
+    config = SearchConfig(
+        reuse="none",
+        trials=2,
+        epochs=1,
+        baseline_trials=0,
+        confirm_seeds=1,
+        max_concurrent=1,
+        register=False,
+        storage=tmp_path / "ü",
+        enqueue=_head_only(tmp_path / "two.jsonl"),
+    )
+    trials = run_search(config).record.trials
+    assert [t.state for t in trials] == ["complete", "complete"]
+    assert [(t.cost["reuse"], t.cost["programs_compiled"]) for t in trials] == [(False, 1), (False, 1)]
+
+
+def _head_only(file: Path) -> str:
+    params = {"unfreeze_depth": 0, "learning_rate": 1e-3, "head_units": 0, "augmentation_strength": 0.0}
+    file.write_text(f"{json.dumps(params)}\n" * 2)
+    return str(file)

@@ -66,7 +66,7 @@ def stages(record: SearchRecord) -> Figure:
         by_trial=True,
         title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the "
-        "suffix what is trained.",
+        "suffix what is trained; to wait is for what other trials compute or compile.",
         alternative=f"Stacked bars, one a trial. In total: {listing(spoken)}.",
         legend=tuple((label(total.name), total.colour) for total in totals),
         spec=compiled(_chart(record, totals), 240),
