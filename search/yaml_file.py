@@ -24,6 +24,7 @@ _LARGEST_YAML = 100_000
 _LONGEST_REASON = 200
 """Letters of PyYAML's own words: a tag may be as long as the file."""
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -111,7 +112,7 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         kind = type(content).__name__
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines at the top, received a {kind}")
     for key in content:
-        if not isinstance(key, str):
+        if not isinstance(key, str) or _SURROGATES.search(key):
             raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {shown(key)}")
     return content
 
