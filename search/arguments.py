@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from search.choices import nearest
+from search.config_errors import shown, written
 from trainables.errors import UsageError
+
+LONGEST = 4095
+LONGEST_NAME = 255
+"""What Linux and macOS take as a path, and as a name in it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,13 +32,25 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options; UsageError names what is not understood."""
+        for argument in arguments:
+            self._refuse_unfit(argument)
         options, left = self.parse_known_args(list(arguments))
         if left:
             known = [name for action in self._actions for name in action.option_strings]
             word = left[0].partition("=")[0]
             hint = nearest(word, known) if word.startswith("-") else ""
-            raise UsageError(f"{word}: unknown argument{hint}\n{self._see()}")
+            raise UsageError(f"{written(word)}: unknown argument{hint}\n{self._see()}")
         return options
+
+    def _refuse_unfit(self, argument: str) -> None:
+        """Most arguments are names of files, sooner or later: refuse what none can be called."""
+        parts = [] if "://" in argument else argument.split("/")
+        lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
+        if "\0" in argument or len(argument) > LONGEST or max(lengths, default=0) > LONGEST_NAME:
+            raise UsageError(
+                f"{shown(argument)}: expected an argument of at most {LONGEST:,} letters, "
+                f"{LONGEST_NAME} between two slashes\n{self._see()}"
+            )
 
     def error(self, message: str) -> NoReturn:
         """Raise ``message`` as UsageError."""

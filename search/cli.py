@@ -74,9 +74,10 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         from search.choices import nearest
+        from search.config_errors import written
 
         raise UsageError(
-            f"{name}: unknown command{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
+            f"{written(name)}: unknown command{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
         )
     command = importlib.import_module(f"search.commands.{name}")
     try:

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote
 
-from trainables.errors import TrackingError
+from trainables.errors import TrackingError, UsageError
 
 DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"
@@ -24,6 +24,22 @@ def default_tracking_uri(storage: Path) -> str:
     """
     path = str(storage.absolute() / DATABASE_NAME)
     return _SQLITE + path.replace("%", "%25").replace("?", "%3F")
+
+
+def known_store(tracking_uri: str | None, storage: str | Path) -> str:
+    """The store that a command reads: ``tracking_uri`` if given, else the one in ``storage``.
+
+    Raises:
+        UsageError: none is given, and ``storage`` has none. MLflow would make an empty one.
+    """
+    if tracking_uri:
+        return tracking_uri
+    if not (Path(storage) / DATABASE_NAME).exists():
+        raise UsageError(
+            f"--storage: expected a folder with the runs of a search, received {str(storage)!r}, which has no "
+            f"{DATABASE_NAME}; name another folder, or a server with --tracking-uri"
+        )
+    return default_tracking_uri(Path(storage))
 
 
 def absolute_uri(tracking_uri: str) -> str:

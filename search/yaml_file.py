@@ -119,9 +119,9 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
 
 def read_text(path: Path, what: str, most: int = _LARGEST) -> str:
     """The UTF-8 text of a small file of at most ``most`` bytes; UsageError names ``what`` and the path."""
-    if path.is_dir():
-        raise UsageError(f"{what} {str(path)!r}: expected a file; it is a folder")
     try:
+        if path.is_dir():
+            raise UsageError(f"{what} {str(path)!r}: expected a file; it is a folder")
         with path.open("rb") as stream:
             content = stream.read(most + 1)
     except FileNotFoundError:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from search.arguments import Parser, add_store, add_verbose
-from search.stores import default_tracking_uri
+from search.config_errors import shown
+from search.stores import default_tracking_uri, known_store
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,13 +40,18 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write predictions to stdout; images that can't be read are named on stderr and make it exit with 1."""
     if options.format not in _FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, received {options.format!r}")
-    if not (options.batch_size.isdecimal() and int(options.batch_size) > 0):
-        raise UsageError(f"--batch-size: expected a whole number above 0, received {options.batch_size!r}")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", options.batch_size, re.ASCII):
+        raise UsageError(
+            f"--batch-size: expected a whole number from 1 to 999,999, received {shown(options.batch_size)}"
+        )
     from search.predict import load_classifier
     from search.predict_inputs import images_in
 
     images = images_in(options.paths, options.image_column)
-    uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
+    if options.model.startswith(("models:/", "runs:/")):
+        uri = known_store(options.tracking_uri, options.storage)
+    else:
+        uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
     classifier = load_classifier(options.model, uri)
     predictions = classifier.predict(images, int(options.batch_size))
     write = _write_csv if options.format == "csv" else _write_jsonl

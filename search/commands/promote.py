@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from search.arguments import Parser, add_store, add_verbose
-from search.stores import default_tracking_uri
+from search.stores import known_store
 
 
 def parser() -> Parser:
@@ -24,7 +23,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Move the alias and say what moved."""
     from search.registry import promote
 
-    uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
+    uri = known_store(options.tracking_uri, options.storage)
     done = promote(options.model, uri, force=options.force)
     before = f" after version {done.before.version}" if done.before else ""
     print(f"{options.model}: version {done.champion.version} is the champion{before}")

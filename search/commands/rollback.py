@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from search.arguments import Parser, add_store, add_verbose
-from search.stores import default_tracking_uri
+from search.stores import known_store
 
 
 def parser() -> Parser:
@@ -23,7 +22,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Move the alias back and say what moved."""
     from search.registry import rollback
 
-    uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
+    uri = known_store(options.tracking_uri, options.storage)
     done = rollback(options.model, uri)
     before = f" instead of version {done.before.version}" if done.before else ""
     print(f"{options.model}: version {done.champion.version} is the champion again{before}")
