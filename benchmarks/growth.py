@@ -31,7 +31,9 @@ from ray import tune
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.execution import Halt
+from search.kept_checkpoints import KeptCheckpoints
 from search.ledger import Ledger, sqlite_url
+from search.ledger_file import LedgerCopy
 from search.phase import Phase
 from search.preparation import Prepared
 from search.record import METRICS, BackboneSummary, TaskSummary
@@ -43,6 +45,7 @@ from trainables.datasets import prepare
 
 EPOCHS, AT_ONCE = 5, 2
 CASES = ("bare", "random", "tpe")
+PROCESSORS = ("process", "driver", "mlflow")
 
 
 def metrics(epoch: int) -> dict[str, Any]:
@@ -96,37 +99,49 @@ class Ends(tune.Callback):
         self.moments.append(time.time())
 
 
-class Spent:
-    """Seconds of the driver's thread in some calls."""
+class Clocks:
+    """Seconds since it was made: of the wall, and of processors by who spent them."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._calls: dict[str, float] = {}
+        self._before = self._now()
 
     def watch(self, owner: Any, method: str) -> None:
-        """Count what ``owner.method`` takes, itself and all it calls."""
+        """Count what ``owner.method`` takes of the driver's thread, itself and all it calls."""
         call: Callable[..., Any] = getattr(owner, method)
 
         def counted(*args: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            began = time.thread_time()
             try:
                 return call(*args, **options)
             finally:
-                spent = time.perf_counter() - began
-                self.seconds[method] = self.seconds.get(method, 0.0) + spent
+                self._calls[method] = self._calls.get(method, 0.0) + time.thread_time() - began
 
         setattr(owner, method, counted)
 
+    def read(self) -> dict[str, float]:
+        """Seconds by name."""
+        now = self._now()
+        return {name: now[name] - self._before[name] for name in now} | self._calls
+
+    def _now(self) -> dict[str, float]:
+        return {
+            "wall": time.time(),
+            "process": time.process_time(),
+            "driver": time.thread_time(),
+            "mlflow": thread_seconds("unfreeze-tracking"),
+        }
+
 
 def bare(trials: int, folder: Path) -> dict[str, Any]:
-    ends = Ends()
-    began = time.time()
+    ends, clocks = Ends(), Clocks()
     tune.Tuner(
         tune.with_resources(NoTraining, {"cpu": 1}),
         param_space={"learning_rate": tune.loguniform(1e-5, 1e-1), "unfreeze_depth": tune.randint(0, 5)},
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=AT_ONCE, reuse_actors=True),
         run_config=tune.RunConfig(name="run", storage_path=str(folder), callbacks=[ends], verbose=0),
     ).fit()
-    return {"moments": ends.moments, "loop": time.time() - began, "mlflow": 0.0, "spent": {}}
+    return {"moments": ends.moments, "clocks": clocks.read(), "rest": 0.0}
 
 
 def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
@@ -153,21 +168,15 @@ def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
     phase.told = delivery.publish
     phase.news(now=True)
     delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
-    spent = Spent()
+    clocks = Clocks()
     for method in ("start", "report", "finish"):
-        spent.watch(phase.ledger, method)
-    spent.watch(phase, "news")
-    began = time.time()
+        clocks.watch(phase.ledger, method)
+    clocks.watch(phase, "news")
     phase.run()
-    ended = time.time()
-    of_thread = thread_seconds("unfreeze-tracking")
+    read, ended = clocks.read(), time.time()
     delivery.finish(phase.record(), "FINISHED", timeout=600)
-    return {
-        "moments": sorted(t.ended.timestamp() for t in phase.ledger.trials if t.ended),
-        "loop": ended - began,
-        "mlflow": time.time() - ended,
-        "spent": {**spent.seconds, "delivery thread": of_thread},
-    }
+    moments = sorted(t.ended.timestamp() for t in phase.ledger.trials if t.ended)
+    return {"moments": moments, "clocks": read, "rest": time.time() - ended}
 
 
 def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
@@ -196,6 +205,8 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
         tracking_uri=default_tracking_uri(folder),
         told=lambda record: None,
         limit=config.trials,
+        kept=KeptCheckpoints(10**9, print),
+        copy=LedgerCopy(folder / "ledger.db", print),
     )
 
 
@@ -216,9 +227,7 @@ def run_here(case: str, trials: int) -> None:
         ray.init(include_dashboard=False, num_cpus=AT_ONCE, log_to_driver=False, logging_level="ERROR")
         result = bare(trials, folder) if case == "bare" else driver(case, trials, folder)
         ray.shutdown()
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    result["spent"] |= {"whole process": usage.ru_utime + usage.ru_stime}
-    result["memory"] = usage.ru_maxrss / 1024
+    result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print("RESULT" + json.dumps(result))
 
 
@@ -236,10 +245,14 @@ def line(case: str, trials: int, result: dict[str, Any]) -> str:
     ms = [1000 * (b - a) / n for a, b, n in (
         (ends[0], ends[tenth], tenth), (ends[-1 - tenth], ends[-1], tenth), (ends[0], ends[-1], len(ends) - 1)
     )]  # fmt: skip
-    spent = "  ".join(f"{name} {1000 * s / trials:.1f}" for name, s in result["spent"].items())
+    clocks = {name: 1000 * seconds / trials for name, seconds in result["clocks"].items()}
+    clocks.pop("wall")
     return (
         f"{case:<7} {trials:>6} {ms[2]:>7.1f} {ms[0]:>7.1f} {ms[1]:>7.1f} {ms[1] / ms[0]:>6.2f} "
-        f"{result['loop']:>7.1f} {result['mlflow']:>7.1f} {result['memory']:>6.0f}   {spent}"
+        f"{result['clocks']['wall']:>7.1f} {result['rest']:>7.1f} {result['memory']:>6.0f}  "
+        + "".join(f" {clocks.pop(name):>9.1f}" for name in PROCESSORS)
+        + "  "
+        + "  ".join(f"{name} {spent:.2f}" for name, spent in clocks.items())
     )
 
 
@@ -254,12 +267,11 @@ def main() -> None:
         return
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(
-        "milliseconds a trial (mean, first tenth, last tenth, last/first), seconds (loop, rest of MLflow), MB,"
+        "ms a trial (mean, first and last tenth), seconds (all trials, then the rest of MLflow), MB; then ms of"
     )
-    print(
-        "then milliseconds a trial of the driver's calls (wall clock), of a thread and the process (processor)"
-    )
-    print("case    trials    mean   first    last  ratio    loop  mlflow     MB")
+    print("processor a trial: process, its driver's thread, its MLflow thread, some calls")
+    heads = "".join(f" {name:>9}" for name in PROCESSORS)
+    print(f"case    trials    mean   first    last  ratio    loop    rest     MB  {heads}")
     for trials in options.trials:
         for case in options.cases:
             result = measure(case, trials)

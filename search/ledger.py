@@ -1,6 +1,6 @@
 """The ledger: an Optuna study in durable storage, the single source of truth of a search.
 
-A trial is written here before it starts and when it ends. Only the driver touches the ledger. Reading goes
+A trial is written here before it starts and when it ends. Only the driver writes its trials. Reading goes
 through :meth:`Ledger.trials`, which keeps its own copy up to date, so that a view costs no query.
 """
 
@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.grouped_storage import GroupedStorage
+from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
+from search.sqlite_log import logged
 from trainables.errors import LedgerError
+
+__all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
 
 STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -30,8 +34,8 @@ STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 
-TABLE_TRIES = 4
-"""How often to try to make the tables of a new database, where others may be making them too."""
+GROUP_SECONDS = 0.1
+"""How long an epoch waits for others to be written with; one of the same trial ends the waiting."""
 
 Suggest = Callable[[Trial], Parameters]
 
@@ -66,15 +70,45 @@ class Ledger:
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
         self._sampler, self._seed = sampler, seed
-        self._study = _open_study(url, name, direction, create)
+        self._storage: GroupedStorage | None = None
+        if create:
+            self._study, self._storage = open_writing(url, name, direction)
+        else:
+            self._study = open_reading(url, name)
+        self._grouping = False
+        self._waiting: set[int] = set()
+        self._written = time.monotonic()
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
 
+    @contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Meanwhile epochs may wait for each other, to be written together: at most one of each trial.
+
+        What a trial is and how it ended is written at once in any case. Outside, so is every epoch.
+        """
+        if self._storage is None:
+            raise LedgerError(f"ledger: expected one that was opened to be written, received {self.name!r}")
+        self._grouping = True
+        try:
+            with logged(self._storage.engine):
+                try:
+                    yield
+                finally:
+                    self._write()
+        finally:
+            self._grouping = False
+
+    def catch_up(self) -> None:
+        """Write the epochs that have waited for long enough."""
+        if self._waiting and time.monotonic() - self._written >= GROUP_SECONDS:
+            self._write()
+
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials by number."""
-        return tuple(self._records[n] for n in sorted(self._records))
+        return tuple(self._records.values())  # trials are found and made in the order of their numbers
 
     def trial(self, number: int) -> TrialRecord:
         """The trial of this number."""
@@ -87,7 +121,7 @@ class Ledger:
 
     def interrupted(self) -> list[int]:
         """Trials that were running when the last driver ended; they go on before anything new starts."""
-        return [n for n, r in sorted(self._records.items()) if r.state == "running" and n not in self._live]
+        return [n for n, r in self._records.items() if r.state == "running" and n not in self._live]
 
     def running(self) -> list[int]:
         """Trials that this driver has started and not finished."""
@@ -95,7 +129,7 @@ class Ledger:
 
     def started(self) -> int:
         """How many trials have ever been started."""
-        return sum(r.state != "waiting" for r in self._records.values())
+        return len(self._records) - len(self._queue)
 
     def enqueue(self, configurations: list[Parameters]) -> None:
         """Put configurations in front; those that an earlier run of the same command enqueued are left out."""
@@ -107,8 +141,8 @@ class Ledger:
         for line, params in enumerate(configurations):
             if line not in known:
                 self._study.enqueue_trial(dict(params), user_attrs={"enqueued": line})
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._records[frozen.number] = self._to_record(frozen)
+        self._write()
+        self._read()
 
     def resume(self, number: int, suggest: Suggest) -> TrialRecord:
         """Take up an interrupted trial under its number; parameters that were not yet written are suggested."""
@@ -130,12 +164,17 @@ class Ledger:
         value = epoch.metric(self._metric)
         if math.isfinite(value):
             trial.report(value, epoch.epoch)
-        trial.set_user_attr("curve", [_row(e) for e in epochs])
+        trial.set_user_attr(*last_chunk(epochs))
         self._update(number, epochs=epochs, value=self._best(epochs))
+        second = number in self._waiting
+        self._waiting.add(number)
+        if second or not self._grouping:
+            self._write()
+        self.catch_up()
 
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
-        self._update(number, stages=_finite(stages), cost=_finite(cost))
+        self._update(number, stages=finite(stages), cost=finite(cost))
 
     def finish(
         self,
@@ -147,8 +186,8 @@ class Ledger:
     ) -> None:
         """Write how a trial ended: complete, pruned (with its reason) or failed; and what it cost, if it said."""
         record, trial = self._records[number], self._live.pop(number)
-        spent = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
-        for key, fact in (("spent", spent), ("reason", reason), ("error", error)):
+        known = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
+        for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
         if state == "complete" and record.value is not None:
@@ -157,12 +196,13 @@ class Ledger:
             told = self._study.tell(trial, state=TrialState.PRUNED)
         else:
             told = self._study.tell(trial, state=TrialState.FAIL)
+        self._write()
         self._update(
             number,
             state=STATES[told.state],
             reason=reason,
             error=error,
-            ended=_utc(told.datetime_complete),
+            ended=with_zone(told.datetime_complete),
         )
 
     def note(self, key: str, value: object) -> None:
@@ -186,6 +226,13 @@ class Ledger:
     def _read(self) -> None:
         for frozen in self._study.get_trials(deepcopy=False):
             self._records[frozen.number] = self._to_record(frozen)
+        self._queue = {n for n, r in self._records.items() if r.state == "waiting"}
+
+    def _write(self) -> None:
+        if self._storage is not None:
+            self._storage.flush()
+        self._waiting.clear()
+        self._written = time.monotonic()
 
     def _begin(self, trial: Trial, suggest: Suggest) -> TrialRecord:
         params = suggest(trial)
@@ -194,7 +241,9 @@ class Ledger:
         if "seed" not in trial.user_attrs:
             trial.set_user_attr("method", self._method)
             trial.set_user_attr("seed", seed)
+        self._write()
         self._live[number] = trial
+        self._queue.discard(number)
         known = self._records.get(number)
         record = TrialRecord(
             number=number,
@@ -204,7 +253,7 @@ class Ledger:
             seed=seed,
             epochs=known.epochs if known else (),
             value=known.value if known else None,
-            started=_utc(trial.datetime_start),
+            started=with_zone(trial.datetime_start),
         )
         self._records[number] = record
         return record
@@ -224,7 +273,7 @@ class Ledger:
 
     def _to_record(self, frozen: FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
-        epochs = tuple(EpochRecord(int(row[0]), *map(_number, row[1:])) for row in attrs.get("curve", ()))
+        epochs = curve(attrs)
         params = frozen.params or frozen.system_attrs.get("fixed_params", {})
         return TrialRecord(
             number=frozen.number,
@@ -236,22 +285,15 @@ class Ledger:
             reason=attrs.get("reason"),
             error=attrs.get("error"),
             seed=attrs.get("seed", 0),
-            started=_utc(frozen.datetime_start),
-            ended=_utc(frozen.datetime_complete),
-            **_spent(attrs),
+            started=with_zone(frozen.datetime_start),
+            ended=with_zone(frozen.datetime_complete),
+            **spent(attrs),
         )
 
 
 def trial_seed(seed: int, number: int) -> int:
     """Seed of a trial: a function of the search's seed and the trial's number."""
     return (seed * 1_000_003 + number) % 2**31
-
-
-def sqlite_url(path: Path) -> str:
-    """SQLAlchemy URL of a SQLite file whose path may hold any character."""
-    from sqlalchemy.engine import URL
-
-    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
 
 
 def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
@@ -272,107 +314,3 @@ def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
             f"name: the search {ledger.name!r} was begun with other settings:\n{lines}\n"
             "Repeat them to go on with it, or choose another --name."
         )
-
-
-def move_study(url: str, name: str, new_name: str) -> bool:
-    """Give a study another name: it is copied whole before the old one goes. False if there is none.
-
-    Raises:
-        LedgerError: the database can't be opened.
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        storage = _with_tables(url)
-        if name not in optuna.get_all_study_names(storage):
-            return False
-        optuna.copy_study(
-            from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name
-        )
-        optuna.delete_study(study_name=name, storage=storage)
-    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        first = str(error).splitlines()[0]
-        raise LedgerError(
-            f"ledger: expected a database that can be opened, received {url!r}: {first}"
-        ) from error
-    return True
-
-
-def _open_study(url: str, name: str, direction: Direction, create: bool) -> optuna.Study:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        if not create:
-            _expect_tables(url, name)
-            reading = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
-            return optuna.load_study(storage=reading, study_name=name)
-        return optuna.create_study(
-            storage=_with_tables(url), study_name=name, direction=direction, load_if_exists=True
-        )
-    except KeyError:
-        raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
-    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        first = str(error).splitlines()[0]
-        raise LedgerError(
-            f"ledger: expected a database that can be opened, received {url!r}: {first}"
-        ) from error
-
-
-def _expect_tables(url: str, name: str) -> None:
-    """A reader must not come before the search has made its tables: Optuna would make some for it, in its way.
-
-    Raises:
-        LedgerError: they are not all there yet; the schema's revision is what Optuna writes last.
-    """
-    from sqlalchemy import MetaData, Table, create_engine, inspect, select
-
-    engine = create_engine(url)
-    try:
-        with engine.connect() as connection:
-            if inspect(connection).has_table("alembic_version"):
-                revision = Table("alembic_version", MetaData(), autoload_with=connection)
-                if connection.execute(select(revision)).first():
-                    return
-    finally:
-        engine.dispose()
-    raise LedgerError(f"name: expected a search that was begun, received {name!r}")
-
-
-def _with_tables(url: str) -> optuna.storages.RDBStorage:
-    """Several searches may begin in one new database at once: who comes second finds the tables made."""
-    from sqlalchemy.exc import DatabaseError, IntegrityError
-
-    for _ in range(TABLE_TRIES - 1):
-        try:
-            return optuna.storages.RDBStorage(url)
-        except DatabaseError as error:
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
-            time.sleep(random.uniform(0.05, 0.5))
-    return optuna.storages.RDBStorage(url)
-
-
-def _spent(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Stages and cost, as they are written now or were (stages alone)."""
-    known = attrs.get("spent", {"stages": attrs.get("stages", {})})
-    return {"stages": known.get("stages", {}), "cost": known.get("cost", {})}
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` as JSON can hold them: no infinities, six decimals."""
-    rounded = {k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()}
-    return {k: v for k, v in rounded.items() if not isinstance(v, float) or math.isfinite(v)}
-
-
-def _row(epoch: EpochRecord) -> list[float | str]:
-    values = (epoch.val_accuracy, epoch.val_loss, epoch.train_loss, epoch.epoch_seconds)
-    return [epoch.epoch, *(v if math.isfinite(v) else str(v) for v in values)]
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    """Optuna's times are local and say no zone."""
-    return moment.astimezone(UTC) if moment else None
-
-
-def _number(value: float | str) -> float:
-    return float(value)

@@ -92,5 +92,11 @@ def _way_back(ledger: Path, copy: Path) -> str:
     made = datetime.fromtimestamp(copy.stat().st_mtime).astimezone()
     return (
         f"\nThe last good copy is of {made:%Y-%m-%d %H:%M:%S}. To go on from it, run this and then the same "
-        f"command again:\n\n  cp {shlex.quote(str(copy))} {shlex.quote(str(ledger))}\n"
+        f"command again:\n\n  cp {shlex.quote(str(copy))} {shlex.quote(str(ledger))}\n{_without_log(ledger)}"
     )
+
+
+def _without_log(ledger: Path) -> str:
+    """SQLite would take the log of a killed driver for the copy's."""
+    left = [p for p in (Path(f"{ledger}-wal"), Path(f"{ledger}-shm")) if p.exists()]
+    return f"  rm {shlex.join(map(str, left))}\n" if left else ""

@@ -57,8 +57,10 @@ class Phase:
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         self.space: Space = make_space(self.config.space, blocks, self.config.method)
         refuse_difference(self.ledger, self._identity())
-        if self.ledger.noted("started") is None:
-            self.ledger.note("started", datetime.now(UTC).isoformat())
+        started = self.ledger.noted("started")
+        if started is None:
+            self.ledger.note("started", started := datetime.now(UTC).isoformat())
+        self._started = datetime.fromisoformat(started)
         self.ledger.note("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
@@ -78,7 +80,8 @@ class Phase:
             self.news,
         )
         try:
-            self.stopped = execution.run()
+            with self.ledger.grouped():
+                self.stopped = execution.run()
             self.ledger.note("stopped", self.stopped)
         finally:
             self.keep_time()
@@ -108,7 +111,7 @@ class Phase:
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
             requested=self.limit,
-            started=datetime.fromisoformat(self.ledger.noted("started")),
+            started=self._started,
             elapsed=self._elapsed(),
             outcome=self.outcome,
             storage=str(self.storage),

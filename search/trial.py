@@ -61,39 +61,45 @@ def engine_of_trials(session: Mapping[str, Any]) -> Ask:
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
-    """Runs one trial after another: each step is one epoch in the machine's engine."""
+    """Runs one trial after another: each step is one epoch in the machine's engine.
+
+    A trial begins with its first step. Ray Tune may make a process for a trial and then give the trial to another
+    that has become free: the one that came too late must not touch it.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Find the engine and begin the first trial."""
+        """Find the engine."""
         self._ask = engine_of_trials(config["session"])
         self._key = ""
-        self._begin(config)
+        self._config = config
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
+        if not self._key:
+            self._begin()
         result: dict[str, Any] = self._ask("epoch", self._key)
         return result
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial without a new process."""
-        self._begin(new_config)
+        self.cleanup()
+        self._config = new_config
         return True
 
     def cleanup(self) -> None:
         """Free what the trial held."""
-        self._ask("end", self._key)
+        if self._key:
+            self._ask("end", self._key)
+        self._key = ""
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Say where the trial's own checkpoint is; the engine wrote it after the epoch."""
-        (Path(checkpoint_dir) / "where.json").write_text(json.dumps(self._place))
+        (Path(checkpoint_dir) / "where.json").write_text(json.dumps(self._config["place"]))
 
     def load_checkpoint(self, checkpoint: str) -> None:
         """Nothing to do: beginning a trial reads its newest checkpoint."""
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._place = config["place"]
-        key = f"{config['trial']['method']}-{config['number']}"
-        if self._key not in ("", key):
-            self._ask("end", self._key)
-        self._key = key
-        self._ask("begin", key, config["trial"], self._place)
+    def _begin(self) -> None:
+        trial = self._config["trial"]
+        self._key = f"{trial['method']}-{self._config['number']}"
+        self._ask("begin", self._key, trial, self._config["place"])

@@ -4,9 +4,12 @@ import math
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from search.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
@@ -89,7 +92,7 @@ def test_a_trial_whose_driver_died_goes_on_under_its_number(folder: Path) -> Non
     assert len(open_ledger(folder).trials) == 1
 
 
-def test_a_trial_killed_between_two_suggestions_gets_the_rest(folder: Path) -> None:
+def test_a_trial_is_written_whole_or_not_at_all(folder: Path) -> None:
     ledger = open_ledger(folder)
 
     def dies_half_way(trial: Any) -> dict[str, Any]:
@@ -98,10 +101,116 @@ def test_a_trial_killed_between_two_suggestions_gets_the_rest(folder: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         ledger.start(dies_half_way)
+    assert open_ledger(folder).trials == ()
+
+
+def test_a_trial_that_has_only_some_of_its_parameters_gets_the_rest(folder: Path) -> None:
+    open_ledger(folder)
+    elsewhere = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db"))
+    elsewhere.ask().suggest_int("unfreeze_depth", 0, 4)
     after = open_ledger(folder)
     record = after.resume(after.interrupted()[0], SPACE.suggest)
     assert set(record.params) == set(SPACE.ranges)
     assert record.number == 0
+
+
+def test_what_optuna_reads_is_what_the_ledger_wrote(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    with ledger.grouped():
+        fill(ledger, 3)
+        number = ledger.start(SPACE.suggest).number
+        ledger.report(number, epoch(1, 0.5))
+        ledger.finish(number, "pruned", reason="scheduler")
+    read = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db")).trials
+    assert [t.state.name for t in read] == ["COMPLETE"] * 3 + ["PRUNED"]
+    assert [t.params for t in read] == [t.params for t in ledger.trials]
+    assert [t.value for t in read] == [t.value for t in ledger.trials]
+    assert read[3].intermediate_values == {1: 0.5}
+    assert [t.datetime_start.astimezone(UTC) for t in read if t.datetime_start] == [
+        t.started for t in ledger.trials
+    ]
+
+
+def test_long_curves_are_read_back_whole(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    number = ledger.start(SPACE.suggest).number
+    for step in range(1, 76):
+        ledger.report(number, epoch(step, step / 100))
+    again = open_ledger(folder)
+    assert again.trials == ledger.trials
+    again.resume(number, SPACE.suggest)
+    again.report(number, epoch(76, 0.99))
+    ledger = open_ledger(folder)
+    assert [e.epoch for e in ledger.trials[0].epochs] == list(range(1, 77))
+    assert ledger.trials[0].value == 0.99
+
+
+def test_a_curve_of_an_earlier_ledger_goes_on(folder: Path) -> None:
+    open_ledger(folder)
+    elsewhere = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db"))
+    trial = elsewhere.ask()
+    trial.set_user_attr("curve", [[n, n / 100, "nan", 0.5, 0.1] for n in range(1, 41)])
+    ledger = open_ledger(folder)
+    ledger.resume(0, SPACE.suggest)
+    ledger.report(0, epoch(41, 0.6))
+    values = [e.val_accuracy for e in open_ledger(folder).trials[0].epochs]
+    assert values == [n / 100 for n in range(1, 41)] + [0.6]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from search.ledger import Ledger, sqlite_url
+from search.record import EpochRecord
+from search.space import core_space
+ledger = Ledger(sqlite_url(Path(sys.argv[1])), "a search", direction="maximize", metric="val_accuracy",
+                method="finetune", sampler="random", seed=3)
+with ledger.grouped():
+    numbers = [ledger.start(core_space(4).suggest).number for _ in range(3)]
+    for epoch in range(1, 8):
+        for number in numbers:
+            ledger.report(number, EpochRecord(epoch, 0.5, 0.5, 0.5, 0.1))
+    ledger.finish(numbers[0], "complete")
+    ledger.report(numbers[1], EpochRecord(8, 0.5, 0.5, 0.5, 0.1))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_driver_loses_one_epoch_of_a_trial_at_most(folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(folder / "ledger.db")])
+    assert ended.returncode == -9
+    after = open_ledger(folder)
+    assert after.interrupted() == [1, 2]
+    assert after.trials[0].state == "complete"
+    assert len(after.trials[0].epochs) == 7
+    assert len(after.trials[1].epochs) in (7, 8)
+    assert len(after.trials[2].epochs) in (6, 7)
+
+
+def test_an_epoch_that_waits_is_written_before_long(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    with ledger.grouped():
+        number = ledger.start(SPACE.suggest).number
+        ledger.report(number, epoch(1, 0.5))
+        time.sleep(0.15)
+        ledger.catch_up()
+        reader = open_ledger(folder, create=False)
+        assert len(reader.trials[0].epochs) == 1
+
+
+def test_readers_and_the_driver_do_not_wait_for_each_other(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    with ledger.grouped():
+        fill(ledger, 2)
+        with sqlite3.connect(folder / "ledger.db") as reader:
+            rows = reader.execute("SELECT number FROM trials")
+            rows.fetchone()  # a read that has begun and not ended
+            began = time.monotonic()
+            fill(ledger, 2)
+            assert time.monotonic() - began < 2
+            rows.fetchall()
+        reader.close()
+    assert sorted(p.name for p in folder.iterdir()) == ["ledger.db"]
 
 
 def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path: Path) -> None:

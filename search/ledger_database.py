@@ -1,0 +1,116 @@
+"""Opening the database in which a ledger is kept: Optuna's tables, in a SQLite file or on a server."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+
+from search.grouped_storage import GroupedStorage
+from search.record import Direction
+from trainables.errors import LedgerError
+
+TABLE_TRIES = 4
+"""How often to try to make the tables of a new database, where others may be making them too."""
+
+
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy URL of a SQLite file whose path may hold any character."""
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+
+
+def open_writing(url: str, name: str, direction: Direction) -> tuple[optuna.Study, GroupedStorage]:
+    """The study ``name``, begun if there is none, and the storage through which its driver writes it.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    with _opening(url, name):
+        database = _with_tables(url)
+        optuna.create_study(storage=database, study_name=name, direction=direction, load_if_exists=True)
+        storage = GroupedStorage(database, name)
+        return optuna.load_study(storage=storage, study_name=name), storage
+
+
+def open_reading(url: str, name: str) -> optuna.Study:
+    """The study ``name`` as it is now, to be read only.
+
+    Raises:
+        LedgerError: the database can't be opened, or has no such study.
+    """
+    with _opening(url, name):
+        _expect_tables(url, name)
+        database = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+        return optuna.load_study(storage=database, study_name=name)
+
+
+def move_study(url: str, name: str, new_name: str) -> bool:
+    """Give a study another name: it is copied whole before the old one goes. False if there is none.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    with _opening(url, name):
+        storage = _with_tables(url)
+        if name not in optuna.get_all_study_names(storage):
+            return False
+        optuna.copy_study(
+            from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name
+        )
+        optuna.delete_study(study_name=name, storage=storage)
+    return True
+
+
+@contextmanager
+def _opening(url: str, name: str) -> Iterator[None]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except KeyError:
+        raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
+    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        first = str(error).splitlines()[0]
+        raise LedgerError(
+            f"ledger: expected a database that can be opened, received {url!r}: {first}"
+        ) from error
+
+
+def _expect_tables(url: str, name: str) -> None:
+    """A reader must not come before the search has made its tables: Optuna would make some for it, in its way.
+
+    Raises:
+        LedgerError: they are not all there yet; the schema's revision is what Optuna writes last.
+    """
+    from sqlalchemy import MetaData, Table, create_engine, inspect, select
+
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if inspect(connection).has_table("alembic_version"):
+                revision = Table("alembic_version", MetaData(), autoload_with=connection)
+                if connection.execute(select(revision)).first():
+                    return
+    finally:
+        engine.dispose()
+    raise LedgerError(f"name: expected a search that was begun, received {name!r}")
+
+
+def _with_tables(url: str) -> optuna.storages.RDBStorage:
+    """Several searches may begin in one new database at once: who comes second finds the tables made."""
+    from sqlalchemy.exc import DatabaseError, IntegrityError
+
+    for _ in range(TABLE_TRIES - 1):
+        try:
+            return optuna.storages.RDBStorage(url)
+        except DatabaseError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(random.uniform(0.05, 0.5))
+    return optuna.storages.RDBStorage(url)
