@@ -26,8 +26,8 @@ SEAMS = (
     "registered",
     "finished",
 )
-"""In the order of a search: data ready; a trial in the ledger, not yet in Ray Tune; an epoch in the ledger; a trial's
-end before and after it is in the ledger; a run made in MLflow, and filled; one of the winner's trainings kept; test data
+"""In the order of a search: data ready; a trial in the ledger, not yet in Ray Tune; an epoch in the ledger; before and
+after a trial's end is in the ledger; a run made in MLflow, and filled; one of the winner's trainings kept; test data
 read; a model version made; the version known to the ledger; all delivered."""
 
 _counts: Counter[str] = Counter()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.account import Account
-from trainables.augment import DRAWS, draw
+from trainables.augment import draw
 from trainables.costs import Decision
-from trainables.program import Batches
+from trainables.program import DISTORTED, Batches
 from trainables.schedule import order, steps_per_epoch
 from trainables.views import nearest_level, view_draws, view_of
 
@@ -84,11 +84,16 @@ class Feed:
 
     @property
     def kinds(self) -> tuple[str, str]:
-        """Types of the inputs of training and of evaluation; ``uint8`` where they are images."""
+        """Types of the inputs of training and of evaluation (see :meth:`trainables.program.Program.compile`)."""
         if self.exact:
-            return "uint8", "uint8"
+            return self.images_kind, "uint8"
         activations = self.bench.activations.dtype(self.depth)
-        return activations if self.decision.reuse else "uint8", activations
+        return activations if self.decision.reuse else self.images_kind, activations
+
+    @property
+    def images_kind(self) -> str:
+        """Type of the inputs of a training on images."""
+        return DISTORTED if self.augmented else "uint8"
 
     def batches(self, epoch: int) -> Iterator[Batches]:
         """One epoch (from 1), some steps at a time."""
@@ -99,7 +104,7 @@ class Feed:
         indices = order(self._count, self.batch_size, self.seed, epoch)
         for part in self._parts(indices, split.images[:1].nbytes):
             with self.account.timing("data"):
-                drawn = draws[part] if draws is not None else np.zeros((*part.shape, DRAWS), np.float32)
+                drawn = draws[part] if draws is not None else None
                 batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
             yield batches
 

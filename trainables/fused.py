@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainables.adam import BETAS, EPSILON
 from trainables.headstate import HeadEpoch, HeadShape, HeadState
 from trainables.program import Hyper
 
 BYTES = 64 * 2**20
 """Input, or scores, that one call of a compiled function gets or makes, at most."""
-
-BETAS, EPSILON = (0.9, 0.999), 1e-7
 
 
 class FusedHeads:

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
-from trainables.heads import Head, initial_weights
+from trainables.heads import Head
 from trainables.headstate import HeadEpoch, HeadState
 from trainables.program import Shape
 from trainables.together import Ran, Run, Together
@@ -50,10 +50,6 @@ class HeadProgram:
         weights = self._checked([*suffix_weights, *head_weights])
         zeros = [np.zeros(shape, np.float32) for shape in self._arrays]
         self._state = HeadState(weights, zeros, zeros, 0)
-
-    def initial_weights(self, seed: int) -> list[np.ndarray]:
-        """The head's first weights, a function of ``seed``."""
-        return initial_weights(self._arrays, seed)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables): step count, learning rate, then both moments of each weight."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -48,9 +49,11 @@ class Head:
             x = tf.where(keep, x / (1.0 - dropout), 0.0)
         return self.scores(x)
 
-    def initial_weights(self, seed: int) -> list[np.ndarray]:
-        """Its first weights; see :func:`initial_weights`."""
-        return initial_weights([tuple(v.shape) for v in self.variables], seed)
+
+def head_arrays(features: int, units: int, classes: int) -> list[tuple[int, ...]]:
+    """Shapes of a head's kernels and biases, bottom first."""
+    widths = [features, *([units] if units else []), classes]
+    return [shape for i, o in pairwise(widths) for shape in ((i, o), (o,))]
 
 
 def initial_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:

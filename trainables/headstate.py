@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
+from trainables.heads import head_arrays
 from trainables.program import Hyper
 
 
@@ -22,8 +22,7 @@ class HeadShape:
     @property
     def arrays(self) -> list[tuple[int, ...]]:
         """Shapes of kernels and biases, bottom first."""
-        widths = [self.features, *([self.units] if self.units else []), self.classes]
-        return [shape for i, o in pairwise(widths) for shape in ((i, o), (o,))]
+        return head_arrays(self.features, self.units, self.classes)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 A :class:`Program` owns the trainable copy of a backbone's top blocks, a head, their optimizers, and compiled functions
 (train, evaluate) that are traced once for each kind of input: images (uint8), which go through the frozen prefix first,
 or activations at the cut (float16 or float32). Learning rates, decay, dropout, smoothing and
-augmentation strength are arguments, never constants of the graph, so the next trial of the same :class:`Shape`
-traces nothing: it only assigns its weights.
+augmentation strength are arguments, never constants of the graph, and the head's width is a size of its variables, so
+the next trial of the same :class:`Shape` traces nothing: it only assigns its weights.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from trainables.adam import Adam
 from trainables.augment import DRAWS
 from trainables.backbones import Backbone
+from trainables.building import BUILDING
 from trainables.heads import Head
 from trainables.lossscale import LossScale
+from trainables.openhead import OpenHead
 from trainables.stages import Stages
 from trainables.suffix import seed_variables, trainable_copy
 from trainables.tracing import tracing
+
+DISTORTED = "distorted"
+"""The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
 
 GRAPH_BYTES = 2**19
 """Memory of compiled functions for each array of weights: 12 MB for 22 of them, 76 for 140, 60 for 98 were measured."""
@@ -34,23 +39,23 @@ GRAPH_BYTES = 2**19
 class Shape:
     """What a compiled epoch depends on.
 
-    ``augmented`` programs distort images before the frozen prefix. An ``exact`` one runs the prefix as it is; others
-    round at each cut, as kept activations are (:mod:`trainables.stages`). ``adapt`` lets BatchNorm of the unfrozen
-    blocks use and update batch statistics; otherwise it stays as pretrained. ``momentum`` of those statistics is part
-    of the graph. ``precision`` is the dtype policy of the backbone's layers; with ``jit`` XLA compiles a training
-    step, but for the frozen prefix, which makes the same numbers either way (:mod:`trainables.numerics`).
+    An ``exact`` program runs the frozen prefix as it is; others round at each cut, as kept activations are
+    (:mod:`trainables.stages`). ``adapt`` lets BatchNorm of the unfrozen blocks use and update batch statistics;
+    otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
+    policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
+    the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
+    ``head_units`` is given.
     """
 
     depth: int
-    head_units: int
     classes: int
     batch_size: int
     exact: bool
-    augmented: bool
     adapt: bool
     momentum: float
     precision: str = "float32"
     jit: bool = False
+    head_units: int | None = None
 
 
 class Program:
@@ -62,13 +67,11 @@ class Program:
         self.prefix, suffix = backbone.parts(shape.depth)
         self.suffix = None if suffix is None else trainable_copy(suffix, shape.adapt, shape.momentum)
         features = int(backbone.model.output.shape[-1])
-        self.head = Head(features, shape.head_units, shape.classes)
-        self.head_optimizer = keras.optimizers.Adam(0.001)
-        self.head_optimizer.build(self.head.variables)
-        self.suffix_variables = list(self.suffix.trainable_variables) if self.suffix is not None else []
-        self.suffix_optimizer = keras.optimizers.Adam(0.001) if self.suffix_variables else None
-        if self.suffix_optimizer is not None:
-            self.suffix_optimizer.build(self.suffix_variables)
+        self._head = OpenHead(features, shape.classes)
+        self._head_adam = Adam(self._head.variables)
+        trained = self.suffix.trainable_variables if self.suffix is not None else []
+        self._suffix_variables = [v.value for v in trained]
+        self._suffix_adam = Adam(self._suffix_variables) if trained else None
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -83,30 +86,33 @@ class Program:
     @property
     def weights(self) -> list[Any]:
         """Variables that make the model: the suffix with its BatchNorm statistics, then the head."""
-        return [*(self.suffix.weights if self.suffix is not None else []), *self.head.variables]
+        return [*self._suffix_weights, *self._head.part(self._head.variables)]
 
     @property
     def optimizer_variables(self) -> list[Any]:
-        """Step counts and moments of both optimizers."""
-        extra = self.suffix_optimizer.variables if self.suffix_optimizer is not None else []
-        return [*self.head_optimizer.variables, *extra]
+        """Steps, rate and moments of the head's optimizer, then of the suffix's."""
+        steps, rate, *moments = self._head_adam.variables
+        extra = self._suffix_adam.variables if self._suffix_adam is not None else []
+        return [steps, rate, *(v for pair in self._head.part(_pairs(moments)) for v in pair), *extra]
+
+    @property
+    def head(self) -> Head:
+        """The head with its present weights, as Keras layers."""
+        with BUILDING:
+            return self._head.keras_head()
 
     @property
     def bytes(self) -> int:
         """Memory of weights, optimizers and compiled functions, about."""
         variables = [*self.weights, *self.optimizer_variables]
-        return sum(4 * math.prod(map(int, v.shape)) for v in variables) + GRAPH_BYTES * len(self.weights)
-
-    def initial_weights(self, seed: int) -> list[np.ndarray]:
-        """The head's first weights, a function of ``seed``."""
-        return self.head.initial_weights(seed)
+        return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
     def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
         """Begin a new trial: assign its first weights and forget the optimizers' past."""
-        _assign(self.weights, [*suffix_weights, *head_weights])
-        for variable in self.optimizer_variables:
-            if not variable.path.endswith("learning_rate"):
-                variable.assign(np.zeros(variable.shape, variable.dtype))
+        self.write([*suffix_weights, *head_weights])
+        for optimizer in (self._head_adam, self._suffix_adam):
+            if optimizer is not None:
+                optimizer.reset()
         if self.loss_scale is not None:
             self.loss_scale.reset()
 
@@ -120,7 +126,9 @@ class Program:
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
         """Assign what :meth:`read` returned, here or on a machine of another precision."""
-        _assign(self.weights, weights)
+        count = len(self._suffix_weights)
+        _assign(self._suffix_weights, weights[:count])
+        self._head.assign(weights[count:])
         if optimizer is None:
             return
         count = len(self.optimizer_variables)
@@ -138,8 +146,12 @@ class Program:
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
             variable.assign(state.astype(variable.dtype))
-        total = self._compiled_train(batches.inputs.dtype.name)(
-            tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(batches.draws),
+        drawn = batches.draws
+        kind = batches.inputs.dtype.name if drawn is None else DISTORTED
+        if drawn is None:
+            drawn = np.zeros((*batches.labels.shape, 0), np.float32)
+        total = self._compiled_train(kind)(
+            tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(drawn),
             tf.constant(rates), tf.constant(ratio, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
@@ -156,8 +168,9 @@ class Program:
     def compile(self, train: str, evaluate: str) -> float:
         """Trace what is not traced yet for inputs of the types ``train`` and ``evaluate``; returns the seconds it took.
 
-        ``uint8`` means images. Inputs of another type are traced when they come. XLA compiles in a first step over
-        blank images, so call this before a trial's weights are assigned.
+        ``uint8`` means images, ``distorted`` images that are distorted in the step. Inputs of another type are traced
+        when they come. XLA compiles in a first step over blank images, so call this before a trial's weights are
+        assigned.
         """
         before, fresh = self.trace_seconds, train not in self._train
         self._compiled_train(train)
@@ -165,26 +178,29 @@ class Program:
         if fresh and self.shape.jit:
             began = time.perf_counter()
             batch = self.shape.batch_size
-            blank = np.zeros((1, batch, *self._input(train)), train)
-            labels, draws = np.zeros((1, batch), np.int32), np.zeros((1, batch, DRAWS), np.float32)
+            self._head.assign(self._head.zeros(self.shape.head_units or 0))
+            self._head_adam.reset()
+            blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
+            labels = np.zeros((1, batch), np.int32)
+            draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
             self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), 1.0, Hyper(), (0, 0))
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
-    def _compiled_train(self, dtype: str) -> Any:
-        if dtype not in self._train:
+    def _compiled_train(self, kind: str) -> Any:
+        if kind not in self._train:
             batch = self.shape.batch_size
-            self._train[dtype] = self._trace(
+            self._train[kind] = self._trace(
                 self._train_steps,
-                tf.TensorSpec([None, batch, *self._input(dtype)], dtype),
+                tf.TensorSpec([None, batch, *self._input(kind)], _dtype(kind)),
                 tf.TensorSpec([None, batch], tf.int32),
-                tf.TensorSpec([None, batch, DRAWS], tf.float32),
+                tf.TensorSpec([None, batch, DRAWS if kind == DISTORTED else 0], tf.float32),
                 tf.TensorSpec([None], tf.float32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
             )
-        return self._train[dtype]
+        return self._train[kind]
 
     def _compiled_evaluate(self, dtype: str) -> Any:
         if dtype not in self._evaluate:
@@ -195,8 +211,12 @@ class Program:
             )
         return self._evaluate[dtype]
 
-    def _input(self, dtype: str) -> Any:
-        return self._image if dtype == "uint8" else self._cut
+    def _input(self, kind: str) -> Any:
+        return self._image if _dtype(kind) == "uint8" else self._cut
+
+    @property
+    def _suffix_weights(self) -> list[Any]:
+        return self.suffix.weights if self.suffix is not None else []
 
     def _trace(self, function: Any, *specs: Any) -> Any:
         with tracing():
@@ -212,7 +232,7 @@ class Program:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
-            drawn = draws[step] if self.shape.augmented else None
+            drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
             total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed)
         return total
@@ -223,10 +243,10 @@ class Program:
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
             features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
-            scores = self.head(features, dropout, seed)
+            scores = self._head(features, dropout, seed)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
-        gradients = tape.gradient(scaled, [v.value for v in [*self.head.variables, *self.suffix_variables]])
+        gradients = tape.gradient(scaled, [*self._head.variables, *self._suffix_variables])
         if self.loss_scale is None:
             self._update(gradients, rate, rate * ratio, decay)
         else:
@@ -234,10 +254,10 @@ class Program:
         return loss
 
     def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
-        count = len(self.head.variables)
-        _apply(self.head_optimizer, self.head.variables, gradients[:count], rate, decay)
-        if self.suffix_optimizer is not None:
-            _apply(self.suffix_optimizer, self.suffix_variables, gradients[count:], suffix_rate, decay)
+        count = len(self._head.variables)
+        self._head_adam.apply(gradients[:count], rate, decay)
+        if self._suffix_adam is not None:
+            self._suffix_adam.apply(gradients[count:], suffix_rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -251,7 +271,7 @@ class Program:
     def _evaluate_steps(self, inputs: Any, labels: Any) -> Any:
         x = self._at_cut(inputs)
         features = x if self.suffix is None else tf.cast(self.suffix(x, training=False), tf.float32)
-        scores = self.head(features)
+        scores = self._head(features)
         loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores))
         correct = tf.reduce_sum(
             tf.cast(tf.equal(tf.argmax(scores, axis=1, output_type=tf.int32), labels), tf.int32)
@@ -263,12 +283,12 @@ class Program:
 class Batches:
     """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
 
-    ``inputs`` are images (uint8) or activations at the cut (float16, float32); ``draws`` matter for images only.
+    ``inputs`` are images (uint8) or activations at the cut (float16, float32); images with ``draws`` are distorted.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
-    draws: np.ndarray
+    draws: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -286,13 +306,18 @@ class Hyper:
         return np.array([*vars(self).values()], np.float32)
 
 
-def _apply(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, decay: Any) -> None:
-    """One Adam step at ``rate``, with decoupled decay of the kernels (Loshchilov & Hutter 2019, AdamW)."""
-    optimizer.learning_rate.assign(rate)
-    for variable in variables:
-        if len(variable.shape) > 1:
-            variable.assign_sub(variable * (rate * decay))
-    optimizer.apply(gradients, variables)
+def _dtype(kind: str) -> str:
+    return "uint8" if kind == DISTORTED else kind
+
+
+def _bytes(variable: Any) -> int:
+    """Four a number; the head's sizes are not in its variables' shapes."""
+    sizes = list(variable.shape)
+    return 4 * (int(tf.size(variable)) if None in sizes else math.prod(sizes))
+
+
+def _pairs(moments: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(moments[::2], moments[1::2], strict=True))
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from trainables.costs import Decision
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
 from trainables.feed import Feed
 from trainables.headprogram import HeadProgram
+from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
 from trainables.program import Hyper, Program, Shape
 from trainables.schedule import learning_rates
@@ -114,9 +115,11 @@ class Training:
             live=self.config.live,
             account=self.account,
         )
-        self.program: Program | HeadProgram = self._taken(self.bench.take, self._shape(plan))
+        self._units = int(self.config.number("head_units"))
+        self.program: Program | HeadProgram = self._taken(self._shape(plan))
+        arrays = head_arrays(self.bench.features, self._units, len(self.bench.task.classes))
         with guarded():
-            self.program.start(plan.suffix_weights, self.program.initial_weights(self.config.seed))
+            self.program.start(plan.suffix_weights, initial_weights(arrays, self.config.seed))
 
     def plan(self) -> Plan:
         """Which blocks train, and from which weights. Each method has its own."""
@@ -233,15 +236,14 @@ class Training:
         momentum = _momentum(self.feed.steps) if plan.adapt else 1.0
         return Shape(
             depth=plan.depth,
-            head_units=int(self.config.number("head_units")),
             classes=len(self.bench.task.classes),
             batch_size=self.feed.batch_size,
             exact=self.feed.exact,
-            augmented=self.feed.augmented,
             adapt=plan.adapt,
             momentum=momentum,
             precision=self.bench.numerics.precision,
             jit=self.bench.numerics.jit,
+            head_units=self._units if self.bench.numerics.jit else None,
         )
 
     def _see_as(self, described: Mapping[str, Any]) -> None:
@@ -250,7 +252,7 @@ class Training:
         if self.feed.decision.reuse != decided:
             shape = self.program.shape
             self.bench.give_back(self.program)
-            self.program = self._taken(self.bench.take, shape)
+            self.program = self._taken(shape)
 
     def _epoch(self) -> tuple[float, float, float]:
         """Train and evaluate: (training loss, validation loss, validation accuracy)."""
@@ -279,7 +281,7 @@ class Training:
 
     def _on_images(self, head: HeadProgram) -> Program:
         """A program of this trial's own that goes on where ``head`` is: its activations are kept no longer."""
-        program: Program = self._taken(self.bench.take_alone, head.shape, "uint8")
+        program: Program = self._taken(head.shape, self.feed.images_kind)
         program.write(*head.read())
         self.bench.give_back(head)
         return program
@@ -310,11 +312,11 @@ class Training:
                 first += len(part)
         return total / steps
 
-    def _taken(self, take: Callable[..., tuple[Any, float]], shape: Shape, train: str | None = None) -> Any:
+    def _taken(self, shape: Shape, train: str | None = None) -> Any:
         """A program, compiled if need be; what passes beside is time for which others compile."""
         kinds = self.feed.kinds
         with self.account.timing("wait"):
-            program, seconds = take(shape, train or kinds[0], kinds[1])
+            program, seconds = self.bench.take(shape, self._units, train or kinds[0], kinds[1])
             self.account.spend("compile", seconds)
         self.account.counts.add(programs_compiled=int(seconds > 0))
         return program

@@ -18,7 +18,7 @@ from trainables.idle import KEPT_PROGRAMS, IdlePrograms
 from trainables.linear_probe_folder import LinearProbeFolder
 from trainables.linear_probe_store import LinearProbeStore
 from trainables.numerics import FLOAT32, Numerics
-from trainables.program import Program, Shape
+from trainables.program import DISTORTED, Program, Shape
 from trainables.recasting import recast_backbone
 from trainables.reuse import Reuse
 from trainables.together import Together
@@ -78,15 +78,22 @@ class Workbench:
         )
         return cls(opened, data, activations, reuse, numerics, _probes(cache, reuse))
 
-    def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program | HeadProgram, float]:
+    @property
+    def features(self) -> int:
+        """Width of the pooled features."""
+        return int(self.backbone.model.output.shape[-1])
+
+    def take(
+        self, shape: Shape, head_units: int, train: str, evaluate: str
+    ) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
 
         ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
-        Trials that only train a head, on activations, share one program (:mod:`trainables.together`).
+        Trials that only train a head of ``head_units``, on activations, share one program
+        (:mod:`trainables.together`).
         """
-        if shape.depth == 0 and train != "uint8" and self.reuse.heads:
-            features = int(self.backbone.model.output.shape[-1])
-            heads = HeadShape(features, shape.head_units, shape.classes, shape.batch_size)
+        if shape.depth == 0 and train not in ("uint8", DISTORTED) and self.reuse.heads:
+            heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
             together, seconds = self.take_heads(heads, train)
             return HeadProgram(self.backbone, shape, together), seconds
         return self.take_alone(shape, train, evaluate)

@@ -1,0 +1,144 @@
+"""The driver is killed, again and again; the same command ends with what one undisturbed run ends with."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from search.reading import read_record
+from search.record import SearchRecord
+from search.seams import SEAMS, VARIABLE
+from trainables.errors import LedgerError
+
+TRIALS, EPOCHS = 16, 4
+
+
+@dataclass
+class Driver:
+    """``unfreeze search`` with one storage, started as often as need be."""
+
+    folder: Path
+    trials: int
+    arguments: tuple[str, ...] = ()
+    starts: int = 0
+    suggested: dict[int, dict[str, object]] = field(default_factory=dict)
+
+    def start(self, kill_at: str | None = None) -> subprocess.Popen[str]:
+        """Start the command, to die at a seam if one is named."""
+        self.starts += 1
+        line = [
+            str(Path(sys.executable).parent / "unfreeze"),
+            "search",
+            "--storage",
+            str(self.folder / "runs"),
+        ]
+        line += ["--trials", str(self.trials), "--epochs", str(EPOCHS), "--baseline-trials", "0"]
+        line += ["--confirm-seeds", "2", *self.arguments]
+        environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
+        if kill_at:
+            environment[VARIABLE] = kill_at
+        log = (self.folder / f"log-{self.starts:02d}.txt").open("w")
+        with log:
+            return subprocess.Popen(line, cwd=self.folder, stdout=log, stderr=log, env=environment, text=True)
+
+    def log(self) -> str:
+        """What the newest start has printed."""
+        return (self.folder / f"log-{self.starts:02d}.txt").read_text()
+
+    def record(self) -> SearchRecord | None:
+        """The search as the ledger has it; None before it has begun."""
+        try:
+            return read_record("digits", str(self.folder / "runs"))
+        except LedgerError:
+            return None
+
+    def look(self) -> None:
+        """Whatever was suggested once must stay as it was."""
+        record = self.record()
+        for trial in record.trials if record else ():
+            if len(trial.params) == 4:
+                known = self.suggested.setdefault(trial.number, dict(trial.params))
+                assert known == dict(trial.params), trial.number
+
+    def kill_after(self, process: subprocess.Popen[str], seconds: float) -> None:
+        """``kill -9`` after so many seconds, unless it has ended."""
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait(60)
+
+
+def check(driver: Driver) -> None:
+    """Everything is there, once."""
+    record = driver.record()
+    assert record is not None
+    assert [t.number for t in record.trials] == list(range(driver.trials))
+    assert {t.state for t in record.trials} <= {"complete", "pruned"}
+    configurations = Counter(tuple(sorted(t.params.items())) for t in record.trials)
+    assert max(configurations.values()) == 1
+    assert all([e.epoch for e in t.epochs] == list(range(1, len(t.epochs) + 1)) for t in record.trials)
+    client = mlflow.MlflowClient(record.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'", max_results=1000)
+    assert len(runs) == driver.trials + 1
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    for run in runs:
+        if "mlflow.parentRunId" in run.data.tags:
+            points = client.get_metric_history(run.info.run_id, "val_accuracy")
+            assert len({p.step for p in points}) == len(points)
+    assert len(client.search_model_versions("name = 'unfreeze-digits'")) == 1
+
+
+def ray_processes() -> set[int]:
+    """Processes of Ray of this user's tests that run now."""
+    found = set()
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "ray::" in words or "gcs_server" in words or "raylet" in words:
+            found.add(process.pid)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_path: Path) -> None:
+    before = ray_processes()
+    driver = Driver(tmp_path, trials=4)
+    for seam in SEAMS:
+        process = driver.start(f"{seam}:2" if seam in ("suggested", "reported", "ended") else seam)
+        process.wait(240)
+        assert process.returncode == -signal.SIGKILL, (seam, driver.log())
+        driver.look()
+    assert driver.start().wait(240) == 0, driver.log()
+    driver.look()
+    check(driver)
+    end = time.monotonic() + 60
+    while (left := ray_processes() - before) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert not left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
+    chance = random.Random(os.environ.get("UNFREEZE_KILL_SEED", "7"))
+    driver = Driver(tmp_path, TRIALS)
+    for _ in range(20):
+        process = driver.start()
+        driver.kill_after(process, chance.uniform(0.5, 16))
+        driver.look()
+    assert driver.start().wait(400) == 0, driver.log()
+    driver.look()
+    check(driver)
