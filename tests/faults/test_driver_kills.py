@@ -32,7 +32,7 @@ PLACES = tuple(os.environ.get("UNFREEZE_KILL_PLACES", "").split()) or (
     "version-created",
     "finished",
 )
-"""Where the driver dies, one after another; the rest of them, between and beside these, on demand: each takes a start."""
+"""Where the driver dies, one after another; at the others on demand, for each takes a start."""
 
 
 @dataclass
