@@ -16,6 +16,7 @@ from typing import Any
 
 from ray import tune
 
+from search.alike import Alike
 from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
@@ -107,6 +108,7 @@ class Execution:
     limit: int
     halt: Halt
     changed: Callable[[], None]
+    alike: Alike = field(default_factory=Alike)
 
     def run(self) -> str | None:
         """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
@@ -186,12 +188,15 @@ class Execution:
     def _ended(self, number: int) -> None:
         """Nobody resumes a trial that the ledger says has ended; its checkpoint stays only if it is a good one."""
         folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
+        self.alike.ended(trial)
         self.kept.ended(folder, trial, self.config.direction, self.config.keep_best)
 
     def _exhausted(self) -> str | None:
         """Whether to start no more trials, and why."""
         if self.halt.reason:
             return self.halt.reason
+        if self.alike.error is not None:
+            return "failing_alike"
         return "converged" if self.config.patience and _stale(self.ledger, self.config) else None
 
 

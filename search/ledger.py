@@ -34,6 +34,11 @@ STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 
+INFEASIBLE = ("diverged", "out_of_memory")
+"""Reasons that a configuration is to blame for: samplers are told to keep away from its like."""
+
+CONSTRAINT = "trains"
+
 GROUP_SECONDS = 0.1
 """How long an epoch waits for others to be written with; one of the same trial ends the waiting."""
 
@@ -190,6 +195,8 @@ class Ledger:
         for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
+        if reason in INFEASIBLE:
+            trial.set_constraint(CONSTRAINT, 1.0)
         if state == "complete" and record.value is not None:
             told = self._study.tell(trial, record.value)
         elif state in ("complete", "pruned"):

@@ -173,7 +173,7 @@ class SearchRecord:
     storage: str = ""
     tracking_uri: str = ""
     stopped: str | None = None
-    """Why the search ended before ``requested`` trials (``converged``, ``time_budget``), if it did."""
+    """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
 
     @property
     def best(self) -> TrialRecord | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
@@ -188,6 +189,8 @@ class _Run:
         if self.halt.signalled.is_set():
             raise Interrupted
         record = phase.record()
+        if phase.stopped == "failing_alike":
+            raise SearchError(_failing_alike(record))
         if record.best is None:
             raise SearchError(_nothing_worked(record))
 
@@ -306,6 +309,16 @@ def _model_uri(outcome: Outcome | None) -> str | None:
     return f"models:/{outcome.model_name}/{outcome.model_version}"
 
 
+def _failing_alike(record: SearchRecord) -> str:
+    """The error that ended every trial of this run, once."""
+    last = [t for t in record.trials if last_line(t)][-1]
+    return (
+        f"trials: the first {ENOUGH} all ended with the same error, so no more were started:\n  {last_line(last)}\n"
+        f"`unfreeze status --verbose {record.name}` shows where it was raised (storage: {record.storage}). Once the "
+        "cause is gone, the same command goes on with the trials that are left."
+    )
+
+
 def _nothing_worked(record: SearchRecord) -> str:
     """Why there is no best trial, in the words of the first failure."""
     failed = [t for t in record.trials if t.error]
@@ -314,5 +327,6 @@ def _nothing_worked(record: SearchRecord) -> str:
         return "time_budget: expected enough for one epoch of one trial; it ended before. Give more and run it again"
     if not failed:
         return f"trials: expected at least one with a result, received {count} without any"
-    last_line = failed[0].error.strip().splitlines()[-1] if failed[0].error else ""
-    return f"trials: none of {count} has a result; trial {failed[0].number} ended with: {last_line}"
+    return (
+        f"trials: none of {count} has a result; trial {failed[0].number} ended with: {last_line(failed[0])}"
+    )

@@ -19,7 +19,11 @@ _REASONS = {
     "crashed": "crashed",
     "scheduler": "were stopped by the scheduler",
 }
-_STOPPED = {"converged": "the search had converged", "time_budget": "the time budget was used up"}
+_STOPPED = {
+    "converged": "the search had converged",
+    "time_budget": "the time budget was used up",
+    "failing_alike": "the first trials had all failed with one error",
+}
 
 
 @dataclass(frozen=True)

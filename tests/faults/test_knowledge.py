@@ -1,0 +1,82 @@
+"""Trials that can't work are told to the sampler; a run in which everything fails alike ends early."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from search.alike import ENOUGH, Alike
+from search.ledger import Ledger, sqlite_url
+from search.record import EpochRecord, State, TrialRecord
+from search.space import core_space
+
+SPACE = core_space(16)
+
+
+def doomed_share(folder: Path, seed: int, reason: str) -> float:
+    """Share of proposals that are too deep, in the second half of 40, when they end for ``reason``."""
+    ledger = Ledger(
+        sqlite_url(folder / f"{reason}-{seed}.db"),
+        "a search",
+        direction="maximize",
+        metric="val_accuracy",
+        method="finetune",
+        sampler="tpe",
+        seed=seed,
+    )
+    doomed: list[bool] = []
+    for _ in range(40):
+        record = ledger.start(SPACE.suggest)
+        depth = int(record.params["unfreeze_depth"])
+        doomed.append(depth > 5)
+        if depth > 5:
+            state: State = "failed" if reason == "crashed" else "pruned"
+            ledger.finish(record.number, state, reason=reason, error="no memory left")
+        else:
+            ledger.report(record.number, EpochRecord(1, 0.5 + depth / 20, 1.0, 1.0, 0.1))
+            ledger.finish(record.number, "complete")
+    return statistics.fmean(doomed[20:])
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "diverged"])
+def test_proposals_keep_away_from_what_did_not_work(tmp_path: Path, reason: str) -> None:
+    ours = statistics.fmean(doomed_share(tmp_path, seed, reason) for seed in range(3))
+    without = statistics.fmean(doomed_share(tmp_path, seed, "crashed") for seed in range(3))
+    assert ours < 0.7 * without
+
+
+def trial(
+    number: int, state: State = "failed", error: str | None = "Traceback:\n  x\nOSError: gone"
+) -> TrialRecord:
+    return TrialRecord(number, state, "finetune", {}, error=error)
+
+
+def test_the_same_error_from_the_first_trial_on_is_told_once_there_are_enough() -> None:
+    alike = Alike()
+    for number in range(ENOUGH):
+        assert alike.error is None
+        alike.ended(
+            trial(number, error=f"Traceback (most recent call last):\n  line {number}\nOSError: gone\n")
+        )
+    assert alike.error == "OSError: gone"
+    alike.ended(trial(ENOUGH, "complete", None))
+    assert alike.error is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        trial(1, "complete", None),
+        trial(1, "pruned", "epoch 1: train_loss=nan"),
+        trial(1, error="ValueError: x"),
+        trial(1, error=" \n"),
+    ],
+)
+def test_one_trial_that_ends_otherwise_lets_the_search_go_on(odd: TrialRecord) -> None:
+    for place in range(ENOUGH):
+        alike = Alike()
+        for number in range(2 * ENOUGH):
+            alike.ended(odd if number == place else trial(number))
+        assert alike.error is None
