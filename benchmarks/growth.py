@@ -2,11 +2,16 @@
 
     python benchmarks/growth.py --trials 100 300 1000
 
-Each trial reports five epochs at once, two trials at a time. ``bare`` is Ray Tune alone as its users write it
-(a class trainable, actors reused, random search, no loggers); the others are the whole driver: Ray Tune, the trial
-actor and an engine that computes nothing, the ledger and MLflow, each in a SQLite file. Every run has a process of
-its own. A trial's cost is the time between the ends of trials; first and last are the first and last tenth of them.
-``mlflow`` is what is left to deliver when the last trial has ended.
+Each trial reports five epochs at once, two trials at a time. Every run has a process of its own.
+
+    bare       Ray Tune alone: a class trainable, actors reused, its own random search, no loggers
+    random     the same trainable under the whole driver: ledger, Ray Tune and MLflow, both stores in SQLite files
+    tpe        the same with the default sampler
+    untracked  ``random`` without MLflow
+    engine     ``random`` with trials as they are: an actor in front of the machine's engine, which computes nothing
+
+A trial's cost is the time between the ends of trials; first and last are the first and last tenth of them. ``rest`` is
+what is left to deliver to MLflow when the last trial has ended.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ from search.trial import NAMESPACE
 from trainables.datasets import prepare
 
 EPOCHS, AT_ONCE = 5, 2
-CASES = ("bare", "random", "tpe")
+CASES = ("bare", "random", "tpe", "untracked", "engine")
 PROCESSORS = ("process", "driver", "mlflow")
 
 
@@ -53,7 +58,7 @@ def metrics(epoch: int) -> dict[str, Any]:
 
 
 class NoTraining(tune.Trainable):
-    """The trainable of the bare case."""
+    """A trial of five reports."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._epoch = 0
@@ -67,7 +72,7 @@ class NoTraining(tune.Trainable):
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Ray Tune asks for one at the end of a trial."""
+        """Ray Tune asks for one at the end of a trial, unless it is told not to."""
         (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
 
 
@@ -144,8 +149,8 @@ def bare(trials: int, folder: Path) -> dict[str, Any]:
     return {"moments": ends.moments, "clocks": clocks.read(), "rest": 0.0}
 
 
-def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
-    """The whole driver, with an engine that does nothing."""
+def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
+    """The whole driver."""
     session = Session("growth", 1, False, AT_ONCE, ())
     node = ray.get_runtime_context().get_node_id()
     name = f"{session.name}/engine/{node}"
@@ -153,10 +158,13 @@ def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
         ray.remote(NoEngine).options(name=name, namespace=NAMESPACE, num_cpus=0, max_concurrency=8).remote()
     )
     ray.get(engine.__ray_ready__.remote())
+    sampler, tracked = "tpe" if case == "tpe" else "random", case != "untracked"
     config = SearchConfig(
         trials=trials, epochs=EPOCHS, sampler=sampler, scheduler="none", storage=str(folder)
     )
     phase = phase_of(config, session, folder)
+    if case != "engine":
+        phase.trainable = NoTraining
     uri = default_tracking_uri(folder)
 
     def mirror() -> Any:
@@ -165,7 +173,8 @@ def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
         return Mirror(uri, experiment=experiment_name("digits"), storage=folder)
 
     delivery = Delivery(mirror, print)
-    phase.told = delivery.publish
+    if tracked:
+        phase.told = delivery.publish
     phase.news(now=True)
     delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
     clocks = Clocks()
@@ -174,7 +183,8 @@ def driver(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
     clocks.watch(phase, "news")
     phase.run()
     read, ended = clocks.read(), time.time()
-    delivery.finish(phase.record(), "FINISHED", timeout=600)
+    if tracked:
+        delivery.finish(phase.record(), "FINISHED", timeout=600)
     moments = sorted(t.ended.timestamp() for t in phase.ledger.trials if t.ended)
     return {"moments": moments, "clocks": read, "rest": time.time() - ended}
 
@@ -248,7 +258,7 @@ def line(case: str, trials: int, result: dict[str, Any]) -> str:
     clocks = {name: 1000 * seconds / trials for name, seconds in result["clocks"].items()}
     clocks.pop("wall")
     return (
-        f"{case:<7} {trials:>6} {ms[2]:>7.1f} {ms[0]:>7.1f} {ms[1]:>7.1f} {ms[1] / ms[0]:>6.2f} "
+        f"{case:<9} {trials:>6} {ms[2]:>7.1f} {ms[0]:>7.1f} {ms[1]:>7.1f} {ms[1] / ms[0]:>6.2f} "
         f"{result['clocks']['wall']:>7.1f} {result['rest']:>7.1f} {result['memory']:>6.0f}  "
         + "".join(f" {clocks.pop(name):>9.1f}" for name in PROCESSORS)
         + "  "
@@ -271,7 +281,7 @@ def main() -> None:
     )
     print("processor a trial: process, its driver's thread, its MLflow thread, some calls")
     heads = "".join(f" {name:>9}" for name in PROCESSORS)
-    print(f"case    trials    mean   first    last  ratio    loop    rest     MB  {heads}")
+    print(f"case      trials    mean   first    last  ratio    loop    rest     MB  {heads}")
     for trials in options.trials:
         for case in options.cases:
             result = measure(case, trials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 REST_SECONDS = 0.3
-"""Between two deliveries; what comes meanwhile is sent together."""
+"""Between two deliveries, at least; what comes meanwhile is sent together."""
+
+SHARE = 0.2
+"""Of a processor that the thread takes while nobody waits for it: the driver's thread needs the interpreter, too."""
 
 RETRY_SECONDS = (0.5, 30.0)
 """First and longest wait before the next try; each wait is twice the one before."""
@@ -75,13 +79,14 @@ class Delivery:
             self._published += 1
             self._news.notify()
 
-    def ask(self, call: Callable[[Mirror], Answer], timeout: float = 60.0) -> Answer:
+    def ask(self, call: Callable[[Mirror], Answer], timeout: float = 60.0, *, patient: bool = True) -> Answer:
         """Call ``call`` with the mirror, in its thread, once everything published so far is delivered.
 
-        It may be called again after a failure that can pass.
+        It may be called again after a failure that can pass. Who is patient waits on for as long as some trial is
+        delivered in every ``timeout`` seconds.
 
         Raises:
-            TrackingError: MLflow refused, or could not be reached for ``timeout`` seconds.
+            TrackingError: MLflow refused, or did not take everything in time.
         """
         with self._news:
             if self._stopped:
@@ -90,12 +95,16 @@ class Delivery:
             self._questions.append(question)
             self._news.notify()
         self._hurry.set()
-        try:
-            answer: Answer = question.future.result(timeout)
-        except TimeoutError:
-            self._settle(question, None)
-            raise self._late(timeout) from self._error
-        return answer
+        while True:
+            brought = self._brought()
+            try:
+                answer: Answer = question.future.result(timeout)
+            except TimeoutError:
+                if patient and self._brought() > brought:
+                    continue
+                self._settle(question, None)
+                raise self._late(timeout) from self._error
+            return answer
 
     def finish(
         self,
@@ -103,12 +112,14 @@ class Delivery:
         status: ParentStatus = "FINISHED",
         artifacts: tuple[Path, ...] = (),
         timeout: float = 60.0,
+        *,
+        patient: bool = True,
     ) -> None:
         """Deliver ``record`` whole, leave nothing running in MLflow, add files to the search's run, and stop.
 
         Raises:
-            TrackingError: not all was delivered within ``timeout`` seconds; the message says how much is
-                missing and how to go on.
+            TrackingError: not all was delivered in time, as in :meth:`ask`; the message says how much is missing
+                and how to go on.
         """
 
         def last(mirror: Mirror) -> None:
@@ -118,7 +129,7 @@ class Delivery:
 
         self.publish(record)
         try:
-            self.ask(last, timeout)
+            self.ask(last, timeout, patient=patient)
         finally:
             self._stop(None)
             self._hurry.set()
@@ -134,13 +145,14 @@ class Delivery:
             self._stop(None)
             return
         try:
-            self.finish(record, status, timeout=timeout)
+            self.finish(record, status, timeout=timeout, patient=False)
         except TrackingError as error:
             self._trouble(str(error))
 
     def _work(self) -> None:
         wait, told = RETRY_SECONDS[0], set[str]()
         while self._has_news():
+            before = time.thread_time()
             try:
                 self._deliver()
             except TrackingError as error:
@@ -155,7 +167,8 @@ class Delivery:
                 raise
             else:
                 wait, self._error = RETRY_SECONDS[0], None
-                self._pause(REST_SECONDS)
+                spent = time.thread_time() - before
+                self._pause(max(REST_SECONDS, spent * (1 - SHARE) / SHARE))
 
     def _has_news(self) -> bool:
         """Wait for something to do; False at the end."""
@@ -217,6 +230,9 @@ class Delivery:
 
     def _ended(self) -> TrackingError:
         return TrackingError(f"tracking has ended: {self._error or 'it was finished'}")
+
+    def _brought(self) -> int:
+        return self._mirror.brought if self._mirror else 0
 
     def _late(self, timeout: float) -> TrackingError:
         record, missing = self._record, ""

@@ -20,6 +20,7 @@ from search.alike import Alike
 from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
+from search.patience import Patience
 from search.record import TrialRecord
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
@@ -75,17 +76,16 @@ class Halt:
 
 
 class _StopAll(tune.Stopper):  # type: ignore[misc]
-    """Ends Ray Tune's loop when ``halt`` says so. Ray Tune asks after each event, and ten times a second without."""
+    """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
 
-    def __init__(self, halt: Halt, asked: Callable[[], None]) -> None:
-        self._halt, self._asked = halt, asked
+    def __init__(self, told: Callable[[], bool]) -> None:
+        self._told = told
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        self._asked()
-        return self._halt.reason is not None
+        return self._told()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune pickles it for a restore that is never made
@@ -108,11 +108,14 @@ class Execution:
     limit: int
     halt: Halt
     changed: Callable[[], None]
+    trainable: type[tune.Trainable] = TrialActor
     alike: Alike = field(default_factory=Alike)
+    patience: Patience = field(default_factory=Patience)
 
     def run(self) -> str | None:
         """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
         self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
+        self.patience.look(self.ledger.trials, self.config.direction)
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
@@ -132,7 +135,7 @@ class Execution:
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
         try:
             tuner = tune.Tuner(
-                tune.with_resources(TrialActor, resources),
+                tune.with_resources(self.trainable, resources),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=make_scheduler(
@@ -145,7 +148,7 @@ class Execution:
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopAll(self.halt, self.ledger.catch_up),
+                    stop=_StopAll(lambda: not searcher.goes_on() or self.halt.reason is not None),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     verbose=0,
@@ -154,6 +157,8 @@ class Execution:
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        if searcher.trouble is not None:
+            raise searcher.trouble
         if self.halt.reason == "time_budget":
             for number in list(self.ledger.running()):
                 self.ledger.finish(number, "pruned", reason="time_budget")
@@ -189,6 +194,7 @@ class Execution:
         """Nobody resumes a trial that the ledger says has ended; its checkpoint stays only if it is a good one."""
         folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
         self.alike.ended(trial)
+        self.patience.ended(trial, self.config.direction)
         self.kept.ended(folder, trial, self.config.direction, self.config.keep_best)
 
     def _exhausted(self) -> str | None:
@@ -197,16 +203,5 @@ class Execution:
             return self.halt.reason
         if self.alike.error is not None:
             return "failing_alike"
-        return "converged" if self.config.patience and _stale(self.ledger, self.config) else None
-
-
-def _stale(ledger: Ledger, config: SearchConfig) -> bool:
-    """Whether the last ``patience`` finished trials brought nothing better."""
-    sign = 1.0 if config.direction == "maximize" else -1.0
-    finished = [t for t in ledger.trials if t.finished]
-    finished.sort(key=lambda t: (t.ended.timestamp() if t.ended else 0.0, t.number))
-    best, since = float("-inf"), 0
-    for trial in finished:
-        value = sign * trial.value if trial.value is not None else float("-inf")
-        best, since = (value, 0) if value > best else (best, since + 1)
-    return config.patience is not None and since >= config.patience
+        converged = self.config.patience is not None and self.patience.since >= self.config.patience
+        return "converged" if converged else None

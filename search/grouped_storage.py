@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search.insistence import Insistence
 from search.trial_rows import Change, TrialRows
 from trainables.errors import LedgerError
 
@@ -43,16 +44,18 @@ class GroupedStorage(InMemoryStorage):
                 )
             rows[trial.number] = trial._trial_id
         self.engine = database.engine
+        self._insist = Insistence(database.engine)
         self._rows = TrialRows(database.engine, self._there, rows)
 
     def flush(self) -> None:
-        """Write all that has changed, in one transaction.
+        """Write all that has changed, in one transaction. While the database is away this waits, for a minute.
 
         Raises:
-            LedgerError: the database could not be written; what has changed is kept, to be written with the next.
+            LedgerError: nothing was written; what has changed is kept, to be written with the next.
         """
         if self._changes:
-            self._rows.write([(self.get_trial(key), change) for key, change in self._changes.items()])
+            changes = [(self.get_trial(key), change) for key, change in self._changes.items()]
+            self._insist.do(lambda again: self._rows.write(changes, again))
             self._changes.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -99,19 +102,19 @@ class GroupedStorage(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._database.set_study_user_attr(self._there, key, value)
+        self._insist.do(lambda again: self._database.set_study_user_attr(self._there, key, value))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""
-        return self._database.get_study_user_attrs(self._there)
+        return self._insist.do(lambda again: self._database.get_study_user_attrs(self._there))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._database.set_study_system_attr(self._there, key, value)
+        self._insist.do(lambda again: self._database.set_study_system_attr(self._there, key, value))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""
-        return self._database.get_study_system_attrs(self._there)
+        return self._insist.do(lambda again: self._database.get_study_system_attrs(self._there))
 
     def _change(self, key: int) -> Change:
         return self._changes.setdefault(key, Change())

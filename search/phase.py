@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
@@ -19,9 +20,13 @@ from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
 from search.session import Session
 from search.space import Space, make_space
+from search.trial import TrialActor
 
 NEWS_SECONDS = 0.2
 """Whoever watches hears of changes at most this often."""
+
+NEWS_SHARE = 0.05
+"""Of the driver's time that telling may take, whatever the number of trials."""
 
 FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
 """Settings that make trials comparable: a search keeps them for its whole life."""
@@ -47,10 +52,11 @@ class Phase:
     told: Callable[[SearchRecord], None]
     limit: int
     copy: LedgerCopy
+    trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
     _began: float = field(default_factory=time.monotonic)
-    _last_news: float = 0.0
+    _next_news: float = 0.0
 
     def __post_init__(self) -> None:
         blocks = len(self.prepared.backbone.blocks)
@@ -78,6 +84,7 @@ class Phase:
             self.limit,
             self.halt,
             self.news,
+            self.trainable,
         )
         try:
             with self.ledger.grouped():
@@ -90,9 +97,9 @@ class Phase:
     def news(self, now: bool = False) -> None:
         """Tell whoever watches, unless they heard of it just now."""
         moment = time.monotonic()
-        if now or moment - self._last_news >= NEWS_SECONDS:
-            self._last_news = moment
+        if now or moment >= self._next_news:
             self.told(self.record())
+            self._next_news = moment + max(NEWS_SECONDS, (time.monotonic() - moment) / NEWS_SHARE)
             self.copy.keep()
 
     def keep_time(self) -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 ParameterValue = int | float | bool | str
@@ -175,7 +176,7 @@ class SearchRecord:
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
 
-    @property
+    @cached_property
     def best(self) -> TrialRecord | None:
         """The finished trial with the best objective; ties go to the lower loss, then the lower number.
 

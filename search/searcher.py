@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -10,6 +11,7 @@ from ray.tune.search import Searcher
 from search.ledger import Ledger, Suggest
 from search.record import METRICS, EpochRecord, TrialRecord
 from search.seams import reached
+from trainables.errors import LedgerError
 
 MakeConfig = Callable[[TrialRecord], dict[str, Any]]
 
@@ -49,28 +51,36 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         self._heard, self._finished = heard, finished
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
+        self.trouble: LedgerError | None = None
+        """Why the ledger could not be written. Ray Tune itself would only log some of these, and go on."""
+
+    def goes_on(self) -> bool:
+        """Write what has waited for long enough; False once the ledger can't be written."""
+        with self._writing():
+            self._ledger.catch_up()
+        return self.trouble is None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's configuration, or FINISHED."""
-        if self._interrupted:
-            record = self._ledger.resume(self._interrupted.pop(0), self._suggest)
-        elif self._ledger.started() >= self._limit or not self._go_on():
-            return str(self.FINISHED)
-        else:
-            record = self._ledger.start(self._suggest)
-        self._numbers[trial_id] = record.number
-        reached("suggested")
-        self._changed()
-        return self._make_config(record)
+        with self._writing():
+            record = self._next()
+            if record is not None:
+                self._numbers[trial_id] = record.number
+                reached("suggested")
+                self._changed()
+                return self._make_config(record)
+        return str(self.FINISHED)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Write an epoch."""
-        self._take_cost(self._numbers[trial_id], result)
+        number = self._numbers[trial_id]
+        self._take_cost(number, result)
         if "reason" not in result:
-            self._ledger.report(self._numbers[trial_id], _epoch(result))
-            reached("reported")
-            self._heard(self._numbers[trial_id], result)
-            self._changed()
+            with self._writing():
+                self._ledger.report(number, _epoch(result))
+                reached("reported")
+                self._heard(number, result)
+                self._changed()
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
@@ -79,7 +89,22 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         reached("ending")
         number = self._numbers.pop(trial_id)
         self._take_cost(number, result or {})
-        if error or result is None:
+        with self._writing():
+            self._end(number, None if error else result)
+            reached("ended")
+            self._heard(number, result or {})
+            self._finished(number)
+            self._changed()
+
+    def _next(self) -> TrialRecord | None:
+        if self._interrupted:
+            return self._ledger.resume(self._interrupted.pop(0), self._suggest)
+        if self._ledger.started() >= self._limit or not self._go_on():
+            return None
+        return self._ledger.start(self._suggest)
+
+    def _end(self, number: int, result: Mapping[str, Any] | None) -> None:
+        if result is None:
             self._ledger.finish(number, "failed", reason="crashed", error="the trial's process died")
         elif result.get("reason") == "crashed":
             self._ledger.finish(number, "failed", reason="crashed", error=result["error"])
@@ -91,10 +116,13 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             self._ledger.finish(
                 number, "complete" if whole else "pruned", reason=None if whole else "scheduler"
             )
-        reached("ended")
-        self._heard(number, result or {})
-        self._finished(number)
-        self._changed()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerError as error:
+            self.trouble = self.trouble or error
 
     def _take_cost(self, number: int, result: Mapping[str, Any]) -> None:
         stages = _under("stages", result)

@@ -58,6 +58,8 @@ class Mirror:
         self._writer = RunWriter(self._client, self._experiment)
         self._runs: RunImages | None = None
         self._marks: dict[int, object] = {}
+        self.brought = 0
+        """How often a trial's run was brought up to date: whoever waits sees that it goes on."""
 
     @property
     def experiment_id(self) -> str:
@@ -128,6 +130,7 @@ class Mirror:
             reached("run-created")
         self._writer.bring(child, content, record.task)
         self._marks[trial.number] = mark
+        self.brought += 1
         reached("run-delivered")
 
     def _found(self, record: SearchRecord) -> RunImages:

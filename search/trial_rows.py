@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,14 +13,8 @@ from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from trainables.errors import LedgerError
-
-AWAY_SECONDS = 60.0
-"""How long a database may be away (its server restarts, another process holds the file) before that is an error."""
-
-_AGAIN_SECONDS = 0.5
 
 Row = dict[str, Any]
 
@@ -45,31 +38,11 @@ class TrialRows:
         self._keys = dict(known)
         self._puts: dict[str, Any] = {}
 
-    def write(self, changes: Sequence[tuple[FrozenTrial, Change]]) -> None:
-        """Write all in one transaction. While the database is away this waits for it, for a minute.
-
-        Raises:
-            LedgerError: nothing was written.
-        """
-        end = time.monotonic() + AWAY_SECONDS
-        doubtful = False  # a try that failed in its last moment may have been written after all
-        while True:
-            try:
-                self._write(changes, doubtful)
-            except SQLAlchemyError as error:
-                if not self._passes(error) or time.monotonic() >= end:
-                    raise LedgerError(
-                        f"ledger: a trial could not be written: {_first_line(error)}"
-                    ) from error
-                doubtful = True
-                time.sleep(_AGAIN_SECONDS)
-            else:
-                return
-
-    def _write(self, changes: Sequence[tuple[FrozenTrial, Change]], doubtful: bool) -> None:
+    def write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
+        """Write all in one transaction; ``again``: an earlier try may have been written after all."""
         with self._engine.begin() as connection:
             new = [trial for trial, _ in changes if trial.number not in self._keys]
-            keys = {trial.number: self._insert(connection, trial, doubtful) for trial in new}
+            keys = {trial.number: self._insert(connection, trial, again) for trial in new}
             known = {trial.number: self._keys.get(trial.number) or keys[trial.number] for trial, _ in changes}
             for table, rows in _rows(changes, known).items():
                 connection.execute(self._put(table), rows)
@@ -80,9 +53,9 @@ class TrialRows:
                 connection.execute(_UPDATE, ended)
         self._keys.update(keys)
 
-    def _insert(self, connection: sql.Connection, trial: FrozenTrial, doubtful: bool) -> int:
+    def _insert(self, connection: sql.Connection, trial: FrozenTrial, again: bool) -> int:
         columns = _TRIALS.c
-        if doubtful:
+        if again:
             mine = (columns.study_id == self._study, columns.number == trial.number)
             found: int | None = connection.execute(sql.select(columns.trial_id).where(*mine)).scalar()
             if found is not None:
@@ -107,12 +80,6 @@ class TrialRows:
                 put = into.on_conflict_do_update(index_elements=names, set_=values)
             self._puts[table.name] = put
         return self._puts[table.name]
-
-    def _passes(self, error: SQLAlchemyError) -> bool:
-        """Whether the same may succeed later."""
-        if self._engine.dialect.name == "sqlite":
-            return "locked" in str(error)
-        return isinstance(error, OperationalError | InterfaceError)
 
 
 def _rows(
@@ -166,10 +133,6 @@ def _state(trial: FrozenTrial) -> Row:
 def _naive_utc(moment: datetime | None) -> datetime | None:
     """Optuna's trials have local times, its tables UTC; neither says so."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _table(model: Any) -> sql.Table:

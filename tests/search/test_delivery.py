@@ -38,7 +38,7 @@ class ScriptedMirror:
         self.threads: set[int] = set()
         self.failures = failures
         self.error = error
-        self.tries = 0
+        self.tries = self.brought = 0
 
     def sync(self, record: SearchRecord) -> None:
         self.threads.add(threading.get_ident())
@@ -151,6 +151,46 @@ def test_what_could_not_be_delivered_is_said_with_the_way_on() -> None:
     assert "of 2 trials have news" in text
     assert "run the same command again" in text
     assert told == ["MLflow is away"]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_patient_one_waits_for_as_long_as_it_goes_on(patient: bool) -> None:
+    mirror = ScriptedMirror()
+
+    def slow(_: object) -> str:
+        for _ in range(15):
+            time.sleep(0.1)
+            mirror.brought += 1
+        return "at last"
+
+    delivery = Delivery(lambda: mirror, lambda text: None)
+    if patient:
+        assert delivery.ask(slow, timeout=0.5) == "at last"
+    else:
+        with pytest.raises(TrackingError, match=r"within 0\.5 s"):
+            delivery.ask(slow, timeout=0.5, patient=False)
+    delivery.abandon()
+
+
+def test_what_takes_the_processor_is_done_seldom() -> None:
+    class BusyMirror(ScriptedMirror):
+        def sync(self, record: SearchRecord) -> None:
+            super().sync(record)
+            end = time.thread_time() + 0.2
+            while time.thread_time() < end:
+                pass
+
+    mirror = BusyMirror()
+    delivery = Delivery(lambda: mirror)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        delivery.publish(search(1))
+        time.sleep(0.01)
+    assert 1 <= mirror.tries <= 3
+    began = time.monotonic()
+    delivery.finish(search(2))  # somebody waits now
+    assert time.monotonic() - began < 2
+    assert mirror.heard[-2:] == [2, "FINISHED"]
 
 
 def test_a_search_that_ends_early_closes_with_what_it_has() -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import sqlalchemy as sql
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
+
+from search.insistence import Insistence
+from trainables.errors import LedgerError
+
+
+def error(words: str) -> OperationalError:
+    return OperationalError("INSERT", {}, Exception(words))
+
+
+def in_optuna(words: str) -> StorageInternalError:
+    wrapped = StorageInternalError("An exception is raised during the commit.")
+    wrapped.__cause__ = error(words)
+    return wrapped
+
+
+@pytest.mark.parametrize("problem", [error("database is locked"), in_optuna("database is locked")])
+def test_a_database_that_is_held_for_a_moment_is_asked_again(problem: Exception) -> None:
+    tries: list[bool] = []
+
+    def attempt(again: bool) -> str:
+        tries.append(again)
+        if len(tries) < 3:
+            raise problem
+        return "written"
+
+    assert Insistence(sql.create_engine("sqlite://")).do(attempt) == "written"
+    assert tries == [False, True, True]
+
+
+@pytest.mark.parametrize("problem", [error("database or disk is full"), in_optuna("disk I/O error")])
+def test_a_refusal_is_told_at_once(problem: Exception) -> None:
+    def attempt(again: bool) -> None:
+        raise problem
+
+    began = time.monotonic()
+    with pytest.raises(LedgerError, match=r"can't be read or written: .*(disk is full|I/O error)"):
+        Insistence(sql.create_engine("sqlite://")).do(attempt)
+    assert time.monotonic() - began < 0.4
+
+
+def test_one_that_stays_away_is_waited_for_once() -> None:
+    insistence = Insistence(sql.create_engine("sqlite://"), patience=0.8)
+
+    def attempt(again: bool) -> None:
+        raise error("database is locked")
+
+    for least, most in ((0.8, 3.0), (0.0, 0.4)):
+        began = time.monotonic()
+        with pytest.raises(LedgerError, match="database is locked"):
+            insistence.do(attempt)
+        assert least <= time.monotonic() - began < most
