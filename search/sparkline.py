@@ -32,4 +32,4 @@ def _mark(value: float, low: float, high: float, marks: str) -> str:
     share = (value - low) / (high - low) if low < high else 0.5
     if not math.isfinite(share):
         return "!"
-    return marks[min(len(marks) - 1, max(0, int(share * len(marks))))]
+    return marks[min(len(marks) - 1, int(min(1.0, max(0.0, share)) * len(marks)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -22,6 +23,9 @@ from search.seams import SEAMS, VARIABLE
 from trainables.errors import LedgerError
 
 TRIALS, EPOCHS = 16, 4
+
+MARK = "UNFREEZE_TEST_FOLDER"
+"""In the environment of each driver, and so of all that it starts."""
 
 PLACES = tuple(os.environ.get("UNFREEZE_KILL_PLACES", "").split()) or (
     "suggested:2",
@@ -57,6 +61,7 @@ class Driver:
         line += ["--trials", str(self.trials), "--epochs", str(EPOCHS), "--baseline-trials", "0"]
         line += ["--confirm-seeds", "2", *self.arguments]
         environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
+        environment[MARK] = str(self.folder)
         if kill_at:
             environment[VARIABLE] = kill_at
         log = (self.folder / f"log-{self.starts:02d}.txt").open("w")
@@ -113,20 +118,19 @@ def check(driver: Driver) -> None:
     assert len(client.search_model_versions("name = 'unfreeze-digits'")) == 1
 
 
-def ray_processes() -> set[int]:
-    """Processes of Ray of this user's tests that run now."""
-    found = set()
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if "ray::" in words or "gcs_server" in words or "raylet" in words:
-            found.add(process.pid)
+def processes_of(folder: Path) -> dict[int, str]:
+    """Everything that runs now and was started, by whatever way, by a driver of ``folder``."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if process.environ().get(MARK) == str(folder):
+                found[process.pid] = " ".join(process.cmdline())
     return found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_path: Path) -> None:
-    before = ray_processes()
     driver = Driver(tmp_path, trials=4)
     assert {place.partition(":")[0] for place in PLACES} <= set(SEAMS)
     for seam in PLACES:
@@ -138,9 +142,9 @@ def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_pa
     driver.look()
     check(driver)
     end = time.monotonic() + 60
-    while (left := ray_processes() - before) and time.monotonic() < end:
+    while (left := processes_of(tmp_path)) and time.monotonic() < end:
         time.sleep(0.5)
-    assert not left
+    assert left == {}
 
 
 @pytest.mark.slow

@@ -132,6 +132,7 @@ def test_sparkline(values: list[float], line: str) -> None:
 
 @example([1.0], math.nan, 1.0, 3)
 @example([1e308], -1e308, 1.7e308, 3)
+@example([2.3e307], -1.0, 0.0, 1)
 @example([1.0], -math.inf, math.inf, 3)
 @given(st.lists(st.floats(), max_size=40), st.floats(), st.floats(), st.integers(1, 12))
 def test_sparkline_never_fails_and_never_overflows(

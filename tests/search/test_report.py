@@ -562,6 +562,7 @@ def browse(file: Path, folder: Path, *options: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path to open the report with")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["--window-size=1280,900"], ["--window-size=500,900"]], ids=["wide", "narrow"]
 )

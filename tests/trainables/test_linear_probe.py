@@ -76,6 +76,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cäche 字 it's" / "probes"
 
 
+@pytest.mark.slow
 class TestProbed(TrainableConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {**PARAMS, "head_units": 16, "augmentation_strength": 0.25}

@@ -45,6 +45,7 @@ class TestTopBlocksAugmented(TrainableConformance):
     }
 
 
+@pytest.mark.slow
 class TestEverythingUnfrozen(TrainableConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {

@@ -99,6 +99,7 @@ def trained(bench: Workbench, **changes: Any) -> list[EpochMetrics]:
     return metrics
 
 
+@pytest.mark.slow
 class TestMixedFloat16(TrainableConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
