@@ -148,7 +148,7 @@ class Execution:
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopAll(lambda: not searcher.goes_on() or self.halt.reason is not None),
+                    stop=_StopAll(lambda: bool(searcher.trouble or self.halt.reason)),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     verbose=0,

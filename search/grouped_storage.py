@@ -1,4 +1,4 @@
-"""Optuna's storage for the one process that drives a study: read from memory, written in groups.
+"""Optuna's storage for the one process that drives a study: read from memory, written in transactions.
 
 Optuna's own storage for databases commits each parameter, attribute and value by itself and asks the database for
 every trial it wants to know. The driver of a search is alone in writing its trials, so it may keep them all and write

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -38,9 +37,6 @@ INFEASIBLE = ("diverged", "out_of_memory")
 """Reasons that a configuration is to blame for: samplers are told to keep away from its like."""
 
 CONSTRAINT = "trains"
-
-GROUP_SECONDS = 0.1
-"""How long an epoch waits for others to be written with; one of the same trial ends the waiting."""
 
 Suggest = Callable[[Trial], Parameters]
 
@@ -80,35 +76,17 @@ class Ledger:
             self._study, self._storage = open_writing(url, name, direction)
         else:
             self._study = open_reading(url, name)
-        self._grouping = False
-        self._waiting: set[int] = set()
-        self._written = time.monotonic()
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
 
     @contextmanager
-    def grouped(self) -> Iterator[None]:
-        """Meanwhile epochs may wait for each other, to be written together: at most one of each trial.
-
-        What a trial is and how it ended is written at once in any case. Outside, so is every epoch.
-        """
+    def at_work(self) -> Iterator[None]:
+        """While trials run, a SQLite file keeps a log beside it: commits need not wait for the disk."""
         if self._storage is None:
             raise LedgerError(f"ledger: expected one that was opened to be written, received {self.name!r}")
-        self._grouping = True
-        try:
-            with logged(self._storage.engine):
-                try:
-                    yield
-                finally:
-                    self._write()
-        finally:
-            self._grouping = False
-
-    def catch_up(self) -> None:
-        """Write the epochs that have waited for long enough."""
-        if self._waiting and time.monotonic() - self._written >= GROUP_SECONDS:
-            self._write()
+        with logged(self._storage.engine):
+            yield
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -171,11 +149,7 @@ class Ledger:
             trial.report(value, epoch.epoch)
         trial.set_user_attr(*last_chunk(epochs))
         self._update(number, epochs=epochs, value=self._best(epochs))
-        second = number in self._waiting
-        self._waiting.add(number)
-        if second or not self._grouping:
-            self._write()
-        self.catch_up()
+        self._write()
 
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
@@ -238,8 +212,6 @@ class Ledger:
     def _write(self) -> None:
         if self._storage is not None:
             self._storage.flush()
-        self._waiting.clear()
-        self._written = time.monotonic()
 
     def _begin(self, trial: Trial, suggest: Suggest) -> TrialRecord:
         params = suggest(trial)

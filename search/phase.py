@@ -87,7 +87,7 @@ class Phase:
             self.trainable,
         )
         try:
-            with self.ledger.grouped():
+            with self.ledger.at_work():
                 self.stopped = execution.run()
             self.ledger.note("stopped", self.stopped)
         finally:

@@ -54,12 +54,6 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         self.trouble: LedgerError | None = None
         """Why the ledger could not be written. Ray Tune itself would only log some of these, and go on."""
 
-    def goes_on(self) -> bool:
-        """Write what has waited for long enough; False once the ledger can't be written."""
-        with self._writing():
-            self._ledger.catch_up()
-        return self.trouble is None
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's configuration, or FINISHED."""
         with self._writing():

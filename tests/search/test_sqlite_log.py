@@ -20,7 +20,7 @@ from search.space import core_space
 file = Path(sys.argv[1])
 ledger = Ledger(sqlite_url(file), "a search", direction="maximize", metric="val_accuracy",
                 method="finetune", sampler="random", seed=3)
-with ledger.grouped():
+with ledger.at_work():
     for _ in range(3):
         ledger.start(core_space(4).suggest)
     LedgerCopy(file, print).keep(now=True)
