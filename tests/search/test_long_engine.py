@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 TRIALS = 200
 WARM = 50
-SHAPES = 18
-"""Depth 0 with two heads; depths 1 to 4 with two heads, with and without augmentation."""
+PROGRAMS = 6
+"""Depth 0 has one for each width of the head; depths 1 to 4 have one for all."""
 
 RUN = f"""
 import gc, itertools, json, sys
@@ -86,5 +86,6 @@ def test_memory_stays_flat(trials: list[dict[str, Any]]) -> None:
 def test_each_shape_is_compiled_once_and_the_next_trial_of_it_traces_nothing(
     trials: list[dict[str, Any]],
 ) -> None:
-    assert [trial["compiled"] for trial in trials[19:]] == [SHAPES] * (TRIALS - 19)
-    assert max(trial["compile"] for trial in trials[20:]) < 0.01 < min(t["compile"] for t in trials[4:20])
+    assert [trial["compiled"] for trial in trials[19:]] == [PROGRAMS] * (TRIALS - 19)
+    assert max(trial["compile"] for trial in trials[20:]) < 0.01
+    assert sum(trial["compile"] > 0.01 for trial in trials[:20]) >= PROGRAMS

@@ -84,7 +84,7 @@ def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
     assert result.record.task.counts == {"train": 30, "validation": 9, "test": 9}
     assert result.model_uri == "models:/unfreeze-my photos ü/1"
     assert result.report_path.stat().st_size > 10_000
-    assert list((weird_folder / "runs a").glob("*/checkpoints/*")) == []
+    assert len(list((weird_folder / "runs a").glob("*/checkpoints/*"))) <= result.record.config["keep_best"]
     from search.registry import class_names
 
     assert class_names(result.model_uri, result.record.tracking_uri) == result.record.task.classes
