@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 REST_SECONDS = 0.3
 """Between two deliveries, at least; what comes meanwhile is sent together."""
 
-SHARE = 0.2
+SHARE = 0.1
 """Of a processor that the thread takes while nobody waits for it: the driver's thread needs the interpreter, too."""
 
 RETRY_SECONDS = (0.5, 30.0)
@@ -67,6 +67,7 @@ class Delivery:
         self._published = self._delivered = 0
         self._questions: deque[_Question] = deque()
         self._mirror: Mirror | None = None
+        self._spent = 0.0
         self._error: Exception | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="unfreeze-tracking", daemon=True)
@@ -152,7 +153,6 @@ class Delivery:
     def _work(self) -> None:
         wait, told = RETRY_SECONDS[0], set[str]()
         while self._has_news():
-            before = time.thread_time()
             try:
                 self._deliver()
             except TrackingError as error:
@@ -167,8 +167,7 @@ class Delivery:
                 raise
             else:
                 wait, self._error = RETRY_SECONDS[0], None
-                spent = time.thread_time() - before
-                self._pause(max(REST_SECONDS, spent * (1 - SHARE) / SHARE))
+                self._rest(REST_SECONDS)
 
     def _has_news(self) -> bool:
         """Wait for something to do; False at the end."""
@@ -180,7 +179,10 @@ class Delivery:
         with self._news:
             record, number = self._record, self._published
         try:
-            self._mirror = self._mirror or self._connect()
+            if self._mirror is None:
+                self._mirror = self._connect()
+                self._mirror.pace = self._rest
+                self._spent = time.thread_time()
             if record is not None and number > self._delivered:
                 self._mirror.sync(record)
                 self._delivered = number
@@ -190,6 +192,7 @@ class Delivery:
             raise
         while self._questions and self._questions[0].after <= self._delivered:
             self._reply(self._questions[0], self._mirror)
+            self._spent = time.thread_time()  # somebody asked for that
 
     def _reply(self, question: _Question, mirror: Mirror) -> None:
         """Answer, with an error if need be; one that can pass is raised, and the question stays."""
@@ -217,6 +220,12 @@ class Delivery:
                 question.future.set_exception(answer)
             else:
                 question.future.set_result(answer)
+
+    def _rest(self, least: float = 0.0) -> None:
+        """Leave the processor to others for long enough, unless somebody waits."""
+        spent, self._spent = time.thread_time() - self._spent, time.thread_time()
+        if not self._questions:
+            self._pause(max(least, spent * (1 - SHARE) / SHARE))
 
     def _pause(self, seconds: float) -> None:
         self._hurry.wait(seconds)

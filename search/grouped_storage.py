@@ -7,7 +7,8 @@ what belongs together at once. The tables are Optuna's, so that everything else 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -15,6 +16,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.insistence import Insistence
+from search.sqlite_log import logged
 from search.trial_rows import Change, TrialRows
 from trainables.errors import LedgerError
 
@@ -43,9 +45,18 @@ class GroupedStorage(InMemoryStorage):
                     f"{trial.number} in the place of trial {here}: something else has written into it"
                 )
             rows[trial.number] = trial._trial_id
-        self.engine = database.engine
         self._insist = Insistence(database.engine)
         self._rows = TrialRows(database.engine, self._there, rows)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Meanwhile a SQLite file keeps a log beside it, so that a commit need not wait for the disk."""
+        self._rows.close()
+        with logged(self._database.engine):
+            try:
+                yield
+            finally:
+                self._rows.close()
 
     def flush(self) -> None:
         """Write all that has changed, in one transaction. While the database is away this waits, for a minute.

@@ -20,7 +20,6 @@ from search.ledger_database import move_study, open_reading, open_writing, sqlit
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
-from search.sqlite_log import logged
 from trainables.errors import LedgerError
 
 __all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
@@ -85,7 +84,7 @@ class Ledger:
         """While trials run, a SQLite file keeps a log beside it: commits need not wait for the disk."""
         if self._storage is None:
             raise LedgerError(f"ledger: expected one that was opened to be written, received {self.name!r}")
-        with logged(self._storage.engine):
+        with self._storage.at_work():
             yield
 
     @property
@@ -139,16 +138,7 @@ class Ledger:
 
     def report(self, number: int, epoch: EpochRecord) -> None:
         """Write one epoch's metrics; an epoch that is known already is left as it is."""
-        record = self._records[number]
-        if record.epochs and epoch.epoch <= record.epochs[-1].epoch:
-            return
-        epochs = (*record.epochs, epoch)
-        trial = self._live[number]
-        value = epoch.metric(self._metric)
-        if math.isfinite(value):
-            trial.report(value, epoch.epoch)
-        trial.set_user_attr(*last_chunk(epochs))
-        self._update(number, epochs=epochs, value=self._best(epochs))
+        self._take(number, epoch)
         self._write()
 
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
@@ -162,9 +152,16 @@ class Ledger:
         *,
         reason: str | None = None,
         error: str | None = None,
+        epoch: EpochRecord | None = None,
     ) -> None:
-        """Write how a trial ended: complete, pruned (with its reason) or failed; and what it cost, if it said."""
+        """Write how a trial ended: complete, pruned (with its reason) or failed; and what it cost, if it said.
+
+        ``epoch`` is its last one, if the ledger may not know that yet.
+        """
+        if epoch is not None:
+            self._take(number, epoch)
         record, trial = self._records[number], self._live.pop(number)
+        self._report_all(trial, record)
         known = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
         for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
@@ -237,12 +234,27 @@ class Ledger:
         self._records[number] = record
         return record
 
+    def _take(self, number: int, epoch: EpochRecord) -> None:
+        known = self._records[number].epochs
+        if not known or epoch.epoch > known[-1].epoch:
+            epochs = (*known, epoch)
+            self._live[number].set_user_attr(*last_chunk(epochs))
+            self._update(number, epochs=epochs, value=self._best(epochs))
+
+    def _report_all(self, trial: Trial, record: TrialRecord) -> None:
+        """Tell Optuna the objective of every epoch: it asks for none before the trial has ended."""
+        known = self._frozen(record.number).intermediate_values
+        for epoch in record.epochs:
+            value = epoch.metric(self._metric)
+            if math.isfinite(value) and epoch.epoch not in known:
+                trial.report(value, epoch.epoch)
+
     def _update(self, number: int, **changes: Any) -> None:
         record = self._records[number]
         self._records[number] = TrialRecord(**{**vars(record), **changes})
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return next(t for t in self._study.get_trials(deepcopy=False) if t.number == number)
+        return self._study.get_trials(deepcopy=False)[number]
 
     def _best(self, epochs: tuple[EpochRecord, ...]) -> float | None:
         values = [v for e in epochs if math.isfinite(v := e.metric(self._metric))]

@@ -105,10 +105,12 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         elif "reason" in result:
             self._ledger.finish(number, "pruned", reason=result["reason"], error=result.get("error"))
         else:
-            self._ledger.report(number, _epoch(result))
             whole = result["epoch"] >= self._epochs
             self._ledger.finish(
-                number, "complete" if whole else "pruned", reason=None if whole else "scheduler"
+                number,
+                "complete" if whole else "pruned",
+                reason=None if whole else "scheduler",
+                epoch=_epoch(result),
             )
 
     @contextmanager

@@ -8,7 +8,7 @@ short or taken up by another process: no run is lost or doubled.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -58,6 +58,8 @@ class Mirror:
         self._writer = RunWriter(self._client, self._experiment)
         self._runs: RunImages | None = None
         self._marks: dict[int, object] = {}
+        self.pace: Callable[[], None] = lambda: None
+        """Called after each trial, by a thread that should not work without a break."""
         self.brought = 0
         """How often a trial's run was brought up to date: whoever waits sees that it goes on."""
 
@@ -131,6 +133,7 @@ class Mirror:
         self._writer.bring(child, content, record.task)
         self._marks[trial.number] = mark
         self.brought += 1
+        self.pace()
         reached("run-delivered")
 
     def _found(self, record: SearchRecord) -> RunImages:

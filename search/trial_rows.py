@@ -37,10 +37,25 @@ class TrialRows:
         self._engine, self._study = engine, study
         self._keys = dict(known)
         self._puts: dict[str, Any] = {}
+        self._connection: sql.Connection | None = None
 
     def write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
         """Write all in one transaction; ``again``: an earlier try may have been written after all."""
-        with self._engine.begin() as connection:
+        try:
+            self._write(changes, again)
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the database until the next write."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
+        connection = self._connection = self._connection or self._engine.connect()
+        with connection.begin():
             new = [trial for trial, _ in changes if trial.number not in self._keys]
             keys = {trial.number: self._insert(connection, trial, again) for trial in new}
             known = {trial.number: self._keys.get(trial.number) or keys[trial.number] for trial, _ in changes}
