@@ -20,6 +20,7 @@ from search.ledger_database import move_study, open_reading, open_writing, sqlit
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
+from search.steady_tpe import common_parameters
 from trainables.errors import LedgerError
 
 __all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
@@ -75,6 +76,7 @@ class Ledger:
             self._study, self._storage = open_writing(url, name, direction)
         else:
             self._study = open_reading(url, name)
+        self._common = common_parameters()
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -133,7 +135,7 @@ class Ledger:
 
     def start(self, suggest: Suggest) -> TrialRecord:
         """Ask for the next trial and write it down, before anything runs."""
-        self._study.sampler = make_sampler(self._sampler, self._seed, self.started())
+        self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
     def report(self, number: int, epoch: EpochRecord) -> None:

@@ -11,15 +11,19 @@ from trainables.errors import UsageError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.search_space import IntersectionSearchSpace
 
 SAMPLERS = ("tpe", "random", "qmc", "cmaes", "nsga2")
 
 
-def make_sampler(name: str, seed: int, trials_so_far: int = 0) -> BaseSampler:
+def make_sampler(
+    name: str, seed: int, trials_so_far: int = 0, common: IntersectionSearchSpace | None = None
+) -> BaseSampler:
     """A sampler whose random numbers are a function of (seed, trials_so_far).
 
     A search that was interrupted therefore proposes what it would have proposed without the interruption.
-    Quasi-random points are one sequence and keep one seed.
+    Quasi-random points are one sequence and keep one seed. ``common`` saves time where one study gets a sampler for
+    each of its trials: all of them share it.
     """
     import optuna
 
@@ -27,7 +31,9 @@ def make_sampler(name: str, seed: int, trials_so_far: int = 0) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
-            return optuna.samplers.TPESampler(seed=fresh)
+            from search.steady_tpe import SteadyTPESampler, common_parameters
+
+            return SteadyTPESampler(fresh, common or common_parameters())
         if name == "random":
             return optuna.samplers.RandomSampler(seed=fresh)
         if name == "qmc":

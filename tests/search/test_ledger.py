@@ -9,12 +9,13 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
 from search.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
 from search.record import EpochRecord
-from search.space import core_space
+from search.space import core_space, full_space
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -208,6 +209,21 @@ def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path
     fill(open_ledger(halves), 7)
     fill(open_ledger(halves), 9)
     assert [t.params for t in open_ledger(whole).trials] == [t.params for t in open_ledger(halves).trials]
+
+
+def test_proposals_are_those_of_optuna_s_own_sampler(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    fill(ledger, 14)
+    space = full_space(4)  # of other parameters, some of which only some trials have
+    for _ in range(14):
+        number = ledger.start(space.suggest).number
+        ledger.finish(number, "complete", epoch=epoch(1, 0.5 + number / 100))
+        study = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db"))
+        again = optuna.create_study(direction="maximize")
+        again.add_trials(study.trials[:number])
+        state = int(np.random.SeedSequence([3, number]).generate_state(1)[0])
+        again.sampler = optuna.samplers.TPESampler(seed=state)
+        assert space.suggest(again.ask()) == ledger.trials[number].params
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsga2"])
