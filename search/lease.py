@@ -42,7 +42,7 @@ class Notes(Protocol):
 
 @dataclass
 class Lease:
-    """The right to drive the search ``name``. ``told`` hears that a silent driver is being waited for."""
+    """The right to drive the search ``name``."""
 
     notes: Notes
     name: str

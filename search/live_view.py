@@ -68,7 +68,7 @@ class LiveView:
             shown = Shown(self._record, self._before, self._stage, now - self._began, now - self._told)
         try:
             return panel(shown, self._console)
-        except Exception:
+        except Exception:  # in the thread that draws, where no caller could take it
             logger.exception("the progress panel failed and is off; the search goes on")
             self._over = True
             return Text("")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,21 +10,21 @@ from search.ledger import Ledger, sqlite_url
 from search.workspace import Workspace
 from trainables.errors import SearchError
 
+Study = Callable[[str, str, int], Ledger]
 
-def study(url: str, name: str, trials: int) -> Ledger:
-    ledger = Ledger(
-        url,
-        name,
-        direction="maximize",
-        metric="val_accuracy",
-        method="finetune",
-        sampler="random",
-        seed=0,
-    )
-    for _ in range(trials):
-        number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
-        ledger.finish(number, "failed", reason="crashed")
-    return ledger
+
+@pytest.fixture
+def study(open_ledger: Callable[..., Ledger]) -> Study:
+    """Opens a study and adds trials."""
+
+    def filled(url: str, name: str, trials: int) -> Ledger:
+        ledger = open_ledger(url, name)
+        for _ in range(trials):
+            number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
+            ledger.finish(number, "failed", reason="crashed")
+        return ledger
+
+    return filled
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def test_an_earlier_search_is_moved_whole(workspace: Workspace) -> None:
+def test_an_earlier_search_is_moved_whole(workspace: Workspace, study: Study) -> None:
     study(sqlite_url(workspace.ledger), workspace.name, 3)
     workspace.winner.mkdir()
     (workspace.winner / "model.keras").write_bytes(b"model")
@@ -63,7 +64,7 @@ def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
 
 
 def test_studies_in_a_database_keep_their_trials_under_another_name(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, study: Study
 ) -> None:
     url = sqlite_url(tmp_path / "shared.db")
     study(url, workspace.name, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,8 @@ from search.space import core_space
 SPACE = core_space(16)
 
 
-def doomed_share(folder: Path, seed: int, reason: str) -> float:
+def doomed_share(ledger: Ledger, reason: str) -> float:
     """Share of proposals that are too deep, in the second half of 40, when they end for ``reason``."""
-    ledger = Ledger(
-        sqlite_url(folder / f"{reason}-{seed}.db"),
-        "a search",
-        direction="maximize",
-        metric="val_accuracy",
-        method="finetune",
-        sampler="tpe",
-        seed=seed,
-    )
     doomed: list[bool] = []
     for _ in range(40):
         record = ledger.start(SPACE.suggest)
@@ -41,9 +33,15 @@ def doomed_share(folder: Path, seed: int, reason: str) -> float:
 
 
 @pytest.mark.parametrize("reason", ["out_of_memory", "diverged"])
-def test_proposals_keep_away_from_what_did_not_work(tmp_path: Path, reason: str) -> None:
-    ours = statistics.fmean(doomed_share(tmp_path, seed, reason) for seed in range(3))
-    without = statistics.fmean(doomed_share(tmp_path, seed, "crashed") for seed in range(3))
+def test_proposals_keep_away_from_what_did_not_work(
+    tmp_path: Path, open_ledger: Callable[..., Ledger], reason: str
+) -> None:
+    def mean_share(reason: str) -> float:
+        urls = [sqlite_url(tmp_path / f"{reason}-{seed}.db") for seed in range(3)]
+        ledgers = [open_ledger(url, sampler="tpe", seed=seed) for seed, url in enumerate(urls)]
+        return statistics.fmean(doomed_share(ledger, reason) for ledger in ledgers)
+
+    ours, without = mean_share(reason), mean_share("crashed")
     assert ours < 0.7 * without
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,24 @@ from search.lease import KEY, Lease, boot_id
 from search.ledger import Ledger, sqlite_url
 from trainables.errors import SearchError
 
+Notes = Callable[[], Ledger]
+OpenLedger = Callable[..., Ledger]
+
 QUICK: dict[str, Any] = {"beat_seconds": 0.2, "patience": 1.5}
 
 
-def notes(tmp_path: Path) -> Ledger:
-    return Ledger(
-        sqlite_url(tmp_path / "shared.db"),
-        "photos",
-        direction="maximize",
-        metric="val_accuracy",
-        method="finetune",
-        sampler="random",
-        seed=0,
-    )
+@pytest.fixture
+def notes(tmp_path: Path, open_ledger: OpenLedger) -> Notes:
+    """Opens the ledger that all drivers share, once more with each call."""
+    return lambda: open_ledger(sqlite_url(tmp_path / "shared.db"), "photos")
 
 
 def holder(**changes: object) -> dict[str, object]:
     return {"token": "t", "beat": 7, "pid": 4321, "host": "elsewhere", "boot": "b", **changes}
 
 
-def test_a_living_driver_of_another_machine_is_named(tmp_path: Path) -> None:
-    ledger = notes(tmp_path)
+def test_a_living_driver_of_another_machine_is_named(notes: Notes) -> None:
+    ledger = notes()
     ended = threading.Event()
 
     def beat() -> None:
@@ -49,7 +47,7 @@ def test_a_living_driver_of_another_machine_is_named(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(SearchError, match=r"already running in process 4321 on host 'elsewhere'"),
-            Lease(notes(tmp_path), "photos", **QUICK).held(),
+            Lease(notes(), "photos", **QUICK).held(),
         ):
             pass
     finally:
@@ -57,8 +55,8 @@ def test_a_living_driver_of_another_machine_is_named(tmp_path: Path) -> None:
         other.join()
 
 
-def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(tmp_path: Path) -> None:
-    ledger = notes(tmp_path)
+def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(notes: Notes) -> None:
+    ledger = notes()
     ledger.note(KEY, holder())
     began = time.monotonic()
     with Lease(ledger, "photos", **QUICK).held():
@@ -67,20 +65,20 @@ def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(tm
     assert ledger.noted(KEY) is None
 
 
-def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(tmp_path: Path) -> None:
+def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(notes: Notes) -> None:
     import socket
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    ledger = notes(tmp_path)
+    ledger = notes()
     ledger.note(KEY, holder(pid=ended.pid, host=socket.gethostname(), boot=boot_id()))
     began = time.monotonic()
     with Lease(ledger, "photos", beat_seconds=0.2, patience=60).held():
         assert time.monotonic() - began < 30
 
 
-def test_of_two_that_begin_at_the_same_moment_one_drives(tmp_path: Path) -> None:
-    ledgers = [notes(tmp_path), notes(tmp_path)]
+def test_of_two_that_begin_at_the_same_moment_one_drives(notes: Notes) -> None:
+    ledgers = [notes(), notes()]
     ready, done = threading.Barrier(2), threading.Barrier(2)
     outcomes: list[str] = []
 
@@ -103,8 +101,8 @@ def test_of_two_that_begin_at_the_same_moment_one_drives(tmp_path: Path) -> None
     assert sorted(outcomes) == ["drives", "refused"]
 
 
-def test_the_mark_changes_while_the_lease_is_held(tmp_path: Path) -> None:
-    ledger = notes(tmp_path)
+def test_the_mark_changes_while_the_lease_is_held(notes: Notes) -> None:
+    ledger = notes()
     with Lease(ledger, "photos", **QUICK).held():
         first = ledger.noted(KEY)["beat"]
         end = time.monotonic() + 20

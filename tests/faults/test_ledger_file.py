@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,22 @@ from search.record import EpochRecord
 from trainables.errors import LedgerError
 
 
-def fill(path: Path, trials: int) -> Ledger:
-    ledger = Ledger(
-        sqlite_url(path),
-        "a search",
-        direction="maximize",
-        metric="val_accuracy",
-        method="finetune",
-        sampler="random",
-        seed=0,
-    )
-    for _ in range(trials):
-        number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
-        ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1))
-        ledger.finish(number, "complete")
-    return ledger
+@pytest.fixture
+def fill(path: Path, open_ledger: Callable[..., Ledger]) -> Fill:
+    """Opens the ledger and adds trials."""
+
+    def filled(trials: int) -> Ledger:
+        ledger = open_ledger(sqlite_url(path))
+        for _ in range(trials):
+            number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
+            ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1))
+            ledger.finish(number, "complete")
+        return ledger
+
+    return filled
+
+
+Fill = Callable[[int], Ledger]
 
 
 @pytest.fixture
@@ -36,16 +38,16 @@ def path(tmp_path: Path) -> Path:
     return folder / "ledger.db"
 
 
-def test_nothing_there_and_a_whole_ledger_are_fine(path: Path) -> None:
+def test_nothing_there_and_a_whole_ledger_are_fine(path: Path, fill: Fill) -> None:
     check(path)
-    fill(path, 1)
+    fill(1)
     check(path)
     assert not copy_of(path).exists()
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.7])
-def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, keep: float) -> None:
-    fill(path, 30)
+def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, fill: Fill, keep: float) -> None:
+    fill(30)
     LedgerCopy(path, pytest.fail).keep()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
@@ -56,26 +58,26 @@ def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, keep: 
     assert "The last good copy is of" in str(told.value)
     subprocess.run(["bash", "-c", str(told.value).splitlines()[-1]], check=True)
     check(path)
-    assert len(fill(path, 0).trials) == 30
+    assert len(fill(0).trials) == 30
 
 
-def test_a_ledger_that_has_gone_is_not_begun_anew_in_silence(path: Path) -> None:
-    fill(path, 2)
+def test_a_ledger_that_has_gone_is_not_begun_anew_in_silence(path: Path, fill: Fill) -> None:
+    fill(2)
     LedgerCopy(path, pytest.fail).keep()
     path.unlink()
     with pytest.raises(LedgerError, match="which is gone"):
         check(path)
 
 
-def test_a_ledger_whose_copy_is_damaged_too_says_how_to_begin_anew(path: Path) -> None:
+def test_a_ledger_whose_copy_is_damaged_too_says_how_to_begin_anew(path: Path, fill: Fill) -> None:
     path.write_bytes(b"no database" * 1000)
     copy_of(path).write_bytes(b"nor this" * 1000)
     with pytest.raises(LedgerError, match="--fresh"):
         check(path)
 
 
-def test_a_copy_is_whole_while_the_ledger_is_written(path: Path) -> None:
-    ledger = fill(path, 3)
+def test_a_copy_is_whole_while_the_ledger_is_written(path: Path, fill: Fill) -> None:
+    ledger = fill(3)
     copy = LedgerCopy(path, pytest.fail)
     copy.keep()
     number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
@@ -86,8 +88,8 @@ def test_a_copy_is_whole_while_the_ledger_is_written(path: Path) -> None:
     ledger.finish(number, "failed", reason="crashed")
 
 
-def test_a_copy_that_can_not_be_made_is_told_once_and_the_older_one_stays(path: Path) -> None:
-    fill(path, 1)
+def test_a_copy_that_can_not_be_made_is_told_once_and_the_older_one_stays(path: Path, fill: Fill) -> None:
+    fill(1)
     told: list[str] = []
     copy = LedgerCopy(path, told.append)
     copy.keep()
