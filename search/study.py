@@ -206,7 +206,7 @@ class _Run:
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
         phase.halt = self.halt.again(self.config.time_budget)
         self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
-        with self._delivery(phase, f"{experiment_name(task)}/scratch") as delivery:
+        with self._delivery(phase, experiment_name(task, baseline=True)) as delivery:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase

@@ -30,9 +30,17 @@ ParentStatus = Literal["FINISHED", "KILLED", "FAILED"]
 _STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
 
 
-def experiment_name(task: str) -> str:
-    """The experiment of a task's searches."""
-    return f"unfreeze/{task}"
+_FAMILY, _BASELINES = "unfreeze/", "/scratch"
+
+
+def experiment_name(task: str, baseline: bool = False) -> str:
+    """The experiment of a task's searches, or of their baselines."""
+    return f"{_FAMILY}{task}{_BASELINES if baseline else ''}"
+
+
+def is_search(experiment: str) -> bool:
+    """Whether an experiment of this name holds searches, and no baselines."""
+    return experiment.startswith(_FAMILY) and not experiment.endswith(_BASELINES)
 
 
 class Mirror:

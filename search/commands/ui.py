@@ -18,8 +18,9 @@ from search.arguments import Parser, add_store, add_verbose
 from search.stores import artifact_location, default_tracking_uri, sqlite_path
 from trainables.errors import TrackingError, UsageError
 
-TRAINING_PAGES = "#/experiments?workflowType=machine_learning"
-"""Without it MLflow opens its pages for language models, which show no training runs."""
+TRAINING = "?workflowType=machine_learning"
+"""Without it MLflow opens its pages for language models, which show no training runs. Its list of experiments loses it
+with the next click, so the page to open is that of the runs."""
 
 
 def parser() -> Parser:
@@ -50,13 +51,28 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_for(server, address)
-        print(f"open {address}/{TRAINING_PAGES} in a browser; Ctrl-C ends it", flush=True)
+        print(f"open {address}/{_page(uri)} in a browser; Ctrl-C ends it", flush=True)
         code = server.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         _end(server)
     raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
+
+
+def _page(uri: str) -> str:
+    """The runs of the task that was searched last; the list of experiments if there was none."""
+    from search.mlflow_client import connect, speaking
+    from search.tracking import is_search
+
+    with speaking(uri):
+        found = connect(uri).search_experiments(order_by=["last_update_time DESC"])
+    searched = [experiment for experiment in found if is_search(experiment.name)]
+    return (
+        f"#/experiments/{searched[0].experiment_id}/runs{TRAINING}"
+        if searched
+        else f"#/experiments{TRAINING}"
+    )
 
 
 def _refuse_busy(host: str, port: int) -> None:

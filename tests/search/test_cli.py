@@ -319,7 +319,8 @@ def test_the_ui_serves_the_runs_of_a_storage_until_it_is_told_to_end(weird_folde
     import mlflow
 
     uri = default_tracking_uri(storage)
-    mlflow.MlflowClient(uri).create_experiment("unfreeze/ü")
+    experiment = mlflow.MlflowClient(uri).create_experiment("unfreeze/ü")
+    mlflow.MlflowClient(uri).create_experiment("unfreeze/ü/scratch")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -327,7 +328,8 @@ def test_the_ui_serves_the_runs_of_a_storage_until_it_is_told_to_end(weird_folde
     shown = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     try:
         assert shown.stdout is not None
-        assert f"http://127.0.0.1:{port}" in shown.stdout.readline()
+        page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+        assert page in shown.stdout.readline()
         found = mlflow.MlflowClient(f"http://127.0.0.1:{port}").get_experiment_by_name("unfreeze/ü")
         assert found is not None
         shown.send_signal(signal.SIGTERM)
