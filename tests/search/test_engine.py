@@ -82,6 +82,26 @@ def test_a_trial_that_ran_beside_others_goes_on_alone_from_its_checkpoint(
     assert third["done"]
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "of another shape"])
+def test_a_trial_whose_checkpoint_is_damaged_starts_over(
+    engine: Engine, place: dict[str, str], tmp_path: Path, damage: str
+) -> None:
+    whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
+    train(engine, "a", mine, 2)
+    engine.end("a")
+    file = tmp_path / "00001" / CHECKPOINT
+    content = bytearray(file.read_bytes())
+    if damage == "of another shape":
+        engine.begin("b", trial(RATES["b"], units=8), {**place, "checkpoints": str(tmp_path / "00002")})
+        engine.epoch("b")
+        content = bytearray((tmp_path / "00002" / CHECKPOINT).read_bytes())
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content[: {"empty": 0, "half": len(content) // 2}.get(damage, len(content))])
+    assert engine.begin("a", trial(RATES["a"]), mine) == 0
+    assert losses([engine.epoch("a") for _ in range(EPOCHS)]) == pytest.approx(whole, rel=1e-6)
+
+
 def test_each_trials_stages_hold_its_own_share(engine: Engine, place: dict[str, str]) -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda key: train(engine, key, place), ("a", "b")))
