@@ -66,6 +66,17 @@ def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
     Raises:
         ClusterError: no cluster there, or no node can run a trial.
     """
+    with joined(config, verbose):
+        yield _session(config, verbose)
+
+
+@contextmanager
+def joined(config: SearchConfig, verbose: bool = False) -> Iterator[None]:
+    """Join the cluster at ``config.address`` or start Ray on this machine, without engines.
+
+    Raises:
+        ClusterError: no cluster there.
+    """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     import ray
@@ -75,7 +86,7 @@ def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
         if mine:
             _init(config, verbose, Path(empty))
         try:
-            yield _session(config, verbose)
+            yield
         finally:
             if mine:
                 ray.shutdown()
@@ -90,6 +101,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         "configure_logging": True,
     }
     if config.address:
+        _knock(config.address)
         options["address"] = config.address
     else:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **quoted_python()}
@@ -99,6 +111,15 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = config.address or "this machine"
         raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
+
+
+def _knock(address: str) -> None:
+    """Say within seconds what keeps this machine out, which Ray says late or not at all."""
+    from search.doctor.head import check_head
+
+    found = check_head(address)
+    if found.grade == "failed":
+        raise ClusterError(f"address: expected a running Ray cluster, received {address!r}: {found.words}")
 
 
 def quoted_python() -> dict[str, Any]:
