@@ -109,8 +109,12 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         with _away_from_home(empty):
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        from search.doctor.head import plainly
+
         where = config.address or "this machine"
-        raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
+        raise ClusterError(
+            f"address: expected a running Ray cluster, received {where!r}: {plainly(error)}"
+        ) from error
 
 
 def _knock(address: str) -> None:

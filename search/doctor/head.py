@@ -6,6 +6,7 @@ listens. One request says which of the two it is in a tenth of a second.
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Any
 
@@ -44,6 +45,17 @@ def check_head(address: str) -> Finding:
         "ray",
         f"{where} is no head of a Ray cluster (it answers {refusal}): its port is 6379 unless chosen otherwise",
     )
+
+
+def plainly(error: Exception) -> str:
+    """What Ray says when it can't join a cluster, in fewer words where we know them."""
+    found = re.findall(r"(Ray|Python): (\S+)", str(error)) if "Version mismatch" in str(error) else []
+    if len(found) != 4:
+        return str(error)
+    cluster, mine = (
+        " and ".join(f"{name} {version}" for name, version in half) for half in (found[:2], found[2:])
+    )
+    return f"versions differ: the cluster runs {cluster}, this machine {mine}: install the cluster's here"
 
 
 def _resolved(address: str) -> str | None:

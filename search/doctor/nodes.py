@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,15 @@ class Nodes:
 
     def ask(self, call: Callable[[str, Any], Any], seconds: float = SECONDS) -> Answers:
         """What the probes that answer say to ``call``, made with a node's id and its probe, all at once."""
+        return self._wait({call(node, probe): node for node, probe in self.probes.items()}, seconds)
+
+    def ask_one(self, node: str, call: Callable[[Any], Any]) -> Answers:
+        """What the probe of one node says; nothing if it does not answer."""
+        return self._wait({call(self.probes[node]): node} if node in self.probes else {}, SECONDS)
+
+    def _wait(self, asked: Mapping[Any, str], seconds: float) -> Answers:
         import ray
 
-        asked = {call(node, probe): node for node, probe in self.probes.items()}
         done, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
         answers: Answers = {}
         for reference in done:
@@ -89,7 +95,7 @@ class Nodes:
 def check_nodes(nodes: Nodes, places: Places) -> Iterator[Finding]:
     """Everything that nodes can be asked; those that start no process are named last."""
     yield check_versions(nodes)
-    yield check_shared(nodes, places.storage)
+    yield from check_shared(nodes, places.storage)
     yield check_clocks(nodes)
     yield from check_caches(nodes, places.cache)
     yield from check_gpus(nodes)
@@ -132,29 +138,21 @@ def check_versions(nodes: Nodes) -> Finding:
     return ok("versions", f"{plural(len(answers), 'node')} with {versions}")
 
 
-def check_shared(nodes: Nodes, storage: Path) -> Finding:
+def check_shared(nodes: Nodes, storage: Path) -> Iterator[Finding]:
     """Whether the storage is one folder for this machine and all nodes, which all of them can write."""
     try:
         with shared_probe(storage) as probe:
             folder, content = str(probe.folder), probe.content
             answers = nodes.ask(lambda node, actor: actor.storage.remote(folder, content, node))
             wrong = {nodes.label(node): answer for node, answer in answers.items()}
-            return probe.finding(wrong, {nodes.label(node): node for node in answers})
+            yield from probe.findings(wrong, {nodes.label(node): node for node in answers})
     except OSError as error:
-        return failed("storage", f"{storage} can't be written from this machine ({error.strerror})")
+        yield failed("storage", f"{storage} can't be written from this machine ({error.strerror})")
 
 
 def check_clocks(nodes: Nodes) -> Finding:
     """Whether the nodes' clocks agree with this machine's, by the quickest of some answers (Cristian's algorithm)."""
-    skews: dict[str, float] = {}
-    for node in list(nodes.probes):
-        best = float("inf")
-        for _ in range(3):
-            began, before = time.time(), time.monotonic()
-            answer = nodes.ask(lambda asked, probe, node=node: probe.clock.remote(), SECONDS).get(node)
-            took = time.monotonic() - before
-            if answer is not None and took < best:
-                best, skews[node] = took, answer - began - took / 2
+    skews = {node: skew for node in list(nodes.probes) if (skew := _skew(nodes, node)) is not None}
     wrong = [
         f"{nodes.label(node)} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine"
         for node, skew in skews.items()
@@ -167,6 +165,18 @@ def check_clocks(nodes: Nodes) -> Finding:
         )  # fmt: skip
     most = max(map(abs, skews.values()), default=0.0)
     return ok("clock", f"{plural(len(skews), 'node')} within {max(most, 0.1):.1f} s")
+
+
+def _skew(nodes: Nodes, node: str) -> float | None:
+    """Seconds that a node's clock is ahead of this machine's; None if it does not answer."""
+    best, skew = float("inf"), None
+    for _ in range(3):
+        began, before = time.time(), time.monotonic()
+        answers = nodes.ask_one(node, lambda probe: probe.clock.remote())
+        took = time.monotonic() - before
+        if answers and took < best:
+            best, skew = took, answers[node] - began - took / 2
+    return skew
 
 
 def check_caches(nodes: Nodes, wanted: str | None) -> Iterable[Finding]:

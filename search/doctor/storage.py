@@ -75,29 +75,24 @@ class SharedProbe:
     folder: Path
     content: str
 
-    def finding(self, wrong: Mapping[str, tuple[str, str]], files: Mapping[str, str]) -> Finding:
+    def findings(self, wrong: Mapping[str, tuple[str, str]], files: Mapping[str, str]) -> Iterator[Finding]:
         """Why nodes, by label, can't read and can't write; ``files`` are the names of the files they wrote."""
-        blind = {label: read for label, (read, _) in wrong.items() if read}
-        mute = {label: write for label, (read, write) in wrong.items() if write and not read}
-        unseen = {
-            label
-            for label in wrong
-            if label not in blind and label not in mute and not self._wrote(files[label])
-        }
-        if blind:
-            return failed("storage", self._not_shared(blind))
-        if mute:
-            told = "; ".join(f"{label}: {why}" for label, why in sorted(mute.items()))
-            return failed(
+        apart = {label: read for label, (read, _) in wrong.items() if read}
+        closed = {label: write for label, (read, write) in wrong.items() if write and not read}
+        for label in wrong:
+            if label not in apart and label not in closed and not self._wrote(files[label]):
+                apart[label] = "writes where this machine can't see it"
+        if apart:
+            yield failed("storage", self._not_shared(apart))
+        if closed:
+            told = "; ".join(f"{label}: {why}" for label, why in sorted(closed.items()))
+            yield failed(
                 "storage",
                 f"{self.storage} can't be written from {told}. Trials there could keep no checkpoint: mount it to be "
                 "written, and let the user that Ray runs as write there",
             )
-        if unseen:
-            return failed(
-                "storage", self._not_shared(dict.fromkeys(unseen, "writes where this machine can't see it"))
-            )
-        return ok("storage", f"{self.storage} is one folder for {plural(len(wrong), 'node')}")
+        if not apart and not closed:
+            yield ok("storage", f"{self.storage} is one folder for {plural(len(wrong), 'node')}")
 
     def _not_shared(self, nodes: Mapping[str, str]) -> str:
         told = "; ".join(f"{label} {why}" for label, why in sorted(nodes.items()))

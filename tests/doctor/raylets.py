@@ -11,10 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+Findings = list[dict[str, str]]
+Doctor = Callable[..., Findings]
+LIMIT = 60
+"""Seconds within which the doctor has named what is wrong."""
 
 SECONDS = 120
 """That a node may take to be up; the machine may be busy."""
@@ -29,6 +34,13 @@ with open(sys.argv[2] + ".new", "w") as file:
 os.replace(sys.argv[2] + ".new", sys.argv[2])
 sys.stdin.read()  # until whoever started it is done or gone
 cluster.shutdown()
+"""
+
+_COUNT = """
+import ray, sys, time
+ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+    time.sleep(0.3)
 """
 
 
@@ -84,22 +96,17 @@ class Raylets:
         if mounts:
             command = ["unshare", "--mount", "--propagation", "private", *command]
         self._run(name, command, {**self.environment, **(environment or {})})
+        self._wait()  # one after the other: Ray gives a node 30 s to start, which on a busy machine it needs
 
-    def wait(self, nodes: int) -> None:
-        """Until so many are up."""
-        counts = (
-            "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False); "
-            "print(sum(n['Alive'] for n in ray.nodes()))"
-        )
-
-        def up() -> bool:
-            asked = [sys.executable, "-c", counts, self.address]
-            done = subprocess.run(
-                asked, env=self.environment, capture_output=True, text=True, timeout=SECONDS, check=False
-            )
-            return done.stdout.split()[-1:] == [str(nodes)]
-
-        self._wait_for(up)
+    def _wait(self) -> None:
+        """Until all are up."""
+        command = [sys.executable, "-c", _COUNT, self.address, str(len(self.processes))]
+        asking = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+        try:
+            self._wait_for(lambda: asking.poll() is not None)
+        finally:
+            asking.kill()
+            asking.wait()
 
     def close(self) -> None:
         """End every process."""
@@ -109,10 +116,8 @@ class Raylets:
             if process is not self.processes[0]:
                 process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                pass
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -131,12 +136,12 @@ class Raylets:
                 )
             )
 
-    def _wait_for(self, done: object) -> None:
+    def _wait_for(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + SECONDS
-        while not done():  # type: ignore[operator]
+        while not done():
             ended = [p for p in self.processes if p.poll() is not None]
             if ended or time.monotonic() > end:
-                logs = "\n".join(f"{f.name}: {f.read_text()[-1500:]}" for f in self.folder.glob("*.log"))
+                logs = "\n".join(f"{f.name}: {f.read_text()[-500:]}" for f in self.folder.glob("*.log"))
                 raise TimeoutError(logs)
             time.sleep(0.3)
 
