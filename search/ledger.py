@@ -143,6 +143,12 @@ class Ledger:
         self._take(number, epoch)
         self._write()
 
+    def located(self, number: int, node: str) -> None:
+        """Take note of the node on which a running trial is; it is written with what is written next."""
+        if number in self._live and self._records[number].node != node:
+            self._live[number].set_user_attr("node", node)
+            self._update(number, node=node)
+
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
         self._update(number, stages=finite(stages), cost=finite(cost))
@@ -232,6 +238,7 @@ class Ledger:
             epochs=known.epochs if known else (),
             value=known.value if known else None,
             started=with_zone(trial.datetime_start),
+            node=known.node if known else None,
         )
         self._records[number] = record
         return record
@@ -280,6 +287,7 @@ class Ledger:
             seed=attrs.get("seed", 0),
             started=with_zone(frozen.datetime_start),
             ended=with_zone(frozen.datetime_complete),
+            node=attrs.get("node"),
             **spent(attrs),
         )
 

@@ -21,6 +21,21 @@ def node_names(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return names
 
 
+class NodeLabels:
+    """Names of nodes by id, looked up when a new one appears; the first name of a node stays."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, node: str) -> str:
+        """What the node of this id is called; the beginning of its id if Ray does not know it."""
+        if node not in self._known:
+            import ray
+
+            self._known = {**node_names(ray.nodes()), **self._known}
+        return self._known.setdefault(node, node[:6])
+
+
 def _name(node: Mapping[str, Any]) -> str:
     named, address = node.get("NodeName") or "", str(node["NodeManagerAddress"])
     return named if named not in ("", address) else str(node["NodeManagerHostname"] or address)

@@ -48,7 +48,8 @@ class TrialRecord:
     ``time_budget``, ``out_of_memory``, ``crashed``); ``error`` a traceback, if there was one. ``stages``
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
-    found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said.
+    found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
+    is the name of the machine where it ran last.
     """
 
     number: int
@@ -64,6 +65,7 @@ class TrialRecord:
     ended: datetime | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=dict)
+    node: str | None = None
 
     @property
     def finished(self) -> bool:

@@ -66,17 +66,6 @@ def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
     Raises:
         ClusterError: no cluster there, or no node can run a trial.
     """
-    with joined(config, verbose):
-        yield _session(config, verbose)
-
-
-@contextmanager
-def joined(config: SearchConfig, verbose: bool = False) -> Iterator[None]:
-    """Join the cluster at ``config.address`` or start Ray on this machine, without engines.
-
-    Raises:
-        ClusterError: no cluster there.
-    """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     import ray
@@ -86,7 +75,7 @@ def joined(config: SearchConfig, verbose: bool = False) -> Iterator[None]:
         if mine:
             _init(config, verbose, Path(empty))
         try:
-            yield
+            yield _session(config, verbose)
         finally:
             if mine:
                 ray.shutdown()
@@ -112,9 +101,8 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         from search.doctor.head import plainly
 
         where = config.address or "this machine"
-        raise ClusterError(
-            f"address: expected a running Ray cluster, received {where!r}: {plainly(error)}"
-        ) from error
+        words = plainly(error)
+        raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {words}") from error
 
 
 def _knock(address: str) -> None:

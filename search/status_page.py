@@ -23,6 +23,8 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
         _line("best", _best(record)),
         _line("cost", _cost(record)),
     ]
+    if record.config.get("address") and (running := _running(record)):
+        lines.append(_line("running", running))
     if record.outcome is not None:
         lines.append(_line("test", _test(record)))
     for trials in _alike(record):
@@ -59,6 +61,15 @@ def _test(record: SearchRecord) -> str:
     if outcome.gain is not None and outcome.verdict is not None:
         words += f", transfer gain {points(outcome.gain.estimate)} points: {outcome.verdict}"
     return words
+
+
+def _running(record: SearchRecord) -> str:
+    """Which trials run on which node."""
+    where: dict[str, list[int]] = defaultdict(list)
+    for trial in record.trials:
+        if trial.state == "running":
+            where[trial.node or "a node not yet known"].append(trial.number)
+    return "; ".join(f"{', '.join(map(str, numbers))} on {node}" for node, numbers in sorted(where.items()))
 
 
 def _alike(record: SearchRecord) -> list[list[TrialRecord]]:

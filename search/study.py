@@ -22,7 +22,9 @@ from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
+from search.logged_view import LoggedView
 from search.naming import search_name
+from search.node_use import watched
 from search.phase import Phase
 from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
@@ -80,12 +82,17 @@ def run_search(
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     check_inputs(config, workspace)
     workspace.create()
-    view = view or QuietView()
+    view = LoggedView(view or QuietView(), workspace.logs)
     halt = Halt(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    with workspace.locked(), halt.listening(), connect(config, verbose) as session:
+    with (
+        workspace.locked(),
+        halt.listening(),
+        connect(config, verbose) as session,
+        watched(view.nodes) if config.address else nullcontext(),
+    ):
         prepared = prepare_all(config, workspace, session, view)
         reached("prepared")
         checkpoints = _kept_checkpoints(config, workspace, view)

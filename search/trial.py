@@ -16,7 +16,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.engine import Engine
+from search.logged_engine import LoggedEngine as Engine
 from trainables.reuse import Reuse
 
 NAMESPACE = "unfreeze"

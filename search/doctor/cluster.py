@@ -22,12 +22,11 @@ def check_cluster(places: Places) -> Iterator[Finding]:
         return
     import ray
 
-    from search.config import SearchConfig
-    from search.session import joined
+    from search.doctor.joining import joined
     from trainables.errors import ClusterError
 
     try:
-        with joined(SearchConfig(address=places.address)):
+        with joined(places.address):
             yield ok("ray", f"{places.address}: joined")
             known = ray.nodes()
             lost = [n for n in known if not n["Alive"] and n.get("DeathReasonMessage")]

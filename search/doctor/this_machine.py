@@ -9,12 +9,11 @@ from search.doctor.places import Places
 
 def check_ray(places: Places) -> Finding:
     """Whether Ray starts here, and could run a trial."""
-    from search.config import SearchConfig
-    from search.session import joined
+    from search.doctor.joining import joined
     from trainables.errors import ClusterError
 
     try:
-        with joined(SearchConfig()):
+        with joined(None):
             import ray
 
             found = check_request(places, [n["Resources"] for n in ray.nodes() if n["Alive"]], {})

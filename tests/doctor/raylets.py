@@ -21,7 +21,7 @@ Doctor = Callable[..., Findings]
 LIMIT = 60
 """Seconds within which the doctor has named what is wrong."""
 
-SECONDS = 120
+SECONDS = 240
 """That a node may take to be up; the machine may be busy."""
 
 _HEAD = """

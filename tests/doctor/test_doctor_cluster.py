@@ -17,7 +17,14 @@ import trainables
 
 pytestmark = pytest.mark.cluster
 
-AHEAD = "import time\n_now = time.time\ntime.time = lambda: _now() + 300\n"
+AHEAD = """
+import time
+with open("/proc/self/cmdline", "rb") as file:
+    if b"default_worker" in file.read():
+        now = time.time
+        time.time = lambda: now() + 300
+"""
+"""For Ray's workers alone: Ray itself need not get over it."""
 TOO_MUCH = """
 import ray, sys, time
 ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
