@@ -16,6 +16,7 @@ from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
+from search.doctor.quick import QuickLook
 from search.early_checks import check_inputs
 from search.execution import Halt
 from search.kept_checkpoints import KeptCheckpoints, default_budget
@@ -87,13 +88,17 @@ def run_search(
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
+    quick = QuickLook(config, workspace.storage, view)
     with (
         workspace.locked(),
         halt.listening(),
         connect(config, verbose) as session,
         watched(view.nodes) if config.address else nullcontext(),
     ):
+        quick.at_places()
+        quick.at_nodes()
         prepared = prepare_all(config, workspace, session, view)
+        quick.refuse()
         reached("prepared")
         checkpoints = _kept_checkpoints(config, workspace, view)
         return _Run(config, view, workspace, session, halt, prepared, checkpoints).whole()

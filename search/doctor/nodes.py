@@ -39,13 +39,14 @@ class Nodes:
     silent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def alive(cls) -> Nodes:
-        """Start a probe on each node of the cluster that this process has joined."""
+    def alive(cls, wanted: Callable[[Mapping[str, float]], bool] = lambda resources: True) -> Nodes:
+        """Start a probe on each node of the cluster that this process has joined and whose resources are ``wanted``."""
         import ray
         from ray import cloudpickle
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        known = [n for n in ray.nodes() if n["Alive"]]
+        alive = [n for n in ray.nodes() if n["Alive"]]
+        known = [n for n in alive if wanted(n["Resources"])]
         cloudpickle.register_pickle_by_value(node_probe)
         try:
             actor = ray.remote(node_probe.NodeProbe)
@@ -59,7 +60,7 @@ class Nodes:
         finally:
             cloudpickle.unregister_pickle_by_value(node_probe)
         gpus = {n["NodeID"]: int(n["Resources"].get("GPU", 0)) for n in known}
-        return cls(node_names(known), gpus, probes)
+        return cls(node_names(alive), gpus, probes)
 
     def ask(self, call: Callable[[str, Any], Any], seconds: float = SECONDS) -> Answers:
         """What the probes that answer say to ``call``, made with a node's id and its probe, all at once."""
@@ -86,6 +87,13 @@ class Nodes:
     def _lose(self, node: str, why: str) -> None:
         self.silent[node] = why
         self.probes.pop(node, None)
+
+    def close(self) -> None:
+        """End the probes' processes."""
+        import ray
+
+        for probe in self.probes.values():
+            ray.kill(probe)
 
     def label(self, node: str) -> str:
         """``node NAME``."""

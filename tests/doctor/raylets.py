@@ -21,6 +21,9 @@ Doctor = Callable[..., Findings]
 LIMIT = 60
 """Seconds within which the doctor has named what is wrong."""
 
+ATTEMPTS = 5
+"""Ray gives a node 30 s to start, which on a busy machine is too little."""
+
 SECONDS = 240
 """That a node may take to be up; the machine may be busy."""
 
@@ -95,8 +98,15 @@ class Raylets:
         command = ["sh", "-c", line]
         if mounts:
             command = ["unshare", "--mount", "--propagation", "private", *command]
-        self._run(name, command, {**self.environment, **(environment or {})})
-        self._wait()  # one after the other: Ray gives a node 30 s to start, which on a busy machine it needs
+        for attempt in range(ATTEMPTS):
+            self._run(name, command, {**self.environment, **(environment or {})})
+            try:
+                return self._wait()
+            except TimeoutError:
+                if attempt == ATTEMPTS - 1 or "timed out during startup" not in self._log(name):
+                    raise
+                self.processes.pop().wait()
+        return None
 
     def _wait(self) -> None:
         """Until all are up."""
@@ -136,12 +146,15 @@ class Raylets:
                 )
             )
 
+    def _log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-500:]
+
     def _wait_for(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + SECONDS
         while not done():
             ended = [p for p in self.processes if p.poll() is not None]
             if ended or time.monotonic() > end:
-                logs = "\n".join(f"{f.name}: {f.read_text()[-500:]}" for f in self.folder.glob("*.log"))
+                logs = "\n".join(f"{f.stem}: {self._log(f.stem)}" for f in self.folder.glob("*.log"))
                 raise TimeoutError(logs)
             time.sleep(0.3)
 
