@@ -52,7 +52,9 @@ class Nodes:
             actor = ray.remote(node_probe.NodeProbe)
             probes = {
                 n["NodeID"]: actor.options(
-                    num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
+                    num_cpus=0,
+                    max_concurrency=2,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False),
                 ).remote()
                 for n in known
             }
@@ -64,13 +66,18 @@ class Nodes:
 
     def ask(self, call: Callable[[str, Any], Any], seconds: float = SECONDS) -> Answers:
         """What the probes that answer say to ``call``, made with a node's id and its probe, all at once."""
-        return self._wait({call(node, probe): node for node, probe in self.probes.items()}, seconds)
+        return self.wait(self.begin(call), seconds)
+
+    def begin(self, call: Callable[[str, Any], Any]) -> Mapping[Any, str]:
+        """Make ``call`` of each probe; :meth:`wait` has the answers."""
+        return {call(node, probe): node for node, probe in self.probes.items()}
 
     def ask_one(self, node: str, call: Callable[[Any], Any]) -> Answers:
         """What the probe of one node says; nothing if it does not answer."""
-        return self._wait({call(self.probes[node]): node} if node in self.probes else {}, SECONDS)
+        return self.wait({call(self.probes[node]): node} if node in self.probes else {}, SECONDS)
 
-    def _wait(self, asked: Mapping[Any, str], seconds: float) -> Answers:
+    def wait(self, asked: Mapping[Any, str], seconds: float) -> Answers:
+        """The answers to calls that were made; a node that gives none is lost."""
         import ray
 
         done, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
@@ -102,11 +109,12 @@ class Nodes:
 
 def check_nodes(nodes: Nodes, places: Places) -> Iterator[Finding]:
     """Everything that nodes can be asked; those that start no process are named last."""
+    tensorflow = nodes.begin(lambda node, probe: probe.gpus.remote(nodes.gpus[node], TENSORFLOW_SECONDS))
     yield check_versions(nodes)
     yield from check_shared(nodes, places.storage)
     yield check_clocks(nodes)
     yield from check_caches(nodes, places.cache)
-    yield from check_gpus(nodes)
+    yield from check_gpus(nodes, tensorflow)
     if nodes.silent:
         told = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.silent.items())
         yield failed(
@@ -196,10 +204,9 @@ def check_caches(nodes: Nodes, wanted: str | None) -> Iterable[Finding]:
     ]
 
 
-def check_gpus(nodes: Nodes) -> Iterable[Finding]:
-    """Whether TensorFlow sees each node's GPUs; it is not started where there are none."""
-    seconds = TENSORFLOW_SECONDS - 5
-    answers = nodes.ask(lambda node, probe: probe.gpus.remote(nodes.gpus[node], seconds), TENSORFLOW_SECONDS)
+def check_gpus(nodes: Nodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
+    """Whether TensorFlow sees each node's GPUs, as it was ``asked``; it is not started where there are none."""
+    answers = nodes.wait(asked, TENSORFLOW_SECONDS + SECONDS / 2)
     found = []
     for node, (there, seen, visible, wrong) in answers.items():
         if wrong:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,13 @@ class Raylets:
                 logs = "\n".join(f"{f.stem}: {self._log(f.stem)}" for f in self.folder.glob("*.log"))
                 raise TimeoutError(logs)
             time.sleep(0.3)
+
+
+def free_port() -> int:
+    """A port where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def short_folder() -> Path:
