@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raylets import Doctor, Findings, Raylets
+from raylets import LIMIT, Doctor, Findings, Raylets
 
 import search
 import trainables
@@ -133,3 +133,43 @@ def test_what_is_right_is_not_complained_of(findings: Findings) -> None:
     wrong = [f["words"] for f in findings if f["grade"] != "ok"]
     assert not [w for w in wrong if "node good" in w or "node head" in w]
     assert words(findings, "ray", "ok")
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from search.config import SearchConfig
+from search.doctor.joining import joined
+from search.doctor.quick import QuickLook
+from search.progress import QuietView
+from trainables.errors import ClusterError
+
+class View(QuietView):
+    def event(self, message):
+        print(message)
+
+with joined(sys.argv[1]):
+    look = QuickLook(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), View())
+    look.at_nodes().join()
+    try:
+        look.refuse()
+    except ClusterError as error:
+        print("refused:", error)
+"""
+
+
+def test_a_search_is_refused_before_trials_start_on_nodes_that_do_not_share_its_storage(
+    raylets: Raylets, findings: Findings, storage: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, raylets.address, str(storage)],
+        env=raylets.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    print(done.stdout, done.stderr)
+    assert "versions: node late has other files of unfreeze" in done.stdout
+    assert f"refused: storage: {storage}" in done.stdout
+    assert "node old: Read-only file system" in done.stdout
