@@ -9,7 +9,7 @@ cost memory (about 0.3 GB each) and next to no processor, and what is measured i
     search  the same trainable under the whole driver: ledger, TPE, Ray Tune and MLflow, both stores in SQLite files
 
 ``busy`` is the share of the nodes' time that was spent in epochs, from the first trial's end to the last one's; results
-a second are what that comes to. Processor times are in ms a result (an epoch of a trial): of the driver's thread, of the
+a second are what that comes to. Processor times are ms a result (an epoch of a trial): of the driver's thread, of the
 thread that delivers to MLflow, of the whole driver, and of Ray's head (its GCS). ``start`` is ms a new trial: the
 sampler's time and the ledger's. ``rest`` is what is left to deliver to MLflow when the last trial has ended, in s.
 """

@@ -14,7 +14,7 @@ from search.phrases import plural
 
 GIGABYTE = 2**30
 SPARE_MEMORY = 2 * GIGABYTE
-TENSORFLOW_SECONDS = 35.0
+TENSORFLOW_SECONDS = 45.0
 """How long TensorFlow may take to look for GPUs."""
 
 INSTALL_CUDA = 'pip install "tensorflow[and-cuda]"'

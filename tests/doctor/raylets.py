@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -19,8 +20,8 @@ from pathlib import Path
 
 Findings = list[dict[str, str]]
 Doctor = Callable[..., Findings]
-LIMIT = 60
-"""Seconds within which the doctor has named what is wrong."""
+LIMIT = 60 if os.getloadavg()[0] < 3 * (os.cpu_count() or 1) else 240
+"""Seconds within which the doctor has named what is wrong: 60, unless this machine is busy with other work."""
 
 ATTEMPTS = 5
 """Ray gives a node 30 s to start, which on a busy machine is too little."""
@@ -72,10 +73,12 @@ class Raylets:
         known = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")}
         return {**known, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
-    def start(self, options: str = '{"num_cpus": 1, "node_name": "head"}') -> None:
+    def start(self, cpus: int = 1) -> None:
         """Start the head."""
         told = self.folder / "address"
-        command = [sys.executable, "-c", _HEAD, options, str(told)]
+        # A folder of its own: others on this machine, who look in /tmp/ray, do not take it for theirs.
+        known = {"node_name": "head", "num_cpus": cpus, "temp_dir": str(self.folder / "ray")}
+        command = [sys.executable, "-c", _HEAD, json.dumps(known), str(told)]
         self._run("head", command, self.environment)
         self._wait_for(lambda: told.exists())
         self.address = told.read_text()
@@ -169,4 +172,4 @@ def free_port() -> int:
 
 def short_folder() -> Path:
     """Sockets of Ray have short names only."""
-    return Path(tempfile.mkdtemp(prefix="unfreeze-raylets-"))
+    return Path(tempfile.mkdtemp(prefix="raylets-"))

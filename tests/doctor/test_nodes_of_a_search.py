@@ -23,7 +23,7 @@ def cluster() -> Iterator[Raylets]:
     folder = short_folder()
     made = Raylets(folder)
     try:
-        made.start('{"num_cpus": 0, "node_name": "head"}')
+        made.start(cpus=0)
         for name in WORKERS:
             made.add(name)
         yield made
