@@ -120,9 +120,10 @@ def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     return {"moments": moments, "clocks": read, "rest": time.time() - ended}
 
 
-def start_nodes(nodes: int) -> Cluster:
-    """A head that runs nothing, and ``nodes`` of one processor each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+def start_nodes(nodes: int, folder: Path) -> Cluster:
+    """A head that runs nothing, and ``nodes`` of one processor each; Ray's own files go to ``folder``."""
+    options = {"num_cpus": 0, "include_dashboard": False, "temp_dir": str(folder / "ray")}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
     for _ in range(nodes):
         for attempt in range(ATTEMPTS):
             try:
@@ -143,8 +144,8 @@ def seconds_of_head() -> float:
 def run_here(case: str, nodes: int, trials: int) -> None:
     """One measurement; prints it as JSON."""
     os.environ.update(QUIET)
-    with tempfile.TemporaryDirectory() as place:
-        cluster = start_nodes(nodes)
+    with tempfile.TemporaryDirectory(prefix="many-") as place:
+        cluster = start_nodes(nodes, Path(place))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         head = seconds_of_head()
         result = {"bare": bare, "search": search}[case](trials, nodes, Path(place))

@@ -170,6 +170,6 @@ def test_a_search_is_refused_before_trials_start_on_nodes_that_do_not_share_its_
         check=False,
     )
     print(done.stdout, done.stderr)
-    assert "versions: node late has other files of unfreeze" in done.stdout
+    assert "node late has other files of unfreeze" in done.stdout
     assert f"refused: storage: {storage}" in done.stdout
     assert "node old: Read-only file system" in done.stdout
