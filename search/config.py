@@ -38,6 +38,7 @@ from search.option_types import (
     SchedulerName,
     Size,
     SpaceText,
+    StorageText,
     Text,
     Url,
     Weights,
@@ -113,7 +114,9 @@ class SearchConfig(BaseModel):
         description="trials from scratch to compare with; as many as --trials; 0 for none",
     )
 
-    storage: PathText = Field("./unfreeze-runs", description="folder of the search's files")
+    storage: StorageText = Field(
+        "./unfreeze-runs", description="folder of the search's files; on a cluster one that all nodes share"
+    )
     fresh: bool = Field(
         False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
     )

@@ -87,17 +87,17 @@ def _from_file(file: Path) -> Growth | None:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
         most, head = int(content["max_workers"]), content.get("head_node_type")
         types = content["available_node_types"].items()
-        kinds = [_kind(name, facts, 0 if name == head else most) for name, facts in types]
+        kinds = [_kind(name, facts, most, unless=0 if name == head else most) for name, facts in types]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return None  # not on a head that `ray up` made, or not a file that Ray could use
     growing = tuple(kind for kind in kinds if kind.most > 0)
     return Growth(growing, most) if growing else None
 
 
-def _kind(name: str, facts: Mapping[str, Any], most: int) -> Kind:
+def _kind(name: str, facts: Mapping[str, Any], most: int, unless: int) -> Kind:
     has = facts.get("resources") or {}
     cpus = float(has["CPU"]) if "CPU" in has else None
-    return Kind(str(name), int(facts.get("max_workers", most)), cpus, float(has.get("GPU", 0)))
+    return Kind(str(name), min(int(facts.get("max_workers", unless)), most), cpus, float(has.get("GPU", 0)))
 
 
 def _names_kinds(gcs_address: str) -> bool:

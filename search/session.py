@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ def connect(config: SearchConfig, verbose: bool = False, view: View | None = Non
     import ray
 
     mine = not ray.is_initialized()
-    with _quiet_tune(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
+    with _quiet(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
             _init(config, verbose, Path(empty))
         watch = Watch(_doors(), ended=view.close if view else lambda: None)
@@ -164,16 +165,25 @@ def _away_from_home(empty: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_tune(verbose: bool) -> Iterator[None]:
-    """Keep Ray Tune's log off the screen; how a trial ended is in the ledger."""
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
     logger = logging.getLogger("ray.tune")
     before = logger.level
     if not verbose:
         logger.setLevel(logging.CRITICAL)
+        _drop_error_messages()
     try:
         yield
     finally:
         logger.setLevel(before)
+
+
+def _drop_error_messages() -> None:
+    """Of its clusters' errors Ray tells every driver on standard output, whatever ``log_to_driver`` says."""
+    with suppress(ImportError, AttributeError):  # no public switch
+        from ray._private.ray_logging import stdout_deduplicator
+
+        stdout_deduplicator.skip_re = re.compile("")
 
 
 def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], watch: Watch) -> Session:

@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from trainables.cache.inuse import SUPPORTED, claim, hold
 from trainables.errors import DataError
@@ -61,7 +62,7 @@ def local_copy(task: Path, cache: Path | None) -> Path:
 
 def _fetched(shared: Task, folder: Path) -> Path | None:
     mine = folder / f"{shared.digest[:32]}-{shared.name[:40]}"
-    with FileLock(folder / f"{mine.name}.lock"):
+    with FileLock(_lock_of(mine)):
         if not _whole(mine, shared.digest):
             if not _make_room(folder, shared):
                 _LOG.warning(
@@ -137,12 +138,18 @@ def _fits(folder: Path, needed: int) -> bool:
 
 
 def _remove_unused(copy: Path) -> None:
-    descriptor = os.open(copy / _USED, os.O_RDONLY)
-    try:
-        if claim(descriptor):
-            shutil.rmtree(copy, ignore_errors=True)
-    finally:
-        os.close(descriptor)
+    """Remove a copy, unless somebody reads it or is about to."""
+    with suppress(Timeout), FileLock(_lock_of(copy), timeout=0):
+        descriptor = os.open(copy / _USED, os.O_RDONLY)
+        try:
+            if claim(descriptor):
+                shutil.rmtree(copy, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_of(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.lock")
 
 
 def _files() -> list[str]:

@@ -42,9 +42,13 @@ class Machines:
         return self.workers[-1]
 
     def kill(self, node: Any, *names: str) -> None:
-        """``kill -9`` a node's raylet, or others of its processes; the workers of a dead raylet end by themselves."""
+        """``kill -9`` some of a node's processes; all of it if none are named, as when its power is cut."""
+        others = [] if names else self.processes(node)
         for name in names or ("raylet",):
             os.kill(node.all_processes[name][0].process.pid, signal.SIGKILL)
+        for process in others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def processes(self, node: Any) -> list[psutil.Process]:
         """What a node's raylet has started."""
@@ -71,9 +75,7 @@ def machines(**head: Any) -> Iterator[Machines]:
     os.environ["RAY_TMPDIR"] = folder
     cluster = Cluster()
     try:
-        cluster.add_node(
-            **{"num_cpus": 0, "include_dashboard": False, "_system_config": dict(QUICK), **head}
-        )
+        cluster.add_node(**{"num_cpus": 0, "include_dashboard": False, "_system_config": dict(QUICK), **head})
         yield Machines(cluster)
     finally:
         cluster.shutdown()
@@ -102,7 +104,12 @@ class Search:
         line += ["--address", address, "--baseline-trials", "0", "--confirm-seeds", "1", *self.arguments]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                line, cwd=self.folder, stdout=log, stderr=log, env={**os.environ, **self.environment}, text=True
+                line,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                text=True,
             )
 
     @property
@@ -126,7 +133,7 @@ class Search:
         found = [t for t in record.trials if t.number == number] if record else []
         return len(found[0].epochs) if found else 0
 
-    def until(self, true: Callable[[], bool], seconds: float = 240) -> None:
+    def until(self, true: Callable[[], bool], seconds: float = 600) -> None:
         """Wait; the search must not end meanwhile."""
         end = time.monotonic() + seconds
         while not true():
@@ -135,7 +142,7 @@ class Search:
             assert time.monotonic() < end, self.log()
             time.sleep(0.1)
 
-    def end(self, seconds: float = 300) -> int:
+    def end(self, seconds: float = 900) -> int:
         """Wait for the process; its exit code."""
         assert self.process is not None
         try:

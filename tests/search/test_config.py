@@ -90,6 +90,7 @@ def test_it_is_frozen() -> None:
         ("name", b"", "text"),
         ("data", "a\0b", "text"),
         ("ledger", "study.db", "postgresql://"),
+        ("storage", "s3://bucket/runs", "a folder that the driver and all nodes see"),
         ("tracking_uri", "./mlruns", "http://HOST:5000"),
         ("gpus_per_trial", 1.5, "a fraction up to 1, or a whole number"),
         ("cpus_per_trial", 0, "more than 0"),
