@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,7 @@ class Fleet:
     _nodes: dict[str, Node] = field(default_factory=dict)
     _engines: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     _work: dict[str, str] | None = None
+    _looked: bool = False
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -60,13 +61,14 @@ class Fleet:
         with self._looking:
             alive = living(ray.nodes())
             fit = {key: node for key, node in alive.items() if node.trials(self.demand)}
-            lost = [node for key, node in self._nodes.items() if key not in fit]
+            before, self._nodes = self._nodes, fit
             self._engines = {key: engines for key, engines in self._engines.items() if key in fit}
-            fresh = {key: node for key, node in fit.items() if key not in self._engines}
-            self._say(lost, fresh, fit)
-            self._nodes = fit
-            started = {key: engines for key, node in fresh.items() if (engines := self._start(node))}
-            self._engines = {**self._engines, **started}
+            if self._looked:
+                self._say(before)
+            self._looked = True
+            for key, node in fit.items():
+                if key not in self._engines and (started := self._start(node)):
+                    self._engines = {**self._engines, key: started}
 
     def work_on(self, place: Mapping[str, str]) -> None:
         """Have every engine, those that come later too, open backbone and data ahead of its first trial."""
@@ -94,6 +96,7 @@ class Fleet:
         Raises:
             ClusterError: no node fits a trial, and none that does can come.
         """
+        self._say_unused()
         if self._nodes:
             return
         has = "; ".join(node.words for node in living(ray.nodes()).values()) or "nothing"
@@ -107,6 +110,14 @@ class Fleet:
         self.told(
             f"nodes: none has {wanted} for a trial yet ({has}); the autoscaler may add {self.growth.words}"
         )
+
+    def _say_unused(self) -> None:
+        gpus = sum(node.gpus for node in self._nodes.values())
+        if gpus and not self.demand.gpus_per_trial and self.session.get("joined"):
+            self.told(
+                f"nodes: there are {gpus:g} GPUs, but trials ask for none and will not see them; --gpus-per-trial 1 "
+                "asks for a whole one, 0.25 for a share"
+            )
 
     def _start(self, node: Node) -> tuple[Any, ...]:
         try:
@@ -132,11 +143,12 @@ class Fleet:
         each = len(gpus) // count
         return [tuple(gpus[start : start + each]) for start in range(0, count * each, each)]
 
-    def _say(self, lost: Sequence[Node], fresh: Mapping[str, Node], fit: Mapping[str, Node]) -> None:
-        if self._nodes or lost:
-            for node in lost:
-                self.told(f"nodes: lost {node.host} ({node.words}); its trials go on elsewhere")
-            for node in fresh.values():
+    def _say(self, before: Mapping[str, Node]) -> None:
+        lost = [node for key, node in before.items() if key not in self._nodes]
+        for node in lost:
+            self.told(f"nodes: lost {node.host} ({node.words}); its trials go on elsewhere")
+        for key, node in self._nodes.items():
+            if key not in before:
                 self.told(f"nodes: {node.host} has joined ({node.words})")
-        if lost and not fit:
+        if lost and not self._nodes:
             self.told("nodes: none is left that fits a trial; waiting for one")

@@ -9,13 +9,14 @@ from itertools import count
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import ActorUnschedulableError, NodeDiedError, RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError, WorkerCrashedError
 
 from search.session import Session
+from search.trial import on_engine
 from trainables.errors import SearchError
 
-ATTEMPTS = 3
-"""How often a call may end its engine's process. A lost node counts not."""
+ATTEMPTS = 5
+"""How often a call may end its engine's process."""
 
 LOOK_SECONDS = 0.5
 
@@ -27,35 +28,37 @@ Call = tuple[str, tuple[Any, ...]]
 def spread(
     session: Session, calls: Mapping[Key, Call], over: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Key, Any]]:
-    """Make ``calls`` at once, engine after engine; hands out what each returns as soon as it is known.
+    """Make ``calls`` at once; hands out what each returns as soon as it is known.
 
-    Where no node is left it waits for one. Ends early once ``over`` says so.
+    On a cluster each asks Ray for what a trial asks for and is made where that is free: an autoscaler sees that
+    something is wanted, and what is lost with its node is made again on another one. Ends early once ``over`` says so.
 
     Raises:
         SearchError: a call ended its engine's process again and again.
         ClusterError: the cluster is gone.
     """
-    waiting, pending = list(calls), dict[Any, tuple[Key, Any]]()
-    turn, died = count(), Counter[Key]()
-    while (waiting or pending) and not over():
+    died, turn = Counter[Key](), count()
+    pending = {_begin(session, call, next(turn)): key for key, call in calls.items()}
+    while pending and not over():
         session.refuse_lost()
-        engines = session.engines
-        while waiting and engines:
-            key, engine = waiting.pop(0), engines[next(turn) % len(engines)]
-            method, arguments = calls[key]
-            pending[getattr(engine, method).remote(*arguments)] = key, engine
-        if not pending:
-            time.sleep(LOOK_SECONDS)
-            continue
         for ready in ray.wait(list(pending), num_returns=1, timeout=LOOK_SECONDS)[0]:
-            key, engine = pending.pop(ready)
+            key = pending.pop(ready)
             try:
                 yield key, ray.get(ready)
-            except (RayActorError, ActorUnschedulableError, NodeDiedError) as error:
-                session.fleet.look()
-                died[key] += any(engine is known for known in session.engines)
+            except (RayActorError, ActorUnschedulableError, WorkerCrashedError) as error:
+                died[key] += 1
                 if died[key] >= ATTEMPTS:
                     raise SearchError(
                         f"{calls[key][0]}: expected a process that lives, but it ended {ATTEMPTS} times: {error}"
                     ) from error
-                waiting.append(key)
+                time.sleep(LOOK_SECONDS)
+                pending[_begin(session, calls[key], next(turn))] = key
+
+
+def _begin(session: Session, call: Call, turn: int) -> Any:
+    method, arguments = call
+    if not session.joined:  # one machine has nowhere else to go
+        return getattr(session.engines[turn % len(session.engines)], method).remote(*arguments)
+    cpus, gpus = session.share
+    task = ray.remote(on_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
+    return task.remote(session.describe(), method, *arguments)

@@ -63,6 +63,11 @@ def engine_of_trials(session: Mapping[str, Any]) -> Ask:
     return lambda method, *arguments: ray.get(getattr(shared, method).remote(*arguments))
 
 
+def on_engine(session: Mapping[str, Any], method: str, *arguments: Any) -> Any:
+    """Call a method of the engine of the node where this runs, as a task of Ray's."""
+    return engine_of_trials(session)(method, *arguments)
+
+
 def visible_gpus(count: int) -> list[str]:
     """What Ray calls the ``count`` GPUs of the node where this runs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")

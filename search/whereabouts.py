@@ -8,7 +8,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from search.nodes import Node, answers, living
+from search.nodes import answers, living
+
+UNSTARTED = 3
+"""So many trials in a row may fail before they have begun to run."""
 
 
 def _node(actor: object) -> str:
@@ -25,13 +28,14 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
 
     _answers: dict[str, Any] = field(default_factory=dict)
     _actors: dict[str, str] = field(default_factory=dict)
-    _nodes: dict[str, Node] = field(default_factory=dict)
+    _unstarted: int = 0
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process is there, new or reused."""
         actor = trial.temporary_state.ray_actor
         if actor is None:
             return
+        self._unstarted = 0
         key = actor._actor_id.hex()
         self._actors[trial.trial_id] = key
         if key not in self._answers:
@@ -39,18 +43,27 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune has counted a failure, and goes on with the trial."""
-        if self.lost(trial.trial_id):
+        if self._gone(self._where(trial.trial_id)):
             trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
 
     def lost(self, trial_id: str) -> bool:
-        """Whether the node where a trial ran last is gone: Ray says so, or nothing answers there any more."""
+        """Whether the node where a trial ran is gone, or the trial has not begun to run.
+
+        Ray Tune gives a new trial to a process that has become idle, and fails the trial when that one's node was lost
+        meanwhile. That may happen a few times in a row; trials that never begin have another cause.
+        """
         node = self._where(trial_id)
+        if node is None:
+            self._unstarted += 1
+            return self._unstarted <= UNSTARTED
+        return self._gone(node)
+
+    def _gone(self, node: str | None) -> bool:
+        """Whether Ray says that a node is dead, or nothing answers there any more, which is known earlier."""
         if node is None:
             return False
         alive = living(ray.nodes())
-        self._nodes |= alive
-        known = self._nodes.get(node)
-        return node not in alive or known is None or not answers(known.host, known.port)
+        return node not in alive or not answers(alive[node].host, alive[node].port)
 
     def _where(self, trial_id: str) -> str | None:
         answer = self._answers.get(self._actors.get(trial_id, ""))
