@@ -38,7 +38,7 @@ class Machines:
 
     def add(self, cpus: int = 1, gpus: int = 0) -> Any:
         """One more node."""
-        self.workers.append(self.cluster.add_node(num_cpus=cpus, num_gpus=gpus))
+        self.workers.append(patiently(lambda: self.cluster.add_node(num_cpus=cpus, num_gpus=gpus)))
         return self.workers[-1]
 
     def kill(self, node: Any, *names: str) -> None:
@@ -65,6 +65,21 @@ class Machines:
         return False
 
 
+def patiently(start: Callable[[], Any]) -> Any:
+    """Start a node; once more if that takes more than the 30 s that Ray has for it: machines of tests may be busy."""
+    for attempt in range(3):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            return start()
+        except Exception as error:
+            if attempt == 2 or "timed out" not in str(error):
+                raise
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+    raise AssertionError
+
+
 @contextlib.contextmanager
 def machines(**head: Any) -> Iterator[Machines]:
     """A cluster for a while. Its files have a folder of their own, so that no other Ray on this machine finds it."""
@@ -75,7 +90,8 @@ def machines(**head: Any) -> Iterator[Machines]:
     os.environ["RAY_TMPDIR"] = folder
     cluster = Cluster()
     try:
-        cluster.add_node(**{"num_cpus": 0, "include_dashboard": False, "_system_config": dict(QUICK), **head})
+        options = {"num_cpus": 0, "include_dashboard": False, "_system_config": dict(QUICK), **head}
+        patiently(lambda: cluster.add_node(**options))
         yield Machines(cluster)
     finally:
         cluster.shutdown()
