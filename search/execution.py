@@ -17,18 +17,18 @@ from typing import Any
 from ray import tune
 
 from search.alike import Alike
+from search.comebacks import Comebacks
 from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
 from search.record import TrialRecord
+from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
+from search.silence import Silence
 from search.trial import TrialActor
-
-RETRIES = 2
-"""How often a trial whose process died goes on from its checkpoint before it counts as failed."""
 
 
 @dataclass
@@ -120,10 +120,13 @@ class Execution:
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
         concurrent = self.config.max_concurrent or self.session.capacity
+        config, told = self.config, self.halt.told
+        retries = Retries(self.ledger, config.max_retries, config.batch_size, told)
         searcher = LedgerSearcher(
             self.ledger,
             self.suggest,
             self._trial,
+            Comebacks(retries, config.trial_timeout, told),
             limit=self.limit,
             epochs=self.config.epochs,
             go_on=lambda: self._exhausted() is None,
@@ -150,7 +153,8 @@ class Execution:
                     storage_path=str(scratch),
                     stop=_StopAll(lambda: bool(searcher.trouble or self.halt.reason)),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
+                    callbacks=[Silence(config.trial_timeout, searcher.lost)],
                     verbose=0,
                 ),
             )
@@ -171,11 +175,12 @@ class Execution:
         return {
             "number": record.number,
             "session": self.session.describe(),
+            "timeout": config.trial_timeout,
             "trial": {
                 "method": record.method,
                 "params": dict(record.params),
                 "epochs": config.epochs,
-                "batch_size": config.batch_size,
+                "batch_size": record.batch_size or config.batch_size,
                 "seed": record.seed,
                 "metric": config.metric,
                 "batch_norm": config.batch_norm,

@@ -92,7 +92,9 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **quoted_python()}
+        # "local": without an address Ray joins whatever cluster was started on this machine
+        options |= {"address": "local", "include_dashboard": False}
+        options |= {"num_cpus": os.cpu_count() or 1, **quoted_python()}
     try:
         with _away_from_home(empty):
             ray.init(**options)

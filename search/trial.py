@@ -7,8 +7,9 @@ matters: a trial's checkpoint lies in the search's own storage, and the ledger k
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,12 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine import Engine
+from search.engine_access import Deadline, EngineLost, OwnEngine, SharedEngine
 from trainables.reuse import Reuse
 
 NAMESPACE = "unfreeze"
 THREADS = 64
 """Calls that an engine takes at once; far more than trials on one machine."""
-
-
-Ask = Callable[..., Any]
-"""Calls a method of an engine, named first, and waits for what it returns."""
 
 
 def engine_on(
@@ -49,15 +47,14 @@ def engine_on(
     return ray.remote(Engine).options(**options).remote(threads, verbose, reuse, numerics)
 
 
-def engine_of_trials(session: Mapping[str, Any]) -> Ask:
+def engine_of_trials(session: Mapping[str, Any]) -> SharedEngine | OwnEngine:
     """The engine for the trials of this process: its machine's, or one of its own that ends with it."""
     reuse, numerics = Reuse(**session["reuse"]), session["numerics"]
     if not reuse.processes:
-        own = Engine(session["threads"], session["verbose"], reuse, numerics)
-        return lambda method, *arguments: getattr(own, method)(*arguments)
+        return OwnEngine(Engine(session["threads"], session["verbose"], reuse, numerics))
     node = ray.get_runtime_context().get_node_id()
     shared = engine_on(node, session["name"], session["threads"], session["verbose"], reuse, numerics)
-    return lambda method, *arguments: ray.get(getattr(shared, method).remote(*arguments))
+    return SharedEngine(shared)
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
@@ -69,16 +66,17 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the engine."""
-        self._ask = engine_of_trials(config["session"])
+        self._engine = engine_of_trials(config["session"])
         self._key = ""
         self._config = config
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
-        if not self._key:
-            self._begin()
-        result: dict[str, Any] = self._ask("epoch", self._key)
-        return result
+        """One epoch; or, where the engine is of no use any more, that the trial stops here for now (``reason``)."""
+        try:
+            return {**self._epoch(), "engine": self._engine.life}
+        except EngineLost as lost:
+            self._key = ""
+            return {"done": True, "reason": lost.reason, "error": str(lost), "engine": self._engine.life}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial without a new process."""
@@ -89,7 +87,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Free what the trial held."""
         if self._key:
-            self._ask("end", self._key)
+            with contextlib.suppress(EngineLost):  # whoever needs it next finds out
+                self._engine.ask("end", self._key)
         self._key = ""
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -99,7 +98,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: str) -> None:
         """Nothing to do: beginning a trial reads its newest checkpoint."""
 
-    def _begin(self) -> None:
-        trial = self._config["trial"]
+    def _epoch(self) -> dict[str, Any]:
+        if self._key:
+            return dict(self._engine.ask("epoch", self._key, seconds=self._config["timeout"]))
+        self._engine.enter()
+        trial, deadline = self._config["trial"], Deadline(self._config["timeout"])
         self._key = f"{trial['method']}-{self._config['number']}"
-        self._ask("begin", self._key, trial, self._config["place"])
+        self._engine.ask("begin", self._key, trial, self._config["place"], seconds=deadline.left)
+        return dict(self._engine.ask("epoch", self._key, seconds=deadline.left))
