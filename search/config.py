@@ -145,6 +145,17 @@ class SearchConfig(BaseModel):
     gpus_per_trial: GpuShare = Field(
         0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
     )
+    max_retries: Whole = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="how often a trial that died or hung goes on from its checkpoint before it counts as failed",
+    )
+    trial_timeout: Duration | None = Field(
+        None,
+        description="a trial that reports no epoch for this long hangs: it is ended and tried again; no limit if not "
+        "given",
+    )
     address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
     precision: PrecisionName = Field(
         "auto", description="what the backbone computes in; float32 unless there are GPUs with tensor cores"

@@ -10,7 +10,9 @@ import contextlib
 import os
 import threading
 import traceback
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from trainables.workbench import Workbench
 
 CHECKPOINT = "checkpoint.npz"
+
+
+class UnknownTrial(Exception):
+    """This engine has not begun the trial."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial under way; ``busy`` is held while it trains."""
+
+    training: Training
+    file: Path | None
+    busy: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Engine:
@@ -59,9 +74,10 @@ class Engine:
         self._copies = copies
         wanted = numerics or {}
         self._numerics = choose_numerics(wanted.get("precision", "auto"), wanted.get("jit", "auto"))
+        self._life = uuid.uuid4().hex
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
-        self._running: dict[str, tuple[Training, Path | None]] = {}
+        self._running: dict[str, _Running] = {}
         self._resumed: set[str] = set()
         self._stillborn: dict[str, dict[str, Any]] = {}
 
@@ -83,6 +99,10 @@ class Engine:
             "blocks": tuple(block.name for block in backbone.blocks),
         }
 
+    def ready(self) -> tuple[str, int]:
+        """The engine has started: what tells it from one that follows it, and its process."""
+        return self._life, os.getpid()
+
     def open(self, backbone: str, task: str) -> None:
         """Open backbone and data ahead of the first trial."""
         self._bench(backbone, task)
@@ -103,7 +123,7 @@ class Engine:
             self._stillborn[key] = _ended(error)
             return 0
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
-        self._running[key] = training, file
+        self._running[key] = _Running(training, file)
         if file is not None and file.exists():
             try:
                 training.load(file)
@@ -112,20 +132,30 @@ class Engine:
                 file.unlink()  # damaged: the trial starts over, under its number
                 training.release()
                 training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
-                self._running[key] = training, file
+                self._running[key] = _Running(training, file)
         return training.epoch
 
     def epoch(self, key: str) -> dict[str, Any]:
         """Run one epoch; returns its metrics, or how the trial ended (``reason``, ``error``).
 
-        After a resume the first call repeats the checkpoint's epoch: it may have been saved and never reported.
+        After a resume the first call repeats the checkpoint's epoch (``again``): it may have been saved and never
+        reported.
+
+        Raises:
+            UnknownTrial: it began in an engine before this one.
         """
         if key in self._stillborn:
             return {**self._stillborn[key], "epoch": 0, "stages": {}}
-        training, file = self._running[key]
+        running = self._running.get(key)
+        if running is None:
+            raise UnknownTrial(key)
+        with running.busy:
+            return self._epoch(key, running.training, running.file)
+
+    def _epoch(self, key: str, training: Training, file: Path | None) -> dict[str, Any]:
         if key in self._resumed or training.done:
             self._resumed.discard(key)
-            return {**vars(training.last), "done": training.done, **_cost(training)}
+            return {**vars(training.last), "done": training.done, "again": True, **_cost(training)}
         try:
             metrics = training.run_epoch()
             unsaved = _save(training, file)
@@ -134,12 +164,16 @@ class Engine:
         return {**vars(metrics), "done": training.done, **_cost(training), **unsaved}
 
     def end(self, key: str) -> None:
-        """Free what a trial held; unknown keys are fine."""
+        """Free what a trial held; unknown keys are fine.
+
+        Where the trial's own process has died, its epoch may still be running here: that one is waited for.
+        """
         self._stillborn.pop(key, None)
+        running = self._running.pop(key, None)
+        if running is not None:
+            with running.busy:
+                running.training.release()
         self._resumed.discard(key)
-        held = self._running.pop(key, None)
-        if held is not None:
-            held[0].release()
 
     def train_fully(
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None

@@ -17,20 +17,19 @@ from typing import Any
 from ray import tune
 
 from search.alike import Alike
+from search.comebacks import Comebacks
 from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
 from search.record import TrialRecord
+from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
+from search.silence import Silence
 from search.trial import TrialActor
 from search.whereabouts import Whereabouts
-
-RETRIES = 2
-"""How often a trial whose process died goes on from its checkpoint before it counts as failed; where its node was lost,
-that counts not."""
 
 
 @dataclass
@@ -121,11 +120,14 @@ class Execution:
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
+        config, told = self.config, self.halt.told
+        retries = Retries(self.ledger, config.max_retries, config.batch_size, told)
         whereabouts = Whereabouts()
         searcher = LedgerSearcher(
             self.ledger,
             self.suggest,
             self._trial,
+            Comebacks(retries, config.trial_timeout, told),
             limit=self.limit,
             room=lambda: self.config.max_concurrent or self.session.capacity,
             epochs=self.config.epochs,
@@ -133,7 +135,7 @@ class Execution:
             changed=self.changed,
             heard=self._heard,
             finished=self._ended,
-            lost=whereabouts.lost,
+            astray=whereabouts.astray,
         )
         resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -155,8 +157,8 @@ class Execution:
                         lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
                     ),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
-                    callbacks=[whereabouts],
+                    failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
+                    callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
                     verbose=0,
                 ),
             )
@@ -178,11 +180,12 @@ class Execution:
         return {
             "number": record.number,
             "session": self.session.describe(),
+            "timeout": config.trial_timeout,
             "trial": {
                 "method": record.method,
                 "params": dict(record.params),
                 "epochs": config.epochs,
-                "batch_size": config.batch_size,
+                "batch_size": record.batch_size or config.batch_size,
                 "seed": record.seed,
                 "metric": config.metric,
                 "batch_norm": config.batch_norm,

@@ -138,6 +138,15 @@ class Ledger:
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
+    def retry(self, number: int, *, retries: int, batch_size: int | None) -> None:
+        """Write down that a running trial goes on after a fault of its own: how often it did so, and how."""
+        trial = self._live[number]
+        for key, value in (("retries", retries), ("batch_size", batch_size)):
+            if value:
+                trial.set_user_attr(key, value)
+        self._write()
+        self._update(number, retries=retries, batch_size=batch_size)
+
     def report(self, number: int, epoch: EpochRecord) -> None:
         """Write one epoch's metrics; an epoch that is known already is left as it is."""
         self._take(number, epoch)
@@ -232,6 +241,8 @@ class Ledger:
             epochs=known.epochs if known else (),
             value=known.value if known else None,
             started=with_zone(trial.datetime_start),
+            retries=known.retries if known else 0,
+            batch_size=known.batch_size if known else None,
         )
         self._records[number] = record
         return record
@@ -280,6 +291,8 @@ class Ledger:
             seed=attrs.get("seed", 0),
             started=with_zone(frozen.datetime_start),
             ended=with_zone(frozen.datetime_complete),
+            retries=attrs.get("retries", 0),
+            batch_size=attrs.get("batch_size"),
             **spent(attrs),
         )
 

@@ -21,7 +21,12 @@ SHORT = {
 }
 """Parameter names as column heads."""
 
-_REASONS = {"scheduler": "pruned", "out_of_memory": "no memory", "time_budget": "out of time"}
+_REASONS = {
+    "scheduler": "pruned",
+    "out_of_memory": "no memory",
+    "time_budget": "out of time",
+    "timed_out": "timed out",
+}
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 

@@ -45,7 +45,9 @@ class TrialRecord:
 
     ``value`` is the objective at the trial's best epoch (None before the first epoch, or if it never was a
     number). ``reason`` is a short word why a pruned or failed trial ended (``scheduler``, ``diverged``,
-    ``time_budget``, ``out_of_memory``, ``crashed``); ``error`` a traceback, if there was one. ``stages``
+    ``time_budget``, ``out_of_memory``, ``crashed``, ``timed_out``); ``error`` a traceback, if there was one.
+    ``retries`` counts how often it went on after it had died or hung by a fault of its own. ``batch_size`` is its
+    own where the search's was too large for the memory; None otherwise. ``stages``
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said.
@@ -64,6 +66,8 @@ class TrialRecord:
     ended: datetime | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=dict)
+    retries: int = 0
+    batch_size: int | None = None
 
     @property
     def finished(self) -> bool:

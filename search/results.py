@@ -29,6 +29,8 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
         "reason": [t.reason for t in trials],
         "method": [t.method for t in trials],
         "seed": [t.seed for t in trials],
+        "retries": [t.retries for t in trials],
+        "batch_size": [t.batch_size for t in trials],
         **{name: [t.params.get(name) for t in trials] for name in names},
         "value": [t.value for t in trials],
         "epochs": [len(t.epochs) for t in trials],
@@ -46,7 +48,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     text, curve = pa.string(), pa.list_(pa.float64())
     types = {
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
-        **dict.fromkeys(("number", "seed", "epochs"), pa.int64()),
+        **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
         **dict.fromkeys(("value", "seconds"), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),

@@ -11,6 +11,7 @@ _REASONS = {
     "time_budget": "stopped when the time was up",
     "out_of_memory": "stopped for lack of memory",
     "crashed": "stopped by an error",
+    "timed_out": "stopped because it reported nothing for too long",
 }
 
 
@@ -31,6 +32,13 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
         f" ({_settings(trial.params)})."
     )
     sentences = [what]
+    if trial.batch_size:
+        sentences.append(
+            f"The memory was too small for batches of {record.config.get('batch_size')}: it went on with batches of "
+            f"{trial.batch_size}, so its numbers are not quite those of the others."
+        )
+    if trial.retries:
+        sentences.append(f"It died or hung {plural(trial.retries, 'time')} and went on from its checkpoint.")
     if trial.finished:
         sentences.append(_ending(trial, record.metric))
     if outcome is not None:

@@ -132,9 +132,9 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        # Without an address Ray would join whatever cluster was started on this machine.
-        options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count() or 1}
-        options |= quoted_python()
+        # "local": without an address Ray joins whatever cluster was started on this machine
+        options |= {"address": "local", "include_dashboard": False}
+        options |= {"num_cpus": os.cpu_count() or 1, **quoted_python()}
     try:
         with _away_from_home(empty):
             ray.init(**options)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import ActorUnschedulableError, RayActorError, WorkerCrashedError
 
+from search.engine_access import EngineLost
 from search.session import Session
 from search.trial import on_engine
 from trainables.errors import SearchError
@@ -45,7 +46,7 @@ def spread(
             key = pending.pop(ready)
             try:
                 yield key, ray.get(ready)
-            except (RayActorError, ActorUnschedulableError, WorkerCrashedError) as error:
+            except (EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError) as error:
                 died[key] += 1
                 if died[key] >= ATTEMPTS:
                     raise SearchError(

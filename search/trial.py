@@ -7,9 +7,10 @@ matters: a trial's checkpoint lies in the search's own storage, and the ledger k
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,13 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine import Engine
+from search.engine_access import Deadline, EngineLost, OwnEngine, SharedEngine
 from search.nodes import Share, living
 from trainables.reuse import Reuse
 
 NAMESPACE = "unfreeze"
 THREADS = 64
 """Calls that an engine takes at once; far more than trials on one machine."""
-
-
-Ask = Callable[..., Any]
-"""Calls a method of an engine, named first, and waits for what it returns."""
 
 
 def engine_on(node: str, session: Mapping[str, Any], threads: int, gpus: Sequence[str] = ()) -> Any:
@@ -50,22 +48,22 @@ def engine_on(node: str, session: Mapping[str, Any], threads: int, gpus: Sequenc
     return ray.remote(Engine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
 
 
-def engine_of_trials(session: Mapping[str, Any]) -> Ask:
+def engine_of_trials(session: Mapping[str, Any]) -> SharedEngine | OwnEngine:
     """The engine for the trials of this process: its node's, or one of its own that ends with it."""
     context, share = ray.get_runtime_context(), Share(*session["share"])
     node = living(ray.nodes())[context.get_node_id()]
     threads = node.threads(share)
     gpus = context.get_accelerator_ids().get("GPU", []) if share.gpus_per_trial else []
     if not session["reuse"]["processes"]:
-        own = Engine(threads, **_engine_options(session), gpus=gpus or _unasked(session))
-        return lambda method, *arguments: getattr(own, method)(*arguments)
-    shared = engine_on(node.id, session, threads, gpus)
-    return lambda method, *arguments: ray.get(getattr(shared, method).remote(*arguments))
+        return OwnEngine(Engine(threads, **_engine_options(session), gpus=gpus or _unasked(session)))
+    return SharedEngine(engine_on(node.id, session, threads, gpus))
 
 
 def on_engine(session: Mapping[str, Any], method: str, *arguments: Any) -> Any:
     """Call a method of the engine of the node where this runs, as a task of Ray's."""
-    return engine_of_trials(session)(method, *arguments)
+    engine = engine_of_trials(session)
+    engine.enter()
+    return engine.ask(method, *arguments)
 
 
 def visible_gpus(count: int) -> list[str]:
@@ -97,16 +95,17 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the engine."""
-        self._ask = engine_of_trials(config["session"])
+        self._engine = engine_of_trials(config["session"])
         self._key = ""
         self._config = config
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
-        if not self._key:
-            self._begin()
-        result: dict[str, Any] = self._ask("epoch", self._key)
-        return result
+        """One epoch; or, where the engine is of no use any more, that the trial stops here for now (``reason``)."""
+        try:
+            return {**self._epoch(), "engine": self._engine.life}
+        except EngineLost as lost:
+            self._key = ""
+            return {"done": True, "reason": lost.reason, "error": str(lost), "engine": self._engine.life}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial without a new process."""
@@ -117,7 +116,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Free what the trial held."""
         if self._key:
-            self._ask("end", self._key)
+            with contextlib.suppress(EngineLost):  # whoever needs it next finds out
+                self._engine.ask("end", self._key)
         self._key = ""
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -127,7 +127,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: str) -> None:
         """Nothing to do: beginning a trial reads its newest checkpoint."""
 
-    def _begin(self) -> None:
-        trial = self._config["trial"]
+    def _epoch(self) -> dict[str, Any]:
+        if self._key:
+            return dict(self._engine.ask("epoch", self._key, seconds=self._config["timeout"]))
+        self._engine.enter()
+        trial, deadline = self._config["trial"], Deadline(self._config["timeout"])
         self._key = f"{trial['method']}-{self._config['number']}"
-        self._ask("begin", self._key, trial, self._config["place"])
+        self._engine.ask("begin", self._key, trial, self._config["place"], seconds=deadline.left)
+        return dict(self._engine.ask("epoch", self._key, seconds=deadline.left))

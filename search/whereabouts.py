@@ -21,10 +21,7 @@ def _node(actor: object) -> str:
 
 @dataclass
 class Whereabouts(tune.Callback):  # type: ignore[misc]
-    """Asks each trial's process where it is, once it has started.
-
-    A trial that was on a lost node did nothing wrong: its failure does not count against Ray Tune's ``max_failures``.
-    """
+    """Asks each trial's process where it is, once it has started."""
 
     _answers: dict[str, Any] = field(default_factory=dict)
     _actors: dict[str, str] = field(default_factory=dict)
@@ -41,12 +38,7 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
         if key not in self._answers:
             self._answers[key] = actor.__ray_call__.remote(_node)
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray Tune has counted a failure, and goes on with the trial."""
-        if self._gone(self._where(trial.trial_id)):
-            trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
-
-    def lost(self, trial_id: str) -> bool:
+    def astray(self, trial_id: str) -> bool:
         """Whether the node where a trial ran is gone, or the trial has not begun to run.
 
         Ray Tune gives a new trial to a process that has become idle, and fails the trial when that one's node was lost
@@ -56,14 +48,10 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
         if node is None:
             self._unstarted += 1
             return self._unstarted <= UNSTARTED
-        return self._gone(node)
-
-    def _gone(self, node: str | None) -> bool:
-        """Whether Ray says that a node is dead, or nothing answers there any more, which is known earlier."""
-        if node is None:
-            return False
         alive = living(ray.nodes())
-        return node not in alive or not answers(alive[node].host, alive[node].port)
+        return node not in alive or not answers(
+            alive[node].host, alive[node].port
+        )  # the latter is known earlier
 
     def _where(self, trial_id: str) -> str | None:
         answer = self._answers.get(self._actors.get(trial_id, ""))

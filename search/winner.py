@@ -132,7 +132,7 @@ def _request(trial: TrialRecord, seed: int, config: SearchConfig) -> dict[str, A
         "method": trial.method,
         "params": dict(trial.params),
         "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "batch_size": trial.batch_size or config.batch_size,
         "seed": seed,
         "metric": config.metric,
         "batch_norm": config.batch_norm,

@@ -21,8 +21,21 @@ from search.reading import read_record
 from search.record import SearchRecord
 from trainables.errors import LedgerError
 
-QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
-"""A dead raylet is found out after about 2 s instead of 15."""
+SYSTEM = {
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 4,
+    "prestart_worker_first_driver": False,
+    "agent_register_timeout_ms": 300_000,
+    "worker_register_timeout_seconds": 300,
+}
+"""A dead raylet is found out after about 2 s instead of 15; a machine of tests may be slow; nothing starts unasked."""
+HEAD = {
+    "num_cpus": 0,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "no_monitor": True,
+    "_system_config": SYSTEM,
+}
 
 
 @dataclass
@@ -90,8 +103,7 @@ def machines(**head: Any) -> Iterator[Machines]:
     os.environ["RAY_TMPDIR"] = folder
     cluster = Cluster()
     try:
-        options = {"num_cpus": 0, "include_dashboard": False, "_system_config": dict(QUICK), **head}
-        patiently(lambda: cluster.add_node(**options))
+        patiently(lambda: cluster.add_node(**{**HEAD, **head}))
         yield Machines(cluster)
     finally:
         cluster.shutdown()
