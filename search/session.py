@@ -90,7 +90,7 @@ class Session:
             ClusterError: its head, or Ray on this machine, is gone.
         """
         if self.watch.lost:
-            raise ClusterError(self.watch.tell())
+            raise ClusterError(self.watch.lost)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def connect(config: SearchConfig, verbose: bool = False, view: View | None = Non
                 with _looking(session.fleet):
                     yield session
             finally:
-                if mine:
+                if mine and not watch.lost:  # without its cluster Ray would wait for it
                     ray.shutdown()
 
 

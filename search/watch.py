@@ -39,7 +39,6 @@ class Watch:
     gone_seconds: float = GONE_SECONDS
     grace_seconds: float = GRACE_SECONDS
     lost: str | None = None
-    _told: bool = False
     _over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -51,11 +50,6 @@ class Watch:
             yield
         finally:
             self._over.set()
-
-    def tell(self) -> str:
-        """What is gone; whoever takes it tells the user."""
-        self._told = True
-        return self.lost or ""
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self.doors, time.monotonic())
@@ -76,6 +70,5 @@ class Watch:
         if self._over.wait(self.grace_seconds):
             return
         self.ended()
-        if not self._told:
-            print("unfreeze:", self.lost, file=sys.stderr, flush=True)
+        print("unfreeze:", self.lost, file=sys.stderr, flush=True)
         os._exit(1)

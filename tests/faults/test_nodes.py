@@ -107,8 +107,8 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
         search.until(lambda: search.epochs(0) >= 2)
         began = time.monotonic()
         nodes.kill(nodes.cluster.head_node, "gcs_server", "raylet")
-        assert search.end(GONE_SECONDS + GRACE_SECONDS + 30) == 1
-        assert time.monotonic() - began < GONE_SECONDS + GRACE_SECONDS + 20
+        assert search.end() == 1
+        assert time.monotonic() - began < 2 * (GONE_SECONDS + GRACE_SECONDS)
         assert "has not answered for" in search.log()
         assert "the same command goes on" in search.log()
         assert "Traceback" not in search.log()

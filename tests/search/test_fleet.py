@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import ray
 
 from search.config import SearchConfig
 from search.session import Session, connect
+from search.spread import spread
 from search.trial import engine_of_trials
 from tests.faults.clusters import Machines, machines
 from trainables.errors import ClusterError
@@ -48,7 +51,9 @@ class Trial:
     """Finds its engine as a trial does."""
 
     def engine(self, session: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = engine_of_trials(session)("__ray_call__", facts)
+        engine = engine_of_trials(session)
+        engine.enter()
+        found: dict[str, Any] = engine.ask("__ray_call__", facts)
         return found
 
 
@@ -96,3 +101,32 @@ def test_what_no_node_can_run_is_refused(nodes: Machines) -> None:
         connect(SearchConfig(address=nodes.address, gpus_per_trial=4)),
     ):
         pass
+
+
+def wait_for(engine: Any, folder: Path) -> str:
+    """Says on which node it is called, then waits for a word."""
+    node = str(ray.get_runtime_context().get_node_id())
+    (folder / node).touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return node
+
+
+def test_a_call_whose_node_dies_is_made_again_on_another(nodes: Machines, tmp_path: Path) -> None:
+    known = {worker.node_id: worker for worker in nodes.workers[:2]}
+    with connect(SearchConfig(address=nodes.address)) as session:
+        calls = {"a": ("__ray_call__", (wait_for, tmp_path)), "b": ("__ray_call__", (facts,))}
+        killed = None
+
+        def kill_the_first() -> bool:
+            nonlocal killed
+            if killed is None and (found := [name for name in known if (tmp_path / name).exists()]):
+                killed = found[0]
+                nodes.kill(known[killed])
+                (tmp_path / "go").touch()
+            return False
+
+        answers = dict(spread(session, calls, kill_the_first))
+        assert killed is not None
+        assert answers["a"] in set(known) - {killed}
+        assert answers["b"]["gpus"] == "-1"

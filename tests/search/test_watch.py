@@ -48,5 +48,5 @@ def test_whoever_notices_goes_on_living() -> None:
         end = time.monotonic() + 30
         while looking.lost is None and time.monotonic() < end:
             time.sleep(0.01)
-    assert "the head" in looking.tell()
+    assert "the head" in str(looking.lost)
     time.sleep(0.5)  # longer than the grace
