@@ -19,7 +19,7 @@ from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
-    from trainables.training import Training
+    from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
 
 CHECKPOINT = "checkpoint.npz"
@@ -55,7 +55,8 @@ class Engine:
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
         self._running: dict[str, tuple[Training, Path | None]] = {}
-        self._resumed: set[str] = set()
+        self._again: dict[str, list[EpochMetrics]] = {}
+        self._damaged: dict[str, str] = {}
         self._stillborn: dict[str, dict[str, Any]] = {}
 
     def prepare_backbone(self, spec: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -80,45 +81,45 @@ class Engine:
         """Open backbone and data ahead of the first trial."""
         self._bench(backbone, task)
 
-    def begin(self, key: str, trial: Mapping[str, Any], place: Mapping[str, str]) -> int:
-        """Begin a trial, from its checkpoint if there is one; returns the epochs it has done.
+    def begin(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
+    ) -> int:
+        """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task`` and ``checkpoints``.
+        ``task`` and ``checkpoints``. The epochs after the ``known`` ones are told again before a new one runs, and
+        the last one in any case.
         """
-        from trainables.methods import begin
-        from trainables.training import TrialConfig
-
+        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
         try:
-            training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+            training = self._begun(key, trial, place, file)
         except Exception as error:  # noqa: BLE001 - told by the first epoch, as the trial's end
             self._stillborn[key] = _ended(error)
             return 0
-        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self._running[key] = training, file
-        if file is not None and file.exists():
-            try:
-                training.load(file)
-                self._resumed.add(key)
-            except DataError:
-                file.unlink()  # damaged: the trial starts over, under its number
-                training.release()
-                training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
-                self._running[key] = training, file
-        return training.epoch
+        done = training.epoch
+        first = done - 1 if known is None else min(known, done - 1)
+        self._again[key] = [metrics for metrics in training.history if metrics.epoch > first]
+        return done
 
     def epoch(self, key: str) -> dict[str, Any]:
         """Run one epoch; returns its metrics, or how the trial ended (``reason``, ``error``).
 
-        After a resume the first call repeats the checkpoint's epoch: it may have been saved and never reported.
+        After a resume the first calls repeat epochs that may have been saved and never reported. ``damaged`` in the
+        first result names a checkpoint that the trial could not go on from.
         """
+        damaged = self._damaged.pop(key, None)
+        return {**self._epoch(key), **({"damaged": damaged} if damaged else {})}
+
+    def _epoch(self, key: str) -> dict[str, Any]:
         if key in self._stillborn:
             return {**self._stillborn[key], "epoch": 0, "stages": {}}
         training, file = self._running[key]
-        if key in self._resumed or training.done:
-            self._resumed.discard(key)
-            return {**vars(training.last), "done": training.done, **_cost(training)}
+        again = self._again.get(key) or ([training.last] if training.done and training.last else [])
+        if again:
+            metrics = again.pop(0)
+            return {**vars(metrics), "done": training.done and not again, **_cost(training)}
         try:
             metrics = training.run_epoch()
             unsaved = _save(training, file)
@@ -129,7 +130,8 @@ class Engine:
     def end(self, key: str) -> None:
         """Free what a trial held; unknown keys are fine."""
         self._stillborn.pop(key, None)
-        self._resumed.discard(key)
+        self._again.pop(key, None)
+        self._damaged.pop(key, None)
         held = self._running.pop(key, None)
         if held is not None:
             held[0].release()
@@ -174,6 +176,27 @@ class Engine:
     def compiled(self) -> int:
         """How many programs this engine has compiled."""
         return sum(bench.compiled for bench in self._benches.values())
+
+    def _begun(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], file: Path | None
+    ) -> Training:
+        """A trial as its newest whole checkpoint has it; damaged ones, or of another trial, are removed."""
+        from trainables.checkpoints import generations
+        from trainables.methods import begin
+        from trainables.training import TrialConfig
+
+        bench = self._bench(place["backbone"], place["task"])
+        training = begin(TrialConfig(**trial), bench)
+        for saved in generations(file) if file else ():
+            try:
+                training.load(saved)
+                break
+            except DataError:
+                self._damaged[key] = str(saved)
+                saved.unlink(missing_ok=True)
+                training.release()
+                training = begin(TrialConfig(**trial), bench)
+        return training
 
     def _bench(self, backbone: str, task: str) -> Workbench:
         from trainables.cache.place import default_directory

@@ -92,7 +92,12 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **quoted_python()}
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": os.cpu_count() or 1,
+            **quoted_python(),
+        }
     try:
         with _away_from_home(empty):
             ray.init(**options)

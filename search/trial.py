@@ -102,4 +102,4 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     def _begin(self) -> None:
         trial = self._config["trial"]
         self._key = f"{trial['method']}-{self._config['number']}"
-        self._ask("begin", self._key, trial, self._config["place"])
+        self._ask("begin", self._key, trial, self._config["place"], self._config["known"])

@@ -49,7 +49,7 @@ def retrain(
     """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
-    early, with what there is, when ``halt`` is signalled.
+    early, with what there is, when ``halt`` says so.
     """
     pending: dict[Any, tuple[TrialRecord, int]] = {}
     for index, (trial, seed) in enumerate((t, s) for t in trials for s in confirmation_seeds(config)):
@@ -62,7 +62,7 @@ def retrain(
             seed,
         )
     whole = len(trials) * config.confirm_seeds
-    while pending and not halt.signalled.is_set():
+    while pending and not halt.at_once:
         view.stage("winner", whole - len(pending), whole)
         found, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
         if not found:
