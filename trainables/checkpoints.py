@@ -1,6 +1,7 @@
 """A trial's checkpoint: one file without pickle, written atomically; the one before it stays beside it.
 
-Each array is stored with its CRC-32, so that damage is found when it is read.
+The arrays of a group are one piece of bytes with its CRC-32, so that damage is found when it is read. A network has a
+hundred arrays and more: writing each by itself takes longer than their bytes do.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import numpy as np
 
 from trainables.errors import DataError
 
-FORMAT = 2
-READABLE = (1, FORMAT)
-"""Format 1 said neither how the trial saw its images nor what it had cost."""
+FORMAT = 3
+READABLE = (1, 2, FORMAT)
+"""Format 1 said neither how the trial saw its images nor what it had cost; 1 and 2 stored each array by itself."""
 
 GROUPS = ("weights", "optimizer", "best_weights")
 DAMAGE = (
     *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, struct.error, zlib.error),
-    *(NotImplementedError, RuntimeError, OverflowError, MemoryError),
+    *(NotImplementedError, RuntimeError, OverflowError, MemoryError, TypeError, AttributeError),
 )
 """What NumPy and the zip archive raise on a damaged file: every bit of it may be wrong."""
 
@@ -42,7 +43,8 @@ class Checkpoint:
 
     ``seeing`` says how the trial saw its images (:meth:`trainables.feed.Feed.describe`), ``account`` what it had cost
     (:meth:`trainables.account.Account.describe`); None in a file of format 1. ``history`` holds the metrics of all
-    epochs; None in files that were written before it was kept.
+    epochs; None in files that were written before it was kept. ``best_weights`` may be the very list ``weights``: then
+    they are written once.
     """
 
     epoch: int
@@ -64,22 +66,28 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: the disk is full, or nothing can be written there; what was at ``path`` before is still there.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for name in GROUPS:
-        for index, array in enumerate(getattr(checkpoint, name)):
-            arrays[f"{name}.{index:05d}"] = array
-    counts = {group: len(getattr(checkpoint, group)) for group in GROUPS}
+    best_is_present = checkpoint.best_weights is checkpoint.weights
+    groups = {group: getattr(checkpoint, group) for group in GROUPS}
+    if best_is_present:
+        del groups["best_weights"]
     kept = ("epoch", "best", "last", "seeing", "account", "history")
-    meta = {"format": FORMAT, "counts": counts, **{name: getattr(checkpoint, name) for name in kept}}
-    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    meta = {
+        "format": FORMAT,
+        "arrays": {group: [[a.dtype.str, a.shape] for a in arrays] for group, arrays in groups.items()},
+        "best_is_present": best_is_present,
+        **{name: getattr(checkpoint, name) for name in kept},
+    }
+    pieces = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
+    for group, arrays in groups.items():
+        pieces[group] = np.frombuffer(b"".join(a.tobytes() for a in arrays), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(path, arrays)
+        _write(path, pieces)
     except OSError as error:
         if error.errno not in _FULL or not before(path).exists():
             raise
         before(path).unlink()
-        _write(path, arrays)
+        _write(path, pieces)
 
 
 def before(path: Path) -> Path:
@@ -127,18 +135,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as file:
             meta = json.loads(bytes(file["meta"]))
-            names = sorted(file.files)
-            arrays = {group: [file[n] for n in names if n.startswith(f"{group}.")] for group in GROUPS}
+            _known(path, meta)
+            groups = _by_itself(file, meta) if meta["format"] < 3 else _in_pieces(file, meta)
     except DAMAGE as error:
         raise DataError(
             f"checkpoint {path}: expected a file written by unfreeze, received {error}"
         ) from error
-    if not isinstance(meta, dict) or meta.get("format") not in READABLE:
-        known = meta.get("format") if isinstance(meta, dict) else meta
-        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {known!r}")
-    counts = {group: len(arrays[group]) for group in GROUPS}
-    if meta.get("counts", counts) != counts:
-        raise DataError(f"checkpoint {path}: expected arrays {meta['counts']}, received {counts}")
     return Checkpoint(
         epoch=meta["epoch"],
         best=meta["best"],
@@ -146,5 +148,42 @@ def read_checkpoint(path: Path) -> Checkpoint:
         seeing=meta.get("seeing"),
         account=meta.get("account"),
         history=meta.get("history"),
-        **arrays,
+        **groups,
     )
+
+
+def _known(path: Path, meta: Any) -> None:
+    known = meta.get("format") if isinstance(meta, dict) else meta
+    if known not in READABLE:
+        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {known!r}")
+
+
+def _in_pieces(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
+    groups = {group: _cut(file[group], arrays) for group, arrays in meta["arrays"].items()}
+    if meta["best_is_present"]:
+        groups["best_weights"] = groups["weights"]
+    if set(groups) != set(GROUPS):
+        raise ValueError(f"expected {', '.join(GROUPS)}, received {', '.join(sorted(groups))}")
+    return groups
+
+
+def _cut(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
+    """The arrays that ``piece``, uint8, holds one after another."""
+    found, start = [], 0
+    for dtype, shape in arrays:
+        array = np.ndarray(shape, np.dtype(dtype), piece, start)
+        found.append(array)
+        start += array.nbytes
+    if start != len(piece):
+        raise ValueError(f"expected {start} bytes of arrays, received {len(piece)}")
+    return found
+
+
+def _by_itself(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
+    """As formats 1 and 2 have them."""
+    names = sorted(file.files)
+    groups = {group: [file[n] for n in names if n.startswith(f"{group}.")] for group in GROUPS}
+    counts = {group: len(arrays) for group, arrays in groups.items()}
+    if meta.get("counts", counts) != counts:
+        raise ValueError(f"expected arrays {meta['counts']}, received {counts}")
+    return groups

@@ -152,7 +152,7 @@ class Training:
         self.last = metrics
         self.history.append(metrics)
         if metrics.better_than(self.best, self.config.metric):
-            self.best, self.best_weights = metrics, self.program.read()[0]
+            self.best, self.best_weights = metrics, self.program.read_weights()
         return metrics
 
     @property
@@ -184,12 +184,12 @@ class Training:
     def save(self, path: Path) -> None:
         """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
         with self.account.timing("checkpoint"):
-            weights, optimizer = self.program.read()
+            present = self.best_weights if self.best is self.last else self.program.read_weights()
             best, last = (vars(m) if m else None for m in (self.best, self.last))
             state = Checkpoint(
                 self.epoch,
-                weights,
-                optimizer,
+                present,
+                self.program.read_optimizer(),
                 self.best_weights,
                 best,
                 last,
