@@ -21,7 +21,7 @@ from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
-    from trainables.training import Training
+    from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
 
 CHECKPOINT = "checkpoint.npz"
@@ -78,7 +78,8 @@ class Engine:
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
         self._running: dict[str, _Running] = {}
-        self._resumed: set[str] = set()
+        self._again: dict[str, list[EpochMetrics]] = {}
+        self._damaged: dict[str, str] = {}
         self._stillborn: dict[str, dict[str, Any]] = {}
 
     def prepare_backbone(self, spec: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -107,55 +108,54 @@ class Engine:
         """Open backbone and data ahead of the first trial."""
         self._bench(backbone, task)
 
-    def begin(self, key: str, trial: Mapping[str, Any], place: Mapping[str, str]) -> int:
-        """Begin a trial, from its checkpoint if there is one; returns the epochs it has done.
+    def begin(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
+    ) -> int:
+        """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task`` and ``checkpoints``.
+        ``task`` and ``checkpoints``. The epochs after the ``known`` ones are told again before a new one runs, and
+        the last one in any case.
         """
-        from trainables.methods import begin
-        from trainables.training import TrialConfig
-
+        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
         try:
-            training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+            training = self._begun(key, trial, place, file)
         except Exception as error:  # noqa: BLE001 - told by the first epoch, as the trial's end
             self._stillborn[key] = _ended(error)
             return 0
-        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self._running[key] = _Running(training, file)
-        if file is not None and file.exists():
-            try:
-                training.load(file)
-                self._resumed.add(key)
-            except DataError:
-                file.unlink()  # damaged: the trial starts over, under its number
-                training.release()
-                training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
-                self._running[key] = _Running(training, file)
-        return training.epoch
+        done = training.epoch
+        first = done - 1 if known is None else min(known, done - 1)
+        self._again[key] = [metrics for metrics in training.history if metrics.epoch > first]
+        return done
 
     def epoch(self, key: str) -> dict[str, Any]:
         """Run one epoch; returns its metrics, or how the trial ended (``reason``, ``error``).
 
-        After a resume the first call repeats the checkpoint's epoch (``again``): it may have been saved and never
-        reported.
+        After a resume the first calls repeat epochs that may have been saved and never reported (``again``).
+        ``damaged`` in the first result names a checkpoint that the trial could not go on from.
 
         Raises:
             UnknownTrial: it began in an engine before this one.
         """
+        damaged = self._damaged.pop(key, None)
+        return {**self._epoch(key), **({"damaged": damaged} if damaged else {})}
+
+    def _epoch(self, key: str) -> dict[str, Any]:
         if key in self._stillborn:
             return {**self._stillborn[key], "epoch": 0, "stages": {}}
         running = self._running.get(key)
         if running is None:
             raise UnknownTrial(key)
         with running.busy:
-            return self._epoch(key, running.training, running.file)
+            return self._train(key, running.training, running.file)
 
-    def _epoch(self, key: str, training: Training, file: Path | None) -> dict[str, Any]:
-        if key in self._resumed or training.done:
-            self._resumed.discard(key)
-            return {**vars(training.last), "done": training.done, "again": True, **_cost(training)}
+    def _train(self, key: str, training: Training, file: Path | None) -> dict[str, Any]:
+        again = self._again.get(key) or ([training.last] if training.done and training.last else [])
+        if again:
+            metrics = again.pop(0)
+            return {**vars(metrics), "done": training.done and not again, "again": True, **_cost(training)}
         try:
             metrics = training.run_epoch()
             unsaved = _save(training, file)
@@ -169,11 +169,12 @@ class Engine:
         Where the trial's own process has died, its epoch may still be running here: that one is waited for.
         """
         self._stillborn.pop(key, None)
+        self._again.pop(key, None)
+        self._damaged.pop(key, None)
         running = self._running.pop(key, None)
         if running is not None:
             with running.busy:
                 running.training.release()
-        self._resumed.discard(key)
 
     def train_fully(
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None
@@ -215,6 +216,27 @@ class Engine:
     def compiled(self) -> int:
         """How many programs this engine has compiled."""
         return sum(bench.compiled for bench in self._benches.values())
+
+    def _begun(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], file: Path | None
+    ) -> Training:
+        """A trial as its newest whole checkpoint has it; damaged ones, or of another trial, are removed."""
+        from trainables.checkpoints import generations
+        from trainables.methods import begin
+        from trainables.training import TrialConfig
+
+        bench = self._bench(place["backbone"], place["task"])
+        training = begin(TrialConfig(**trial), bench)
+        for saved in generations(file) if file else ():
+            try:
+                training.load(saved)
+                break
+            except DataError:
+                self._damaged[key] = str(saved)
+                saved.unlink(missing_ok=True)
+                training.release()
+                training = begin(TrialConfig(**trial), bench)
+        return training
 
     def _bench(self, backbone: str, task: str) -> Workbench:
         from trainables.workbench import Workbench

@@ -39,17 +39,25 @@ class Halt:
     deadline: float | None = None
     signalled: threading.Event = field(default_factory=threading.Event)
     told: Callable[[str], None] = lambda words: None
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set when another process has taken over the search."""
 
     @property
     def reason(self) -> str | None:
-        """``interrupted``, ``time_budget`` or None."""
-        if self.signalled.is_set():
-            return "interrupted"
+        """``taken_over``, ``interrupted``, ``time_budget`` or None."""
+        if self.at_once:
+            return "taken_over" if self.lost.is_set() else "interrupted"
         return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to end whatever runs, and not only the trials."""
+        return self.signalled.is_set() or self.lost.is_set()
 
     def again(self, seconds: float | None) -> Halt:
         """The same wish of a person, with a deadline of its own."""
-        return Halt(time.monotonic() + seconds if seconds else None, self.signalled, self.told)
+        deadline = time.monotonic() + seconds if seconds else None
+        return Halt(deadline, self.signalled, self.told, self.lost)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -190,12 +198,15 @@ class Execution:
                 "metric": config.metric,
                 "batch_norm": config.batch_norm,
             },
+            "known": len(record.epochs),
             "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
         }
 
     def _heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has run an epoch, and has written its checkpoint or could not."""
         folder = checkpoint_folder(self.checkpoints, number)
+        if "damaged" in result:
+            self.kept.damaged(str(result["damaged"]), int(result["epoch"]))
         if "unsaved" in result:
             self.kept.not_written(folder, str(result["unsaved"]))
         self.kept.written(folder)

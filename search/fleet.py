@@ -84,7 +84,9 @@ class Fleet:
         if here in self._engines:
             yield self._engines[here][0]
             return
-        engine = engine_on(here, {**self.session, "share": (1.0, 0.0), "joined": True}, os.cpu_count() or 1)
+        engine = engine_on(
+            here, {**self.session, "share": (1.0, 0.0, 1), "joined": True}, os.cpu_count() or 1
+        )
         try:
             yield engine
         finally:

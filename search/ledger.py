@@ -21,6 +21,7 @@ from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
+from search.trial_rows import Fence
 from trainables.errors import LedgerError
 
 __all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
@@ -53,6 +54,7 @@ class Ledger:
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
+        fence: asked first in each transaction (:class:`search.lease.Lease`); only a driver has one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Ledger:
         sampler: str,
         seed: int,
         create: bool = True,
+        fence: Fence | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name = url, name
@@ -73,7 +76,7 @@ class Ledger:
         self._sampler, self._seed = sampler, seed
         self._storage: GroupedStorage | None = None
         if create:
-            self._study, self._storage = open_writing(url, name, direction)
+            self._study, self._storage = open_writing(url, name, direction, fence)
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()

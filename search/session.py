@@ -49,7 +49,7 @@ LOOK_SECONDS = 3.0
 class Session:
     """A connection to Ray with engines that outlive single trials.
 
-    ``share`` is what a trial asks for, as ``cpus_per_trial`` and ``gpus_per_trial``; ``joined`` is whether the cluster
+    ``share`` is what trials ask for, the fields of :class:`search.nodes.Share`; ``joined`` is whether the cluster
     was there before, so that its nodes may be other machines.
     """
 
@@ -58,7 +58,7 @@ class Session:
     fleet: Fleet
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Mapping[str, str] = field(default_factory=dict)
-    share: tuple[float, float] = (1.0, 0.0)
+    share: tuple[float, float, int | None] = (1.0, 0.0, None)
     joined: bool = False
     watch: Watch = field(default_factory=lambda: Watch({}))
 
@@ -132,9 +132,12 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     if config.address:
         options["address"] = config.address
     else:
-        # "local": without an address Ray joins whatever cluster was started on this machine
-        options |= {"address": "local", "include_dashboard": False}
-        options |= {"num_cpus": os.cpu_count() or 1, **quoted_python()}
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": os.cpu_count() or 1,
+            **quoted_python(),
+        }
     try:
         with _away_from_home(empty):
             ray.init(**options)
@@ -202,7 +205,7 @@ def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], w
         fleet=(fleet := Fleet({}, config, growth, told)),
         reuse=config.reused,
         numerics={"precision": config.precision, "jit": config.jit},
-        share=(config.cpus_per_trial, config.gpus_per_trial),
+        share=(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
         joined=joined,
         watch=watch,
     )

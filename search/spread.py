@@ -60,6 +60,6 @@ def _begin(session: Session, call: Call, turn: int) -> Any:
     method, arguments = call
     if not session.joined:  # one machine has nowhere else to go
         return getattr(session.engines[turn % len(session.engines)], method).remote(*arguments)
-    cpus, gpus = session.share
+    cpus, gpus, _ = session.share
     task = ray.remote(on_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
     return task.remote(session.describe(), method, *arguments)

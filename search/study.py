@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
+from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
 from search.kept_checkpoints import KeptCheckpoints, default_budget
@@ -34,7 +35,7 @@ from search.stores import default_tracking_uri
 from search.tracking import experiment_name
 from search.winner import measure, retrain
 from search.workspace import Workspace
-from trainables.errors import SearchError
+from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
     from search.tracking import Mirror
@@ -103,14 +104,19 @@ class _Run:
     halt: Halt
     prepared: Prepared
     kept: KeptCheckpoints
+    lease: Lease | None = None
 
     def whole(self) -> SearchResult:
         """Trials, baseline, winner, model, report."""
+        with self._driving():
+            return self._driven()
+
+    def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome = _known_outcome(search)
         search.halt = self.halt.again(self.config.time_budget)
-        with self._driving(search), self._delivery(search, experiment_name(task)) as delivery:
+        with self._delivery(search, experiment_name(task)) as delivery:
             self._trials(search)
             baseline = self._baseline(search, task)
             self._confirm(search, baseline)
@@ -136,6 +142,7 @@ class _Run:
             method=config.method,
             sampler=config.sampler,
             seed=config.seed,
+            fence=self.lease.hold if self.lease else None,
         )
         return Phase(
             config=config,
@@ -153,9 +160,19 @@ class _Run:
             copy=LedgerCopy(None if config.ledger else ledger_file, self.view.event),
         )
 
-    def _driving(self, search: Phase) -> AbstractContextManager[None]:
-        """Keep other machines out where the ledger is not in the storage, which has a lock of its own."""
-        return Lease(search.ledger, search.name).held() if self.config.ledger else nullcontext()
+    @contextmanager
+    def _driving(self) -> Iterator[None]:
+        """Keep other machines out where the ledger is not in the storage, which has a lock of its own.
+
+        Before the ledger is read: what a driver that is taken over from still wrote must be in it.
+        """
+        if self.config.ledger is None:
+            yield
+            return
+        name = self.workspace.name
+        with Lease(DriverMark(self.config.ledger, name, self.config.direction), name).held() as self.lease:
+            self.halt.lost = self.lease.lost
+            yield
 
     @property
     def _tracking_uri(self) -> str:
@@ -170,7 +187,7 @@ class _Run:
 
             return Mirror(self._tracking_uri, experiment=experiment, storage=self.workspace.storage)
 
-        delivery = Delivery(mirror, self.view.event)
+        delivery = Delivery(mirror, self.view.event, self.lease.check if self.lease else None)
 
         def told(record: SearchRecord) -> None:
             delivery.publish(record)
@@ -180,19 +197,28 @@ class _Run:
         phase.news(now=True)
         try:
             yield delivery
+        except TakenOver:
+            delivery.drop()  # the runs are another process's now
+            raise
         except BaseException as error:
             delivery.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
     def _trials(self, phase: Phase) -> None:
         phase.run()
-        if self.halt.signalled.is_set():
-            raise Interrupted
+        self._refuse_halted()
         record = phase.record()
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
             raise SearchError(_nothing_worked(record))
+
+    def _refuse_halted(self) -> None:
+        """Go no further where a person has said so, or another process has taken over."""
+        if self.lease is not None:
+            self.lease.check()
+        if self.halt.signalled.is_set():
+            raise Interrupted
 
     def _baseline(self, search: Phase, task: str) -> Phase | None:
         """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
@@ -232,8 +258,7 @@ class _Run:
             self.view,
             self.halt,
         )
-        if self.halt.signalled.is_set():
-            raise Interrupted
+        self._refuse_halted()
         outcome = measure(
             best,
             runs[0],

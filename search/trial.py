@@ -133,5 +133,6 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._engine.enter()
         trial, deadline = self._config["trial"], Deadline(self._config["timeout"])
         self._key = f"{trial['method']}-{self._config['number']}"
-        self._engine.ask("begin", self._key, trial, self._config["place"], seconds=deadline.left)
+        place, known = self._config["place"], self._config["known"]
+        self._engine.ask("begin", self._key, trial, place, known, seconds=deadline.left)
         return dict(self._engine.ask("epoch", self._key, seconds=deadline.left))

@@ -49,7 +49,7 @@ def retrain(
     """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
-    early, with what there is, when ``halt`` is signalled.
+    early, with what there is, when ``halt`` says so.
     """
     asked = [(t, s) for t in trials for s in confirmation_seeds(config)]
     calls = {
@@ -63,7 +63,7 @@ def retrain(
     whole = len(asked)
     left = len(calls)
     view.stage("winner", whole - left, whole)
-    for (n, seed), metrics in spread(session, calls, halt.signalled.is_set):
+    for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
         trial = asked[n][0]
         kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))

@@ -62,7 +62,7 @@ def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://only.the.driver.knows:5000")
     cpu, gpu = (worker.node_id for worker in nodes.workers[:2])
-    with connect(SearchConfig(address=nodes.address)) as session:
+    with connect(SearchConfig(address=nodes.address, max_concurrent=1)) as session:
         assert session.capacity == 5
         found = {facts["node"]: facts for facts in asked(session)}
         assert {node: f["threads"] for node, f in found.items()} == {cpu: 2, gpu: 3}

@@ -72,13 +72,12 @@ def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
 
 def test_trials_engines_and_threads_of_a_node() -> None:
     node = Node("id", "host", 1, cpus=16, gpus=4)
-    assert (node.trials(SearchConfig()), node.engines(SearchConfig()), node.threads(SearchConfig())) == (
-        16,
-        1,
-        16,
-    )
-    shares = SearchConfig(gpus_per_trial=0.5, cpus_per_trial=1)
-    assert (node.trials(shares), node.engines(shares), node.threads(shares)) == (8, 4, 4)
-    pairs = SearchConfig(gpus_per_trial=2, cpus_per_trial=4)
-    assert (node.trials(pairs), node.engines(pairs), node.threads(pairs)) == (2, 2, 8)
-    assert Node("id", "host", 1, cpus=16, gpus=0).trials(shares) == 0
+
+    def facts(demand: SearchConfig) -> tuple[int, int, int]:
+        return node.trials(demand), node.engines(demand), node.threads(demand)
+
+    assert facts(SearchConfig()) == (16, 1, 1)
+    assert facts(SearchConfig(max_concurrent=3)) == (16, 1, 5)
+    assert facts(SearchConfig(gpus_per_trial=0.5)) == (8, 4, 2)
+    assert facts(SearchConfig(gpus_per_trial=2, cpus_per_trial=4)) == (2, 2, 8)
+    assert Node("id", "host", 1, cpus=16, gpus=0).trials(SearchConfig(gpus_per_trial=0.5)) == 0
