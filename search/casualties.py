@@ -1,11 +1,11 @@
 """Which trial was to blame for a dead engine, and in which order those that it took along come back.
 
 A machine's trials share one process, the engine: when it dies (a crash of native code, no memory, a signal), all its
-trials stop. Which of them was to blame can't be seen from outside, so nobody is blamed at first, unless it was alone.
-They come back one after another, the newest first: each has to train an epoch before the next may join, and before
-anything new starts. If the engine dies meanwhile, the one that was at its first epoch is to blame. It comes back
-before all others, so that it is alone in an engine the next time; its neighbours wait until it has trained an epoch
-or has been given up, and are not taken along again and again.
+trials stop. Which of them was to blame can't be seen from outside: only one that was alone is. Several come back one
+after another, the newest first: each has to train an epoch before the next may join, and before anything new starts.
+If the engine dies meanwhile, the one that was at its first epoch is suspected: it comes back before all others, and
+so is alone in an engine the next time, while its neighbours wait until it has trained an epoch or has been given up.
+So a trial that always dies at the same place takes its neighbours along twice at most, and they are never blamed.
 
 Plain bookkeeping of trials by number and engines by name; nothing here knows of Ray or of the ledger.
 """
@@ -26,23 +26,23 @@ class Casualties:
     """Engines that have died. What trials have to tell of them may still come in, in any order."""
     _awaited: set[int] = field(default_factory=set)
     """Trials that may have been in an engine that has died, and have not said so yet."""
-    _accused: int | None = None
-    """The one that is to blame if it was in the engine that died last."""
+    _suspected: int | None = None
+    """The one that was at its first epoch when the engine died, if it was in there."""
     _excused: set[int] = field(default_factory=set)
     """Those whose engine was stopped because of another trial."""
-    _suspect: int | None = None
+    _on_trial: int | None = None
     """The one that has come back and has not trained an epoch since."""
     _queue: list[int] = field(default_factory=list)
     """Those that come back one after another, the newest last."""
     _first: list[int] = field(default_factory=list)
-    """The same, before them: those that were to blame."""
+    """The same, before them: those that were suspected or to blame."""
     _free: list[int] = field(default_factory=list)
     """Those that may come back at any time."""
 
     @property
     def holding(self) -> bool:
         """Whether nothing may start right now."""
-        return bool(self._awaited) or self._suspect is not None
+        return bool(self._awaited) or self._on_trial is not None
 
     def next(self) -> int | None:
         """The trial that comes back now; None if there is none, or it has to wait."""
@@ -50,8 +50,8 @@ class Casualties:
             return None
         for waiting in (self._first, self._queue):
             if waiting:
-                self._suspect = waiting.pop()
-                return self._suspect
+                self._on_trial = waiting.pop()
+                return self._on_trial
         return self._free.pop(0) if self._free else None
 
     def began(self, number: int) -> None:
@@ -68,8 +68,8 @@ class Casualties:
         """A trial has reported an epoch; ``trained`` unless it was that of its checkpoint."""
         self._engines[number] = engine
         if trained:
-            self._suspect = None if self._suspect == number else self._suspect
-            self._accused = None if self._accused == number else self._accused
+            self._on_trial = None if self._on_trial == number else self._on_trial
+            self._suspected = None if self._suspected == number else self._suspected
         if engine not in self._dead:
             self._awaited.discard(number)
             self._excused.discard(number)
@@ -79,7 +79,7 @@ class Casualties:
         self._engines.pop(number, None)
         self._awaited.discard(number)
         self._excused.discard(number)
-        self._suspect = None if self._suspect == number else self._suspect
+        self._on_trial = None if self._on_trial == number else self._on_trial
 
     def died(self, number: int, engine: str | None) -> bool:
         """A trial's engine has died, or some have and it is not known which; returns whether the trial was to blame.
@@ -91,17 +91,18 @@ class Casualties:
             self.ended(number)
             self._free.append(number)
             return False
+        blamed = False
         if number not in self._awaited and engine not in self._dead:
             beside = self.beside(number)
-            self._accused = self._suspect if self._suspect is not None or beside else number
+            blamed, self._suspected = not beside, self._on_trial
             self._awaited |= beside
         self._dead |= {engine} if engine else set()
         self.ended(number)
-        if number == self._accused:
-            self._accused = None
-            return True
-        bisect.insort(self._queue, number)
-        return False
+        if number == self._suspected and not blamed:
+            self._first.append(number)
+        elif not blamed:
+            bisect.insort(self._queue, number)
+        return blamed
 
     def stopped(self, number: int, engine: str) -> None:
         """A trial was to blame, without doubt, for its engine's being stopped: those beside it go on at any time.
@@ -110,8 +111,8 @@ class Casualties:
         """
         self._engines[number] = engine
         self._dead.add(engine)
-        self._accused = None
-        self._excused |= self.beside(number) - {self._suspect}
+        self._suspected = None
+        self._excused |= self.beside(number) - {self._on_trial}
         self.ended(number)
 
     def again(self, number: int, alone: bool) -> None:

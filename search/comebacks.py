@@ -105,10 +105,10 @@ class Comebacks:
         self._blame(number, "timed_out", error, alone=False)
 
     def _died(self, number: int, engine: str | None, cause: Cause, error: str) -> None:
+        known = engine in self._causes if engine else self._casualties.holding
         first = self._causes.setdefault(engine, cause) if engine else cause
         others = len(self._casualties.beside(number))
-        known, blamed = self._casualties.holding, self._casualties.died(number, engine)
-        if blamed:
+        if self._casualties.died(number, engine):
             self._blame(number, first, error, alone=True)
         elif not known:
             self.told(

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError, TrialError
+from search.trial_faults import suffer
+from trainables.errors import DataError, OutOfMemory, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
@@ -157,6 +158,7 @@ class Engine:
             metrics = again.pop(0)
             return {**vars(metrics), "done": training.done and not again, "again": True, **_cost(training)}
         try:
+            suffer(key, training.feed.batch_size)
             metrics = training.run_epoch()
             unsaved = _save(training, file)
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
@@ -278,6 +280,8 @@ def _save(training: Training, file: Path | None) -> dict[str, str]:
 
 def _ended(error: Exception) -> dict[str, Any]:
     """How a trial that raised ``error`` ended."""
+    if isinstance(error, MemoryError):  # outside of an epoch's steps, where it is told from others already
+        error = OutOfMemory(f"no memory left: {error or 'MemoryError'}")
     if isinstance(error, TrialError):
         return {"done": True, "reason": error.reason, "error": str(error)}
     return {"done": True, "reason": "crashed", "error": traceback.format_exc()}

@@ -9,13 +9,16 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from search.engine import Engine, UnknownTrial
 from search.memory_kills import kernel_kills, monitor_killed
 
 START_SECONDS = 600.0
 """How long an engine may take to start."""
+
+AGAIN_SECONDS = 0.2
+"""Between two looks at an engine that is being started again."""
 
 DIED, DIED_OF_MEMORY, SILENT = REASONS = ("engine_died", "engine_memory", "engine_silent")
 """It died; the same, for lack of memory; a call took longer than it may, so the engine was ended."""
@@ -59,12 +62,16 @@ class SharedEngine:
         Raises:
             EngineLost: it does not start.
         """
-        self._kills = kernel_kills()
-        asked = self._handle.ready.options(max_task_retries=-1).remote()
-        try:
-            self.life, self._pid = ray.get(asked, timeout=START_SECONDS)
-        except (RayActorError, GetTimeoutError) as error:
-            raise EngineLost(DIED, f"the engine does not start: {error}") from error
+        self._kills, end = kernel_kills(), time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.life, self._pid = ray.get(self._handle.ready.remote(), timeout=START_SECONDS)
+            except (RayActorError, GetTimeoutError) as error:
+                if not isinstance(error, ActorUnavailableError) or time.monotonic() > end:
+                    raise EngineLost(DIED, f"the engine does not start: {error}") from error
+                time.sleep(AGAIN_SECONDS)
+            else:
+                return
 
     def ask(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
         """What a method of the engine returns.

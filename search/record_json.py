@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +23,9 @@ def record_json(
         "metric": record.metric,
         "requested": record.requested,
         "trials": {state: record.count(state) for state in get_args(State)},
+        "reasons": dict(Counter(t.reason for t in record.trials if t.reason)),
+        "retries": {str(t.number): t.retries for t in record.trials if t.retries},
+        "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
         "best": _best(record.best),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),

@@ -322,6 +322,14 @@ def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
         make_scheduler(name, "val_accuracy", "maximize", 9)
 
 
+def test_what_happens_to_trials_that_die_or_hang_can_be_chosen() -> None:
+    assert (SearchConfig().max_retries, SearchConfig().trial_timeout) == (2, None)
+    config = SearchConfig(max_retries=0, trial_timeout="1h30m")  # type: ignore[arg-type]
+    assert (config.max_retries, config.trial_timeout) == (0, 5400.0)
+    assert "max_retries: expected" in str(words_of(lambda: SearchConfig(max_retries=-1)))
+    assert "trial_timeout: expected a length of time" in str(words_of(lambda: SearchConfig(trial_timeout=0)))
+
+
 @pytest.mark.slow
 def test_names_of_methods_are_those_that_exist() -> None:
     import trainables.methods
