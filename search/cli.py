@@ -14,13 +14,14 @@ from trainables.errors import UnfreezeError, UsageError
 COMMANDS = {
     "search": "find the best fine-tuning; run it again to go on with it",
     "status": "trials by state, the best so far, what it cost",
+    "logs": "what happened to one trial, and what was printed meanwhile",
     "report": "write a search's HTML report again",
     "ui": "open MLflow on a search's runs and models",
     "promote": "make the newest challenger of a model its champion",
     "rollback": "make the champion before this one the champion again",
     "predict": "classify images with a model",
     "backbones": "list the backbones that have a name",
-    "doctor": "check this machine, the storage and the tracking server",
+    "doctor": "name what is wrong with machine, cluster, storage or tracking server",
 }
 
 _PAGE = """\

@@ -155,6 +155,12 @@ class Ledger:
         self._take(number, epoch)
         self._write()
 
+    def located(self, number: int, node: str) -> None:
+        """Take note of the node on which a running trial is; it is written with what is written next."""
+        if number in self._live and self._records[number].node != node:
+            self._live[number].set_user_attr("node", node)
+            self._update(number, node=node)
+
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
         self._update(number, stages=finite(stages), cost=finite(cost))
@@ -246,6 +252,7 @@ class Ledger:
             started=with_zone(trial.datetime_start),
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
+            node=known.node if known else None,
         )
         self._records[number] = record
         return record
@@ -296,6 +303,7 @@ class Ledger:
             ended=with_zone(frozen.datetime_complete),
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
+            node=attrs.get("node"),
             **spent(attrs),
         )
 

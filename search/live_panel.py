@@ -13,7 +13,9 @@ from rich.text import Text
 
 from search.durations import format_duration
 from search.forecast import remaining_seconds
+from search.live_nodes import node_table, summary
 from search.live_table import STYLES, trial_table
+from search.node_use import NodeUse
 from search.phrases import configuration, objective, subject, tally
 from search.record import SearchRecord
 
@@ -35,7 +37,8 @@ class Stage:
 class Shown:
     """What there is to show: the trials that run now, those of the phase before, and two clocks in seconds.
 
-    ``elapsed`` counts since the command began, ``since`` since ``record`` was told.
+    ``elapsed`` counts since the command began, ``since`` since ``record`` was told. ``nodes`` are those of the cluster,
+    if it is one.
     """
 
     record: SearchRecord | None
@@ -43,6 +46,7 @@ class Shown:
     stage: Stage | None
     elapsed: float
     since: float
+    nodes: tuple[NodeUse, ...] = ()
 
 
 def panel(shown: Shown, console: Console) -> RenderableType:
@@ -57,7 +61,8 @@ def panel(shown: Shown, console: Console) -> RenderableType:
         parts += [Text(), *_best(record, console.width)]
         if shown.before is not None:
             parts += _reminder(shown.before)
-        free = console.height - len(parts) - 3
+        parts += _nodes(shown, console)
+        free = console.height - _height(parts) - 3
         if record.trials and free >= _FEWEST_ROWS:
             parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
     return Group(*parts[: max(console.height - 1, 1)])
@@ -120,6 +125,22 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
         (f"   trial {best.number}", "dim"),
     )
     return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+
+
+def _nodes(shown: Shown, console: Console) -> list[RenderableType]:
+    """A line, and the nodes themselves in a third of the screen."""
+    if not shown.nodes:
+        return []
+    rows = min(len(shown.nodes), console.height // 3 - 3)
+    trials = shown.record.trials if shown.record else ()
+    line = Text.assemble(("nodes  ", "bold"), (summary(shown.nodes), ""))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    table = [node_table(shown.nodes, trials, rows, _ascii(console))] if rows > 0 else []
+    return [Text(), line, *table]
+
+
+def _height(parts: list[RenderableType]) -> int:
+    return sum(part.row_count if isinstance(part, Table) and part.row_count else 1 for part in parts)
 
 
 def _reminder(before: SearchRecord) -> list[RenderableType]:

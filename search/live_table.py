@@ -19,6 +19,9 @@ STYLES = {
     "waiting": "dim",
     "to come": "dim",
 }
+_NODE = 16
+"""Most letters of a node's name."""
+
 _FIXED = 36
 """Characters of the columns before the curve, with their gaps."""
 
@@ -28,7 +31,9 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
     chosen = _chosen(record, rows)
     names = [name for name in SHORT if any(name in t.params for t in chosen)]
     most = _most_epochs(record)
-    curve, names = _room(names, width, most)
+    places = {t.number: t.node for t in chosen if t.node} if record.config.get("address") else {}
+    beside = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
+    curve, names = _room(names, width - beside, most)
     low, high = _span(chosen, record.metric)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("#", justify="right", min_width=4)
@@ -36,13 +41,18 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
     table.add_column("epoch", justify="right", min_width=5)
     table.add_column(_metric_head(record.metric), justify="right", min_width=8, no_wrap=True)
     table.add_column("curve", min_width=curve, max_width=curve, no_wrap=True)
+    if places:
+        table.add_column("node", no_wrap=True, max_width=_NODE, overflow="ellipsis")
     for name in names:
         table.add_column(SHORT[name], justify="right", no_wrap=True)
     best = record.best
     for trial in chosen:
         part = max(1, round(curve * min(len(trial.epochs) / most, 1.0)))
         line = sparkline([e.metric(record.metric) for e in trial.epochs], low, high, part, ascii_only)
-        table.add_row(*_cells(trial, record, best, line), *(number(trial.params.get(n)) for n in names))
+        node = [places.get(trial.number, "")] if places else []
+        table.add_row(
+            *_cells(trial, record, best, line), *node, *(number(trial.params.get(n)) for n in names)
+        )
     return table
 
 

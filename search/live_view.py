@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search.live_panel import Shown, Stage, panel
+from search.node_use import NodeUse
 from search.record import SearchRecord
 
 FRAMES_PER_SECOND = 2.0
@@ -32,6 +33,7 @@ class LiveView:
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._over = False
+        self._nodes: tuple[NodeUse, ...] = ()
 
     def event(self, message: str) -> None:
         """A line above the panel."""
@@ -54,6 +56,11 @@ class LiveView:
             self._record, self._told = record, time.monotonic()
         self._start()
 
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+        """Keep ``nodes`` for the next frame."""
+        with self._lock:
+            self._nodes = nodes
+
     def close(self) -> None:
         """Take the panel away and give the terminal back."""
         with self._lock:
@@ -65,7 +72,8 @@ class LiveView:
         """The panel as it is now."""
         now = time.monotonic()
         with self._lock:
-            shown = Shown(self._record, self._before, self._stage, now - self._began, now - self._told)
+            clocks = now - self._began, now - self._told
+            shown = Shown(self._record, self._before, self._stage, *clocks, self._nodes)
         try:
             return panel(shown, self._console)
         except Exception:  # in the thread that draws, where no caller could take it

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
+from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -78,7 +79,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            self.prepared.place,
+            {**self.prepared.place, "logs": str(self.checkpoints.parent / FOLDER)},
             self.checkpoints,
             self.kept,
             self.limit,

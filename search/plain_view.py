@@ -9,6 +9,8 @@ from typing import IO
 
 from search.durations import format_duration
 from search.forecast import remaining_seconds
+from search.live_nodes import summary
+from search.node_use import NodeUse
 from search.phrases import configuration, ending, objective, plural, subject, tally
 from search.record import SearchRecord, TrialRecord
 
@@ -24,6 +26,8 @@ class PlainView:
         self._lock = threading.Lock()
         self._known: set[int] | None = None
         self._stage: tuple[str, float] = ("", 0.0)
+        self._nodes: tuple[NodeUse, ...] = ()
+        self._nodes_line, self._nodes_said = "", 0.0
 
     def event(self, message: str) -> None:
         """One line."""
@@ -54,6 +58,16 @@ class PlainView:
             if new and not record.stopped:
                 self._pace(record)
 
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+        """A line when there are more or fewer of them, and every half minute where what is in use has changed."""
+        with self._lock:
+            line, now = summary(nodes), time.monotonic()
+            changed = len(nodes) != len(self._nodes) or now - self._nodes_said >= STAGE_EVERY
+            if line != self._nodes_line and changed:
+                self._say(line)
+                self._nodes_line, self._nodes_said = line, now
+            self._nodes = nodes
+
     def close(self) -> None:
         """Nothing is left to say."""
 
@@ -82,6 +96,7 @@ def _line(trial: TrialRecord, record: SearchRecord) -> str:
     return (
         f"trial {trial.number:>3}  {ending(trial):<11} {record.metric} {objective(trial.value)}  "
         f"{epochs:>9}  {format_duration(trial.seconds):>7}{_best(record)}  "
+        + (f"on {trial.node}  " if trial.node and record.config.get("address") else "")
         + " ".join(configuration(trial.params, "="))
     )
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from search.node_use import NodeUse
 from search.record import SearchRecord
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class View(Protocol):
         """The search as it is now."""
         ...
 
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+        """The nodes of the cluster as they are now."""
+        ...
+
     def close(self) -> None:
         """The search is over; may be called more than once."""
         ...
@@ -45,6 +50,9 @@ class QuietView:
         """Nothing."""
 
     def update(self, record: SearchRecord) -> None:
+        """Nothing."""
+
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -68,6 +76,10 @@ class GuardedView:
     def update(self, record: SearchRecord) -> None:
         """Pass it on."""
         self._try(lambda: self._view.update(record))
+
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+        """Pass it on."""
+        self._try(lambda: self._view.nodes(nodes))
 
     def close(self) -> None:
         """Pass it on."""

@@ -50,7 +50,8 @@ class TrialRecord:
     own where the search's was too large for the memory; None otherwise. ``stages``
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
-    found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said.
+    found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
+    is the name of the machine where it ran last.
     """
 
     number: int
@@ -68,6 +69,7 @@ class TrialRecord:
     cost: Cost = field(default_factory=dict)
     retries: int = 0
     batch_size: int | None = None
+    node: str | None = None
 
     @property
     def finished(self) -> bool:

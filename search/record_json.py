@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,6 +41,11 @@ def record_json(
     }
 
 
+def finite_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values``, null in the place of what JSON has no number for."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
 def _best(trial: TrialRecord | None) -> dict[str, Any] | None:
     if trial is None:
         return None
@@ -64,5 +70,4 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
 def _interval(interval: Interval | None) -> dict[str, float | None] | None:
     if interval is None:
         return None
-    values = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return finite_json({"estimate": interval.estimate, "low": interval.low, "high": interval.high})

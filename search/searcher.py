@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 from search.comebacks import Comebacks
 from search.engine_access import REASONS
 from search.ledger import Ledger, Suggest
+from search.node_names import NodeLabels
 from search.record import METRICS, EpochRecord, TrialRecord
 from search.seams import reached
 from trainables.errors import LedgerError
@@ -61,6 +62,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         self._room, self._astray = room, astray
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
+        self._labels = NodeLabels()
         self.trouble: LedgerError | None = None
         """Why the ledger could not be written. Ray Tune itself would only log some of these, and go on."""
 
@@ -162,6 +164,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             self.trouble = self.trouble or error
 
     def _take_cost(self, number: int, result: Mapping[str, Any]) -> None:
+        if node := result.get("node"):
+            self._ledger.located(number, self._labels.of(str(node)))
         stages = _under("stages", result)
         if stages:
             self._ledger.spent(number, stages, _under("cost", result))

@@ -130,6 +130,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         "configure_logging": True,
     }
     if config.address:
+        _knock(config.address)
         options["address"] = config.address
     else:
         options |= {
@@ -142,8 +143,20 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         with _away_from_home(empty):
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        from search.doctor.head import plainly
+
         where = config.address or "this machine"
-        raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {error}") from error
+        words = plainly(error)
+        raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {words}") from error
+
+
+def _knock(address: str) -> None:
+    """Say within seconds what keeps this machine out, which Ray says late or not at all."""
+    from search.doctor.head import check_head
+
+    found = check_head(address)
+    if found.grade == "failed":
+        raise ClusterError(f"address: expected a running Ray cluster, received {address!r}: {found.words}")
 
 
 def quoted_python() -> dict[str, Any]:

@@ -23,6 +23,8 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
         _line("best", _best(record)),
         _line("cost", _cost(record)),
     ]
+    if record.config.get("address") and (running := _running(record)):
+        lines.append(_line("running", running))
     if record.outcome is not None:
         lines.append(_line("test", _test(record)))
     if words := _reasons(record):
@@ -79,6 +81,15 @@ def _retried(record: SearchRecord) -> str:
     smaller = [f"trial {t.number} with batches of {t.batch_size}" for t in record.trials if t.batch_size]
     died = [f"trial {t.number} {plural(t.retries, 'time')}" for t in record.trials if t.retries]
     return _some(died + smaller)
+
+
+def _running(record: SearchRecord) -> str:
+    """Which trials run on which node."""
+    where: dict[str, list[int]] = defaultdict(list)
+    for trial in record.trials:
+        if trial.state == "running":
+            where[trial.node or "a node not yet known"].append(trial.number)
+    return "; ".join(f"{', '.join(map(str, numbers))} on {node}" for node, numbers in sorted(where.items()))
 
 
 def _alike(record: SearchRecord) -> list[list[TrialRecord]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
+from search.doctor.quick import QuickLook
 from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
@@ -23,7 +24,9 @@ from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
+from search.logged_view import LoggedView
 from search.naming import search_name
+from search.node_use import watched
 from search.phase import Phase
 from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
@@ -81,13 +84,22 @@ def run_search(
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     check_inputs(config, workspace)
     workspace.create()
-    view = view or QuietView()
+    view = LoggedView(view or QuietView(), workspace.logs)
     halt = Halt(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    with workspace.locked(), halt.listening(), connect(config, verbose, view) as session:
+    quick = QuickLook(config, workspace.storage, view)
+    with (
+        workspace.locked(),
+        halt.listening(),
+        connect(config, verbose, view) as session,
+        watched(view.nodes) if config.address else nullcontext(),
+    ):
+        quick.at_places()
+        quick.at_nodes()
         prepared = prepare_all(config, workspace, session, view)
+        quick.refuse()
         reached("prepared")
         checkpoints = _kept_checkpoints(config, workspace, view)
         return _Run(config, view, workspace, session, halt, prepared, checkpoints).whole()

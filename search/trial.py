@@ -18,8 +18,8 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.engine import Engine
 from search.engine_access import Deadline, EngineLost, OwnEngine, SharedEngine
+from search.logged_engine import LoggedEngine
 from search.nodes import Share, living
 from trainables.reuse import Reuse
 
@@ -45,7 +45,7 @@ def engine_on(node: str, session: Mapping[str, Any], threads: int, gpus: Sequenc
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
     seen = gpus or _unasked(session)
-    return ray.remote(Engine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
+    return ray.remote(LoggedEngine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
 
 
 def engine_of_trials(session: Mapping[str, Any]) -> SharedEngine | OwnEngine:
@@ -55,7 +55,7 @@ def engine_of_trials(session: Mapping[str, Any]) -> SharedEngine | OwnEngine:
     threads = node.threads(share)
     gpus = context.get_accelerator_ids().get("GPU", []) if share.gpus_per_trial else []
     if not session["reuse"]["processes"]:
-        return OwnEngine(Engine(threads, **_engine_options(session), gpus=gpus or _unasked(session)))
+        return OwnEngine(LoggedEngine(threads, **_engine_options(session), gpus=gpus or _unasked(session)))
     return SharedEngine(engine_on(node.id, session, threads, gpus))
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
+from search.engine_log import FOLDER
 from trainables.errors import SearchError
 
 
@@ -60,6 +61,11 @@ class Workspace:
     def data(self) -> Path:
         """Prepared data, shared by the searches of this storage."""
         return self.storage / ".data"
+
+    @property
+    def logs(self) -> Path:
+        """What the driver and the engines of the search's trials wrote down."""
+        return self.directory / FOLDER
 
     def checkpoints(self, method_folder: str = "") -> Path:
         """Checkpoints of the search's trials, or of its baseline's."""

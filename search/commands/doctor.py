@@ -9,17 +9,27 @@ from dataclasses import asdict
 from pathlib import Path
 
 from search.arguments import Parser, add_store, add_verbose
+from trainables.errors import UsageError
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+_DESCRIPTION = """\
+Check what a search needs, and name in plain words what is wrong: before anything is spent, or when something hangs.
+
+  unfreeze doctor                            this machine: packages, storage, memory, GPU, Ray
+  unfreeze doctor --cluster cluster.yaml     before `ray up`: the file, its keys, the machines' SSH ports
+  unfreeze doctor --address auto --storage /shared/runs --gpus-per-trial 0.25
+                                             on a running cluster: every node, what trials wait for"""
 
 
 def parser() -> Parser:
-    """The places that a search would use."""
-    made = Parser(
-        "doctor", "Check packages, storage, memory, tracking server, GPU and Ray; name what is wrong."
-    )
+    """The places that a search would use, and what a trial would ask for."""
+    made = Parser("doctor", _DESCRIPTION)
     add_store(made)
-    made.add_argument("--address", metavar="RAY", help="Ray cluster to try; this machine if not given")
+    made.add_argument("--address", metavar="RAY", help="Ray cluster to look at; this machine if not given")
+    made.add_argument("--cluster", metavar="FILE", help="cluster file to check, as `ray up` takes it")
+    made.add_argument("--cache", metavar="DIR|off", help="folder of frozen activations on every machine")
+    made.add_argument("--cpus-per-trial", metavar="X", default="1", help="CPU cores a trial asks for [1]")
+    made.add_argument("--gpus-per-trial", metavar="X", default="0", help="GPUs a trial asks for [0]")
     made.add_argument("--json", action="store_true", help="print a JSON list")
     add_verbose(made)
     return made
@@ -27,13 +37,33 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print each finding as soon as it is known; 1 if any check failed."""
-    from search.doctor import examine
+    from search.doctor import Places, examine
 
+    places = Places(
+        Path(options.storage),
+        options.tracking_uri,
+        options.address,
+        Path(options.cluster) if options.cluster else None,
+        options.cache,
+        _amount("--cpus-per-trial", options.cpus_per_trial),
+        _amount("--gpus-per-trial", options.gpus_per_trial),
+    )
     findings = []
-    for finding in examine(Path(options.storage), options.tracking_uri, options.address):
+    for finding in examine(places):
         findings.append(finding)
         if not options.json:
             print(f"{_MARKS[finding.grade]}  {finding.check:<9} {finding.words}", flush=True)
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     return 1 if any(finding.grade == "failed" for finding in findings) else 0
+
+
+def _amount(option: str, text: str) -> float:
+    """A number of cores or GPUs, none below 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{option}: expected a number from 0, received {text!r}")
+    return value

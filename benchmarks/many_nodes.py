@@ -1,0 +1,205 @@
+"""How busy a search keeps many nodes, and what that costs its driver: trials that only wait.
+
+    python benchmarks/many_nodes.py --nodes 4 8 16 32 --epoch-seconds 1
+
+Each node is a raylet of one processor on this machine, the head runs no trials; each epoch of a trial sleeps. So nodes
+cost memory (about 0.3 GB each) and next to no processor, and what is measured is everything but the training.
+
+    bare    Ray Tune alone: a class trainable, actors reused, its own random search, no loggers
+    search  the same trainable under the whole driver: ledger, TPE, Ray Tune and MLflow, both stores in SQLite files
+
+``busy`` is the share of the nodes' time that was spent in epochs, from the first trial's end to the last one's; results
+a second are what that comes to. Processor times are ms a result (an epoch of a trial): of the driver's thread, of the
+thread that delivers to MLflow, of the whole driver, and of Ray's head (its GCS). ``start`` is ms a new trial: the
+sampler's time and the ledger's. ``rest`` is what is left to deliver to MLflow when the last trial has ended, in s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from growth import Clocks, Ends, metrics, phase_of
+from ray import tune
+from ray.cluster_utils import Cluster
+
+from search.config import SearchConfig
+from search.delivery import Delivery
+from search.session import QUIET
+from search.stores import default_tracking_uri
+from search.tracking import experiment_name
+from trainables.reuse import Reuse
+
+EPOCHS = 5
+CASES = ("bare", "search")
+ATTEMPTS = 5
+"""Ray gives a node 30 s to start, which on a busy machine is too little."""
+
+
+@dataclass(frozen=True)
+class FixedSession:
+    """A session without engines, on as many nodes as there are."""
+
+    capacity: int
+    name: str = "many"
+    engines: tuple[Any, ...] = ()
+    reuse: Reuse = field(default_factory=Reuse)
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing that its trials need."""
+        return {}
+
+    def refuse_lost(self) -> None:
+        """It is not watched."""
+
+
+class Waiting(tune.Trainable):
+    """A trial whose epochs take the seconds that the environment says."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._epoch, self._seconds = 0, float(os.environ["EPOCH_SECONDS"])
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(self._seconds)
+        self._epoch += 1
+        return metrics(self._epoch)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._epoch = 0
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
+
+
+def bare(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
+    """Ray Tune alone."""
+    ends, clocks = Ends(), Clocks()
+    tune.Tuner(
+        tune.with_resources(Waiting, {"cpu": 1}),
+        param_space={"learning_rate": tune.loguniform(1e-5, 1e-1), "unfreeze_depth": tune.randint(0, 5)},
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=nodes, reuse_actors=True),
+        run_config=tune.RunConfig(name="run", storage_path=str(folder), callbacks=[ends], verbose=0),
+    ).fit()
+    return {"moments": ends.moments, "clocks": clocks.read(), "rest": 0.0}
+
+
+def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
+    """The whole driver."""
+    config = SearchConfig(trials=trials, epochs=EPOCHS, scheduler="none", storage=str(folder), address="auto")
+    phase: Any = phase_of(config, FixedSession(nodes), folder)  # type: ignore[arg-type]
+    phase.trainable = Waiting
+    uri = default_tracking_uri(folder)
+
+    def mirror() -> Any:
+        from search.tracking import Mirror
+
+        return Mirror(uri, experiment=experiment_name("digits"), storage=folder)
+
+    delivery = Delivery(mirror, print)
+    phase.told = delivery.publish
+    phase.news(now=True)
+    delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
+    clocks = Clocks()
+    clocks.watch(phase.ledger, "start")
+    phase.run()
+    read, ended = clocks.read(), time.time()
+    delivery.finish(phase.record(), "FINISHED", timeout=600)
+    moments = sorted(t.ended.timestamp() for t in phase.ledger.trials if t.ended)
+    return {"moments": moments, "clocks": read, "rest": time.time() - ended}
+
+
+def start_nodes(nodes: int) -> Cluster:
+    """A head that runs nothing, and ``nodes`` of one processor each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(nodes):
+        for attempt in range(ATTEMPTS):
+            try:
+                cluster.add_node(num_cpus=1)
+                break
+            except Exception as error:
+                if attempt == ATTEMPTS - 1 or "timed out during startup" not in str(error):
+                    raise
+    return cluster
+
+
+def seconds_of_head() -> float:
+    """Processor seconds of Ray's head so far."""
+    heads = [p for p in psutil.Process().children(recursive=True) if p.name() == "gcs_server"]
+    return sum(sum(p.cpu_times()[:2]) for p in heads)
+
+
+def run_here(case: str, nodes: int, trials: int) -> None:
+    """One measurement; prints it as JSON."""
+    os.environ.update(QUIET)
+    with tempfile.TemporaryDirectory() as place:
+        cluster = start_nodes(nodes)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        head = seconds_of_head()
+        result = {"bare": bare, "search": search}[case](trials, nodes, Path(place))
+        result["clocks"]["head"] = seconds_of_head() - head
+        ray.shutdown()
+        cluster.shutdown()
+    print("RESULT" + json.dumps(result))
+
+
+def measure(case: str, nodes: int, trials: int) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, __file__, "--only", case, str(nodes), str(trials)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output.rpartition("RESULT")[2])
+    return found
+
+
+def line(case: str, nodes: int, trials: int, seconds: float, result: dict[str, Any]) -> str:
+    """A row of the table."""
+    ends, clocks = sorted(result["moments"]), result["clocks"]
+    steady = ends[nodes - 1 :]  # the first ones waited for their processes
+    rate = EPOCHS * (len(steady) - 1) / (steady[-1] - steady[0])
+    ms = {name: 1000 * clocks[name] / (EPOCHS * trials) for name in ("driver", "mlflow", "process", "head")}
+    start = f"{1000 * clocks['start'] / trials:>7.1f}" if "start" in clocks else f"{'':>7}"
+    return (
+        f"{case:<7} {nodes:>5} {trials:>6} {rate:>10.1f} {rate * seconds / nodes:>6.0%}  "
+        + " ".join(f"{ms[name]:>8.2f}" for name in ("driver", "mlflow", "process", "head"))
+        + f" {start} {result['rest']:>6.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[4, 8, 16, 32])
+    parser.add_argument("--epoch-seconds", type=float, default=1.0)
+    parser.add_argument("--trials-per-node", type=int, default=6)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        run_here(options.only[0], int(options.only[1]), int(options.only[2]))
+        return
+    os.environ["EPOCH_SECONDS"] = str(options.epoch_seconds)
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores; an epoch is {options.epoch_seconds:g} s, "
+        f"a trial {EPOCHS} epochs"
+    )
+    print("case    nodes trials  results/s   busy    driver   mlflow  process     head   start   rest")
+    for nodes in options.nodes:
+        for case in options.cases:
+            trials = nodes * options.trials_per_node
+            result = measure(case, nodes, trials)
+            row = line(case, nodes, trials, options.epoch_seconds, result)
+            print(f"{row}  load {os.getloadavg()[0]:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

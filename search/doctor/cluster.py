@@ -1,0 +1,41 @@
+"""Checks of a running Ray cluster, from outside in: can it be joined, is it able to run trials, do its nodes agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from search.doctor.demand import check_demand, node_types
+from search.doctor.finding import Finding, failed, ok
+from search.doctor.head import check_head
+from search.doctor.nodes import Nodes, check_nodes
+from search.doctor.places import Places
+from search.phrases import plural
+
+
+def check_cluster(places: Places) -> Iterator[Finding]:
+    """Findings about the cluster at ``places.address``."""
+    if places.address is None:
+        raise ValueError("address: expected a cluster's, received None")
+    knocked = check_head(places.address)
+    if knocked.grade == "failed":
+        yield knocked
+        return
+    import ray
+
+    from search.doctor.joining import joined
+    from trainables.errors import ClusterError
+
+    try:
+        with joined(places.address):
+            yield ok("ray", f"{places.address}: joined")
+            known = ray.nodes()
+            lost = [n for n in known if not n["Alive"] and n.get("DeathReasonMessage")]
+            alive = sum(n["Alive"] for n in known)
+            gone = "".join(
+                f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-3:]
+            )
+            yield ok("nodes", f"{plural(alive, 'node')} up{gone}")
+            yield from check_demand(places, known, node_types(places.cluster_file))
+            yield from check_nodes(Nodes.alive(), places)
+    except ClusterError as error:
+        yield failed("ray", str(error))

@@ -1,0 +1,115 @@
+"""Checks of the machines that a cluster file with ``provider: local`` names: can ``ray up`` get in, what is there?"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.doctor.finding import Finding, failed, ok, warning
+from search.doctor.nodes import CLOCK_SECONDS
+from search.doctor.token import own_token
+from search.phrases import plural
+
+SECONDS = 5.0
+"""That a machine may take to answer."""
+
+_LOOK = """
+hostname; date +%s.%N
+sha256sum ~/.ray/auth_token 2>/dev/null | cut -d' ' -f1 | grep . || echo none
+missing=; for program in rsync python3; do command -v $program >/dev/null || missing="$missing $program"; done
+echo "missing:$missing"
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What was found at an address; ``wrong`` is empty if SSH let us in."""
+
+    address: str
+    wrong: str
+    name: str = ""
+    skew: float = 0.0
+    token: str = ""
+    missing: str = ""
+
+
+def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
+    """Log into each machine as ``ray up`` would, all at once."""
+    provider, auth = content["provider"], content.get("auth", {})
+    addresses = [provider["head_ip"], *(provider.get("worker_ips") or [])]
+    with ThreadPoolExecutor(min(len(addresses), 32)) as pool:
+        hosts = list(pool.map(lambda address: _look(address, auth), addresses))
+    inside = [h for h in hosts if not h.wrong]
+    for host in hosts:
+        if host.wrong:
+            yield failed("hosts", host.wrong)
+        elif host.missing:
+            yield failed("hosts", f"{host.address} ({host.name}) has no {host.missing}: install it there")
+    late = [f"{h.address} by {h.skew:+.0f} s" for h in inside if abs(h.skew) > CLOCK_SECONDS]
+    if late:
+        yield warning(
+            "clock", f"clocks differ from this machine's: {'; '.join(late)}: run an NTP client there"
+        )
+    mine = hashlib.sha256(own_token().text.encode()).hexdigest()
+    others = [h.address for h in inside if h.token not in ("none", mine)]
+    if others:
+        yield warning(
+            "token", f"{', '.join(others)}: another token than this machine's is in ~/.ray/auth_token there. A worker "
+            "with another token never joins; `ray up` copies this machine's to all of them"
+        )  # fmt: skip
+    if len(inside) == len(hosts):
+        yield ok("hosts", f"SSH works to {plural(len(hosts), 'machine')}")
+
+
+def _look(address: str, auth: Mapping[str, Any]) -> Host:
+    target, port = _resolved(address)
+    if port is not None:
+        try:
+            socket.create_connection((target, port), timeout=SECONDS).close()
+        except OSError as error:
+            return Host(
+                address,
+                f"{address} can't be reached at SSH port {port} ({error.strerror or error}): is it up, is that its "
+                "address, does a firewall keep this machine out?",
+            )
+    if shutil.which("ssh") is None:
+        return Host(address, "")
+    key = auth.get("ssh_private_key")
+    user = auth.get("ssh_user")
+    command = [
+        *("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={SECONDS:.0f}"),
+        *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+        *(("-i", str(Path(key).expanduser())) if key else ()),
+        *(f"{user}@{address}" if user else address, "sh -s"),
+    ]
+    began = time.time()
+    try:
+        done = subprocess.run(command, input=_LOOK, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return Host(address, f"{address}: SSH lets nobody in within 20 s")
+    lines = done.stdout.splitlines()
+    if done.returncode or len(lines) != 4:
+        said = (done.stderr.strip().splitlines() or ["no words"])[-1]
+        return Host(
+            address, f"{address}: SSH as {user or 'this user'} with {key or 'the default keys'}: {said}"
+        )
+    skew = float(lines[1]) - (began + time.time()) / 2
+    return Host(address, "", lines[0], skew, lines[2], lines[3].removeprefix("missing:").strip())
+
+
+def _resolved(address: str) -> tuple[str, int | None]:
+    """Host and port as ``~/.ssh/config`` has them; no port where a proxy is in between."""
+    if shutil.which("ssh") is None:
+        return address, 22
+    asked = subprocess.run(["ssh", "-G", address], capture_output=True, text=True, timeout=10, check=False)
+    known = dict(line.split(" ", 1) for line in asked.stdout.splitlines() if " " in line)
+    through = any(known.get(name, "none") != "none" for name in ("proxyjump", "proxycommand"))
+    return known.get("hostname", address), None if through else int(known.get("port", 22))

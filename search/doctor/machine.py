@@ -1,0 +1,98 @@
+"""Checks of the machine that the doctor runs on: packages, memory, GPUs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+
+from search.doctor.finding import Finding, failed, ok, warning
+from search.doctor.node_probe import SEE_GPUS, gpus_of_driver
+from search.phrases import plural
+
+GIGABYTE = 2**30
+SPARE_MEMORY = 2 * GIGABYTE
+TENSORFLOW_SECONDS = 45.0
+"""How long TensorFlow may take to look for GPUs."""
+
+INSTALL_CUDA = 'pip install "tensorflow[and-cuda]"'
+
+
+def check_packages() -> Finding:
+    """Whether every dependency is installed in a version that this one was made for."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in metadata.requires("unfreeze") or ():
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    if wrong:
+        return failed("packages", f"{'; '.join(wrong)}: install unfreeze again in a new environment")
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("ray", "optuna", "mlflow", "tensorflow")
+    )
+    return ok("packages", f"Python {platform.python_version()}, {versions}")
+
+
+def check_memory() -> Finding:
+    """Whether there is memory for one TensorFlow process."""
+    import psutil
+
+    free, cores = psutil.virtual_memory().available, psutil.cpu_count() or 1
+    words = f"{free / GIGABYTE:.1f} GB available, {plural(cores, 'core')}"
+    if free < SPARE_MEMORY:
+        return warning("memory", f"{words}: a search needs about 2 GB and more for large backbones")
+    return ok("memory", words)
+
+
+def check_gpu() -> Finding:
+    """Whether TensorFlow sees the GPUs that the driver sees; it is asked in a process of its own."""
+    there = gpus_of_driver()
+    seen, trouble = _seen_by_tensorflow()
+    if trouble:
+        return failed(
+            "gpu", f"TensorFlow can't be imported: {trouble}: install unfreeze in a new environment"
+        )
+    return gpu_finding("this machine", there, seen, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def gpu_finding(where: str, there: int, seen: int, visible: str | None) -> Finding:
+    """``there`` GPUs by the driver, ``seen`` by TensorFlow; ``visible`` is what CUDA_VISIBLE_DEVICES says."""
+    if seen >= there:
+        return ok("gpu", f"TensorFlow sees {plural(seen, 'GPU')}" if seen else "none: trials run on the CPU")
+    words = f"{where} has {plural(there, 'GPU')} but TensorFlow sees {seen or 'none'}"
+    if visible is not None:
+        return failed("gpu", f"{words}: CUDA_VISIBLE_DEVICES={visible!r} hides them: unset it")
+    return failed(
+        "gpu", f"{words}: its CUDA libraries are missing or too old for the driver: {INSTALL_CUDA}, or "
+        "--gpus-per-trial 0"
+    )  # fmt: skip
+
+
+def _seen_by_tensorflow() -> tuple[int, str]:
+    """How many GPUs, or what went wrong."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", SEE_GPUS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TENSORFLOW_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 0, f"no answer within {TENSORFLOW_SECONDS:.0f} s"
+    if asked.returncode:
+        return 0, (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    return int(asked.stdout.split()[-1]), ""

@@ -1,0 +1,131 @@
+"""What runs on every node to find out how things are there.
+
+Sent to the nodes by value: it must work where unfreeze is missing or another version, so it needs nothing but Python's
+own library, and imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib import metadata, util
+from pathlib import Path
+
+SEE_GPUS = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+"""A program that prints how many GPUs TensorFlow sees."""
+
+PATIENCE = 3.0
+"""Seconds that a shared folder may take to show what another machine wrote."""
+
+
+class NodeProbe:
+    """Looks around on one node."""
+
+    def clock(self) -> float:
+        """Seconds since 1970, as this node has it."""
+        return time.time()
+
+    def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
+        """Of Python and ``packages``; ``code`` is a digest of unfreeze's files. Empty for what is missing."""
+        return {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            **{name: version_of(name) for name in packages},
+            "code": digest_of_code(),
+        }
+
+    def storage(self, folder: str, content: str, name: str) -> tuple[str, str]:
+        """What is wrong with reading the driver's file in ``folder``, and with writing one called ``name`` there."""
+        return read_wrong(folder, content), write_wrong(folder, content, name)
+
+    def cache(self, wanted: str | None) -> tuple[str, int, str]:
+        """Folder of the cache (empty: none), bytes free there, what is wrong with writing to it."""
+        named = wanted or os.environ.get("UNFREEZE_CACHE", "").strip() or "~/.cache/unfreeze/activations"
+        if named.lower() == "off":
+            return "", 0, ""
+        folder = Path(named).expanduser().absolute()
+        existing = next(p for p in (folder, *folder.parents) if p.is_dir())
+        wrong = "" if os.access(existing, os.W_OK) else "no permission to write"
+        return str(folder), shutil.disk_usage(existing).free, wrong
+
+    def gpus(self, expected: int, seconds: float) -> tuple[int, int, str | None, str]:
+        """GPUs of the driver or ``expected`` ones, those TensorFlow sees, CUDA_VISIBLE_DEVICES, what went wrong.
+
+        TensorFlow is only asked where there should be GPUs.
+        """
+        there = max(expected, gpus_of_driver())
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if not there:
+            return 0, 0, visible, ""
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, "-c", SEE_GPUS]
+        try:
+            asked = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return there, 0, visible, f"TensorFlow did not start within {seconds:.0f} s"
+        if asked.returncode:
+            return there, 0, visible, (asked.stderr.strip().splitlines() or ["no words"])[-1]
+        return there, int(asked.stdout.split()[-1]), visible, ""
+
+
+def version_of(package: str) -> str:
+    """As it is installed; empty if it is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def digest_of_code() -> str:
+    """Changes with the files of the packages search and trainables; empty where one is missing."""
+    digest = hashlib.sha256()
+    for name in ("search", "trainables"):
+        spec = util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            return ""
+        folder = Path(spec.submodule_search_locations[0])
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def gpus_of_driver() -> int:
+    """How many GPUs nvidia-smi lists; 0 without a driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    try:
+        listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def read_wrong(folder: str, content: str) -> str:
+    """Why the driver's file in ``folder`` can't be read from here; empty if it can."""
+    file, parent = Path(folder) / "driver", Path(folder).parent
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            known = file.read_text()
+            return "" if known == content else "another file is there"
+        except FileNotFoundError:
+            if time.monotonic() > end:
+                return "has a folder of its own there" if parent.is_dir() else "has no such folder"
+            time.sleep(0.2)
+        except OSError as error:
+            return f"can't read what is there: {error.strerror}"
+
+
+def write_wrong(folder: str, content: str, name: str) -> str:
+    """Why no file can be written into ``folder`` from here; empty if one was."""
+    try:
+        (Path(folder) / name).write_text(content)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,0 +1,172 @@
+"""Checks of a RayJob for KubeRay: what Kubernetes would refuse, or take and never start.
+
+The operator's own schema is megabytes; here is what a search's job uses of it (KubeRay 1.4 and later, ``ray.io/v1``).
+A field that is not listed is no error, unless it looks like one misspelt: Kubernetes drops those without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.doctor.demand import Resources, fits, words
+from search.doctor.finding import Finding, failed, ok, warning
+from search.doctor.places import Places
+
+Content = Mapping[str, Any]
+
+JOB = {
+    "entrypoint": str,
+    "runtimeEnvYAML": str,
+    "jobId": str,
+    "shutdownAfterJobFinishes": bool,
+    "ttlSecondsAfterFinished": int,
+    "activeDeadlineSeconds": int,
+    "backoffLimit": int,
+    "submissionMode": str,
+    "suspend": bool,
+    "rayClusterSpec": dict,
+    "clusterSelector": dict,
+    "submitterPodTemplate": dict,
+}
+CLUSTER = {
+    "rayVersion": str,
+    "enableInTreeAutoscaling": bool,
+    "autoscalerOptions": dict,
+    "authOptions": dict,
+    "headGroupSpec": dict,
+    "workerGroupSpecs": list,
+    "gcsFaultToleranceOptions": dict,
+}
+HEAD = {"rayStartParams": dict, "template": dict, "serviceType": str}
+WORKER = {
+    "groupName": str,
+    "replicas": int,
+    "minReplicas": int,
+    "maxReplicas": int,
+    "rayStartParams": dict,
+    "template": dict,
+    "idleTimeoutSeconds": int,
+}
+WORKER_NEEDS = ("groupName", "minReplicas", "maxReplicas", "template")
+CONTAINER = {
+    "name": str,
+    "image": str,
+    "imagePullPolicy": str,
+    "command": list,
+    "args": list,
+    "env": list,
+    "envFrom": list,
+    "ports": list,
+    "resources": dict,
+    "volumeMounts": list,
+    "securityContext": dict,
+    "workingDir": str,
+    "lifecycle": dict,
+}
+
+
+def check_rayjob(file: Path, content: Content, places: Places) -> Iterator[Finding]:
+    """Everything that can be seen in the file alone."""
+    if (content.get("apiVersion"), content.get("kind")) != ("ray.io/v1", "RayJob"):
+        yield failed(
+            "file", f"{file}: expected apiVersion ray.io/v1 and kind RayJob, received "
+            f"{content.get('apiVersion')} and {content.get('kind')}"
+        )  # fmt: skip
+        return
+    wrong = list(problems(content))
+    if wrong:
+        yield failed("file", f"{file}: {'; '.join(wrong)}")
+        return
+    yield ok("file", f"{file} is a RayJob")
+    cluster = content["spec"]["rayClusterSpec"]
+    if cluster.get("authOptions", {}).get("mode") != "token":
+        yield warning(
+            "token",
+            "rayClusterSpec.authOptions.mode: expected token: whoever reaches the head may run programs",
+        )
+    else:
+        yield ok("token", "made and handed to all pods by the operator")
+    yield from _check_groups(cluster, places)
+
+
+def problems(content: Content) -> Iterator[str]:
+    """What is missing, of another type, misspelt or mounted from nowhere; each with its place."""
+    spec = content.get("spec")
+    if not isinstance(spec, dict) or not isinstance(spec.get("rayClusterSpec"), dict):
+        yield "spec.rayClusterSpec: expected a cluster"
+        return
+    yield from _fields(spec, JOB, "spec", ("entrypoint",))
+    cluster = spec["rayClusterSpec"]
+    yield from _fields(cluster, CLUSTER, "rayClusterSpec", ("headGroupSpec",))
+    groups: list[tuple[str, Content, Mapping[str, type], tuple[str, ...]]] = [
+        ("headGroupSpec", cluster.get("headGroupSpec") or {}, HEAD, ("template",))
+    ]
+    for group in cluster.get("workerGroupSpecs") or ():
+        groups.append((f"workerGroupSpecs.{group.get('groupName', '?')}", group, WORKER, WORKER_NEEDS))
+    for place, group, known, needs in groups:
+        yield from _fields(group, known, place, needs)
+        yield from _pod(group.get("template") or {}, place)
+        lowest, highest = group.get("minReplicas", 0), group.get("maxReplicas", 0)
+        if isinstance(lowest, int) and isinstance(highest, int) and lowest > highest:
+            yield f"{place}: minReplicas {lowest} is more than maxReplicas {highest}"
+
+
+def _fields(values: Content, known: Mapping[str, type], place: str, needed: tuple[str, ...]) -> Iterator[str]:
+    for name in needed:
+        if name not in values:
+            yield f"{place}.{name}: expected, and missing"
+    for name, value in values.items():
+        if name in known:
+            if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is int):
+                yield f"{place}.{name}: expected {known[name].__name__}, received {type(value).__name__}"
+        elif near := difflib.get_close_matches(name, known, 1, 0.8):
+            yield f"{place}.{name}: did you mean {near[0]}?"
+
+
+def _pod(template: Content, place: str) -> Iterator[str]:
+    spec = template.get("spec") or {}
+    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    if not spec.get("containers"):
+        yield f"{place}.template.spec.containers: expected at least one"
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        here = f"{place}.{container.get('name', 'container')}"
+        yield from _fields(container, CONTAINER, here, ("name", "image"))
+        for mount in container.get("volumeMounts") or ():
+            if mount.get("name") not in volumes:
+                yield f"{here}.volumeMounts: {mount.get('name')}: no volume of the pod has this name"
+
+
+def _check_groups(cluster: Content, places: Places) -> Iterator[Finding]:
+    """Whether a trial fits a pod."""
+    wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
+    groups = {
+        group["groupName"]: _resources(group)
+        for group in cluster.get("workerGroupSpecs") or ()
+        if group["maxReplicas"] > 0
+    }
+    fitting = [name for name, has in groups.items() if fits(wanted, has)]
+    if fitting:
+        yield ok("requests", f"a trial's {words(wanted)} fit pods of {', '.join(fitting)}")
+    else:
+        shown = "; ".join(f"{name}: {words(has)}" for name, has in groups.items()) or "there is none"
+        yield failed(
+            "requests", f"a trial asks for {words(wanted)} and no group of workers has that ({shown}): trials would "
+            "stay PENDING"
+        )  # fmt: skip
+
+
+def _resources(group: Content) -> Resources:
+    """What Ray takes a pod to have: the limits of its first container, unless rayStartParams say otherwise."""
+    limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    params = group.get("rayStartParams") or {}
+    cpus = params.get("num-cpus", limits.get("cpu", 0))
+    gpus = params.get("num-gpus", limits.get("nvidia.com/gpu", 0))
+    return {"CPU": _quantity(cpus), "GPU": _quantity(gpus)}
+
+
+def _quantity(value: object) -> float:
+    text = str(value)
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)

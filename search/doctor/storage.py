@@ -1,0 +1,125 @@
+"""Checks of the storage: can it be written, is there room, and is it one folder for all nodes?"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.doctor.finding import Finding, failed, ok, warning
+from search.doctor.machine import GIGABYTE
+from search.phrases import plural
+from trainables.cache.place import MOST_SHARE, default_directory
+
+SPARE_DISK = 2 * GIGABYTE
+SPARE_CACHE = 2 * GIGABYTE
+
+
+def check_storage(storage: Path) -> Finding:
+    """Whether the folder of the searches can be written, and has room."""
+    folder = existing(storage)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".unfreeze-doctor-") as probe:
+            probe.write(b"unfreeze")
+            probe.flush()
+    except OSError as error:
+        return failed(
+            "storage",
+            f"{storage} can't be written ({error.strerror}): name another folder with --storage DIR",
+        )
+    free = shutil.disk_usage(folder).free
+    words = f"{storage.absolute()}, {free / GIGABYTE:.1f} GB free"
+    if free < SPARE_DISK:
+        return warning("storage", f"{words}: checkpoints and models may need more")
+    return ok("storage", words)
+
+
+def check_cache(wanted: str | None) -> Finding:
+    """Whether this machine's disk has room for activations."""
+    folder = default_directory(wanted=wanted)
+    if folder is None:
+        return ok("cache", "off: nothing is kept on disk")
+    return cache_finding("", str(folder), shutil.disk_usage(existing(folder)).free, "")
+
+
+def cache_finding(where: str, folder: str, free: int, wrong: str) -> Finding:
+    """``where`` is empty for this machine, or ``node NAME: ``; ``free`` in bytes."""
+    if not folder:
+        return ok("cache", f"{where}off: nothing is kept on disk")
+    if wrong:
+        return warning("cache", f"{where}{folder}: {wrong}: activations are computed again and again")
+    words = f"{where}{folder}, {free / GIGABYTE:.1f} GB free"
+    if free < SPARE_CACHE:
+        return warning(
+            "cache", f"{words}, too little for the cache, which may take {MOST_SHARE:.0%} of that: trials will "
+            "compute activations again and again. Name a larger disk with UNFREEZE_CACHE=DIR there, or give "
+            "--cache-budget"
+        )  # fmt: skip
+    return ok("cache", words)
+
+
+def existing(path: Path) -> Path:
+    """The path itself or the nearest folder above it that is there."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+@dataclass(frozen=True)
+class SharedProbe:
+    """A folder in the storage with a file of the driver's; each node reads it and writes one of its own."""
+
+    storage: Path
+    folder: Path
+    content: str
+
+    def findings(self, wrong: Mapping[str, tuple[str, str]], files: Mapping[str, str]) -> Iterator[Finding]:
+        """Why nodes, by label, can't read and can't write; ``files`` are the names of the files they wrote."""
+        apart = {label: read for label, (read, _) in wrong.items() if read}
+        closed = {label: write for label, (read, write) in wrong.items() if write and not read}
+        for label in wrong:
+            if label not in apart and label not in closed and not self._wrote(files[label]):
+                apart[label] = "writes where this machine can't see it"
+        if apart:
+            yield failed("storage", self._not_shared(apart))
+        if closed:
+            told = "; ".join(f"{label}: {why}" for label, why in sorted(closed.items()))
+            yield failed(
+                "storage",
+                f"{self.storage} can't be written from {told}. Trials there could keep no checkpoint: mount it to be "
+                "written, and let the user that Ray runs as write there",
+            )
+        if not apart and not closed:
+            yield ok("storage", f"{self.storage} is one folder for {plural(len(wrong), 'node')}")
+
+    def _not_shared(self, nodes: Mapping[str, str]) -> str:
+        told = "; ".join(f"{label} {why}" for label, why in sorted(nodes.items()))
+        return (
+            f"{self.storage} is not shared: {told}. Mount one folder at the same path on every node (NFS, EFS, "
+            "Filestore, …) and name it with --storage"
+        )
+
+    def _wrote(self, name: str) -> bool:
+        try:
+            return (self.folder / name).read_text() == self.content
+        except OSError:
+            return False
+
+
+@contextmanager
+def shared_probe(storage: Path) -> Iterator[SharedProbe]:
+    """Lay a probe into the storage, or the nearest folder above it; it is gone afterwards.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    content = secrets.token_hex(16)
+    folder = Path(tempfile.mkdtemp(dir=existing(storage), prefix=".unfreeze-doctor-"))
+    try:
+        folder.chmod(0o777)  # nodes may run as another user
+        (folder / "driver").write_text(content)
+        yield SharedProbe(storage.absolute(), folder, content)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,91 @@
+"""Check of the tracking server: does it answer, and does it answer us?"""
+
+from __future__ import annotations
+
+import base64
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from search.doctor.finding import Finding, failed, ok
+from search.stores import without_secrets
+
+TIMEOUT = 5.0
+"""Seconds that a server may take to answer."""
+
+QUESTION = "/api/2.0/mlflow/experiments/search?max_results=1"
+"""Not ``/health``: that is answered to everybody, also to those whose requests are refused."""
+
+
+def check_tracking(uri: str | None) -> Finding:
+    """Whether the tracking server answers; without one, runs go into a file of the storage."""
+    if uri is None:
+        return ok("tracking", "a SQLite file in the storage")
+    if is_server(uri):
+        return ask_server(uri.rstrip("/"))
+    from search.mlflow_client import connect
+    from trainables.errors import TrackingError
+
+    try:
+        connect(uri).search_experiments(max_results=1)
+    except TrackingError as error:
+        return failed("tracking", str(error))
+    return ok("tracking", uri)
+
+
+def is_server(uri: str) -> bool:
+    """Whether MLflow is reached by HTTP."""
+    return uri.startswith(("http://", "https://"))
+
+
+def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
+    """Ask for an experiment, as a search would; MLflow itself is not imported."""
+    shown = without_secrets(uri)
+    try:
+        with urllib.request.urlopen(_question(uri), timeout=timeout) as answer:
+            answer.read(1)
+        return ok("tracking", f"{shown} answers")
+    except urllib.error.HTTPError as error:
+        return failed("tracking", f"{shown} {_refusal(error, uri)}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return failed(
+            "tracking", f"{shown} does not answer ({reason}): is it running, and reachable from this machine?"
+        )
+
+
+def _question(uri: str) -> urllib.request.Request:
+    """With the login that MLflow's own client would send."""
+    parts = urllib.parse.urlsplit(uri)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = urllib.request.Request(bare + QUESTION)
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or urllib.parse.unquote(parts.username or "")
+    word = os.environ.get("MLFLOW_TRACKING_PASSWORD") or urllib.parse.unquote(parts.password or "")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if user:
+        login = base64.b64encode(f"{user}:{word}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
+    elif token:
+        request.add_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def _refusal(error: urllib.error.HTTPError, uri: str) -> str:
+    said = error.read(200).decode(errors="replace")
+    host = urllib.parse.urlsplit(uri).netloc.rpartition("@")[2]
+    if error.code == 403 and "host" in said.lower():
+        return (
+            f"answers 403: it refuses requests to the name {host!r}. Start the server with --allowed-hosts "
+            f"{host},localhost:* (that list takes the place of the default one)"
+        )
+    if error.code == 401:
+        return (
+            "answers 401: it asks for a login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    if error.code == 403:
+        return "answers 403: this account may not read experiments: check its permissions"
+    if error.code == 404:
+        return "answers 404: no MLflow server is at this address: check host, port and path"
+    return f"answers {error.code} {error.reason}: look at the server's log"

@@ -1,0 +1,118 @@
+"""What engines and the driver leave behind in words: ``STORAGE/NAME/logs/``, which outlives the cluster.
+
+Each engine writes a file of its own, so no two machines ever write to one. A line is a moment in UTC, a trial (or a
+dash) and words. What TensorFlow, CUDA and a dying process print goes into the same file between those lines: it is told
+by its having no such beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+FOLDER = "logs"
+DRIVER = "driver.log"
+LEAVES = "leaves the engine"
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log; ``moment`` and ``trial`` are None where something else printed it."""
+
+    words: str
+    moment: datetime | None = None
+    trial: str | None = None
+
+
+class EngineLog:
+    """Writes down what happens to the trials of one process; a folder that can't be written is done without."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, IO[str] | None] = {}
+        self._of_trial: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def begins(self, trial: str, folder: str | None, words: str) -> None:
+        """A trial begins here; its lines go to ``folder``."""
+        with self._lock:
+            if folder is None:
+                return
+            self._of_trial[trial] = folder
+            if folder not in self._files:
+                self._files[folder] = self._opened(folder)
+        self.says(trial, words)
+
+    def says(self, trial: str, words: str) -> None:
+        """Something about a trial."""
+        with self._lock:
+            file = self._files.get(self._of_trial.get(trial, ""))
+            if file is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    file.write(line_of(trial, words))
+                    file.flush()
+
+    def ends(self, trial: str, words: str) -> None:
+        """A trial leaves this process."""
+        self.says(trial, words)
+        with self._lock:
+            self._of_trial.pop(trial, None)
+
+    def _opened(self, folder: str) -> IO[str] | None:
+        host, pid = socket.gethostname(), os.getpid()
+        try:
+            place = Path(folder)
+            place.mkdir(parents=True, exist_ok=True)
+            file = (place / f"{host}-{pid}.log").open("a", encoding="utf-8", errors="replace")
+            file.write(line_of("", f"engine on {host}, process {pid}, Python {sys.version.split()[0]}"))
+            file.flush()
+        except OSError:
+            return None
+        return file
+
+
+def keep_output(folder: str) -> None:
+    """Send what this process prints, natively as well, to a file of its own in ``folder``, down to its last words."""
+    try:
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        file = os.open(
+            place / f"{socket.gethostname()}-{os.getpid()}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
+        )
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        faulthandler.enable(file=2)
+    except (OSError, ValueError):
+        return
+
+
+def line_of(trial: str, words: str) -> str:
+    """As it is written: one line, whatever ``words`` hold."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{moment} [{trial or '-'}] {' | '.join(words.splitlines())}\n"
+
+
+def read_lines(file: Path) -> Iterator[Line]:
+    """The lines of one log; what can't be read is left out."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for raw in text.splitlines():
+        if found := _LINE.fullmatch(raw):
+            moment = datetime.fromisoformat(found[1].replace("Z", "+00:00"))
+            yield Line(found[3], moment, found[2] if found[2] != "-" else None)
+        elif raw.strip():
+            yield Line(raw)

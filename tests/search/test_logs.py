@@ -1,0 +1,165 @@
+"""What is kept of a trial's life, and how ``unfreeze logs`` tells it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search import SearchConfig, cli, run_search
+from search.engine_log import DRIVER, EngineLog, line_of, read_lines
+from search.logged_view import LoggedView
+from search.logs_page import logs_page
+from search.progress import QuietView
+from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.trial_story import tell
+
+DIES = """
+import os, sys
+from search.engine_log import EngineLog, keep_output
+folder = sys.argv[1]
+keep_output(folder)
+log = EngineLog()
+print("before anybody", flush=True)
+log.begins("finetune-3", folder, "begins: learning_rate=0.1")
+os.write(2, b"native words about 3\\n")
+log.begins("finetune-4", folder, "begins: learning_rate=0.2")
+log.says("finetune-3", "crashed: Traceback\\nValueError: no")
+log.ends("finetune-3", "leaves the engine")
+os.write(2, b"native words about 4\\n")
+os.abort()
+"""
+
+
+def trial(number: int) -> TrialRecord:
+    epochs = (EpochRecord(1, 0.5, 0.7, 0.9, 1.25), EpochRecord(2, 0.75, 0.6, float("nan"), 1.0))
+    began = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    return TrialRecord(
+        number,
+        "failed",
+        "finetune",
+        {"learning_rate": 0.1},
+        0.75,
+        epochs,
+        reason="crashed",
+        error="Traceback\nValueError: no",
+        started=began,
+        node="größe-1",
+    )
+
+
+def record(*trials: TrialRecord) -> SearchRecord:
+    task = TaskSummary("t", "d", ("a", "b"), {"train": 10}, (8, 8), "here")
+    backbone = BackboneSummary("print", "default", "d", (32, 32), 1000, ("one",))
+    return SearchRecord("größe", "val_accuracy", "maximize", task, backbone, {}, trials, 9)
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an engine that has died with one of its two trials, and of a driver."""
+    folder: Path = tmp_path_factory.mktemp("logs ü 字") / "logs"
+    done = subprocess.run([sys.executable, "-c", DIES, str(folder)], check=False, timeout=60)
+    assert done.returncode < 0
+    view = LoggedView(QuietView(), folder)
+    view.event("trial 3 goes on from its checkpoint (1 of 2)")
+    view.event("trials 13 and 33 do something else")
+    view.event("an engine with 2 trials in it died; they come back one after another")
+    return folder
+
+
+def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -> None:
+    story = tell(trial(3), logs)
+    assert [h.words for h in story.happenings] == [
+        "begins: learning_rate=0.1",
+        "crashed: Traceback | ValueError: no",
+        "leaves the engine",
+        "trial 3 goes on from its checkpoint (1 of 2)",
+    ]
+    assert [h.source == "driver" for h in story.happenings] == [False, False, False, True]
+    ((engine, printed),) = story.output
+    assert printed == ("native words about 3",)
+    assert engine == story.happenings[0].source
+
+
+def test_the_last_words_of_a_process_that_dies_are_kept(logs: Path) -> None:
+    ((_, printed),) = tell(trial(4), logs).output
+    assert "native words about 4" in printed
+    assert any("Fatal Python error: Aborted" in line for line in printed)
+    assert any("in <module>" in line for line in printed)
+
+
+def test_a_trial_of_which_nothing_was_kept_has_a_story_all_the_same(tmp_path: Path) -> None:
+    story = tell(trial(7), tmp_path / "no such folder")
+    assert (story.happenings, story.output) == ((), ())
+
+
+def test_the_page_says_it_in_words(logs: Path) -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(logs_page(record(trial(3)), tell(trial(3), logs)), soft_wrap=True)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in (
+        "größe, trial 3",
+        "state     crashed, val_accuracy 0.7500",
+        "node      größe-1",
+        "learning_rate=0.1",
+        "trial 3 goes on from its checkpoint (1 of 2)",
+        "    2          0.75       0.6           –     1.00",
+        "ValueError: no",
+        "native words about 3",
+    ):
+        assert words in text, text
+
+
+def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
+    file = tmp_path / "x.log"
+    file.write_bytes(
+        line_of("finetune-1", "a\nb [c] ü").encode() + b"\xff\xfe\n2026-01-01 no line of ours\n\n"
+    )
+    first, *others = read_lines(file)
+    assert (first.trial, first.words) == ("finetune-1", "a | b [c] ü")
+    assert [line.moment for line in others] == [None, None]
+
+
+def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = EngineLog()
+    log.begins("finetune-1", str(tmp_path / "file" / "logs"), "begins")
+    log.says("finetune-1", "goes on")
+    log.ends("finetune-1", "leaves the engine")
+    LoggedView(QuietView(), tmp_path / "file" / "logs").event("words")
+
+
+@pytest.mark.slow
+def test_logs_of_a_search_can_be_read_when_all_is_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SearchConfig(
+        storage=str(tmp_path),
+        name="ü",
+        trials=2,
+        epochs=2,
+        baseline_trials=0,
+        confirm_seeds=1,
+        scheduler="none",
+        register_model=False,
+    )
+    result = run_search(config)
+    assert all(t.node for t in result.record.trials)
+    assert "training it again" in (tmp_path / "ü" / "logs" / DRIVER).read_text()
+    assert cli.main(["logs", "ü", "1", "--storage", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["trial"], said["state"], len(said["epochs"])) == (1, "complete", 2)
+    assert said["node"] == result.record.trials[1].node
+    assert [h["words"].split(":")[0] for h in said["happenings"] if h["source"] != "driver"] == [
+        "begins",
+        "leaves the engine",
+    ]
+    for wrong, words in (("2", "expected 0 to 1"), ("x", "expected the number"), ("-1", "TRIAL")):
+        assert cli.main(["logs", "ü", wrong, "--storage", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
