@@ -114,7 +114,7 @@ def _opening(url: str, name: str) -> Iterator[None]:
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        first = without_secrets(str(error).splitlines()[0])
+        first = without_secrets((str(error.__cause__ or error).splitlines() or [type(error).__name__])[0])
         raise LedgerError(
             f"ledger: expected a database that can be opened, received {without_secrets(url)!r}: {first}"
             + (_DRIVER_MISSING if isinstance(error, ImportError) and url.startswith("postgresql") else "")
