@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError, TrialError
+from trainables.errors import BackboneError, DataError, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
@@ -64,8 +64,10 @@ class Engine:
         from trainables.backbones import Backbone, BackboneSpec, load
 
         file = Path(path)
-        backbone = Backbone.open(file) if file.exists() else load(BackboneSpec(**spec))
-        if not file.exists():
+        try:
+            backbone = Backbone.open(file)
+        except BackboneError:  # not there yet, or damaged
+            backbone = load(BackboneSpec(**spec))
             file.parent.mkdir(parents=True, exist_ok=True)
             backbone.save(file)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,13 @@ def _opening(url: str, name: str) -> Iterator[None]:
         yield
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
+    except RuntimeError as error:
+        if "table schema" not in str(error):
+            raise
+        raise LedgerError(
+            f"ledger: {without_secrets(url)!r} was made by another version of Optuna. To bring it up to date, make a "
+            f"copy of it and run: optuna storage upgrade --storage {shlex.quote(without_secrets(url))}"
+        ) from error
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
         first = without_secrets((str(error.__cause__ or error).splitlines() or [type(error).__name__])[0])
         raise LedgerError(
