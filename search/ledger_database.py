@@ -80,6 +80,16 @@ def open_reading(url: str, name: str) -> optuna.Study:
         return optuna.load_study(storage=database, study_name=name)
 
 
+def has_study(url: str, name: str) -> bool:
+    """Whether there is a study ``name``.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    with _opening(url, name):
+        return name in optuna.get_all_study_names(_with_tables(url))
+
+
 def move_study(url: str, name: str, new_name: str) -> bool:
     """Give a study another name: it is copied whole before the old one goes. False if there is none.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,15 +53,15 @@ def trial(number: int, epochs: int, state: State = "running") -> TrialRecord:
     return TrialRecord(number, state, "finetune", params, 0.1, curve, started=BEGUN, ended=ended)
 
 
-def delivery_through(proxy: Proxy, name: str, told: list[str], storage: Path) -> Delivery:
-    return Delivery(lambda: Mirror(proxy.uri, experiment=f"unfreeze/{name}", storage=storage), told.append)
+def delivery_through(proxy: Proxy, name: str, told: Callable[[str], object], storage: Path) -> Delivery:
+    return Delivery(lambda: Mirror(proxy.uri, experiment=f"unfreeze/{name}", storage=storage), told)
 
 
 def test_a_server_that_takes_5_seconds_a_request_holds_nobody_up_and_gets_all(
     proxy: Proxy, server: Server, tmp_path: Path
 ) -> None:
     proxy.delay, told = 5.0, list[str]()
-    delivery = delivery_through(proxy, "slow", told, tmp_path)
+    delivery = delivery_through(proxy, "slow", told.append, tmp_path)
     began = time.monotonic()
     for epochs in range(1, 6):
         delivery.publish(search("slow", trial(0, epochs), trial(1, epochs)))
@@ -76,17 +77,20 @@ def test_a_server_that_answers_500_for_a_while_gets_everything_once_and_in_order
     how: str, proxy: Proxy, server: Server, tmp_path: Path
 ) -> None:
     told, done = list[str](), list[TrialRecord]()
-    delivery = delivery_through(proxy, how, told, tmp_path)
+    heard = threading.Event()
+    delivery = delivery_through(proxy, how, lambda words: (told.append(words), heard.set()), tmp_path)
     for number in range(6):
         for epoch in range(1, 4):
             delivery.publish(search(how, *done, trial(number, epoch)))
-            time.sleep(0.3)
+            time.sleep(0.2)
         done.append(trial(number, 3, "complete"))
-        if number in (1, 3):
-            setattr(proxy, how, number == 1)
+        if number == 1:
+            setattr(proxy, how, True)
+        if number == 3:
+            assert heard.wait(120)
+            setattr(proxy, how, False)
     whole = search(how, *done)
     delivery.finish(whole)
-    assert told
     assert "its server answers with errors" in told[0]
     expect_delivered(whole, server.uri)
 
