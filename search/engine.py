@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.trial_faults import suffer
-from trainables.errors import DataError, OutOfMemory, TrialError
+from trainables.errors import BackboneError, DataError, OutOfMemory, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
@@ -88,8 +88,10 @@ class Engine:
         from trainables.backbones import Backbone, BackboneSpec, load
 
         file = Path(path)
-        backbone = Backbone.open(file) if file.exists() else load(BackboneSpec(**spec))
-        if not file.exists():
+        try:
+            backbone = Backbone.open(file)
+        except BackboneError:  # not there yet, or damaged
+            backbone = load(BackboneSpec(**spec))
             file.parent.mkdir(parents=True, exist_ok=True)
             backbone.save(file)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,16 @@ def open_reading(url: str, name: str) -> optuna.Study:
         return optuna.load_study(storage=database, study_name=name)
 
 
+def has_study(url: str, name: str) -> bool:
+    """Whether there is a study ``name``.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    with _opening(url, name):
+        return name in optuna.get_all_study_names(_with_tables(url))
+
+
 def move_study(url: str, name: str, new_name: str) -> bool:
     """Give a study another name: it is copied whole before the old one goes. False if there is none.
 
@@ -113,8 +124,15 @@ def _opening(url: str, name: str) -> Iterator[None]:
         yield
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
+    except RuntimeError as error:
+        if "table schema" not in str(error):
+            raise
+        raise LedgerError(
+            f"ledger: {without_secrets(url)!r} was made by another version of Optuna. To bring it up to date, make a "
+            f"copy of it and run: optuna storage upgrade --storage {shlex.quote(without_secrets(url))}"
+        ) from error
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        first = without_secrets(str(error).splitlines()[0])
+        first = without_secrets((str(error.__cause__ or error).splitlines() or [type(error).__name__])[0])
         raise LedgerError(
             f"ledger: expected a database that can be opened, received {without_secrets(url)!r}: {first}"
             + (_DRIVER_MISSING if isinstance(error, ImportError) and url.startswith("postgresql") else "")

@@ -24,6 +24,7 @@ from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
+from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
@@ -91,6 +92,7 @@ def run_search(
         workspace.create()
     quick = QuickLook(config, workspace.storage, view)
     with (
+        workspace.explaining(),
         workspace.locked(),
         halt.listening(),
         connect(config, verbose, view) as session,
@@ -295,6 +297,9 @@ class _Run:
         record = search.record()
         model = self.workspace.winner / outcome.model_file
         examples = np.array(self.prepared.task.split("validation").images[:4])
+        delivery.ask(
+            lambda mirror: mirror.run_id(outcome.trial)
+        )  # a server that is not there is told of soon
         version = delivery.ask(
             lambda mirror: register(
                 record,
@@ -337,7 +342,8 @@ def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) ->
 
 def _known_outcome(search: Phase) -> Outcome | None:
     kept = search.ledger.noted("outcome")
-    return outcome_from_json(kept) if kept else None
+    with explaining(search.name):
+        return outcome_from_json(kept) if kept else None
 
 
 def _model_uri(outcome: Outcome | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,10 +147,14 @@ def _file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:
 
 def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
     model, facts = (_file(directory, trial, seed, suffix) for suffix in (".keras", ".json"))
-    if not (model.exists() and facts.exists()):
-        return None
-    metrics = json.loads(facts.read_text())
-    return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+    try:
+        metrics = json.loads(facts.read_text())
+        with zipfile.ZipFile(model) as archive:
+            if archive.testzip() is not None:
+                return None
+        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None  # not there yet, or damaged: it is trained again
 
 
 def _examples(

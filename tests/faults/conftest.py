@@ -53,7 +53,9 @@ def postgresql() -> Iterator[Postgres]:
     server = Postgres(folder / "cluster", found)
     try:
         server.create()
-        yield server
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_service import Server, free_port, wait_for
 
 from search.delivery import Delivery
 from search.record import (
@@ -29,7 +28,6 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
-from search.stores import default_tracking_uri
 from search.tracking import Mirror
 from trainables.errors import TrackingError
 
@@ -39,50 +37,6 @@ pytestmark = pytest.mark.slow
 TASK = TaskSummary("digits", "d" * 64, ("null", "eins"), {"train": 20}, (8, 8), "digits")
 BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3)).astype("uint8")
-
-
-class Server:
-    """An MLflow server that can be killed and started again on the same port and store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", default_tracking_uri(self.folder)]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            command = [sys.executable, "-m", "mlflow", "server", *options, *store, *artifacts]
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        wait_for(f"{self.uri}/health", self.folder / "server.log")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-def wait_for(address: str, log: Path) -> None:
-    """Until the server there answers."""
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise TimeoutError(log.read_text()[-2000:])
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +165,7 @@ def test_the_registry_of_a_server(server: Server, registered: object, tmp_path: 
 
 
 def test_the_registered_model_serves_over_http(server: Server, registered: object) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/unfreeze-digits@challenger"]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
