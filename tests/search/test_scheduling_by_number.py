@@ -61,3 +61,13 @@ def test_trials_that_come_back_change_no_decision(name: str, comes_back: dict[in
     undisturbed = decisions(name, {})
     assert decisions(name, comes_back) == undisturbed
     assert len(set(undisturbed.values())) > 1 or name == "none"
+
+
+def test_one_that_ended_without_a_number_is_not_compared_with() -> None:
+    scheduler, tune = make_scheduler("median", "val_accuracy", "maximize", EPOCHS), Tune()
+    for number in range(5):
+        trial = Trial(trial_id=str(number), config={"number": number})
+        scheduler.on_trial_add(tune, trial)
+        result = {"epoch": 1, "val_accuracy": 0.5 + number / 10}
+        assert scheduler.on_trial_result(tune, trial, result) == TrialScheduler.CONTINUE
+        scheduler.on_trial_complete(tune, trial, {"epoch": 2, "done": True, "reason": "diverged"})
