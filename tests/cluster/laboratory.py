@@ -77,7 +77,10 @@ UsePAM no
 StrictModes no
 """
 
+# Ray takes a silent node for lost after a minute; here after about 25 s, and a node without a head ends after 20 s.
 _BASHRC = """
+export RAY_health_check_initial_delay_ms=2000 RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=5000
+export RAY_health_check_failure_threshold=4 RAY_gcs_rpc_server_reconnect_timeout_s=20
 # If not running interactively, don't do anything
 case $- in *i*) ;; *) return ;; esac
 """
