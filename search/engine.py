@@ -1,4 +1,4 @@
-"""The engine: one process per machine that owns TensorFlow, the data and everything trials share.
+"""The engine: one process per machine, or per GPU, that owns TensorFlow, the data and everything trials share.
 
 Plain Python, no Ray: :mod:`search.trial` puts it behind a Ray actor. Trials run in its threads, an epoch at a
 time; TensorFlow is imported once, data is loaded once, a shape is compiled once, for all trials of the machine.
@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ class Engine:
         verbose: let TensorFlow print what it likes.
         reuse: what trials take over from each other; everything if not given.
         numerics: ``precision`` and ``jit`` (:func:`trainables.numerics.choose_numerics`); auto if not given.
+        copies: read a copy of the data on this machine's own disk (:mod:`trainables.nodecopy`).
+        gpus: those that TensorFlow may see, by CUDA's names; all if not given.
     """
 
     def __init__(
@@ -41,8 +43,12 @@ class Engine:
         verbose: bool = False,
         reuse: Reuse | None = None,
         numerics: Mapping[str, str] | None = None,
+        copies: bool = False,
+        gpus: Sequence[str] | None = None,
     ) -> None:
         quiet_tensorflow(verbose)
+        if gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus) or "-1"
         import tensorflow as tf
 
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already in this process: its threads stay
@@ -50,6 +56,7 @@ class Engine:
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
         self._reuse = reuse or Reuse()
+        self._copies = copies
         wanted = numerics or {}
         self._numerics = choose_numerics(wanted.get("precision", "auto"), wanted.get("jit", "auto"))
         self._opening = threading.Lock()
@@ -162,7 +169,7 @@ class Engine:
         from trainables.datasets import open_task
 
         loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
-        images = open_task(Path(task)).split(split).images
+        images = open_task(self._data(task)).split(split).images
         classes: list[int] = []
         certain: list[float] = []
         for start in range(0, len(images), 256):
@@ -176,16 +183,26 @@ class Engine:
         return sum(bench.compiled for bench in self._benches.values())
 
     def _bench(self, backbone: str, task: str) -> Workbench:
-        from trainables.cache.place import default_directory
         from trainables.workbench import Workbench
 
         with self._opening:
             if (backbone, task) not in self._benches:
-                cache = default_directory(wanted=self._reuse.cache)
                 self._benches[backbone, task] = Workbench.open(
-                    Path(backbone), Path(task), cache, self._reuse, self._numerics
+                    Path(backbone), self._data(task), self._cache, self._reuse, self._numerics
                 )
             return self._benches[backbone, task]
+
+    @property
+    def _cache(self) -> Path | None:
+        from trainables.cache.place import default_directory
+
+        return default_directory(wanted=self._reuse.cache)
+
+    def _data(self, task: str) -> Path:
+        """Where to read a task."""
+        from trainables.nodecopy import local_copy
+
+        return local_copy(Path(task), self._cache) if self._copies else Path(task)
 
 
 def _cost(training: Training) -> dict[str, Any]:

@@ -26,9 +26,11 @@ from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
 from search.trial import TrialActor
+from search.whereabouts import Whereabouts
 
 RETRIES = 2
-"""How often a trial whose process died goes on from its checkpoint before it counts as failed."""
+"""How often a trial whose process died goes on from its checkpoint before it counts as failed; where its node was lost,
+that counts not."""
 
 
 @dataclass
@@ -119,17 +121,19 @@ class Execution:
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
-        concurrent = self.config.max_concurrent or self.session.capacity
+        whereabouts = Whereabouts()
         searcher = LedgerSearcher(
             self.ledger,
             self.suggest,
             self._trial,
             limit=self.limit,
+            room=lambda: self.config.max_concurrent or self.session.capacity,
             epochs=self.config.epochs,
             go_on=lambda: self._exhausted() is None,
             changed=self.changed,
             heard=self._heard,
             finished=self._ended,
+            lost=whereabouts.lost,
         )
         resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -142,21 +146,24 @@ class Execution:
                         self.config.scheduler, self.config.metric, self.config.direction, self.config.epochs
                     ),
                     num_samples=-1,
-                    max_concurrent_trials=concurrent,
                     reuse_actors=self.session.reuse.processes,
                 ),
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopAll(lambda: bool(searcher.trouble or self.halt.reason)),
+                    stop=_StopAll(
+                        lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
+                    ),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    callbacks=[whereabouts],
                     verbose=0,
                 ),
             )
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        self.session.refuse_lost()
         if searcher.trouble is not None:
             raise searcher.trouble
         if self.halt.reason == "time_budget":

@@ -24,11 +24,13 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         suggest: fills in a trial's parameters.
         make_config: what a trial actor needs to run a trial.
         limit: how many trials the ledger shall hold in the end.
+        room: how many trials may be under way at this moment; at least one.
         epochs: of a whole trial; one that ends earlier was pruned.
         go_on: asked before each new trial; False ends the search early.
         changed: called after each change of the ledger.
         heard: called with the number of a trial and the result of each of its epochs, once it is in the ledger.
         finished: called with the number of a trial that has ended.
+        lost: whether the node of a trial, by Ray Tune's name of it, is gone.
     """
 
     def __init__(
@@ -38,24 +40,29 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         make_config: MakeConfig,
         *,
         limit: int,
+        room: Callable[[], int],
         epochs: int,
         go_on: Callable[[], bool],
         changed: Callable[[], None],
         heard: Callable[[int, Mapping[str, Any]], None],
         finished: Callable[[int], None],
+        lost: Callable[[str], bool] = lambda trial_id: False,
     ) -> None:
         super().__init__()
         self._ledger, self._suggest, self._make_config = ledger, suggest, make_config
         self._limit, self._epochs = limit, epochs
         self._go_on, self._changed = go_on, changed
         self._heard, self._finished = heard, finished
+        self._room, self._lost = room, lost
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
         self.trouble: LedgerError | None = None
         """Why the ledger could not be written. Ray Tune itself would only log some of these, and go on."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial's configuration, or FINISHED."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration, FINISHED, or None: not now."""
+        if len(self._numbers) >= self._room():
+            return None
         with self._writing():
             record = self._next()
             if record is not None:
@@ -63,7 +70,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 reached("suggested")
                 self._changed()
                 return self._make_config(record)
-        return str(self.FINISHED)
+        # A trial under way may yet lose its node, and come back.
+        return None if self._numbers and self.trouble is None else str(self.FINISHED)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Write an epoch."""
@@ -82,6 +90,9 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         """Write how a trial ended."""
         reached("ending")
         number = self._numbers.pop(trial_id)
+        if error and self._lost(trial_id):
+            self._interrupted.append(number)  # goes on elsewhere, under its number
+            return
         self._take_cost(number, result or {})
         with self._writing():
             self._end(number, None if error else result)

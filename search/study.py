@@ -85,7 +85,7 @@ def run_search(
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    with workspace.locked(), halt.listening(), connect(config, verbose) as session:
+    with workspace.locked(), halt.listening(), connect(config, verbose, view) as session:
         prepared = prepare_all(config, workspace, session, view)
         reached("prepared")
         checkpoints = _kept_checkpoints(config, workspace, view)

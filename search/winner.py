@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 
 from search.atomic import write_text
 from search.config import SearchConfig
@@ -21,6 +20,7 @@ from search.progress import View
 from search.record import ErrorExample, Outcome, TrialRecord
 from search.seams import reached
 from search.session import Session
+from search.spread import spread
 from trainables.datasets import Task
 
 EXAMPLES = 12
@@ -51,29 +51,25 @@ def retrain(
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
     early, with what there is, when ``halt`` is signalled.
     """
-    pending: dict[Any, tuple[TrialRecord, int]] = {}
-    for index, (trial, seed) in enumerate((t, s) for t in trials for s in confirmation_seeds(config)):
-        if _read(directory, trial, seed) is not None:
-            continue
-        engine = session.engines[index % len(session.engines)]
-        model = _file(directory, trial, seed, ".keras")
-        pending[engine.train_fully.remote(_request(trial, seed, config), dict(place), str(model))] = (
-            trial,
-            seed,
+    asked = [(t, s) for t in trials for s in confirmation_seeds(config)]
+    calls = {
+        (n, seed): (
+            "train_fully",
+            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
         )
-    whole = len(trials) * config.confirm_seeds
-    while pending and not halt.signalled.is_set():
-        view.stage("winner", whole - len(pending), whole)
-        found, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
-        if not found:
-            continue
-        ready = found[0]
-        trial, seed = pending.pop(ready)
-        metrics = ray.get(ready)
+        for n, (trial, seed) in enumerate(asked)
+        if _read(directory, trial, seed) is None
+    }
+    whole = len(asked)
+    left = len(calls)
+    view.stage("winner", whole - left, whole)
+    for (n, seed), metrics in spread(session, calls, halt.signalled.is_set):
+        trial = asked[n][0]
         kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
         reached("retrained")
-    view.stage("winner", whole - len(pending), whole)
+        left -= 1
+        view.stage("winner", whole - left, whole)
     done = [[_read(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
 
@@ -96,14 +92,10 @@ def measure(
     began = time.monotonic()
     split = task.split("test")
     labels = np.asarray(split.labels)
-    answers = ray.get(
-        [
-            session.engines[i % len(session.engines)].classify.remote(
-                str(r.model), str(task.directory), "test"
-            )
-            for i, r in enumerate([*runs, *scratch_runs])
-        ]
-    )
+    models = [r.model for r in (*runs, *scratch_runs)]
+    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    known = dict(spread(session, calls))
+    answers = [known[i] for i in range(len(models))]
     predicted = np.array([classes for classes, _ in answers])
     right = predicted == labels
     best = chosen(runs)
