@@ -1,7 +1,7 @@
 """``unfreeze search`` on a running cluster: ``ray submit cluster.yaml search.py -- ARGS``.
 
-``ray submit`` copies this file alone to ``~/search.py`` on the head and runs ``python ~/search.py ARGS`` there. It bears
-the name of the package that it calls, so it makes sure that nobody takes it for the package.
+``ray submit`` copies this file alone to ``~/search.py`` on the head and runs ``python ~/search.py ARGS`` there. It
+bears the name of the package that it calls, so it makes sure that nobody takes it for the package.
 """
 
 from __future__ import annotations

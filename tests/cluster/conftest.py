@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from laboratory import SHARED, Laboratory, NoLaboratory, check_tools  # noqa: E402
+from laboratory import SHARED, Laboratory, NoLaboratory, check_tools
 
 CHECKOUT = Path(__file__).parents[2]
 SHIPPED = ("search", "trainables", "cluster", "pyproject.toml", "constraints.txt", "README.md")
@@ -23,7 +23,7 @@ HEAD, WORKERS = "head", ("worker-1", "worker-2")
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """The hosts, switched on; what is on a laptop whose owner has just cloned the repository and filled in addresses."""
+    """The hosts, switched on; the laptop's owner has just cloned the repository and filled in the addresses."""
     try:
         check_tools()
     except NoLaboratory as reason:
@@ -87,7 +87,8 @@ def _environment_of_the_test_run(venv: Path, base: Path) -> None:
         (bin_folder / name).symlink_to(base / "bin" / python)
     for package in ("ray", "mlflow", "uvicorn"):
         for script in distribution(package).entry_points.select(group="console_scripts"):
-            words = f"#!/root/.unfreeze/venv/bin/python\nimport sys\nfrom {script.module} import {script.attr} as main\n"
+            words = "#!/root/.unfreeze/venv/bin/python\nimport sys\n"
+            words += f"from {script.module} import {script.attr} as main\n"
             file = bin_folder / script.name
             file.write_text(words + "sys.exit(main())\n")
             file.chmod(0o755)

@@ -103,7 +103,9 @@ def check_tools() -> None:
     if missing:
         raise NoLaboratory(f"not installed: {', '.join(missing)} (openssh-server, rsync, iproute2)")
     command = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "sh", "-c"]
-    command.append("mount -t tmpfs tmpfs /mnt && ip link add name switch type bridge && ip link add name cable type veth")
+    command.append(
+        "mount -t tmpfs tmpfs /mnt && ip link add name switch type bridge && ip link add name cable type veth"
+    )
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     if tried.returncode:
         raise NoLaboratory(f"this machine makes no namespaces: {tried.stderr.strip()}")
@@ -159,9 +161,23 @@ class Host:
                 cwd="/",
             )
         _until(lambda: len(psutil.Process(self._process.pid).children()) == 1, 20, f"{self.name} starts")
-        _ip(switch, "link", "add", "name", f"to-{self.name}", "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
+        _ip(
+            switch,
+            "link",
+            "add",
+            "name",
+            f"to-{self.name}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            str(self.pid),
+        )
         _ip(switch, "link", "set", f"to-{self.name}", "master", "switch", "up")
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write("plugged\n")
         self._process.stdin.flush()
         said = self._process.stdout.readline()
@@ -181,14 +197,32 @@ class Host:
 
     def start(self, *command: str, log: Path | None = None) -> subprocess.Popen[str]:
         """Start a command in a login shell on it, with its output in ``log``."""
-        inside = ["nsenter", "--target", str(self.pid), "--all", "--wd=/root", "env", "-i", *self._variables()]
+        inside = [
+            "nsenter",
+            "--target",
+            str(self.pid),
+            "--all",
+            "--wd=/root",
+            "env",
+            "-i",
+            *self._variables(),
+        ]
         line = [*inside, "bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash", *command]
         with (log or Path(os.devnull)).open("a") as output:
             return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
 
     def run(self, *command: str, timeout: float = 120) -> str:
         """Run a command on it; its output. AssertionError if it fails."""
-        inside = ["nsenter", "--target", str(self.pid), "--all", "--wd=/root", "env", "-i", *self._variables()]
+        inside = [
+            "nsenter",
+            "--target",
+            str(self.pid),
+            "--all",
+            "--wd=/root",
+            "env",
+            "-i",
+            *self._variables(),
+        ]
         line = [*inside, "bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash", *command]
         done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, f"{self.name}: {command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
@@ -222,7 +256,8 @@ class Laboratory:
         self.shared.mkdir(parents=True)
         self._switch: subprocess.Popen[bytes] | None = None
         self.hosts = {
-            name: Host(name, f"{NETWORK}.{10 + i}", folder / name, visible, self.shared) for i, name in enumerate(names)
+            name: Host(name, f"{NETWORK}.{10 + i}", folder / name, visible, self.shared)
+            for i, name in enumerate(names)
         }
         self._make_keys(folder / "key")
         for host in self.hosts.values():
@@ -232,8 +267,8 @@ class Laboratory:
         """Switch everything on."""
         self._switch = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         switch = self._switch.pid
-        ours = os.readlink("/proc/self/ns/net")
-        _until(lambda: os.readlink(f"/proc/{switch}/ns/net") != ours, 20, "the switch starts")
+        ours = Path("/proc/self/ns/net").readlink()
+        _until(lambda: Path(f"/proc/{switch}/ns/net").readlink() != ours, 20, "the switch starts")
         _ip(switch, "link", "set", "lo", "up")
         _ip(switch, "link", "add", "name", "switch", "type", "bridge")
         _ip(switch, "addr", "add", f"{NETWORK}.1/24", "dev", "switch")
@@ -268,13 +303,26 @@ class Laboratory:
     def _make_keys(self, folder: Path) -> None:
         folder.mkdir()
         for name in ("user", "host"):
-            line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "laboratory", "-f", str(folder / name)]
+            line = [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "laboratory",
+                "-f",
+                str(folder / name),
+            ]
             subprocess.run(line, check=True)
 
     def _furnish(self, host: Host, keys: Path) -> None:
         etc = host.folder / "etc"
         etc.mkdir(parents=True)
-        passwd = [line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")]
+        passwd = [
+            line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")
+        ]
         if not any(line.startswith("sshd:") for line in passwd):
             passwd.append("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin")
         (etc / "passwd").write_text("\n".join(["root:x:0:0:root:/root:/bin/bash", *passwd, ""]))
