@@ -211,7 +211,7 @@ class Host:
         with (log or Path(os.devnull)).open("a") as output:
             return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
 
-    def run(self, *command: str, timeout: float = 120) -> str:
+    def run(self, *command: str, timeout: float = 600) -> str:
         """Run a command on it; its output. AssertionError if it fails."""
         inside = [
             "nsenter",
