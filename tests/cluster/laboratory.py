@@ -161,21 +161,10 @@ class Host:
                 cwd="/",
             )
         _until(lambda: len(psutil.Process(self._process.pid).children()) == 1, 20, f"{self.name} starts")
-        _ip(
-            switch,
-            "link",
-            "add",
-            "name",
-            f"to-{self.name}",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            str(self.pid),
-        )
-        _ip(switch, "link", "set", f"to-{self.name}", "master", "switch", "up")
+        # The kernel takes the cable of a host without power away in its own time.
+        _ip(switch, f"link del to-{self.name}", check=False)
+        _ip(switch, f"link add name to-{self.name} type veth peer name eth0 netns {self.pid}")
+        _ip(switch, f"link set to-{self.name} master switch up")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("plugged\n")
@@ -269,10 +258,10 @@ class Laboratory:
         switch = self._switch.pid
         ours = Path("/proc/self/ns/net").readlink()
         _until(lambda: Path(f"/proc/{switch}/ns/net").readlink() != ours, 20, "the switch starts")
-        _ip(switch, "link", "set", "lo", "up")
-        _ip(switch, "link", "add", "name", "switch", "type", "bridge")
-        _ip(switch, "addr", "add", f"{NETWORK}.1/24", "dev", "switch")
-        _ip(switch, "link", "set", "switch", "up")
+        _ip(switch, "link set lo up")
+        _ip(switch, "link add name switch type bridge")
+        _ip(switch, f"addr add {NETWORK}.1/24 dev switch")
+        _ip(switch, "link set switch up")
         for host in self.hosts.values():
             host.switch_on(switch)
 
@@ -293,12 +282,12 @@ class Laboratory:
     def cut_off(self, name: str) -> None:
         """Pull a host's network cable at the switch; nobody is told."""
         assert self._switch is not None
-        _ip(self._switch.pid, "link", "set", f"to-{name}", "down")
+        _ip(self._switch.pid, f"link set to-{name} down")
 
     def plug_in(self, name: str) -> None:
         """Put the cable back."""
         assert self._switch is not None
-        _ip(self._switch.pid, "link", "set", f"to-{name}", "up")
+        _ip(self._switch.pid, f"link set to-{name} up")
 
     def _make_keys(self, folder: Path) -> None:
         folder.mkdir()
@@ -336,10 +325,10 @@ class Laboratory:
         host.write(".bashrc", textwrap.dedent(_BASHRC))
 
 
-def _ip(namespace: int, *arguments: str) -> None:
+def _ip(namespace: int, arguments: str, check: bool = True) -> None:
     """Run ``ip`` in the network namespace of a process."""
-    line = ["nsenter", f"--net=/proc/{namespace}/ns/net", "ip", *arguments]
-    subprocess.run(line, check=True, capture_output=True)
+    line = ["nsenter", f"--net=/proc/{namespace}/ns/net", "ip", *arguments.split()]
+    subprocess.run(line, check=check, capture_output=True)
 
 
 def _until(holds: object, seconds: float, words: str) -> None:
