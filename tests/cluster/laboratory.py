@@ -163,7 +163,10 @@ class Host:
         _until(lambda: len(psutil.Process(self._process.pid).children()) == 1, 20, f"{self.name} starts")
         # The kernel takes the cable of a host without power away in its own time.
         _ip(switch, f"link del to-{self.name}", check=False)
-        _ip(switch, f"link add name to-{self.name} type veth peer name eth0 netns {self.pid}")
+        # A machine keeps its hardware address; another one would not be heard until the neighbours forget the first.
+        hardware = f"02:00:00:00:00:{int(self.address.rpartition('.')[2]):02x}"
+        card = f"peer name eth0 address {hardware} netns {self.pid}"
+        _ip(switch, f"link add name to-{self.name} type veth {card}")
         _ip(switch, f"link set to-{self.name} master switch up")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
