@@ -19,6 +19,7 @@ from pydantic import (
 
 from search.choices import DIRECTIONS, METHODS
 from search.config_errors import explain, written
+from search.environment import VARIABLES, from_environment
 from search.option_types import (
     BatchNormName,
     CacheText,
@@ -233,7 +234,8 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
     """The config of a YAML file with command line ``flags`` (by field name) in the place of its keys.
 
     Paths in the file mean what they mean on the command line: they are relative to the working directory, not
-    to the file. Raises UsageError that names the file's key or the flag.
+    to the file. What neither says may stand in the environment (:mod:`search.environment`). Raises UsageError that
+    names the file's key, the flag or the variable.
     """
     overrides = dict(flags or {})
     content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
@@ -242,9 +244,11 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
-    labels = {key: f"{path}: {written(key)}" for key in content}
+    surroundings = from_environment()
+    labels = {key: VARIABLES[key] for key in surroundings}
+    labels.update({key: f"{path}: {written(key)}" for key in content})
     labels.update({key: "--" + key.replace("_", "-") for key in overrides})
-    return SearchConfig.model_validate({**content, **overrides}, context=labels)
+    return SearchConfig.model_validate({**surroundings, **content, **overrides}, context=labels)
 
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:

@@ -115,7 +115,8 @@ CONFIG.yaml holds the same options with underscores, as in
   trials: 40
 
 Flags go before what the file says. Paths, in the file too, are relative to the
-working directory."""
+working directory. UNFREEZE_STORAGE, UNFREEZE_TRACKING_URI and UNFREEZE_LEDGER in
+the environment stand for the options that are not given."""
 
 
 def parser() -> Parser:

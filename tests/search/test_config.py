@@ -335,3 +335,28 @@ def test_names_of_methods_are_those_that_exist() -> None:
     import trainables.methods
 
     assert set(METHODS) == set(trainables.methods.METHODS)
+
+
+def test_what_is_not_given_may_stand_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")
+    monkeypatch.setenv("UNFREEZE_TRACKING_URI", "http://localhost:5000")
+    monkeypatch.setenv("UNFREEZE_LEDGER", "")
+    file = written(tmp_path, "storage: from the file")
+    assert load_config().storage == "/mnt/shared runs"
+    assert load_config(file).storage == "from the file"
+    assert load_config(file, {"storage": "from a flag"}).storage == "from a flag"
+    assert load_config(file).tracking_uri == "http://localhost:5000"
+    assert load_config().ledger is None
+    assert SearchConfig().storage == "./unfreeze-runs"
+    monkeypatch.setenv("UNFREEZE_LEDGER", "no address")
+    assert "UNFREEZE_LEDGER: " in (words_of(load_config) or "")
+
+
+def test_readers_of_a_search_look_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.commands import status
+
+    monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")
+    assert status.parser().parse(["a"]).storage == "/mnt/shared runs"
+    assert status.parser().parse(["a", "--storage", "other"]).storage == "other"
