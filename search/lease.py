@@ -70,7 +70,7 @@ class Lease:
 
     def _take(self) -> None:
         holder = self.notes.noted(KEY)
-        if holder and not _died_here(holder) and self._lives(holder):
+        if holder and not died_here(holder) and self._lives(holder):
             raise SearchError(
                 f"name: the search {self.name!r} is already running in process {holder.get('pid')} on host "
                 f"{holder.get('host')!r}. Wait for it, or choose another --name."
@@ -132,7 +132,7 @@ def boot_id() -> str:
         return ""
 
 
-def _died_here(holder: dict[str, Any]) -> bool:
+def died_here(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine, and is gone."""
     if not boot_id() or holder.get("boot") != boot_id() or holder.get("host") != socket.gethostname():
         return False
