@@ -56,12 +56,12 @@ class Answers:
     @property
     def right(self) -> NDArray[np.bool_]:
         """(seeds, N) whether each training was right."""
-        return self.predicted == self.labels
+        return np.asarray(self.predicted == self.labels)
 
     @property
     def scratch_right(self) -> NDArray[np.bool_]:
         """(seeds', N) whether each of the baseline's trainings was right."""
-        return self.scratch == self.labels
+        return np.asarray(self.scratch == self.labels)
 
     @property
     def majority_right(self) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from search.record import Interval
 
-RESAMPLES = 10_000
+RESAMPLES = 5000
 
 PIECE = 2_000_000
 """Counts that are held in memory at a time."""
