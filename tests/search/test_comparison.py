@@ -152,7 +152,8 @@ def test_the_margin_decides_how_much_a_cheaper_one_may_lack() -> None:
     assert judged(new, old, 0.01).decision == "worse"
     assert judged(new, old, 0.002, new_costs=small).decision == "worse"
     assert judged(new, old, 0.0, new_costs=small).decision == "worse"
-    assert judged(old, old, 0.0, new_costs=small).decision == "cheaper"
+    same = replace(old, predicted=np.stack([old.predicted[0]] * 3))
+    assert judged(same, same, 0.0, new_costs=small).decision == "cheaper"
 
 
 def test_a_cheaper_one_that_may_be_much_worse_does_not_pass() -> None:
