@@ -22,6 +22,7 @@ from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
+    from trainables.footprint import Footprint
     from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
 
@@ -216,6 +217,12 @@ class Engine:
             classes += probabilities.argmax(axis=1).tolist()
             certain += probabilities.max(axis=1).tolist()
         return classes, certain
+
+    def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
+        """What a saved model costs to serve; only worth something while nothing else runs here."""
+        from trainables.footprint import measure_footprint
+
+        return measure_footprint(Path(model), image_size)
 
     def compiled(self) -> int:
         """How many programs this engine has compiled."""

@@ -94,7 +94,7 @@ class Lease:
     def _take(self) -> None:
         seen = self.mark.read()
         holder = described(seen)
-        if holder and not _died_here(holder):
+        if holder and not died_here(holder):
             seen = self._silent(seen)
         if not self.mark.replace(seen, self._described(0)):
             winner = described(self.mark.read())
@@ -154,7 +154,7 @@ def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _died_here(holder: dict[str, Any]) -> bool:
+def died_here(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine, and is gone."""
     if not boot_id() or holder.get("boot") != boot_id() or holder.get("host") != socket.gethostname():
         return False

@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
+from trainables.footprint import Footprint
+
 ParameterValue = int | float | bool | str
 Parameters = Mapping[str, ParameterValue]
 Cost = Mapping[str, ParameterValue]
@@ -138,7 +140,8 @@ class Outcome:
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
     best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
     test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
-    images of class i predicted as class j.
+    images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
+    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve.
     """
 
     trial: int
@@ -155,6 +158,8 @@ class Outcome:
     verdict: Verdict | None = None
     examples: tuple[ErrorExample, ...] = ()
     model_file: str = ""
+    answers_file: str = ""
+    footprint: Footprint | None = None
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
         "scratch_trials": outcome.scratch_trials,
+        "footprint": dataclasses.asdict(outcome.footprint) if outcome.footprint else None,
         "model_name": outcome.model_name,
         "model_version": outcome.model_version,
     }

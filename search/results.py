@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from search.atomic import write_bytes, write_text
 from search.cost import search_cost
 from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord
+from trainables.footprint import Footprint, Milliseconds
 
 FORMAT = 1
 
@@ -106,7 +107,15 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
+    kept["footprint"] = _footprint(kept.get("footprint"))
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
+    if values is None:  # measured before there were any
+        return None
+    times = {name: Milliseconds(**values[name]) for name in ("latency", "batch_latency")}
+    return Footprint(**{**values, **times})

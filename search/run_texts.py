@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from search.phrases import number, percent, plural, points
 from search.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
+from search.sizes import format_size
+from trainables.footprint import Footprint
 
 _REASONS = {
     "scheduler": "stopped early by the scheduler",
@@ -65,7 +67,17 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     params = _settings(outcome.params)
     return (
         f"Winner of the search **{record.name}**, trial {outcome.trial} ({params}): "
-        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}"
+        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}{_costs(outcome.footprint)}"
+    )
+
+
+def _costs(footprint: Footprint | None) -> str:
+    """A sentence on what the model costs to serve; empty if that was not measured."""
+    if footprint is None:
+        return ""
+    return (
+        f" {format_size(footprint.file_bytes)}, loaded in {footprint.load_seconds:.1f} s, "
+        f"{footprint.latency.median:.3g} ms for an image ({footprint.processor})."
     )
 
 

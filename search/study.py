@@ -296,6 +296,7 @@ class _Run:
         self.view.event(f"model: registering {self._model_name}")
         record = search.record()
         model = self.workspace.winner / outcome.model_file
+        answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
         examples = np.array(self.prepared.task.split("validation").images[:4])
         delivery.ask(
             lambda mirror: mirror.run_id(outcome.trial)
@@ -308,6 +309,7 @@ class _Run:
                 examples=examples,
                 model_name=self._model_name,
                 tracking_uri=self._tracking_uri,
+                answers=answers,
             ),
             timeout=300,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from search.answers import Answers, image_keys, split_digest, write_answers
 from search.atomic import write_text
 from search.config import SearchConfig
 from search.execution import Halt
@@ -22,7 +23,7 @@ from search.record import ErrorExample, Outcome, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
-from trainables.datasets import Task
+from trainables.datasets import Split, Task
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -96,14 +97,18 @@ def measure(
     models = [r.model for r in (*runs, *scratch_runs)]
     calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
     known = dict(spread(session, calls))
-    answers = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, _ in answers])
+    said = [known[i] for i in range(len(models))]
+    predicted = np.array([classes for classes, _ in said])
     right = predicted == labels
     best = chosen(runs)
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
     gain = paired_gain(right[: len(runs)], right[len(runs) :]) if scratch_runs else None
     accuracies = [float(a) for a in right.mean(axis=1)]
+    answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
+    write_answers(answers_file, _answers(task, split, predicted[: len(runs)], best, predicted[len(runs) :]))
+    asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
+    footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -117,8 +122,10 @@ def measure(
         scratch_test_accuracies=tuple(accuracies[len(runs) :]),
         gain=gain,
         verdict=verdict(gain) if gain else None,
-        examples=_examples(split.images, labels, predicted[best], answers[best][1], task.classes),
+        examples=_examples(split.images, labels, predicted[best], said[best][1], task.classes),
         model_file=runs[best].model.name,
+        answers_file=answers_file.name,
+        footprint=footprint,
         seconds=time.monotonic() - began,
     )
 
@@ -126,6 +133,20 @@ def measure(
 def chosen(runs: Sequence[Retrained]) -> int:
     """Index of the training that is registered: best on validation data, the lower loss on a tie."""
     return min(range(len(runs)), key=lambda i: (-runs[i].val_accuracy, runs[i].val_loss))
+
+
+def _answers(task: Task, split: Split, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
+    """What is kept for later comparisons, so that the test split need not be read again."""
+    return Answers(
+        classes=task.classes,
+        image_size=task.image_size,
+        digest=split_digest(split.images, split.labels),
+        images=image_keys(split.ids),
+        labels=np.array(split.labels),
+        predicted=predicted,
+        chosen=best,
+        scratch=scratch,
+    )
 
 
 def _request(trial: TrialRecord, seed: int, config: SearchConfig) -> dict[str, Any]:

@@ -125,6 +125,19 @@ def test_artifacts_go_through_the_server(server: Server, tmp_path: Path) -> None
     assert not (tmp_path / "mlartifacts").exists()
 
 
+PROMOTE = """
+import sys
+from search.registry import promote
+from trainables.errors import TrackingError
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    print("champion", promote("unfreeze-race", sys.argv[1], force=True).champion.version)
+except TrackingError as error:
+    print(error)
+"""
+
+
 def small_classifier() -> object:
     keras = pytest.importorskip("keras")
     images = keras.Input((None, None, 3), dtype="uint8")
@@ -159,9 +172,35 @@ def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> obje
 def test_the_registry_of_a_server(server: Server, registered: object, tmp_path: Path) -> None:
     from search.registry import class_names, download_backbone, promote
 
-    assert promote("unfreeze-digits", server.uri).champion.version == "1"
+    assert promote("unfreeze-digits", server.uri, force=True).champion.version == "1"
     assert class_names("models:/unfreeze-digits@champion", server.uri) == TASK.classes
     assert download_backbone("models:/unfreeze-digits@champion", tmp_path, server.uri).is_file()
+
+
+def test_of_two_promotions_at_once_over_http_one_wins(server: Server, registered: object) -> None:
+    client = mlflow.MlflowClient(server.uri)
+    version = client.get_model_version_by_alias("unfreeze-digits", "challenger")
+    client.create_registered_model("unfreeze-race")
+    client.create_model_version("unfreeze-race", version.source, version.run_id)
+    client.set_registered_model_alias("unfreeze-race", "challenger", "1")
+    command = [sys.executable, "-c", PROMOTE, server.uri]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=300)[0].strip() for process in both]
+    assert said.count("champion 1") == 1
+    (told,) = (words for words in said if words != "champion 1")
+    assert "version 1 is now champion" in told or "is the champion already" in told
+    tags = client.get_registered_model("unfreeze-race").tags
+    assert sum(key.startswith("unfreeze.event.") for key in tags) == 1
+    assert not any(key.startswith("unfreeze.turn.") for key in tags)
 
 
 def test_the_registered_model_serves_over_http(server: Server, registered: object) -> None:

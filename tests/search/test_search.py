@@ -85,9 +85,15 @@ def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
     assert result.model_uri == "models:/unfreeze-my photos ü/1"
     assert result.report_path.stat().st_size > 10_000
     assert len(list((weird_folder / "runs a").glob("*/checkpoints/*"))) <= result.record.config["keep_best"]
-    from search.registry import class_names
+    from search.registry import class_names, judge
 
-    assert class_names(result.model_uri, result.record.tracking_uri) == result.record.task.classes
+    uri = result.record.tracking_uri
+    assert class_names(result.model_uri, uri) == result.record.task.classes
+    outcome, judgement = result.record.outcome, judge("unfreeze-my photos ü", uri).judgement
+    assert outcome is not None
+    assert (judgement.images, judgement.accuracy) == (9, pytest.approx(outcome.seed_test_accuracies[0]))
+    assert judgement.footprints[0] is not None
+    assert judgement.footprints[0].file_bytes > 10_000
 
 
 def test_a_parquet_file_of_hugging_face_s_form(weird_folder: Path) -> None:
