@@ -347,7 +347,7 @@ def test_what_a_disk_refuses_is_said_once_with_path_and_reason(disk: Disk) -> No
 COMMAND = [
     *(sys.executable, "-m", "search.cli", "search", "--name", "s", "--storage", "store ü", "--quiet"),
     *("--epochs", "1", "--baseline-trials", "1", "--confirm-seeds", "1", "--scheduler", "none"),
-    *("--space", "space.yaml", "--trials", "4", "--keep-best", "2"),
+    *("--space", "space.yaml", "--trials", "4", "--keep-best", "2", "--no-register"),
 ]
 
 
