@@ -76,6 +76,11 @@ class NoTraining(tune.Trainable):
         (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
 
 
+class NoFleet:
+    capacity = AT_ONCE
+    engines = ()
+
+
 class NoEngine:
     """Stands where the engine of a machine stands; knows how many epochs each trial has had."""
 
@@ -151,7 +156,7 @@ def bare(trials: int, folder: Path) -> dict[str, Any]:
 
 def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
     """The whole driver."""
-    session = Session("growth", 1, False, AT_ONCE, ())
+    session = Session("growth", False, NoFleet())  # type: ignore[arg-type]
     node = ray.get_runtime_context().get_node_id()
     name = f"{session.name}/engine/{node}"
     engine = (

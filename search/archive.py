@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search.ledger import move_study
+from search.driver_mark import DriverMark
+from search.lease import Lease
+from search.ledger_database import has_study, move_study
 from search.workspace import Workspace
 from trainables.errors import SearchError
 
@@ -23,10 +27,24 @@ def archive(workspace: Workspace, ledger: str | None) -> Path | None:
         The folder in the archive; None if there was nothing to put away.
 
     Raises:
-        SearchError: the folder can't be moved, or the search is running.
+        SearchError: the folder can't be moved, or the search is running, here or on another machine.
     """
     if not any(p.name not in Workspace.OWN for p in _listed(workspace.directory)) and ledger is None:
         return None
+    with _driven_by_nobody(ledger, workspace.name):
+        return _moved(workspace, ledger)
+
+
+@contextmanager
+def _driven_by_nobody(ledger: str | None, name: str) -> Iterator[None]:
+    if ledger is None or not has_study(ledger, name):
+        yield
+        return
+    with Lease(DriverMark(ledger, name), name).held():
+        yield
+
+
+def _moved(workspace: Workspace, ledger: str | None) -> Path:
     label = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:4]}"
     kept = workspace.storage / FOLDER / f"{workspace.name}-{label}"
     try:

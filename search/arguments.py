@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from search.choices import nearest
 from search.config_errors import shown, written
+from search.environment import from_environment
 from trainables.errors import UsageError
 
 LONGEST = 4095
@@ -62,14 +63,26 @@ class Parser(argparse.ArgumentParser):
 
 def add_store(parser: Parser, tracking: bool = True, ledger: bool = False) -> None:
     """The options that say where a search's files and runs are."""
+    known = from_environment()
     parser.add_argument(
-        "--storage", metavar="DIR", default="./unfreeze-runs", help="folder of the searches' files"
+        "--storage",
+        metavar="DIR",
+        default=known.get("storage", "./unfreeze-runs"),
+        help="folder of the searches' files",
     )
     if ledger:
-        parser.add_argument("--ledger", metavar="URL", help="database URL, if the search was given one")
+        parser.add_argument(
+            "--ledger",
+            metavar="URL",
+            default=known.get("ledger"),
+            help="database URL, if the search was given one",
+        )
     if tracking:
         parser.add_argument(
-            "--tracking-uri", metavar="URI", help="MLflow server or database, if not in the storage"
+            "--tracking-uri",
+            metavar="URI",
+            default=known.get("tracking_uri"),
+            help="MLflow server or database, if not in the storage",
         )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from search.choices import DIRECTIONS, METHODS
 from search.config_errors import explain, written
+from search.environment import VARIABLES, from_environment
 from search.option_types import (
     BatchNormName,
     CacheText,
@@ -38,6 +39,7 @@ from search.option_types import (
     SchedulerName,
     Size,
     SpaceText,
+    StorageText,
     Text,
     Url,
     Weights,
@@ -113,7 +115,9 @@ class SearchConfig(BaseModel):
         description="trials from scratch to compare with; as many as --trials; 0 for none",
     )
 
-    storage: PathText = Field("./unfreeze-runs", description="folder of the search's files")
+    storage: StorageText = Field(
+        "./unfreeze-runs", description="folder of the search's files; on a cluster one that all nodes share"
+    )
     fresh: bool = Field(
         False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
     )
@@ -141,6 +145,17 @@ class SearchConfig(BaseModel):
     cpus_per_trial: Number = Field(1.0, gt=0, le=1024, description="CPU cores a trial asks for")
     gpus_per_trial: GpuShare = Field(
         0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
+    )
+    max_retries: Whole = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="how often a trial that died or hung goes on from its checkpoint before it counts as failed",
+    )
+    trial_timeout: Duration | None = Field(
+        None,
+        description="a trial that reports no epoch for this long hangs: it is ended and tried again; no limit if not "
+        "given",
     )
     address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
     precision: PrecisionName = Field(
@@ -219,7 +234,8 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
     """The config of a YAML file with command line ``flags`` (by field name) in the place of its keys.
 
     Paths in the file mean what they mean on the command line: they are relative to the working directory, not
-    to the file. Raises UsageError that names the file's key or the flag.
+    to the file. What neither says may stand in the environment (:mod:`search.environment`). Raises UsageError that
+    names the file's key, the flag or the variable.
     """
     overrides = dict(flags or {})
     content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
@@ -228,9 +244,11 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
-    labels = {key: f"{path}: {written(key)}" for key in content}
+    surroundings = from_environment()
+    labels = {key: VARIABLES[key] for key in surroundings}
+    labels.update({key: f"{path}: {written(key)}" for key in content})
     labels.update({key: "--" + key.replace("_", "-") for key in overrides})
-    return SearchConfig.model_validate({**content, **overrides}, context=labels)
+    return SearchConfig.model_validate({**surroundings, **content, **overrides}, context=labels)
 
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:

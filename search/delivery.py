@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.record import SearchRecord
-from trainables.errors import TrackingError
+from trainables.errors import LedgerError, TakenOver, TrackingError
 
 if TYPE_CHECKING:
     from search.tracking import Mirror, ParentStatus
@@ -51,16 +51,22 @@ class Delivery:
         connect: makes the mirror; called in the thread, since to import MLflow and to make a SQLite store
             takes seconds, and again until it succeeds.
         trouble: told, from the thread and once for each kind of trouble, that deliveries wait.
+        permit: asked before each trial's delivery, where another process may have taken over the search; it raises
+            :class:`~trainables.errors.TakenOver` then, and nothing more is delivered.
 
     What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger
     has it, and the next session of the search delivers it.
     """
 
     def __init__(
-        self, connect: Callable[[], Mirror], trouble: Callable[[str], object] = _log.warning
+        self,
+        connect: Callable[[], Mirror],
+        trouble: Callable[[str], object] = _log.warning,
+        permit: Callable[[], None] | None = None,
     ) -> None:
         self._connect = connect
         self._trouble = trouble
+        self._permit = permit or (lambda: None)
         self._news = threading.Condition(threading.RLock())
         self._hurry = threading.Event()
         self._record: SearchRecord | None = None
@@ -150,12 +156,19 @@ class Delivery:
         except TrackingError as error:
             self._trouble(str(error))
 
+    def drop(self) -> None:
+        """Deliver nothing more: the runs are another process's now."""
+        self._stop(None)
+        self._hurry.set()
+
     def _work(self) -> None:
         wait, told = RETRY_SECONDS[0], set[str]()
         while self._has_news():
             try:
                 self._deliver()
-            except TrackingError as error:
+            except TakenOver as error:
+                self._stop(error)
+            except (TrackingError, LedgerError) as error:
                 self._error = error
                 if str(error) not in told:
                     self._trouble(str(error))
@@ -178,19 +191,21 @@ class Delivery:
     def _deliver(self) -> None:
         with self._news:
             record, number = self._record, self._published
+        self._permit()
         try:
             if self._mirror is None:
                 self._mirror = self._connect()
-                self._mirror.pace = self._rest
+                self._mirror.pace = self._between_trials
                 self._spent = time.thread_time()
             if record is not None and number > self._delivered:
                 self._mirror.sync(record)
                 self._delivered = number
-        except TrackingError as error:
+        except (TrackingError, LedgerError) as error:
             if not _can_pass(error):
                 self._refuse(error)
             raise
         while self._questions and self._questions[0].after <= self._delivered:
+            self._permit()
             self._reply(self._questions[0], self._mirror)
             self._spent = time.thread_time()  # somebody asked for that
 
@@ -201,7 +216,7 @@ class Delivery:
             try:
                 answer = question.call(mirror)
             except Exception as error:
-                if isinstance(error, TrackingError) and _can_pass(error):
+                if _can_pass(error):
                     raise
                 answer = error  # it belongs to whoever asked
         self._settle(question, answer)
@@ -221,6 +236,10 @@ class Delivery:
             else:
                 question.future.set_result(answer)
 
+    def _between_trials(self) -> None:
+        self._rest()
+        self._permit()
+
     def _rest(self, least: float = 0.0) -> None:
         """Leave the processor to others for long enough, unless somebody waits."""
         spent, self._spent = time.thread_time() - self._spent, time.thread_time()
@@ -237,7 +256,9 @@ class Delivery:
             self._refuse(self._ended())
             self._news.notify()
 
-    def _ended(self) -> TrackingError:
+    def _ended(self) -> Exception:
+        if isinstance(self._error, TakenOver):
+            return self._error
         return TrackingError(f"tracking has ended: {self._error or 'it was finished'}")
 
     def _brought(self) -> int:
@@ -255,7 +276,9 @@ class Delivery:
         )
 
 
-def _can_pass(error: TrackingError) -> bool:
+def _can_pass(error: Exception) -> bool:
     from search.mlflow_client import transient
 
-    return transient(error)
+    if isinstance(error, LedgerError):
+        return not isinstance(error, TakenOver)
+    return isinstance(error, TrackingError) and transient(error)

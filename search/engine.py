@@ -1,4 +1,4 @@
-"""The engine: one process per machine that owns TensorFlow, the data and everything trials share.
+"""The engine: one process per machine, or per GPU, that owns TensorFlow, the data and everything trials share.
 
 Plain Python, no Ray: :mod:`search.trial` puts it behind a Ray actor. Trials run in its threads, an epoch at a
 time; TensorFlow is imported once, data is loaded once, a shape is compiled once, for all trials of the machine.
@@ -10,19 +10,36 @@ import contextlib
 import os
 import threading
 import traceback
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError, TrialError
+from search.trial_faults import suffer
+from trainables.errors import BackboneError, DataError, OutOfMemory, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
-    from trainables.training import Training
+    from trainables.footprint import Footprint
+    from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
 
 CHECKPOINT = "checkpoint.npz"
+
+
+class UnknownTrial(Exception):
+    """This engine has not begun the trial."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial under way; ``busy`` is held while it trains."""
+
+    training: Training
+    file: Path | None
+    busy: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Engine:
@@ -33,6 +50,8 @@ class Engine:
         verbose: let TensorFlow print what it likes.
         reuse: what trials take over from each other; everything if not given.
         numerics: ``precision`` and ``jit`` (:func:`trainables.numerics.choose_numerics`); auto if not given.
+        copies: read a copy of the data on this machine's own disk (:mod:`trainables.nodecopy`).
+        gpus: those that TensorFlow may see, by CUDA's names; all if not given.
     """
 
     def __init__(
@@ -41,8 +60,12 @@ class Engine:
         verbose: bool = False,
         reuse: Reuse | None = None,
         numerics: Mapping[str, str] | None = None,
+        copies: bool = False,
+        gpus: Sequence[str] | None = None,
     ) -> None:
         quiet_tensorflow(verbose)
+        if gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus) or "-1"
         import tensorflow as tf
 
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already in this process: its threads stay
@@ -50,12 +73,15 @@ class Engine:
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
         self._reuse = reuse or Reuse()
+        self._copies = copies
         wanted = numerics or {}
         self._numerics = choose_numerics(wanted.get("precision", "auto"), wanted.get("jit", "auto"))
+        self._life = uuid.uuid4().hex
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, str], Workbench] = {}
-        self._running: dict[str, tuple[Training, Path | None]] = {}
-        self._resumed: set[str] = set()
+        self._running: dict[str, _Running] = {}
+        self._again: dict[str, list[EpochMetrics]] = {}
+        self._damaged: dict[str, str] = {}
         self._stillborn: dict[str, dict[str, Any]] = {}
 
     def prepare_backbone(self, spec: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -63,8 +89,10 @@ class Engine:
         from trainables.backbones import Backbone, BackboneSpec, load
 
         file = Path(path)
-        backbone = Backbone.open(file) if file.exists() else load(BackboneSpec(**spec))
-        if not file.exists():
+        try:
+            backbone = Backbone.open(file)
+        except BackboneError:  # not there yet, or damaged
+            backbone = load(BackboneSpec(**spec))
             file.parent.mkdir(parents=True, exist_ok=True)
             backbone.save(file)
         return {
@@ -76,50 +104,64 @@ class Engine:
             "blocks": tuple(block.name for block in backbone.blocks),
         }
 
+    def ready(self) -> tuple[str, int]:
+        """The engine has started: what tells it from one that follows it, and its process."""
+        return self._life, os.getpid()
+
     def open(self, backbone: str, task: str) -> None:
         """Open backbone and data ahead of the first trial."""
         self._bench(backbone, task)
 
-    def begin(self, key: str, trial: Mapping[str, Any], place: Mapping[str, str]) -> int:
-        """Begin a trial, from its checkpoint if there is one; returns the epochs it has done.
+    def begin(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
+    ) -> int:
+        """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task`` and ``checkpoints``.
+        ``task`` and ``checkpoints``. The epochs after the ``known`` ones are told again before a new one runs, and
+        the last one in any case.
         """
-        from trainables.methods import begin
-        from trainables.training import TrialConfig
-
+        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
         try:
-            training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+            training = self._begun(key, trial, place, file)
         except Exception as error:  # noqa: BLE001 - told by the first epoch, as the trial's end
             self._stillborn[key] = _ended(error)
             return 0
-        file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
-        self._running[key] = training, file
-        if file is not None and file.exists():
-            try:
-                training.load(file)
-                self._resumed.add(key)
-            except DataError:
-                file.unlink()  # damaged: the trial starts over, under its number
-                training.release()
-                training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
-                self._running[key] = training, file
-        return training.epoch
+        self._running[key] = _Running(training, file)
+        done = training.epoch
+        first = done - 1 if known is None else min(known, done - 1)
+        self._again[key] = [metrics for metrics in training.history if metrics.epoch > first]
+        return done
 
     def epoch(self, key: str) -> dict[str, Any]:
         """Run one epoch; returns its metrics, or how the trial ended (``reason``, ``error``).
 
-        After a resume the first call repeats the checkpoint's epoch: it may have been saved and never reported.
+        After a resume the first calls repeat epochs that may have been saved and never reported (``again``).
+        ``damaged`` in the first result names a checkpoint that the trial could not go on from.
+
+        Raises:
+            UnknownTrial: it began in an engine before this one.
         """
+        damaged = self._damaged.pop(key, None)
+        return {**self._epoch(key), **({"damaged": damaged} if damaged else {})}
+
+    def _epoch(self, key: str) -> dict[str, Any]:
         if key in self._stillborn:
             return {**self._stillborn[key], "epoch": 0, "stages": {}}
-        training, file = self._running[key]
-        if key in self._resumed or training.done:
-            self._resumed.discard(key)
-            return {**vars(training.last), "done": training.done, **_cost(training)}
+        running = self._running.get(key)
+        if running is None:
+            raise UnknownTrial(key)
+        with running.busy:
+            return self._train(key, running.training, running.file)
+
+    def _train(self, key: str, training: Training, file: Path | None) -> dict[str, Any]:
+        again = self._again.get(key) or ([training.last] if training.done and training.last else [])
+        if again:
+            metrics = again.pop(0)
+            return {**vars(metrics), "done": training.done and not again, "again": True, **_cost(training)}
         try:
+            suffer(key, training.feed.batch_size)
             metrics = training.run_epoch()
             unsaved = _save(training, file)
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
@@ -127,12 +169,17 @@ class Engine:
         return {**vars(metrics), "done": training.done, **_cost(training), **unsaved}
 
     def end(self, key: str) -> None:
-        """Free what a trial held; unknown keys are fine."""
+        """Free what a trial held; unknown keys are fine.
+
+        Where the trial's own process has died, its epoch may still be running here: that one is waited for.
+        """
         self._stillborn.pop(key, None)
-        self._resumed.discard(key)
-        held = self._running.pop(key, None)
-        if held is not None:
-            held[0].release()
+        self._again.pop(key, None)
+        self._damaged.pop(key, None)
+        running = self._running.pop(key, None)
+        if running is not None:
+            with running.busy:
+                running.training.release()
 
     def train_fully(
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None
@@ -162,7 +209,7 @@ class Engine:
         from trainables.datasets import open_task
 
         loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
-        images = open_task(Path(task)).split(split).images
+        images = open_task(self._data(task)).split(split).images
         classes: list[int] = []
         certain: list[float] = []
         for start in range(0, len(images), 256):
@@ -171,21 +218,58 @@ class Engine:
             certain += probabilities.max(axis=1).tolist()
         return classes, certain
 
+    def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
+        """What a saved model costs to serve; only worth something while nothing else runs here."""
+        from trainables.footprint import measure_footprint
+
+        return measure_footprint(Path(model), image_size)
+
     def compiled(self) -> int:
         """How many programs this engine has compiled."""
         return sum(bench.compiled for bench in self._benches.values())
 
+    def _begun(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], file: Path | None
+    ) -> Training:
+        """A trial as its newest whole checkpoint has it; damaged ones, or of another trial, are removed."""
+        from trainables.checkpoints import generations
+        from trainables.methods import begin
+        from trainables.training import TrialConfig
+
+        bench = self._bench(place["backbone"], place["task"])
+        training = begin(TrialConfig(**trial), bench)
+        for saved in generations(file) if file else ():
+            try:
+                training.load(saved)
+                break
+            except DataError:
+                self._damaged[key] = str(saved)
+                saved.unlink(missing_ok=True)
+                training.release()
+                training = begin(TrialConfig(**trial), bench)
+        return training
+
     def _bench(self, backbone: str, task: str) -> Workbench:
-        from trainables.cache.place import default_directory
         from trainables.workbench import Workbench
 
         with self._opening:
             if (backbone, task) not in self._benches:
-                cache = default_directory(wanted=self._reuse.cache)
                 self._benches[backbone, task] = Workbench.open(
-                    Path(backbone), Path(task), cache, self._reuse, self._numerics
+                    Path(backbone), self._data(task), self._cache, self._reuse, self._numerics
                 )
             return self._benches[backbone, task]
+
+    @property
+    def _cache(self) -> Path | None:
+        from trainables.cache.place import default_directory
+
+        return default_directory(wanted=self._reuse.cache)
+
+    def _data(self, task: str) -> Path:
+        """Where to read a task."""
+        from trainables.nodecopy import local_copy
+
+        return local_copy(Path(task), self._cache) if self._copies else Path(task)
 
 
 def _cost(training: Training) -> dict[str, Any]:
@@ -205,6 +289,8 @@ def _save(training: Training, file: Path | None) -> dict[str, str]:
 
 def _ended(error: Exception) -> dict[str, Any]:
     """How a trial that raised ``error`` ended."""
+    if isinstance(error, MemoryError):  # outside of an epoch's steps, where it is told from others already
+        error = OutOfMemory(f"no memory left: {error or 'MemoryError'}")
     if isinstance(error, TrialError):
         return {"done": True, "reason": error.reason, "error": str(error)}
     return {"done": True, "reason": "crashed", "error": traceback.format_exc()}

@@ -17,18 +17,19 @@ from typing import Any
 from ray import tune
 
 from search.alike import Alike
+from search.comebacks import Comebacks
 from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
 from search.record import TrialRecord
+from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
+from search.silence import Silence
 from search.trial import TrialActor
-
-RETRIES = 2
-"""How often a trial whose process died goes on from its checkpoint before it counts as failed."""
+from search.whereabouts import Whereabouts
 
 
 @dataclass
@@ -38,17 +39,25 @@ class Halt:
     deadline: float | None = None
     signalled: threading.Event = field(default_factory=threading.Event)
     told: Callable[[str], None] = lambda words: None
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set when another process has taken over the search."""
 
     @property
     def reason(self) -> str | None:
-        """``interrupted``, ``time_budget`` or None."""
-        if self.signalled.is_set():
-            return "interrupted"
+        """``taken_over``, ``interrupted``, ``time_budget`` or None."""
+        if self.at_once:
+            return "taken_over" if self.lost.is_set() else "interrupted"
         return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to end whatever runs, and not only the trials."""
+        return self.signalled.is_set() or self.lost.is_set()
 
     def again(self, seconds: float | None) -> Halt:
         """The same wish of a person, with a deadline of its own."""
-        return Halt(time.monotonic() + seconds if seconds else None, self.signalled, self.told)
+        deadline = time.monotonic() + seconds if seconds else None
+        return Halt(deadline, self.signalled, self.told, self.lost)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -119,17 +128,22 @@ class Execution:
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
-        concurrent = self.config.max_concurrent or self.session.capacity
+        config, told = self.config, self.halt.told
+        retries = Retries(self.ledger, config.max_retries, config.batch_size, told)
+        whereabouts = Whereabouts()
         searcher = LedgerSearcher(
             self.ledger,
             self.suggest,
             self._trial,
+            Comebacks(retries, config.trial_timeout, told),
             limit=self.limit,
+            room=lambda: self.config.max_concurrent or self.session.capacity,
             epochs=self.config.epochs,
             go_on=lambda: self._exhausted() is None,
             changed=self.changed,
             heard=self._heard,
             finished=self._ended,
+            astray=whereabouts.astray,
         )
         resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -142,21 +156,24 @@ class Execution:
                         self.config.scheduler, self.config.metric, self.config.direction, self.config.epochs
                     ),
                     num_samples=-1,
-                    max_concurrent_trials=concurrent,
                     reuse_actors=self.session.reuse.processes,
                 ),
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopAll(lambda: bool(searcher.trouble or self.halt.reason)),
+                    stop=_StopAll(
+                        lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
+                    ),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
+                    callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
                     verbose=0,
                 ),
             )
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        self.session.refuse_lost()
         if searcher.trouble is not None:
             raise searcher.trouble
         if self.halt.reason == "time_budget":
@@ -171,21 +188,25 @@ class Execution:
         return {
             "number": record.number,
             "session": self.session.describe(),
+            "timeout": config.trial_timeout,
             "trial": {
                 "method": record.method,
                 "params": dict(record.params),
                 "epochs": config.epochs,
-                "batch_size": config.batch_size,
+                "batch_size": record.batch_size or config.batch_size,
                 "seed": record.seed,
                 "metric": config.metric,
                 "batch_norm": config.batch_norm,
             },
+            "known": len(record.epochs),
             "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
         }
 
     def _heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has run an epoch, and has written its checkpoint or could not."""
         folder = checkpoint_folder(self.checkpoints, number)
+        if "damaged" in result:
+            self.kept.damaged(str(result["damaged"]), int(result["epoch"]))
         if "unsaved" in result:
             self.kept.not_written(folder, str(result["unsaved"]))
         self.kept.written(folder)

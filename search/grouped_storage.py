@@ -17,20 +17,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.insistence import Insistence
 from search.sqlite_log import logged
-from search.trial_rows import Change, TrialRows
+from search.trial_rows import Change, Fence, TrialRows
 from trainables.errors import LedgerError
 
 
 class GroupedStorage(InMemoryStorage):
     """One study of ``database``, in memory; changes of trials reach the database with the next :meth:`flush`.
 
-    The study's own attributes are read and written in the database at once: other processes watch them.
+    The study's own attributes are read and written in the database at once: other processes watch them. ``fence``
+    is asked first in each transaction.
 
     Raises:
         LedgerError: the study's trials are not numbered as Optuna numbers them.
     """
 
-    def __init__(self, database: RDBStorage, name: str) -> None:
+    def __init__(self, database: RDBStorage, name: str, fence: Fence | None = None) -> None:
         super().__init__()
         self._database = database
         self._there = database.get_study_id_from_name(name)
@@ -46,7 +47,7 @@ class GroupedStorage(InMemoryStorage):
                 )
             rows[trial.number] = trial._trial_id
         self._insist = Insistence(database.engine)
-        self._rows = TrialRows(database.engine, self._there, rows)
+        self._rows = TrialRows(database.engine, self._there, rows, fence)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -113,7 +114,7 @@ class GroupedStorage(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._insist.do(lambda again: self._database.set_study_user_attr(self._there, key, value))
+        self._insist.do(lambda again: self._rows.note(key, value))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""
@@ -121,7 +122,7 @@ class GroupedStorage(InMemoryStorage):
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._insist.do(lambda again: self._database.set_study_system_attr(self._there, key, value))
+        self._insist.do(lambda again: self._rows.note(key, value, system=True))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""

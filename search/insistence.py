@@ -51,7 +51,12 @@ class Insistence:
         self._since = now if self._since is None else self._since
         if not self._passes(error) or now - self._since >= self._patience:
             words = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-            raise LedgerError(f"ledger: its database can't be read or written: {words}") from error
+            url = self._engine.url
+            place = url.database if url.drivername.startswith("sqlite") else url.render_as_string()
+            raise LedgerError(
+                f"ledger: its database {place} can't be read or written: {words}. What it holds is whole: once "
+                "that has passed, the same command goes on."
+            ) from error
 
     def _passes(self, error: Exception) -> bool:
         """Whether the same may succeed later."""

@@ -1,6 +1,7 @@
 """The disk that a search's checkpoints may take: those of live trials, and of the best that have ended.
 
-A live trial's checkpoint is what it goes on from after a crash; it is never removed. One of a trial that has ended
+A live trial's checkpoint is what it goes on from after a crash; it is never removed. The one before it stays too while
+there is room, for the day when the newest is damaged. One of a trial that has ended
 holds its best epoch and its last one, with the optimizer: a model can be rebuilt from it, or trained further. No part
 of a search needs it: the winner is trained anew. Nothing is remembered between runs: what may stay follows from the
 ledger and from what lies in the folders.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from search.record import Direction, TrialRecord, rank
 from search.sizes import format_size
-from trainables.checkpoints import sweep
+from trainables.checkpoints import drop_before, sweep
 
 MOST_BYTES = 20 * 10**9
 MOST_SHARE = 0.2
@@ -71,10 +72,17 @@ class KeptCheckpoints:
             "again from its last whole checkpoint",
         )
 
+    def damaged(self, file: str, epoch: int) -> None:
+        """A trial that goes on could not do so from ``file``; its first epoch since is ``epoch``."""
+        self._say_once(
+            f"damaged: {file}", f"checkpoints: {file} is damaged; its trial goes on from epoch {epoch}"
+        )
+
     def ended(self, folder: Path, trial: TrialRecord | None, direction: Direction, keep: int) -> None:
         """``trial`` runs no longer: keep what is in ``folder`` if it is among the ``keep`` best."""
         self._live.pop(folder, None)
         self._tidy(folder, sweep)
+        self._tidy(folder, drop_before)
         place = rank(trial, direction) if trial is not None and keep else None
         size = taken(folder)
         if place is None or not size:
@@ -90,6 +98,11 @@ class KeptCheckpoints:
         live = sum(self._live.values())
         while self._kept and live + sum(kept.bytes for kept in self._kept) > self.budget:
             self._tidy(self._kept.pop().folder, shutil.rmtree)
+        if live > self.budget:
+            for folder in self._live:
+                self._tidy(folder, drop_before)
+                self._live[folder] = taken(folder)
+            live = sum(self._live.values())
         if live > self.budget:
             self._say_once(
                 "budget",

@@ -21,6 +21,7 @@ from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
+from search.trial_rows import Fence
 from trainables.errors import LedgerError
 
 __all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
@@ -53,6 +54,7 @@ class Ledger:
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
+        fence: asked first in each transaction (:class:`search.lease.Lease`); only a driver has one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Ledger:
         sampler: str,
         seed: int,
         create: bool = True,
+        fence: Fence | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name = url, name
@@ -73,7 +76,7 @@ class Ledger:
         self._sampler, self._seed = sampler, seed
         self._storage: GroupedStorage | None = None
         if create:
-            self._study, self._storage = open_writing(url, name, direction)
+            self._study, self._storage = open_writing(url, name, direction, fence)
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
@@ -137,6 +140,15 @@ class Ledger:
         """Ask for the next trial and write it down, before anything runs."""
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
+
+    def retry(self, number: int, *, retries: int, batch_size: int | None) -> None:
+        """Write down that a running trial goes on after a fault of its own: how often it did so, and how."""
+        trial = self._live[number]
+        for key, value in (("retries", retries), ("batch_size", batch_size)):
+            if value:
+                trial.set_user_attr(key, value)
+        self._write()
+        self._update(number, retries=retries, batch_size=batch_size)
 
     def report(self, number: int, epoch: EpochRecord) -> None:
         """Write one epoch's metrics; an epoch that is known already is left as it is."""
@@ -238,6 +250,8 @@ class Ledger:
             epochs=known.epochs if known else (),
             value=known.value if known else None,
             started=with_zone(trial.datetime_start),
+            retries=known.retries if known else 0,
+            batch_size=known.batch_size if known else None,
             node=known.node if known else None,
         )
         self._records[number] = record
@@ -287,6 +301,8 @@ class Ledger:
             seed=attrs.get("seed", 0),
             started=with_zone(frozen.datetime_start),
             ended=with_zone(frozen.datetime_complete),
+            retries=attrs.get("retries", 0),
+            batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
             **spent(attrs),
         )

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from search.grouped_storage import GroupedStorage
 from search.record import Direction
+from search.stores import without_secrets
+from search.trial_rows import Fence
 from trainables.errors import LedgerError
 
 TABLE_TRIES = 4
 """How often to try to make the tables of a new database, where others may be making them too."""
+
+ON_SERVERS = {
+    "postgresql": {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 25_000,
+    }
+}
+"""Seconds (the last in milliseconds) after which a server that answers nothing counts as away, not as slow."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -25,8 +40,24 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
 
 
-def open_writing(url: str, name: str, direction: Direction) -> tuple[optuna.Study, GroupedStorage]:
+def open_writing(
+    url: str, name: str, direction: Direction, fence: Fence | None = None
+) -> tuple[optuna.Study, GroupedStorage]:
     """The study ``name``, begun if there is none, and the storage through which its driver writes it.
+
+    ``fence`` is called with the connection first in each transaction, and keeps it from writing by an error.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    database = open_study(url, name, direction)
+    with _opening(url, name):
+        storage = GroupedStorage(database, name, fence)
+        return optuna.load_study(storage=storage, study_name=name), storage
+
+
+def open_study(url: str, name: str, direction: Direction) -> optuna.storages.RDBStorage:
+    """The database, in which the study ``name`` is begun if there is none.
 
     Raises:
         LedgerError: the database can't be opened.
@@ -34,8 +65,7 @@ def open_writing(url: str, name: str, direction: Direction) -> tuple[optuna.Stud
     with _opening(url, name):
         database = _with_tables(url)
         optuna.create_study(storage=database, study_name=name, direction=direction, load_if_exists=True)
-        storage = GroupedStorage(database, name)
-        return optuna.load_study(storage=storage, study_name=name), storage
+        return database
 
 
 def open_reading(url: str, name: str) -> optuna.Study:
@@ -46,8 +76,18 @@ def open_reading(url: str, name: str) -> optuna.Study:
     """
     with _opening(url, name):
         _expect_tables(url, name)
-        database = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+        database = _storage(url, skip_compatibility_check=True, skip_table_creation=True)
         return optuna.load_study(storage=database, study_name=name)
+
+
+def has_study(url: str, name: str) -> bool:
+    """Whether there is a study ``name``.
+
+    Raises:
+        LedgerError: the database can't be opened.
+    """
+    with _opening(url, name):
+        return name in optuna.get_all_study_names(_with_tables(url))
 
 
 def move_study(url: str, name: str, new_name: str) -> bool:
@@ -67,6 +107,15 @@ def move_study(url: str, name: str, new_name: str) -> bool:
     return True
 
 
+_DRIVER_MISSING = ". Install its driver with: pip install 'unfreeze[postgresql]'"
+
+
+def _storage(url: str, **options: Any) -> optuna.storages.RDBStorage:
+    kind = url.partition(":")[0].partition("+")[0]
+    limits = {"connect_args": ON_SERVERS[kind]} if kind in ON_SERVERS else None
+    return optuna.storages.RDBStorage(url, engine_kwargs=limits, **options)
+
+
 @contextmanager
 def _opening(url: str, name: str) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
@@ -75,10 +124,18 @@ def _opening(url: str, name: str) -> Iterator[None]:
         yield
     except KeyError:
         raise LedgerError(f"name: expected a search that was begun, received {name!r}") from None
-    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        first = str(error).splitlines()[0]
+    except RuntimeError as error:
+        if "table schema" not in str(error):
+            raise
         raise LedgerError(
-            f"ledger: expected a database that can be opened, received {url!r}: {first}"
+            f"ledger: {without_secrets(url)!r} was made by another version of Optuna. To bring it up to date, make a "
+            f"copy of it and run: optuna storage upgrade --storage {shlex.quote(without_secrets(url))}"
+        ) from error
+    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        first = without_secrets((str(error.__cause__ or error).splitlines() or [type(error).__name__])[0])
+        raise LedgerError(
+            f"ledger: expected a database that can be opened, received {without_secrets(url)!r}: {first}"
+            + (_DRIVER_MISSING if isinstance(error, ImportError) and url.startswith("postgresql") else "")
         ) from error
 
 
@@ -108,9 +165,9 @@ def _with_tables(url: str) -> optuna.storages.RDBStorage:
 
     for _ in range(TABLE_TRIES - 1):
         try:
-            return optuna.storages.RDBStorage(url)
+            return _storage(url)
         except DatabaseError as error:
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(random.uniform(0.05, 0.5))
-    return optuna.storages.RDBStorage(url)
+    return _storage(url)

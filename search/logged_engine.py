@@ -24,7 +24,9 @@ class LoggedEngine(Engine):
         self._silent = not verbose
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
 
-    def begin(self, key: str, trial: Mapping[str, Any], place: Mapping[str, str]) -> int:
+    def begin(
+        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
+    ) -> int:
         """Begin a trial."""
         folder = place.get("logs")
         if folder is not None and self._silent:
@@ -33,7 +35,7 @@ class LoggedEngine(Engine):
         self.end(key)
         params = " ".join(configuration(trial.get("params", {}), "="))
         self._log.begins(key, folder, f"begins: {params}")
-        done = super().begin(key, trial, place)
+        done = super().begin(key, trial, place, known)
         if done:
             self._log.says(key, f"goes on from its checkpoint of epoch {done}")
         return done
@@ -43,6 +45,8 @@ class LoggedEngine(Engine):
         result = super().epoch(key)
         if "reason" in result:
             self._log.says(key, f"{result['reason']}: {str(result.get('error') or '').strip()}")
+        if "damaged" in result:
+            self._log.says(key, f"a checkpoint is damaged, the one before it is taken: {result['damaged']}")
         if "unsaved" in result:
             self._log.says(key, f"its checkpoint can't be written: {result['unsaved']}")
         return {**result, "node": self._node} if self._node else result

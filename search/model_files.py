@@ -16,11 +16,14 @@ from search.mlflow_client import connect, global_store, speaking
 import mlflow
 from mlflow.models import Model
 
+from search.answers import FILE as ANSWERS_FILE
+from search.answers import Answers, read_answers
 from search.atomic import write_bytes
 from search.model_package import CLASSES_KEY
-from search.model_versions import aliased
+from search.model_versions import Version, aliased
 from search.stores import absolute_uri
-from trainables.errors import TrackingError
+from search.version_facts import TEST_DIGEST
+from trainables.errors import DataError, TrackingError
 
 _ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 
@@ -41,6 +44,29 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
         with _downloaded(fixed, store) as folder:
             write_bytes(target, _keras_file(folder, uri).read_bytes())
     return target
+
+
+def download_answers(version: Version, tracking_uri: str) -> Answers | None:
+    """What a version said of its test images; None if it was registered without.
+
+    Raises:
+        TrackingError: they can't be had, or are not those that were registered.
+    """
+    digest = version.tags.get(TEST_DIGEST)
+    if digest is None:
+        return None
+    store = absolute_uri(tracking_uri)
+    try:
+        with _downloaded(f"{version.uri}/{ANSWERS_FILE}", store) as file:
+            answers = read_answers(file)
+    except DataError as error:
+        raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
+    if answers.digest != digest:
+        raise TrackingError(
+            f"version {version.version} of model {version.name!r}: expected the answers to the test images {digest}, "
+            f"as its tag {TEST_DIGEST!r} says, received those to {answers.digest}"
+        )
+    return answers
 
 
 def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:

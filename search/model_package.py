@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,7 @@ from search import mlflow_settings as _first
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from search.answers import FILE as ANSWERS_FILE
 from trainables.errors import TrackingError
 
 CLASSES_FILE = "classes.json"
@@ -27,7 +29,12 @@ _first.apply_environment()
 
 
 def write_package(
-    model: Any, folder: Path, classes: Sequence[str], examples: np.ndarray, document: Model
+    model: Any,
+    folder: Path,
+    classes: Sequence[str],
+    examples: np.ndarray,
+    document: Model,
+    answers: Path | None = None,
 ) -> None:
     """Write ``model`` to the empty ``folder``.
 
@@ -36,6 +43,7 @@ def write_package(
         classes: a name for each output; kept in the MLmodel's metadata and in ``classes.json``.
         examples: uint8 images (N, H, W, 3), of which the first is the input example.
         document: the MLmodel to fill, with the ids of its logged model and run.
+        answers: a file of :mod:`search.answers`, to travel with the model.
 
     The folder has to be there: MLflow 3.17's ``log_model`` for Keras fails with an input example, which it
     writes before it makes the folder.
@@ -53,6 +61,14 @@ def write_package(
         metadata={CLASSES_KEY: names},
     )
     (folder / CLASSES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+    if answers is not None:
+        shutil.copyfile(answers, folder / ANSWERS_FILE)
+
+
+def input_form(model: Any, classes: Sequence[str]) -> str:
+    """What the model takes, in a word: ``uint8 (-1, -1, -1, 3)``."""
+    spec = signature(model, classes).inputs.inputs[0]
+    return f"{spec.type} {spec.shape}"
 
 
 def signature(model: Any, classes: Sequence[str]) -> ModelSignature:

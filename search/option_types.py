@@ -84,6 +84,15 @@ def _space(value: str) -> str:
     )
 
 
+def _storage(value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+:/", value):
+        raise ValueError(
+            "expected a folder that the driver and all nodes see under one path, such as a mounted NFS share; object "
+            "stores and URLs can hold neither ledger nor locks"
+        )
+    return value
+
+
 def _jsonl(value: str) -> str:
     if Path(value).suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         raise ValueError("expected a file that ends in .jsonl, one JSON object of parameters a line")
@@ -150,6 +159,7 @@ Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
 Text = Annotated[str, BeforeValidator(_as_text)]
 PathText = Annotated[Text, AfterValidator(_home)]
+StorageText = Annotated[PathText, AfterValidator(_storage)]
 Weights = Annotated[PathText, BeforeValidator(_none_word)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]
 ReuseText = Annotated[str, BeforeValidator(_reuse)]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from search import ledger_format
 from search.config import SearchConfig
 from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
@@ -16,6 +17,7 @@ from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
 from search.ledger import Ledger, refuse_difference
 from search.ledger_file import LedgerCopy
+from search.ledger_format import expect_readable
 from search.preparation import Prepared
 from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
@@ -60,6 +62,7 @@ class Phase:
     _next_news: float = 0.0
 
     def __post_init__(self) -> None:
+        expect_readable(self.name, self.ledger.noted)
         blocks = len(self.prepared.backbone.blocks)
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         self.space: Space = make_space(self.config.space, blocks, self.config.method)
@@ -68,6 +71,7 @@ class Phase:
         if started is None:
             self.ledger.note("started", started := datetime.now(UTC).isoformat())
         self._started = datetime.fromisoformat(started)
+        self.ledger.note(ledger_format.KEY, ledger_format.FORMAT)
         self.ledger.note("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])

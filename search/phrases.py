@@ -21,7 +21,12 @@ SHORT = {
 }
 """Parameter names as column heads."""
 
-_REASONS = {"scheduler": "pruned", "out_of_memory": "no memory", "time_budget": "out of time"}
+_REASONS = {
+    "scheduler": "pruned",
+    "out_of_memory": "no memory",
+    "time_budget": "out of time",
+    "timed_out": "timed out",
+}
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -73,7 +78,12 @@ def ending(trial: TrialRecord) -> str:
     """The state of a trial, or the reason for it where that says more."""
     if trial.state not in ("pruned", "failed") or trial.reason is None:
         return trial.state
-    return _REASONS.get(trial.reason, trial.reason)
+    return reason(trial.reason)
+
+
+def reason(word: str | None) -> str:
+    """Why a trial ended, in a word or two."""
+    return _REASONS.get(word or "", word or "without a reason")
 
 
 def tally(record: SearchRecord) -> list[tuple[str, int]]:

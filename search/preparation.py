@@ -36,11 +36,14 @@ class Prepared:
 
 
 def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, view: View) -> Prepared:
-    """Load the backbone in the first engine, then decode the data to its input size."""
+    """Load the backbone in the engine of the driver's own node, where its files are; then decode the data to its
+    input size, here.
+    """
     spec = _spec(config, workspace)
     file = workspace.directory / f"backbone-{_fingerprint(spec)}.keras"
     view.event(f"backbone {config.backbone}: loading")
-    found = ray.get(session.engines[0].prepare_backbone.remote(spec, str(file)))
+    with session.fleet.at_home() as engine:
+        found = ray.get(engine.prepare_backbone.remote(spec, str(file)))
     backbone = BackboneSummary(
         **{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])}
     )
@@ -66,8 +69,8 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         len(task.skipped),
     )
     prepared = Prepared(task, summary, backbone, file)
-    for engine in session.engines if session.reuse.processes else ():
-        engine.open.remote(**prepared.place)
+    if session.reuse.processes:
+        session.fleet.work_on(prepared.place)
     return prepared
 
 

@@ -1,9 +1,10 @@
-"""Which version is in production: ``champion`` follows ``challenger``, and goes back."""
+"""Which version is in production: ``champion`` follows ``challenger`` if the gate lets it, and goes back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from search.mlflow_client import connect, speaking
@@ -11,64 +12,104 @@ from search.mlflow_client import connect, speaking
 # isort: split
 from mlflow import MlflowClient
 
+from search.comparison import MARGIN, Candidate, Judgement, judge_candidates
+from search.model_files import download_answers
 from search.model_versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
+from search.promotion_history import Event, events, next_event, written
+from search.promotion_numbers import numbers
+from search.seams import reached
 from search.stores import absolute_uri
+from search.turns import Turn
 from search.user import user_name
+from search.version_facts import INPUT_FORM, footprint_of
 from trainables.errors import TrackingError
 
 PREVIOUS = "unfreeze.previous_champions"
 """Tag of the registered model: versions that were champion, the latest last."""
 
-Gate = Callable[[Version, Version | None], str | None]
-"""Judges challenger and champion; the answer is why the challenger must wait, None lets it pass."""
+
+@dataclass(frozen=True)
+class Contest:
+    """Challenger and champion as they were looked at, and what the gate decides."""
+
+    challenger: Version
+    champion: Version | None
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """The version in production now, and the one before it."""
+    """The version in production now, the one before it, and why it moved; a rollback has no judgement."""
 
     champion: Version
     before: Version | None
     forced: bool = False
+    judgement: Judgement | None = None
 
     def __str__(self) -> str:
         return self.champion.version
 
 
-def promote(
-    model_name: str, tracking_uri: str, *, gate: Gate | None = None, force: bool = False
-) -> Promotion:
-    """Make the challenger the champion.
+class PromotionRefused(TrackingError):
+    """The gate keeps the challenger out; ``contest`` says who was compared, and how it went."""
 
-    Args:
-        gate: may refuse; with ``force`` it is asked all the same, and overruled, which is recorded.
+    def __init__(self, contest: Contest) -> None:
+        new = contest.challenger
+        super().__init__(
+            f"version {new.version} of model {new.name!r} stays challenger: {contest.judgement.reason}. "
+            "--force promotes it all the same."
+        )
+        self.contest = contest
+
+
+def judge(model_name: str, tracking_uri: str, *, margin: float = MARGIN) -> Contest:
+    """What :func:`promote` would decide, changing nothing.
 
     Raises:
-        TrackingError: no such model, no challenger, it is champion already, or the gate refuses.
+        TrackingError: no such model, no challenger, or it is champion already.
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
     with speaking(uri):
-        challenger = aliased(client, model_name, CHALLENGER)
-        champion = aliased(client, model_name, CHAMPION)
-        if challenger is None:
-            raise TrackingError(
-                f"model {model_name!r} has no version with the alias {CHALLENGER!r}: "
-                "run a search that registers one"
-            )
-        if champion is not None and champion.version == challenger.version:
-            raise TrackingError(f"version {champion.version} of model {model_name!r} is the champion already")
-        refusal = gate(challenger, champion) if gate else None
-        if refusal and not force:
-            raise TrackingError(
-                f"version {challenger.version} of model {model_name!r} stays challenger: {refusal}"
-            )
-        history = _history(client, model_name)
-        if champion is not None and history[-1:] != [champion.version]:
-            client.set_registered_model_tag(model_name, PREVIOUS, " ".join([*history, champion.version]))
-        _sign(client, challenger, "promoted", forced=bool(refusal))
-        client.set_registered_model_alias(model_name, CHAMPION, challenger.version)
-    return Promotion(challenger, champion, forced=bool(refusal))
+        challenger, champion = _contestants(client, model_name)
+    new = _candidate(challenger, uri)
+    old = _candidate(champion, uri) if champion is not None else None
+    return Contest(challenger, champion, judge_candidates(new, old, margin))
+
+
+def promote(model_name: str, tracking_uri: str, *, margin: float = MARGIN, force: bool = False) -> Promotion:
+    """Make the challenger the champion, if it passes the gate.
+
+    Args:
+        margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
+        force: promote whatever the gate says; that it was overruled is recorded.
+
+    Raises:
+        PromotionRefused: the gate keeps it out.
+        TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
+            meanwhile.
+    """
+    contest = judge(model_name, tracking_uri, margin=margin)
+    judgement = contest.judgement
+    forced = not judgement.passes
+    if forced and not force:
+        raise PromotionRefused(contest)
+    with _turn(model_name, tracking_uri) as (client, turn):
+        challenger, champion = contest.challenger, contest.champion
+        _refuse_change(client, challenger, champion)
+        stack = _previous(client, model_name)
+        if champion is not None and stack[-1:] != [champion.version]:
+            client.set_registered_model_tag(model_name, PREVIOUS, " ".join([*stack, champion.version]))
+        event = replace(
+            next_event(_settled(client, model_name), "promoted", challenger, champion),
+            decision=judgement.decision,
+            reason=judgement.reason,
+            forced=forced,
+            numbers=numbers(judgement),
+        )
+        _sign(client, challenger, "promoted", forced=forced)
+        _move(client, model_name, turn, event)
+    return Promotion(challenger, champion, forced, judgement)
 
 
 def rollback(model_name: str, tracking_uri: str) -> Promotion:
@@ -78,28 +119,136 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         TrackingError: no such model, no champion, or none before it.
     """
     uri = absolute_uri(tracking_uri)
-    client = connect(uri)
     with speaking(uri):
-        champion = aliased(client, model_name, CHAMPION)
-        if champion is None:
-            raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
-        history = _history(client, model_name)
+        champion = aliased(connect(uri), model_name, CHAMPION)
+    if champion is None:
+        raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
+    with _turn(model_name, tracking_uri) as (client, turn):
+        _refuse_change(client, None, champion)
+        stack = _previous(client, model_name)
         ready = {str(v.version) for v in versions(client, model_name)}
-        while history and (history[-1] == champion.version or history[-1] not in ready):
-            history.pop()
-        if not history:
+        while stack and (stack[-1] == champion.version or stack[-1] not in ready):
+            stack.pop()
+        if not stack:
             raise TrackingError(
                 f"version {champion.version} of model {model_name!r} is its first champion: "
                 "there is none before it to go back to"
             )
-        before = to_version(client.get_model_version(model_name, history[-1]))
+        before = to_version(client.get_model_version(model_name, stack[-1]))
+        event = next_event(_settled(client, model_name), "rolled back", before, champion)
         _sign(client, champion, "rolled_back")
-        client.set_registered_model_alias(model_name, CHAMPION, before.version)
-        client.set_registered_model_tag(model_name, PREVIOUS, " ".join(history[:-1]))
+        _move(client, model_name, turn, event)
+        client.set_registered_model_tag(model_name, PREVIOUS, " ".join(stack[:-1]))
     return Promotion(before, champion)
 
 
-def _history(client: MlflowClient, name: str) -> list[str]:
+def history(model_name: str, tracking_uri: str) -> tuple[Event, ...]:
+    """Every change of the champion that went through this program, the oldest first.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        return _events(client, model_name)
+
+
+class _ModelTags:
+    """The tags of one registered model."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client, self._name = client, name
+
+    def read(self) -> dict[str, str]:
+        return dict(registered(self._client, self._name).tags)
+
+    def write(self, key: str, value: str) -> None:
+        self._client.set_registered_model_tag(self._name, key, value)
+
+    def erase(self, key: str) -> None:
+        self._client.delete_registered_model_tag(self._name, key)
+
+
+@contextmanager
+def _turn(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, Turn]]:
+    """Change the model's aliases while nobody else does."""
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        registered(client, model_name)
+        turn = Turn(_ModelTags(client, model_name), model_name)
+        with turn.held():
+            yield client, turn
+
+
+def _contestants(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
+    challenger = aliased(client, name, CHALLENGER)
+    champion = aliased(client, name, CHAMPION)
+    if challenger is None:
+        raise TrackingError(
+            f"model {name!r} has no version with the alias {CHALLENGER!r}: run a search that registers one"
+        )
+    if champion is not None and champion.version == challenger.version:
+        raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
+    return challenger, champion
+
+
+def _candidate(version: Version, tracking_uri: str) -> Candidate:
+    return Candidate(
+        version.version,
+        download_answers(version, tracking_uri),
+        version.tags.get(INPUT_FORM, ""),
+        footprint_of(version.tags),
+    )
+
+
+def _refuse_change(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
+    """Refuse to go on from a state that is no more; ``challenger`` is None where it does not matter."""
+    some = challenger or champion
+    if some is None:
+        raise ValueError("expected a challenger or a champion")
+    aliases = registered(client, some.name).aliases
+    now = {alias: str(aliases.get(alias)) for alias in (CHALLENGER, CHAMPION)}
+    changed = [
+        f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} any more"
+        for alias, version in ((CHALLENGER, challenger), (CHAMPION, champion))
+        if (alias == CHAMPION or version) and now[alias] != str(version and version.version)
+    ]
+    if not changed:
+        return
+    last = _events(client, some.name)[-1:]
+    by = f" ({last[0]})" if last else ""
+    raise TrackingError(
+        f"model {some.name!r} was changed by another command at the same time: {' and '.join(changed)}{by}. "
+        "Nothing was done; look again."
+    )
+
+
+def _move(client: MlflowClient, name: str, turn: Turn, event: Event) -> None:
+    """Note the event, move the alias, and note that it has moved."""
+    client.set_registered_model_tag(name, event.key, written(event))
+    turn.assure()
+    client.set_registered_model_alias(name, CHAMPION, event.version)
+    reached("champion-moved")
+    client.set_registered_model_tag(name, event.key, written(replace(event, done=True)))
+
+
+def _events(client: MlflowClient, name: str) -> tuple[Event, ...]:
+    model = registered(client, name)
+    champion = model.aliases.get(CHAMPION)
+    return events(model.tags, str(champion) if champion is not None else None)
+
+
+def _settled(client: MlflowClient, name: str) -> tuple[Event, ...]:
+    """The events, after the last one has been noted as done if whoever did it could not say so any more."""
+    known = _events(client, name)
+    if known:
+        client.set_registered_model_tag(name, known[-1].key, written(known[-1]))
+    return known
+
+
+def _previous(client: MlflowClient, name: str) -> list[str]:
     text: str = registered(client, name).tags.get(PREVIOUS, "")
     return text.split()
 

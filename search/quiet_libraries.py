@@ -12,7 +12,13 @@ from contextlib import contextmanager
 
 from trainables.errors import UnfreezeError
 
-_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR", "GLOG_minloglevel": "3"}
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GRPC_VERBOSITY": "ERROR",
+    "GLOG_minloglevel": "3",
+    # Ray prints these to stdout; the search says the same in its own words.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker died or was killed|killed due to memory pressure",
+}
 _LOGGERS = ("absl", "tensorflow", "ray", "optuna", "mlflow", "alembic")
 _TAIL = 20_000
 """Bytes of native messages that are worth keeping with a traceback."""

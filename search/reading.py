@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from search.ledger_format import expect_readable, explaining
 from search.record import BackboneSummary, SearchRecord, TaskSummary
 from search.workspace import Workspace
 from trainables.errors import LedgerError
+
+if TYPE_CHECKING:
+    from search.ledger import Ledger
 
 
 def about_to_json(record: SearchRecord) -> dict[str, Any]:
@@ -29,10 +33,9 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     """The search ``name`` as its ledger has it now; it may be running.
 
     Raises:
-        LedgerError: there is no such search.
+        LedgerError: there is no such search, or another version of unfreeze wrote it.
     """
     from search.ledger import Ledger, sqlite_url
-    from search.results import outcome_from_json
 
     workspace = Workspace(Path(storage).absolute(), name)
     if ledger is None and not workspace.ledger.is_file():
@@ -48,9 +51,17 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
         seed=0,
         create=False,
     )
+    expect_readable(name, opened.noted)
     about = opened.noted("about")
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
+    with explaining(name):
+        return _record(name, workspace, opened, about)
+
+
+def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
+    from search.results import outcome_from_json
+
     opened.judge_by(about["metric"], about["direction"])
     outcome = opened.noted("outcome")
     return SearchRecord(

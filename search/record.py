@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
+from trainables.footprint import Footprint
+
 ParameterValue = int | float | bool | str
 Parameters = Mapping[str, ParameterValue]
 Cost = Mapping[str, ParameterValue]
@@ -45,7 +47,9 @@ class TrialRecord:
 
     ``value`` is the objective at the trial's best epoch (None before the first epoch, or if it never was a
     number). ``reason`` is a short word why a pruned or failed trial ended (``scheduler``, ``diverged``,
-    ``time_budget``, ``out_of_memory``, ``crashed``); ``error`` a traceback, if there was one. ``stages``
+    ``time_budget``, ``out_of_memory``, ``crashed``, ``timed_out``); ``error`` a traceback, if there was one.
+    ``retries`` counts how often it went on after it had died or hung by a fault of its own. ``batch_size`` is its
+    own where the search's was too large for the memory; None otherwise. ``stages``
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
@@ -65,6 +69,8 @@ class TrialRecord:
     ended: datetime | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=dict)
+    retries: int = 0
+    batch_size: int | None = None
     node: str | None = None
 
     @property
@@ -134,7 +140,8 @@ class Outcome:
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
     best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
     test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
-    images of class i predicted as class j.
+    images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
+    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve.
     """
 
     trial: int
@@ -151,6 +158,8 @@ class Outcome:
     verdict: Verdict | None = None
     examples: tuple[ErrorExample, ...] = ()
     model_file: str = ""
+    answers_file: str = ""
+    footprint: Footprint | None = None
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0

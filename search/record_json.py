@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +25,9 @@ def record_json(
         "metric": record.metric,
         "requested": record.requested,
         "trials": {state: record.count(state) for state in get_args(State)},
+        "reasons": dict(Counter(t.reason for t in record.trials if t.reason)),
+        "retries": {str(t.number): t.retries for t in record.trials if t.retries},
+        "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
         "best": _best(record.best),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),
@@ -58,6 +63,7 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
         "scratch_trials": outcome.scratch_trials,
+        "footprint": dataclasses.asdict(outcome.footprint) if outcome.footprint else None,
         "model_name": outcome.model_name,
         "model_version": outcome.model_version,
     }

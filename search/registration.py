@@ -16,12 +16,14 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from search.model_package import model_digest, write_package
+from search.answers import read_answers
+from search.model_package import input_form, model_digest, write_package
 from search.model_versions import CHALLENGER, Version, quoted, registered, to_version, versions
 from search.record import Outcome, SearchRecord
 from search.run_texts import winner_note
 from search.seams import reached
 from search.stores import absolute_uri
+from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_tags
 from trainables.errors import TrackingError
 
 MODEL = "model"
@@ -38,6 +40,7 @@ def register(
     examples: np.ndarray,
     model_name: str,
     tracking_uri: str,
+    answers: Path | None = None,
 ) -> Version:
     """Log the winner's model into its run and make it a version of ``model_name``, alias ``challenger``.
 
@@ -49,6 +52,8 @@ def register(
         model: a Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes), or its file.
         run_id: MLflow's run of the winning trial.
         examples: uint8 images (N, H, W, 3) that the model could be asked.
+        answers: file of what the winner said of the test images (:mod:`search.answers`), without which the version
+            can't be compared with another later.
 
     Raises:
         TrackingError: MLflow can't be reached or refuses, or the model is of another form.
@@ -58,7 +63,10 @@ def register(
         raise TrackingError("record: expected a search whose winner has been measured, received one without")
     keras_model = _load(model) if isinstance(model, (str, Path)) else model
     classes = record.task.classes
+    kept = read_answers(answers) if answers is not None else None
     tags = _tags(record, outcome, model_digest(keras_model, classes))
+    tags |= {INPUT_FORM: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
+    tags |= {TEST_DIGEST: kept.digest} if kept else {}
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
     with speaking(uri):
@@ -68,7 +76,7 @@ def register(
         if found is None:
             model_id = _ready_model(client, run_id, tags)
             if model_id is None:
-                model_id = _log(client, keras_model, run_id, classes, examples, tags)
+                model_id = _log(client, keras_model, run_id, classes, examples, tags, answers)
             _attach(client, run_id, model_id)
             address, about = f"models:/{model_id}", winner_note(record, outcome)
             with global_store(uri):  # a database store looks the model up at MLflow's own address
@@ -125,7 +133,7 @@ def _ready_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str
             continue
         if logged.status.value != "READY":
             client.delete_logged_model(logged.model_id)
-        elif logged.tags["unfreeze.model_digest"] == tags["unfreeze.model_digest"]:
+        elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST)):
             ready = logged.model_id
     return ready
 
@@ -137,6 +145,7 @@ def _log(
     classes: tuple[str, ...],
     examples: np.ndarray,
     tags: dict[str, str],
+    answers: Path | None,
 ) -> str:
     run = client.get_run(run_id)
     logged = client.create_logged_model(run.info.experiment_id, MODEL, run_id, tags, run.data.params)
@@ -147,7 +156,7 @@ def _log(
         model_id=logged.model_id,
     )
     with tempfile.TemporaryDirectory(prefix="unfreeze-model-") as folder:
-        write_package(model, Path(folder), classes, examples, document)
+        write_package(model, Path(folder), classes, examples, document, answers)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)

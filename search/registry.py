@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from search.comparison import Comparison, Judgement
 from search.model_files import class_names, download_backbone
 from search.model_versions import CHALLENGER, CHAMPION, Version
-from search.promotion import Gate, Promotion, promote, rollback
+from search.promotion import Contest, Promotion, PromotionRefused, history, judge, promote, rollback
+from search.promotion_history import Event
 from search.registration import register
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
-    "Gate",
+    "Comparison",
+    "Contest",
+    "Event",
+    "Judgement",
     "Promotion",
+    "PromotionRefused",
     "Version",
     "class_names",
     "download_backbone",
+    "history",
+    "judge",
     "promote",
     "register",
     "rollback",

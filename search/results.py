@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from search.atomic import write_bytes, write_text
 from search.cost import search_cost
 from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord
+from trainables.footprint import Footprint, Milliseconds
 
 FORMAT = 1
 
@@ -29,6 +30,8 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
         "reason": [t.reason for t in trials],
         "method": [t.method for t in trials],
         "seed": [t.seed for t in trials],
+        "retries": [t.retries for t in trials],
+        "batch_size": [t.batch_size for t in trials],
         **{name: [t.params.get(name) for t in trials] for name in names},
         "value": [t.value for t in trials],
         "epochs": [len(t.epochs) for t in trials],
@@ -46,7 +49,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     text, curve = pa.string(), pa.list_(pa.float64())
     types = {
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
-        **dict.fromkeys(("number", "seed", "epochs"), pa.int64()),
+        **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
         **dict.fromkeys(("value", "seconds"), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
@@ -104,7 +107,15 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
+    kept["footprint"] = _footprint(kept.get("footprint"))
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
+    if values is None:  # measured before there were any
+        return None
+    times = {name: Milliseconds(**values[name]) for name in ("latency", "batch_latency")}
+    return Footprint(**{**values, **times})

@@ -26,7 +26,9 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
 _BUDGET = frozenset({"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "baseline_trials"})
-_MACHINES = frozenset({"max_concurrent", "cpus_per_trial", "gpus_per_trial", "address"})
+_MACHINES = frozenset(
+    {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
+)
 _REUSE = frozenset({"reuse", "cache", "cache_budget"})
 _PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
 _KEPT = frozenset({"keep_best", "checkpoint_budget"})
@@ -100,6 +102,10 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    if trial.retries:
+        tags["unfreeze.retries"] = str(trial.retries)
+    if trial.batch_size:
+        tags["unfreeze.batch_size"] = str(trial.batch_size)
     if trial.cost:
         tags["unfreeze.activations"] = activations_phrase(trial)
     if outcome:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from search.phrases import number, percent, plural, points
 from search.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
+from search.sizes import format_size
+from trainables.footprint import Footprint
 
 _REASONS = {
     "scheduler": "stopped early by the scheduler",
@@ -11,6 +13,7 @@ _REASONS = {
     "time_budget": "stopped when the time was up",
     "out_of_memory": "stopped for lack of memory",
     "crashed": "stopped by an error",
+    "timed_out": "stopped because it reported nothing for too long",
 }
 
 
@@ -31,6 +34,13 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
         f" ({_settings(trial.params)})."
     )
     sentences = [what]
+    if trial.batch_size:
+        sentences.append(
+            f"The memory was too small for batches of {record.config.get('batch_size')}: it went on with batches of "
+            f"{trial.batch_size}, so its numbers are not quite those of the others."
+        )
+    if trial.retries:
+        sentences.append(f"It died or hung {plural(trial.retries, 'time')} and went on from its checkpoint.")
     if trial.finished:
         sentences.append(_ending(trial, record.metric))
     if outcome is not None:
@@ -57,7 +67,17 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     params = _settings(outcome.params)
     return (
         f"Winner of the search **{record.name}**, trial {outcome.trial} ({params}): "
-        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}"
+        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}{_costs(outcome.footprint)}"
+    )
+
+
+def _costs(footprint: Footprint | None) -> str:
+    """A sentence on what the model costs to serve; empty if that was not measured."""
+    if footprint is None:
+        return ""
+    return (
+        f" {format_size(footprint.file_bytes)}, loaded in {footprint.load_seconds:.1f} s, "
+        f"{footprint.latency.median:.3g} ms for an image ({footprint.processor})."
     )
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SCHEDULERS = ("asha", "hyperband", "median", "none")
 
+TIME = "epoch"
+"""What of a trial's results counts as its age."""
+
 
 def make_scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
     """A scheduler that compares trials by ``metric`` at equal epochs.
@@ -21,9 +24,16 @@ def make_scheduler(name: str, metric: str, direction: Direction, epochs: int) ->
     9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
     Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
     """
+    from search.scheduling_by_number import SchedulingByNumber
+
+    scheduler = _scheduler(name, metric, direction, epochs)
+    return SchedulingByNumber(scheduler, TIME)
+
+
+def _scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
     from ray.tune import schedulers
 
-    common = {"time_attr": "epoch", "metric": metric, "mode": "max" if direction == "maximize" else "min"}
+    common = {"time_attr": TIME, "metric": metric, "mode": "max" if direction == "maximize" else "min"}
     if name == "asha":
         return schedulers.ASHAScheduler(**common, max_t=epochs, grace_period=1, reduction_factor=3)
     if name == "hyperband":

@@ -25,10 +25,12 @@ SEAMS = (
     "version-created",
     "registered",
     "finished",
+    "champion-moved",
 )
 """In the order of a search: data ready; a trial in the ledger, not yet in Ray Tune; an epoch in the ledger; before and
 after a trial's end is in the ledger; a run made in MLflow, and filled; one of the winner's trainings kept; test data
-read; a model version made; the version known to the ledger; all delivered."""
+read; a model version made; the version known to the ledger; all delivered. And in a promotion or rollback: the alias
+has moved, the history does not know that yet."""
 
 _counts: Counter[str] = Counter()
 

@@ -1,22 +1,29 @@
-"""The Ray side of one run: connecting, and one engine on every node."""
+"""The Ray side of one run: connecting, and engines on every node for as long as it lasts."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.config import SearchConfig
+from search.watch import Watch
 from trainables.errors import ClusterError
 from trainables.reuse import Reuse
+
+if TYPE_CHECKING:
+    from search.fleet import Fleet
+    from search.progress import View
 
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,39 +36,68 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many may wait
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+
+LOOK_SECONDS = 3.0
+"""Between two looks at which nodes there are."""
 
 
 @dataclass(frozen=True)
 class Session:
     """A connection to Ray with engines that outlive single trials.
 
-    ``capacity`` is how many trials fit on the cluster at once.
+    ``share`` is what trials ask for, the fields of :class:`search.nodes.Share`; ``joined`` is whether the cluster
+    was there before, so that its nodes may be other machines.
     """
 
     name: str
-    threads: int
     verbose: bool
-    capacity: int
-    engines: tuple[Any, ...]
+    fleet: Fleet
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Mapping[str, str] = field(default_factory=dict)
+    share: tuple[float, float, int | None] = (1.0, 0.0, None)
+    joined: bool = False
+    watch: Watch = field(default_factory=lambda: Watch({}))
+
+    @property
+    def capacity(self) -> int:
+        """How many trials may be under way at this moment; nodes come and go."""
+        return self.fleet.capacity
+
+    @property
+    def engines(self) -> Sequence[Any]:
+        """Those of the nodes that are there at this moment; there may be none."""
+        return self.fleet.engines
 
     def describe(self) -> dict[str, Any]:
         """What a trial actor needs to find its engine."""
         return {
             "name": self.name,
-            "threads": self.threads,
             "verbose": self.verbose,
             "reuse": asdict(self.reuse),
             "numerics": dict(self.numerics),
+            "share": self.share,
+            "joined": self.joined,
         }
+
+    def refuse_lost(self) -> None:
+        """Go no further without a cluster.
+
+        Raises:
+            ClusterError: its head, or Ray on this machine, is gone.
+        """
+        if self.watch.lost:
+            raise ClusterError(self.watch.lost)
 
 
 @contextmanager
-def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
+def connect(config: SearchConfig, verbose: bool = False, view: View | None = None) -> Iterator[Session]:
     """Join the cluster at ``config.address`` or start Ray on this machine; engines start at once.
+
+    ``view`` is told of nodes that come and go.
 
     Raises:
         ClusterError: no cluster there, or no node can run a trial.
@@ -71,14 +107,18 @@ def connect(config: SearchConfig, verbose: bool = False) -> Iterator[Session]:
     import ray
 
     mine = not ray.is_initialized()
-    with _quiet_tune(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
+    with _quiet(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
             _init(config, verbose, Path(empty))
-        try:
-            yield _session(config, verbose)
-        finally:
-            if mine:
-                ray.shutdown()
+        watch = Watch(_doors(), ended=view.close if view else lambda: None)
+        with watch.watching():
+            try:
+                session = _session(config, verbose, view.event if view else lambda words: None, watch)
+                with _looking(session.fleet):
+                    yield session
+            finally:
+                if mine and not watch.lost:  # without its cluster Ray would wait for it
+                    ray.shutdown()
 
 
 def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
@@ -93,7 +133,12 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         _knock(config.address)
         options["address"] = config.address
     else:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count() or 1, **quoted_python()}
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": os.cpu_count() or 1,
+            **quoted_python(),
+        }
     try:
         with _away_from_home(empty):
             ray.init(**options)
@@ -136,44 +181,82 @@ def _away_from_home(empty: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_tune(verbose: bool) -> Iterator[None]:
-    """Keep Ray Tune's log off the screen; how a trial ended is in the ledger."""
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
     logger = logging.getLogger("ray.tune")
     before = logger.level
     if not verbose:
         logger.setLevel(logging.CRITICAL)
+        _drop_error_messages()
     try:
         yield
     finally:
         logger.setLevel(before)
 
 
-def _session(config: SearchConfig, verbose: bool) -> Session:
+def _drop_error_messages() -> None:
+    """Of its clusters' errors Ray tells every driver on standard output, whatever ``log_to_driver`` says."""
+    with suppress(ImportError, AttributeError):  # no public switch
+        from ray._private.ray_logging import stdout_deduplicator
+
+        stdout_deduplicator.skip_re = re.compile("")
+
+
+def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], watch: Watch) -> Session:
     import ray
 
-    from search.trial import engine_on
+    from search.fleet import Fleet
+    from search.growth import find_growth
+    from search.nodes import living
 
-    nodes = [n for n in ray.nodes() if n["Alive"] and _trials_on(n["Resources"], config)]
-    if not nodes:
-        raise ClusterError(
-            f"cpus_per_trial, gpus_per_trial: expected a node with {config.cpus_per_trial:g} CPUs and "
-            f"{config.gpus_per_trial:g} GPUs free for a trial, received nodes with "
-            + ("; ".join(_words(n["Resources"]) for n in ray.nodes() if n["Alive"]) or "nothing")
-        )
-    name = uuid.uuid4().hex[:12]
-    threads = int(min(n["Resources"].get("CPU", 1) for n in nodes)) or 1
-    reuse, numerics = config.reused, {"precision": config.precision, "jit": config.jit}
-    engines = tuple(engine_on(n["NodeID"], name, threads, verbose, reuse, numerics) for n in nodes)
-    capacity = sum(_trials_on(n["Resources"], config) for n in nodes)
-    return Session(name, threads, verbose, capacity, engines, reuse, numerics)
+    joined = bool(config.address)
+    there = len(living(ray.nodes()))
+    growth = find_growth(ray.get_runtime_context().gcs_address, there) if joined else None
+    session = Session(
+        name=uuid.uuid4().hex[:12],
+        verbose=verbose,
+        fleet=(fleet := Fleet({}, config, growth, told)),
+        reuse=config.reused,
+        numerics={"precision": config.precision, "jit": config.jit},
+        share=(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
+        joined=joined,
+        watch=watch,
+    )
+    fleet.session = session.describe()
+    fleet.look()
+    fleet.refuse_misfit()
+    return session
 
 
-def _trials_on(resources: dict[str, float], config: SearchConfig) -> int:
-    fits = resources.get("CPU", 0) / config.cpus_per_trial
-    if config.gpus_per_trial:
-        fits = min(fits, resources.get("GPU", 0) / config.gpus_per_trial)
-    return int(fits + 1e-9)
+@contextmanager
+def _looking(fleet: Fleet) -> Iterator[None]:
+    """Keep the fleet as the cluster is."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            try:
+                fleet.look()
+            except Exception:  # the next look may succeed; a lost cluster is the watch's business
+                logging.getLogger(__name__).debug("looking at the nodes failed", exc_info=True)
+
+    thread = threading.Thread(target=look, name="unfreeze-nodes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=LOOK_SECONDS)
 
 
-def _words(resources: dict[str, float]) -> str:
-    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+def _doors() -> dict[str, tuple[str, int]]:
+    """What a search can't do without: the cluster's head, and Ray on this machine."""
+    import ray
+
+    from search.nodes import living
+
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    doors = {"the head of the Ray cluster": (host.strip("[]"), int(port))}
+    here = living(ray.nodes()).get(context.get_node_id())
+    return doors | ({"Ray on this machine": (here.host, here.port)} if here else {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from rich.text import Text
 
 from search.durations import format_duration
 from search.forecast import remaining_seconds
-from search.phrases import configuration, ending, objective, percent, plural, points, subject, tally
+from search.phrases import configuration, ending, objective, percent, plural, points, reason, subject, tally
 from search.record import SearchRecord, TrialRecord
 
 _LABEL = 10
@@ -27,6 +27,10 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
         lines.append(_line("running", running))
     if record.outcome is not None:
         lines.append(_line("test", _test(record)))
+    if words := _reasons(record):
+        lines.append(_line("pruned", words))
+    if words := _retried(record):
+        lines.append(_line("retried", words))
     for trials in _alike(record):
         lines.append(_line("failed", _failure(trials), style="red"))
         if tracebacks and trials[0].error:
@@ -63,6 +67,22 @@ def _test(record: SearchRecord) -> str:
     return words
 
 
+def _reasons(record: SearchRecord) -> str:
+    """Why trials were pruned, where it was not the scheduler alone."""
+    reasons = Counter(t.reason for t in record.trials if t.state == "pruned")
+    if set(reasons) <= {"scheduler"}:
+        return ""
+    words = {"scheduler": "by the scheduler"}
+    return ", ".join(f"{n} {words.get(r or '', reason(r))}" for r, n in reasons.most_common())
+
+
+def _retried(record: SearchRecord) -> str:
+    """Which trials went on after they had died or hung, and which with smaller batches."""
+    smaller = [f"trial {t.number} with batches of {t.batch_size}" for t in record.trials if t.batch_size]
+    died = [f"trial {t.number} {plural(t.retries, 'time')}" for t in record.trials if t.retries]
+    return _some(died + smaller)
+
+
 def _running(record: SearchRecord) -> str:
     """Which trials run on which node."""
     where: dict[str, list[int]] = defaultdict(list)
@@ -82,11 +102,15 @@ def _alike(record: SearchRecord) -> list[list[TrialRecord]]:
 
 
 def _failure(trials: list[TrialRecord]) -> str:
-    numbers = ", ".join(str(t.number) for t in trials[:8]) + (", …" if len(trials) > 8 else "")
+    numbers = _some([str(t.number) for t in trials])
     words = _last_line(trials[0])
     return f"{plural(len(trials), 'trial')} ({numbers}): {ending(trials[0])}" + (
         f": {words}" if words else ""
     )
+
+
+def _some(words: list[str], most: int = 8) -> str:
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
 
 
 def _last_line(trial: TrialRecord) -> str:

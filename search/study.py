@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,14 @@ from search.archive import archive
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
+from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
 from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
+from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
@@ -37,7 +39,7 @@ from search.stores import default_tracking_uri
 from search.tracking import experiment_name
 from search.winner import measure, retrain
 from search.workspace import Workspace
-from trainables.errors import SearchError
+from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
     from search.tracking import Mirror
@@ -90,9 +92,10 @@ def run_search(
         workspace.create()
     quick = QuickLook(config, workspace.storage, view)
     with (
+        workspace.explaining(),
         workspace.locked(),
         halt.listening(),
-        connect(config, verbose) as session,
+        connect(config, verbose, view) as session,
         watched(view.nodes) if config.address else nullcontext(),
     ):
         quick.at_places()
@@ -115,14 +118,19 @@ class _Run:
     halt: Halt
     prepared: Prepared
     kept: KeptCheckpoints
+    lease: Lease | None = None
 
     def whole(self) -> SearchResult:
         """Trials, baseline, winner, model, report."""
+        with self._driving():
+            return self._driven()
+
+    def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome = _known_outcome(search)
         search.halt = self.halt.again(self.config.time_budget)
-        with self._driving(search), self._delivery(search, experiment_name(task)) as delivery:
+        with self._delivery(search, experiment_name(task)) as delivery:
             self._trials(search)
             baseline = self._baseline(search, task)
             self._confirm(search, baseline)
@@ -148,6 +156,7 @@ class _Run:
             method=config.method,
             sampler=config.sampler,
             seed=config.seed,
+            fence=self.lease.hold if self.lease else None,
         )
         return Phase(
             config=config,
@@ -165,9 +174,19 @@ class _Run:
             copy=LedgerCopy(None if config.ledger else ledger_file, self.view.event),
         )
 
-    def _driving(self, search: Phase) -> AbstractContextManager[None]:
-        """Keep other machines out where the ledger is not in the storage, which has a lock of its own."""
-        return Lease(search.ledger, search.name).held() if self.config.ledger else nullcontext()
+    @contextmanager
+    def _driving(self) -> Iterator[None]:
+        """Keep other machines out where the ledger is not in the storage, which has a lock of its own.
+
+        Before the ledger is read: what a driver that is taken over from still wrote must be in it.
+        """
+        if self.config.ledger is None:
+            yield
+            return
+        name = self.workspace.name
+        with Lease(DriverMark(self.config.ledger, name, self.config.direction), name).held() as self.lease:
+            self.halt.lost = self.lease.lost
+            yield
 
     @property
     def _tracking_uri(self) -> str:
@@ -182,7 +201,7 @@ class _Run:
 
             return Mirror(self._tracking_uri, experiment=experiment, storage=self.workspace.storage)
 
-        delivery = Delivery(mirror, self.view.event)
+        delivery = Delivery(mirror, self.view.event, self.lease.check if self.lease else None)
 
         def told(record: SearchRecord) -> None:
             delivery.publish(record)
@@ -192,19 +211,28 @@ class _Run:
         phase.news(now=True)
         try:
             yield delivery
+        except TakenOver:
+            delivery.drop()  # the runs are another process's now
+            raise
         except BaseException as error:
             delivery.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
     def _trials(self, phase: Phase) -> None:
         phase.run()
-        if self.halt.signalled.is_set():
-            raise Interrupted
+        self._refuse_halted()
         record = phase.record()
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
             raise SearchError(_nothing_worked(record))
+
+    def _refuse_halted(self) -> None:
+        """Go no further where a person has said so, or another process has taken over."""
+        if self.lease is not None:
+            self.lease.check()
+        if self.halt.signalled.is_set():
+            raise Interrupted
 
     def _baseline(self, search: Phase, task: str) -> Phase | None:
         """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
@@ -244,8 +272,7 @@ class _Run:
             self.view,
             self.halt,
         )
-        if self.halt.signalled.is_set():
-            raise Interrupted
+        self._refuse_halted()
         outcome = measure(
             best,
             runs[0],
@@ -269,7 +296,11 @@ class _Run:
         self.view.event(f"model: registering {self._model_name}")
         record = search.record()
         model = self.workspace.winner / outcome.model_file
+        answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
         examples = np.array(self.prepared.task.split("validation").images[:4])
+        delivery.ask(
+            lambda mirror: mirror.run_id(outcome.trial)
+        )  # a server that is not there is told of soon
         version = delivery.ask(
             lambda mirror: register(
                 record,
@@ -278,6 +309,7 @@ class _Run:
                 examples=examples,
                 model_name=self._model_name,
                 tracking_uri=self._tracking_uri,
+                answers=answers,
             ),
             timeout=300,
         )
@@ -312,7 +344,8 @@ def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) ->
 
 def _known_outcome(search: Phase) -> Outcome | None:
     kept = search.ledger.noted("outcome")
-    return outcome_from_json(kept) if kept else None
+    with explaining(search.name):
+        return outcome_from_json(kept) if kept else None
 
 
 def _model_uri(outcome: Outcome | None) -> str | None:

@@ -1,9 +1,9 @@
-"""Writes trials into Optuna's tables, many at a time: the ledger's only writer of trials."""
+"""Writes a study and its trials into Optuna's tables, many rows at a time: the ledger's only writer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,9 @@ from trainables.errors import LedgerError
 
 Row = dict[str, Any]
 
+Fence = Callable[[sql.Connection], None]
+"""Asked at the beginning of a transaction; raises an error where this process must not write."""
+
 
 @dataclass
 class Change:
@@ -31,10 +34,13 @@ class Change:
 
 
 class TrialRows:
-    """The rows of one study's trials. ``known`` maps the numbers of trials that have a row to its key."""
+    """The rows of one study and its trials. ``known`` maps the numbers of trials that have a row to its key."""
 
-    def __init__(self, engine: sql.Engine, study: int, known: Mapping[int, int]) -> None:
+    def __init__(
+        self, engine: sql.Engine, study: int, known: Mapping[int, int], fence: Fence | None = None
+    ) -> None:
         self._engine, self._study = engine, study
+        self._fence = fence or (lambda connection: None)
         self._keys = dict(known)
         self._puts: dict[str, Any] = {}
         self._connection: sql.Connection | None = None
@@ -47,6 +53,13 @@ class TrialRows:
             self.close()
             raise
 
+    def note(self, key: str, value: Any, system: bool = False) -> None:
+        """Write one of the study's own attributes."""
+        row = {"study_id": self._study, "key": key, "value_json": json.dumps(value)}
+        with self._engine.begin() as connection:
+            self._fence(connection)
+            connection.execute(self._put(_STUDY_SYSTEM if system else _STUDY_USER), [row])
+
     def close(self) -> None:
         """Let go of the database until the next write."""
         if self._connection is not None:
@@ -56,6 +69,7 @@ class TrialRows:
     def _write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
         connection = self._connection = self._connection or self._engine.connect()
         with connection.begin():
+            self._fence(connection)
             new = [trial for trial, _ in changes if trial.number not in self._keys]
             keys = {trial.number: self._insert(connection, trial, again) for trial in new}
             known = {trial.number: self._keys.get(trial.number) or keys[trial.number] for trial, _ in changes}
@@ -161,7 +175,11 @@ _USER = _table(models.TrialUserAttributeModel)
 _SYSTEM = _table(models.TrialSystemAttributeModel)
 _STEPS = _table(models.TrialIntermediateValueModel)
 _VALUES = _table(models.TrialValueModel)
+_STUDY_USER = _table(models.StudyUserAttributeModel)
+_STUDY_SYSTEM = _table(models.StudySystemAttributeModel)
 _NAMES = {
+    _STUDY_USER: ["study_id", "key"],
+    _STUDY_SYSTEM: ["study_id", "key"],
     _PARAMS: ["trial_id", "param_name"],
     _USER: ["trial_id", "key"],
     _SYSTEM: ["trial_id", "key"],

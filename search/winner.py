@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 
+from search.answers import Answers, image_keys, split_digest, write_answers
 from search.atomic import write_text
 from search.config import SearchConfig
 from search.execution import Halt
@@ -21,7 +22,8 @@ from search.progress import View
 from search.record import ErrorExample, Outcome, TrialRecord
 from search.seams import reached
 from search.session import Session
-from trainables.datasets import Task
+from search.spread import spread
+from trainables.datasets import Split, Task
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -49,31 +51,27 @@ def retrain(
     """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
-    early, with what there is, when ``halt`` is signalled.
+    early, with what there is, when ``halt`` says so.
     """
-    pending: dict[Any, tuple[TrialRecord, int]] = {}
-    for index, (trial, seed) in enumerate((t, s) for t in trials for s in confirmation_seeds(config)):
-        if _read(directory, trial, seed) is not None:
-            continue
-        engine = session.engines[index % len(session.engines)]
-        model = _file(directory, trial, seed, ".keras")
-        pending[engine.train_fully.remote(_request(trial, seed, config), dict(place), str(model))] = (
-            trial,
-            seed,
+    asked = [(t, s) for t in trials for s in confirmation_seeds(config)]
+    calls = {
+        (n, seed): (
+            "train_fully",
+            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
         )
-    whole = len(trials) * config.confirm_seeds
-    while pending and not halt.signalled.is_set():
-        view.stage("winner", whole - len(pending), whole)
-        found, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
-        if not found:
-            continue
-        ready = found[0]
-        trial, seed = pending.pop(ready)
-        metrics = ray.get(ready)
+        for n, (trial, seed) in enumerate(asked)
+        if _read(directory, trial, seed) is None
+    }
+    whole = len(asked)
+    left = len(calls)
+    view.stage("winner", whole - left, whole)
+    for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
+        trial = asked[n][0]
         kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
         reached("retrained")
-    view.stage("winner", whole - len(pending), whole)
+        left -= 1
+        view.stage("winner", whole - left, whole)
     done = [[_read(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
 
@@ -96,21 +94,21 @@ def measure(
     began = time.monotonic()
     split = task.split("test")
     labels = np.asarray(split.labels)
-    answers = ray.get(
-        [
-            session.engines[i % len(session.engines)].classify.remote(
-                str(r.model), str(task.directory), "test"
-            )
-            for i, r in enumerate([*runs, *scratch_runs])
-        ]
-    )
-    predicted = np.array([classes for classes, _ in answers])
+    models = [r.model for r in (*runs, *scratch_runs)]
+    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    known = dict(spread(session, calls))
+    said = [known[i] for i in range(len(models))]
+    predicted = np.array([classes for classes, _ in said])
     right = predicted == labels
     best = chosen(runs)
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
     gain = paired_gain(right[: len(runs)], right[len(runs) :]) if scratch_runs else None
     accuracies = [float(a) for a in right.mean(axis=1)]
+    answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
+    write_answers(answers_file, _answers(task, split, predicted[: len(runs)], best, predicted[len(runs) :]))
+    asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
+    footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -124,8 +122,10 @@ def measure(
         scratch_test_accuracies=tuple(accuracies[len(runs) :]),
         gain=gain,
         verdict=verdict(gain) if gain else None,
-        examples=_examples(split.images, labels, predicted[best], answers[best][1], task.classes),
+        examples=_examples(split.images, labels, predicted[best], said[best][1], task.classes),
         model_file=runs[best].model.name,
+        answers_file=answers_file.name,
+        footprint=footprint,
         seconds=time.monotonic() - began,
     )
 
@@ -135,12 +135,26 @@ def chosen(runs: Sequence[Retrained]) -> int:
     return min(range(len(runs)), key=lambda i: (-runs[i].val_accuracy, runs[i].val_loss))
 
 
+def _answers(task: Task, split: Split, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
+    """What is kept for later comparisons, so that the test split need not be read again."""
+    return Answers(
+        classes=task.classes,
+        image_size=task.image_size,
+        digest=split_digest(split.images, split.labels),
+        images=image_keys(split.ids),
+        labels=np.array(split.labels),
+        predicted=predicted,
+        chosen=best,
+        scratch=scratch,
+    )
+
+
 def _request(trial: TrialRecord, seed: int, config: SearchConfig) -> dict[str, Any]:
     return {
         "method": trial.method,
         "params": dict(trial.params),
         "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "batch_size": trial.batch_size or config.batch_size,
         "seed": seed,
         "metric": config.metric,
         "batch_norm": config.batch_norm,
@@ -154,10 +168,14 @@ def _file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:
 
 def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
     model, facts = (_file(directory, trial, seed, suffix) for suffix in (".keras", ".json"))
-    if not (model.exists() and facts.exists()):
-        return None
-    metrics = json.loads(facts.read_text())
-    return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+    try:
+        metrics = json.loads(facts.read_text())
+        with zipfile.ZipFile(model) as archive:
+            if archive.testzip() is not None:
+                return None
+        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None  # not there yet, or damaged: it is trained again
 
 
 def _examples(

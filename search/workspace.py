@@ -14,7 +14,10 @@ from typing import ClassVar
 from filelock import FileLock, Timeout
 
 from search.engine_log import FOLDER
-from trainables.errors import SearchError
+from trainables.errors import SearchError, UnfreezeError
+
+PROBE_BYTES = 1 << 16
+"""A disk that takes less is full."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,44 @@ class Workspace:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            probe = self.directory / f".probe-{os.getpid()}"
-            probe.write_bytes(b"unfreeze")
-            probe.unlink()
+            self._probe()
         except OSError as error:
             raise SearchError(
                 f"storage: expected a folder that can be written, received {str(self.storage)!r}: {error.strerror}. "
                 "Name another one with --storage DIR."
             ) from error
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say so where something fails, in whatever words, because nothing can be written here.
+
+        Raises:
+            SearchError: the storage is full, read-only or gone.
+        """
+        try:
+            yield
+        except UnfreezeError:
+            raise
+        except Exception as error:
+            try:
+                self._probe()
+            except OSError as reason:
+                raise SearchError(
+                    f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. What was written "
+                    "before is whole: once that has passed, the same command goes on."
+                ) from error
+            raise
+
+    def _probe(self) -> None:
+        """Write something to the disk, and remove it."""
+        probe = self.directory / f".probe-{os.getpid()}"
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,18 @@ def weird_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests neither read nor fill the user's cache of activations."""
     os.environ["UNFREEZE_CACHE"] = str(tmp_path_factory.mktemp("activations ü"))
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """Ray, started once for all searches of a file; a search leaves a connection that it found."""
+    import ray
+
+    from search.session import quoted_python
+
+    here = Path.cwd()
+    options = {"include_dashboard": False, "log_to_driver": False, **quoted_python()}
+    ray.init(address="local", num_cpus=2, logging_level="ERROR", **options)
+    yield
+    ray.shutdown()
+    assert Path.cwd() == here

@@ -81,7 +81,7 @@ def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "status", "report", "promote", "rollback", "predict", "doctor", "ui", "backbones", "logs"],
+    "search status report promote rollback history predict doctor ui backbones logs".split(),
 )
 def test_every_command_has_help(command: str) -> None:
     assert unfreeze(command, "--help").returncode == 0
@@ -196,6 +196,7 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
     assert list(class_names(uri)) == [str(d) for d in range(10)]
 
 
+@pytest.mark.usefixtures("ran", "one_ray")
 def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
     before = {r.info.run_id: r.info.end_time for r in ran.runs("digits")}
     again = run_search(ran.config)
@@ -206,6 +207,7 @@ def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
     assert len(ran.client.search_model_versions("name = 'unfreeze-digits'")) == 1
 
 
+@pytest.mark.usefixtures("ran", "one_ray")
 def test_more_trials_extend_the_search(ran: Ran) -> None:
     extended = run_search(ran.config.replace(trials=TRIALS + 2))
     assert extended.record.trials[:TRIALS] == ran.result.record.trials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,15 +122,19 @@ class Backbone:
             BackboneError: no such file, one that something else wrote, or one that was changed since.
         """
         model = read_model(path)
-        note = read_note(path)
+        note = _note(path)
         if "starts" not in note:
             raise BackboneError(
                 f"backbone {path}: expected a file saved by Backbone.save, received another model"
             )
-        backbone = cls(BackboneSpec(**note["spec"]), note["name"], note["weights"], model, note["starts"])
-        if backbone.digest != note["digest"]:
+        try:
+            spec = BackboneSpec(**note["spec"])
+            backbone = cls(spec, note["name"], note["weights"], model, note["starts"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
+        if backbone.digest != note.get("digest"):
             raise BackboneError(
-                f"backbone {path}: expected digest {note['digest']}, received {backbone.digest}; "
+                f"backbone {path}: expected digest {note.get('digest')}, received {backbone.digest}; "
                 "the file was changed"
             )
         return backbone
@@ -150,6 +155,13 @@ def load(spec: BackboneSpec) -> Backbone:
     if source.fresh:
         model.set_weights(fresh_weights(model, spec.seed))
     return Backbone(spec, source.name, source.weights, model)
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        return read_note(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
 
 
 def _cut_at(segments: tuple[Segment, ...], starts: Sequence[int]) -> list[tuple[Segment, ...]]:

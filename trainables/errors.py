@@ -6,6 +6,7 @@ UnfreezeError
 │   ├── DataError          no data, unreadable or unfit data
 │   ├── BackboneError      no such backbone, weights missing, graph without cuts
 │   ├── LedgerError        the ledger is unreachable, damaged or contradicts the command
+│   │   └── TakenOver          another process drives the search now
 │   ├── TrackingError      the tracking server or the registry refuses
 │   └── ClusterError       no Ray cluster, or none that can run a trial
 └── TrialError         one trial ends; the search goes on; carries a ``reason``
@@ -40,6 +41,10 @@ class BackboneError(SearchError):
 
 class LedgerError(SearchError):
     """The ledger is unreachable, damaged, or contradicts what was asked for."""
+
+
+class TakenOver(LedgerError):
+    """Another process drives the search now: this one may write nothing more."""
 
 
 class TrackingError(SearchError):

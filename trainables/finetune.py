@@ -38,7 +38,7 @@ class FineTune(Training):
         """Put the probe in the random head's place, where that is asked for."""
         if self._head_init == "probe":
             head = probe_head(self.bench, int(self.config.number("head_units")), self.account)
-            weights, _ = self.program.read()
+            weights = self.program.read_weights()
             self.program.write([*weights[: -len(head)], *head])
 
     @property

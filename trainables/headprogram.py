@@ -52,13 +52,21 @@ class HeadProgram:
         self._state = HeadState(weights, zeros, zeros, 0)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Copies of (weights, optimizer variables): step count, learning rate, then both moments of each weight."""
+        """Copies of (weights, optimizer variables)."""
+        return self.read_weights(), self.read_optimizer()
+
+    def read_weights(self) -> list[np.ndarray]:
+        """A copy of each weight."""
+        return [w.copy() for w in self._state.weights]
+
+    def read_optimizer(self) -> list[np.ndarray]:
+        """Copies of step count, learning rate, then both moments of each weight."""
         state = self._state
         moments: list[np.ndarray] = []
         for momentum, velocity in zip(state.momentum, state.velocity, strict=True):
             moments += [momentum.copy(), velocity.copy()]
         counts: list[np.ndarray] = [np.array(state.steps, np.int64), np.array(state.rate, np.float32)]
-        return [w.copy() for w in state.weights], [*counts, *moments]
+        return [*counts, *moments]
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
         """Take what :meth:`read` returned."""

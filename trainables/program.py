@@ -118,11 +118,16 @@ class Program:
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables and what scales the loss)."""
+        return self.read_weights(), self.read_optimizer()
+
+    def read_weights(self) -> list[np.ndarray]:
+        """A copy of each of :attr:`weights`."""
+        return _copies(self.weights)
+
+    def read_optimizer(self) -> list[np.ndarray]:
+        """Copies of the optimizer variables and of what scales the loss."""
         scale = self.loss_scale.variables if self.loss_scale is not None else []
-        return (
-            [np.array(v.numpy()) for v in self.weights],
-            [np.array(v.numpy()) for v in [*self.optimizer_variables, *scale]],
-        )
+        return _copies([*self.optimizer_variables, *scale])
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
         """Assign what :meth:`read` returned, here or on a machine of another precision."""
@@ -314,6 +319,10 @@ def _bytes(variable: Any) -> int:
     """Four a number; the head's sizes are not in its variables' shapes."""
     sizes = list(variable.shape)
     return 4 * (int(tf.size(variable)) if None in sizes else math.prod(sizes))
+
+
+def _copies(variables: list[Any]) -> list[np.ndarray]:
+    return [np.array(v.numpy()) for v in variables]
 
 
 def _pairs(moments: list[Any]) -> list[tuple[Any, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from trainables.fitness import refuse_unfit
 from trainables.inputs.source import SPLITS, Listing, Source, printable
 from trainables.splitfiles import write_split
 from trainables.splits import assign_splits, leak_notes, split_notes
+from trainables.taskdigest import digest_of
 from trainables.tasks import Task, save_task
 
 SHOWN = 10
@@ -103,12 +102,12 @@ def _write_splits(
 def _digest(
     listing: Listing, digests: NDArray[np.uint8], orders: Sequence[Order], size: tuple[int, int]
 ) -> str:
-    digest = hashlib.sha256(json.dumps([listing.classes, size]).encode())
-    for name, rows in zip(SPLITS, orders, strict=True):
-        digest.update(f"{name} {len(rows)} ".encode())
-        digest.update(listing.labels[rows].astype("<i8").tobytes())
-        digest.update(digests[rows].tobytes())
-    return digest.hexdigest()
+    splits = zip(SPLITS, orders, strict=True)
+    return digest_of(
+        listing.classes,
+        size,
+        ((name, listing.labels[rows], [digests[rows].tobytes()]) for name, rows in splits),
+    )
 
 
 def _refuse_change(found: int, listed: int, place: str) -> None:

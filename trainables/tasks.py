@@ -1,7 +1,12 @@
-"""A prepared task: a folder with one Arrow file per split, and ``task.json``, which is written last."""
+"""A prepared task: a folder with one Arrow file per split, and ``task.json``, which is written last.
+
+``task.json`` holds size, time and SHA-256 of each file. Who is about to begin a search makes sure that they are what
+was written (:func:`find_task`); who only opens them looks at the sizes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +19,9 @@ from trainables.inputs.source import SPLITS, printable
 from trainables.splitfiles import Split, open_split
 
 FILE = "task.json"
+READ_ALWAYS = 1 << 30
+"""Bytes of split files that are read again at each start. Of more, only a file that bears another time than then."""
+
 FORMAT = 1
 """Changes whenever the same input would give other pixels, another split or other files."""
 
@@ -86,7 +94,10 @@ def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
     """The task in ``directory``, if it is whole and answers ``request``; else None: it has to be made."""
     try:
         facts = json.loads((directory / FILE).read_text(encoding="utf-8"))
-        return _task(directory, facts) if facts["request"] == request else None
+        if facts["request"] != request:
+            return None
+        task = _task(directory, facts)
+        return task if _as_written(directory, facts) else None
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None  # absent, half-written or damaged: all three mean that it has to be made
 
@@ -104,6 +115,10 @@ def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
         "skipped": task.skipped,
         "notes": task.notes,
         "files": {name: (directory / f"{name}.arrow").stat().st_size for name in SPLITS},
+        "written": {
+            name: {"time": path.stat().st_mtime_ns, "sha256": _sha256(path)}
+            for name, path in ((name, directory / f"{name}.arrow") for name in SPLITS)
+        },
         "request": request,
     }
     with (directory / FILE).open("w", encoding="utf-8") as file:
@@ -134,6 +149,21 @@ def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
         skipped=tuple((image, reason) for image, reason in facts["skipped"]),
         notes=tuple(facts["notes"]),
     )
+
+
+def _as_written(directory: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether the split files hold what was written; True for a task that was made before that was noted."""
+    small = sum(facts["files"].values()) <= READ_ALWAYS
+    for name, file in facts.get("written", {}).items():
+        path = directory / f"{name}.arrow"
+        if (small or path.stat().st_mtime_ns != file["time"]) and _sha256(path) != file["sha256"]:
+            return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _again(directory: Path) -> str:

@@ -95,6 +95,8 @@ class Training:
     best: EpochMetrics | None = None
     last: EpochMetrics | None = None
     best_weights: list[np.ndarray] = field(default_factory=list)
+    history: list[EpochMetrics] = field(default_factory=list)
+    """Of all epochs so far."""
     account: Account = field(default_factory=Account)
 
     def __post_init__(self) -> None:
@@ -148,8 +150,9 @@ class Training:
             )
         metrics = EpochMetrics(self.epoch, val_accuracy, val_loss, train_loss, time.perf_counter() - began)
         self.last = metrics
+        self.history.append(metrics)
         if metrics.better_than(self.best, self.config.metric):
-            self.best, self.best_weights = metrics, self.program.read()[0]
+            self.best, self.best_weights = metrics, self.program.read_weights()
         return metrics
 
     @property
@@ -181,10 +184,19 @@ class Training:
     def save(self, path: Path) -> None:
         """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
         with self.account.timing("checkpoint"):
-            weights, optimizer = self.program.read()
+            present = self.best_weights if self.best is self.last else self.program.read_weights()
             best, last = (vars(m) if m else None for m in (self.best, self.last))
-            seeing, account = self.feed.describe(), self.account.describe()
-            state = Checkpoint(self.epoch, weights, optimizer, self.best_weights, best, last, seeing, account)
+            state = Checkpoint(
+                self.epoch,
+                present,
+                self.program.read_optimizer(),
+                self.best_weights,
+                best,
+                last,
+                seeing=self.feed.describe(),
+                account=self.account.describe(),
+                history=[vars(metrics) for metrics in self.history],
+            )
             write_checkpoint(path, state)
 
     def load(self, path: Path) -> None:
@@ -213,6 +225,8 @@ class Training:
             EpochMetrics(**m) if m else None  # type: ignore[arg-type]
             for m in (checkpoint.best, checkpoint.last)
         )
+        told = checkpoint.history if checkpoint.history is not None else [checkpoint.last or {}]
+        self.history = [EpochMetrics(**m) for m in told if m]  # type: ignore[arg-type]
 
     def release(self) -> None:
         """Hand the compiled program to the next trial."""

@@ -1,31 +1,83 @@
-"""``unfreeze promote``: challenger to champion."""
+"""``unfreeze promote``: challenger to champion, if it passes the gate."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from search.arguments import Parser, add_store, add_verbose
+from search.config_errors import shown
 from search.stores import known_store
+from trainables.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.promotion import Contest
 
 
 def parser() -> Parser:
-    """Which model, in which store."""
-    made = Parser("promote", "Make a model's challenger its champion: models:/MODEL@champion is what serves.")
+    """Which model, in which store, by which rule."""
+    made = Parser(
+        "promote",
+        "Make a model's challenger its champion if it is better on the same test images, or as good and cheaper.\n"
+        "models:/MODEL@champion is what serves. Exit code 1 if the challenger does not pass.",
+    )
     made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
-    made.add_argument("--force", action="store_true", help="promote whatever the comparison says")
+    made.add_argument(
+        "--margin",
+        metavar="X",
+        default="1%",
+        help="accuracy that a cheaper challenger may lack, 1%% or 0.01 [1%%]",
+    )
+    made.add_argument("--dry-run", action="store_true", help="show the comparison and change nothing")
+    made.add_argument(
+        "--force", action="store_true", help="promote whatever the comparison says; it is recorded"
+    )
     add_store(made)
     add_verbose(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Move the alias and say what moved."""
-    from search.registry import promote
+    """Compare, move the alias, and say what moved."""
+    margin = _fraction(options.margin)
+    from search.registry import Contest, PromotionRefused, judge, promote
 
     uri = known_store(options.tracking_uri, options.storage)
-    done = promote(options.model, uri, force=options.force)
+    if options.dry_run:
+        contest = judge(options.model, uri, margin=margin)
+        _show(contest)
+        print(f"{options.model}: nothing was changed (--dry-run)")
+        return 0 if contest.judgement.passes or options.force else 1
+    try:
+        done = promote(options.model, uri, margin=margin, force=options.force)
+    except PromotionRefused as refused:
+        _show(refused.contest)
+        raise
+    if done.judgement is not None:
+        _show(Contest(done.champion, done.before, done.judgement))
     before = f" after version {done.before.version}" if done.before else ""
-    print(f"{options.model}: version {done.champion.version} is the champion{before}")
+    forced = ", by force" if done.forced else ""
+    print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
     print(f"load it as models:/{options.model}@champion")
     return 0
+
+
+def _show(contest: Contest) -> None:
+    from rich.console import Console
+
+    from search.contest_table import contest_table
+
+    Console().print(contest_table(contest), highlight=False)
+
+
+def _fraction(text: str) -> float:
+    """``1%`` or ``0.01``."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})\s*(%?)", text.strip(), re.ASCII)
+    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+    if not 0 <= value < 1:
+        raise UsageError(
+            f"--margin: expected an accuracy such as 1% or 0.01, below 100%, received {shown(text)}"
+        )
+    return value

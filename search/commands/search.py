@@ -52,7 +52,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
-    "machines": ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "precision", "jit"),
+    "machines": (
+        "max_concurrent",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "max_retries",
+        "trial_timeout",
+        "address",
+        "precision",
+        "jit",
+    ),
     "reuse": ("reuse", "views", "cache", "cache_budget"),
 }
 """Every field of SearchConfig, in the order of the help page."""
@@ -80,6 +89,7 @@ _METAVARS = {
     "space": "core|full|FILE.yaml",
     "enqueue": "FILE.jsonl",
     "time_budget": "TIME",
+    "trial_timeout": "TIME",
     "storage": "DIR",
     "ledger": "URL",
     "tracking_uri": "URI",
@@ -105,7 +115,8 @@ CONFIG.yaml holds the same options with underscores, as in
   trials: 40
 
 Flags go before what the file says. Paths, in the file too, are relative to the
-working directory."""
+working directory. UNFREEZE_STORAGE, UNFREEZE_TRACKING_URI and UNFREEZE_LEDGER in
+the environment stand for the options that are not given."""
 
 
 def parser() -> Parser:

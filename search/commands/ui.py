@@ -129,5 +129,7 @@ def server_command(uri: str, storage: Path, host: str, port: str) -> list[str]:
         host,
         "--port",
         port,
+        "--workers",  # one person looks; each more takes seconds to start, and a quarter of a gigabyte
+        "1",
     ]
     return command if artifacts is None else [*command, "--default-artifact-root", artifacts]

@@ -87,6 +87,12 @@ class Driver:
                 known = self.suggested.setdefault(trial.number, dict(trial.params))
                 assert known == dict(trial.params), trial.number
 
+    def wait_for_trials(self, process: subprocess.Popen[str]) -> None:
+        """Until the newest start has opened its ledger and goes on with the trials, or has ended."""
+        end = time.monotonic() + 120
+        while process.poll() is None and "\ndigits: " not in self.log() and time.monotonic() < end:
+            time.sleep(0.05)
+
     def kill_after(self, process: subprocess.Popen[str], seconds: float) -> None:
         """``kill -9`` after so many seconds, unless it has ended."""
         try:
@@ -152,9 +158,13 @@ def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_pa
 def test_twenty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("UNFREEZE_KILL_SEED", "7"))
     driver = Driver(tmp_path, TRIALS)
-    for _ in range(20):
+    for kill in range(20):
         process = driver.start()
-        driver.kill_after(process, chance.uniform(0.5, 16))
+        if kill % 2:  # while it starts, which takes several seconds
+            driver.kill_after(process, chance.uniform(0.5, 6))
+        else:
+            driver.wait_for_trials(process)
+            driver.kill_after(process, chance.uniform(0, 4))
         driver.look()
     assert driver.start().wait(400) == 0, driver.log()
     driver.look()

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from search.archive import FOLDER, archive
+from search.driver_mark import DriverMark
+from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.workspace import Workspace
 from trainables.errors import SearchError
@@ -85,3 +87,18 @@ def test_a_running_search_is_not_put_away(workspace: Workspace) -> None:
     with workspace.locked(), pytest.raises(SearchError, match="already running"):
         archive(workspace, None)
     assert (workspace.directory / "report.html").read_text() == "old"
+
+
+def test_a_search_that_another_machine_drives_is_not_put_away(
+    workspace: Workspace, tmp_path: Path, study: Study
+) -> None:
+    url = sqlite_url(tmp_path / "shared.db")
+    study(url, workspace.name, 3)
+    (workspace.directory / "report.html").write_text("old")
+    with Lease(DriverMark(url, workspace.name), workspace.name, beat_seconds=0.2, patience=1).held():
+        with pytest.raises(SearchError, match="already running in process"):
+            archive(workspace, url)
+        assert (workspace.directory / "report.html").read_text() == "old"
+        assert len(study(url, workspace.name, 0).trials) == 3
+    assert archive(workspace, url) is not None
+    assert len(study(url, workspace.name, 0).trials) == 0

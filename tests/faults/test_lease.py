@@ -1,111 +1,183 @@
+"""Who may drive a search on a shared database: living, dead and sleeping drivers."""
+
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.lease import KEY, Lease, boot_id
+from search.driver_mark import KEY, DriverMark, described
+from search.lease import Lease, boot_id
 from search.ledger import Ledger, sqlite_url
-from trainables.errors import SearchError
+from search.record import EpochRecord
+from trainables.errors import LedgerError, SearchError, TakenOver
 
-Notes = Callable[[], Ledger]
+NewMark = Callable[[], DriverMark]
 OpenLedger = Callable[..., Ledger]
 
 QUICK: dict[str, Any] = {"beat_seconds": 0.2, "patience": 1.5}
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that several drivers share."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "shared.db")
+    return str(request.getfixturevalue("postgresql").new_database())
+
+
 @pytest.fixture
-def notes(tmp_path: Path, open_ledger: OpenLedger) -> Notes:
-    """Opens the ledger that all drivers share, once more with each call."""
-    return lambda: open_ledger(sqlite_url(tmp_path / "shared.db"), "photos")
+def mark(url: str) -> Iterator[NewMark]:
+    """Opens the mark of the one search, once more with each call."""
+    opened: list[DriverMark] = []
+
+    def new() -> DriverMark:
+        opened.append(DriverMark(url, "photos"))
+        return opened[-1]
+
+    yield new
+    for each in opened:
+        each.close()
 
 
 def holder(**changes: object) -> dict[str, object]:
     return {"token": "t", "beat": 7, "pid": 4321, "host": "elsewhere", "boot": "b", **changes}
 
 
-def test_a_living_driver_of_another_machine_is_named(notes: Notes) -> None:
-    ledger = notes()
+def test_a_living_driver_of_another_machine_is_named(mark: NewMark) -> None:
+    other = mark()
+    assert other.replace(None, holder())
     ended = threading.Event()
 
     def beat() -> None:
         count = 0
         while not ended.wait(0.2):
             count += 1
-            ledger.note(KEY, holder(beat=count))
+            other.renew("t", holder(beat=count))
 
-    ledger.note(KEY, holder())
-    other = threading.Thread(target=beat)
-    other.start()
+    beating = threading.Thread(target=beat)
+    beating.start()
     try:
         with (
             pytest.raises(SearchError, match=r"already running in process 4321 on host 'elsewhere'"),
-            Lease(notes(), "photos", **QUICK).held(),
+            Lease(mark(), "photos", **QUICK).held(),
         ):
             pass
     finally:
         ended.set()
-        other.join()
+        beating.join()
 
 
-def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(notes: Notes) -> None:
-    ledger = notes()
-    ledger.note(KEY, holder())
+def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(mark: NewMark) -> None:
+    mark().replace(None, holder())
     began = time.monotonic()
-    with Lease(ledger, "photos", **QUICK).held():
+    with Lease(mark(), "photos", **QUICK).held():
         assert time.monotonic() - began >= QUICK["patience"]
-        assert ledger.noted(KEY)["pid"] == os.getpid()
-    assert ledger.noted(KEY) is None
+        assert described(mark().read())["pid"] == os.getpid()
+    assert described(mark().read()) == {}
 
 
-def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(notes: Notes) -> None:
+def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(mark: NewMark) -> None:
     import socket
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    ledger = notes()
-    ledger.note(KEY, holder(pid=ended.pid, host=socket.gethostname(), boot=boot_id()))
+    mark().replace(None, holder(pid=ended.pid, host=socket.gethostname(), boot=boot_id()))
     began = time.monotonic()
-    with Lease(ledger, "photos", beat_seconds=0.2, patience=60).held():
+    with Lease(mark(), "photos", beat_seconds=0.2, patience=60).held():
         assert time.monotonic() - began < 30
 
 
-def test_of_two_that_begin_at_the_same_moment_one_drives(notes: Notes) -> None:
-    ledgers = [notes(), notes()]
-    ready, done = threading.Barrier(2), threading.Barrier(2)
+@pytest.mark.parametrize("before", ["nobody", "a dead one", "one that gave up"])
+def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, before: str) -> None:
+    if before != "nobody":
+        mark().replace(None, holder())
+    if before == "one that gave up":
+        mark().renew("t", None)
+    marks = [mark() for _ in range(4)]
+    ready, done = threading.Barrier(len(marks)), threading.Barrier(len(marks))
     outcomes: list[str] = []
 
-    def drive(ledger: Ledger) -> None:
-        lease = Lease(ledger, "photos", beat_seconds=0.5, patience=3)
+    def drive(one: DriverMark) -> None:
+        lease = Lease(one, "photos", beat_seconds=0.5, patience=2)
         ready.wait()
         try:
             with lease.held():
                 outcomes.append("drives")
-                done.wait(30)
+                done.wait(60)
         except SearchError as error:
             outcomes.append("refused" if "process" in str(error) else str(error))
-            done.wait(30)
+            done.wait(60)
 
-    threads = [threading.Thread(target=drive, args=(ledger,)) for ledger in ledgers]
+    threads = [threading.Thread(target=drive, args=(one,)) for one in marks]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["drives", "refused"]
+    assert sorted(outcomes) == ["drives", *["refused"] * 3]
 
 
-def test_the_mark_changes_while_the_lease_is_held(notes: Notes) -> None:
-    ledger = notes()
-    with Lease(ledger, "photos", **QUICK).held():
-        first = ledger.noted(KEY)["beat"]
+def test_the_mark_changes_while_the_lease_is_held(mark: NewMark) -> None:
+    reader = mark()
+    with Lease(mark(), "photos", **QUICK).held() as lease:
+        first = described(reader.read())["beat"]
         end = time.monotonic() + 20
-        while ledger.noted(KEY)["beat"] == first and time.monotonic() < end:
+        while described(reader.read())["beat"] == first and time.monotonic() < end:
             time.sleep(0.05)
-        assert ledger.noted(KEY)["beat"] > first
+        assert described(reader.read())["beat"] > first
+        lease.check()
+        assert not lease.lost.is_set()
+
+
+def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_mark_alone(
+    url: str, mark: NewMark, open_ledger: OpenLedger
+) -> None:
+    with Lease(mark(), "photos", beat_seconds=60, patience=60).held() as lease:
+        ledger = open_ledger(url, "photos", fence=lease.hold)
+        number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
+        ledger.note("elapsed", 1.0)
+        mark().renew(lease.token, holder())  # in a sleep of 60 s, as it were
+        writes: list[Callable[[], object]] = [
+            lambda: ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1)),
+            lambda: ledger.note("elapsed", 2.0),
+            lambda: ledger.finish(number, "complete"),
+            lambda: ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}),
+            lease.check,
+        ]
+        for write in writes:
+            with pytest.raises(TakenOver, match="taken over by process 4321 on host 'elsewhere'"):
+                write()
+        assert lease.lost.is_set()
+    assert described(mark().read()) == holder()
+    after = open_ledger(url, "photos")
+    assert [(t.state, len(t.epochs)) for t in after.trials] == [("running", 0)]
+    assert after.noted("elapsed") == 1.0
+
+
+def test_a_driver_that_has_slept_asks_before_it_tells_anything(mark: NewMark) -> None:
+    with Lease(mark(), "photos", beat_seconds=0.5, patience=60).held() as lease:
+        lease.check()
+        mark().renew(lease.token, holder())
+        end = time.monotonic() + 20
+        while not lease.lost.is_set() and time.monotonic() < end:
+            time.sleep(0.05)
+        with pytest.raises(TakenOver):
+            lease.check()
+
+
+def test_a_mark_is_one_of_the_study_s_attributes(url: str, mark: NewMark, open_ledger: OpenLedger) -> None:
+    mark().replace(None, holder())
+    assert open_ledger(url, "photos").noted(KEY) == json.loads(json.dumps(holder()))
+
+
+def test_a_database_that_can_not_be_asked_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="expected a database that can be opened"):
+        DriverMark(sqlite_url(tmp_path / "nowhere" / "x.db"), "photos")

@@ -23,9 +23,16 @@ from search.reading import read_record
 from search.record import EpochRecord, State, TrialRecord
 from search.sizes import format_size, parse_size
 from trainables.backbones import BackboneSpec, load
-from trainables.checkpoints import Checkpoint, read_checkpoint, sweep, write_checkpoint
+from trainables.checkpoints import (
+    Checkpoint,
+    before,
+    generations,
+    read_checkpoint,
+    sweep,
+    write_checkpoint,
+)
 from trainables.datasets import prepare
-from trainables.errors import UsageError
+from trainables.errors import DataError, UsageError
 
 SIZE = 1000
 
@@ -113,6 +120,23 @@ def test_running_trials_alone_may_exceed_the_budget_which_is_said_once(tmp_path:
     assert "4 running trials take 4 kB, more than checkpoint_budget (3 kB)" in disk.said[0]
     disk.end(1, 0.1)
     assert numbers(disk.root) == [2, 3, 4]
+
+
+def test_the_checkpoints_before_go_first_when_bytes_run_out_and_with_the_end_of_their_trial(
+    tmp_path: Path,
+) -> None:
+    disk = Disk(tmp_path, budget=4 * SIZE)
+    for number in range(2):
+        folder = put(disk.root, number)
+        before(folder / CHECKPOINT).write_bytes(b"x" * SIZE)
+        disk.kept.written(folder)
+    assert [len(generations(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(2)] == [2, 2]
+    disk.write(2)
+    assert [len(generations(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(3)] == [1, 1, 1]
+    before(checkpoint_folder(disk.root, 0) / CHECKPOINT).write_bytes(b"x")
+    disk.end(0, 0.5)
+    assert len(generations(checkpoint_folder(disk.root, 0) / CHECKPOINT)) == 1
+    assert disk.said == []
 
 
 def test_the_baseline_shares_the_budget_and_keeps_nothing(tmp_path: Path) -> None:
@@ -243,6 +267,38 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, limit: int)
     assert read_checkpoint(path).epoch == 1
 
 
+def test_the_checkpoint_before_stays_beside_the_newest(tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT
+    for epoch in (1, 2, 3):
+        write_checkpoint(
+            path, Checkpoint(epoch, [np.zeros(3)], [], [], None, None, history=[{"epoch": epoch}])
+        )
+    assert [read_checkpoint(p).epoch for p in generations(path)] == [3, 2]
+    assert read_checkpoint(path).history == [{"epoch": 3}]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@given(place=st.floats(0, 1), bits=st.integers(1, 255), cut=st.floats(0, 1) | st.just(1.0))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_checkpoint_is_refused_or_what_it_was(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bits: int, cut: float
+) -> None:
+    path = tmp_path_factory.mktemp("damage") / CHECKPOINT
+    whole = Checkpoint(2, [np.arange(6.0), np.zeros((2, 3))], [np.ones(2)], [], {"epoch": 1.0}, None)
+    write_checkpoint(path, whole)
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= bits
+    path.write_bytes(content[: int(cut * len(content))])
+    try:
+        found = read_checkpoint(path)
+    except DataError:
+        return
+    assert (found.epoch, found.best, found.last) == (2, {"epoch": 1.0}, None)
+    for name in ("weights", "optimizer", "best_weights"):
+        for ours, theirs in zip(getattr(found, name), getattr(whole, name), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
     for name in (CHECKPOINT, ".checkpoint-1.tmp", "mine.tmp"):
         (tmp_path / name).write_text("x")
@@ -291,7 +347,7 @@ def test_what_a_disk_refuses_is_said_once_with_path_and_reason(disk: Disk) -> No
 COMMAND = [
     *(sys.executable, "-m", "search.cli", "search", "--name", "s", "--storage", "store ü", "--quiet"),
     *("--epochs", "1", "--baseline-trials", "1", "--confirm-seeds", "1", "--scheduler", "none"),
-    *("--space", "space.yaml", "--trials", "4", "--keep-best", "2"),
+    *("--space", "space.yaml", "--trials", "4", "--keep-best", "2", "--no-register"),
 ]
 
 

@@ -338,27 +338,3 @@ def test_the_ui_serves_the_runs_of_a_storage_until_it_is_told_to_end(weird_folde
         shown.kill()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
-
-
-@pytest.mark.slow
-def test_interrupting_a_search_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
-    line = ["search", "--name", "two words", "--trials", "5", "--epochs", "3", "--baseline-trials", "0"]
-    line += ["--confirm-seeds", "1", "--no-register"]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "search.cli", *line], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    assert started.stderr is not None
-    for words in started.stderr:
-        if words.startswith("trial "):
-            break
-    started.send_signal(signal.SIGINT)
-    rest = started.stderr.read()
-    assert started.wait(timeout=120) == 130
-    assert "unfreeze search --name 'two words' --trials 5" in rest
-    assert "Traceback" not in rest
-    done = unfreeze(*line, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert sum(result["trials"].values()) == 5
-    assert result["outcome"]["verdict"] is None
-    assert Path(result["report"]).is_file()

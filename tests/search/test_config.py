@@ -90,6 +90,7 @@ def test_it_is_frozen() -> None:
         ("name", b"", "text"),
         ("data", "a\0b", "text"),
         ("ledger", "study.db", "postgresql://"),
+        ("storage", "s3://bucket/runs", "a folder that the driver and all nodes see"),
         ("tracking_uri", "./mlruns", "http://HOST:5000"),
         ("gpus_per_trial", 1.5, "a fraction up to 1, or a whole number"),
         ("cpus_per_trial", 0, "more than 0"),
@@ -321,8 +322,41 @@ def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
         make_scheduler(name, "val_accuracy", "maximize", 9)
 
 
+def test_what_happens_to_trials_that_die_or_hang_can_be_chosen() -> None:
+    assert (SearchConfig().max_retries, SearchConfig().trial_timeout) == (2, None)
+    config = SearchConfig(max_retries=0, trial_timeout="1h30m")  # type: ignore[arg-type]
+    assert (config.max_retries, config.trial_timeout) == (0, 5400.0)
+    assert "max_retries: expected" in str(words_of(lambda: SearchConfig(max_retries=-1)))
+    assert "trial_timeout: expected a length of time" in str(words_of(lambda: SearchConfig(trial_timeout=0)))
+
+
 @pytest.mark.slow
 def test_names_of_methods_are_those_that_exist() -> None:
     import trainables.methods
 
     assert set(METHODS) == set(trainables.methods.METHODS)
+
+
+def test_what_is_not_given_may_stand_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")
+    monkeypatch.setenv("UNFREEZE_TRACKING_URI", "http://localhost:5000")
+    monkeypatch.setenv("UNFREEZE_LEDGER", "")
+    file = written(tmp_path, "storage: from the file")
+    assert load_config().storage == "/mnt/shared runs"
+    assert load_config(file).storage == "from the file"
+    assert load_config(file, {"storage": "from a flag"}).storage == "from a flag"
+    assert load_config(file).tracking_uri == "http://localhost:5000"
+    assert load_config().ledger is None
+    assert SearchConfig().storage == "./unfreeze-runs"
+    monkeypatch.setenv("UNFREEZE_LEDGER", "no address")
+    assert "UNFREEZE_LEDGER: " in (words_of(load_config) or "")
+
+
+def test_readers_of_a_search_look_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.commands import status
+
+    monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")
+    assert status.parser().parse(["a"]).storage == "/mnt/shared runs"
+    assert status.parser().parse(["a", "--storage", "other"]).storage == "other"

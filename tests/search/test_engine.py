@@ -11,6 +11,7 @@ import pytest
 
 from search.engine import CHECKPOINT, Engine
 from trainables.backbones import BackboneSpec, load
+from trainables.checkpoints import generations
 from trainables.datasets import prepare
 
 EPOCHS = 3
@@ -82,24 +83,58 @@ def test_a_trial_that_ran_beside_others_goes_on_alone_from_its_checkpoint(
     assert third["done"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "of another shape"])
-def test_a_trial_whose_checkpoint_is_damaged_starts_over(
-    engine: Engine, place: dict[str, str], tmp_path: Path, damage: str
+def damage(file: Path, how: str, engine: Engine, place: dict[str, str]) -> None:
+    content = bytearray(file.read_bytes())
+    if how == "of another shape":
+        other = file.parent.parent / "00002"
+        engine.begin("b", trial(RATES["b"], units=8), {**place, "checkpoints": str(other)})
+        engine.epoch("b")
+        content = bytearray((other / CHECKPOINT).read_bytes())
+    elif how == "flipped":
+        content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content[: {"empty": 0, "half": len(content) // 2}.get(how, len(content))])
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "flipped", "of another shape"])
+def test_a_trial_whose_checkpoint_is_damaged_goes_on_from_the_one_before(
+    engine: Engine, place: dict[str, str], tmp_path: Path, how: str
 ) -> None:
     whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
     train(engine, "a", mine, 2)
     engine.end("a")
-    file = tmp_path / "00001" / CHECKPOINT
-    content = bytearray(file.read_bytes())
-    if damage == "of another shape":
-        engine.begin("b", trial(RATES["b"], units=8), {**place, "checkpoints": str(tmp_path / "00002")})
-        engine.epoch("b")
-        content = bytearray((tmp_path / "00002" / CHECKPOINT).read_bytes())
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content[: {"empty": 0, "half": len(content) // 2}.get(damage, len(content))])
+    damage(tmp_path / "00001" / CHECKPOINT, how, engine, place)
+    assert engine.begin("a", trial(RATES["a"]), mine, known=2) == 1
+    results = [engine.epoch("a") for _ in range(EPOCHS)]
+    assert losses(results) == pytest.approx(whole, rel=1e-6)
+    assert [r.get("damaged") for r in results] == [str(tmp_path / "00001" / CHECKPOINT), None, None]
+    engine.end("a")
+    assert engine.begin("a", trial(RATES["a"]), mine) == EPOCHS
+
+
+def test_a_trial_whose_checkpoints_are_both_damaged_starts_over(
+    engine: Engine, place: dict[str, str], tmp_path: Path
+) -> None:
+    whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
+    train(engine, "a", mine, 2)
+    engine.end("a")
+    for file in generations(tmp_path / "00001" / CHECKPOINT):
+        damage(file, "half", engine, place)
     assert engine.begin("a", trial(RATES["a"]), mine) == 0
     assert losses([engine.epoch("a") for _ in range(EPOCHS)]) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3])
+def test_epochs_that_the_ledger_does_not_know_are_told_again(
+    engine: Engine, place: dict[str, str], tmp_path: Path, known: int
+) -> None:
+    mine = {**place, "checkpoints": str(tmp_path / "00001")}
+    told = train(engine, "a", mine)
+    engine.end("a")
+    assert engine.begin("a", trial(RATES["a"]), mine, known) == EPOCHS
+    again = [engine.epoch("a") for _ in range(min(known, EPOCHS - 1), EPOCHS)]
+    assert [r["epoch"] for r in again] == list(range(min(known, EPOCHS - 1) + 1, EPOCHS + 1))
+    assert losses(again) == losses(told)[-len(again) :]
+    assert [r["done"] for r in again] == [False] * (len(again) - 1) + [True]
 
 
 def test_each_trials_stages_hold_its_own_share(engine: Engine, place: dict[str, str]) -> None:

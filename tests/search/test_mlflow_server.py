@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_service import Server, free_port, wait_for
 
 from search.delivery import Delivery
 from search.record import (
@@ -29,7 +28,6 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
-from search.stores import default_tracking_uri
 from search.tracking import Mirror
 from trainables.errors import TrackingError
 
@@ -39,50 +37,6 @@ pytestmark = pytest.mark.slow
 TASK = TaskSummary("digits", "d" * 64, ("null", "eins"), {"train": 20}, (8, 8), "digits")
 BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3)).astype("uint8")
-
-
-class Server:
-    """An MLflow server that can be killed and started again on the same port and store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", default_tracking_uri(self.folder)]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            command = [sys.executable, "-m", "mlflow", "server", *options, *store, *artifacts]
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        wait_for(f"{self.uri}/health", self.folder / "server.log")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-def wait_for(address: str, log: Path) -> None:
-    """Until the server there answers."""
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise TimeoutError(log.read_text()[-2000:])
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +125,19 @@ def test_artifacts_go_through_the_server(server: Server, tmp_path: Path) -> None
     assert not (tmp_path / "mlartifacts").exists()
 
 
+PROMOTE = """
+import sys
+from search.registry import promote
+from trainables.errors import TrackingError
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    print("champion", promote("unfreeze-race", sys.argv[1], force=True).champion.version)
+except TrackingError as error:
+    print(error)
+"""
+
+
 def small_classifier() -> object:
     keras = pytest.importorskip("keras")
     images = keras.Input((None, None, 3), dtype="uint8")
@@ -205,15 +172,39 @@ def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> obje
 def test_the_registry_of_a_server(server: Server, registered: object, tmp_path: Path) -> None:
     from search.registry import class_names, download_backbone, promote
 
-    assert promote("unfreeze-digits", server.uri).champion.version == "1"
+    assert promote("unfreeze-digits", server.uri, force=True).champion.version == "1"
     assert class_names("models:/unfreeze-digits@champion", server.uri) == TASK.classes
     assert download_backbone("models:/unfreeze-digits@champion", tmp_path, server.uri).is_file()
 
 
+def test_of_two_promotions_at_once_over_http_one_wins(server: Server, registered: object) -> None:
+    client = mlflow.MlflowClient(server.uri)
+    version = client.get_model_version_by_alias("unfreeze-digits", "challenger")
+    client.create_registered_model("unfreeze-race")
+    client.create_model_version("unfreeze-race", version.source, version.run_id)
+    client.set_registered_model_alias("unfreeze-race", "challenger", "1")
+    command = [sys.executable, "-c", PROMOTE, server.uri]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=300)[0].strip() for process in both]
+    assert said.count("champion 1") == 1
+    (told,) = (words for words in said if words != "champion 1")
+    assert "version 1 is now champion" in told or "is the champion already" in told
+    tags = client.get_registered_model("unfreeze-race").tags
+    assert sum(key.startswith("unfreeze.event.") for key in tags) == 1
+    assert not any(key.startswith("unfreeze.turn.") for key in tags)
+
+
 def test_the_registered_model_serves_over_http(server: Server, registered: object) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/unfreeze-digits@challenger"]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

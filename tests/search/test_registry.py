@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.answers import Answers, image_keys, write_answers
 from search.mlflow_client import connect, global_store
 from search.record import (
     BackboneSummary,
@@ -21,10 +22,19 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
-from search.registry import Version, class_names, download_backbone, promote, register, rollback
+from search.registry import (
+    PromotionRefused,
+    Version,
+    class_names,
+    download_backbone,
+    promote,
+    register,
+    rollback,
+)
 from search.stores import default_tracking_uri
 from search.tracking import Mirror
 from trainables.errors import TrackingError
+from trainables.footprint import Footprint, Milliseconds
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")
@@ -81,7 +91,9 @@ class Registry:
         self.mirror.close(self.record)
         self.client = connect(self.uri)
 
-    def register(self, model: Any, record: SearchRecord | None = None) -> Version:
+    def register(
+        self, model: Any, record: SearchRecord | None = None, answers: Path | None = None
+    ) -> Version:
         record = record or self.record
         return register(
             record,
@@ -90,6 +102,7 @@ class Registry:
             examples=IMAGES,
             model_name=self.model,
             tracking_uri=self.uri,
+            answers=answers,
         )
 
     def versions(self) -> list[str]:
@@ -252,14 +265,14 @@ def test_a_search_without_a_measured_winner_is_refused(registry: Registry) -> No
 def test_promote_and_rollback(registry: Registry) -> None:
     for seed in range(3):
         registry.register(classifier(seed))
-        promoted = promote(registry.model, registry.uri)
+        promoted = promote(registry.model, registry.uri, force=True)
         assert promoted.champion.version == registry.alias("champion") == str(seed + 1)
         assert (promoted.before.version if promoted.before else "0") == str(seed)
     assert rollback(registry.model, registry.uri).champion.version == "2"
     assert rollback(registry.model, registry.uri).champion.version == registry.alias("champion") == "1"
     with pytest.raises(TrackingError, match=r"version 1 .* is its first champion"):
         rollback(registry.model, registry.uri)
-    assert promote(registry.model, registry.uri).champion.version == "3"
+    assert promote(registry.model, registry.uri, force=True).champion.version == "3"
     assert rollback(registry.model, registry.uri).champion.version == "1"
     tags = registry.client.get_model_version(registry.model, "3").tags
     assert {"unfreeze.promoted_at", "unfreeze.promoted_by", "unfreeze.rolled_back_at"} <= tags.keys()
@@ -268,7 +281,7 @@ def test_promote_and_rollback(registry: Registry) -> None:
 def test_rollback_passes_over_a_deleted_version(registry: Registry) -> None:
     for seed in range(3):
         registry.register(classifier(seed))
-        promote(registry.model, registry.uri)
+        promote(registry.model, registry.uri, force=True)
     registry.client.delete_model_version(registry.model, "2")
     assert rollback(registry.model, registry.uri).champion.version == "1"
 
@@ -279,7 +292,7 @@ def test_promote_says_what_is_missing(registry: Registry) -> None:
     registry.register(classifier())
     with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
         rollback(registry.model, registry.uri)
-    promote(registry.model, registry.uri)
+    promote(registry.model, registry.uri, force=True)
     with pytest.raises(TrackingError, match=r"version 1 .* is the champion already"):
         promote(registry.model, registry.uri)
     registry.client.delete_registered_model_alias(registry.model, "challenger")
@@ -287,19 +300,37 @@ def test_promote_says_what_is_missing(registry: Registry) -> None:
         promote(registry.model, registry.uri)
 
 
-def test_a_gate_may_refuse_and_force_is_recorded(registry: Registry) -> None:
-    asked: list[tuple[str, str | None]] = []
-
-    def gate(challenger: Version, champion: Version | None) -> str:
-        asked.append((challenger.version, champion.version if champion else None))
-        return "it is worse by 3 points"
-
+def test_a_version_without_answers_is_promoted_by_force_alone(registry: Registry) -> None:
     registry.register(classifier())
-    with pytest.raises(TrackingError, match="stays challenger: it is worse by 3 points"):
-        promote(registry.model, registry.uri, gate=gate)
-    assert promote(registry.model, registry.uri, gate=gate, force=True).forced
-    assert asked == [("1", None), ("1", None)]
+    with pytest.raises(
+        PromotionRefused, match="stays challenger: version 1 was registered without its answers"
+    ):
+        promote(registry.model, registry.uri)
+    assert promote(registry.model, registry.uri, force=True).forced
     assert registry.client.get_model_version(registry.model, "1").tags["unfreeze.forced"] == "true"
+
+
+def test_answers_and_costs_travel_with_the_version(registry: Registry, tmp_path: Path) -> None:
+    labels = np.arange(60) % 3
+    file = tmp_path / "finetune-0-answers.parquet"
+    keys = image_keys([str(n) for n in range(60)])
+    right = np.stack([labels, labels])
+    write_answers(file, Answers(CLASSES, (8, 8), "t" * 64, keys, labels, right, 0, (right + 1) % 3))
+    time = Milliseconds(3.25, 3.0, 3.5)
+    costs = Footprint(123_456, 999, 0.75, time, time, "a processor, 2 threads")
+    outcome = replace(registry.record.outcome, footprint=costs, answers_file=file.name)  # type: ignore[type-var]
+    registry.register(classifier(), replace(registry.record, outcome=outcome), answers=file)
+    version = registry.client.get_model_version(registry.model, "1")
+    assert version.tags["unfreeze.model_bytes"] == "123456"
+    assert version.tags["unfreeze.latency_ms"] == "3.25"
+    assert version.tags["unfreeze.load_seconds"] == "0.75"
+    assert version.tags["unfreeze.processor"] == "a processor, 2 threads"
+    assert version.tags["unfreeze.input"] == "uint8 (-1, -1, -1, 3)"
+    assert version.tags["unfreeze.test_digest"] == "t" * 64
+    assert "123 kB, loaded in 0.8 s, 3.25 ms for an image (a processor, 2 threads)." in version.description
+    done = promote(registry.model, registry.uri)
+    assert done.judgement is not None
+    assert (done.judgement.decision, done.judgement.images) == ("first", 60)
 
 
 def test_a_backbone_comes_out_of_the_registry(

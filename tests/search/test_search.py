@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from search import SearchConfig, run_search
+from search import SearchConfig, SearchResult, cli, run_search
 from search.reading import read_record
+from search.record import TrialRecord
 from trainables.errors import DataError, LedgerError, SearchError, UsageError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
 SMALL: dict[str, Any] = {
     "trials": 2,
@@ -32,22 +33,6 @@ SMALL: dict[str, Any] = {
     "confirm_seeds": 1,
     "max_concurrent": 1,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    """Start Ray once for all searches of this file; a search leaves a connection that it found."""
-    import ray
-
-    from search.session import quoted_python
-
-    here = Path.cwd()
-    ray.init(
-        include_dashboard=False, num_cpus=2, logging_level="ERROR", log_to_driver=False, **quoted_python()
-    )
-    yield
-    ray.shutdown()
-    assert Path.cwd() == here
 
 
 def digit_images(count: int, classes: int = 3) -> Iterator[tuple[int, Image.Image]]:
@@ -85,27 +70,28 @@ def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
     assert result.model_uri == "models:/unfreeze-my photos ü/1"
     assert result.report_path.stat().st_size > 10_000
     assert len(list((weird_folder / "runs a").glob("*/checkpoints/*"))) <= result.record.config["keep_best"]
-    from search.registry import class_names
+    from search.registry import class_names, judge
 
-    assert class_names(result.model_uri, result.record.tracking_uri) == result.record.task.classes
-
-
-def test_a_parquet_file_of_hugging_face_s_form(weird_folder: Path) -> None:
-    rows = [{"bytes": encoded(image), "path": None} for _, image in digit_images(16)]
-    labels = [digit for digit, _ in digit_images(16)]
-    file = weird_folder / "handwriting 字.parquet"
-    schema = {"info": {"features": {"label": {"names": list(NAMES), "_type": "ClassLabel"}}}}
-    table = pa.table({"image": rows, "label": labels})
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(schema)}), file)
-    result = run_search(SearchConfig(data=str(file), storage=str(weird_folder / "runs b"), **SMALL))
-    assert result.record.task.classes == NAMES
-    assert result.record.outcome is not None
-    assert np.sum(result.record.outcome.confusion) == 9
+    uri = result.record.tracking_uri
+    assert class_names(result.model_uri, uri) == result.record.task.classes
+    outcome, judgement = result.record.outcome, judge("unfreeze-my photos ü", uri).judgement
+    assert outcome is not None
+    assert (judgement.images, judgement.accuracy) == (9, pytest.approx(outcome.seed_test_accuracies[0]))
+    assert judgement.footprints[0] is not None
+    assert judgement.footprints[0].file_bytes > 10_000
 
 
-def test_a_keras_file_of_another_architecture(weird_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def parquet_and_keras_file(weird_folder: Path) -> SearchResult:
+    """One search with data and a backbone from files: a Parquet file of Hugging Face's form, another architecture."""
     import keras
 
+    rows = [{"bytes": encoded(image), "path": None} for _, image in digit_images(16)]
+    labels = [digit for digit, _ in digit_images(16)]
+    data, backbone = weird_folder / "handwriting 字.parquet", weird_folder / "other ü.keras"
+    schema = {"info": {"features": {"label": {"names": list(NAMES), "_type": "ClassLabel"}}}}
+    table = pa.table({"image": rows, "label": labels})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(schema)}), data)
     inputs = keras.Input((40, 40, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
     for filters in (8, 16):
@@ -113,15 +99,23 @@ def test_a_keras_file_of_another_architecture(weird_folder: Path) -> None:
         x = keras.layers.BatchNormalization()(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.Flatten()(x)
-    keras.Model(inputs, keras.layers.Dense(7, activation="softmax")(x)).save(weird_folder / "other ü.keras")
-    result = run_search(
-        SearchConfig(
-            backbone=str(weird_folder / "other ü.keras"), storage=str(weird_folder / "runs c"), **SMALL
-        )
-    )
-    assert result.record.backbone.input_size == (40, 40)
-    assert len(result.record.backbone.blocks) == 2
-    assert max(int(t.params["unfreeze_depth"]) for t in result.record.trials) <= 2
+    keras.Model(inputs, keras.layers.Dense(7, activation="softmax")(x)).save(backbone)
+    storage = str(weird_folder / "runs b")
+    return run_search(SearchConfig(data=str(data), backbone=str(backbone), storage=storage, **SMALL))
+
+
+def test_a_parquet_file_of_hugging_face_s_form(parquet_and_keras_file: SearchResult) -> None:
+    record = parquet_and_keras_file.record
+    assert record.task.classes == NAMES
+    assert record.outcome is not None
+    assert np.sum(record.outcome.confusion) == 9
+
+
+def test_a_keras_file_of_another_architecture(parquet_and_keras_file: SearchResult) -> None:
+    record = parquet_and_keras_file.record
+    assert record.backbone.input_size == (40, 40)
+    assert len(record.backbone.blocks) == 2
+    assert max(int(t.params["unfreeze_depth"]) for t in record.trials) <= 2
 
 
 def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
@@ -133,22 +127,10 @@ def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
     )
     by_yaml = run_search(load_config(tmp_path / "search.yaml"))
     by_python = run_search(SearchConfig(**settings, storage=str(tmp_path / "python")))
-    flags = [
-        *["--storage", str(tmp_path / "flags"), "--no-register", "--seed", "11", "--quiet"],
-        *[
-            "--trials",
-            "3",
-            "--epochs",
-            "2",
-            "--baseline-trials",
-            "0",
-            "--confirm-seeds",
-            "1",
-            "--max-concurrent",
-            "1",
-        ],
-    ]
-    subprocess.run([sys.executable, "-m", "search.cli", "search", *flags], check=True, timeout=300)
+    flags = ["--storage", str(tmp_path / "flags"), "--no-register", "--seed", "11", "--quiet"]
+    flags += ["--trials", "3", "--epochs", "2", "--baseline-trials", "0"]
+    flags += ["--confirm-seeds", "1", "--max-concurrent", "1"]
+    assert cli.main(["search", *flags]) == 0
     by_flags = read_record("digits", str(tmp_path / "flags"))
 
     def numbers(trials: Any) -> list[Any]:
@@ -160,15 +142,35 @@ def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
     assert numbers(by_yaml.record.trials) == numbers(by_python.record.trials) == numbers(by_flags.trials)
 
 
-def test_enqueued_configurations_are_all_that_runs_when_trials_equals_their_number(tmp_path: Path) -> None:
-    wanted = [
-        {"unfreeze_depth": 0, "learning_rate": 0.01, "head_units": 64, "augmentation_strength": 0.0},
-        {"unfreeze_depth": 4, "learning_rate": 0.001, "head_units": 0, "augmentation_strength": 0.5},
-    ]
-    (tmp_path / "first.jsonl").write_text("\n".join(json.dumps(w) for w in wanted))
-    config = SearchConfig(storage=str(tmp_path / "runs"), enqueue=str(tmp_path / "first.jsonl"), **SMALL)
-    result = run_search(config)
-    assert [dict(t.params) for t in result.record.trials] == wanted
+ENQUEUED: list[dict[str, float]] = [
+    {"unfreeze_depth": 0, "learning_rate": 0.01, "head_units": 64, "augmentation_strength": 0.0},
+    {"unfreeze_depth": 4, "learning_rate": 0.001, "head_units": 0, "augmentation_strength": 0.5},
+]
+
+
+@pytest.fixture(scope="module")
+def enqueued(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchConfig, SearchResult]:
+    """A search of two configurations that were asked for."""
+    folder: Path = tmp_path_factory.mktemp("enqueued ü")
+    (folder / "first.jsonl").write_text("\n".join(json.dumps(wanted) for wanted in ENQUEUED))
+    files = {"storage": str(folder / "runs"), "enqueue": str(folder / "first.jsonl")}
+    config = SearchConfig(register=False, **files, **SMALL)
+    return config, run_search(config)
+
+
+def test_enqueued_configurations_are_all_that_runs_when_trials_equals_their_number(
+    enqueued: tuple[SearchConfig, SearchResult],
+) -> None:
+    _, result = enqueued
+    assert [dict(t.params) for t in result.record.trials] == ENQUEUED
+
+
+def test_another_setting_under_the_same_name_is_refused(enqueued: tuple[SearchConfig, SearchResult]) -> None:
+    config, _ = enqueued
+    with pytest.raises(LedgerError, match="epochs: expected 1, received 2"):
+        run_search(config.replace(epochs=2))
+    with pytest.raises(LedgerError, match="space"):
+        run_search(config.replace(space="full"))
 
 
 def test_diverged_trials_are_pruned_with_their_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -185,15 +187,6 @@ def test_diverged_trials_are_pruned_with_their_reason_and_the_rest_goes_on(tmp_p
     ended = [(t.state, t.reason) for t in result.record.trials]
     assert ended == [("pruned", "diverged"), ("pruned", "diverged"), ("complete", None)]
     assert result.best.number == 2
-
-
-def test_another_setting_under_the_same_name_is_refused(tmp_path: Path) -> None:
-    settings = {**SMALL, "trials": 1, "storage": str(tmp_path), "register": False}
-    run_search(SearchConfig(**settings))
-    with pytest.raises(LedgerError, match="epochs: expected 1, received 2"):
-        run_search(SearchConfig(**{**settings, "epochs": 2}))
-    with pytest.raises(LedgerError, match="space"):
-        run_search(SearchConfig(**{**settings, "space": "full"}))
 
 
 def test_a_search_that_can_not_start_says_why_and_leaves_no_trial(tmp_path: Path) -> None:
@@ -229,88 +222,94 @@ def test_a_time_budget_ends_the_search_with_every_trial_told(tmp_path: Path) -> 
 class Command:
     """``unfreeze search`` in a process of its own, from a working directory that shadows our packages."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, name: str, *flags: str) -> None:
         hostile = folder / "working directory"
         (hostile / "trainables").mkdir(parents=True, exist_ok=True)
         (hostile / "search.py").write_text("raise SystemExit('the wrong search')")
-        command = [
-            str(Path(sys.executable).parent / "unfreeze"),
-            "search",
-            "--storage",
-            str(folder / "runs"),
-            *flags,
-        ]
-        self.process = subprocess.Popen(
-            command,
-            cwd=hostile,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ.copy(),
-        )
-        self.storage = str(folder / "runs")
+        command = [str(Path(sys.executable).parent / "unfreeze"), "search", "--name", name, *flags]
+        self.name, self.storage = name, str(hostile / "unfreeze-runs")
+        self.log = folder / "errors.txt"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=hostile, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ.copy()
+            )
 
-    def wait_for_epochs(self, count: int, seconds: float = 180) -> None:
-        """Wait until the ledger holds that many epochs."""
+    def wait_until(self, there: Callable[[], bool], seconds: float = 300) -> None:
+        """Wait for something that happens while it runs."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.process.communicate()
-            try:
-                if sum(len(t.epochs) for t in read_record("digits", self.storage).trials) >= count:
-                    return
-            except LedgerError:
-                pass
+        while not there():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.2)
-        raise AssertionError("no epochs in time")
+
+    def wait_for_epochs(self, count: int) -> None:
+        """Wait until the ledger holds that many epochs."""
+        self.wait_until(lambda: sum(len(t.epochs) for t in self.trials()) >= count)
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """What the ledger holds; nothing before there is one."""
+        try:
+            return read_record(self.name, self.storage).trials
+        except LedgerError:
+            return ()
+
+    def end(self, how: signal.Signals | None = None) -> tuple[int, str, str]:
+        """Exit code, output and errors, once it has ended; by a signal if one is given."""
+        if how is not None:
+            self.process.send_signal(how)
+        out, _ = self.process.communicate(timeout=300)
+        return self.process.returncode, out, self.log.read_text()
 
 
-LONG = (
-    "--trials",
-    "3",
-    "--epochs",
-    "8",
-    "--baseline-trials",
-    "0",
-    "--confirm-seeds",
-    "1",
-    "--scheduler",
-    "none",
-)
+LONG = "--trials 4 --epochs 8 --baseline-trials 0 --confirm-seeds 1 --scheduler none".split()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_the_same_command_goes_on_after_an_end(tmp_path: Path, how: signal.Signals) -> None:
+def check_whole(command: Command, before: tuple[TrialRecord, ...]) -> None:
+    """A search of four trials is all there, once, with what there was ``before``."""
     import mlflow
 
-    first = Command(tmp_path, *LONG)
-    first.wait_for_epochs(5)
-    first.process.send_signal(how)
-    out, err = first.process.communicate(timeout=120)
-    assert first.process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), err
-    if how == signal.SIGINT:
-        assert "unfreeze search" in err
-        assert "Traceback" not in err
-    before = read_record("digits", str(tmp_path / "runs")).trials
-    second = Command(tmp_path, *LONG)
-    out, err = second.process.communicate(timeout=300)
-    assert second.process.returncode == 0, err
-    assert "models:/" in out or "unfreeze-digits" in out
-    record = read_record("digits", str(tmp_path / "runs"))
-    assert [t.state for t in record.trials] == ["complete"] * 3
+    record = read_record(command.name, command.storage)
+    assert [t.state for t in record.trials] == ["complete"] * 4
     assert all([e.epoch for e in t.epochs] == list(range(1, 9)) for t in record.trials)
     assert [t.params for t in record.trials[: len(before)]] == [t.params for t in before]
     client = mlflow.MlflowClient(record.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    statuses = [r.info.status for r in client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'")]
-    assert sorted(statuses) == ["FINISHED"] * 4
+    runs = client.search_runs(experiments, f"tags.`unfreeze.search` = '{command.name}'")
+    assert sorted(r.info.status for r in runs) == ["FINISHED"] * 5
     assert len(client.search_model_versions("name = 'unfreeze-digits'")) == 1
 
 
-def test_a_second_search_of_the_same_name_is_refused_with_the_first_s_process(tmp_path: Path) -> None:
-    first = Command(tmp_path, *LONG)
+def test_a_running_search_keeps_others_out_and_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+    first = Command(tmp_path, "two words", *LONG)
     first.wait_for_epochs(1)
-    config = SearchConfig(storage=str(tmp_path / "runs"), trials=3, epochs=8)
+    config = SearchConfig(storage=first.storage, name="two words", trials=4, epochs=8)
     with pytest.raises(SearchError, match=rf"already running in process {first.process.pid}"):
         run_search(config)
-    first.process.send_signal(signal.SIGINT)
-    assert first.process.wait(120) == 130
+    first.wait_until(lambda: "\ntrial " in first.log.read_text())
+    code, _, err = first.end(signal.SIGINT)
+    assert code == 130, err
+    assert "unfreeze search --name 'two words' --trials 4" in err
+    assert "Traceback" not in err
+    before = first.trials()
+    second = Command(tmp_path, "two words", *LONG, "--json")
+    code, out, err = second.end()
+    assert code == 0, err
+    result = json.loads(out)
+    assert "models:/" in out or "unfreeze-digits" in out
+    assert sum(result["trials"].values()) == 4
+    assert result["outcome"]["verdict"] is None
+    assert Path(result["report"]).is_file()
+    check_whole(second, before)
+
+
+def test_the_same_command_goes_on_after_a_kill(tmp_path: Path) -> None:
+    first = Command(tmp_path, "digits", *LONG)
+    first.wait_for_epochs(5)
+    code, _, err = first.end(signal.SIGKILL)
+    assert code == -signal.SIGKILL, err
+    before = first.trials()
+    second = Command(tmp_path, "digits", *LONG)
+    code, out, err = second.end()
+    assert code == 0, err
+    assert "models:/" in out or "unfreeze-digits" in out
+    check_whole(second, before)

@@ -161,6 +161,24 @@ def test_status_counts_best_cost_and_failures() -> None:
     assert "Traceback" in status_page(shown, tracebacks=True).plain
 
 
+def test_status_and_json_say_why_trials_ended_and_which_were_tried_again() -> None:
+    pruned = [TrialRecord(n, "pruned", "finetune", PARAMS, reason="scheduler") for n in (10, 11)]
+    memory = TrialRecord(7, "pruned", "finetune", PARAMS, reason="out_of_memory", batch_size=16)
+    hung = TrialRecord(
+        8, "failed", "finetune", PARAMS, reason="timed_out", retries=2, error="x\nnothing, 3 times"
+    )
+    shown = record(trials=(replace(BEST, retries=1), *pruned, memory, hung))
+    text = status_page(shown).plain
+    assert "2 by the scheduler, 1 no memory" in text
+    assert "trial 4 1 time, trial 8 2 times, trial 7 with batches of 16" in text
+    assert "1 trial (8): timed out: nothing, 3 times" in text
+    assert "by the scheduler" not in status_page(record(trials=(BEST, *pruned))).plain
+    content = record_json(shown)
+    assert content["reasons"] == {"scheduler": 2, "out_of_memory": 1, "timed_out": 1}
+    assert content["retries"] == {"4": 1, "8": 2}
+    assert content["batch_sizes"] == {"7": 16}
+
+
 def test_status_of_a_search_that_has_just_begun() -> None:
     text = status_page(record(outcome=None, trials=(), requested=24)).plain
     assert "none of 24" in text

@@ -154,24 +154,29 @@ def test_files_and_lower_cuts_give_the_same_bits(pair: tuple[Backbone, Blobs], t
     assert read.notes == filled.notes == ()
 
 
+@pytest.fixture(scope="module")
+def benches(pair: tuple[Backbone, Blobs]) -> tuple[Workbench, Workbench]:
+    """A workbench that keeps activations and one that has no room for any; each compiles once for all strengths."""
+    backbone, task = pair
+    kept, live = (Workbench(backbone, task, Activations(backbone, task, budget=size)) for size in (2**30, 0))
+    return kept, live
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_trials_on_kept_activations_equal_trials_on_images(
-    pair: tuple[Backbone, Blobs], strength: float
+    benches: tuple[Workbench, Workbench], strength: float
 ) -> None:
-    backbone, task = pair
-    depth = 1
     params = {
-        "unfreeze_depth": depth,
+        "unfreeze_depth": 1,
         "learning_rate": 1e-3,
         "head_units": 0,
         "augmentation_strength": strength,
         "dropout": 0.2,
     }
     found = []
-    for budget in (2**30, 0):
-        bench = Workbench(backbone, task, Activations(backbone, task, budget=budget))
+    for bench, reuse in zip(benches, (True, False), strict=True):
         training = begin(TrialConfig("finetune", params, epochs=3, batch_size=16, seed=2), bench)
-        assert training.decision.reuse is (budget > 0)
+        assert training.decision.reuse is reuse
         metrics = [training.run_epoch() for _ in range(3)]
         training.release()
         found.append([number for m in metrics for number in (m.train_loss, m.val_loss)])

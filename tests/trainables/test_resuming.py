@@ -11,7 +11,7 @@ import pytest
 
 from trainables.activations import Activations
 from trainables.calibration import Rates
-from trainables.checkpoints import read_checkpoint
+from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.errors import DataError
 from trainables.methods import begin
 from trainables.training import Training, TrialConfig
@@ -152,18 +152,46 @@ def checkpoint(bench: Workbench, tmp_path: Path) -> Path:
     return tmp_path / "c.npz"
 
 
-def test_a_checkpoint_of_format_1_is_read_too(bench: Workbench, checkpoint: Path) -> None:
-    rewritten(checkpoint, format=1, seeing=None, account=None)
+@pytest.mark.parametrize("changes", [{"format": 2}, {"format": 1, "seeing": None, "account": None}])
+def test_a_checkpoint_of_an_earlier_format_is_read_too(
+    bench: Workbench, checkpoint: Path, changes: dict[str, Any]
+) -> None:
+    known = read_checkpoint(checkpoint)
+    rewritten(checkpoint, **changes)
+    with np.load(checkpoint) as file:
+        meta = file["meta"]
+    arrays = {
+        f"{group}.{index:05d}": array
+        for group in ("weights", "optimizer", "best_weights")
+        for index, array in enumerate(getattr(known, group))
+    }
+    np.savez(checkpoint, meta=meta, **arrays)  # each array by itself, as before format 3
+    found = read_checkpoint(checkpoint)
+    for group in ("weights", "optimizer", "best_weights"):
+        for ours, theirs in zip(getattr(found, group), getattr(known, group), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
     training = begin(config(1), bench)
     training.load(checkpoint)
     assert training.epoch == 1
     training.release()
 
 
+def test_weights_that_are_the_best_are_written_once(tmp_path: Path) -> None:
+    weights, other = [np.arange(1000.0), np.arange(6).reshape(2, 3)], [np.zeros(1000), np.zeros((2, 3), int)]
+    sizes = []
+    for best in (weights, other):
+        write_checkpoint(tmp_path / "c.npz", Checkpoint(1, weights, [np.ones(())], best, None, None))
+        found = read_checkpoint(tmp_path / "c.npz")
+        for ours, theirs in zip(found.best_weights, best, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        sizes.append((tmp_path / "c.npz").stat().st_size)
+    assert sizes[0] < 0.6 * sizes[1]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 3},
+        {"format": 4},
         {"seeing": {}},
         {"seeing": {"exact": True, "views": 0, "decision": {}}},
         {"seeing": 7},

@@ -100,13 +100,11 @@ class Draft:
         self._filled += len(rows)
 
     def finish(self, final: Path) -> None:
-        """Make the entry durable and move it to ``final``."""
+        """Move the entry to ``final``. Not flushed to the disk: checksums tell what a crash of the machine tore."""
         if self._filled != self._rows:
             raise ValueError(f"rows: expected {self._rows}, received {self._filled}")
         _write(self._descriptor, self._sums, self._layout.checksums)
-        os.fsync(self._descriptor)
         self.path.replace(final)
-        _sync_folder(final.parent)
 
     def close(self) -> None:
         """Let go of the file; what is not finished is removed."""
@@ -190,11 +188,3 @@ def _write(descriptor: int, array: np.ndarray, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

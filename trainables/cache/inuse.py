@@ -23,6 +23,10 @@ SUPPORTED = fcntl is not None
 """Whether this system has such locks; without them there is no cache on disk."""
 
 
+_HELD: list[int] = []
+"""Descriptors that stay open until the process ends."""
+
+
 def map_shared(path: Path) -> mmap.mmap:
     """Map ``path`` for reading; it counts as in use until the mapping is gone.
 
@@ -38,6 +42,13 @@ def map_shared(path: Path) -> mmap.mmap:
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # holds a duplicate of the descriptor
     finally:
         os.close(descriptor)
+
+
+def hold(path: Path) -> None:
+    """Count ``path`` as in use for as long as this process lives; once more does no harm."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    _lock(descriptor, "LOCK_SH")
+    _HELD.append(descriptor)
 
 
 def map_file(path: Path) -> mmap.mmap:

@@ -198,6 +198,39 @@ def test_damage_is_told_and_repaired(name: str, damage: str, pets: Path, tmp_pat
     np.testing.assert_array_equal(np.bincount(task.split("test").labels), [8, 8])
 
 
+@pytest.mark.parametrize("keep_time", [True, False])
+@pytest.mark.parametrize("name", ["train.arrow", "test.arrow"])
+def test_pixels_that_are_not_what_was_written_are_found_and_made_again(
+    name: str, keep_time: bool, pets: Path, tmp_path: Path
+) -> None:
+    task = prepared(pets, tmp_path)
+    path = tmp_path / name
+    content, before = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert prepared(pets, tmp_path) == task
+    assert path.read_bytes() != content
+
+
+def test_of_much_data_only_what_bears_another_time_is_read_again(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.tasks.READ_ALWAYS", 0)
+    prepared(pets, tmp_path)
+    path = tmp_path / "train.arrow"
+    whole, before = path.read_bytes(), path.stat()
+    damaged = bytes([*whole[:-9], whole[-9] ^ 1, *whole[-8:]])
+    path.write_bytes(damaged)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    prepared(pets, tmp_path)
+    assert path.read_bytes() == damaged
+    os.utime(path)
+    prepared(pets, tmp_path)
+    assert path.read_bytes() == whole
+
+
 def test_a_split_that_is_no_arrow_file(pets: Path, tmp_path: Path) -> None:
     task = prepared(pets, tmp_path)
     path = tmp_path / "train.arrow"

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Gives this node the environment ~/.unfreeze/venv with unfreeze and the pinned versions of what it needs.
+#
+#   install.sh SOURCE [REQUIREMENT…]
+#   install.sh --digest SOURCE [REQUIREMENT…]
+#
+# SOURCE is a copy of the repository. REQUIREMENT is what this cluster needs besides, as in "psycopg[binary]".
+# UNFREEZE_PYTHON names the Python to make the environment with [python3]; all nodes need the same minor version.
+#
+# Two digests are kept in the environment: of the requirements, and of the source. A node that has both is left as it
+# is; one that has the requirements only gets the new source, which takes seconds and no network. Who makes an image
+# of a machine with the requirements in it writes what --digest prints to ~/.unfreeze/venv/.unfreeze-requirements.
+# Where packages come from is pip's configuration: for nodes without internet set index-url or find-links in
+# /etc/pip.conf.
+set -euo pipefail
+
+only_digest=
+if [ "${1:-}" = --digest ]; then
+  only_digest=yes
+  shift
+fi
+source_folder=$(cd "$1" && pwd)
+shift
+home=$HOME/.unfreeze
+venv=$home/venv
+python=${UNFREEZE_PYTHON:-python3}
+
+say() { printf 'unfreeze: %s\n' "$*"; }
+digest() { sha256sum | cut -d' ' -f1; }
+
+# A GPU is of no use to the plain package of TensorFlow.
+if command -v nvidia-smi >/dev/null; then set -- "$@" "tensorflow[and-cuda]"; fi
+
+requirements=$({ cat "$source_folder/constraints.txt" "$source_folder/pyproject.toml" && printf '%s\n' "$@"; } | digest)
+if [ "$only_digest" ]; then
+  echo "$requirements"
+  exit 0
+fi
+
+mkdir -p "$home"
+exec 9>"$home/.lock" # the next one waits, and then finds all done
+flock 9
+
+source=$(cd "$source_folder" &&
+  find search trainables pyproject.toml -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | digest)
+
+if [ "$(cat "$venv/.unfreeze-requirements" 2>/dev/null)" != "$requirements" ]; then
+  if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    say "expected Python 3.11 or newer with venv as $python on $(hostname), received" \
+      "$("$python" --version 2>&1 || echo nothing); name another one with UNFREEZE_PYTHON (on Debian: apt install python3-venv)" >&2
+    exit 1
+  fi
+  say "installing the requirements into $venv; the first time this takes minutes"
+  rm -f "$venv/.unfreeze-source" "$venv/.unfreeze-requirements"
+  "$python" -m venv "$venv"
+  list=$(mktemp)
+  "$venv/bin/python" - "$source_folder/pyproject.toml" >"$list" <<'PYTHON'
+import sys
+import tomllib
+
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)
+print(*project["project"]["dependencies"], *project["build-system"]["requires"], sep="\n")
+PYTHON
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check -c "$source_folder/constraints.txt" -r "$list" "$@"
+  rm -f "$list"
+  echo "$requirements" >"$venv/.unfreeze-requirements"
+fi
+
+if [ "$(cat "$venv/.unfreeze-source" 2>/dev/null)" != "$source" ]; then
+  say "installing unfreeze"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall \
+    "$source_folder"
+  echo "$source" >"$venv/.unfreeze-source"
+fi
+
+# `ray up`, `ray submit` and `ray down` look for `python` and `ray` in a login shell. The lines go to the top: many a
+# .bashrc ends early where nobody is typing.
+if ! grep -qs '^# unfreeze: begin' "$HOME/.bashrc"; then
+  touch "$HOME/.bashrc"
+  {
+    echo '# unfreeze: begin (made by cluster/install.sh)'
+    echo 'export PATH="$HOME/.unfreeze/venv/bin:$PATH"'
+    echo 'if [ -f "$HOME/.unfreeze/environment" ]; then . "$HOME/.unfreeze/environment"; fi'
+    echo '# unfreeze: end'
+    cat "$HOME/.bashrc"
+  } >"$home/.bashrc"
+  cat "$home/.bashrc" >"$HOME/.bashrc"
+  rm "$home/.bashrc"
+fi
+say "$(hostname) is ready"

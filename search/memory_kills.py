@@ -1,0 +1,47 @@
+"""Whether a process was killed for lack of memory, and by whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_RAY_SAYS = "running low on memory"
+_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+
+
+def says_memory(words: str) -> bool:
+    """Whether this is how Ray tells that its memory monitor has killed something."""
+    return _RAY_SAYS in words
+
+
+def monitor_killed(node: str, pid: int) -> str:
+    """What Ray's memory monitor said when it killed a worker process on a node; nothing if it did not.
+
+    For an actor that Ray starts again, the error does not say why it died; only Ray's table of workers does.
+    """
+    from ray._private.state import state
+    from ray.core.generated.common_pb2 import WorkerExitType
+    from ray.core.generated.gcs_pb2 import WorkerTableData
+
+    for row in state._connect_and_get_accessor().get_worker_table():
+        worker = WorkerTableData.FromString(row)
+        here = worker.pid == pid and worker.worker_address.node_id.hex() == node
+        if here and worker.exit_type == WorkerExitType.NODE_OUT_OF_MEMORY:
+            return str(worker.exit_detail)
+    return ""
+
+
+def kernel_kills() -> int:
+    """How many processes the kernel has killed for lack of memory: in this container, or on this machine.
+
+    A number to compare with an earlier one; 0 where the kernel does not count.
+    """
+    for file in _COUNTERS:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.strip().isdigit():
+                return int(count)
+    return 0

@@ -1,0 +1,53 @@
+"""What a model version's tags say of it: what it takes, what it was tested on, what it costs to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainables.footprint import Footprint, Milliseconds
+
+INPUT_FORM = "unfreeze.input"
+TEST_DIGEST = "unfreeze.test_digest"
+"""Digest of the test images whose answers lie beside the model; a version without has none there."""
+
+_PREFIX = "unfreeze."
+_LATENCIES = ("latency_ms", "batch_latency_ms")
+
+
+def footprint_tags(footprint: Footprint | None) -> dict[str, str]:
+    """A version's tags for its footprint; none if it was not measured."""
+    if footprint is None:
+        return {}
+    tags = {
+        "model_bytes": str(footprint.file_bytes),
+        "parameters": str(footprint.parameters),
+        "load_seconds": f"{footprint.load_seconds:.4g}",
+        "processor": footprint.processor,
+    }
+    for name, time in zip(_LATENCIES, (footprint.latency, footprint.batch_latency), strict=True):
+        tags |= {
+            name: f"{time.median:.5g}",
+            f"{name}_low": f"{time.low:.5g}",
+            f"{name}_high": f"{time.high:.5g}",
+        }
+    return {f"{_PREFIX}{name}": value for name, value in tags.items()}
+
+
+def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
+    """The footprint that a version's tags tell of; None if they don't, or not wholly."""
+    kept = {name.removeprefix(_PREFIX): value for name, value in tags.items() if name.startswith(_PREFIX)}
+    try:
+        latency, batch = (
+            Milliseconds(float(kept[name]), float(kept[f"{name}_low"]), float(kept[f"{name}_high"]))
+            for name in _LATENCIES
+        )
+        return Footprint(
+            file_bytes=int(kept["model_bytes"]),
+            parameters=int(kept["parameters"]),
+            load_seconds=float(kept["load_seconds"]),
+            latency=latency,
+            batch_latency=batch,
+            processor=kept["processor"],
+        )
+    except (KeyError, ValueError):
+        return None

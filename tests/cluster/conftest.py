@@ -1,0 +1,104 @@
+"""Four hosts with the files of ``cluster/``: a laptop, a head and two workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from laboratory import SHARED, Laboratory, NoLaboratory, check_tools
+
+CHECKOUT = Path(__file__).parents[2]
+SHIPPED = ("search", "trainables", "cluster", "pyproject.toml", "constraints.txt", "README.md")
+HEAD, WORKERS = "head", ("worker-1", "worker-2")
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """The hosts, switched on; the laptop's owner has just cloned the repository and filled in the addresses."""
+    try:
+        check_tools()
+    except NoLaboratory as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"the laboratory of hosts can't be made: {reason}")
+        pytest.skip(f"the laboratory of hosts can't be made: {reason}")
+    folder = tmp_path_factory.mktemp("laboratory")
+    base = Path(sys.base_prefix).resolve()
+    made = Laboratory(folder, ("laptop", HEAD, *WORKERS), [Path(p) for p in site.getsitepackages()] + [base])
+    try:
+        made.open()
+        for host in made.hosts.values():
+            host.environment = {"UNFREEZE_PYTHON": str(base / "bin" / Path(sys.executable).resolve().name)}
+            _environment_of_the_test_run(host.home / ".unfreeze" / "venv", base)
+        _clone(made)
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clone(made: Laboratory) -> None:
+    """The repository on the laptop, filled in, the key beside it, and a token."""
+    laptop = made.hosts["laptop"]
+    clone = laptop.home / "unfreeze"
+    clone.mkdir()
+    for name in SHIPPED:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, clone / name)
+    file = clone / "cluster" / "cluster.yaml"
+    text = file.read_text()
+    for before, after in {
+        "head_ip: 192.168.1.10": f"head_ip: {made.hosts[HEAD].address}",
+        "[192.168.1.11, 192.168.1.12]": f"[{', '.join(made.hosts[w].address for w in WORKERS)}]",
+        "ssh_user: ubuntu": "ssh_user: root",
+        "~/.ssh/id_ed25519": "~/.ssh/cluster",
+        "ray start --head": "ray start --head --num-cpus=0",
+        "/mnt/unfreeze": SHARED,
+    }.items():
+        assert before in text, before
+        text = text.replace(before, after)
+    file.write_text(text)
+    laptop.write(".ssh/cluster", (made.folder / "key" / "user").read_text(), 0o600)
+    _already_installed(made)
+    laptop.run("ray", "get-auth-token", "--generate")
+
+
+def _environment_of_the_test_run(venv: Path, base: Path) -> None:
+    """What ``install.sh`` makes, with the test run's own packages in place of downloaded ones, and without unfreeze."""
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = venv / "lib" / python / "site-packages"
+    packages.mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text(f"home = {base / 'bin'}\ninclude-system-site-packages = false\n")
+    (packages / "test-run.pth").write_text("\n".join(site.getsitepackages()))
+    bin_folder = venv / "bin"
+    bin_folder.mkdir()
+    for name in ("python", "python3", python):
+        (bin_folder / name).symlink_to(base / "bin" / python)
+    for package in ("ray", "mlflow", "uvicorn"):
+        for script in distribution(package).entry_points.select(group="console_scripts"):
+            words = "#!/root/.unfreeze/venv/bin/python\nimport sys\n"
+            words += f"from {script.module} import {script.attr} as main\n"
+            file = bin_folder / script.name
+            file.write_text(words + "sys.exit(main())\n")
+            file.chmod(0o755)
+
+
+def _already_installed(made: Laboratory) -> None:
+    """Say so on each host, in the way that install.sh documents for images of machines."""
+    laptop = made.hosts["laptop"]
+    install = "/root/unfreeze/cluster/install.sh"
+    digest = laptop.run("bash", install, "--digest", "/root/unfreeze")
+    for host in made.hosts.values():
+        host.write(".unfreeze/venv/.unfreeze-requirements", digest)
+    laptop.run("bash", install, "/root/unfreeze")

@@ -1,0 +1,155 @@
+"""Files of a search that are damaged, half-written, or of another version."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.engine import Engine
+from search.ledger import Ledger, sqlite_url
+from search.ledger_format import FORMAT, KEY, expect_readable
+from search.reading import read_record
+from search.record import TrialRecord
+from search.winner import Retrained, _read
+from search.workspace import Workspace
+from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.errors import BackboneError, LedgerError
+
+OpenLedger = Callable[..., Ledger]
+
+ABOUT: dict[str, Any] = {
+    "metric": "val_accuracy",
+    "direction": "maximize",
+    "task": {
+        "name": "t",
+        "digest": "d",
+        "classes": ["a", "b"],
+        "counts": {"train": 1},
+        "image_size": [8, 8],
+        "source": "digits",
+    },
+    "backbone": {
+        "name": "print",
+        "weights": "default",
+        "digest": "b",
+        "input_size": [8, 8],
+        "parameters": 1,
+        "blocks": ["top"],
+    },
+    "config": {},
+    "requested": 1,
+    "tracking_uri": "x",
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path, open_ledger: OpenLedger) -> Callable[..., None]:
+    """Writes a search's ledger as some version would have."""
+
+    def write(**notes: Any) -> None:
+        workspace = Workspace(tmp_path, "photos")
+        workspace.create()
+        ledger = open_ledger(sqlite_url(workspace.ledger), "photos")
+        for key, value in {"about": ABOUT, "started": "2026-01-02T03:04:05+00:00", **notes}.items():
+            ledger.note(key, value)
+
+    return write
+
+
+def test_a_ledger_from_before_its_format_was_noted_is_read(
+    tmp_path: Path, written: Callable[..., None]
+) -> None:
+    written()
+    assert read_record("photos", str(tmp_path)).task.name == "t"
+
+
+def test_a_ledger_of_a_later_version_is_refused_with_both_formats(
+    tmp_path: Path, written: Callable[..., None]
+) -> None:
+    written(**{KEY: FORMAT + 1})
+    with pytest.raises(LedgerError, match=rf"later version of unfreeze \(format {FORMAT + 1}; .*{FORMAT}\)"):
+        read_record("photos", str(tmp_path))
+    expect_readable("photos", {KEY: FORMAT}.get)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"about": {**ABOUT, "task": {**ABOUT["task"], "colour": "red"}}},
+        {"about": {k: v for k, v in ABOUT.items() if k != "backbone"}},
+        {"about": {**ABOUT, "backbone": [1]}},
+        {"outcome": {"trial": 3, "colour": "red"}},
+        {"started": "yesterday"},
+    ],
+)
+def test_what_another_version_noted_is_refused_in_words(
+    tmp_path: Path, written: Callable[..., None], notes: dict[str, Any]
+) -> None:
+    written(**notes)
+    with pytest.raises(LedgerError, match="another version of unfreeze, or changed by hand"):
+        read_record("photos", str(tmp_path))
+
+
+def test_tables_of_another_version_of_optuna_are_named_with_the_command_that_upgrades_them(
+    tmp_path: Path, open_ledger: OpenLedger
+) -> None:
+    file = tmp_path / "ledger ü.db"
+    open_ledger(sqlite_url(file))
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    with pytest.raises(LedgerError, match=r"another version of Optuna.*optuna storage upgrade --storage"):
+        open_ledger(sqlite_url(file))
+
+
+@given(place=st.floats(0, 1), bits=st.integers(1, 255), cut=st.sampled_from([0.0, 0.5, 0.999, 1.0, 1.0]))
+@settings(max_examples=12, deadline=None)
+def test_a_damaged_backbone_file_is_refused_or_what_it_was(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bits: int, cut: float
+) -> None:
+    file = tmp_path_factory.mktemp("backbone") / "backbone.keras"
+    whole = load(BackboneSpec("print"))
+    whole.save(file)
+    content = bytearray(file.read_bytes())
+    content[int(place * (len(content) - 1))] ^= bits
+    file.write_bytes(content[: int(cut * len(content))])
+    try:
+        found = Backbone.open(file)
+    except BackboneError:
+        return
+    assert found.digest == whole.digest
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
+def test_a_damaged_backbone_file_of_a_search_is_made_again(tmp_path: Path, keep: float) -> None:
+    engine, file = Engine(threads=2), tmp_path / "search" / "backbone.keras"
+    spec = {"name": "print", "weights": "default", "input_size": None, "preprocessing": "auto", "seed": 0}
+    first = engine.prepare_backbone(spec, str(file))
+    content = file.read_bytes()
+    damaged = content[: int(keep * len(content))] if keep < 1 else content.replace(b"PK", b"KP")
+    file.write_bytes(damaged)
+    assert engine.prepare_backbone(spec, str(file)) == first
+    assert Backbone.open(file).digest == first["digest"]
+
+
+def test_a_damaged_model_of_the_winner_counts_as_not_trained(tmp_path: Path) -> None:
+    trial = TrialRecord(3, "complete", "finetune", {})
+    model, facts = (tmp_path / f"finetune-3-seed-7{suffix}" for suffix in (".keras", ".json"))
+    assert _read(tmp_path, trial, 7) is None
+    load(BackboneSpec("print")).save(model)
+    facts.write_text(json.dumps({"val_accuracy": 0.5, "val_loss": 1.0, "epoch": 1}))
+    assert _read(tmp_path, trial, 7) == Retrained(7, model, 0.5, 1.0)
+    whole = model.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
+        model.write_bytes(content)
+        assert _read(tmp_path, trial, 7) is None
+    model.write_bytes(whole)
+    for text in ("", "{", "[]", "{}"):
+        facts.write_text(text)
+        assert _read(tmp_path, trial, 7) is None

@@ -1,0 +1,142 @@
+"""Nodes die, come late, or are of several kinds; the cluster itself goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from search.engine import Engine
+from search.record import SearchRecord
+from search.watch import GONE_SECONDS, GRACE_SECONDS
+from tests.faults.clusters import Search, machines
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+EPOCHS = 12
+LONG = ("--epochs", str(EPOCHS), "--scheduler", "none", "--batch-size", "2", "--space")
+"""Trials that last some seconds."""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A storage on another file system than the caches of the nodes, as a shared one is."""
+    folder = Path(tempfile.mkdtemp(prefix="storage ü ", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def search(tmp_path: Path, shared: Path) -> Iterator[Search]:
+    made = Search(tmp_path, shared / "runs", ())
+    yield made
+    made.stop()
+
+
+def check(record: SearchRecord | None, trials: int, epochs: int = EPOCHS) -> None:
+    """Everything is there, once."""
+    assert record is not None
+    assert [t.number for t in record.trials] == list(range(trials))
+    assert {t.state for t in record.trials} == {"complete"}
+    assert all([e.epoch for e in t.epochs] == list(range(1, epochs + 1)) for t in record.trials)
+    client = mlflow.MlflowClient(record.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'", max_results=1000)
+    assert [r.info.status for r in runs] == ["FINISHED"] * (trials + 1)
+
+
+def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[float]:
+    """The training losses of a trial when nothing happens to it."""
+    trial = record.trials[number]
+    place = {
+        "backbone": str(next(storage.glob("digits/backbone-*.keras"))),
+        "task": str(next(storage.glob(".data/*/task.json")).parent),
+    }
+    engine = Engine(threads=1)
+    request = {"method": trial.method, "params": dict(trial.params), "epochs": EPOCHS, "seed": trial.seed}
+    engine.begin("again", {**request, "batch_size": 2}, place)
+    losses = [engine.epoch("again")["train_loss"] for _ in range(EPOCHS)]
+    engine.end("again")
+    return losses
+
+
+@pytest.mark.timeout(1800)
+def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_no_retry(
+    search: Search,
+) -> None:
+    search.arguments = ("--trials", "2", "--max-concurrent", "2", *LONG, "core")
+    with machines() as nodes:
+        node = nodes.add(cpus=2)
+        search.start(nodes.address)
+        for round_ in range(3):  # once more than a trial may fail
+            spare = nodes.add(cpus=2) if round_ == 2 else None  # this time another one is there already
+            search.until(lambda least=1 + 4 * round_: search.epochs(0) >= least)  # type: ignore[misc]
+            nodes.kill(node, *(("raylet",) if round_ == 0 else ()))
+            record = search.record()
+            assert record is not None
+            assert record.trials[0].state == "running"
+            node = spare or nodes.add(cpus=2)
+        assert search.end() == 0, search.log()
+    assert search.log().count("nodes: lost") == 3
+    assert search.log().count("has joined") == 3
+    assert "raylet" not in search.log()
+    record = search.record()
+    check(record, 2)
+    assert record is not None
+    assert [e.train_loss for e in record.trials[0].epochs] == pytest.approx(
+        uninterrupted(record, 0, search.storage), rel=1e-4
+    )
+    copies = [p.name for p in Path(os.environ["UNFREEZE_CACHE"], "data").iterdir() if p.is_dir()]
+    assert copies == [f"{record.task.digest[:32]}-digits"]
+
+
+@pytest.mark.timeout(1800)
+def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_another_cluster(
+    search: Search,
+) -> None:
+    search.arguments = ("--trials", "3", "--max-concurrent", "2", *LONG, "core")
+    with machines() as nodes:
+        nodes.add(cpus=2)
+        search.start(nodes.address)
+        search.until(lambda: search.epochs(0) >= 2)
+        began = time.monotonic()
+        nodes.kill(nodes.cluster.head_node, "gcs_server", "raylet")
+        assert search.end() == 1
+        assert time.monotonic() - began < 2 * (GONE_SECONDS + GRACE_SECONDS)
+        assert "has not answered for" in search.log()
+        assert "the same command goes on" in search.log()
+        assert "Traceback" not in search.log()
+    with machines() as nodes:
+        nodes.add(cpus=2)
+        search.start(nodes.address)
+        assert search.end() == 0, search.log()
+    check(search.record(), 3)
+
+
+@pytest.mark.timeout(1800)
+def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(search: Search) -> None:
+    search.arguments = ("--trials", "3", "--max-concurrent", "2", "--epochs", "1")
+    with machines(env_vars={"RAY_NODE_TYPE_NAME": "headgroup"}) as nodes:  # as KubeRay names its nodes
+        search.start(nodes.address)
+        search.until(lambda: wanted(nodes.address) == 2)
+        assert "none has 1 CPUs and 0 GPUs for a trial yet" in search.log()
+        nodes.add(cpus=2)
+        assert search.end() == 0, search.log()
+    assert "has joined (2 CPUs" in search.log()
+    check(search.record(), 3, epochs=1)
+
+
+def wanted(address: str) -> int:
+    """How many trials an autoscaler would see waiting for a node."""
+    from ray._raylet import GcsClient
+    from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply
+
+    answer = GetClusterResourceStateReply()
+    answer.ParseFromString(GcsClient(address).get_cluster_resource_state())
+    return len(answer.cluster_resource_state.pending_gang_resource_requests)

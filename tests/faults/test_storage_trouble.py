@@ -1,0 +1,123 @@
+"""The storage is full, or read-only, in mid-search: a clear error, and a ledger that is whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from disks import FailingDisk, empty, fill, small_disk
+from search_command import SearchCommand, epochs, expect_delivered, expect_whole
+
+from search.ledger import Ledger, sqlite_url
+from search.ledger_file import LedgerCopy, check
+from search.record import EpochRecord
+from search.workspace import Workspace
+from trainables.errors import LedgerError, SearchError
+
+OpenLedger = Callable[..., Ledger]
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[FailingDisk]:
+    disk = FailingDisk(tmp_path)
+    yield disk
+    disk.close()
+
+
+def write_trials(ledger: Ledger, count: int) -> None:
+    for _ in range(count):
+        number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
+        for epoch in range(1, 4):
+            ledger.report(number, EpochRecord(epoch, 0.5, 1.0, 1.0, 0.1))
+        ledger.finish(number, "complete")
+
+
+def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room(
+    tmp_path: Path, open_ledger: OpenLedger
+) -> None:
+    with small_disk(tmp_path / "disk ü", 4) as disk:
+        file, told = disk / "ledger.db", list[str]()
+        ledger, copy = open_ledger(sqlite_url(file)), LedgerCopy(file, told.append)
+        with ledger.at_work():
+            write_trials(ledger, 3)
+            copy.keep()
+            fill(disk)
+            with pytest.raises(LedgerError, match=r"ledger\.db can't be read or written: .*full") as error:
+                write_trials(ledger, 100)
+            copy.keep(now=True)
+        assert str(file) in str(error.value)
+        assert len(told) == 1
+        check(file)
+        empty(disk)
+        again = open_ledger(sqlite_url(file))
+        ended = [t for t in again.trials if t.finished]
+        assert 3 <= len(ended) <= len(again.trials) <= len(ended) + 1
+        assert all([e.epoch for e in t.epochs] == [1, 2, 3] for t in ended)
+        write_trials(again, 2)
+
+
+def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole(
+    failing_disk: FailingDisk, open_ledger: OpenLedger
+) -> None:
+    workspace = Workspace(failing_disk.folder, "s")
+    workspace.create()
+    file = workspace.ledger
+    ledger = open_ledger(sqlite_url(file))
+    with ledger.at_work():
+        write_trials(ledger, 3)
+        os.sync()
+        failing_disk.fail()
+        with pytest.raises(LedgerError, match=r"ledger\.db can't be read or written: .*(readonly|I/O error)"):
+            write_trials(ledger, 100)
+    with (
+        pytest.raises(SearchError, match="can't be written any more: Read-only file system"),
+        workspace.explaining(),
+    ):
+        raise RuntimeError("what a library says when it can't write")
+    del ledger  # with its connection, which would keep the disk from being unmounted
+    gc.collect()
+    failing_disk.repair()
+    check(file)
+    again = open_ledger(sqlite_url(file))
+    assert [t.state for t in again.trials[:3]] == ["complete"] * 3
+    write_trials(again, 1)
+
+
+def test_whatever_fails_on_a_storage_that_can_be_written_is_not_blamed_on_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "s")
+    workspace.create()
+    with pytest.raises(ZeroDivisionError), workspace.explaining():
+        _ = 1 / 0
+    with pytest.raises(LedgerError, match="torn"), workspace.explaining():
+        raise LedgerError("torn")
+    assert list(workspace.directory.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_storage_that_fills_up_in_mid_search(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 120) as disk:
+        long = ("--trials", "4", "--epochs", "10", "--scheduler", "none", "--sampler", "random")
+        search = SearchCommand(tmp_path / "work", long, storage=disk / "runs")
+        try:
+            process = search.start()
+            search.wait_for(lambda record: epochs(record) >= 5)
+            fill(disk)
+            assert process.wait(240) == 1, search.log()
+            words = search.log()
+            assert "can't be" in words
+            assert "written" in words
+            assert str(disk / "runs") in words
+            assert "Traceback" not in words
+            check(disk / "runs" / "digits" / "ledger.db")
+            fill(disk)  # what the command itself has freed
+            refused = search.start()
+            assert refused.wait(120) == 1
+            assert "storage: expected a folder that can be written" in search.log()
+            empty(disk)
+            search.run()
+            expect_delivered(expect_whole(search.record(), 4))
+        finally:
+            search.kill()

@@ -1,0 +1,58 @@
+"""Time does what it should not: the wall clock leaps, the machine is put to sleep."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from search_command import SearchCommand, epochs, expect_delivered, expect_whole
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 3
+LONG = ("--trials", str(TRIALS), "--epochs", "10", "--scheduler", "none", "--sampler", "random")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[SearchCommand]:
+    made = SearchCommand(tmp_path, LONG)
+    yield made
+    made.kill()
+
+
+def test_a_machine_that_sleeps_and_a_wall_clock_that_leaps_ahead_and_back_change_nothing(
+    command: SearchCommand, tmp_path: Path
+) -> None:
+    """Debian's libfaketime stands before the clock of each process; the monotonic one is left alone."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("no library that moves the clock here: apt-get install libfaketime")
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    command.environment = {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_CACHE_DURATION": "1",
+    }
+    began = time.monotonic()
+    process = command.start("--time-budget", "30m")
+    for offset, count in (("+1h", 4), ("-1h", 10), ("+0", 16)):
+        command.wait_for(lambda record, count=count: epochs(record) >= count)
+        clock.write_text(f"{offset}\n")
+    command.signal_all(signal.SIGSTOP)
+    before = command.record()
+    time.sleep(20)
+    assert before == command.record()
+    command.signal_all(signal.SIGCONT)
+    assert process.wait(400) == 0, command.log()
+    record = expect_whole(command.record(), TRIALS)
+    expect_delivered(record)
+    assert record.stopped is None
+    assert 0 < record.elapsed <= time.monotonic() - began
+    assert all(0 < epoch.epoch_seconds < 600 for trial in record.trials for epoch in trial.epochs)
+    leaps = [abs((t.ended - t.started).total_seconds()) for t in record.trials if t.ended and t.started]
+    assert max(leaps) > 1800, "the clock never leapt"

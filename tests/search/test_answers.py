@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from search.answers import Answers, image_keys, read_answers, split_digest, write_answers
+from trainables.errors import DataError
+
+
+def example(seeds: int = 11, scratch: int = 2) -> Answers:
+    random = np.random.default_rng(0)
+    return Answers(
+        classes=("null", "eins ü", "字"),
+        image_size=(12, 9),
+        digest="d" * 64,
+        images=image_keys(["a/ü.png", "b.png", "c.png", "d.png"]),
+        labels=np.array([0, 2, 2, 1]),
+        predicted=random.integers(0, 3, (seeds, 4)),
+        chosen=3,
+        scratch=random.integers(0, 3, (scratch, 4)),
+    )
+
+
+@pytest.mark.parametrize("scratch", [0, 2])
+def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
+    answers = example(scratch=scratch)
+    file = tmp_path / "Antworten ü" / "answers.parquet"
+    write_answers(file, answers)
+    again = read_answers(file)
+    for name in ("classes", "image_size", "digest", "images", "chosen"):
+        assert getattr(again, name) == getattr(answers, name)
+    for name in ("labels", "predicted", "scratch"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
+    assert pq.read_table(file).num_rows == 4
+
+
+def test_right_answers_and_the_best_constant() -> None:
+    answers = example()
+    np.testing.assert_array_equal(answers.right[0], answers.predicted[0] == answers.labels)
+    assert answers.majority_right.tolist() == [False, True, True, False]
+    assert example(scratch=0).scratch_right.shape == (0, 4)
+
+
+def test_rows_can_be_taken_in_another_order() -> None:
+    answers = example()
+    turned = answers.taken([3, 0])
+    assert turned.images == (answers.images[3], answers.images[0])
+    assert turned.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(turned.predicted, answers.predicted[:, [3, 0]])
+
+
+def test_keys_tell_names_apart_and_do_not_tell_them() -> None:
+    keys = image_keys(["patients/Müller.png", "patients/Meier.png"])
+    assert len(set(keys)) == 2
+    assert not any("patients" in key for key in keys)
+    assert image_keys(["patients/Meier.png"]) == keys[1:]
+
+
+def test_the_digest_changes_with_pixels_labels_and_shape() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3)).astype(np.uint8)
+    labels = np.array([0, 1, 2, 1])
+    brighter = images.copy()
+    brighter[3, 5, 5, 2] ^= 1
+    digests = [
+        split_digest(images, labels),
+        split_digest(brighter, labels),
+        split_digest(images, labels[::-1]),
+        split_digest(images.reshape(4, 4, 9, 3), labels),
+    ]
+    assert len(set(digests)) == 4
+    assert split_digest(images.copy(), labels.copy()) == digests[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", b"{}"])
+def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "answers.parquet"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"answers\.parquet: expected a winner's answers"):
+        read_answers(file)
+
+
+def test_a_file_of_another_kind_or_format_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "answers.parquet"
+    write_answers(file, example())
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata(None), file)
+    with pytest.raises(DataError, match="can't be read"):
+        read_answers(file)
+    newer = {
+        key: value.replace(b'"format": 1', b'"format": 9') for key, value in table.schema.metadata.items()
+    }
+    pq.write_table(table.replace_schema_metadata(newer), file)
+    with pytest.raises(DataError, match="expected format 1, received 9"):
+        read_answers(file)

@@ -1,0 +1,264 @@
+"""The gate's decisions where the truth is known: models made of random numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.answers import Answers, image_keys
+from search.comparison import Candidate, Judgement, judge_candidates
+from trainables.footprint import Footprint, Milliseconds
+
+CLASSES = ("one", "two", "three", "four")
+IMAGES = 400
+
+
+class World:
+    """Test images of random difficulty, and models that are right on them by skill and by the luck of a seed."""
+
+    def __init__(self, seed: int, images: int = IMAGES, luck: float = 0.3) -> None:
+        self.random = np.random.default_rng(seed)
+        self.luck = luck
+        self.labels = self.random.integers(0, len(CLASSES), images)
+        self.ease = self.random.normal(2.0, 1.2, images)
+
+    def model(self, skill: float = 0.0, seeds: int = 3, scratch: float | None = None) -> Answers:
+        return Answers(
+            classes=CLASSES,
+            image_size=(8, 8),
+            digest="d" * 64,
+            images=image_keys([f"image {n}" for n in range(len(self.labels))]),
+            labels=self.labels,
+            predicted=self._predicted(skill, seeds),
+            chosen=0,
+            scratch=self._predicted(0.0 if scratch is None else scratch, seeds if scratch is not None else 0),
+        )
+
+    def _predicted(self, skill: float, seeds: int) -> np.ndarray:
+        lucks = self.random.normal(0, self.luck, (seeds, 1))
+        noise = self.random.logistic(0, 0.5, (seeds, len(self.labels)))
+        right = noise < self.ease + skill + lucks
+        wrong = (self.labels + self.random.integers(1, len(CLASSES), right.shape)) % len(CLASSES)
+        return np.where(right, self.labels, wrong)
+
+
+def footprint(size: int = 1_000_000, ms: float = 5.0, processor: str = "a processor") -> Footprint:
+    time = Milliseconds(ms, 0.98 * ms, 1.02 * ms)
+    return Footprint(size, size // 4, 0.5, time, time, processor)
+
+
+def judged(new: Answers, old: Answers | None, margin: float = 0.01, **costs: Footprint) -> Judgement:
+    challenger = Candidate("2", new, "uint8", costs.get("new_costs", footprint()))
+    champion = Candidate("1", old, "uint8", costs.get("old_costs", footprint())) if old else None
+    return judge_candidates(challenger, champion, margin)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "luck"), [(3, 400, 0.3), (2, 150, 0.6), (3, 1500, 1.0), (5, 400, 0.0)]
+)
+def test_of_a_thousand_equal_challengers_few_pass(seeds: int, images: int, luck: float) -> None:
+    """1000 in all: wrong promotions at most 5 %."""
+    wrong = 0
+    for n in range(250):
+        world = World(n, images, luck)
+        wrong += judged(world.model(seeds=seeds), world.model(seeds=seeds)).passes
+    assert wrong <= 0.05 * 250
+
+
+def test_a_truly_better_one_passes_and_a_worse_one_does_not() -> None:
+    passed = {1.5: 0, -1.5: 0}
+    for skill in passed:
+        for n in range(40):
+            world = World(1000 + n)
+            passed[skill] += judged(world.model(skill), world.model()).decision == "better"
+    assert passed[1.5] >= 36
+    assert passed[-1.5] == 0
+
+
+def test_a_worse_challenger_is_named_worse() -> None:
+    world = World(0)
+    found = judged(world.model(-2.0), world.model())
+    assert found.decision == "worse"
+    assert "is worse than version 1" in found.reason
+    assert found.comparisons[0].high < 0
+
+
+def test_a_lucky_seed_does_not_win() -> None:
+    """One of three trainings is far better, and it is the one that would be served: McNemar is impressed."""
+    passed, impressed = 0, 0
+    for n in range(100):
+        world = World(n, luck=0.1)
+        new, old = world.model(seeds=3), world.model(seeds=3)
+        lucky = world.model(2.0, seeds=1).predicted
+        new = replace(new, predicted=np.concatenate([lucky, new.predicted[1:]]))
+        found = judged(new, old)
+        served = found.comparisons[0].served
+        impressed += bool(served and served.p_value < 0.05 and served.first_only > served.second_only)
+        passed += found.passes
+    assert impressed >= 90
+    assert passed <= 5
+
+
+def test_one_seed_is_not_enough() -> None:
+    world = World(0)
+    for seeds in ((1, 3), (3, 1), (1, 1)):
+        found = judged(world.model(3.0, seeds[0]), world.model(seeds=seeds[1]))
+        assert not found.passes
+        assert "trained with one seed" in found.reason
+
+
+def nearly_equal() -> tuple[Answers, Answers]:
+    """Two that differ on few of many images, and not in the mean."""
+    old = World(5, images=4000, luck=0.0).model(2.0)
+    predicted = old.predicted.copy()
+    for row in predicted:  # wrong on five more, right on five more
+        wrong, right = np.flatnonzero(row != old.labels)[:5], np.flatnonzero(row == old.labels)[:5]
+        row[wrong] = old.labels[wrong]
+        row[right] = (old.labels[right] + 1) % len(CLASSES)
+    return replace(old, predicted=predicted), old
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "decision", "words"),
+    [
+        (footprint(), footprint(), "not better", "neither better nor cheaper"),
+        (footprint(size=500_000), footprint(), "cheaper", "500 kB instead of 1 MB"),
+        (footprint(ms=3.0), footprint(), "cheaper", "3 ms instead of 5 ms"),
+        (footprint(ms=4.8), footprint(), "not better", "neither"),
+        (footprint(size=500_000, ms=8.0), footprint(), "not better", "cheaper in one way"),
+        (footprint(size=2_000_000), footprint(), "not better", "neither"),
+        (footprint(ms=1.0, processor="another"), footprint(), "not better", "neither"),
+        (footprint(size=500_000, ms=9.0, processor="another"), footprint(), "cheaper", "500 kB"),
+    ],
+)
+def test_an_equal_one_has_to_be_cheaper(new: Footprint, old: Footprint, decision: str, words: str) -> None:
+    found = judged(*nearly_equal(), new_costs=new, old_costs=old)
+    assert found.decision == decision
+    assert words in found.reason
+    assert any("other processors" in note for note in found.notes) == (new.processor != old.processor)
+
+
+def test_the_margin_decides_how_much_a_cheaper_one_may_lack() -> None:
+    new, old = nearly_equal()
+    predicted = new.predicted.copy()
+    for row in predicted:  # half a point worse, on the same images
+        lost = np.flatnonzero(row == new.labels)[10:30]
+        row[lost] = (new.labels[lost] + 1) % len(CLASSES)
+    new, small = replace(new, predicted=predicted), footprint(size=1000)
+    assert judged(new, old, 0.01, new_costs=small).decision == "cheaper"
+    assert judged(new, old, 0.01).decision == "worse"
+    assert judged(new, old, 0.002, new_costs=small).decision == "worse"
+    assert judged(new, old, 0.0, new_costs=small).decision == "worse"
+    same = replace(old, predicted=np.stack([old.predicted[0]] * 3))
+    assert judged(same, same, 0.0, new_costs=small).decision == "cheaper"
+
+
+def test_a_cheaper_one_that_may_be_much_worse_does_not_pass() -> None:
+    world = World(3, images=100)
+    found = judged(world.model(), world.model(), new_costs=footprint(size=1000))
+    assert found.decision == "not better"
+    assert "worse by more than the margin of 1 points" in found.reason
+
+
+def test_a_served_model_that_is_worse_than_the_one_served_does_not_pass() -> None:
+    world = World(7, luck=0.0)
+    old = world.model(0.0)
+    new = world.model(2.5, seeds=5)
+    unlucky = world.model(-2.0, seeds=1).predicted
+    new = replace(new, predicted=np.concatenate([unlucky, *[new.predicted[1:]] * 5]))
+    found = judged(new, old)
+    assert found.decision == "worse"
+    assert "the model that would be served is worse" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ("one", "two", "three", "five")}, r"only the challenger has 'five', it lacks 'four'"),
+        ({"classes": CLASSES[::-1]}, r"the same 4 in another order"),
+        (
+            {"digest": "e" * 64},
+            r"the same 400 names, but other pixels \(digests eeeeeeeeeeee and dddddddddddd\)",
+        ),
+        (
+            {"digest": "e" * 64, "images": image_keys([f"image {n + 100}" for n in range(IMAGES)])},
+            r"400 against 400, of which 300 have one name",
+        ),
+        (
+            {"digest": "e" * 64, "image_size": (9, 9), "labels": np.zeros(IMAGES, np.int64)},
+            r"of 400 have another label",
+        ),
+    ],
+)
+def test_what_can_t_be_compared_is_spelled_out(change: dict[str, object], words: str) -> None:
+    world = World(0)
+    found = judged(replace(world.model(5.0), **change), world.model())  # type: ignore[arg-type]
+    assert (found.decision, found.accuracy) == ("not comparable", None)
+    assert re.search(words, found.reason), found.reason
+
+
+def test_another_form_of_input_can_t_be_compared() -> None:
+    world = World(0)
+    new = Candidate("2", world.model(5.0), "uint8 (-1, 9, 9, 3)")
+    old = Candidate("1", world.model(), "uint8 (-1, 8, 8, 3)")
+    found = judge_candidates(new, old)
+    assert found.decision == "not comparable"
+    assert "uint8 (-1, 9, 9, 3) against uint8 (-1, 8, 8, 3)" in found.reason
+
+
+def test_images_of_another_size_are_paired_by_name() -> None:
+    world = World(0, luck=0.1)
+    new, old = world.model(3.0), world.model()
+    order = np.random.default_rng(1).permutation(IMAGES)
+    moved = replace(new.taken(order.tolist()), digest="e" * 64, image_size=(16, 16))
+    straight, paired = judged(new, old), judged(moved, old)
+    assert paired.decision == straight.decision == "better"
+    assert paired.comparisons[0].gain == straight.comparisons[0].gain
+    assert "16x16 against 8x8 pixels" in paired.notes[0]
+
+
+@pytest.mark.parametrize("which", ["new", "old"])
+def test_a_version_without_answers_is_told(which: str) -> None:
+    world = World(0)
+    new = Candidate("2", None if which == "new" else world.model())
+    old = Candidate("1", None if which == "old" else world.model())
+    found = judge_candidates(new, old)
+    assert found.decision == "unknown"
+    assert f"version {'2' if which == 'new' else '1'} was registered without its answers" in found.reason
+
+
+def test_the_first_champion_has_to_beat_scratch_and_the_majority() -> None:
+    world = World(0, luck=0.1)
+    found = judged(world.model(3.0, scratch=0.0), None)
+    assert found.decision == "first"
+    assert [c.other for c in found.comparisons] == ["scratch", "majority class"]
+    refused = judged(world.model(scratch=0.0), None)
+    assert refused.decision == "not better"
+    assert "has to beat scratch, and gains" in refused.reason
+
+
+def test_the_first_champion_of_a_search_without_a_baseline() -> None:
+    world = World(0)
+    found = judged(world.model(seeds=1), None)
+    assert found.decision == "first"
+    assert "no baseline was trained" in found.notes[0]
+    hopeless = judged(world.model(-9.0), None)
+    assert "has to beat majority class, and gains" in hopeless.reason
+    assert hopeless.comparisons[0].accuracy == np.bincount(world.labels).max() / IMAGES
+
+
+def test_equal_first_champions_seldom_pass() -> None:
+    passed = 0
+    for n in range(100):
+        world = World(n)
+        passed += judged(world.model(0.0, scratch=0.0), None).passes
+    assert passed <= 0.05 * 100
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.0, 5.0])
+def test_a_margin_that_is_no_fraction_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        judged(World(0).model(), World(0).model(), margin)

@@ -1,0 +1,125 @@
+"""What a trial learns of its engine's end, with real processes of Ray; the engine itself is a small one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from search.engine import UnknownTrial
+from search.engine_access import DIED, DIED_OF_MEMORY, SILENT, Deadline, EngineLost, SharedEngine
+from search.memory_kills import kernel_kills
+
+pytestmark = pytest.mark.cluster
+
+
+class SmallEngine:
+    """Answers like an engine, and trains nothing."""
+
+    def __init__(self) -> None:
+        self._life, self._keys = uuid.uuid4().hex, set[str]()
+
+    def ready(self) -> tuple[str, int]:
+        return self._life, os.getpid()
+
+    def begin(self, key: str) -> None:
+        self._keys.add(key)
+
+    def epoch(self, key: str) -> str:
+        if key not in self._keys:
+            raise UnknownTrial(key)
+        if key == "never ends":
+            time.sleep(1e6)
+        return key
+
+
+def start() -> SharedEngine:
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 8, "max_restarts": -1}
+    return SharedEngine(ray.remote(SmallEngine).options(**options).remote())
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def engine(own_ray: None) -> SharedEngine:
+    engine = start()
+    engine.enter()
+    engine.ask("begin", "a trial")
+    engine.ask("begin", "never ends")
+    return engine
+
+
+def lost(engine: SharedEngine, key: str, seconds: float | None = None) -> EngineLost:
+    with pytest.raises(EngineLost) as caught:
+        engine.ask("epoch", key, seconds=seconds)
+    return caught.value
+
+
+@pytest.mark.parametrize("when", ["during a call", "between two calls"])
+def test_a_dead_engine_is_told_from_the_one_that_follows_it(engine: SharedEngine, when: str) -> None:
+    life, pid = engine.life, engine.ask("ready")[1]
+    if when == "during a call":
+        threading.Timer(1, os.kill, (pid, signal.SIGKILL)).start()
+        assert lost(engine, "never ends").reason == DIED
+    else:
+        os.kill(pid, signal.SIGKILL)
+        assert lost(engine, "a trial").reason == DIED
+    engine.enter()
+    assert engine.life != life
+    assert lost(engine, "a trial").reason == DIED  # begun in an earlier life
+    engine.ask("begin", "a trial")
+    assert engine.ask("epoch", "a trial") == "a trial"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["one call hangs", "the whole process hangs"])
+def test_an_engine_that_says_nothing_for_too_long_is_ended(engine: SharedEngine, stopped: bool) -> None:
+    life, pid = engine.life, engine.ask("ready")[1]
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)
+    assert lost(engine, "a trial" if stopped else "never ends", seconds=1.5).reason == SILENT
+    engine.enter()
+    assert engine.life != life
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_deadline_is_shared_by_all_calls_before_it() -> None:
+    assert Deadline(None).left is None
+    deadline = Deadline(0.2)
+    first = deadline.left
+    time.sleep(0.3)
+    assert first is not None
+    assert 0 < (deadline.left or 0) < first <= 0.2
+
+
+def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A monitor that finds any use of memory too much, when it looks for the first time."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "8000")
+    ray.shutdown()
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        engine = start()
+        engine.enter()
+        engine.ask("begin", "never ends")
+        error = lost(engine, "never ends", seconds=120)
+        assert error.reason == DIED_OF_MEMORY
+        assert "running low on memory" in str(error)
+    finally:
+        ray.shutdown()
+
+
+def test_the_kernel_counts_what_it_kills() -> None:
+    assert kernel_kills() >= 0

@@ -1,0 +1,132 @@
+"""Engines on the nodes of a real cluster: which see which GPUs, with how many threads, as nodes come and go."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from search.config import SearchConfig
+from search.session import Session, connect
+from search.spread import spread
+from search.trial import engine_of_trials
+from tests.faults.clusters import Machines, machines
+from trainables.errors import ClusterError
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Machines]:
+    """A node without GPUs, and one that says it has two."""
+    with machines() as made:
+        made.add(cpus=2)
+        made.add(cpus=3, gpus=2)
+        yield made
+
+
+def facts(engine: Any) -> dict[str, Any]:
+    """What an engine's process sees."""
+    import tensorflow as tf
+
+    return {
+        "pid": os.getpid(),
+        "node": ray.get_runtime_context().get_node_id(),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "server": {k: v for k, v in os.environ.items() if "TRACKING" in k},
+    }
+
+
+def asked(session: Session) -> list[dict[str, Any]]:
+    return list(ray.get([engine.__ray_call__.remote(facts) for engine in session.engines]))
+
+
+class Trial:
+    """Finds its engine as a trial does."""
+
+    def engine(self, session: dict[str, Any]) -> dict[str, Any]:
+        engine = engine_of_trials(session)
+        engine.enter()
+        found: dict[str, Any] = engine.ask("__ray_call__", facts)
+        return found
+
+
+def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
+    nodes: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://only.the.driver.knows:5000")
+    cpu, gpu = (worker.node_id for worker in nodes.workers[:2])
+    with connect(SearchConfig(address=nodes.address, max_concurrent=1)) as session:
+        assert session.capacity == 5
+        found = {facts["node"]: facts for facts in asked(session)}
+        assert {node: f["threads"] for node, f in found.items()} == {cpu: 2, gpu: 3}
+        assert {f["gpus"] for f in found.values()} == {"-1"}
+        assert all(f["server"] == {} for f in found.values())
+        assert "driver" not in str(session.describe())
+        with session.fleet.at_home() as engine:  # the head itself runs no trials
+            assert ray.get(engine.__ray_call__.remote(facts))["node"] == nodes.cluster.head_node.node_id
+        joined = nodes.add(cpus=4)
+        session.fleet.look()
+        assert session.capacity == 9
+        assert joined.node_id in {f["node"] for f in asked(session)}
+        nodes.cluster.remove_node(joined)
+        while session.capacity == 9:
+            session.fleet.look()
+        assert len(asked(session)) == 2
+
+
+def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: Machines) -> None:
+    gpu = nodes.workers[1].node_id
+    with connect(SearchConfig(address=nodes.address, gpus_per_trial=0.5)) as session:
+        assert session.capacity == 3  # as many as the node's CPUs allow
+        engines = asked(session)
+        assert {f["node"] for f in engines} == {gpu}
+        assert sorted(f["gpus"] for f in engines) == ["0", "1"]
+        actors = [ray.remote(Trial).options(num_gpus=0.5).remote() for _ in range(4)]
+        found = ray.get([actor.engine.remote(session.describe()) for actor in actors])
+        assert sorted(f["gpus"] for f in found) == ["0", "0", "1", "1"]
+        assert {(f["gpus"], f["pid"]) for f in found} == {(f["gpus"], f["pid"]) for f in engines}
+
+
+def test_what_no_node_can_run_is_refused(nodes: Machines) -> None:
+    words = r"expected a node with 1 CPUs and 4 GPUs free .* received nodes with .*3 CPUs and 2 GPUs"
+    with (
+        pytest.raises(ClusterError, match=words),
+        connect(SearchConfig(address=nodes.address, gpus_per_trial=4)),
+    ):
+        pass
+
+
+def wait_for(engine: Any, folder: Path) -> str:
+    """Says on which node it is called, then waits for a word."""
+    node = str(ray.get_runtime_context().get_node_id())
+    (folder / node).touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return node
+
+
+def test_a_call_whose_node_dies_is_made_again_on_another(nodes: Machines, tmp_path: Path) -> None:
+    known = {worker.node_id: worker for worker in nodes.workers[:2]}
+    with connect(SearchConfig(address=nodes.address)) as session:
+        calls = {"a": ("__ray_call__", (wait_for, tmp_path)), "b": ("__ray_call__", (facts,))}
+        killed = None
+
+        def kill_the_first() -> bool:
+            nonlocal killed
+            if killed is None and (found := [name for name in known if (tmp_path / name).exists()]):
+                killed = found[0]
+                nodes.kill(known[killed])
+                (tmp_path / "go").touch()
+            return False
+
+        answers = dict(spread(session, calls, kill_the_first))
+        assert killed is not None
+        assert answers["a"] in set(known) - {killed}
+        assert answers["b"]["gpus"] == "-1"

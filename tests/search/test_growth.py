@@ -1,0 +1,83 @@
+"""How many trials fit: on the nodes that are there, and on those that an autoscaler may add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.config import SearchConfig
+from search.growth import Growth, find_growth
+from search.nodes import Node
+
+NOWHERE = "127.0.0.1:1"
+"""No Ray answers there."""
+
+CLOUD = """\
+cluster_name: c
+max_workers: 6
+head_node_type: head
+provider: {type: aws, region: r}
+available_node_types:
+  head: {resources: {CPU: 4}, node_config: {}}
+  small: {resources: {CPU: 4}, max_workers: 10, node_config: {}}
+  gpu: {resources: {CPU: 8, GPU: 2}, max_workers: 2, node_config: {}}
+"""
+LOCAL = """\
+max_workers: 2
+head_node_type: local.cluster.node
+provider: {type: local, head_ip: 10.0.0.1, worker_ips: [10.0.0.2, 10.0.0.3]}
+available_node_types:
+  local.cluster.node: {resources: {}, min_workers: 2, max_workers: 2, node_config: {}}
+"""
+
+
+def growth(tmp_path: Path, content: str, living: int = 1) -> Growth | None:
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text(content)
+    return find_growth(NOWHERE, living, file)
+
+
+def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_path: Path) -> None:
+    found = growth(tmp_path, CLOUD)
+    assert found is not None
+    assert found.trials(SearchConfig(), now=4) == 2 * 8 + 4 * 4
+    assert found.trials(SearchConfig(gpus_per_trial=0.5), now=0) == 2 * 4
+    assert found.trials(SearchConfig(), now=100) == 100
+    assert found.fits(SearchConfig(gpus_per_trial=2))
+    assert not found.fits(SearchConfig(gpus_per_trial=4))
+    assert found.words == "up to 6 of 'small' with 4 CPUs and 0 GPUs; up to 2 of 'gpu' with 8 CPUs and 2 GPUs"
+
+
+def test_a_list_of_machines_grows_until_all_are_there(tmp_path: Path) -> None:
+    found = growth(tmp_path, LOCAL, living=2)
+    assert found is not None
+    assert found.fits(SearchConfig(gpus_per_trial=1))  # nobody says what they have
+    assert found.trials(SearchConfig(), now=1) == 2
+    assert growth(tmp_path, LOCAL, living=3) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", "max_workers: many", "a: b: c", "max_workers: 3\navailable_node_types: {}"]
+)
+def test_a_file_that_is_none_of_rays_says_nothing(tmp_path: Path, content: str) -> None:
+    assert growth(tmp_path, content) is None
+    assert find_growth(NOWHERE, 1, tmp_path / "absent") is None
+
+
+def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
+    assert Growth().fits(SearchConfig(gpus_per_trial=8))
+    assert [Growth().trials(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
+
+
+def test_trials_engines_and_threads_of_a_node() -> None:
+    node = Node("id", "host", 1, cpus=16, gpus=4)
+
+    def facts(demand: SearchConfig) -> tuple[int, int, int]:
+        return node.trials(demand), node.engines(demand), node.threads(demand)
+
+    assert facts(SearchConfig()) == (16, 1, 1)
+    assert facts(SearchConfig(max_concurrent=3)) == (16, 1, 5)
+    assert facts(SearchConfig(gpus_per_trial=0.5)) == (8, 4, 2)
+    assert facts(SearchConfig(gpus_per_trial=2, cpus_per_trial=4)) == (2, 2, 8)
+    assert Node("id", "host", 1, cpus=16, gpus=0).trials(SearchConfig(gpus_per_trial=0.5)) == 0

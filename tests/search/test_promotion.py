@@ -1,0 +1,361 @@
+"""Promotion in MLflow's registry, on a real SQLite store: the alias, the history, two at once, deaths in between.
+
+Versions are folders with the answers of made-up models in them: nothing here needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.answers import FILE, Answers, image_keys, write_answers
+from search.cli import main
+from search.mlflow_client import connect
+from search.promotion import PREVIOUS
+from search.registry import PromotionRefused, history, judge, promote, rollback
+from search.seams import VARIABLE
+from search.stores import default_tracking_uri
+from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
+from trainables.errors import TrackingError
+from trainables.footprint import Footprint, Milliseconds
+
+IMAGES = 300
+LABELS = np.arange(IMAGES) % 3
+
+
+def answers(wrong: int, scratch: int | None = None, classes: tuple[str, ...] = ("a", "b", "c")) -> Answers:
+    """Of a model whose three trainings err on about ``wrong`` images, and a baseline that errs on ``scratch``."""
+    return Answers(
+        classes=classes,
+        image_size=(8, 8),
+        digest="d" * 64,
+        images=image_keys([str(n) for n in range(IMAGES)]),
+        labels=LABELS,
+        predicted=erring(wrong),
+        chosen=0,
+        scratch=erring(scratch) if scratch is not None else np.empty((0, IMAGES), np.int64),
+    )
+
+
+def erring(wrong: int) -> np.ndarray:
+    rows = np.tile(LABELS, (3, 1))
+    for n, row in enumerate(rows):
+        row[n : wrong + n] = (row[n : wrong + n] + 1) % 3
+    return rows
+
+
+def footprint(size: int = 1_000_000) -> Footprint:
+    time = Milliseconds(5.0, 4.9, 5.1)
+    return Footprint(size, 1000, 0.5, time, time, "a processor, 2 threads")
+
+
+class Model:
+    """A registered model of its own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.uri, self.name = default_tracking_uri(folder), name
+        self.folder = folder / "versions" / name
+        self.client = connect(self.uri)
+        self.client.create_registered_model(name)
+
+    def add(self, given: Answers | None, size: int = 1_000_000, **tags: str) -> str:
+        """A version, the new challenger; its number."""
+        place = self.folder / str(len(list(self.folder.glob("*"))) + 1)
+        place.mkdir(parents=True)
+        kept = {
+            "unfreeze.search": "photos ü",
+            "unfreeze.trial": "7",
+            INPUT_FORM: "uint8 (-1, -1, -1, 3)",
+            **footprint_tags(footprint(size)),
+            **tags,
+        }
+        if given is not None:
+            write_answers(place / FILE, given)
+            kept[TEST_DIGEST] = given.digest
+        made = self.client.create_model_version(self.name, place.as_uri(), tags=kept)
+        self.client.set_registered_model_alias(self.name, "challenger", made.version)
+        return str(made.version)
+
+    def alias(self, name: str) -> str | None:
+        number = self.client.get_registered_model(self.name).aliases.get(name)
+        return None if number is None else str(number)
+
+    def tags(self) -> dict[str, str]:
+        return dict(self.client.get_registered_model(self.name).tags)
+
+    def run(self, *arguments: str) -> int:
+        return main([*arguments, self.name, "--tracking-uri", self.uri])
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
+
+
+@pytest.fixture
+def model(storage: Path, request: pytest.FixtureRequest) -> Model:
+    return Model(storage, request.node.name.replace("[", "-").replace("]", ""))
+
+
+def test_a_better_challenger_becomes_champion_and_the_history_says_why(model: Model) -> None:
+    first = model.add(answers(40, scratch=90))
+    assert promote(model.name, model.uri).champion.version == first == model.alias("champion")
+    second = model.add(answers(5))
+    done = promote(model.name, model.uri)
+    assert (done.champion.version, done.before and done.before.version) == (second, first)
+    assert done.judgement is not None
+    assert done.judgement.decision == "better"
+    events = history(model.name, model.uri)
+    assert [(e.number, e.kind, e.version, e.before, e.decision, e.done) for e in events] == [
+        (1, "promoted", "1", None, "first", True),
+        (2, "promoted", "2", "1", "better", True),
+    ]
+    assert (events[1].search, events[1].trial, events[1].forced) == ("photos ü", 7, False)
+    assert events[1].numbers["champion_gain"] == pytest.approx(35 / IMAGES, abs=1e-6)
+    assert events[1].numbers["only_challenger_right"] == 35
+    assert events[0].numbers["scratch_gain"] == pytest.approx(50 / IMAGES, abs=1e-6)
+    assert max(len(value) for value in model.tags().values()) < 5000
+    assert not any("turn" in key for key in model.tags())
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "decision"),
+    [
+        (answers(60), 1_000_000, "worse"),
+        (answers(40), 1_000_000, "not better"),
+        (answers(5, classes=("a", "b", "d")), 1_000_000, "not comparable"),
+        (None, 1_000_000, "unknown"),
+    ],
+)
+def test_any_other_challenger_waits_unless_forced(
+    model: Model, given: Answers | None, size: int, decision: str
+) -> None:
+    model.add(answers(40))
+    promote(model.name, model.uri)
+    model.add(given, size)
+    with pytest.raises(PromotionRefused, match=r"version 2 of model .* stays challenger: ") as refused:
+        promote(model.name, model.uri)
+    assert refused.value.contest.judgement.decision == decision
+    assert model.alias("champion") == "1"
+    assert len(history(model.name, model.uri)) == 1
+    assert promote(model.name, model.uri, force=True).forced
+    event = history(model.name, model.uri)[-1]
+    assert (event.forced, event.decision, event.version) == (True, decision, "2")
+    assert event.reason == refused.value.contest.judgement.reason
+    assert model.client.get_model_version(model.name, "2").tags["unfreeze.forced"] == "true"
+
+
+def test_an_equal_one_that_is_cheaper_is_promoted(model: Model) -> None:
+    model.add(answers(40))
+    promote(model.name, model.uri)
+    model.add(answers(40), size=300_000)
+    assert promote(model.name, model.uri).judgement.decision == "cheaper"  # type: ignore[union-attr]
+
+
+def test_force_without_need_overrules_nothing(model: Model) -> None:
+    model.add(answers(5))
+    assert not promote(model.name, model.uri, force=True).forced
+    assert not history(model.name, model.uri)[0].forced
+
+
+def test_judge_changes_nothing(model: Model) -> None:
+    model.add(answers(5))
+    before = model.tags()
+    assert judge(model.name, model.uri).judgement.passes
+    assert (model.alias("champion"), model.tags()) == (None, before)
+
+
+def test_rollback_is_history_too(model: Model) -> None:
+    for wrong in (80, 40, 5):
+        model.add(answers(wrong))
+        promote(model.name, model.uri)
+    assert rollback(model.name, model.uri).champion.version == "2"
+    assert rollback(model.name, model.uri).champion.version == "1" == model.alias("champion")
+    events = history(model.name, model.uri)
+    assert [(e.kind, e.before, e.version) for e in events[3:]] == [
+        ("rolled back", "3", "2"),
+        ("rolled back", "2", "1"),
+    ]
+    assert events[-1].decision is None
+    with pytest.raises(TrackingError, match="is its first champion"):
+        rollback(model.name, model.uri)
+    assert len(history(model.name, model.uri)) == 5
+
+
+def test_answers_that_are_not_those_of_the_tag_are_told(model: Model) -> None:
+    model.add(answers(5), **{"unfreeze.other": "x"})
+    model.client.set_model_version_tag(model.name, "1", TEST_DIGEST, "e" * 64)
+    with pytest.raises(TrackingError, match="expected the answers to the test images eeee"):
+        promote(model.name, model.uri)
+    (model.folder / "1" / FILE).write_bytes(b"nonsense")
+    with pytest.raises(TrackingError, match=r"version 1 .*answers\.parquet: expected a winner's answers"):
+        promote(model.name, model.uri)
+
+
+def test_a_tag_that_was_written_over_is_left_out_of_the_history(model: Model) -> None:
+    model.add(answers(5))
+    promote(model.name, model.uri)
+    model.client.set_registered_model_tag(model.name, "unfreeze.event.000002", "what is this?")
+    assert len(history(model.name, model.uri)) == 1
+
+
+def test_a_footprint_comes_back_from_its_tags() -> None:
+    assert footprint_of(footprint_tags(footprint())) == footprint()
+    assert footprint_of({}) is None
+    assert footprint_tags(None) == {}
+
+
+def in_a_process(model: Model, call: str, **environment: str) -> subprocess.Popen[str]:
+    code = (
+        "import sys\nfrom search.registry import promote, rollback\n"
+        "from trainables.errors import UnfreezeError\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        f"try:\n    print({call}(sys.argv[1], sys.argv[2]).champion.version)\n"
+        "except UnfreezeError as error:\n    print(error)\n    sys.exit(3)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, model.name, model.uri],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def at_once(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """Start all of them at the same moment; exit code and output of each."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = []
+    for process in processes:
+        out, _ = process.communicate(timeout=300)
+        found.append((process.returncode, out.strip()))
+    return sorted(found)
+
+
+def test_of_promotions_at_once_one_wins_and_the_others_are_told(model: Model) -> None:
+    model.add(answers(40))
+    promote(model.name, model.uri)
+    model.add(answers(5))
+    ends = at_once(*(in_a_process(model, "promote") for _ in range(3)))
+    assert [code for code, _ in ends] == [0, 3, 3]
+    assert ends[0][1] == "2" == model.alias("champion")
+    for _, told in ends[1:]:
+        assert "was changed by another command at the same time" in told or "is the champion already" in told
+    assert [(e.number, e.version) for e in history(model.name, model.uri)] == [(1, "1"), (2, "2")]
+    assert model.tags()[PREVIOUS] == "1"
+    assert not any("turn" in key for key in model.tags())
+
+
+def test_of_rollbacks_at_once_one_wins_and_the_other_is_told(model: Model) -> None:
+    for wrong in (80, 40, 5):
+        model.add(answers(wrong))
+        promote(model.name, model.uri)
+    ends = at_once(*(in_a_process(model, "rollback") for _ in range(2)))
+    if ends[0][0] == ends[1][0] == 0:  # one was over before the other looked
+        assert model.alias("champion") == "1"
+        return
+    assert [code for code, _ in ends] == [0, 3]
+    assert "was changed by another command at the same time" in ends[1][1]
+    assert model.alias("champion") == "2"
+
+
+def test_a_death_after_the_alias_has_moved_is_made_good(model: Model) -> None:
+    model.add(answers(40))
+    promote(model.name, model.uri)
+    model.add(answers(5))
+    died = in_a_process(model, "promote", **{VARIABLE: "champion-moved"})
+    assert at_once(died)[0][0] == -signal.SIGKILL
+    assert model.alias("champion") == "2"
+    assert any("turn" in key for key in model.tags())
+    assert not json.loads(model.tags()["unfreeze.event.000002"])["done"]
+    assert history(model.name, model.uri)[-1].done
+    assert rollback(model.name, model.uri).champion.version == "1"
+    assert [(e.kind, e.done) for e in history(model.name, model.uri)] == [
+        ("promoted", True),
+        ("promoted", True),
+        ("rolled back", True),
+    ]
+    assert not any("turn" in key for key in model.tags())
+
+
+def test_the_command_shows_the_comparison_and_its_exit_code_tells(
+    model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    model.add(answers(40, scratch=90))
+    assert model.run("promote", "--dry-run") == 0
+    assert model.alias("champion") is None
+    shown = capsys.readouterr().out
+    for words in (
+        "version 1, challenger",
+        "86.7 % (mean of 3)",
+        "scratch",
+        "majority class",
+        "+16.7",
+        "1 MB",
+        "5 ms",
+    ):
+        assert words in shown, shown
+    assert "first: it beats scratch and majority class" in " ".join(shown.split())
+    assert model.run("promote") == 0
+    assert "version 1 is the champion" in capsys.readouterr().out
+    model.add(answers(45))
+    assert model.run("promote", "--dry-run") == 1
+    assert model.run("promote") == 1
+    shown = capsys.readouterr()
+    assert "McNemar's exact p" in shown.out
+    assert "stays challenger" in shown.err
+    assert model.alias("champion") == "1"
+    assert model.run("promote", "--force") == 0
+    assert "version 2 is the champion after version 1, by force" in capsys.readouterr().out
+    assert model.run("history") == 0
+    shown_history = " ".join(capsys.readouterr().out.split())
+    assert "1 → 2 photos ü #7" in shown_history
+    assert "forced, against the gate" in shown_history
+
+
+def test_history_as_json(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    assert model.run("history") == 0
+    assert "no version was promoted yet" in capsys.readouterr().out
+    model.add(answers(5))
+    model.run("promote")
+    capsys.readouterr()
+    assert model.run("history", "--json") == 0
+    events: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    assert events[0]["version"] == "1"
+    assert events[0]["numbers"]["majority_accuracy"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("margin", ["5", "-1", "x", "100%", "1e-3", "nan"])
+def test_a_margin_that_is_none_is_refused(
+    model: Model, margin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert model.run("promote", f"--margin={margin}") == 2
+    assert (
+        f"--margin: expected an accuracy such as 1% or 0.01, below 100%, received '{margin}'"
+        in capsys.readouterr().err
+    )
+
+
+def test_the_margin_reaches_the_gate(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    model.add(answers(40))
+    promote(model.name, model.uri)
+    model.add(answers(42), size=1000)
+    assert model.run("promote", "--margin", "0.2%", "--dry-run") == 1
+    assert model.run("promote", "--margin", "5%", "--dry-run") == 0
+    assert model.run("promote", "--margin", "0.05") == 0
+    assert history(model.name, model.uri)[-1].numbers["margin"] == 0.05

@@ -1,0 +1,107 @@
+"""Taking turns, over tags in this process's memory; over MLflow's: ``test_promotion.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from search.lease import boot_id
+from search.turns import Turn
+from trainables.errors import TrackingError
+
+
+class Tags:
+    """Tags of a model; each read and write takes a moment, as on a server."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = {"unrelated": "x"}
+        self._lock = threading.Lock()
+
+    def read(self) -> dict[str, str]:
+        time.sleep(0.001)
+        with self._lock:
+            return dict(self._kept)
+
+    def write(self, key: str, value: str) -> None:
+        time.sleep(0.001)
+        with self._lock:
+            self._kept[key] = value
+
+    def erase(self, key: str) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+
+def mark(number: int, pid: int, host: str | None = None) -> str:
+    host = socket.gethostname() if host is None else host
+    return json.dumps({"number": number, "by": "eve", "pid": pid, "host": host, "boot": boot_id()})
+
+
+def test_only_one_has_the_turn_at_a_time() -> None:
+    tags, inside, most = Tags(), [0], [0]
+
+    def work() -> None:
+        for _ in range(3):
+            with Turn(tags, "m").held():
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.005)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert tags.read() == {"unrelated": "x"}
+
+
+def test_a_number_of_a_process_that_died_here_is_taken_away_at_once() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    tags = Tags()
+    tags.write("unfreeze.turn.dead", mark(1, dead.pid))
+    with Turn(tags, "m", patience=1000).held():
+        assert "unfreeze.turn.dead" not in tags.read()
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_silent_one_of_another_machine_is_waited_for_and_then_taken_away(number: int) -> None:
+    tags = Tags()
+    tags.write("unfreeze.turn.far", mark(number, os.getpid(), "another-machine"))
+    began = time.monotonic()
+    with Turn(tags, "m", patience=0.5).held():
+        assert time.monotonic() - began >= 0.5
+        assert "unfreeze.turn.far" not in tags.read()
+
+
+def test_nonsense_in_a_tag_stops_nobody_for_ever() -> None:
+    tags = Tags()
+    tags.write("unfreeze.turn.odd", "[not json")
+    with Turn(tags, "m", patience=0.1).held():
+        pass
+
+
+def test_whoever_was_taken_for_dead_is_told_before_it_does_anything() -> None:
+    tags = Tags()
+    turn = Turn(tags, "m")
+    with turn.held():
+        turn.assure()
+        tags.erase(f"unfreeze.turn.{turn.token}")
+        with pytest.raises(TrackingError, match="its turn was taken away"):
+            turn.assure()
+
+
+def test_an_error_inside_gives_the_turn_back() -> None:
+    tags = Tags()
+    with pytest.raises(RuntimeError), Turn(tags, "m").held():
+        raise RuntimeError
+    assert tags.read() == {"unrelated": "x"}

@@ -1,0 +1,115 @@
+"""What a served model costs: bytes of its file, seconds to load it, milliseconds for an image.
+
+Times are of the machine that measured them, which is named with them; another machine's can't be compared.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH = 32
+"""Images in the larger of the two batches that are timed."""
+
+WARM_UP = 3
+FEWEST, MOST = 5, 50
+"""Calls that are timed; between the two, as many as fit into SECONDS."""
+
+SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Time for an image: the median of several calls, and their first and third quartile."""
+
+    median: float
+    low: float
+    high: float
+
+    def below(self, other: Milliseconds, by: float = 0.1) -> bool:
+        """Whether this is less than ``other`` by more than noise: by a tenth, and with quartiles apart."""
+        return self.median < (1 - by) * other.median and self.high < other.low
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one model costs.
+
+    Attributes:
+        file_bytes: of the ``.keras`` file.
+        parameters: of the model.
+        load_seconds: from the file to a model that can be asked, TensorFlow being there.
+        latency: for one image, asked alone.
+        batch_latency: for each image of a batch of :data:`BATCH`.
+        processor: what it was measured on.
+    """
+
+    file_bytes: int
+    parameters: int
+    load_seconds: float
+    latency: Milliseconds
+    batch_latency: Milliseconds
+    processor: str
+
+
+def measure_footprint(file: Path, image_size: tuple[int, int]) -> Footprint:
+    """Load a served model and time it on blank images of ``image_size`` (H, W); takes a few seconds.
+
+    Args:
+        file: a ``.keras`` file from uint8 images (N, H, W, 3) to probabilities.
+    """
+    import keras
+
+    began = time.perf_counter()
+    model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    loaded = time.perf_counter() - began
+    return Footprint(
+        file_bytes=file.stat().st_size,
+        parameters=int(model.count_params()),
+        load_seconds=loaded,
+        latency=_each(model.predict_on_batch, 1, image_size),
+        batch_latency=_each(model.predict_on_batch, BATCH, image_size),
+        processor=processor(),
+    )
+
+
+def processor() -> str:
+    """The processor that TensorFlow computes on, with the threads that it may use."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return str(details.get("device_name", "GPU"))
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+    return f"{_cpu()}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _each(ask: Callable[[Any], Any], batch: int, image_size: tuple[int, int]) -> Milliseconds:
+    images = np.zeros((batch, *image_size, 3), np.uint8)
+    for _ in range(WARM_UP):
+        ask(images)
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() < end):
+        began = time.perf_counter()
+        ask(images)
+        times.append(1000 * (time.perf_counter() - began) / batch)
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75))
+    return Milliseconds(float(median), float(low), float(high))
+
+
+def _cpu() -> str:
+    """The processor's name; its architecture where the system tells no name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next((name for name in names if name), os.uname().machine)

@@ -1,0 +1,29 @@
+"""How well frozen features suit a task, before anything is trained: scores of transferability.
+
+Pure functions of features (N, D) and labels (N,), of any numeric types; all is computed in float64. None of them knows
+what becomes of a backbone once its blocks are unfrozen, and none is right everywhere: they are a prior and a tie-break,
+never a filter. ``docs/transferability.md`` says how they did on tasks made here.
+"""
+
+from __future__ import annotations
+
+from trainables.transferability.alignment import label_cka, linear_cka
+from trainables.transferability.discrepancy import Discrepancy, mmd_test
+from trainables.transferability.evidence import logme
+from trainables.transferability.neighbours import knn_accuracy
+from trainables.transferability.probabilities import leep, nce
+from trainables.transferability.scatter import h_score
+from trainables.transferability.source_head import source_probabilities
+
+__all__ = [
+    "Discrepancy",
+    "h_score",
+    "knn_accuracy",
+    "label_cka",
+    "leep",
+    "linear_cka",
+    "logme",
+    "mmd_test",
+    "nce",
+    "source_probabilities",
+]

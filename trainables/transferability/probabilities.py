@@ -1,0 +1,73 @@
+"""Scores from what a classifier of the source says about target images: LEEP and NCE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainables.errors import DataError
+from trainables.transferability.samples import Codes, Matrix, as_classes, as_features, one_hot
+
+SUM = 0.01
+"""By how much the probabilities of a sample may miss a sum of 1: float16's rounding over many classes."""
+
+
+def leep(probabilities: Any, labels: Any) -> float:
+    """Log expected empirical prediction; 0 at best, greater is better.
+
+    Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020,
+    https://arxiv.org/abs/2002.12462. With θ(xᵢ)_z the probability of source class z, and P(y, z) its mean over the
+    samples of class y, times their share: the mean over samples of log Σ_z P(yᵢ | z) θ(xᵢ)_z.
+
+    Args:
+        probabilities: θ (N, S), each row a distribution over the source's classes.
+        labels: (N,) classes of the target.
+    """
+    theta = _distributions(probabilities)
+    codes = as_classes(labels, len(theta), least=1)
+    joint = one_hot(codes).T @ theta / len(theta)
+    mass = joint.sum(axis=0)
+    seen = mass > 0  # source classes that no sample resembles say nothing
+    conditional = joint[:, seen] / mass[seen]
+    expected = (conditional[codes] * theta[:, seen]).sum(axis=1)
+    return float(np.mean(np.log(np.minimum(expected, 1.0))))
+
+
+def nce(source_labels: Any, labels: Any) -> float:
+    """Negative conditional entropy −H(Y | Z) in nats; 0 at best, greater is better.
+
+    Tran et al., "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019,
+    https://arxiv.org/abs/1908.08142.
+
+    Args:
+        source_labels: z (N,), the source class of each target sample, such as the most probable one.
+        labels: y (N,), its class in the target.
+    """
+    labelled = np.asarray(labels)
+    count = len(labelled) if labelled.ndim else 0
+    y = as_classes(labels, count, least=1)
+    z = as_classes(source_labels, count, "source_labels", least=1)
+    joint = one_hot(y).T @ one_hot(z) / count
+    return float(_plogp(joint) - _plogp(joint.sum(axis=0)))
+
+
+def most_probable(probabilities: Any) -> Codes:
+    """(N,) the source class of each sample, from (N, S); the first among equals."""
+    return np.asarray(_distributions(probabilities).argmax(axis=1))
+
+
+def _plogp(shares: Matrix) -> float:
+    some = shares[shares > 0]
+    return float(np.sum(some * np.log(some)))
+
+
+def _distributions(probabilities: Any) -> Matrix:
+    theta = as_features(probabilities, "probabilities", least=1)
+    sums = theta.sum(axis=1, keepdims=True)
+    if theta.min() < 0 or np.abs(sums - 1.0).max() > SUM:
+        raise DataError(
+            "probabilities: expected rows of numbers from 0 on that sum to 1, received numbers from "
+            f"{theta.min():.3g} on and sums from {sums.min():.3g} to {sums.max():.3g}"
+        )
+    return np.asarray(theta / sums)

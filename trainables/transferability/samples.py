@@ -1,0 +1,65 @@
+"""Features and labels as the scores take them: float64, finite, classes counted from 0 without gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.errors import DataError
+
+Matrix = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+FLAT = 1e-24
+"""Share of the squared features that their variance must exceed: less is rounding of features that do not vary."""
+
+
+def as_features(features: Any, name: str = "features", least: int = 2) -> Matrix:
+    """``features`` (N, D) of any numeric type as float64.
+
+    Raises:
+        DataError: another shape, fewer than ``least`` samples, no features, or numbers that are not finite.
+    """
+    array = np.asarray(features)
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise DataError(f"{name}: expected numbers of shape (N, D), received {array.dtype} {array.shape}")
+    if len(array) < least or not array.shape[1]:
+        raise DataError(f"{name}: expected {least} samples or more with features, received {array.shape}")
+    matrix = array.astype(np.float64)
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        raise DataError(
+            f"{name}: expected finite numbers, received {np.count_nonzero(~finite):,} of {matrix.size:,} "
+            "that are NaN or infinite"
+        )
+    return matrix
+
+
+def as_classes(labels: Any, count: int, name: str = "labels", least: int = 2) -> Codes:
+    """``labels`` (N,) as (N,) numbers of the classes that occur, 0 to K − 1: a class that no sample has is no class.
+
+    Raises:
+        DataError: not ``count`` labels, or fewer than ``least`` classes.
+    """
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iubU":
+        raise DataError(
+            f"{name}: expected whole numbers or names of shape ({count},), received {array.dtype} {array.shape}"
+        )
+    present, codes = np.unique(array, return_inverse=True)
+    if len(present) < least:
+        raise DataError(f"{name}: expected {least} classes or more, received {len(present)}")
+    return codes.astype(np.int64).reshape(-1)
+
+
+def one_hot(codes: Codes) -> Matrix:
+    """(N,) numbers of classes as (N, K) indicators."""
+    return np.eye(int(codes.max()) + 1)[codes]
+
+
+def centred(matrix: Matrix) -> Matrix | None:
+    """``matrix`` (N, D) less its mean; None where all samples are the same, but for rounding."""
+    moved = matrix - matrix.mean(axis=0)
+    return moved if float(np.sum(moved**2)) > FLAT * float(np.sum(matrix**2)) else None

@@ -1,0 +1,32 @@
+"""Singular values and left singular vectors of features, by way of the smaller Gram matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+
+from trainables.transferability.samples import Matrix
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """X = U diag(σ) Vᵀ of rank k: ``squares`` (k,) are σ², the largest first, ``left`` (N, k) is U."""
+
+    squares: Matrix
+    left: Matrix
+
+
+def spectrum(matrix: Matrix) -> Spectrum:
+    """Of ``matrix`` (N, D): O(N D min(N, D)).
+
+    Directions whose σ² lies below the rounding error of the greatest are left out: there may be none at all.
+    """
+    count, width = matrix.shape
+    gram = matrix @ matrix.T if count <= width else matrix.T @ matrix
+    squares, vectors = eigh(gram)
+    kept = squares > max(count, width) * np.finfo(np.float64).eps * max(float(squares[-1]), 0.0)
+    squares, vectors = squares[kept][::-1], vectors[:, kept][:, ::-1]
+    left = vectors if count <= width else matrix @ vectors / np.sqrt(squares)
+    return Spectrum(squares, left)
