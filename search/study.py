@@ -284,9 +284,8 @@ class _Run:
         record = search.record()
         model = self.workspace.winner / outcome.model_file
         examples = np.array(self.prepared.task.split("validation").images[:4])
-        delivery.ask(
-            lambda mirror: mirror.run_id(outcome.trial)
-        )  # a server that is not there is told of soon
+        # Who uploads a model gets much time; of a server that is not there one hears sooner.
+        delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(
             lambda mirror: register(
                 record,
