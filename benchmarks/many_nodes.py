@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,9 @@ from ray.cluster_utils import Cluster
 
 from search.config import SearchConfig
 from search.delivery import Delivery
-from search.session import QUIET
+from search.session import QUIET, Session
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
-from trainables.reuse import Reuse
 
 EPOCHS = 5
 CASES = ("bare", "search")
@@ -48,20 +47,11 @@ ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class FixedSession:
-    """A session without engines, on as many nodes as there are."""
+class Fixed:
+    """A fleet without engines, of as many nodes as there are."""
 
     capacity: int
-    name: str = "many"
     engines: tuple[Any, ...] = ()
-    reuse: Reuse = field(default_factory=Reuse)
-
-    def describe(self) -> dict[str, Any]:
-        """Nothing that its trials need."""
-        return {}
-
-    def refuse_lost(self) -> None:
-        """It is not watched."""
 
 
 class Waiting(tune.Trainable):
@@ -98,7 +88,8 @@ def bare(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
 def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     """The whole driver."""
     config = SearchConfig(trials=trials, epochs=EPOCHS, scheduler="none", storage=str(folder), address="auto")
-    phase: Any = phase_of(config, FixedSession(nodes), folder)  # type: ignore[arg-type]
+    session = Session("many", False, Fixed(nodes))  # type: ignore[arg-type]
+    phase: Any = phase_of(config, session, folder)
     phase.trainable = Waiting
     uri = default_tracking_uri(folder)
 
