@@ -19,6 +19,7 @@ COMMANDS = {
     "promote": "make the newest challenger of a model its champion",
     "rollback": "make the champion before this one the champion again",
     "predict": "classify images with a model",
+    "score": "how well backbones suit your data, before any training",
     "backbones": "list the backbones that have a name",
     "doctor": "check this machine, the storage and the tracking server",
 }

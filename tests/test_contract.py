@@ -80,7 +80,8 @@ def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "status", "report", "promote", "rollback", "predict", "doctor", "ui", "backbones"]
+    "command",
+    ["search", "status", "report", "promote", "rollback", "predict", "doctor", "ui", "backbones", "score"],
 )
 def test_every_command_has_help(command: str) -> None:
     assert unfreeze(command, "--help").returncode == 0
