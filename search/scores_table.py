@@ -33,9 +33,10 @@ def scoring_page(scoring: Scoring, ascii_only: bool = False) -> list[RenderableT
         parts.append(Text(f"{name}: not scored: {reason}", "red"))
     alike = sorted(scoring.alike.items(), key=lambda pair: -pair[1])[:3]
     if alike:
-        said = ", ".join(f"{a} and {b} {cka:.2f}" for (a, b), cka in alike)
-        parts.append(Text(f"\nalike in their features (CKA, 1 = the same but for rotation): {said}"))
-    return [*parts, Text(), *(Text(sentence, "dim") for sentence in words(scoring))]
+        pairs = ", ".join(f"{a} and {b} {cka:.2f}" for (a, b), cka in alike)
+        parts.append(Text(f"\nalike in their features (CKA, 1 = the same but for rotation): {pairs}"))
+    said = [sentence.replace("≈", _mark(ascii_only)) for sentence in words(scoring)]
+    return [*parts, Text(), *(Text(sentence, "dim") for sentence in said)]
 
 
 def score_table(scoring: Scoring, ascii_only: bool) -> Table:
@@ -47,7 +48,7 @@ def score_table(scoring: Scoring, ascii_only: bool) -> Table:
     for name in ("LogME", "H-score", "CKA", "weights"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, scores in enumerate(scoring.backbones):
-        mark = "" if not scores.tied else "~ " if ascii_only else "≈ "
+        mark = f"{_mark(ascii_only)} " if scores.tied else ""
         table.add_row(
             Text(scores.name, "bold green" if number == 0 else ""),
             Text(f"{mark}{percent(scores.knn.estimate)}", "bold" if number == 0 else ""),
@@ -89,6 +90,11 @@ def _table() -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("backbone", overflow="fold", min_width=14)
     return table
+
+
+def _mark(ascii_only: bool) -> str:
+    """Of backbones that can't be told from the first."""
+    return "~" if ascii_only else "≈"
 
 
 def _number(value: float) -> str:
