@@ -53,7 +53,7 @@ from trainables.workbench import Workbench
 SIZE = 32
 WIDTHS = (8, 16, 24, 32)
 SOURCE_IMAGES = 900
-PER_CLASS = {"train": 10, "validation": 20}
+PER_DIGIT = {"train": 10, "validation": 20}
 RATES = (1e-3, 1e-2)
 SCORES = ("knn", "logme", "h_score", "label_cka", "leep", "nce", "mmd", "probe", "parameters")
 
@@ -100,12 +100,14 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def make_task(name: str, folder: Path) -> Task:
-    """Ten images of each class to train on, twenty to validate, the others to test."""
-    images, classes = labelled(name, *halves()[1])
+    """Ten images of each digit to train on, twenty to validate, the others to test."""
+    source, digits = halves()[1]
+    images, classes = labelled(name, source, digits)
+    digits = digits[LABELS[name][0](digits) >= 0]
     splits = np.full(len(classes), "test", dtype=object)
-    for label in np.unique(classes):
-        rows, start = np.flatnonzero(classes == label), 0
-        for split, count in PER_CLASS.items():
+    for digit in np.unique(digits):
+        rows, start = np.flatnonzero(digits == digit), 0
+        for split, count in PER_DIGIT.items():
             splits[rows[start : start + count]] = split
             start += count
     file = folder / "task.parquet"

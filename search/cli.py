@@ -21,6 +21,7 @@ COMMANDS = {
     "rollback": "make the champion before this one the champion again",
     "history": "every change of a model's champion, and why",
     "predict": "classify images with a model",
+    "score": "how well backbones suit your data, before any training",
     "backbones": "list the backbones that have a name",
     "doctor": "name what is wrong with machine, cluster, storage or tracking server",
 }

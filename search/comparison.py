@@ -155,11 +155,16 @@ def _first(answers: Answers) -> tuple[Decision, str, list[Comparison], tuple[str
         others.insert(0, _compared(SCRATCH, right, scratch, seeds=len(scratch)))
     else:
         notes = ("no baseline was trained from scratch: only the majority class is there to compare with",)
-    unbeaten = [f"{other.other}, and gains {other}" for other in others if other.low <= 0]
+    unbeaten = [f"{other.other}, but gains {other}" for other in others if other.low <= 0]
     if len(scratch) and min(len(right), len(scratch)) == 1:
         return "not better", _once("the winner, or the baseline, was"), others, notes
     if unbeaten:
-        return "not better", f"the first champion has to beat {'; and '.join(unbeaten)}", others, notes
+        return (
+            "not better",
+            f"the first champion has to beat {' and '.join(unbeaten)}: not surely above 0",
+            others,
+            notes,
+        )
     return "first", f"it beats {' and '.join(other.other for other in others)}", others, notes
 
 

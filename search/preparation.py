@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from search.config import SearchConfig
 from search.early_checks import data_options
+from search.material import backbone_spec, data_folder, fingerprint
 from search.progress import View
 from search.record import BackboneSummary, TaskSummary
 from search.session import Session
-from search.stores import default_tracking_uri
 from search.workspace import Workspace
 from trainables.datasets import Task, prepare
 
@@ -39,8 +36,8 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     """Load the backbone in the engine of the driver's own node, where its files are; then decode the data to its
     input size, here.
     """
-    spec = _spec(config, workspace)
-    file = workspace.directory / f"backbone-{_fingerprint(spec)}.keras"
+    spec = backbone_spec(config, workspace.storage, workspace.directory / "registry-backbone")
+    file = workspace.directory / f"backbone-{fingerprint(spec)}.keras"
     view.event(f"backbone {config.backbone}: loading")
     with session.fleet.at_home() as engine:
         found = ray.get(engine.prepare_backbone.remote(spec, str(file)))
@@ -50,7 +47,7 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     task = prepare(
         config.data,
         image_size=backbone.input_size,
-        directory=workspace.data / _data_folder(config, backbone.input_size),
+        directory=workspace.data / data_folder(config, backbone.input_size),
         options=data_options(config),
         progress=lambda done, total: view.stage("data", done, total),
     )
@@ -72,49 +69,3 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     if session.reuse.processes:
         session.fleet.work_on(prepared.place)
     return prepared
-
-
-def _spec(config: SearchConfig, workspace: Workspace) -> dict[str, Any]:
-    """The fields of a BackboneSpec; a registry address becomes a local file."""
-    name = config.backbone
-    if name.startswith(("models:/", "runs:/")):
-        from search.registry import download_backbone
-
-        store = config.tracking_uri or default_tracking_uri(workspace.storage)
-        name = str(download_backbone(name, workspace.directory / "registry-backbone", store))
-    elif Path(name).is_file():
-        name = str(Path(name).absolute())
-    weights = str(Path(config.weights).absolute()) if Path(config.weights).is_file() else config.weights
-    return {
-        "name": name,
-        "weights": weights,
-        "input_size": config.input_size,
-        "preprocessing": config.preprocessing,
-        "seed": config.seed if config.weights == "none" else 0,
-    }
-
-
-def _fingerprint(spec: dict[str, Any]) -> str:
-    """Changes with the spec and with the files that it names."""
-    facts = dict(spec)
-    for key in ("name", "weights"):
-        file = Path(spec[key])
-        if file.is_file():
-            facts[f"{key} digest"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
-    """One folder for each way to prepare data."""
-    names = (
-        "validation_fraction",
-        "test_fraction",
-        "skip_bad_images",
-        "image_column",
-        "label_column",
-        "split_column",
-    )
-    source = config.data if config.data == "digits" else str(Path(config.data).absolute())
-    facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-    return f"{Path(config.data).stem[:40]}-{digest}"

@@ -298,9 +298,8 @@ class _Run:
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
         examples = np.array(self.prepared.task.split("validation").images[:4])
-        delivery.ask(
-            lambda mirror: mirror.run_id(outcome.trial)
-        )  # a server that is not there is told of soon
+        # Who uploads a model gets much time; of a server that is not there one hears sooner.
+        delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(
             lambda mirror: register(
                 record,

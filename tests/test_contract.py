@@ -81,7 +81,7 @@ def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    "search status report promote rollback history predict doctor ui backbones logs".split(),
+    "search status report promote rollback history predict score doctor ui backbones logs".split(),
 )
 def test_every_command_has_help(command: str) -> None:
     assert unfreeze(command, "--help").returncode == 0

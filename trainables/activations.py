@@ -155,6 +155,10 @@ class Activations:
         self._count_hit(wanted, kept, account)
         return kept
 
+    def kept(self, split: str, depth: int) -> np.ndarray | None:
+        """The same as :meth:`get` without augmentation, if it is there already."""
+        return self._kept(View(split, depth))
+
     def chunks(self, split: str, depth: int, account: Account | None = None) -> Iterator[np.ndarray]:
         """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
         account = account or Account()

@@ -126,7 +126,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            _add(group, name)
+            add_field(group, name)
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -181,7 +181,8 @@ def _show(result: SearchResult, options: argparse.Namespace) -> None:
         print(json.dumps(content, ensure_ascii=False, allow_nan=False))
 
 
-def _add(group: argparse._ArgumentGroup, name: str) -> None:
+def add_field(group: argparse._ArgumentGroup, name: str, repeat: bool = False) -> None:
+    """The option of a field of SearchConfig; with ``repeat`` a list of all that are given."""
     field = SearchConfig.model_fields[name]
     flag, default = "--" + (field.alias or name).replace("_", "-"), field.default
     words = str(field.description).replace("%", "%%")
@@ -192,4 +193,11 @@ def _add(group: argparse._ArgumentGroup, name: str) -> None:
         return
     known = f" [{default}]" if default is not None else ""
     metavar = "|".join(_CHOICES[name]) if name in _CHOICES else _METAVARS.get(name, "N")
-    group.add_argument(flag, dest=name, metavar=metavar, default=argparse.SUPPRESS, help=words + known)
+    group.add_argument(
+        flag,
+        dest=name,
+        metavar=metavar,
+        default=argparse.SUPPRESS,
+        help=words + known,
+        action="append" if repeat else "store",
+    )

@@ -17,6 +17,7 @@ _REASONS = {
     "time_budget": "ran out of time",
     "out_of_memory": "ran out of memory",
     "crashed": "crashed",
+    "timed_out": "timed out",
     "scheduler": "were stopped by the scheduler",
 }
 _STOPPED = {
@@ -36,7 +37,8 @@ class Notice:
 
 def notices(record: SearchRecord) -> list[Notice]:
     """Warnings first."""
-    found = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record), *_diverged(record)]
+    warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
+    found = [*warnings, *_diverged(record), *_smaller_batches(record)]
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
 
@@ -61,6 +63,17 @@ def _failures(record: SearchRecord) -> Iterator[Notice]:
         words = listing([f"{amount} {reason}" for reason, amount in reasons.most_common()])
         share = f"{len(failed)} of {plural(len(record.trials), 'trial')}"
         yield Notice("warning", f"{share} failed: {words}. The table of trials has the errors.")
+
+
+def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:
+    smaller = [t for t in record.trials if t.batch_size]
+    if smaller:
+        sizes = listing([f"{t.batch_size} in trial {t.number}" for t in smaller[:8]])
+        yield Notice(
+            "note",
+            f"{plural(len(smaller), 'trial')} ran out of memory with batches of {record.config.get('batch_size')} and "
+            f"went on with smaller ones ({sizes}): not quite like the others.",
+        )
 
 
 def _skipped(record: SearchRecord) -> Iterator[Notice]:

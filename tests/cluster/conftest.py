@@ -42,7 +42,6 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         yield made
     finally:
         made.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clone(made: Laboratory) -> None:

@@ -88,7 +88,7 @@ def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: Machines)
         engines = asked(session)
         assert {f["node"] for f in engines} == {gpu}
         assert sorted(f["gpus"] for f in engines) == ["0", "1"]
-        actors = [ray.remote(Trial).options(num_gpus=0.5).remote() for _ in range(4)]
+        actors = [ray.remote(Trial).options(num_cpus=0, num_gpus=0.5).remote() for _ in range(4)]
         found = ray.get([actor.engine.remote(session.describe()) for actor in actors])
         assert sorted(f["gpus"] for f in found) == ["0", "0", "1", "1"]
         assert {(f["gpus"], f["pid"]) for f in found} == {(f["gpus"], f["pid"]) for f in engines}

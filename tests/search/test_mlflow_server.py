@@ -181,7 +181,9 @@ def test_of_two_promotions_at_once_over_http_one_wins(server: Server, registered
     client = mlflow.MlflowClient(server.uri)
     version = client.get_model_version_by_alias("unfreeze-digits", "challenger")
     client.create_registered_model("unfreeze-race")
-    client.create_model_version("unfreeze-race", version.source, version.run_id)
+    client.create_model_version(
+        "unfreeze-race", version.source, version.run_id, model_id=version.source.rpartition("/")[2]
+    )
     client.set_registered_model_alias("unfreeze-race", "challenger", "1")
     command = [sys.executable, "-c", PROMOTE, server.uri]
     both = [

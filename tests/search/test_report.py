@@ -219,6 +219,15 @@ def test_warnings_come_before_the_figures(page: Page) -> None:
     assert "1 of 12 trials failed: 1 crashed" in first_screen
 
 
+def test_trials_with_batches_of_their_own_are_named(page: Page, tmp_path: Path) -> None:
+    known = finished(config={"data": "pets/", "epochs": 5, "seed": 7, "batch_size": 32})
+    trials = tuple(replace(t, batch_size=16) if t.number in (3, 5) else t for t in known.trials)
+    text = report(replace(known, trials=trials), tmp_path).text
+    assert "2 trials ran out of memory with batches of 32" in text
+    assert "went on with smaller ones (16 in trial 3 and 16 in trial 5)" in text
+    assert "with smaller ones" not in page.text
+
+
 def test_next_commands_can_be_pasted(tmp_path: Path) -> None:
     words = report(finished(storage="my runs/ü"), tmp_path).text
     assert "unfreeze ui --storage 'my runs/ü'" in words

@@ -10,8 +10,8 @@ from __future__ import annotations
 from trainables.transferability.alignment import label_cka, linear_cka
 from trainables.transferability.discrepancy import Discrepancy, mmd_test
 from trainables.transferability.evidence import logme
-from trainables.transferability.neighbours import knn_accuracy
-from trainables.transferability.probabilities import leep, nce
+from trainables.transferability.neighbours import knn_accuracy, knn_correct
+from trainables.transferability.probabilities import leep, most_probable, nce
 from trainables.transferability.scatter import h_score
 from trainables.transferability.source_head import source_probabilities
 
@@ -19,11 +19,13 @@ __all__ = [
     "Discrepancy",
     "h_score",
     "knn_accuracy",
+    "knn_correct",
     "label_cka",
     "leep",
     "linear_cka",
     "logme",
     "mmd_test",
+    "most_probable",
     "nce",
     "source_probabilities",
 ]

@@ -23,22 +23,27 @@ DECIMALS = 12
 
 
 def knn_accuracy(features: Any, labels: Any, neighbours: int = NEIGHBOURS) -> float:
-    """The share of samples whose class has most votes among their nearest neighbours, themselves left out.
+    """The share of samples that :func:`knn_correct` tells right, 0 to 1.
+
+    Copies of images make it optimistic: they vote for each other.
+    """
+    return float(np.mean(knn_correct(features, labels, neighbours)))
+
+
+def knn_correct(features: Any, labels: Any, neighbours: int = NEIGHBOURS) -> NDArray[np.bool_]:
+    """(N,) whether a sample's class has most votes among its nearest neighbours, itself left out.
 
     Args:
         features: (N, D); a sample without any feature (all zero) is equally far from all.
         labels: (N,) classes. The only sample of its class can't be told right.
         neighbours: how many vote, at most N − 1 of them. Of classes with as many votes, that of the nearest one wins;
             of samples equally near, the first ones vote.
-
-    Returns:
-        0 to 1. Copies of images make it optimistic: they vote for each other.
     """
     if neighbours < 1:
         raise DataError(f"neighbours: expected 1 or more, received {neighbours}")
     matrix = as_features(features)
     codes = as_classes(labels, len(matrix))
-    return float(np.mean(_told(_directions(matrix), codes, min(neighbours, len(matrix) - 1)) == codes))
+    return np.asarray(_told(_directions(matrix), codes, min(neighbours, len(matrix) - 1)) == codes)
 
 
 def _directions(matrix: Matrix) -> Matrix:

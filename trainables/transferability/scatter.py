@@ -55,4 +55,4 @@ def shrinkage(matrix: Matrix, variances: Matrix) -> float:
     if delta <= np.finfo(np.float64).eps * square:
         return 0.0  # a sphere already
     beta = (float(np.sum(np.sum(matrix**2, axis=1) ** 2)) / count - square) / count
-    return min(max(beta, 0.0), delta) / delta
+    return float(min(max(beta, 0.0), delta) / delta)

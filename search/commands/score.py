@@ -1,0 +1,146 @@
+"""``unfreeze score``: how well backbones suit the data, before any training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search.arguments import Parser, add_verbose
+from search.commands.search import GROUPS, add_field
+from search.config import SearchConfig, load_config
+from search.config_errors import shown
+from trainables.errors import UsageError
+
+IMAGES = 1000
+LEAST_IMAGES, MOST_IMAGES = 10, 10_000
+"""Matrices of the images' similarities are as large as their square."""
+
+FIELDS = {
+    "data": (*GROUPS["data"], "seed"),
+    "backbone": ("backbone", "weights", "input_size", "preprocessing"),
+    "places": ("storage", "tracking_uri", "cache", "cache_budget"),
+    "machine": ("precision",),
+}
+"""Options of a search that mean the same here; data and activations are prepared where that search will look."""
+
+REPEATED = ("backbone", "weights")
+_DESCRIPTION = """\
+Score backbones on your data before any training: which one to begin with.
+Takes training and validation images, never those of the test, through the frozen
+backbones. What is computed is kept for the search that follows."""
+_EPILOG = """\
+  unfreeze score --data photos/ --backbone MobileNetV2 --backbone EfficientNetB0
+
+--weights is given once for all backbones, or once for each. Scores are a prior:
+they can't say what a backbone reaches once its blocks are unfrozen."""
+
+
+def parser() -> Parser:
+    """The options of a search that apply, and those of the scores."""
+    made = Parser("score", _DESCRIPTION, "unfreeze score [--data DATA] --backbone A --backbone B …", _EPILOG)
+    for title, names in FIELDS.items():
+        group = made.add_argument_group(title)
+        for name in names:
+            add_field(group, name, repeat=name in REPEATED)
+        if title == "data":
+            group.add_argument(
+                "--source", metavar="DATA", help="data that the backbones were trained on, or like it"
+            )
+            group.add_argument(
+                "--images", metavar="N", default=str(IMAGES), help=f"most images that are scored [{IMAGES}]"
+            )
+    output = made.add_argument_group("output")
+    output.add_argument("--report", metavar="FILE.html|.png|.svg", help="write a page or a figure as well")
+    output.add_argument("--quiet", action="store_true", help="show no progress")
+    output.add_argument("--json", action="store_true", help="print one JSON object")
+    add_verbose(output)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Print the table; 1 if a backbone can't be scored, after the others were."""
+    configs, most = configurations(options), images(options.images)
+    report = None if options.report is None else Path(options.report)
+    if report is not None:
+        from search.scores_page import check_report
+
+        check_report(report)
+    check_inputs(next(iter(configs.values())), options.source)
+    from search.progress import make_view
+
+    view = make_view(quiet=options.quiet or options.json, verbose=options.verbose)
+    try:
+        view.stage("starting", 0, 0)
+        from search.scoring import score_backbones
+
+        scoring = score_backbones(configs, options.source, most, view)
+    finally:
+        view.close()
+    if report is not None:
+        from search.scores_page import write_scoring
+
+        write_scoring(scoring, report)
+    if options.json:
+        from search.scores import scoring_json
+
+        found = scoring_json(scoring, None if report is None else str(report.absolute()))
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        from search.scores_table import print_scoring
+
+        print_scoring(scoring, Console())
+        if report is not None:
+            print(report.absolute())
+    for name, reason in scoring.failed.items():
+        print(f"unfreeze: backbone {name}: {reason}", file=sys.stderr)
+    return 1 if scoring.failed else 0
+
+
+def configurations(options: argparse.Namespace) -> dict[str, SearchConfig]:
+    """The options of a search on each backbone, by a name that tells them apart.
+
+    Raises:
+        UsageError: a value is wrong, weights can't be assigned to backbones, or one is named twice.
+    """
+    given: dict[str, Any] = {k: v for k, v in vars(options).items() if k in SearchConfig.model_fields}
+    names = given.pop("backbone", [SearchConfig.model_fields["backbone"].default])
+    weights = given.pop("weights", [SearchConfig.model_fields["weights"].default])
+    if len(weights) not in (1, len(names)):
+        raise UsageError(
+            f"--weights: expected one for all backbones or one for each of the {len(names)}, received {len(weights)}"
+        )
+    pairs = list(zip(names, weights if len(weights) == len(names) else weights * len(names), strict=True))
+    found: dict[str, SearchConfig] = {}
+    for name, own in pairs:
+        label = name if names.count(name) == 1 else f"{name} ({own})"
+        if label in found:
+            raise UsageError(f"--backbone: expected each one once, received {shown(name)} twice")
+        found[label] = load_config(None, {**given, "backbone": name, "weights": own})
+    return found
+
+
+def check_inputs(config: SearchConfig, source: str | None) -> None:
+    """Refuse data that is not there, or unfit, before TensorFlow is loaded and anything is written."""
+    from search.early_checks import data_options
+    from trainables.datasets import check_data
+
+    directory = Path(config.storage).absolute() / ".data"
+    for data in (config.data, source):
+        if data is not None:
+            check_data(data, directory=directory, options=data_options(config))
+
+
+def images(text: str) -> int:
+    """The value of ``--images``."""
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and LEAST_IMAGES <= int(text) <= MOST_IMAGES:
+        return int(text)
+    raise UsageError(
+        f"--images: expected a whole number from {LEAST_IMAGES} to {MOST_IMAGES:,}, received {shown(text)}"
+    )

@@ -1,0 +1,56 @@
+"""What a search or a scoring works on, by the options that name it: the backbone, and the folder of prepared data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from search.config import SearchConfig
+from search.stores import default_tracking_uri
+
+
+def backbone_spec(config: SearchConfig, storage: Path, downloads: Path) -> dict[str, Any]:
+    """The fields of a BackboneSpec; a registry address becomes a local file, in ``downloads``."""
+    name = config.backbone
+    if name.startswith(("models:/", "runs:/")):
+        from search.registry import download_backbone
+
+        name = str(download_backbone(name, downloads, config.tracking_uri or default_tracking_uri(storage)))
+    elif Path(name).is_file():
+        name = str(Path(name).absolute())
+    weights = str(Path(config.weights).absolute()) if Path(config.weights).is_file() else config.weights
+    return {
+        "name": name,
+        "weights": weights,
+        "input_size": config.input_size,
+        "preprocessing": config.preprocessing,
+        "seed": config.seed if config.weights == "none" else 0,
+    }
+
+
+def fingerprint(spec: dict[str, Any]) -> str:
+    """Changes with the spec and with the files that it names."""
+    facts = dict(spec)
+    for key in ("name", "weights"):
+        file = Path(spec[key])
+        if file.is_file():
+            facts[f"{key} digest"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
+    """One folder for each way to prepare data."""
+    names = (
+        "validation_fraction",
+        "test_fraction",
+        "skip_bad_images",
+        "image_column",
+        "label_column",
+        "split_column",
+    )
+    source = config.data if config.data == "digits" else str(Path(config.data).absolute())
+    facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return f"{Path(config.data).stem[:40]}-{digest}"
