@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 
 from search.doctor.finding import Finding, failed, ok, warning
-from search.doctor.node_probe import SEE_GPUS, gpus_of_driver
+from search.doctor.node_probe import SEE_GPUS, SLOW, gpus_of_driver
 from search.phrases import plural
 
 GIGABYTE = 2**30
@@ -59,6 +59,8 @@ def check_gpu() -> Finding:
     """Whether TensorFlow sees the GPUs that the driver sees; it is asked in a process of its own."""
     there = gpus_of_driver()
     seen, trouble = _seen_by_tensorflow()
+    if SLOW in trouble:
+        return warning("gpu", f"TensorFlow {trouble}: is this machine busy with other work?")
     if trouble:
         return failed(
             "gpu", f"TensorFlow can't be imported: {trouble}: install unfreeze in a new environment"
@@ -92,7 +94,7 @@ def _seen_by_tensorflow() -> tuple[int, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 0, f"no answer within {TENSORFLOW_SECONDS:.0f} s"
+        return 0, f"{SLOW} {TENSORFLOW_SECONDS:.0f} s"
     if asked.returncode:
         return 0, (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
     return int(asked.stdout.split()[-1]), ""

@@ -10,6 +10,7 @@ from typing import Any
 from search.doctor import node_probe
 from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.machine import TENSORFLOW_SECONDS, gpu_finding
+from search.doctor.node_probe import SLOW
 from search.doctor.nodes import SECONDS, Nodes
 from search.doctor.places import Places
 from search.doctor.storage import cache_finding, shared_probe
@@ -124,7 +125,8 @@ def check_gpus(nodes: Nodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
     found = []
     for node, (there, seen, visible, wrong) in answers.items():
         if wrong:
-            found.append(failed("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
+            grade = warning if SLOW in wrong else failed  # it may be busy with other work
+            found.append(grade("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
         else:
             found.append(gpu_finding(nodes.label(node), there, seen, visible))
     there, seen = (sum(answer[i] for answer in answers.values()) for i in (0, 1))

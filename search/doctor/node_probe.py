@@ -18,6 +18,9 @@ from pathlib import Path
 SEE_GPUS = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 """A program that prints how many GPUs TensorFlow sees."""
 
+SLOW = "did not start within"
+"""Part of what is said of a TensorFlow that takes too long."""
+
 PATIENCE = 3.0
 """Seconds that a shared folder may take to show what another machine wrote."""
 
@@ -67,7 +70,7 @@ class NodeProbe:
                 command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            return there, 0, visible, f"TensorFlow did not start within {seconds:.0f} s"
+            return there, 0, visible, f"TensorFlow {SLOW} {seconds:.0f} s"
         if asked.returncode:
             return there, 0, visible, (asked.stderr.strip().splitlines() or ["no words"])[-1]
         return there, int(asked.stdout.split()[-1]), visible, ""

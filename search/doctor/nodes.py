@@ -67,6 +67,7 @@ class Nodes:
         """The answers to calls that were made; a node that gives none is lost."""
         import ray
 
+        asked = {reference: node for reference, node in asked.items() if node in self.probes}
         done, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
         answers: Answers = {}
         for reference in done:
@@ -79,7 +80,7 @@ class Nodes:
         return answers
 
     def _lose(self, node: str, why: str) -> None:
-        self.silent[node] = why
+        self.silent.setdefault(node, why)
         self.probes.pop(node, None)
 
     def close(self) -> None:
