@@ -105,11 +105,13 @@ def test_scores_are_those_of_the_frozen_features(scored: tuple[Scoring, dict[str
 
 @pytest.mark.slow
 def test_activations_are_kept_for_the_search(
-    scored: tuple[Scoring, dict[str, SearchConfig]], tmp_path: Path
+    scored: tuple[Scoring, dict[str, SearchConfig]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainables.activations import Activations
     from trainables.backbones import BackboneSpec, load
+    from trainables.calibration import Machine
 
+    monkeypatch.setattr(Machine, "file_seconds", 0.0)  # so few images are not worth a file otherwise
     _, configs = scored
     backbone, task, cache = load(BackboneSpec("print")), task_of(configs["print"], 32), tmp_path / "cäche"
     config = configs["print"].replace(cache=str(cache))
