@@ -7,7 +7,7 @@ the tasks well, half, or not at all. The other half is the target of all tasks. 
 were not trained at all compete, too. Each pair of backbone and task gets its scores, from training and validation
 images as ``unfreeze score`` takes them, and its tuned accuracy: of a grid of unfreeze depths and learning rates, the
 trial with the best validation accuracy, on test images, a mean over seeds. Pairs that ``--output`` holds already are
-not done again.
+not done again; the tables are of the pairs of ``--tasks`` and ``--backbones``.
 """
 
 from __future__ import annotations
