@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from search.doctor.demand import check_demand, node_types
 from search.doctor.finding import Finding, failed, ok
 from search.doctor.head import check_head
-from search.doctor.nodes import Nodes, check_nodes
+from search.doctor.node_checks import check_nodes
+from search.doctor.nodes import Nodes
 from search.doctor.places import Places
 from search.phrases import plural
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.finding import Finding, failed, ok, warning
-from search.doctor.nodes import CLOCK_SECONDS
+from search.doctor.node_checks import CLOCK_SECONDS
 from search.doctor.token import own_token
 from search.phrases import plural
 

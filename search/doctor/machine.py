@@ -14,8 +14,8 @@ from search.phrases import plural
 
 GIGABYTE = 2**30
 SPARE_MEMORY = 2 * GIGABYTE
-TENSORFLOW_SECONDS = 45.0
-"""How long TensorFlow may take to look for GPUs."""
+TENSORFLOW_SECONDS = float(os.environ.get("UNFREEZE_DOCTOR_PATIENCE", 45))
+"""How long TensorFlow may take to look for GPUs; a machine that is busy with other work may need more."""
 
 INSTALL_CUDA = 'pip install "tensorflow[and-cuda]"'
 

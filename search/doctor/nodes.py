@@ -1,29 +1,16 @@
-"""Asks every node of a running cluster how things are there."""
+"""A process on every node of a running cluster that can be asked how things are there."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from search.doctor import node_probe
-from search.doctor.finding import Finding, failed, ok, warning
-from search.doctor.machine import TENSORFLOW_SECONDS, gpu_finding
-from search.doctor.places import Places
-from search.doctor.storage import cache_finding, shared_probe
 from search.node_names import node_names
-from search.phrases import plural
 
 SECONDS = 20.0
 """That a node may take to start a process that answers."""
-
-CLOCK_SECONDS = 2.0
-"""Clocks may differ by this much before it is worth a word."""
-
-PACKAGES = ("unfreeze", "ray", "tensorflow", "keras")
-"""Must be the same everywhere."""
 
 Answers = dict[str, Any]
 """By node id."""
@@ -105,118 +92,3 @@ class Nodes:
     def label(self, node: str) -> str:
         """``node NAME``."""
         return f"node {self.names[node]}"
-
-
-def check_nodes(nodes: Nodes, places: Places) -> Iterator[Finding]:
-    """Everything that nodes can be asked; those that start no process are named last."""
-    tensorflow = nodes.begin(lambda node, probe: probe.gpus.remote(nodes.gpus[node], TENSORFLOW_SECONDS))
-    yield check_versions(nodes)
-    yield from check_shared(nodes, places.storage)
-    yield check_clocks(nodes)
-    yield from check_caches(nodes, places.cache)
-    yield from check_gpus(nodes, tensorflow)
-    if nodes.silent:
-        told = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.silent.items())
-        yield failed(
-            "nodes",
-            f"no Python process could be asked on {told}. Look at {_LOGS} there (memory, disk, environment)",
-        )
-
-
-_LOGS = "/tmp/ray/session_latest/logs"
-
-
-def check_versions(nodes: Nodes) -> Finding:
-    """Whether all nodes have this machine's Python, packages and unfreeze."""
-    mine = node_probe.NodeProbe().versions(PACKAGES)
-    answers = nodes.ask(lambda node, probe: probe.versions.remote(PACKAGES))
-    wrong = []
-    for node, theirs in answers.items():
-        label = nodes.label(node)
-        if not theirs["unfreeze"] or not theirs["code"]:
-            wrong.append(f"{label} has no unfreeze")
-            continue
-        others = [n for n in ("python", *PACKAGES) if theirs[n] != mine[n]]
-        wrong += [
-            f"{label} has {n} {theirs[n] or 'missing'}, this machine {mine[n] or 'none'}" for n in others
-        ]
-        if not others and theirs["code"] != mine["code"]:
-            wrong.append(
-                f"{label} has other files of unfreeze {mine['unfreeze']} ({theirs['code']}) than this machine "
-                f"({mine['code']})"
-            )
-    if wrong:
-        return failed(
-            "versions", f"{'; '.join(wrong)}: install the same ones on every node (constraints.txt pins them), then "
-            "start Ray again there"
-        )  # fmt: skip
-    versions = ", ".join(f"{n} {mine[n]}" for n in PACKAGES)
-    return ok("versions", f"{plural(len(answers), 'node')} with {versions}")
-
-
-def check_shared(nodes: Nodes, storage: Path) -> Iterator[Finding]:
-    """Whether the storage is one folder for this machine and all nodes, which all of them can write."""
-    try:
-        with shared_probe(storage) as probe:
-            folder, content = str(probe.folder), probe.content
-            answers = nodes.ask(lambda node, actor: actor.storage.remote(folder, content, node))
-            wrong = {nodes.label(node): answer for node, answer in answers.items()}
-            yield from probe.findings(wrong, {nodes.label(node): node for node in answers})
-    except OSError as error:
-        yield failed("storage", f"{storage} can't be written from this machine ({error.strerror})")
-
-
-def check_clocks(nodes: Nodes) -> Finding:
-    """Whether the nodes' clocks agree with this machine's, by the quickest of some answers (Cristian's algorithm)."""
-    skews = {node: skew for node in list(nodes.probes) if (skew := _skew(nodes, node)) is not None}
-    wrong = [
-        f"{nodes.label(node)} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine"
-        for node, skew in skews.items()
-        if abs(skew) > CLOCK_SECONDS
-    ]
-    if wrong:
-        return warning(
-            "clock", f"{'; '.join(wrong)}: times of trials and logs won't fit, and object stores refuse requests of "
-            "wrong clocks: run an NTP client there (chrony, systemd-timesyncd)"
-        )  # fmt: skip
-    most = max(map(abs, skews.values()), default=0.0)
-    return ok("clock", f"{plural(len(skews), 'node')} within {max(most, 0.1):.1f} s")
-
-
-def _skew(nodes: Nodes, node: str) -> float | None:
-    """Seconds that a node's clock is ahead of this machine's; None if it does not answer."""
-    best, skew = float("inf"), None
-    for _ in range(3):
-        began, before = time.time(), time.monotonic()
-        answers = nodes.ask_one(node, lambda probe: probe.clock.remote())
-        took = time.monotonic() - before
-        if answers and took < best:
-            best, skew = took, answers[node] - began - took / 2
-    return skew
-
-
-def check_caches(nodes: Nodes, wanted: str | None) -> Iterable[Finding]:
-    """Whether each node's disk has room for activations; one line if all have."""
-    answers = nodes.ask(lambda node, probe: probe.cache.remote(wanted))
-    found = [cache_finding(f"{nodes.label(node)}: ", *answer) for node, answer in answers.items()]
-    return [f for f in found if f.grade != "ok"] or [
-        ok("cache", f"{plural(len(found), 'node')} with room for it")
-    ]
-
-
-def check_gpus(nodes: Nodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
-    """Whether TensorFlow sees each node's GPUs, as it was ``asked``; it is not started where there are none."""
-    answers = nodes.wait(asked, TENSORFLOW_SECONDS + SECONDS / 2)
-    found = []
-    for node, (there, seen, visible, wrong) in answers.items():
-        if wrong:
-            found.append(failed("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
-        else:
-            found.append(gpu_finding(nodes.label(node), there, seen, visible))
-    there, seen = (sum(answer[i] for answer in answers.values()) for i in (0, 1))
-    words = (
-        f"TensorFlow sees {seen} of {plural(there, 'GPU')}"
-        if there
-        else "no node has one: trials run on the CPU"
-    )
-    return [f for f in found if f.grade != "ok"] or [ok("gpu", words)]

@@ -88,7 +88,8 @@ def look_at_places(config: SearchConfig, storage: Path) -> Iterator[Finding]:
 def look_at_nodes(config: SearchConfig, storage: Path) -> Iterator[Finding]:
     """Whether the nodes that trials may run on share the storage, and have this machine's versions."""
     from search.doctor.demand import fits
-    from search.doctor.nodes import Nodes, check_shared, check_versions
+    from search.doctor.node_checks import check_shared, check_versions
+    from search.doctor.nodes import Nodes
 
     wanted = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
     nodes = Nodes.alive(lambda has: fits(wanted, has))

@@ -26,7 +26,7 @@ def doctor() -> Doctor:
         began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "search.cli", "doctor", "--json", *arguments],
-            env=environment,
+            env={**(environment or os.environ), "UNFREEZE_DOCTOR_PATIENCE": str(0.75 * LIMIT)},
             capture_output=True,
             text=True,
             timeout=LIMIT,

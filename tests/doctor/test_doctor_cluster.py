@@ -17,6 +17,12 @@ import trainables
 
 pytestmark = pytest.mark.cluster
 
+DEAF = """
+import os
+with open("/proc/self/cmdline", "rb") as file:
+    if b"default_worker" in file.read():
+        os._exit(1)
+"""
 AHEAD = """
 import time
 with open("/proc/self/cmdline", "rb") as file:
@@ -43,12 +49,13 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def findings(
     raylets: Raylets, doctor: Doctor, storage: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Findings]:
-    """Of a cluster with one good node and two on which something is wrong; a task waits there for 64 processors."""
+    """Of a cluster with a good node and three on which something is wrong; a task waits there for 64 processors."""
     folder = tmp_path_factory.mktemp("faults")
-    late, old, cache = folder / "late", folder / "old", folder / "cache"
-    for made in (late, old / "tensorflow-2.20.0.dist-info", cache):
+    late, old, deaf, cache = (folder / name for name in ("late", "old", "deaf", "cache"))
+    for made in (late, old / "tensorflow-2.20.0.dist-info", deaf, cache):
         made.mkdir(parents=True)
     (late / "sitecustomize.py").write_text(AHEAD)
+    (deaf / "sitecustomize.py").write_text(DEAF)
     for package in (search, trainables):
         name, source = package.__name__, Path(str(package.__file__)).parent
         shutil.copytree(source, late / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,6 +65,7 @@ def findings(
     (old / "tensorflow-2.20.0.dist-info" / "METADATA").write_text(metadata)
     shared = f"'{storage.parent}'"
     raylets.add("good")
+    raylets.add("deaf", environment={"PYTHONPATH": str(deaf)})
     raylets.add("late", environment={"PYTHONPATH": str(late)}, mounts=[f"-t tmpfs none {shared}"])
     raylets.add(
         "old",
@@ -122,11 +130,16 @@ def test_a_gpu_that_tensorflow_does_not_see(findings: Findings) -> None:
 def test_trials_that_would_stay_pending(findings: Findings) -> None:
     said = words(findings, "requests", "failed")
     assert "a trial asks for 1 CPU and 2 GPU and no node has that: trials would stay PENDING" in said
-    assert "The largest of 4 nodes has 1 CPU and 1 GPU" in said
+    assert "The largest of 5 nodes has 1 CPU and 1 GPU" in said
 
 
 def test_a_task_that_waits_in_vain(findings: Findings) -> None:
     assert "PENDING for ever: no node has 64 CPU (1 waiting)" in words(findings, "requests", "failed")
+
+
+def test_a_node_on_which_no_process_starts(findings: Findings) -> None:
+    said = words(findings, "nodes", "failed")
+    assert "no Python process could be asked on node deaf: no answer within 20 s" in said
 
 
 def test_what_is_right_is_not_complained_of(findings: Findings) -> None:
