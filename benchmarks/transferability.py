@@ -7,7 +7,7 @@ the tasks well, half, or not at all. The other half is the target of all tasks. 
 were not trained at all compete, too. Each pair of backbone and task gets its scores, from training and validation
 images as ``unfreeze score`` takes them, and its tuned accuracy: of a grid of unfreeze depths and learning rates, the
 trial with the best validation accuracy, on test images, a mean over seeds. Pairs that ``--output`` holds already are
-not done again.
+not done again; the tables are of the pairs of ``--tasks`` and ``--backbones``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from scipy.stats import spearmanr, weightedtau
+from scipy.stats import rankdata, spearmanr, weightedtau
 from sklearn.datasets import load_digits
 
 from trainables.backbones import BackboneSpec, load
@@ -200,10 +201,11 @@ def correlations(pairs: Sequence[Mapping[str, Any]]) -> str:
         "| score | pairs | Kendall τ_w (least to most) | Spearman | choice by it, points below the best |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for score in SCORES:
+    pairs = [*with_mean_rank(pairs)]
+    for score in (*SCORES, "mean rank"):
         groups = [[p for p in pairs if p["task"] == task and score in p] for task in tasks_of(pairs)]
         columns = [tuple(np.array([p[key] for p in g]) for key in (score, "accuracy")) for g in groups]
-        columns = [column for column in columns if len(column[0]) > 2]
+        columns = [column for column in columns if len(set(column[0])) > 2]
         if not columns:
             continue
         taus = [float(weightedtau(*column).statistic) for column in columns]
@@ -212,6 +214,15 @@ def correlations(pairs: Sequence[Mapping[str, Any]]) -> str:
         span = f"{signed(np.mean(taus))} ({signed(min(taus))} to {signed(max(taus))})"
         lines.append(f"| {score} | {sum(len(s) for s, _ in columns)} | {span} | {signed(rho)} | {cost:.1f} |")
     return "\n".join(lines)
+
+
+def with_mean_rank(pairs: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The pairs, each with the mean of its ranks by k-NN, LogME and H-score among the backbones of its task."""
+    for task in tasks_of(pairs):
+        group = [p for p in pairs if p["task"] == task]
+        ranks = [rankdata([p[score] for p in group]) for score in ("knn", "logme", "h_score")]
+        for number, pair in enumerate(group):
+            yield {**pair, "mean rank": float(np.mean([rank[number] for rank in ranks]))}
 
 
 def signed(value: float) -> str:
@@ -240,9 +251,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
     parser.add_argument("--depths", type=int, nargs="+", default=[0, 2, 4])
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--pretraining", type=int, default=12, help="epochs of the source's networks")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("transferability.jsonl"), help="appended to")
     given = parser.parse_args()
     done = (
@@ -263,14 +274,14 @@ def main() -> None:
                 sink.write(json.dumps(pair, ensure_ascii=False) + "\n")
                 sink.flush()
                 print(f"{name} on {task}: k-NN {pair['knn']:.3f}, tuned {pair['accuracy']:.3f}", flush=True)
-    seconds = time.monotonic() - began
+    kept = [p for p in done if p["backbone"] in given.backbones and p["task"] in given.tasks]
+    seconds, now = time.monotonic() - began, os.getloadavg()[0]
     print(
-        f"\n{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(done)} pairs, {seconds:.0f} s, load {load:.0f} to ",
-        end="",
+        f"\n{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(kept)} pairs, {seconds:.0f} s, load {load:.0f} to {now:.0f}"
     )
-    print(
-        f"{os.getloadavg()[0]:.0f}\n\n{correlations(done)}\n\n{matrix(done, 'accuracy')}\n\n{matrix(done, 'knn')}"
-    )
+    print("", correlations(kept), matrix(kept, "accuracy"), matrix(kept, "knn"), sep="\n\n")
+    depths = Counter(int(depth) for p in kept for depth in p["depths"])
+    print(f"\nbest depths: {dict(sorted(depths.items()))}")
 
 
 if __name__ == "__main__":

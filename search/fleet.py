@@ -13,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.growth import Growth
+from search.node_names import NodeLabels
 from search.nodes import Demand, Node, living
 from search.trial import engine_on, visible_gpus
 from trainables.errors import ClusterError
@@ -39,6 +40,7 @@ class Fleet:
     _nodes: dict[str, Node] = field(default_factory=dict)
     _engines: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     _work: dict[str, str] | None = None
+    _labels: NodeLabels = field(default_factory=NodeLabels)
     _looked: bool = False
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -148,9 +150,9 @@ class Fleet:
     def _say(self, before: Mapping[str, Node]) -> None:
         lost = [node for key, node in before.items() if key not in self._nodes]
         for node in lost:
-            self.told(f"nodes: lost {node.host} ({node.words}); its trials go on elsewhere")
+            self.told(f"nodes: lost {self._labels.of(node.id)} ({node.words}); its trials go on elsewhere")
         for key, node in self._nodes.items():
             if key not in before:
-                self.told(f"nodes: {node.host} has joined ({node.words})")
+                self.told(f"nodes: {self._labels.of(key)} has joined ({node.words})")
         if lost and not self._nodes:
             self.told("nodes: none is left that fits a trial; waiting for one")

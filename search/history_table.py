@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.phrases import points
 from search.promotion_history import Event
 
 
@@ -17,7 +16,6 @@ def history_table(events: Sequence[Event]) -> Table:
     table.add_column("#", justify="right")
     for head in ("when (UTC)", "by", "champion", "from"):
         table.add_column(head, no_wrap=head != "from")
-    table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("why")
     for event in events:
         table.add_row(*_row(event))
@@ -25,14 +23,12 @@ def history_table(events: Sequence[Event]) -> Table:
 
 
 def _row(event: Event) -> tuple[str | Text, ...]:
-    gain = event.numbers.get("champion_gain")
     return (
         str(event.number),
         f"{event.when:%Y-%m-%d %H:%M}",
         event.by,
         f"{event.before or '–'} → {event.version}",
         "–" if event.search is None else f"{event.search} #{'?' if event.trial is None else event.trial}",
-        points(gain) if isinstance(gain, float) else "–",
         _why(event),
     )
 

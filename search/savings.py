@@ -29,8 +29,8 @@ class Savings:
 def savings(new: Footprint | None, old: Footprint | None) -> Savings:
     """The challenger's footprint against the champion's.
 
-    Size counts, and latency, if both were measured on the same kind of processor. A latency is lower if its median
-    is, by a tenth at least, and its upper quartile lies below the other's lower one.
+    Size counts, and latency (:meth:`trainables.footprint.Milliseconds.below`), if both were measured on the same
+    kind of processor.
     """
     if new is None or old is None:
         return Savings(unknown=("size and latency were not measured for both",))

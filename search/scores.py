@@ -61,8 +61,8 @@ class BackboneScores:
 class Scoring:
     """All backbones on the same images of one task, the best by k-NN first.
 
-    ``images`` were scored, of ``known`` training and validation images. ``alike`` is the linear CKA between the
-    features of two backbones, by name. ``failed`` maps backbones that have no scores to the reason.
+    ``images`` were scored, of ``known`` that are training or validation images at every input size. ``alike`` is the
+    linear CKA between the features of two backbones, by name. ``failed`` maps backbones without scores to the reason.
     """
 
     task: str

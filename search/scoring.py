@@ -93,7 +93,8 @@ def score_backbones(
     candidates = _each(configs, lambda name: _opened(name, configs[name], source, storage, view), failed)
     tasks = [c.task for c in candidates.values()]
     sources = [c.source for c in candidates.values() if c.source is not None]
-    ids, other = shared_images(tasks, most, first.seed), shared_images(sources, most, first.seed)
+    common = shared_images(tasks, first.seed)
+    ids, other = common[:most], shared_images(sources, first.seed)[:most]
     samples: dict[str, Sample] = {}
     seen = iter(range(1, len(candidates) + 1))
 
@@ -108,7 +109,7 @@ def score_backbones(
         source=sources[0].name if sources else None,
         classes=len(np.unique(next(iter(samples.values())).labels)),
         images=len(ids),
-        known=min(sum(task.counts[s] for s in SPLITS) for task in tasks),
+        known=len(common),
         neighbours=min(NEIGHBOURS, len(ids) - 1),
         backbones=_ranked(scored),
         alike={
@@ -166,8 +167,8 @@ def _prepared(config: SearchConfig, backbone: Backbone, storage: Path, view: Vie
     )
 
 
-def shared_images(tasks: Sequence[Task], most: int, seed: int) -> list[str]:
-    """Ids of at most ``most`` images that are in train or validation of all ``tasks``.
+def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
+    """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
 
     Splits that are made here follow from the pixels, and so differ between input sizes.
     """
@@ -180,8 +181,7 @@ def shared_images(tasks: Sequence[Task], most: int, seed: int) -> list[str]:
             f"data: expected training and validation images that are the same at the input sizes of all backbones, "
             f"found {len(common)}; give all backbones one --input-size"
         )
-    chosen = np.random.default_rng(seed).permutation(len(common))[:most]
-    return [common[row] for row in chosen]
+    return [common[row] for row in np.random.default_rng(seed).permutation(len(common))]
 
 
 def _scored(

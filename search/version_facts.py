@@ -27,8 +27,8 @@ def footprint_tags(footprint: Footprint | None) -> dict[str, str]:
     for name, time in zip(_LATENCIES, (footprint.latency, footprint.batch_latency), strict=True):
         tags |= {
             name: f"{time.median:.5g}",
-            f"{name}_low": f"{time.low:.5g}",
-            f"{name}_high": f"{time.high:.5g}",
+            f"{name}_fastest": f"{time.fastest:.5g}",
+            f"{name}_upper": f"{time.upper:.5g}",
         }
     return {f"{_PREFIX}{name}": value for name, value in tags.items()}
 
@@ -38,7 +38,7 @@ def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
     kept = {name.removeprefix(_PREFIX): value for name, value in tags.items() if name.startswith(_PREFIX)}
     try:
         latency, batch = (
-            Milliseconds(float(kept[name]), float(kept[f"{name}_low"]), float(kept[f"{name}_high"]))
+            Milliseconds(float(kept[name]), float(kept[f"{name}_fastest"]), float(kept[f"{name}_upper"]))
             for name in _LATENCIES
         )
         return Footprint(

@@ -93,6 +93,12 @@ def test_options_of_search() -> None:
         assert option in words, option
 
 
+def test_options_of_score() -> None:
+    words = unfreeze("score", "--help").stdout
+    for option in "--data --backbone --weights --input-size --source --storage --cache --json".split():
+        assert option in words, option
+
+
 def test_wrong_usage_exits_with_2_and_names_the_option() -> None:
     wrong = unfreeze("search", "--trials", "many")
     assert wrong.returncode == 2

@@ -92,12 +92,13 @@ def record_of(laboratory: Laboratory, name: str) -> SearchRecord | None:
 def half_way(laboratory: Laboratory, name: str, running: subprocess.Popen[str]) -> None:
     """Wait until some trials have ended and others run."""
 
-    def so_far() -> bool:
+    def ended() -> int:
         assert running.poll() is None, said(laboratory, name)
         record = record_of(laboratory, name)
-        return record is not None and sum(trial.ended is not None for trial in record.trials) >= HALF_WAY
+        return sum(trial.ended is not None for trial in record.trials) if record else 0
 
-    until(so_far, f"{HALF_WAY} trials of {name!r}", pause=0.1)
+    until(lambda: ended() >= HALF_WAY, f"{HALF_WAY} trials of {name!r}", pause=0.1)
+    assert ended() < TRIALS, f"{name!r} was too quick to be disturbed half-way"
 
 
 def said(laboratory: Laboratory, name: str) -> str:

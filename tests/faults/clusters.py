@@ -44,6 +44,7 @@ class Machines:
 
     cluster: Any
     workers: list[Any] = field(default_factory=list)
+    orphans: list[psutil.Process] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -56,10 +57,15 @@ class Machines:
 
     def kill(self, node: Any, *names: str) -> None:
         """``kill -9`` some of a node's processes; all of it if none are named, as when its power is cut."""
-        others = [] if names else self.processes(node)
+        self.orphans += self.processes(node)
         for name in names or ("raylet",):
             os.kill(node.all_processes[name][0].process.pid, signal.SIGKILL)
-        for process in others:
+        if not names:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End what dead raylets have left behind."""
+        for process in self.orphans:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -102,10 +108,12 @@ def machines(**head: Any) -> Iterator[Machines]:
     before = os.environ.get("RAY_TMPDIR")
     os.environ["RAY_TMPDIR"] = folder
     cluster = Cluster()
+    made = Machines(cluster)
     try:
         patiently(lambda: cluster.add_node(**{**HEAD, **head}))
-        yield Machines(cluster)
+        yield made
     finally:
+        made.sweep()
         cluster.shutdown()
         if before is None:
             del os.environ["RAY_TMPDIR"]

@@ -88,6 +88,7 @@ def test_a_server_that_is_not_there_is_named_without_the_password(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_search(
     postgresql: Postgres, command: Callable[..., SearchCommand]
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_driver_that_sleeps_is_taken_over_from_and_stops_when_it_wakes(
     command: Callable[..., SearchCommand],
 ) -> None:

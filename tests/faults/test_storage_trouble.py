@@ -97,6 +97,7 @@ def test_whatever_fails_on_a_storage_that_can_be_written_is_not_blamed_on_it(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_storage_that_fills_up_in_mid_search(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 120) as disk:
         long = ("--trials", "4", "--epochs", "10", "--scheduler", "none", "--sampler", "random")

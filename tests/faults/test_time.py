@@ -11,7 +11,7 @@ import pytest
 from leaping_clock import LeapingClock
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 3
 LONG = ("--trials", str(TRIALS), "--epochs", "10", "--scheduler", "none", "--sampler", "random")

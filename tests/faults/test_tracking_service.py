@@ -16,7 +16,7 @@ from search.delivery import Delivery
 from search.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
 from search.tracking import Mirror
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TASK = TaskSummary("digits", "d" * 64, ("null", "eins"), {"train": 20}, (8, 8), "digits")
 BACKBONE = BackboneSummary("print", "default", "b" * 64, (32, 32), 60_000, ("stem", "top"))

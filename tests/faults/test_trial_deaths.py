@@ -56,7 +56,7 @@ class Search:
             "--trials",
             str(self.trials),
             "--epochs",
-            str(EPOCHS),
+            str(self.epochs),
         ]
         line += ["--scheduler", "none", "--baseline-trials", "0", "--confirm-seeds", "1", "--no-register"]
         environment = {**os.environ, MARK: str(self.folder), VARIABLE: faults}

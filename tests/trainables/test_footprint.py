@@ -20,7 +20,7 @@ def test_a_served_model_is_weighed_and_timed(weird_folder: Path) -> None:
     assert found.parameters == 4 * 4 * 3 * 3 + 3
     assert found.load_seconds > 0
     for time in (found.latency, found.batch_latency):
-        assert 0 < time.low <= time.median <= time.high
+        assert 0 < time.fastest <= time.median <= time.upper
     assert found.batch_latency.median < found.latency.median  # of one image of 32
     assert found.processor == processor() != ""
 
@@ -30,7 +30,7 @@ def test_a_served_model_is_weighed_and_timed(weird_folder: Path) -> None:
     [
         (Milliseconds(3, 2.9, 3.1), Milliseconds(5, 4.9, 5.1), True),
         (Milliseconds(5, 4.9, 5.1), Milliseconds(3, 2.9, 3.1), False),
-        (Milliseconds(3, 2.0, 4.6), Milliseconds(5, 4.5, 6.0), False),  # quartiles overlap
+        (Milliseconds(3, 2.9, 3.1), Milliseconds(9, 3.0, 15.0), False),  # measured while the machine was busy
         (Milliseconds(4.8, 4.79, 4.81), Milliseconds(5, 4.99, 5.01), False),  # less than a tenth
     ],
 )
