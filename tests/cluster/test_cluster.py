@@ -218,7 +218,10 @@ def test_a_job_ships_its_folder_and_takes_any_argument(laboratory: Laboratory) -
     """
     laptop.run("bash", "-c", script, timeout=PATIENCE)
     status = laboratory.hosts["head"].run("unfreeze", "status", "a job; $HOME", "--json")
-    assert [trial["state"] for trial in json.loads(status)["trials"]] == ["complete"] * 2
+    assert json.loads(status)["search"] == "a job; $HOME"
+    record = record_of(laboratory, "a job; $HOME")
+    assert record is not None
+    assert [trial.state for trial in record.trials] == ["complete"] * 2
 
 
 def test_down_leaves_no_process_of_ray(laboratory: Laboratory) -> None:
