@@ -107,8 +107,8 @@ def promote(model_name: str, tracking_uri: str, *, margin: float = MARGIN, force
             forced=forced,
             numbers=numbers(judgement),
         )
-        _sign(client, challenger, "promoted", forced=forced)
         _move(client, model_name, turn, event)
+        _sign(client, challenger, "promoted", forced=forced)
     return Promotion(challenger, champion, forced, judgement)
 
 
@@ -136,9 +136,9 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
             )
         before = to_version(client.get_model_version(model_name, stack[-1]))
         event = next_event(_settled(client, model_name), "rolled back", before, champion)
-        _sign(client, champion, "rolled_back")
         _move(client, model_name, turn, event)
         client.set_registered_model_tag(model_name, PREVIOUS, " ".join(stack[:-1]))
+        _sign(client, champion, "rolled_back")
     return Promotion(before, champion)
 
 

@@ -12,6 +12,7 @@ from search.cost import cost_phrases, search_cost
 from search.durations import format_duration
 from search.phrases import ending, number, objective, percent, plural, points, tally
 from search.record import Interval, Outcome, SearchRecord
+from search.sizes import format_size
 
 _LABEL = 16
 """Width of the column of labels."""
@@ -115,10 +116,19 @@ def _places(record: SearchRecord, report: Path | None) -> Text:
     rows, outcome = [], record.outcome
     if outcome is not None and outcome.model_name is not None:
         version = f" version {outcome.model_version}, alias challenger" if outcome.model_version else ""
-        rows.append(_row("model", Text(outcome.model_name + version)))
+        rows.append(_row("model", Text(outcome.model_name + version).append(_costs(outcome), style="dim")))
     if report is not None:
         rows.append(_row("report", Text(str(report))))
     return Text("\n").join(rows)
+
+
+def _costs(outcome: Outcome) -> str:
+    """A line on what the model costs to serve; empty if that was not measured."""
+    footprint = outcome.footprint
+    if footprint is None:
+        return ""
+    latency = f"{footprint.latency.median:.3g} ms for an image"
+    return f"\n{format_size(footprint.file_bytes)}, {latency} ({footprint.processor})"
 
 
 def _cost(record: SearchRecord) -> Text:

@@ -74,7 +74,7 @@ def test_a_truly_better_one_passes_and_a_worse_one_does_not() -> None:
         for n in range(40):
             world = World(1000 + n)
             passed[skill] += judged(world.model(skill), world.model()).decision == "better"
-    assert passed[1.5] >= 36
+    assert passed[1.5] >= 32
     assert passed[-1.5] == 0
 
 

@@ -20,7 +20,9 @@ from search.answers import FILE, Answers, image_keys, write_answers
 from search.cli import main
 from search.mlflow_client import connect
 from search.promotion import PREVIOUS
+from search.record import Interval, Outcome
 from search.registry import PromotionRefused, history, judge, promote, rollback
+from search.results import outcome_from_json, outcome_to_json
 from search.seams import VARIABLE
 from search.stores import default_tracking_uri
 from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
@@ -359,3 +361,22 @@ def test_the_margin_reaches_the_gate(model: Model, capsys: pytest.CaptureFixture
     assert model.run("promote", "--margin", "5%", "--dry-run") == 0
     assert model.run("promote", "--margin", "0.05") == 0
     assert history(model.name, model.uri)[-1].numbers["margin"] == 0.05
+
+
+def test_a_footprint_is_kept_with_the_outcome_and_older_outcomes_have_none() -> None:
+    accuracy = Interval(0.9, 0.8, 1.0)
+    outcome = Outcome(
+        0,
+        {"learning_rate": 0.1},
+        (1, 2),
+        (0.9, 0.8),
+        accuracy,
+        (0.9, 0.8),
+        ((1, 0), (0, 1)),
+        footprint=footprint(),
+    )
+    kept = json.loads(json.dumps(outcome_to_json(outcome)))
+    assert outcome_from_json(kept) == outcome
+    for name in ("footprint", "answers_file"):
+        del kept[name]
+    assert outcome_from_json(kept).footprint is None

@@ -24,6 +24,7 @@ from search.record import (
 from search.record_json import record_json
 from search.status_page import status_page
 from search.summary import next_commands, print_summary
+from trainables.footprint import Footprint, Milliseconds
 
 PARAMS = {"unfreeze_depth": 2, "learning_rate": 0.00431, "head_units": 64, "augmentation_strength": 0.25}
 CURVE = tuple(EpochRecord(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))
@@ -41,6 +42,14 @@ OUTCOME = Outcome(
     verdict="helps",
     model_name="unfreeze-digits",
     model_version="3",
+    footprint=Footprint(
+        679_000,
+        150_000,
+        0.8,
+        Milliseconds(3.3, 3.2, 3.4),
+        Milliseconds(0.9, 0.9, 1),
+        "a processor, 2 threads",
+    ),
 )
 
 
@@ -81,6 +90,7 @@ def test_everything_that_a_person_wants_to_know_is_there() -> None:
         "trial 4, val_accuracy 0.9000",
         "learning_rate          0.00431",
         "unfreeze-digits version 3, alias challenger",
+        "679 kB, 3.3 ms for an image (a processor, 2 threads)",
         "/runs/digits/report.html",
         "unfreeze promote unfreeze-digits   # ",
         "unfreeze ui ",
