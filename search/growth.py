@@ -7,7 +7,7 @@ the growing (KubeRay), nothing says how far; that it is at work shows in the nam
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,15 @@ class Growth:
         return "; ".join(kind.words for kind in self.kinds) or "nodes of a kind that nobody names"
 
 
-def find_growth(gcs_address: str, living: int, file: Path | None = None) -> Growth | None:
+def find_growth(named: Callable[[], bool], living: int, file: Path | None = None) -> Growth | None:
     """What the autoscaler of the cluster, which has so many ``living`` nodes, may add; None if nothing.
 
-    ``file`` is :data:`BOOTSTRAP` unless another is given.
+    ``named`` is asked where no file tells: whether the nodes' kinds have names (:func:`names_kinds`). ``file`` is
+    :data:`BOOTSTRAP` unless another is given.
     """
     found = _from_file(file or BOOTSTRAP)
     if found is None:
-        return Growth() if _names_kinds(gcs_address) else None
+        return Growth() if named() else None
     unknown = all(kind.cpus is None for kind in found.kinds)
     return None if unknown and living > found.most else found  # of a list of machines, all are there
 
@@ -100,7 +101,7 @@ def _kind(name: str, facts: Mapping[str, Any], most: int, unless: int) -> Kind:
     return Kind(str(name), min(int(facts.get("max_workers", unless)), most), cpus, float(has.get("GPU", 0)))
 
 
-def _names_kinds(gcs_address: str) -> bool:
+def names_kinds(gcs_address: str) -> bool:
     """Whether somebody gave the nodes' kinds names; Ray's own are ``node_`` and the node's id."""
     try:
         from ray.autoscaler.v2.sdk import get_cluster_status

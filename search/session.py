@@ -206,12 +206,13 @@ def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], w
     import ray
 
     from search.fleet import Fleet
-    from search.growth import find_growth
+    from search.growth import find_growth, names_kinds
     from search.nodes import living
 
     joined = bool(config.address)
     there = len(living(ray.nodes()))
-    growth = find_growth(ray.get_runtime_context().gcs_address, there) if joined else None
+    address = ray.get_runtime_context().gcs_address
+    growth = find_growth(lambda: names_kinds(address), there) if joined else None
     session = Session(
         name=uuid.uuid4().hex[:12],
         verbose=verbose,

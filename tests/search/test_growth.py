@@ -10,9 +10,6 @@ from search.config import SearchConfig
 from search.growth import Growth, find_growth
 from search.nodes import Node
 
-NOWHERE = "127.0.0.1:1"
-"""No Ray answers there."""
-
 CLOUD = """\
 cluster_name: c
 max_workers: 6
@@ -35,7 +32,7 @@ available_node_types:
 def growth(tmp_path: Path, content: str, living: int = 1) -> Growth | None:
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(content)
-    return find_growth(NOWHERE, living, file)
+    return find_growth(lambda: False, living, file)
 
 
 def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_path: Path) -> None:
@@ -62,7 +59,8 @@ def test_a_list_of_machines_grows_until_all_are_there(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_none_of_rays_says_nothing(tmp_path: Path, content: str) -> None:
     assert growth(tmp_path, content) is None
-    assert find_growth(NOWHERE, 1, tmp_path / "absent") is None
+    assert find_growth(lambda: False, 1, tmp_path / "absent") is None
+    assert find_growth(lambda: True, 1, tmp_path / "absent") == Growth()
 
 
 def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
