@@ -231,11 +231,11 @@ def test_down_leaves_no_process_of_ray(laboratory: Laboratory) -> None:
 
 
 def test_a_search_without_a_cluster_says_so_and_starts_none(laboratory: Laboratory) -> None:
-    running = submit(laboratory, "nowhere")
+    head, script = laboratory.hosts["head"], "/root/.unfreeze/repository/cluster/search.py"
+    running = head.start("python", script, "--name", "nowhere", log=laboratory.folder / "nowhere.txt")
     assert running.wait(PATIENCE) == 1
-    words = said(laboratory, "nowhere")
-    assert "address: expected a running Ray cluster" in words
-    assert ray_processes(laboratory.hosts["head"]) == []
+    assert "address: expected a running Ray cluster, received 'auto'" in said(laboratory, "nowhere")
+    assert ray_processes(head) == []
     assert record_of(laboratory, "nowhere") is None
 
 
