@@ -16,6 +16,7 @@ from typing import Any
 
 from ray import tune
 
+from search import tune_memory_errors
 from search.alike import Alike
 from search.comebacks import Comebacks
 from search.config import SearchConfig
@@ -170,7 +171,8 @@ class Execution:
                     verbose=0,
                 ),
             )
-            tuner.fit()
+            with tune_memory_errors.understood():
+                tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self.session.refuse_lost()

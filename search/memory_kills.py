@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+TABLE_SECONDS = 5.0
+"""How long Ray may take to note why a process has died."""
+
+AGAIN_SECONDS = 0.2
 
 _RAY_SAYS = "running low on memory"
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
@@ -16,18 +22,27 @@ def says_memory(words: str) -> bool:
 def monitor_killed(node: str, pid: int) -> str:
     """What Ray's memory monitor said when it killed a worker process on a node; nothing if it did not.
 
-    For an actor that Ray starts again, the error does not say why it died; only Ray's table of workers does.
+    For an actor that Ray starts again, the error does not say why it died; only Ray's table of workers does, a moment
+    later.
     """
+    end = time.monotonic() + TABLE_SECONDS
+    while (words := _exit_words(node, pid)) is None and time.monotonic() < end:
+        time.sleep(AGAIN_SECONDS)
+    return words or ""
+
+
+def _exit_words(node: str, pid: int) -> str | None:
+    """The memory monitor's words; nothing if the process ended otherwise; None if it still runs in Ray's eyes."""
     from ray._private.state import state
     from ray.core.generated.common_pb2 import WorkerExitType
     from ray.core.generated.gcs_pb2 import WorkerTableData
 
     for row in state._connect_and_get_accessor().get_worker_table():
         worker = WorkerTableData.FromString(row)
-        here = worker.pid == pid and worker.worker_address.node_id.hex() == node
-        if here and worker.exit_type == WorkerExitType.NODE_OUT_OF_MEMORY:
-            return str(worker.exit_detail)
-    return ""
+        if worker.pid == pid and worker.worker_address.node_id.hex() == node and not worker.is_alive:
+            killed = worker.exit_type == WorkerExitType.NODE_OUT_OF_MEMORY
+            return str(worker.exit_detail) if killed else ""
+    return None
 
 
 def kernel_kills() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -46,7 +47,7 @@ class Silence(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its process has died, or has raised something."""
-        self._lost(trial.trial_id, str(trial.get_error() or ""), trial in self._ended)
+        self._lost(trial.trial_id, _error(trial), trial in self._ended)
         self._forget(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -67,3 +68,11 @@ class Silence(tune.Callback):  # type: ignore[misc]
     def _forget(self, trial: Trial) -> None:
         self._since.pop(trial, None)
         self._ended.discard(trial)
+
+
+def _error(trial: Trial) -> str:
+    """What Ray Tune has written down of a trial's end; its own way of reading it looks where the file gets later."""
+    try:
+        return Path(trial.error_file).read_text()
+    except (OSError, TypeError):
+        return ""

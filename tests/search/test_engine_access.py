@@ -15,9 +15,13 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.air.execution import FixedResourceManager, ResourceRequest
+from ray.air.execution._internal.actor_manager import RayActorManager
 
+from search import tune_memory_errors
 from search.engine import UnknownTrial
 from search.engine_access import DIED, DIED_OF_MEMORY, SILENT, Deadline, EngineLost, SharedEngine
+from search.memory_kills import says_memory
 
 pytestmark = pytest.mark.cluster
 
@@ -155,3 +159,31 @@ def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> 
         assert "running low on memory" in str(error)
     finally:
         ray.shutdown()
+
+
+def test_ray_tune_survives_what_the_memory_monitor_does_to_a_trial_s_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "8000")
+    ray.shutdown()
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    told: list[Exception] = []
+    try:
+        manager = RayActorManager(resource_manager=FixedResourceManager())
+        options: dict[str, Any] = {
+            "cls": SmallEngine,
+            "kwargs": {},
+            "resource_request": ResourceRequest([{"CPU": 1}]),
+        }
+        actor = manager.add_actor(**options, on_error=lambda actor, error: told.append(error))
+        while not manager.is_actor_started(actor):
+            manager.next(timeout=1)
+        manager.schedule_actor_task(actor, "begin", ("never ends",))
+        manager.schedule_actor_task(actor, "epoch", ("never ends",))
+        with tune_memory_errors.understood():
+            while not told:
+                manager.next(timeout=1)
+    finally:
+        ray.shutdown()
+    assert says_memory(str(told[0]))
