@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import ActorUnschedulableError, RayActorError, WorkerCrashedError
+from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from search.engine_access import EngineLost
 from search.session import Session
@@ -20,6 +20,9 @@ ATTEMPTS = 5
 """How often a call may end its engine's process."""
 
 LOOK_SECONDS = 0.5
+
+LOST = EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError, OutOfMemoryError
+"""How Ray says that the process of a call is gone."""
 
 Key = TypeVar("Key", bound=Hashable)
 Call = tuple[str, tuple[Any, ...]]
@@ -46,7 +49,7 @@ def spread(
             key = pending.pop(ready)
             try:
                 yield key, ray.get(ready)
-            except (EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError) as error:
+            except LOST as error:
                 died[key] += 1
                 if died[key] >= ATTEMPTS:
                     raise SearchError(

@@ -68,6 +68,11 @@ def test_one_that_ended_without_a_number_is_not_compared_with() -> None:
     for number in range(5):
         trial = Trial(trial_id=str(number), config={"number": number})
         scheduler.on_trial_add(tune, trial)
-        result = {"epoch": 1, "val_accuracy": 0.5 + number / 10}
-        assert scheduler.on_trial_result(tune, trial, result) == TrialScheduler.CONTINUE
-        scheduler.on_trial_complete(tune, trial, {"epoch": 2, "done": True, "reason": "diverged"})
+        for epoch in range(1, EPOCHS):
+            result = {"epoch": epoch, "val_accuracy": 0.5 + number / 10, "time_total_s": epoch}
+            scheduler.on_trial_result(tune, trial, result)
+        scheduler.on_trial_complete(tune, trial, {"epoch": EPOCHS, "done": True, "reason": "diverged"})
+    last = Trial(trial_id="last", config={"number": 5})
+    scheduler.on_trial_add(tune, last)
+    result = {"epoch": EPOCHS, "val_accuracy": 0.1, "time_total_s": EPOCHS}
+    assert scheduler.on_trial_result(tune, last, result) == TrialScheduler.STOP
