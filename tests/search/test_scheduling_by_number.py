@@ -75,4 +75,4 @@ def test_one_that_ended_without_a_number_is_not_compared_with() -> None:
     last = Trial(trial_id="last", config={"number": 5})
     scheduler.on_trial_add(tune, last)
     result = {"epoch": EPOCHS, "val_accuracy": 0.1, "time_total_s": EPOCHS}
-    assert scheduler.on_trial_result(tune, last, result) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(tune, last, result) == TrialScheduler.CONTINUE  # none got as far
