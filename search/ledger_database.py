@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from sqlalchemy.pool import NullPool
 
 from search.grouped_storage import GroupedStorage
 from search.record import Direction
@@ -76,7 +77,7 @@ def open_reading(url: str, name: str) -> optuna.Study:
     """
     with _opening(url, name):
         _expect_tables(url, name)
-        database = _storage(url, skip_compatibility_check=True, skip_table_creation=True)
+        database = _storage(url, passing=True, skip_compatibility_check=True, skip_table_creation=True)
         return optuna.load_study(storage=database, study_name=name)
 
 
@@ -87,7 +88,7 @@ def has_study(url: str, name: str) -> bool:
         LedgerError: the database can't be opened.
     """
     with _opening(url, name):
-        return name in optuna.get_all_study_names(_with_tables(url))
+        return name in optuna.get_all_study_names(_with_tables(url, passing=True))
 
 
 def move_study(url: str, name: str, new_name: str) -> bool:
@@ -97,7 +98,7 @@ def move_study(url: str, name: str, new_name: str) -> bool:
         LedgerError: the database can't be opened.
     """
     with _opening(url, name):
-        storage = _with_tables(url)
+        storage = _with_tables(url, passing=True)
         if name not in optuna.get_all_study_names(storage):
             return False
         optuna.copy_study(
@@ -110,10 +111,13 @@ def move_study(url: str, name: str, new_name: str) -> bool:
 _DRIVER_MISSING = ". Install its driver with: pip install 'unfreeze[postgresql]'"
 
 
-def _storage(url: str, **options: Any) -> optuna.storages.RDBStorage:
+def _storage(url: str, passing: bool = False, **options: Any) -> optuna.storages.RDBStorage:
+    """``passing``: no connection stays open between two reads, so that whoever looks again and again uses none up."""
     kind = url.partition(":")[0].partition("+")[0]
-    limits = {"connect_args": ON_SERVERS[kind]} if kind in ON_SERVERS else None
-    return optuna.storages.RDBStorage(url, engine_kwargs=limits, **options)
+    engine: dict[str, Any] = {"poolclass": NullPool} if passing else {}
+    if kind in ON_SERVERS:
+        engine["connect_args"] = ON_SERVERS[kind]
+    return optuna.storages.RDBStorage(url, engine_kwargs=engine, **options)
 
 
 @contextmanager
@@ -159,15 +163,15 @@ def _expect_tables(url: str, name: str) -> None:
     raise LedgerError(f"name: expected a search that was begun, received {name!r}")
 
 
-def _with_tables(url: str) -> optuna.storages.RDBStorage:
+def _with_tables(url: str, passing: bool = False) -> optuna.storages.RDBStorage:
     """Several searches may begin in one new database at once: who comes second finds the tables made."""
     from sqlalchemy.exc import DatabaseError, IntegrityError
 
     for _ in range(TABLE_TRIES - 1):
         try:
-            return _storage(url)
+            return _storage(url, passing)
         except DatabaseError as error:
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(random.uniform(0.05, 0.5))
-    return _storage(url)
+    return _storage(url, passing)

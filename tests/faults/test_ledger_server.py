@@ -13,6 +13,7 @@ from postgresql_server import Postgres
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
 from search.ledger import Ledger
+from search.ledger_database import open_reading
 from search.record import EpochRecord
 from search.stores import default_tracking_uri
 from trainables.errors import LedgerError
@@ -75,6 +76,16 @@ def test_writing_waits_for_a_server_that_is_away_and_repeats_nothing(
     again = open_ledger(url)
     assert [(t.state, len(t.epochs)) for t in again.trials] == [("complete", 1)] * 3
     assert again.noted("elapsed") == 2.0
+
+
+def test_readers_that_look_again_and_again_leave_no_connections_open(
+    postgresql: Postgres, open_ledger: Callable[..., Ledger]
+) -> None:
+    url = postgresql.new_database()
+    ledger = open_ledger(url)
+    ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)})
+    looks = [open_reading(url, ledger.name) for _ in range(60)]  # twice as many as the server takes
+    assert {len(study.get_trials()) for study in looks} == {1}
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password(

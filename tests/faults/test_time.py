@@ -31,7 +31,7 @@ def test_a_machine_that_sleeps_and_a_wall_clock_that_leaps_ahead_and_back_change
     command.environment = clock.environment
     began = time.monotonic()
     process = command.start("--time-budget", "30m")
-    for seconds, count in ((3600, 4), (-3600, 10), (0, 16)):
+    for seconds, count in ((3600, 4), (-3600, 10), (7200, 16)):
         command.wait_for(lambda record, count=count: epochs(record) >= count)
         clock.leap(seconds)
     command.signal_all(signal.SIGSTOP)
