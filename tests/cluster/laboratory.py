@@ -31,7 +31,7 @@ TOOLS = ("unshare", "nsenter", "ip", "sshd", "ssh", "ssh-keygen", "rsync", "moun
 _INIT = r"""
 set -eu
 mount --make-rprivate /
-for path in $VISIBLE; do
+printf '%s\n' "$VISIBLE" | while IFS= read -r path; do
   case $path in
     /root/*) over=$FOLDER/root${path#/root} ;;
     /tmp/*) over=$FOLDER/tmp${path#/tmp} ;;
@@ -145,7 +145,7 @@ class Host:
             "ADDRESS": self.address,
             "GATEWAY": f"{NETWORK}.1",
             "FOLDER": str(self.folder),
-            "VISIBLE": " ".join(str(path) for path in self.visible),
+            "VISIBLE": "\n".join(str(path) for path in self.visible),
             "SHARED_FOLDER": str(self.shared),
             "MOUNTPOINT": SHARED,
         }
