@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from search import mlflow_settings
@@ -12,11 +15,13 @@ from search import mlflow_settings
 # isort: split
 import mlflow
 import requests
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.stores import absolute_uri, check_sqlite, without_secrets
+from search.user import user_name
 from trainables.errors import TrackingError
 
 _REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
@@ -30,6 +35,8 @@ _HINTS = {
     403: "Check the account's permissions, and the server's --allowed-hosts.",
 }
 
+_TURN_SECONDS = 60.0
+
 
 def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
     """A client for runs and models at ``tracking_uri``; a new SQLite store is made (some seconds).
@@ -40,8 +47,16 @@ def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
     uri = absolute_uri(tracking_uri)
     mlflow_settings.quiet_loggers(verbose)
     check_sqlite(uri)
-    with speaking(uri):
+    with speaking(uri), _in_turn(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _in_turn(uri: str) -> AbstractContextManager[Any]:
+    """MLflow makes and upgrades the tables of a SQLite file without a lock: two at once damage each other's work."""
+    if not uri.startswith("sqlite"):
+        return nullcontext()
+    name = hashlib.sha256(f"{user_name()} {uri}".encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"unfreeze-mlflow-{name}.lock", timeout=_TURN_SECONDS)
 
 
 @contextmanager

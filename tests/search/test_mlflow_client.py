@@ -90,3 +90,15 @@ def test_a_normal_run_is_silent(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.slow
+def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) -> None:
+    words = "import sys; from search.mlflow_client import connect; connect(sys.argv[1]).search_experiments()"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    comers = [
+        subprocess.Popen([sys.executable, "-c", words, uri], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for comer in comers:
+        assert comer.wait(300) == 0, comer.stderr.read() if comer.stderr else ""
