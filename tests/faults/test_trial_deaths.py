@@ -33,7 +33,7 @@ EPOCHS = 40
 PATIENCE = 600.0
 """Seconds within which what a test waits for has to happen, however busy the machine is."""
 
-ENGINE, TRIAL = "ray::Engine", "ray::ResourceTrainable.train"
+ENGINE, TRIAL = "ray::LoggedEngine", "ray::ResourceTrainable.train"
 """How the processes call themselves while they are at work: Ray Tune wraps the trial's class."""
 
 
