@@ -10,7 +10,7 @@
 # Two digests are kept in the environment: of the requirements, and of the source. A node that has both is left as it
 # is; one that has the requirements only gets the new source, which takes seconds and no network. Who makes an image
 # of a machine with the requirements in it writes what --digest prints to ~/.unfreeze/venv/.unfreeze-requirements.
-# Where packages come from is pip's configuration: for nodes without internet set index-url or find-links in
+# Where packages come from is pip's configuration: for nodes without internet name a mirror or a folder of wheels in
 # /etc/pip.conf.
 set -euo pipefail
 

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from laboratory import SHARED, Laboratory, NoLaboratory, check_tools
+from laboratory import HOME, SHARED, Laboratory, NoLaboratory, check_tools
 
 CHECKOUT = Path(__file__).parents[2]
 SHIPPED = ("search", "trainables", "cluster", "pyproject.toml", "constraints.txt", "README.md")
@@ -86,7 +86,7 @@ def _environment_of_the_test_run(venv: Path, base: Path) -> None:
         (bin_folder / name).symlink_to(base / "bin" / python)
     for package in ("ray", "mlflow", "uvicorn"):
         for script in distribution(package).entry_points.select(group="console_scripts"):
-            words = "#!/root/.unfreeze/venv/bin/python\nimport sys\n"
+            words = f"#!{HOME}/.unfreeze/venv/bin/python\nimport sys\n"
             words += f"from {script.module} import {script.attr} as main\n"
             file = bin_folder / script.name
             file.write_text(words + "sys.exit(main())\n")
@@ -96,8 +96,8 @@ def _environment_of_the_test_run(venv: Path, base: Path) -> None:
 def _already_installed(made: Laboratory) -> None:
     """Say so on each host, in the way that install.sh documents for images of machines."""
     laptop = made.hosts["laptop"]
-    install = "/root/unfreeze/cluster/install.sh"
-    digest = laptop.run("bash", install, "--digest", "/root/unfreeze")
+    install = f"{HOME}/unfreeze/cluster/install.sh"
+    digest = laptop.run("bash", install, "--digest", f"{HOME}/unfreeze")
     for host in made.hosts.values():
         host.write(".unfreeze/venv/.unfreeze-requirements", digest)
-    laptop.run("bash", install, "/root/unfreeze")
+    laptop.run("bash", install, f"{HOME}/unfreeze")

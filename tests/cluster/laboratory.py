@@ -21,6 +21,9 @@ from pathlib import Path
 import psutil
 
 NETWORK = "10.77.0"
+HOME = "/root"
+"""Where every host has the home of its user."""
+
 SHARED = "/mnt/unfreeze"
 """Where every host sees the shared folder."""
 
@@ -30,10 +33,11 @@ TOOLS = ("unshare", "nsenter", "ip", "sshd", "ssh", "ssh-keygen", "rsync", "moun
 # what will be laid over.
 _INIT = r"""
 set -eu
+home=/root
 mount --make-rprivate /
 printf '%s\n' "$VISIBLE" | while IFS= read -r path; do
   case $path in
-    /root/*) over=$FOLDER/root${path#/root} ;;
+    "$home"/*) over=$FOLDER$path ;;
     /tmp/*) over=$FOLDER/tmp${path#/tmp} ;;
     *) over=$path ;;
   esac
@@ -70,7 +74,7 @@ _SSHD = """
 Port 22
 HostKey /run/sshd/host_key
 PidFile none
-AuthorizedKeysFile /root/.ssh/authorized_keys
+AuthorizedKeysFile .ssh/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 UsePAM no

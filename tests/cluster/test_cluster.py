@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laboratory import SHARED, Host, Laboratory
+from laboratory import HOME, SHARED, Host, Laboratory
 
 from search.reading import read_record
 from search.record import SearchRecord
@@ -151,7 +151,7 @@ def test_up_installs_unfreeze_on_every_node_and_starts_all_workers(laboratory: L
     for name in ("head", *WORKERS):
         host = laboratory.hosts[name]
         where = host.run("python", "-c", "import search; print(search.__file__)").strip()
-        assert where.startswith("/root/.unfreeze/venv/")
+        assert where.startswith(f"{HOME}/.unfreeze/venv/")
         assert (host.home / ".ray" / "auth_token").stat().st_mode & 0o77 == 0
 
 
@@ -231,7 +231,7 @@ def test_down_leaves_no_process_of_ray(laboratory: Laboratory) -> None:
 
 
 def test_a_search_without_a_cluster_says_so_and_starts_none(laboratory: Laboratory) -> None:
-    head, script = laboratory.hosts["head"], "/root/.unfreeze/repository/cluster/search.py"
+    head, script = laboratory.hosts["head"], f"{HOME}/.unfreeze/repository/cluster/search.py"
     running = head.start("python", script, "--name", "nowhere", log=laboratory.folder / "nowhere.txt")
     assert running.wait(PATIENCE) == 1
     assert "address: expected a running Ray cluster, received 'auto'" in said(laboratory, "nowhere")
