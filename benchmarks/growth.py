@@ -87,6 +87,10 @@ class NoEngine:
     def __init__(self) -> None:
         self._epochs: dict[str, int] = {}
 
+    def ready(self) -> tuple[str, int]:
+        """As :meth:`search.engine.Engine.ready`."""
+        return "life", os.getpid()
+
     def begin(self, key: str, *args: Any) -> int:
         self._epochs[key] = 0
         return 0

@@ -193,33 +193,13 @@ class Host:
 
     def start(self, *command: str, log: Path | None = None) -> subprocess.Popen[str]:
         """Start a command in a login shell on it, with its output in ``log``."""
-        inside = [
-            "nsenter",
-            "--target",
-            str(self.pid),
-            "--all",
-            "--wd=/root",
-            "env",
-            "-i",
-            *self._variables(),
-        ]
-        line = [*inside, "bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash", *command]
+        line = self._line(command)
         with (log or Path(os.devnull)).open("a") as output:
             return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
 
     def run(self, *command: str, timeout: float = 600) -> str:
         """Run a command on it; its output. AssertionError if it fails."""
-        inside = [
-            "nsenter",
-            "--target",
-            str(self.pid),
-            "--all",
-            "--wd=/root",
-            "env",
-            "-i",
-            *self._variables(),
-        ]
-        line = [*inside, "bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash", *command]
+        line = self._line(command)
         done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, f"{self.name}: {command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
@@ -230,6 +210,12 @@ class Host:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
+
+    def _line(self, command: Sequence[str]) -> list[str]:
+        """What runs ``command`` in a login shell of the host."""
+        inside = ["nsenter", "--target", str(self.pid), "--all", f"--wd={HOME}", "env", "-i"]
+        shell = ["bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash"]
+        return [*inside, *self._variables(), *shell, *command]
 
     def _variables(self) -> list[str]:
         known = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "TERM": "xterm", **self.environment}
