@@ -12,6 +12,9 @@ from search.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
 
+FINETUNED = ("finetune",)
+"""Methods that train the top blocks of a pretrained backbone."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -19,8 +22,8 @@ class Parameter:
 
     ``least`` and ``most`` are natural limits: no value beyond them has a meaning, so the best value may well
     lie there. Where they are open (``open_least``, ``open_most``) the limit itself has no meaning either.
-    ``transfers``: only a method that starts from pretrained weights has a use for it. ``when`` names another
-    parameter that must be above 0. ``fixed`` is the value where a space of a user's own leaves it out
+    ``methods`` are those that have a use for it (None: all). ``when`` names another parameter that must be
+    above 0. ``fixed`` is the value where a space of a user's own leaves it out
     (None: it is left out of the trial too). The values of a ``name`` are those of its ``range`` and no others.
     """
 
@@ -32,9 +35,13 @@ class Parameter:
     open_least: bool = False
     open_most: bool = False
     core: bool = False
-    transfers: bool = False
+    methods: tuple[str, ...] | None = None
     when: str | None = None
     fixed: ParameterValue | None = None
+
+    def serves(self, method: str) -> bool:
+        """Whether ``method`` has a use for it."""
+        return self.methods is None or method in self.methods
 
 
 @cache
@@ -48,7 +55,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=blocks,
             core=True,
-            transfers=True,
+            methods=FINETUNED,
             fixed=0,
         ),
         "learning_rate": Parameter(
@@ -95,7 +102,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=1,
             open_least=True,
-            transfers=True,
+            methods=FINETUNED,
             when="unfreeze_depth",
         ),
         "horizontal_flip": Parameter(
@@ -105,7 +112,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             "name",
             "what the head starts from: random weights, or a probe trained on the frozen backbone",
             Choice(("random", "probe")),
-            transfers=True,
+            methods=FINETUNED,
             when="unfreeze_depth",
         ),
     }

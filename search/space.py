@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.choices import METHODS, nearest
+from search.choices import nearest
 from search.config_errors import shown, written
 from search.enqueue import read_enqueue as read_enqueue
 from search.parameters import Parameter, parameters
@@ -100,7 +100,7 @@ class Space:
     def _unknown(self, name: str) -> str:
         known = parameters(self.blocks)
         valid = f"expected one of {', '.join(self.ranges)}"
-        if name in known and known[name].transfers and not METHODS[self.method].transfers:
+        if name in known and not known[name].serves(self.method):
             return f"the method {self.method!r} has no use for it; {valid}"
         if name in known:
             return f"not a parameter of this space; {valid}"
@@ -154,8 +154,8 @@ def make_space(space: str, blocks: int, method: str = "finetune") -> Space:
 
 
 def _space(ranges: Mapping[str, Range], blocks: int, method: str) -> Space:
-    transfers, known = METHODS[method].transfers, parameters(blocks)
-    return Space({n: r for n, r in ranges.items() if transfers or not known[n].transfers}, blocks, method)
+    known = parameters(blocks)
+    return Space({n: r for n, r in ranges.items() if known[n].serves(method)}, blocks, method)
 
 
 def _plain(values: Range) -> dict[str, Any]:
