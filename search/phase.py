@@ -11,7 +11,6 @@ from typing import Any
 
 from search import ledger_format
 from search.config import SearchConfig
-from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -49,6 +48,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    logs: Path
     kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
@@ -83,7 +83,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.checkpoints.parent / FOLDER)},
+            {**self.prepared.place, "logs": str(self.logs)},
             self.checkpoints,
             self.kept,
             self.limit,

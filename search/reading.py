@@ -29,8 +29,10 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
     }
 
 
-def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRecord:
-    """The search ``name`` as its ledger has it now; it may be running.
+def read_record(
+    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False
+) -> SearchRecord:
+    """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
 
     Raises:
         LedgerError: there is no such search, or another version of unfreeze wrote it.
@@ -41,9 +43,14 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if ledger is None and not workspace.ledger.is_file():
         where = f"{str(workspace.storage)!r}{_known(workspace)}"
         raise LedgerError(f"name: expected a search in {where}, received {name!r}")
+    file, study = workspace.ledger, name
+    if baseline:
+        file, study = workspace.baseline_ledger, workspace.baseline_name
+        if ledger is None and not file.is_file():
+            raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
     opened = Ledger(
-        ledger or sqlite_url(workspace.ledger),
-        name,
+        ledger or sqlite_url(file),
+        study,
         direction="maximize",
         metric="val_accuracy",
         method="finetune",
@@ -56,7 +63,7 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explaining(name):
-        return _record(name, workspace, opened, about)
+        return _record(study, workspace, opened, about)
 
 
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:

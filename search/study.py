@@ -166,6 +166,7 @@ class _Run:
             session=self.session,
             halt=self.halt,
             checkpoints=ledger_file.parent / "checkpoints",
+            logs=self.workspace.logs,
             kept=self.kept,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,

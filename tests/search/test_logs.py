@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -144,7 +145,7 @@ def test_logs_of_a_search_can_be_read_when_all_is_over(
         name="ü",
         trials=2,
         epochs=2,
-        baseline_trials=0,
+        baseline_trials=1,
         confirm_seeds=1,
         scheduler="none",
         register_model=False,
@@ -160,6 +161,16 @@ def test_logs_of_a_search_can_be_read_when_all_is_over(
         "begins",
         "leaves the engine",
     ]
+    assert cli.main(["logs", "ü", "0", "--baseline", "--storage", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["search"], said["state"], len(said["epochs"])) == ("ü-scratch", "complete", 2)
+    assert [h["words"].split(":")[0] for h in said["happenings"]] == ["begins", "leaves the engine"]
+    assert "unfreeze_depth" not in said["params"]
+    assert cli.main(["logs", "ü", "1", "--baseline", "--storage", str(tmp_path)]) == 2
+    assert "expected 0 to 0" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "ü" / "baseline")
+    assert cli.main(["logs", "ü", "0", "--baseline", "--storage", str(tmp_path)]) == 1
+    assert "with a baseline" in capsys.readouterr().err
     for wrong, words in (("2", "expected 0 to 1"), ("x", "expected the number"), ("-1", "TRIAL")):
         assert cli.main(["logs", "ü", wrong, "--storage", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
