@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from search import SearchConfig, cli, run_search
-from search.engine_log import DRIVER, EngineLog, line_of, read_lines
+from search.engine_log import DRIVER, EngineLog, line_of, read_lines, shorten
 from search.logged_view import LoggedView
 from search.logs_page import logs_page
 from search.progress import QuietView
@@ -125,6 +125,20 @@ def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
     first, *others = read_lines(file)
     assert (first.trial, first.words) == ("finetune-1", "a | b [c] ü")
     assert [line.moment for line in others] == [None, None]
+
+
+def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "ü-1.log"
+    with file.open("a", encoding="utf-8") as log:
+        log.writelines(line_of("finetune-1", f"ü {n}") for n in range(1000))
+        log.flush()
+        shorten(file, most=file.stat().st_size, kept=100)
+        assert len(list(read_lines(file))) == 1000
+        shorten(file, most=file.stat().st_size - 1, kept=100)
+        log.write(line_of("finetune-2", "begins"))
+    assert file.stat().st_size < 300
+    words = [line.words for line in read_lines(file)]
+    assert words == ["older lines were cut off here: the log had grown too large", "ü 998", "ü 999", "begins"]
 
 
 def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
