@@ -134,7 +134,12 @@ class Phase:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
         self.ledger.note("edges", list(edges))
-        return replace(record, importances=self.ledger.importances(), edges=edges)
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]

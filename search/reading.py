@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,11 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
 
 
 def read_record(
-    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False
+    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False, whole: bool = False
 ) -> SearchRecord:
     """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
+
+    ``whole`` adds what takes a moment to compute.
 
     Raises:
         LedgerError: there is no such search, or another version of unfreeze wrote it.
@@ -63,7 +66,8 @@ def read_record(
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explaining(name):
-        return _record(study, workspace, opened, about)
+        record = _record(study, workspace, opened, about)
+    return replace(record, importance_intervals=opened.importance_intervals()) if whole else record
 
 
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:

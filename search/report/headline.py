@@ -9,7 +9,9 @@ from search.phrases import plural, points
 from search.record import Interval, Outcome, SearchRecord, TrialRecord
 from search.report.configuration import in_words
 from search.report.ranking import winner
-from search.report.words import label, objective, percent
+from search.report.words import between, label, objective, percent
+from search.sizes import format_size
+from trainables.footprint import Footprint
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,9 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
         title="Test accuracy",
         figure=f"{100 * test.estimate:.1f}",
         unit="%",
-        detail=f"95 % interval {_between(test)}, measured once on {plural(images, 'test image')}.",
+        detail=f"95 % interval {between(test)}, measured once on {plural(images, 'test image')}.",
         scale=_accuracy_scale(test, outcome),
     )
-
-
-def _between(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
 
 
 def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
@@ -140,7 +138,8 @@ def _gain(outcome: Outcome | None) -> Tile:
         title=title,
         figure=points(gain.estimate),
         unit="points",
-        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}.",
+        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}, against the best of "
+        f"{plural(outcome.scratch_trials, 'trial')} from random weights.",
         verdict=verdict,
         tone=tone,
         scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
@@ -154,4 +153,10 @@ def _cost(record: SearchRecord) -> Tile:
     detail = f"{plural(finished, 'trial')}: {each}{plural(epochs, 'epoch')} in all."
     if record.outcome is not None and record.outcome.seconds > 0:
         detail += f" Re-training and testing the winner: {format_duration(record.outcome.seconds)}."
+    if record.outcome is not None and record.outcome.footprint is not None:
+        detail += f" Serving it: {_serving(record.outcome.footprint)}."
     return Tile("Cost", format_duration(record.elapsed), "", detail)
+
+
+def _serving(footprint: Footprint) -> str:
+    return f"{footprint.latency.median:.3g} ms for an image, {format_size(footprint.file_bytes)}"
