@@ -20,6 +20,7 @@ from search.report.charts.comparison import comparison
 from search.report.charts.confusion import confusion, mistakes
 from search.report.charts.curves import curves
 from search.report.charts.figure import Figure
+from search.report.charts.front import front
 from search.report.charts.history import history
 from search.report.charts.importance import importance
 from search.report.charts.landscape import landscape
@@ -33,7 +34,7 @@ from search.report.ranking import with_numbers_only
 from search.report.trial_table import trial_table
 from search.report.words import percent
 
-FIGURES = (history, importance, parallel, landscape, curves, comparison, confusion, stages)
+FIGURES = (history, front, importance, parallel, landscape, curves, comparison, confusion, stages)
 MOST_EXAMPLES = 16
 MOST_MISTAKES = 10
 _TEMPLATES = Path(__file__).with_name("templates")
