@@ -69,6 +69,14 @@ DIRECTIONS: Mapping[str, str] = {
     "train_loss": "minimize",
     "epoch_seconds": "minimize",
 }
+COSTS: Mapping[str, str] = {
+    "latency_ms": "milliseconds for one image, asked alone, measured on the driver's machine",
+    "parameters": "numbers in the served model",
+    "megabytes": "of the served model's weights, 10^6 bytes each",
+}
+"""What a model costs to serve, less being better: objectives beside one of DIRECTIONS."""
+
+OBJECTIVES: Mapping[str, str] = {**DIRECTIONS, **dict.fromkeys(COSTS, "minimize")}
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

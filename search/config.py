@@ -17,9 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import DIRECTIONS, METHODS
+from search.choices import COSTS, METHODS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
+from search.objectives import check_sampler, direction, settled
 from search.option_types import (
     BatchNormName,
     CacheText,
@@ -31,6 +32,7 @@ from search.option_types import (
     MetricName,
     Name,
     Number,
+    ObjectiveNames,
     PathText,
     PrecisionName,
     PreprocessingName,
@@ -101,6 +103,10 @@ class SearchConfig(BaseModel):
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
+    objective: ObjectiveNames = Field(
+        None,
+        description=f"several objectives, given once for each, the first of --metric's, then {', '.join(COSTS)} too",
+    )
     time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
     patience: Whole | None = Field(
         None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
@@ -108,6 +114,12 @@ class SearchConfig(BaseModel):
     seed: Whole = Field(0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training")
 
     confirm_seeds: Whole = Field(3, ge=1, le=100, description="seeds with which the winner is trained again")
+    confirm_points: Whole = Field(
+        5,
+        ge=1,
+        le=50,
+        description="with several objectives: points of the front that are confirmed and registered",
+    )
     baseline_trials: Whole | None = Field(
         None,
         ge=0,
@@ -191,7 +203,9 @@ class SearchConfig(BaseModel):
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
         try:
-            config = handler(data)
+            config = handler(
+                settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
+            )
         except ValidationError as error:
             raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
         if config.validation_fraction + config.test_fraction > 0.9:
@@ -199,12 +213,23 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        check_sampler(config.sampler, len(config.objectives))
         return config
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of what is optimised: one, or several."""
+        return self.objective or (self.metric,)
+
+    @property
     def direction(self) -> Direction:
-        """Whether the objective is maximised or minimised."""
-        return "maximize" if DIRECTIONS[self.metric] == "maximize" else "minimize"
+        """Whether the objective, of several the first, is maximised or minimised."""
+        return direction(self.metric)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Of all objectives."""
+        return tuple(direction(name) for name in self.objectives)
 
     @property
     def transfers(self) -> bool:
@@ -244,6 +269,9 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
+    for key, other in (("metric", "objective"), ("objective", "metric")):
+        if key in overrides and other not in overrides:
+            content.pop(other, None)  # both say what is optimised, and flags go before what the file says
     surroundings = from_environment()
     labels = {key: VARIABLES[key] for key in surroundings}
     labels.update({key: f"{path}: {written(key)}" for key in content})

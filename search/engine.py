@@ -23,6 +23,7 @@ from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from trainables.footprint import Footprint
     from trainables.training import EpochMetrics, Training
@@ -230,6 +231,18 @@ class Engine:
         from trainables.footprint import measure_footprint
 
         return measure_footprint(Path(model), image_size)
+
+    def parameters(self, architectures: Sequence[Mapping[str, Any]]) -> list[int]:
+        """How many numbers served models of these :class:`~trainables.serving_costs.Architecture` have."""
+        from trainables.serving_costs import Architecture, parameters
+
+        return parameters([Architecture(**architecture) for architecture in architectures])
+
+    def paired_times(self, architectures: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """(architectures, rounds) milliseconds for an image, all asked in turn; takes seconds."""
+        from trainables.serving_costs import Architecture, paired_times
+
+        return paired_times([Architecture(**architecture) for architecture in architectures])
 
     def compiled(self) -> int:
         """How many programs this engine has compiled."""

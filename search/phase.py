@@ -58,6 +58,7 @@ class Phase:
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
+    alternatives: tuple[Outcome, ...] = ()
     _began: float = field(default_factory=time.monotonic)
     _next_news: float = 0.0
 
@@ -118,6 +119,7 @@ class Phase:
             name=self.name,
             metric=self.config.metric,
             direction=self.config.direction,
+            objectives=self.config.objective or (),
             task=self.prepared.task_summary,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
@@ -126,6 +128,7 @@ class Phase:
             started=self._started,
             elapsed=self._elapsed(),
             outcome=self.outcome,
+            alternatives=self.alternatives,
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
@@ -151,6 +154,7 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED},
+            **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,

@@ -22,6 +22,7 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
     return {
         "metric": record.metric,
         "direction": record.direction,
+        "objectives": list(record.objectives),
         "task": vars(record.task),
         "backbone": vars(record.backbone),
         "config": dict(record.config),
@@ -73,12 +74,14 @@ def read_record(
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
     from search.results import outcome_from_json
 
-    opened.judge_by(about["metric"], about["direction"])
-    outcome = opened.noted("outcome")
+    objectives = tuple(about.get("objectives", ()))
+    opened.judge_by(about["metric"], about["direction"], objectives)
+    outcome, alternatives = opened.noted("outcome"), opened.noted("alternatives") or []
     return SearchRecord(
         name=name,
         metric=about["metric"],
         direction=about["direction"],
+        objectives=objectives,
         task=_task(about["task"]),
         backbone=_backbone(about["backbone"]),
         config=about["config"],
@@ -89,6 +92,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         importances=opened.importances(),
         edges=tuple(opened.noted("edges") or ()),
         outcome=outcome_from_json(outcome) if outcome else None,
+        alternatives=tuple(map(outcome_from_json, alternatives)),
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),

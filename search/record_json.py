@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from search.cost import search_cost
 from search.record import Interval, Outcome, SearchRecord, State, TrialRecord
+from search.results import front_json
 
 
 def record_json(
@@ -29,8 +30,10 @@ def record_json(
         "retries": {str(t.number): t.retries for t in record.trials if t.retries},
         "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
         "best": _best(record.best),
+        **front_json(record),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),
+        **({"alternatives": [_outcome(o) for o in record.alternatives]} if record.objectives else {}),
         "stopped": record.stopped,
         "elapsed_seconds": round(record.elapsed, 3),
         "training_seconds": round(sum(t.seconds for t in record.trials if math.isfinite(t.seconds)), 3),

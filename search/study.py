@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from search.doctor.quick import QuickLook
 from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
+from search.front_tags import front_tags
 from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
@@ -29,16 +30,18 @@ from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
 from search.phase import Phase
+from search.phrases import plural
 from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
+from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
-from search.winner import measure, retrain
+from search.winner import measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
@@ -67,9 +70,14 @@ class SearchResult:
         return best
 
     @property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Of several objectives, the trials that no other dominates, the best in the first objective first."""
+        return self.record.front
+
+    @property
     def trials(self) -> pa.Table:
         """All trials, one row each."""
-        return trials_table(self.record.trials)
+        return trials_table(self.record.trials, self.record.objectives)
 
 
 def run_search(
@@ -129,9 +137,11 @@ class _Run:
     def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
-        search.outcome = _known_outcome(search)
+        search.outcome, search.alternatives = _known_outcomes(search)
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
+            if self.config.objective:
+                search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
             baseline = self._baseline(search, task)
             self._confirm(search, baseline)
@@ -157,6 +167,7 @@ class _Run:
             method=config.method,
             sampler=config.sampler,
             seed=config.seed,
+            objectives=config.objective or (),
             fence=self.lease.hold if self.lease else None,
         )
         return Phase(
@@ -186,7 +197,7 @@ class _Run:
             yield
             return
         name = self.workspace.name
-        with Lease(DriverMark(self.config.ledger, name, self.config.direction), name).held() as self.lease:
+        with Lease(DriverMark(self.config.ledger, name, *self.config.directions), name).held() as self.lease:
             self.halt.lost = self.lease.lost
             yield
 
@@ -243,7 +254,9 @@ class _Run:
             return None
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        config = self.config.replace(method="scratch", enqueue=None, trials=limit, keep_best=0)
+        config = self.config.replace(
+            method="scratch", enqueue=None, trials=limit, keep_best=0, objective=None
+        )
         name = self.workspace.baseline_name
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
         phase.halt = self.halt.again(self.config.time_budget)
@@ -254,16 +267,14 @@ class _Run:
         return phase
 
     def _confirm(self, search: Phase, baseline: Phase | None) -> None:
-        """Re-train the winner and measure it, unless that is done."""
-        record = search.record()
-        best = record.best
-        if best is None or (search.outcome is not None and search.outcome.trial == best.number):
+        """Re-train the winner, or points of the front, and measure them, unless that is done."""
+        chosen = points(search.record(), self.config.confirm_points)
+        known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
+        if [trial.number for trial in chosen] == known:
             return
         scratch = baseline.record().best if baseline else None
-        trials = [best] if scratch is None else [best, scratch]
-        self.view.event(
-            f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds"
-        )
+        trials = [*chosen] if scratch is None else [*chosen, scratch]
+        self.view.event(_confirming(chosen, self.config.confirm_seeds))
         began = time.monotonic()
         runs = retrain(
             trials,
@@ -275,28 +286,46 @@ class _Run:
             self.halt,
         )
         self._refuse_halted()
-        outcome = measure(
-            best,
-            runs[0],
+        outcomes = measure(
+            list(zip(chosen, runs, strict=False)),
             scratch,
-            runs[1] if scratch else [],
+            runs[len(chosen)] if scratch else [],
             baseline.limit if baseline else 0,
             self.prepared.task,
             self.session,
         )
         reached("measured")
-        search.outcome = replace(outcome, seconds=time.monotonic() - began)
-        search.ledger.note("outcome", outcome_to_json(search.outcome))
+        self._keep(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
+
+    def _keep(self, search: Phase, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes into the ledger, the winner's last: without it the others count for nothing."""
+        search.outcome, search.alternatives = outcomes[0], tuple(outcomes[1:])
+        if self.config.objective:
+            search.ledger.note("alternatives", [outcome_to_json(o) for o in search.alternatives])
+        search.ledger.note("outcome", outcome_to_json(outcomes[0]))
 
     def _register(self, search: Phase, delivery: Delivery) -> None:
-        """Make the winner a model version, unless it is one."""
-        outcome = search.outcome
-        if not self.config.register_model or outcome is None or outcome.model_version:
+        """Make the winner, and other points of the front that were confirmed, model versions, unless they are."""
+        if not self.config.register_model or search.outcome is None:
             return
+        outcomes = [search.outcome, *search.alternatives]
+        for place in range(
+            len(outcomes) - 1, -1, -1
+        ):  # the winner last: it is the newest version, and the challenger
+            if not outcomes[place].model_version:
+                outcomes[place] = self._registered(search, outcomes, place, delivery)
+                self._keep(search, outcomes)
+        reached("registered")
+
+    def _registered(
+        self, search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery
+    ) -> Outcome:
         from search.registry import register
 
-        self.view.event(f"model: registering {self._model_name}")
-        record = search.record()
+        outcome = outcomes[place]
+        of = f", trial {outcome.trial}" if len(outcomes) > 1 else ""
+        self.view.event(f"model: registering {self._model_name}{of}")
+        record = replace(search.record(), outcome=outcome)
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
         examples = np.array(self.prepared.task.split("validation").images[:4])
@@ -311,12 +340,12 @@ class _Run:
                 model_name=self._model_name,
                 tracking_uri=self._tracking_uri,
                 answers=answers,
+                point=front_tags(record, [o.trial for o in outcomes]),
+                challenger=place == 0,
             ),
             timeout=300,
         )
-        search.outcome = replace(outcome, model_name=self._model_name, model_version=str(version.version))
-        search.ledger.note("outcome", outcome_to_json(search.outcome))
-        reached("registered")
+        return replace(outcome, model_name=self._model_name, model_version=str(version.version))
 
     @property
     def _model_name(self) -> str:
@@ -349,10 +378,20 @@ def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) ->
     return KeptCheckpoints(budget, view.event)
 
 
-def _known_outcome(search: Phase) -> Outcome | None:
-    kept = search.ledger.noted("outcome")
+def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]:
+    """The winner's, and those of other points of the front."""
+    kept, others = search.ledger.noted("outcome"), search.ledger.noted("alternatives") or []
     with explaining(search.name):
-        return outcome_from_json(kept) if kept else None
+        if not kept:
+            return None, ()
+        return outcome_from_json(kept), tuple(map(outcome_from_json, others))
+
+
+def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
+    if len(chosen) == 1:
+        return f"winner: trial {chosen[0].number}; training it again with {seeds} new seeds"
+    numbers = ", ".join(str(trial.number) for trial in chosen)
+    return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
 
 
 def _model_uri(outcome: Outcome | None) -> str | None:

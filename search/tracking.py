@@ -191,5 +191,6 @@ class Mirror:
 
 def _mark(record: SearchRecord, trial: TrialRecord) -> object:
     """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
-    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
-    return trial.state, len(trial.epochs), outcome
+    outcome = record.outcome_of(trial.number)
+    best = trial.number in record.front_numbers
+    return trial.state, len(trial.epochs), outcome, outcome is not None and outcome is record.outcome, best

@@ -18,13 +18,15 @@ from search.atomic import write_text
 from search.confidence import calibration
 from search.config import SearchConfig
 from search.execution import Halt
+from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import ErrorExample, Outcome, TrialRecord
+from search.record import ErrorExample, Outcome, SearchRecord, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
 from trainables.datasets import Split, Task
+from trainables.footprint import Footprint
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -82,56 +84,119 @@ def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
     return tuple((config.seed * 1_000_003 + 2**30 + k) % 2**31 for k in range(config.confirm_seeds))
 
 
+def points(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
+    """What is confirmed: the best trial, or at most ``most`` points of the front, the best in the first one first."""
+    if not record.front:
+        return (record.best,) if record.best else ()
+    placed = [losses(trial.objectives, record.objectives) or () for trial in record.front]
+    return tuple(record.front[index] for index in spread_out(placed, most))
+
+
 def measure(
-    trial: TrialRecord,
-    runs: Sequence[Retrained],
+    points: Sequence[tuple[TrialRecord, Sequence[Retrained]]],
     scratch: TrialRecord | None,
     scratch_runs: Sequence[Retrained],
     scratch_trials: int,
     task: Task,
     session: Session,
-) -> Outcome:
-    """Read the test split, once: the winner's trainings and the baseline's, on the same images."""
+) -> list[Outcome]:
+    """Read the test split, once: the trainings of all ``points`` and the baseline's, on the same images.
+
+    Returns:
+        An outcome for each point, in their order.
+    """
     began = time.monotonic()
-    split = task.split("test")
-    labels = np.asarray(split.labels)
-    models = [r.model for r in (*runs, *scratch_runs)]
+    test = _Test.of(task)
+    models = [run.model for _, runs in (*points, (scratch, scratch_runs)) for run in runs]
     calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
     known = dict(spread(session, calls))
     said = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, *_ in said])
-    certain, truth = (np.array([answer[part] for answer in said[: len(runs)]]) for part in (1, 2))
-    right = predicted == labels
-    best = chosen(runs)
+    outcomes, first = [], 0
+    for trial, runs in points:
+        own = _Said(said[first : first + len(runs)], said[len(said) - len(scratch_runs) :])
+        outcomes.append(_outcome(trial, runs, own, scratch, scratch_trials, task, test))
+        first += len(runs)
+    footprints = [_footprint(outcome, points[0][1], task, session) for outcome in outcomes]
+    seconds = time.monotonic() - began
+    return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
+
+
+Said = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
+"""What each of some trainings said of the test images: classes, their probabilities, and those of the true classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """The test split, with what its answers are kept with."""
+
+    split: Split
+    labels: np.ndarray
+    digest: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> _Test:
+        split = task.split("test")
+        digest = split_digest(split.images, split.labels)
+        return cls(split, np.array(split.labels), digest, image_keys(split.ids))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Of a point's trainings, and of the baseline's."""
+
+    own: Said
+    scratch: Said
+
+
+def _outcome(
+    trial: TrialRecord,
+    runs: Sequence[Retrained],
+    said: _Said,
+    scratch: TrialRecord | None,
+    scratch_trials: int,
+    task: Task,
+    test: _Test,
+) -> Outcome:
+    split, labels, best = test.split, test.labels, chosen(runs)
+    predicted, of_scratch = (_predicted(part, len(labels)) for part in (said.own, said.scratch))
+    certain, truth = (np.array([answer[part] for answer in said.own]) for part in (1, 2))
+    right, scratch_right = predicted == labels, of_scratch == labels
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
-    gain = paired_gain(right[: len(runs)], right[len(runs) :]) if scratch_runs else None
-    accuracies = [float(a) for a in right.mean(axis=1)]
+    gain = paired_gain(right, scratch_right) if len(scratch_right) else None
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
-    answers = _answers(task, split, predicted[: len(runs)], best, predicted[len(runs) :])
+    answers = _answers(task, test, predicted, best, of_scratch)
     write_answers(answers_file, replace(answers, certain=certain, truth=truth))
-    asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
-    footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
         seeds=tuple(r.seed for r in runs),
         val_accuracies=tuple(r.val_accuracy for r in runs),
         test_accuracy=wilson(int(right[best].sum()), len(labels)),
-        seed_test_accuracies=tuple(accuracies[: len(runs)]),
+        seed_test_accuracies=tuple(float(a) for a in right.mean(axis=1)),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         scratch_params=dict(scratch.params) if scratch else None,
         scratch_trials=scratch_trials,
-        scratch_test_accuracies=tuple(accuracies[len(runs) :]),
+        scratch_test_accuracies=tuple(float(a) for a in scratch_right.mean(axis=1)),
         gain=gain,
         verdict=verdict(gain) if gain else None,
         calibration=calibration(certain[best], right[best], truth[best]),
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
-        footprint=footprint,
-        seconds=time.monotonic() - began,
     )
+
+
+def _predicted(said: Said, images: int) -> np.ndarray:
+    return np.array([classes for classes, *_ in said], dtype=np.int64).reshape(len(said), images)
+
+
+def _footprint(outcome: Outcome, runs: Sequence[Retrained], task: Task, session: Session) -> Footprint:
+    """Measured after all else, and one after the other: nothing runs beside it."""
+    model = runs[0].model.with_name(outcome.model_file)
+    found: Footprint = dict(spread(session, {0: ("footprint", (str(model), task.image_size))}))[0]
+    return found
 
 
 def chosen(runs: Sequence[Retrained]) -> int:
@@ -139,14 +204,14 @@ def chosen(runs: Sequence[Retrained]) -> int:
     return min(range(len(runs)), key=lambda i: (-runs[i].val_accuracy, runs[i].val_loss))
 
 
-def _answers(task: Task, split: Split, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
+def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
     """What is kept for later comparisons, so that the test split need not be read again."""
     return Answers(
         classes=task.classes,
         image_size=task.image_size,
-        digest=split_digest(split.images, split.labels),
-        images=image_keys(split.ids),
-        labels=np.array(split.labels),
+        digest=test.digest,
+        images=test.keys,
+        labels=test.labels,
         predicted=predicted,
         chosen=best,
         scratch=scratch,

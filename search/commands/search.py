@@ -15,6 +15,7 @@ from search.choices import (
     DIRECTIONS,
     JIT,
     METHODS,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     SAMPLERS,
@@ -46,11 +47,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sampler",
         "scheduler",
         "metric",
+        "objective",
         "time_budget",
         "patience",
         "seed",
     ),
-    "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
+    "winner": ("confirm_seeds", "confirm_points", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
     "machines": (
         "max_concurrent",
@@ -71,6 +73,7 @@ _CHOICES = {
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
+    "objective": OBJECTIVES,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
@@ -126,7 +129,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name)
+            add_field(group, name, repeat=name == "objective")
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")
