@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
-from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
 from search.samplers import make_sampler
@@ -77,6 +77,7 @@ class Ledger:
         self._storage: GroupedStorage | None = None
         if create:
             self._study, self._storage = open_writing(url, name, direction, fence)
+            name_objectives(self._study, (metric,))
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()

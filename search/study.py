@@ -72,6 +72,11 @@ class SearchResult:
         """All trials, one row each."""
         return trials_table(self.record.trials)
 
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
+        return self.record.tracking_uri
+
     def figure(self, key: str) -> Drawing:
         """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
 
