@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
 from search.importance import Judged, importance_intervals, importances
-from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.objectives import direction as direction_of
 from search.objectives import values_at_best
@@ -90,6 +90,7 @@ class Ledger:
         self._storage: GroupedStorage | None = None
         if create:
             self._study, self._storage = open_writing(url, name, directions(direction, objectives), fence)
+            name_objectives(self._study, objectives or (metric,))
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()

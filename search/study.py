@@ -29,10 +29,11 @@ from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
+from search.notebook_html import result_html
 from search.phase import Phase
 from search.phrases import plural
 from search.preparation import Prepared, prepare_all
-from search.progress import QuietView, View
+from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
@@ -46,6 +47,7 @@ from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
+    from search.report.drawing import Drawing
     from search.tracking import Mirror
 
 
@@ -79,22 +81,51 @@ class SearchResult:
         """All trials, one row each."""
         return trials_table(self.record.trials, self.record.objectives)
 
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
+        return self.record.tracking_uri
+
+    def figure(self, key: str) -> Drawing:
+        """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
+
+        Raises:
+            UsageError: there is no such figure; the message lists those that there are.
+        """
+        from search.report.drawing import drawing  # altair and vl-convert take a second to import
+
+        return drawing(self.record, key)
+
+    def _repr_html_(self) -> str:
+        return result_html(self.record)
+
 
 def run_search(
     config: SearchConfig | None = None, view: View | None = None, verbose: bool = False
 ) -> SearchResult:
     """Run a search, or go on with one that was interrupted, until it is whole.
 
+    Without a ``view`` a notebook shows a live one, which is closed at the end; elsewhere nothing is shown.
+
     Raises:
         UsageError: a wrong option.
         SearchError: the search can't start or go on.
         Interrupted: SIGINT or SIGTERM; everything is kept.
     """
-    config = config or SearchConfig()
+    if view is not None:
+        return _run(config or SearchConfig(), view, verbose)
+    shown = default_view()
+    try:
+        return _run(config or SearchConfig(), shown, verbose)
+    finally:
+        shown.close()
+
+
+def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     check_inputs(config, workspace)
     workspace.create()
-    view = LoggedView(view or QuietView(), workspace.logs)
+    view = LoggedView(view, workspace.logs)
     halt = Halt(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")

@@ -18,6 +18,7 @@ from search.mlflow_client import connect, speaking
 # isort: split
 from mlflow.exceptions import MlflowException
 
+from search.experiment_page import describe_experiment
 from search.record import SearchRecord, TrialRecord
 from search.run_content import search_content, trial_content
 from search.run_images import RunImages, find_runs
@@ -149,6 +150,7 @@ class Mirror:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
                 runs = RunImages(self._writer.create(search_content(record)), {})
+            describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
