@@ -22,6 +22,8 @@ from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trainables.footprint import Footprint
     from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
@@ -203,21 +205,26 @@ class Engine:
         finally:
             training.release()
 
-    def classify(self, model: str, task: str, split: str) -> tuple[list[int], list[float]]:
-        """What a saved model says of the raw images of ``split``: (class indices, their probabilities)."""
+    def classify(self, model: str, task: str, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a saved model says of the N raw images of ``split``.
+
+        Returns class indices (N,), the probabilities of those classes (N,), and those of the true ones (N,).
+        """
         import keras
+        import numpy as np
 
         from trainables.datasets import open_task
 
         loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
-        images = open_task(self._data(task)).split(split).images
-        classes: list[int] = []
-        certain: list[float] = []
-        for start in range(0, len(images), 256):
-            probabilities = loaded(images[start : start + 256], training=False).numpy()
-            classes += probabilities.argmax(axis=1).tolist()
-            certain += probabilities.max(axis=1).tolist()
-        return classes, certain
+        known = open_task(self._data(task)).split(split)
+        labels = np.asarray(known.labels)
+        parts = []
+        for start in range(0, len(labels), 256):
+            said = np.asarray(loaded(known.images[start : start + 256], training=False), np.float32)
+            true = np.take_along_axis(said, labels[start : start + 256, None], axis=1)[:, 0]
+            parts.append((said.argmax(axis=1), said.max(axis=1), true))
+        classes, certain, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return classes, certain, truth
 
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
         """What a saved model costs to serve; only worth something while nothing else runs here."""

@@ -16,9 +16,10 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
+from search.importance import Judged, importance_intervals, importances
 from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
-from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
+from search.record import Cost, Direction, EpochRecord, Interval, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
 from search.trial_rows import Fence
@@ -212,14 +213,22 @@ class Ledger:
         return self._study.user_attrs.get(key)
 
     def importances(self) -> dict[str, float]:
-        """Share of each parameter in the objective's variance (PED-ANOVA); empty with too few trials."""
-        finished = [r for r in self._records.values() if r.state == "complete"]
-        if len(finished) < 4 or len({r.value for r in finished}) < 2:
-            return {}
-        try:
-            return dict(optuna.importance.get_param_importances(self._study))
-        except (ValueError, RuntimeError):  # Optuna's words for "too little to tell"
-            return {}
+        """Share of each parameter in what makes trials good (PED-ANOVA); empty with too few trials."""
+        return importances(self._judged(), self._direction)
+
+    def importance_intervals(self) -> dict[str, Interval]:
+        """:meth:`importances` with 95 % intervals; takes a second or two."""
+        return importance_intervals(self._judged(), self._direction)
+
+    def _judged(self) -> list[Judged]:
+        """Trials that ended with a value. Those that a scheduler stopped were worse than others as far as they got."""
+        frozen = self._study.get_trials(deepcopy=False)
+        ended = [r for r in self._records.values() if r.finished and r.state != "failed"]
+        return [
+            Judged(r.params, frozen[r.number].distributions, r.value)
+            for r in ended
+            if r.value is not None and r.params.keys() == frozen[r.number].distributions.keys()
+        ]
 
     def _read(self) -> None:
         for frozen in self._study.get_trials(deepcopy=False):

@@ -11,7 +11,6 @@ from typing import Any
 
 from search import ledger_format
 from search.config import SearchConfig
-from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -49,6 +48,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    logs: Path
     kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
@@ -86,7 +86,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.checkpoints.parent / FOLDER)},
+            {**self.prepared.place, "logs": str(self.logs)},
             self.checkpoints,
             self.kept,
             self.limit,
@@ -138,7 +138,12 @@ class Phase:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
         self.ledger.note("edges", list(edges))
-        return replace(record, importances=self.ledger.importances(), edges=edges)
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]

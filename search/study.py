@@ -33,6 +33,7 @@ from search.phase import Phase
 from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
+from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
 from search.session import Session, connect
@@ -139,7 +140,7 @@ class _Run:
             self._register(search, delivery)
             search.keep_time()
             record = self._leave_files(search)
-            delivery.finish(record, "FINISHED", self._artifacts())
+            delivery.finish(record, "FINISHED", self._artifacts(record))
             reached("finished")
         self.view.update(record)
         return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
@@ -166,6 +167,7 @@ class _Run:
             session=self.session,
             halt=self.halt,
             checkpoints=ledger_file.parent / "checkpoints",
+            logs=self.workspace.logs,
             kept=self.kept,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,
@@ -329,9 +331,15 @@ class _Run:
         write_report(record, self.workspace.report)
         return record
 
-    def _artifacts(self) -> tuple[Path, ...]:
+    def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
+        """What is shown with the search's run: its tables, the report, and the plots by themselves."""
         folder = self.workspace.directory
-        return folder / "trials.parquet", folder / "best.json", self.workspace.report
+        return (
+            folder / "trials.parquet",
+            folder / "best.json",
+            self.workspace.report,
+            *extracts(record, folder, self.view.event),
+        )
 
 
 def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:

@@ -129,7 +129,7 @@ class Mirror:
         )
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file to the artifacts of the search's run; one of the same name is replaced."""
+        """Copy a file, or a folder, to the artifacts of the search's run; files of the same name are replaced."""
         with speaking(self.tracking_uri):
             self._client.log_artifact(self.parent_run_id, str(path), folder)
 

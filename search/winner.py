@@ -7,7 +7,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from search.answers import Answers, image_keys, split_digest, write_answers
 from search.atomic import write_text
+from search.confidence import calibration
 from search.config import SearchConfig
 from search.execution import Halt
 from search.intervals import paired_gain, verdict, wilson
@@ -99,7 +100,8 @@ def measure(
     calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
     known = dict(spread(session, calls))
     said = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, _ in said])
+    predicted = np.array([classes for classes, *_ in said])
+    certain, truth = (np.array([answer[part] for answer in said[: len(runs)]]) for part in (1, 2))
     right = predicted == labels
     best = chosen(runs)
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
@@ -116,7 +118,8 @@ def measure(
     scratch = next((b for b in compared if b.method == "scratch"), None)
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
     from_scratch = predicted[places["scratch"]] if scratch else predicted[:0]
-    write_answers(answers_file, _answers(task, split, predicted[: len(runs)], best, from_scratch))
+    answers = _answers(task, split, predicted[: len(runs)], best, from_scratch)
+    write_answers(answers_file, replace(answers, certain=certain, truth=truth))
     asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
     footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
@@ -133,7 +136,8 @@ def measure(
         baselines=compared,
         gain=gain,
         verdict=verdict(gain) if gain else None,
-        examples=_examples(split.images, labels, predicted[best], said[best][1], task.classes),
+        calibration=calibration(certain[best], right[best], truth[best]),
+        examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
         footprint=footprint,
@@ -199,15 +203,14 @@ def _examples(
     images: np.ndarray,
     labels: np.ndarray,
     predicted: np.ndarray,
-    certain: Sequence[float],
+    certain: np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
     """The surest wrong answers, then the least sure right ones."""
-    sure = np.asarray(certain)
-    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -sure[i])[:EXAMPLES]
-    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: sure[i])[:EXAMPLES]
+    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -certain[i])[:EXAMPLES]
+    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: certain[i])[:EXAMPLES]
     return tuple(
-        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(sure[i]))
+        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(certain[i]))
         for i in [*wrong, *right]
     )
 

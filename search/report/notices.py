@@ -9,7 +9,7 @@ from typing import Literal
 
 from search.phrases import plural
 from search.record import SearchRecord
-from search.report.ranking import winner
+from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
 from trainables.shared_classes import source_notes
 
@@ -39,7 +39,8 @@ class Notice:
 def notices(record: SearchRecord) -> list[Notice]:
     """Warnings first."""
     warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
-    found = [*warnings, *_unlabelled(record), *_source(record), *_diverged(record), *_smaller_batches(record)]
+    notes = [*_improving(record), *_unlabelled(record), *_source(record), *_diverged(record)]
+    found = [*warnings, *notes, *_smaller_batches(record)]
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
 
@@ -114,6 +115,16 @@ def _unfinished(record: SearchRecord) -> Iterator[Notice]:
         going = f", {running} {'is' if running == 1 else 'are'} running" if running else ""
         yield Notice(
             "warning", f"{share} have finished{going}. The same command, run again, goes on from here."
+        )
+
+
+def _improving(record: SearchRecord) -> Iterator[Notice]:
+    finished = sum(t.finished for t in record.trials)
+    if record.outcome is not None and finished >= record.requested and still_improving(record):
+        yield Notice(
+            "note",
+            "The best value came with one of the last trials: more may find a better one. The same command with "
+            f"--trials {2 * record.requested} goes on from here.",
         )
 
 

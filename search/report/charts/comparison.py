@@ -27,7 +27,7 @@ def comparison(record: SearchRecord) -> Figure:
     if outcome is None:
         return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
     rival = outcome.rival
-    if rival is None:
+    if rival is None or not rival.test_accuracies:
         return nothing(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
