@@ -58,7 +58,7 @@ class Ledger:
         name: the study's name.
         direction: of the objective; of several, of the first.
         metric: name of the objective, or of the first, among the epoch metrics.
-        method: recorded with each trial.
+        method: recorded with each trial that has none of its own among its parameters.
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
@@ -259,7 +259,7 @@ class Ledger:
         number = trial.number
         seed = trial_seed(self._seed, number)
         if "seed" not in trial.user_attrs:
-            trial.set_user_attr("method", self._method)
+            trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
         if self._objectives and COSTS not in trial.user_attrs:
             trial.set_user_attr(COSTS, dict(self.costs(params)))
@@ -270,7 +270,7 @@ class Ledger:
         record = TrialRecord(
             number=number,
             state="running",
-            method=self._method,
+            method=str(params.get("method", self._method)),
             params=dict(params),
             seed=seed,
             epochs=known.epochs if known else (),
@@ -333,7 +333,7 @@ class Ledger:
         return TrialRecord(
             number=frozen.number,
             state=STATES[frozen.state],
-            method=attrs.get("method", self._method),
+            method=attrs.get("method", params.get("method", self._method)),
             params=params,
             value=self._best(epochs),
             epochs=epochs,

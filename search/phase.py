@@ -66,7 +66,10 @@ class Phase:
         expect_readable(self.name, self.ledger.noted)
         blocks = len(self.prepared.backbone.blocks)
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
-        self.space: Space = make_space(self.config.space, blocks, self.config.method)
+        asked = self.config
+        self.space: Space = make_space(
+            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target
+        )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
         if started is None:
@@ -121,6 +124,7 @@ class Phase:
             direction=self.config.direction,
             objectives=self.config.objective or (),
             task=self.prepared.task_summary,
+            source=self.prepared.source_summary,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -158,5 +162,7 @@ class Phase:
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
+            "source": self.prepared.source.digest if self.prepared.source else None,
+            "unlabelled_target": self.config.unlabelled_target or None,
             "backbone": self.prepared.backbone.digest,
         }

@@ -24,6 +24,7 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
         "direction": record.direction,
         "objectives": list(record.objectives),
         "task": vars(record.task),
+        "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
         "config": dict(record.config),
         "requested": record.requested,
@@ -49,7 +50,7 @@ def read_record(
         raise LedgerError(f"name: expected a search in {where}, received {name!r}")
     file, study = workspace.ledger, name
     if baseline:
-        file, study = workspace.baseline_ledger, workspace.baseline_name
+        file, study = workspace.baseline_ledger(), workspace.baseline_name()
         if ledger is None and not file.is_file():
             raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
     opened = Ledger(
@@ -83,6 +84,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         direction=about["direction"],
         objectives=objectives,
         task=_task(about["task"]),
+        source=_task(about["source"]) if about.get("source") else None,
         backbone=_backbone(about["backbone"]),
         config=about["config"],
         trials=opened.trials,

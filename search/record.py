@@ -172,12 +172,22 @@ class ErrorExample:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The best of ``trials`` trials of a method that a search is compared with, on the same test images."""
+
+    method: str
+    params: Parameters
+    trials: int
+    test_accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
-    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
-    test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
+    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of the first of ``baselines`` on the
+    same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
     file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
     registered model's, None of winners that were measured before there was any.
@@ -203,11 +213,24 @@ class Outcome:
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def rival(self) -> Baseline | None:
+        """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
+        if self.baselines:
+            return self.baselines[0]
+        if self.gain is None and not self.scratch_test_accuracies:
+            return None
+        known = self.scratch_params or {}
+        return Baseline("scratch", known, self.scratch_trials, self.scratch_test_accuracies)
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig."""
+    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
+    the dataset that it transfers from, if there is one.
+    """
 
     name: str
     metric: str
@@ -225,6 +248,7 @@ class SearchRecord:
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    source: TaskSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from search.atomic import write_bytes, write_text
 from search.choices import OBJECTIVES
 from search.cost import search_cost
 from search.record import (
+    Baseline,
     Calibration,
     ErrorExample,
     Interval,
@@ -151,6 +152,9 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
         kept[name] = tuple(kept[name])
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
+    kept["baselines"] = tuple(
+        Baseline(**{**b, "test_accuracies": tuple(b["test_accuracies"])}) for b in kept.get("baselines", ())
+    )
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
     kept["footprint"] = _footprint(kept.get("footprint"))
     kept["calibration"] = _calibration(kept.get("calibration"))

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from search.alike import ENOUGH, last_line
 from search.archive import archive
+from search.baselines import BASELINES
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
@@ -42,7 +43,7 @@ from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
-from search.winner import measure, points, retrain
+from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
@@ -161,7 +162,7 @@ class _Run:
     lease: Lease | None = None
 
     def whole(self) -> SearchResult:
-        """Trials, baseline, winner, model, report."""
+        """Trials, baselines, winner, model, report."""
         with self._driving():
             return self._driven()
 
@@ -174,8 +175,7 @@ class _Run:
             if self.config.objective:
                 search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
-            baseline = self._baseline(search, task)
-            self._confirm(search, baseline)
+            self._confirm(search, self._baselines(search, task))
             record = self._leave_files(search)
             delivery.publish(record)
             self._register(search, delivery)
@@ -278,33 +278,34 @@ class _Run:
         if self.halt.signalled.is_set():
             raise Interrupted
 
-    def _baseline(self, search: Phase, task: str) -> Phase | None:
-        """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
+    def _baselines(self, search: Phase, task: str) -> list[Phase]:
+        """As many trials of each baseline, under the same budget: searches of their own in ledgers of their own."""
         limit = self.config.planned_baseline_trials
         if not limit:
-            return None
+            return []
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        config = self.config.replace(
-            method="scratch", enqueue=None, trials=limit, keep_best=0, objective=None
-        )
-        name = self.workspace.baseline_name
-        phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
+        return [self._baseline(method, limit, task) for method in self.config.baselines]
+
+    def _baseline(self, method: str, limit: int, task: str) -> Phase:
+        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0, objective=None)
+        name = self.workspace.baseline_name(method)
+        phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
-        self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
-        with self._delivery(phase, experiment_name(task, baseline=True)) as delivery:
+        self.view.event(f"baseline: {limit} trials from {BASELINES[method]}, to see what transfer is worth")
+        with self._delivery(phase, experiment_name(task, baseline=method)) as delivery:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
 
-    def _confirm(self, search: Phase, baseline: Phase | None) -> None:
+    def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner, or points of the front, and measure them, unless that is done."""
         chosen = points(search.record(), self.config.confirm_points)
         known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
         if [trial.number for trial in chosen] == known:
             return
-        scratch = baseline.record().best if baseline else None
-        trials = [*chosen] if scratch is None else [*chosen, scratch]
+        rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
+        trials = [*chosen, *(trial for _, trial in rivals)]
         self.view.event(_confirming(chosen, self.config.confirm_seeds))
         began = time.monotonic()
         runs = retrain(
@@ -319,9 +320,7 @@ class _Run:
         self._refuse_halted()
         outcomes = measure(
             list(zip(chosen, runs, strict=False)),
-            scratch,
-            runs[len(chosen)] if scratch else [],
-            baseline.limit if baseline else 0,
+            [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
             self.prepared.task,
             self.session,
         )
@@ -402,10 +401,11 @@ class _Run:
 
 
 def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:
-    """One budget for the search and its baseline."""
+    """One budget for the search and its baselines."""
     budget = config.checkpoint_budget
     if budget is None:
-        budget = default_budget(workspace.checkpoints(), workspace.checkpoints("baseline"))
+        folders = ("", *map(workspace.baseline_folder, BASELINES))
+        budget = default_budget(*map(workspace.checkpoints, folders))
     return KeptCheckpoints(budget, view.event)
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.heads import Head
 from trainables.lossscale import LossScale
+from trainables.objective import Objective
+from trainables.objective_state import ObjectiveState
 from trainables.openhead import OpenHead
 from trainables.stages import Stages
 from trainables.suffix import seed_variables, trainable_copy
@@ -44,7 +47,7 @@ class Shape:
     otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
     policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
     the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
-    ``head_units`` is given.
+    ``head_units`` is given. Without an ``objective`` a step minimises the mean cross-entropy of its labels.
     """
 
     depth: int
@@ -56,6 +59,7 @@ class Shape:
     precision: str = "float32"
     jit: bool = False
     head_units: int | None = None
+    objective: Objective | None = None
 
 
 class Program:
@@ -72,6 +76,7 @@ class Program:
         trained = self.suffix.trainable_variables if self.suffix is not None else []
         self._suffix_variables = [v.value for v in trained]
         self._suffix_adam = Adam(self._suffix_variables) if trained else None
+        self.objective = ObjectiveState(shape.objective, features, shape.classes)
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -90,10 +95,11 @@ class Program:
 
     @property
     def optimizer_variables(self) -> list[Any]:
-        """Steps, rate and moments of the head's optimizer, then of the suffix's."""
+        """Steps, rate and moments of the head's optimizer, then of the suffix's; then what the objective trains."""
         steps, rate, *moments = self._head_adam.variables
         extra = self._suffix_adam.variables if self._suffix_adam is not None else []
-        return [steps, rate, *(v for pair in self._head.part(_pairs(moments)) for v in pair), *extra]
+        head = [v for pair in self._head.part(_pairs(moments)) for v in pair]
+        return [steps, rate, *head, *extra, *self.objective.variables]
 
     @property
     def head(self) -> Head:
@@ -107,9 +113,13 @@ class Program:
         variables = [*self.weights, *self.optimizer_variables]
         return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
-    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
-        """Begin a new trial: assign its first weights and forget the optimizers' past."""
+    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
+        """Begin a new trial: assign its first weights and forget the optimizers' past.
+
+        ``seed`` makes the first values of what the objective trains.
+        """
         self.write([*suffix_weights, *head_weights])
+        self.objective.start(self._head.units, seed)
         for optimizer in (self._head_adam, self._suffix_adam):
             if optimizer is not None:
                 optimizer.reset()
@@ -142,11 +152,18 @@ class Program:
             _assign(self.loss_scale.variables, optimizer[count:])
 
     def train(
-        self, batches: Batches, rates: np.ndarray, ratio: float, hyper: Hyper, seed: tuple[int, int]
+        self,
+        batches: Batches,
+        rates: np.ndarray,
+        ratio: float,
+        hyper: Hyper,
+        seed: tuple[int, int],
+        numbers: np.ndarray | None = None,
     ) -> float:
         """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
 
-        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks.
+        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks;
+        ``numbers`` (steps, N) float32 are those that the objective asks for.
         """
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
@@ -160,6 +177,7 @@ class Program:
             tf.constant(rates), tf.constant(ratio, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
+            *self.objective.arguments(batches.extras, numbers, len(rates)),
         )  # fmt: skip
         return float(total)
 
@@ -185,10 +203,13 @@ class Program:
             batch = self.shape.batch_size
             self._head.assign(self._head.zeros(self.shape.head_units or 0))
             self._head_adam.reset()
+            self.objective.start(self._head.units, 0)
             blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
             labels = np.zeros((1, batch), np.int32)
             draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
-            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), 1.0, Hyper(), (0, 0))
+            extras, numbers = self.objective.blank(1, batch)
+            batches = Batches(blank, labels, draws, extras)
+            self.train(batches, np.zeros(1, np.float32), 1.0, Hyper(), (0, 0), numbers)
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -204,6 +225,7 @@ class Program:
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
+                *self.objective.specs(batch),
             )
         return self._train[kind]
 
@@ -232,26 +254,29 @@ class Program:
             return concrete
 
     def _train_steps(
-        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any
+        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any, *asked: Any
     ) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
             drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
-            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed)
+            own = [argument[step] for argument in asked]
+            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed, *own)
         return total
 
-    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
-        """One step of gradient descent on activations at the cut; returns the mean loss."""
+    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any, *asked: Any) -> Any:
+        """One step of gradient descent on activations at the cut; returns its loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
             features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
-            scores = self._head(features, dropout, seed)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
+            hidden = self._head.hidden(features)
+            scores = self._head.scores(hidden, dropout, seed)
+            loss = self.objective.loss(features, hidden, scores, y, target, *asked)
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
-        gradients = tape.gradient(scaled, [*self._head.variables, *self._suffix_variables])
+        trained = [*self._head.variables, *self._suffix_variables, *self.objective.trained]
+        gradients = tape.gradient(scaled, trained)
         if self.loss_scale is None:
             self._update(gradients, rate, rate * ratio, decay)
         else:
@@ -259,10 +284,12 @@ class Program:
         return loss
 
     def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
-        count = len(self._head.variables)
-        self._head_adam.apply(gradients[:count], rate, decay)
+        head = len(self._head.variables)
+        own = head + len(self._suffix_variables)
+        self._head_adam.apply(gradients[:head], rate, decay)
         if self._suffix_adam is not None:
-            self._suffix_adam.apply(gradients[count:], suffix_rate, decay)
+            self._suffix_adam.apply(gradients[head:own], suffix_rate, decay)
+        self.objective.apply(gradients[own:], rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -289,11 +316,13 @@ class Batches:
     """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
 
     ``inputs`` are images (uint8) or activations at the cut (float16, float32); images with ``draws`` are distorted.
+    ``extras`` (S, B, …) are what the objective asks for, by name.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     draws: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
     OBJECTIVES,
     PRECISION,
     PREPROCESSING,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
         "data",
+        "source",
+        "unlabelled_target",
         "validation_fraction",
         "test_fraction",
         "image_column",
@@ -69,7 +71,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Every field of SearchConfig, in the order of the help page."""
 
 _CHOICES = {
-    "method": METHODS,
+    "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
@@ -81,6 +83,7 @@ _CHOICES = {
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",
+    "source": "digits|DIR|FILE.parquet",
     "validation_fraction": "X",
     "test_fraction": "X",
     "image_column": "COLUMN",
