@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainables.adam import Adam
+from trainables.anchor import Anchor, Pull
 from trainables.augment import DRAWS
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
@@ -25,7 +28,7 @@ from trainables.heads import Head
 from trainables.lossscale import LossScale
 from trainables.openhead import OpenHead
 from trainables.stages import Stages
-from trainables.suffix import seed_variables, trainable_copy
+from trainables.suffix import block_models, blocks_of, seed_variables, trainable_copy
 from trainables.tracing import tracing
 
 DISTORTED = "distorted"
@@ -44,7 +47,9 @@ class Shape:
     otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
     policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
     the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
-    ``head_units`` is given.
+    ``head_units`` is given. ``gradual`` blocks with a learning rate of zero are as if they were below the cut, and each
+    has an optimizer of its own. ``pulled`` blocks are drawn towards anchors (:mod:`trainables.anchor`), in the place of
+    weight decay.
     """
 
     depth: int
@@ -56,6 +61,8 @@ class Shape:
     precision: str = "float32"
     jit: bool = False
     head_units: int | None = None
+    gradual: bool = False
+    pulled: bool = False
 
 
 class Program:
@@ -69,9 +76,12 @@ class Program:
         features = int(backbone.model.output.shape[-1])
         self._head = OpenHead(features, shape.classes)
         self._head_adam = Adam(self._head.variables)
-        trained = self.suffix.trainable_variables if self.suffix is not None else []
+        self._trained = trained = self.suffix.trainable_variables if self.suffix is not None else []
         self._suffix_variables = [v.value for v in trained]
-        self._suffix_adam = Adam(self._suffix_variables) if trained else None
+        self._blocks_of = blocks_of(trained, backbone, self.suffix, shape.depth) if trained else []
+        self._suffix_adams = [Adam([self._suffix_variables[i] for i in part]) for part in self._parts]
+        self._blocks = block_models(backbone, self.suffix, shape.depth) if shape.gradual and trained else []
+        self._anchor = Anchor(self._suffix_variables) if shape.pulled and trained else None
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -90,9 +100,9 @@ class Program:
 
     @property
     def optimizer_variables(self) -> list[Any]:
-        """Steps, rate and moments of the head's optimizer, then of the suffix's."""
+        """Steps, rate and moments of the head's optimizer, then of the suffix's, or of each of its blocks'."""
         steps, rate, *moments = self._head_adam.variables
-        extra = self._suffix_adam.variables if self._suffix_adam is not None else []
+        extra = [v for adam in self._suffix_adams for v in adam.variables]
         return [steps, rate, *(v for pair in self._head.part(_pairs(moments)) for v in pair), *extra]
 
     @property
@@ -104,17 +114,23 @@ class Program:
     @property
     def bytes(self) -> int:
         """Memory of weights, optimizers and compiled functions, about."""
-        variables = [*self.weights, *self.optimizer_variables]
+        pulling = self._anchor.variables if self._anchor is not None else []
+        variables = [*self.weights, *self.optimizer_variables, *pulling]
         return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
     def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
         """Begin a new trial: assign its first weights and forget the optimizers' past."""
         self.write([*suffix_weights, *head_weights])
-        for optimizer in (self._head_adam, self._suffix_adam):
-            if optimizer is not None:
-                optimizer.reset()
+        for optimizer in (self._head_adam, *self._suffix_adams):
+            optimizer.reset()
         if self.loss_scale is not None:
             self.loss_scale.reset()
+
+    def pull(self, pull: Pull) -> None:
+        """From now on, until the next trial, draw the unfrozen blocks as ``pull`` says; only if they are ``pulled``."""
+        if self._anchor is not None:
+            importance = None if pull.importance is None else self._of_trained(pull.importance)
+            self._anchor.assign(pull.strength, self._of_trained(pull.anchors), importance)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables and what scales the loss)."""
@@ -142,11 +158,12 @@ class Program:
             _assign(self.loss_scale.variables, optimizer[count:])
 
     def train(
-        self, batches: Batches, rates: np.ndarray, ratio: float, hyper: Hyper, seed: tuple[int, int]
+        self, batches: Batches, rates: np.ndarray, ratios: np.ndarray, hyper: Hyper, seed: tuple[int, int]
     ) -> float:
         """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
 
-        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks.
+        ``ratios`` (depth,) scale the rates of the unfrozen blocks, bottom first; ``seed`` (trial, first step) makes the
+        dropout masks.
         """
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
@@ -157,7 +174,7 @@ class Program:
             drawn = np.zeros((*batches.labels.shape, 0), np.float32)
         total = self._compiled_train(kind)(
             tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(drawn),
-            tf.constant(rates), tf.constant(ratio, tf.float32),
+            tf.constant(rates), tf.constant(ratios, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
         )  # fmt: skip
@@ -188,7 +205,7 @@ class Program:
             blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
             labels = np.zeros((1, batch), np.int32)
             draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
-            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), 1.0, Hyper(), (0, 0))
+            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), self._ones, Hyper(), (0, 0))
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -201,7 +218,7 @@ class Program:
                 tf.TensorSpec([None, batch], tf.int32),
                 tf.TensorSpec([None, batch, DRAWS if kind == DISTORTED else 0], tf.float32),
                 tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([self.shape.depth], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
             )
@@ -220,6 +237,24 @@ class Program:
         return self._image if _dtype(kind) == "uint8" else self._cut
 
     @property
+    def _ones(self) -> np.ndarray:
+        return np.ones(self.shape.depth, np.float32)
+
+    @property
+    def _parts(self) -> list[list[int]]:
+        """Which of the trained variables share an optimizer."""
+        if not self.shape.gradual:
+            return [list(range(len(self._blocks_of)))] if self._blocks_of else []
+        return [
+            [i for i, of in enumerate(self._blocks_of) if of == block] for block in sorted({*self._blocks_of})
+        ]
+
+    def _of_trained(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Of one array for each of the suffix's weights, those of the trained ones."""
+        places = {id(weight): i for i, weight in enumerate(self._suffix_weights)}
+        return [arrays[places[id(v)]] for v in self._trained]
+
+    @property
     def _suffix_weights(self) -> list[Any]:
         return self.suffix.weights if self.suffix is not None else []
 
@@ -232,37 +267,57 @@ class Program:
             return concrete
 
     def _train_steps(
-        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any
+        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratios: Any, hyper: Any, seed: Any
     ) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
             drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
-            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed)
+            total += self._step(x, labels[step], rates[step], ratios, hyper, mask_seed)
         return total
 
-    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
+    def _learn(self, x: Any, y: Any, rate: Any, ratios: Any, hyper: Any, seed: Any) -> Any:
         """One step of gradient descent on activations at the cut; returns the mean loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
-            features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
-            scores = self._head(features, dropout, seed)
+            scores = self._head(self._features(x, ratios), dropout, seed)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
         gradients = tape.gradient(scaled, [*self._head.variables, *self._suffix_variables])
         if self.loss_scale is None:
-            self._update(gradients, rate, rate * ratio, decay)
+            self._update(gradients, rate, ratios, decay)
         else:
-            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, rate * ratio, decay))
+            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, ratios, decay))
         return loss
 
-    def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
+    def _features(self, x: Any, ratios: Any) -> Any:
+        """What the unfrozen blocks make of activations at the cut while they train, float32."""
+        if self.suffix is None:
+            return x
+        if not self._blocks:
+            return tf.cast(self.suffix(x, training=True), tf.float32)
+        for block, ratio in zip(self._blocks, tf.unstack(ratios), strict=True):
+            x = tf.cond(ratio > 0.0, partial(block, x, training=True), partial(_frozen, block, x))
+        return tf.cast(x, tf.float32)
+
+    def _update(self, gradients: list[Any], rate: Any, ratios: Any, decay: Any) -> None:
         count = len(self._head.variables)
         self._head_adam.apply(gradients[:count], rate, decay)
-        if self._suffix_adam is not None:
-            self._suffix_adam.apply(gradients[count:], suffix_rate, decay)
+        if not self._suffix_adams:
+            return
+        own, kept = gradients[count:], decay
+        if self._anchor is not None:
+            own, kept = self._anchor.added(own), None
+        rates = [rate * ratio for ratio in tf.unstack(ratios)]
+        for adam, part in zip(self._suffix_adams, self._parts, strict=True):
+            some, paces = [own[i] for i in part], [rates[self._blocks_of[i]] for i in part]
+            step = partial(adam.apply, some, paces, kept)
+            if self.shape.gradual:
+                tf.cond(ratios[self._blocks_of[part[0]]] > 0.0, partial(_done, step), tf.no_op)
+            else:
+                step()
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -309,6 +364,17 @@ class Hyper:
     def as_array(self) -> np.ndarray:
         """(5,) float32, in the order of the fields."""
         return np.array([*vars(self).values()], np.float32)
+
+
+def _frozen(block: Any, x: Any) -> Any:
+    """A block in inference mode that no gradient passes."""
+    return tf.stop_gradient(block(x, training=False))
+
+
+def _done(step: Callable[[], None]) -> Any:
+    """``step``, as a branch of a graph."""
+    step()
+    return tf.no_op()
 
 
 def _dtype(kind: str) -> str:
