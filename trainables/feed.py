@@ -95,8 +95,8 @@ class Feed:
         """Type of the inputs of a training on images."""
         return DISTORTED if self.augmented else "uint8"
 
-    def batches(self, epoch: int) -> Iterator[Batches]:
-        """One epoch (from 1), some steps at a time."""
+    def batches(self, epoch: int, beside: Mapping[str, np.ndarray] | None = None) -> Iterator[Batches]:
+        """One epoch (from 1), some steps at a time; ``beside`` are arrays with a row (N, …) for each image."""
         with self.account.timing("prefix"):
             split, kept = self.bench.task.split("train"), self._kept(epoch)
         source = split.images if kept is None else kept
@@ -105,7 +105,8 @@ class Feed:
         for part in self._parts(indices, split.images[:1].nbytes):
             with self.account.timing("data"):
                 drawn = draws[part] if draws is not None else None
-                batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
+                extras = {name: rows[part] for name, rows in (beside or {}).items()}
+                batches = Batches(source[part], split.labels[part].astype(np.int32), drawn, extras)
             yield batches
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray] | None:

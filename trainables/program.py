@@ -11,25 +11,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainables.adam import Adam
-from trainables.anchor import Anchor, Pull
+from trainables.anchor import Pull
 from trainables.augment import DRAWS
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.heads import Head
 from trainables.lossscale import LossScale
+from trainables.objective import Objective
+from trainables.objective_state import ObjectiveState
 from trainables.openhead import OpenHead
 from trainables.stages import Stages
-from trainables.suffix import block_models, blocks_of, seed_variables, trainable_copy
+from trainables.suffix import seed_variables, trainable_copy
 from trainables.tracing import tracing
+from trainables.unfrozen import Unfrozen
 
 DISTORTED = "distorted"
 """The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
@@ -47,9 +49,8 @@ class Shape:
     otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
     policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
     the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
-    ``head_units`` is given. ``gradual`` blocks with a learning rate of zero are as if they were below the cut, and each
-    has an optimizer of its own. ``pulled`` blocks are drawn towards anchors (:mod:`trainables.anchor`), in the place of
-    weight decay.
+    ``head_units`` is given. Without an ``objective`` a step minimises the mean cross-entropy of its labels.
+    ``gradual`` and ``pulled`` say how the unfrozen blocks train (:mod:`trainables.unfrozen`).
     """
 
     depth: int
@@ -61,6 +62,7 @@ class Shape:
     precision: str = "float32"
     jit: bool = False
     head_units: int | None = None
+    objective: Objective | None = None
     gradual: bool = False
     pulled: bool = False
 
@@ -76,12 +78,8 @@ class Program:
         features = int(backbone.model.output.shape[-1])
         self._head = OpenHead(features, shape.classes)
         self._head_adam = Adam(self._head.variables)
-        self._trained = trained = self.suffix.trainable_variables if self.suffix is not None else []
-        self._suffix_variables = [v.value for v in trained]
-        self._blocks_of = blocks_of(trained, backbone, self.suffix, shape.depth) if trained else []
-        self._suffix_adams = [Adam([self._suffix_variables[i] for i in part]) for part in self._parts]
-        self._blocks = block_models(backbone, self.suffix, shape.depth) if shape.gradual and trained else []
-        self._anchor = Anchor(self._suffix_variables) if shape.pulled and trained else None
+        self._unfrozen = Unfrozen(backbone, self.suffix, shape.depth, shape.gradual, shape.pulled)
+        self.objective = ObjectiveState(shape.objective, features, shape.classes)
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -100,10 +98,10 @@ class Program:
 
     @property
     def optimizer_variables(self) -> list[Any]:
-        """Steps, rate and moments of the head's optimizer, then of the suffix's, or of each of its blocks'."""
+        """Steps, rate and moments of the head's optimizer, then of the suffix's; then what the objective trains."""
         steps, rate, *moments = self._head_adam.variables
-        extra = [v for adam in self._suffix_adams for v in adam.variables]
-        return [steps, rate, *(v for pair in self._head.part(_pairs(moments)) for v in pair), *extra]
+        head = [v for pair in self._head.part(_pairs(moments)) for v in pair]
+        return [steps, rate, *head, *self._unfrozen.optimizer_variables, *self.objective.variables]
 
     @property
     def head(self) -> Head:
@@ -114,23 +112,24 @@ class Program:
     @property
     def bytes(self) -> int:
         """Memory of weights, optimizers and compiled functions, about."""
-        pulling = self._anchor.variables if self._anchor is not None else []
-        variables = [*self.weights, *self.optimizer_variables, *pulling]
+        variables = [*self.weights, *self.optimizer_variables, *self._unfrozen.anchor_variables]
         return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
-    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
-        """Begin a new trial: assign its first weights and forget the optimizers' past."""
+    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
+        """Begin a new trial: assign its first weights and forget the optimizers' past.
+
+        ``seed`` makes the first values of what the objective trains.
+        """
         self.write([*suffix_weights, *head_weights])
-        for optimizer in (self._head_adam, *self._suffix_adams):
-            optimizer.reset()
+        self.objective.start(self._head.units, seed)
+        self._head_adam.reset()
+        self._unfrozen.reset()
         if self.loss_scale is not None:
             self.loss_scale.reset()
 
     def pull(self, pull: Pull) -> None:
         """From now on, until the next trial, draw the unfrozen blocks as ``pull`` says; only if they are ``pulled``."""
-        if self._anchor is not None:
-            importance = None if pull.importance is None else self._of_trained(pull.importance)
-            self._anchor.assign(pull.strength, self._of_trained(pull.anchors), importance)
+        self._unfrozen.pull(pull)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables and what scales the loss)."""
@@ -158,12 +157,18 @@ class Program:
             _assign(self.loss_scale.variables, optimizer[count:])
 
     def train(
-        self, batches: Batches, rates: np.ndarray, ratios: np.ndarray, hyper: Hyper, seed: tuple[int, int]
+        self,
+        batches: Batches,
+        rates: np.ndarray,
+        ratios: np.ndarray,
+        hyper: Hyper,
+        seed: tuple[int, int],
+        numbers: np.ndarray | None = None,
     ) -> float:
         """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
 
         ``ratios`` (depth,) scale the rates of the unfrozen blocks, bottom first; ``seed`` (trial, first step) makes the
-        dropout masks.
+        dropout masks; ``numbers`` (steps, N) float32 are those that the objective asks for.
         """
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
@@ -177,6 +182,7 @@ class Program:
             tf.constant(rates), tf.constant(ratios, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
+            *self.objective.arguments(batches.extras, numbers, len(rates)),
         )  # fmt: skip
         return float(total)
 
@@ -202,10 +208,14 @@ class Program:
             batch = self.shape.batch_size
             self._head.assign(self._head.zeros(self.shape.head_units or 0))
             self._head_adam.reset()
+            self.objective.start(self._head.units, 0)
             blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
             labels = np.zeros((1, batch), np.int32)
             draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
-            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), self._ones, Hyper(), (0, 0))
+            extras, numbers = self.objective.blank(1, batch)
+            batches = Batches(blank, labels, draws, extras)
+            ratios = np.ones(self.shape.depth, np.float32)
+            self.train(batches, np.zeros(1, np.float32), ratios, Hyper(), (0, 0), numbers)
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -221,6 +231,7 @@ class Program:
                 tf.TensorSpec([self.shape.depth], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
+                *self.objective.specs(batch),
             )
         return self._train[kind]
 
@@ -237,24 +248,6 @@ class Program:
         return self._image if _dtype(kind) == "uint8" else self._cut
 
     @property
-    def _ones(self) -> np.ndarray:
-        return np.ones(self.shape.depth, np.float32)
-
-    @property
-    def _parts(self) -> list[list[int]]:
-        """Which of the trained variables share an optimizer."""
-        if not self.shape.gradual:
-            return [list(range(len(self._blocks_of)))] if self._blocks_of else []
-        return [
-            [i for i, of in enumerate(self._blocks_of) if of == block] for block in sorted({*self._blocks_of})
-        ]
-
-    def _of_trained(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Of one array for each of the suffix's weights, those of the trained ones."""
-        places = {id(weight): i for i, weight in enumerate(self._suffix_weights)}
-        return [arrays[places[id(v)]] for v in self._trained]
-
-    @property
     def _suffix_weights(self) -> list[Any]:
         return self.suffix.weights if self.suffix is not None else []
 
@@ -267,57 +260,49 @@ class Program:
             return concrete
 
     def _train_steps(
-        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratios: Any, hyper: Any, seed: Any
+        self,
+        inputs: Any,
+        labels: Any,
+        draws: Any,
+        rates: Any,
+        ratios: Any,
+        hyper: Any,
+        seed: Any,
+        *asked: Any,
     ) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
             drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
-            total += self._step(x, labels[step], rates[step], ratios, hyper, mask_seed)
+            own = [argument[step] for argument in asked]
+            total += self._step(x, labels[step], rates[step], ratios, hyper, mask_seed, *own)
         return total
 
-    def _learn(self, x: Any, y: Any, rate: Any, ratios: Any, hyper: Any, seed: Any) -> Any:
-        """One step of gradient descent on activations at the cut; returns the mean loss."""
+    def _learn(self, x: Any, y: Any, rate: Any, ratios: Any, hyper: Any, seed: Any, *asked: Any) -> Any:
+        """One step of gradient descent on activations at the cut; returns its loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
-            scores = self._head(self._features(x, ratios), dropout, seed)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
+            features = self._unfrozen.features(x, ratios)
+            hidden = self._head.hidden(features)
+            scores = self._head.scores(hidden, dropout, seed)
+            loss = self.objective.loss(features, hidden, scores, y, target, *asked)
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
-        gradients = tape.gradient(scaled, [*self._head.variables, *self._suffix_variables])
+        trained = [*self._head.variables, *self._unfrozen.variables, *self.objective.trained]
+        gradients = tape.gradient(scaled, trained)
         if self.loss_scale is None:
             self._update(gradients, rate, ratios, decay)
         else:
             self.loss_scale.apply(gradients, lambda true: self._update(true, rate, ratios, decay))
         return loss
 
-    def _features(self, x: Any, ratios: Any) -> Any:
-        """What the unfrozen blocks make of activations at the cut while they train, float32."""
-        if self.suffix is None:
-            return x
-        if not self._blocks:
-            return tf.cast(self.suffix(x, training=True), tf.float32)
-        for block, ratio in zip(self._blocks, tf.unstack(ratios), strict=True):
-            x = tf.cond(ratio > 0.0, partial(block, x, training=True), partial(_frozen, block, x))
-        return tf.cast(x, tf.float32)
-
     def _update(self, gradients: list[Any], rate: Any, ratios: Any, decay: Any) -> None:
-        count = len(self._head.variables)
-        self._head_adam.apply(gradients[:count], rate, decay)
-        if not self._suffix_adams:
-            return
-        own, kept = gradients[count:], decay
-        if self._anchor is not None:
-            own, kept = self._anchor.added(own), None
-        rates = [rate * ratio for ratio in tf.unstack(ratios)]
-        for adam, part in zip(self._suffix_adams, self._parts, strict=True):
-            some, paces = [own[i] for i in part], [rates[self._blocks_of[i]] for i in part]
-            step = partial(adam.apply, some, paces, kept)
-            if self.shape.gradual:
-                tf.cond(ratios[self._blocks_of[part[0]]] > 0.0, partial(_done, step), tf.no_op)
-            else:
-                step()
+        head = len(self._head.variables)
+        own = head + len(self._unfrozen.variables)
+        self._head_adam.apply(gradients[:head], rate, decay)
+        self._unfrozen.apply(gradients[head:own], rate, ratios, decay)
+        self.objective.apply(gradients[own:], rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -344,11 +329,13 @@ class Batches:
     """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
 
     ``inputs`` are images (uint8) or activations at the cut (float16, float32); images with ``draws`` are distorted.
+    ``extras`` (S, B, …) are what the objective asks for, by name.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     draws: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -364,17 +351,6 @@ class Hyper:
     def as_array(self) -> np.ndarray:
         """(5,) float32, in the order of the fields."""
         return np.array([*vars(self).values()], np.float32)
-
-
-def _frozen(block: Any, x: Any) -> Any:
-    """A block in inference mode that no gradient passes."""
-    return tf.stop_gradient(block(x, training=False))
-
-
-def _done(step: Callable[[], None]) -> Any:
-    """``step``, as a branch of a graph."""
-    step()
-    return tf.no_op()
 
 
 def _dtype(kind: str) -> str:

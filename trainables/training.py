@@ -27,6 +27,7 @@ from trainables.feed import Feed
 from trainables.headprogram import HeadProgram
 from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
+from trainables.objective import Objective
 from trainables.program import Hyper, Program, Shape
 from trainables.schedule import block_ratios, learning_rates, thawed
 from trainables.workbench import Workbench
@@ -113,26 +114,48 @@ class Training:
     def _start(self) -> None:
         self._plan = plan = self.plan()
         self.depth = plan.depth
-        self.feed = Feed(
-            self.bench,
-            plan.depth,
-            epochs=self.config.epochs,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            strength=self.config.number("augmentation_strength"),
-            flip=bool(self.config.params.get("horizontal_flip", False)),
-            live=self.config.live,
-            account=self.account,
-        )
+        self.feed = self.make_feed(plan.depth)
         self._units = int(self.config.number("head_units"))
         self.program: Program | HeadProgram = self._taken(self._shape(plan))
         arrays = head_arrays(self.bench.features, self._units, len(self.bench.task.classes))
         with guarded():
-            self.program.start(plan.suffix_weights, initial_weights(arrays, self.config.seed))
+            head = initial_weights(arrays, self.config.seed)
+            self.program.start(plan.suffix_weights, head, self.config.seed)
 
     def plan(self) -> Plan:
         """Which blocks train, and from which weights. Each method has its own."""
         raise TypeError(f"{type(self).__name__} must say what it trains")
+
+    def make_feed(self, depth: int) -> Feed:
+        """What the trial sees."""
+        return Feed(self.bench, depth, **self.seeing)
+
+    @property
+    def seeing(self) -> dict[str, Any]:
+        """Arguments of :class:`~trainables.feed.Feed` that follow from the configuration."""
+        return {
+            "epochs": self.config.epochs,
+            "batch_size": self.config.batch_size,
+            "seed": self.config.seed,
+            "strength": self.config.number("augmentation_strength"),
+            "flip": bool(self.config.params.get("horizontal_flip", False)),
+            "live": self.config.live,
+            "account": self.account,
+        }
+
+    def objective(self) -> Objective | None:
+        """What a step minimises; None is the mean cross-entropy."""
+        return None
+
+    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """What the objective asks for beside the images of an epoch (from 1): by name, one row (N, …) a training
+        image.
+        """
+        return {}
+
+    def numbers(self, epoch: int) -> np.ndarray | None:
+        """The objective's numbers in each step of an epoch (from 1): (steps, N) float32; None if it asks for none."""
+        return None
 
     def prepare(self) -> None:
         """What a method does before the first epoch, and does not do again when a trial is resumed."""
@@ -265,6 +288,7 @@ class Training:
             precision=self.bench.numerics.precision,
             jit=self.bench.numerics.jit,
             head_units=self._units if self.bench.numerics.jit else None,
+            objective=self.objective(),
             gradual=plan.thawing > 0,
             pulled=plan.pull is not None,
         )
@@ -334,12 +358,14 @@ class Training:
     def _train_epoch(self, program: Program) -> float:
         config, steps = self.config, self.feed.steps
         rates, hyper = self._rates(), self._hyper()
+        numbers, beside = self.numbers(self.epoch), self.beside(self.epoch)
         total, first = 0.0, 0
-        for batches in self.feed.batches(self.epoch):
+        for batches in self.feed.batches(self.epoch, beside):
             with self.account.timing("suffix"):
                 part = rates[first : first + len(batches.labels)]
                 seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
-                total += program.train(batches, part, self._ratios(), hyper, seed)
+                own = None if numbers is None else numbers[first : first + len(part)]
+                total += program.train(batches, part, self._ratios(), hyper, seed, own)
                 first += len(part)
         return total / steps
 

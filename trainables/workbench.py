@@ -89,10 +89,11 @@ class Workbench:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
 
         ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
-        Trials that only train a head of ``head_units``, on activations, share one program
-        (:mod:`trainables.together`).
+        Trials that only train a head of ``head_units``, on activations and with no objective of their own, share one
+        program (:mod:`trainables.together`).
         """
-        if shape.depth == 0 and train not in ("uint8", DISTORTED) and self.reuse.heads:
+        fused = self.reuse.heads and shape.depth == 0 and shape.objective is None
+        if fused and train not in ("uint8", DISTORTED):
             heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
             together, seconds = self.take_heads(heads, train)
             return HeadProgram(self.backbone, shape, together), seconds
