@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from trainables.distill import Distill
 from trainables.errors import UsageError
 from trainables.finetune import FineTune
 from trainables.scratch import Scratch
 from trainables.training import Training, TrialConfig
 from trainables.workbench import Workbench
 
-METHODS: dict[str, type[Training]] = {"finetune": FineTune, "scratch": Scratch}
+METHODS: dict[str, type[Training]] = {"finetune": FineTune, "distill": Distill, "scratch": Scratch}
 
 
 def begin(config: TrialConfig, bench: Workbench) -> Training:

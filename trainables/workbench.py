@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from trainables.activations import MEMORY, Activations
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
+from trainables.errors import UsageError
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadShape
 from trainables.idle import KEPT_PROGRAMS, IdlePrograms
@@ -33,6 +35,7 @@ class Workbench:
 
     Attributes:
         probes: heads that trials may start from.
+        open_teacher: opens what students learn from, where there is a teacher.
         compiled: how many programs were made.
         idle: those that wait for the next trial of their shape.
     """
@@ -43,6 +46,7 @@ class Workbench:
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Numerics = FLOAT32
     probes: LinearProbeStore = field(default_factory=LinearProbeStore)
+    open_teacher: Callable[[], Workbench] | None = None
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
@@ -59,12 +63,14 @@ class Workbench:
         cache: Path | None = None,
         reuse: Reuse | None = None,
         numerics: Numerics = FLOAT32,
+        teacher: Callable[[], Workbench] | None = None,
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
         ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
         memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
-        ``numerics`` says in which precision the backbone computes.
+        ``numerics`` says in which precision the backbone computes. ``teacher`` opens another workbench, of another
+        backbone over the same images, that students learn from.
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
@@ -76,7 +82,21 @@ class Workbench:
             disk_budget=reuse.cache_budget,
             views=reuse.views,
         )
-        return cls(opened, data, activations, reuse, numerics, _probes(cache, reuse))
+        probes = _probes(cache, reuse)
+        return cls(opened, data, activations, reuse, numerics, probes, open_teacher=teacher)
+
+    @property
+    def teacher(self) -> Workbench:
+        """What students learn from.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_teacher is None:
+            raise UsageError(
+                "teacher: expected a backbone to learn from (--teacher BACKBONE), as this method needs, received none"
+            )
+        return self.open_teacher()
 
     @property
     def features(self) -> int:
