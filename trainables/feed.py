@@ -54,8 +54,8 @@ class Feed:
     def __post_init__(self) -> None:
         activations = self.bench.activations
         self._count = self.bench.task.counts["train"]
-        self.batch_size = min(self.batch_size, self._count)
-        self.steps = steps_per_epoch(self._count, self.batch_size)
+        self.asked_batch = self.batch_size
+        self.batch_size, self.steps = self.sizes()
         self.exact = self.live or self.depth >= activations.stages.images
         self._views = 0 if self.exact else activations.views
         if self._views:
@@ -63,6 +63,11 @@ class Feed:
         self.augmented = self.strength > 0 or self.flip
         with self.account.timing("prefix"):
             self.decision = self._decide()
+
+    def sizes(self) -> tuple[int, int]:
+        """Images in a batch, and steps in an epoch."""
+        batch = min(self.asked_batch, self._count)
+        return batch, steps_per_epoch(self._count, batch)
 
     def describe(self) -> dict[str, Any]:
         """How this trial sees its images, as JSON values."""

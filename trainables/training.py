@@ -111,7 +111,14 @@ class Training:
         with self.account.timing("start"):
             self._start()
 
+    needs_labels = True
+    """Whether the method can do nothing with a target whose labels trials may not see."""
+
     def _start(self) -> None:
+        if self.needs_labels and self.bench.unlabelled:
+            raise UsageError(
+                f"method: {self.config.method!r} expected a target with labels, received one whose labels are hidden"
+            )
         self._plan = plan = self.plan()
         self.depth = plan.depth
         self.feed = self.make_feed(plan.depth)
@@ -160,6 +167,19 @@ class Training:
     def prepare(self) -> None:
         """What a method does before the first epoch, and does not do again when a trial is resumed."""
 
+    def after_epoch(self) -> None:
+        """What a method does after each epoch, with its weights."""
+
+    def state(self) -> list[np.ndarray]:
+        """What a method must keep from one epoch to the next, besides the model and its optimizers."""
+        return []
+
+    state_size = 0
+    """How many arrays :meth:`state` returns."""
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        """Take what :meth:`state` returned."""
+
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch and evaluate it.
 
@@ -174,6 +194,7 @@ class Training:
         self.epoch += 1
         with guarded():
             train_loss, val_loss, val_accuracy = self._epoch()
+            self.after_epoch()
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise Diverged(
                 f"epoch {self.epoch}: train_loss={train_loss}, val_loss={val_loss}; expected finite numbers"
@@ -203,13 +224,15 @@ class Training:
     def predict(self, split: str) -> np.ndarray:
         """Probabilities (N, classes) of ``split`` under the best epoch's weights, which become the present ones."""
         self.program.write(self.best_weights)
-        labels = self.bench.task.split(split).labels.astype(np.int32)
-        parts: list[np.ndarray] = []
-        seen = 0
-        for chunk in self.feed.chunks(split):
-            parts.append(self.program.evaluate(chunk, labels[seen : seen + len(chunk)])[2])
-            seen += len(chunk)
-        return np.concatenate(parts)
+        return self.answers(split)
+
+    def answers(self, split: str) -> np.ndarray:
+        """Probabilities (N, classes) of ``split`` with the present weights."""
+        return np.concatenate([self.probabilities(chunk) for chunk in self.feed.chunks(split)])
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes) of images or activations at the cut."""
+        return self.program.evaluate(inputs, np.zeros(len(inputs), np.int32))[2]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
@@ -219,7 +242,7 @@ class Training:
             state = Checkpoint(
                 self.epoch,
                 present,
-                self.program.read_optimizer(),
+                [*self.program.read_optimizer(), *self.state()],
                 self.best_weights,
                 best,
                 last,
@@ -246,7 +269,11 @@ class Training:
                 self._see_as(checkpoint.seeing)
             if checkpoint.account is not None:
                 self.account.carry_over(checkpoint.account)
-            self.program.write(checkpoint.weights, checkpoint.optimizer)
+            own = self._own_state(checkpoint.optimizer)
+            self.program.write(
+                checkpoint.weights, checkpoint.optimizer[: len(checkpoint.optimizer) - len(own)]
+            )
+            self.restore(own)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"checkpoint {path}: expected one of this trial, received {error}") from error
         self.epoch = checkpoint.epoch
@@ -257,6 +284,10 @@ class Training:
         )
         told = checkpoint.history if checkpoint.history is not None else [checkpoint.last or {}]
         self.history = [EpochMetrics(**m) for m in told if m]  # type: ignore[arg-type]
+
+    def _own_state(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The last of a checkpoint's ``arrays``: what :meth:`state` gave it."""
+        return arrays[len(arrays) - self.state_size :]
 
     def release(self) -> None:
         """Hand the compiled program to the next trial."""
