@@ -19,7 +19,7 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
     PRECISION,
     PREPROCESSING,
     SAMPLERS,
@@ -169,7 +169,7 @@ JsonlText = Annotated[PathText, AfterValidator(_jsonl)]
 Name = Annotated[Text, AfterValidator(_folder_name)]
 Url = Annotated[Text, AfterValidator(_url)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-MethodName = Annotated[str, BeforeValidator(_choice(METHODS))]
+MethodName = Annotated[str, BeforeValidator(_choice(METHOD_NAMES))]
 SamplerName = Annotated[str, BeforeValidator(_choice(SAMPLERS))]
 SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]

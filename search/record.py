@@ -119,6 +119,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """The images to which a model gave probabilities from ``low`` to ``high`` (their mean: ``certain``).
+
+    ``accuracy`` is the share of its answers to them that were right.
+    """
+
+    low: float
+    high: float
+    images: int
+    certain: float
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a model's probabilities can be taken at their word (:mod:`search.confidence`).
+
+    ``error`` is the expected calibration error over ``bins``, ``by_chance`` what a perfectly calibrated model would
+    show no more than in 95 of 100 tests like this one; ``excess`` is the mean probability minus accuracy: above 0
+    the model is too sure. All are fractions. ``log_loss`` is in nats.
+    """
+
+    bins: tuple[Sureness, ...]
+    error: Interval
+    by_chance: float
+    excess: Interval
+    log_loss: float
+
+
+@dataclass(frozen=True)
 class ErrorExample:
     """A test image that the winner saw: PNG bytes, truth, prediction and its probability."""
 
@@ -134,14 +164,25 @@ class ErrorExample:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The best of ``trials`` trials of a method that a search is compared with, on the same test images."""
+
+    method: str
+    params: Parameters
+    trials: int
+    test_accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
-    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
-    test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
+    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of the first of ``baselines`` on the
+    same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
-    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve.
+    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
+    registered model's, None of winners that were measured before there was any.
     """
 
     trial: int
@@ -156,6 +197,7 @@ class Outcome:
     scratch_test_accuracies: tuple[float, ...] = ()
     gain: Interval | None = None
     verdict: Verdict | None = None
+    calibration: Calibration | None = None
     examples: tuple[ErrorExample, ...] = ()
     model_file: str = ""
     answers_file: str = ""
@@ -163,11 +205,24 @@ class Outcome:
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def rival(self) -> Baseline | None:
+        """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
+        if self.baselines:
+            return self.baselines[0]
+        if self.gain is None and not self.scratch_test_accuracies:
+            return None
+        known = self.scratch_params or {}
+        return Baseline("scratch", known, self.scratch_trials, self.scratch_test_accuracies)
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig."""
+    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
+    the dataset that it transfers from, if there is one.
+    """
 
     name: str
     metric: str
@@ -180,10 +235,12 @@ class SearchRecord:
     started: datetime | None = None
     elapsed: float = 0.0
     importances: Mapping[str, float] = field(default_factory=dict)
+    importance_intervals: Mapping[str, Interval] = field(default_factory=dict)
     edges: tuple[str, ...] = ()
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    source: TaskSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
 

@@ -63,6 +63,8 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
         "scratch_trials": outcome.scratch_trials,
+        "baselines": [dataclasses.asdict(baseline) for baseline in outcome.baselines],
+        "calibration_error": _interval(outcome.calibration.error) if outcome.calibration else None,
         "footprint": dataclasses.asdict(outcome.footprint) if outcome.footprint else None,
         "model_name": outcome.model_name,
         "model_version": outcome.model_version,

@@ -95,6 +95,7 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
         "trial": str(outcome.trial),
         "task": record.task.name,
         "data_digest": record.task.digest,
+        **({"source": record.source.name, "source_digest": record.source.digest} if record.source else {}),
         "backbone": record.backbone.name,
         "backbone_digest": record.backbone.digest,
         "model_digest": digest,

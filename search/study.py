@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from search.alike import ENOUGH, last_line
 from search.archive import archive
+from search.baselines import BASELINES
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
@@ -32,6 +33,7 @@ from search.phase import Phase
 from search.preparation import Prepared, prepare_all
 from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
+from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
 from search.session import Session, connect
@@ -121,7 +123,7 @@ class _Run:
     lease: Lease | None = None
 
     def whole(self) -> SearchResult:
-        """Trials, baseline, winner, model, report."""
+        """Trials, baselines, winner, model, report."""
         with self._driving():
             return self._driven()
 
@@ -132,14 +134,13 @@ class _Run:
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             self._trials(search)
-            baseline = self._baseline(search, task)
-            self._confirm(search, baseline)
+            self._confirm(search, self._baselines(search, task))
             record = self._leave_files(search)
             delivery.publish(record)
             self._register(search, delivery)
             search.keep_time()
             record = self._leave_files(search)
-            delivery.finish(record, "FINISHED", self._artifacts())
+            delivery.finish(record, "FINISHED", self._artifacts(record))
             reached("finished")
         self.view.update(record)
         return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
@@ -166,6 +167,7 @@ class _Run:
             session=self.session,
             halt=self.halt,
             checkpoints=ledger_file.parent / "checkpoints",
+            logs=self.workspace.logs,
             kept=self.kept,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,
@@ -234,31 +236,34 @@ class _Run:
         if self.halt.signalled.is_set():
             raise Interrupted
 
-    def _baseline(self, search: Phase, task: str) -> Phase | None:
-        """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
+    def _baselines(self, search: Phase, task: str) -> list[Phase]:
+        """As many trials of each baseline, under the same budget: searches of their own in ledgers of their own."""
         limit = self.config.planned_baseline_trials
         if not limit:
-            return None
+            return []
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        config = self.config.replace(method="scratch", enqueue=None, trials=limit, keep_best=0)
-        name = self.workspace.baseline_name
-        phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
+        return [self._baseline(method, limit, task) for method in self.config.baselines]
+
+    def _baseline(self, method: str, limit: int, task: str) -> Phase:
+        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0)
+        name = self.workspace.baseline_name(method)
+        phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
-        self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
-        with self._delivery(phase, experiment_name(task, baseline=True)) as delivery:
+        self.view.event(f"baseline: {limit} trials from {BASELINES[method]}, to see what transfer is worth")
+        with self._delivery(phase, experiment_name(task, baseline=method)) as delivery:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
 
-    def _confirm(self, search: Phase, baseline: Phase | None) -> None:
+    def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner and measure it, unless that is done."""
         record = search.record()
         best = record.best
         if best is None or (search.outcome is not None and search.outcome.trial == best.number):
             return
-        scratch = baseline.record().best if baseline else None
-        trials = [best] if scratch is None else [best, scratch]
+        rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
+        trials = [best, *(trial for _, trial in rivals)]
         self.view.event(
             f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds"
         )
@@ -276,9 +281,7 @@ class _Run:
         outcome = measure(
             best,
             runs[0],
-            scratch,
-            runs[1] if scratch else [],
-            baseline.limit if baseline else 0,
+            [(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[1:], strict=True)],
             self.prepared.task,
             self.session,
         )
@@ -328,16 +331,23 @@ class _Run:
         write_report(record, self.workspace.report)
         return record
 
-    def _artifacts(self) -> tuple[Path, ...]:
+    def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
+        """What is shown with the search's run: its tables, the report, and the plots by themselves."""
         folder = self.workspace.directory
-        return folder / "trials.parquet", folder / "best.json", self.workspace.report
+        return (
+            folder / "trials.parquet",
+            folder / "best.json",
+            self.workspace.report,
+            *extracts(record, folder, self.view.event),
+        )
 
 
 def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:
-    """One budget for the search and its baseline."""
+    """One budget for the search and its baselines."""
     budget = config.checkpoint_budget
     if budget is None:
-        budget = default_budget(workspace.checkpoints(), workspace.checkpoints("baseline"))
+        folders = ("", *map(workspace.baseline_folder, BASELINES))
+        budget = default_budget(*map(workspace.checkpoints, folders))
     return KeptCheckpoints(budget, view.event)
 
 

@@ -7,7 +7,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from search.answers import Answers, image_keys, split_digest, write_answers
 from search.atomic import write_text
+from search.confidence import calibration
 from search.config import SearchConfig
 from search.execution import Halt
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import ErrorExample, Outcome, TrialRecord
+from search.record import Baseline, ErrorExample, Outcome, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
@@ -84,29 +85,41 @@ def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
 def measure(
     trial: TrialRecord,
     runs: Sequence[Retrained],
-    scratch: TrialRecord | None,
-    scratch_runs: Sequence[Retrained],
-    scratch_trials: int,
+    baselines: Sequence[tuple[TrialRecord, Sequence[Retrained], int]],
     task: Task,
     session: Session,
 ) -> Outcome:
-    """Read the test split, once: the winner's trainings and the baseline's, on the same images."""
+    """Read the test split, once: the winner's trainings and the baselines', on the same images.
+
+    Of each of ``baselines`` come the best trial, its trainings and the number of trials; the gain is over the first.
+    """
     began = time.monotonic()
     split = task.split("test")
     labels = np.asarray(split.labels)
-    models = [r.model for r in (*runs, *scratch_runs)]
+    models = [r.model for group in (runs, *(others for _, others, _ in baselines)) for r in group]
     calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
     known = dict(spread(session, calls))
     said = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, _ in said])
+    predicted = np.array([classes for classes, *_ in said])
+    certain, truth = (np.array([answer[part] for answer in said[: len(runs)]]) for part in (1, 2))
     right = predicted == labels
     best = chosen(runs)
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
-    gain = paired_gain(right[: len(runs)], right[len(runs) :]) if scratch_runs else None
+    parts = _parts([len(others) for _, others, _ in baselines], len(runs))
     accuracies = [float(a) for a in right.mean(axis=1)]
+    compared = tuple(
+        Baseline(one.method, dict(one.params), count, tuple(accuracies[part]))
+        for (one, others, count), part in zip(baselines, parts, strict=True)
+        if others
+    )
+    gain = paired_gain(right[: len(runs)], right[parts[0]]) if compared else None
+    places = {one.method: part for (one, _, _), part in zip(baselines, parts, strict=True)}
+    scratch = next((b for b in compared if b.method == "scratch"), None)
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
-    write_answers(answers_file, _answers(task, split, predicted[: len(runs)], best, predicted[len(runs) :]))
+    from_scratch = predicted[places["scratch"]] if scratch else predicted[:0]
+    answers = _answers(task, split, predicted[: len(runs)], best, from_scratch)
+    write_answers(answers_file, replace(answers, certain=certain, truth=truth))
     asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
     footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
@@ -117,17 +130,25 @@ def measure(
         test_accuracy=wilson(int(right[best].sum()), len(labels)),
         seed_test_accuracies=tuple(accuracies[: len(runs)]),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        scratch_params=dict(scratch.params) if scratch else None,
-        scratch_trials=scratch_trials,
-        scratch_test_accuracies=tuple(accuracies[len(runs) :]),
+        scratch_params=scratch.params if scratch else None,
+        scratch_trials=scratch.trials if scratch else 0,
+        scratch_test_accuracies=scratch.test_accuracies if scratch else (),
+        baselines=compared,
         gain=gain,
         verdict=verdict(gain) if gain else None,
-        examples=_examples(split.images, labels, predicted[best], said[best][1], task.classes),
+        calibration=calibration(certain[best], right[best], truth[best]),
+        examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
         footprint=footprint,
         seconds=time.monotonic() - began,
     )
+
+
+def _parts(counts: Sequence[int], first: int) -> list[slice]:
+    """Where groups of so many rows lie, one after another from ``first``."""
+    starts = [first + sum(counts[:place]) for place in range(len(counts))]
+    return [slice(start, start + count) for start, count in zip(starts, counts, strict=True)]
 
 
 def chosen(runs: Sequence[Retrained]) -> int:
@@ -182,15 +203,14 @@ def _examples(
     images: np.ndarray,
     labels: np.ndarray,
     predicted: np.ndarray,
-    certain: Sequence[float],
+    certain: np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
     """The surest wrong answers, then the least sure right ones."""
-    sure = np.asarray(certain)
-    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -sure[i])[:EXAMPLES]
-    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: sure[i])[:EXAMPLES]
+    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -certain[i])[:EXAMPLES]
+    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: certain[i])[:EXAMPLES]
     return tuple(
-        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(sure[i]))
+        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(certain[i]))
         for i in [*wrong, *right]
     )
 

@@ -70,7 +70,8 @@ class Aligned(Objective):
 class Align(SourceTraining):
     """Fine-tunes on batches of which half is the source's, with an ``alignment`` of both halves.
 
-    ``alignment_weight`` is λ; its ``alignment_schedule`` is constant, or a ramp from 0 to λ as in DANN.
+    ``alignment_weight`` is λ; its ``alignment_schedule`` is constant, or a ramp from 0 to λ as in DANN. Where only the
+    head trains (depth 0) features can't change: its hidden layer is aligned, and a linear head has nothing to align.
     """
 
     def plan(self) -> Plan:
@@ -99,7 +100,8 @@ class Align(SourceTraining):
 
     def objective(self) -> Objective:
         """Classification and alignment."""
-        return Aligned(self.alignment, self._layer, self.feed.batch_size - self.feed.source_rows)
+        layer = self._layer if self.depth else "hidden"
+        return Aligned(self.alignment, layer, self.feed.batch_size - self.feed.source_rows)
 
     def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
         """Which images have labels."""

@@ -14,7 +14,7 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
     PRECISION,
     PREPROCESSING,
     SAMPLERS,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
         "data",
+        "source",
+        "unlabelled_target",
         "validation_fraction",
         "test_fraction",
         "image_column",
@@ -67,7 +69,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Every field of SearchConfig, in the order of the help page."""
 
 _CHOICES = {
-    "method": METHODS,
+    "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
@@ -78,6 +80,7 @@ _CHOICES = {
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",
+    "source": "digits|DIR|FILE.parquet",
     "validation_fraction": "X",
     "test_fraction": "X",
     "image_column": "COLUMN",

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from trainables import tasks
+from trainables.align import Aligned
 from trainables.dataoptions import DataOptions
 from trainables.datasets import prepare
 from trainables.errors import UsageError
 from trainables.methods import begin
 from trainables.program import Batches
-from trainables.sourcedata import shared_classes, source_notes
+from trainables.shared_classes import shared_classes, source_notes
 from trainables.splitfiles import Split, open_split
 from trainables.testing import TrainableConformance
 from trainables.training import TrialConfig
@@ -150,11 +151,21 @@ def test_activations_and_live_images_give_the_same_numbers(
         ("align", {"alignment": "coral"}),
         ("align", {"alignment_weight": 5.0}),
         ("align", {"alignment_schedule": "ramp"}),
-        ("align", {"alignment_layer": "hidden"}),
+        ("align", {"alignment_layer": "hidden", "unfreeze_depth": 1}),
     ],
 )
 def test_every_parameter_has_an_effect(bench: Workbench, method: str, change: dict[str, Any]) -> None:
-    assert losses(bench, method, **change) != losses(bench, method)
+    depth = {"unfreeze_depth": change["unfreeze_depth"]} if "unfreeze_depth" in change else {}
+    assert losses(bench, method, **change) != losses(bench, method, **depth)
+
+
+@pytest.mark.parametrize("layer", ["features", "hidden"])
+def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer: str) -> None:
+    training = begin(TrialConfig("align", {**HEAD, "alignment_layer": layer}, epochs=1), bench)
+    training.release()
+    objective = training.program.shape.objective
+    assert isinstance(objective, Aligned)
+    assert objective.layer == "hidden"
 
 
 def test_trials_of_any_share_and_weighting_share_what_is_compiled(bench: Workbench) -> None:
