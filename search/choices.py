@@ -43,7 +43,8 @@ METHOD_NAMES: Mapping[str, str] = {
 }
 SPACES: Mapping[str, str] = {
     "core": "unfreeze_depth, learning_rate, head_units, augmentation_strength",
-    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip, head_init",
+    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip, head_init, l2sp, "
+    "layer_lr_decay, gradual_unfreezing",
 }
 SAMPLERS: Mapping[str, str] = {
     "tpe": "tree-structured Parzen estimator: learns from every finished trial",

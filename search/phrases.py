@@ -18,6 +18,9 @@ SHORT = {
     "backbone_lr_ratio": "ratio",
     "horizontal_flip": "flip",
     "head_init": "init",
+    "l2sp": "l2sp",
+    "layer_lr_decay": "layers",
+    "gradual_unfreezing": "gradual",
 }
 """Parameter names as column heads."""
 

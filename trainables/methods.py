@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainables.align import Align
+from trainables.distill import Distill
 from trainables.errors import UsageError
 from trainables.finetune import FineTune
 from trainables.reweight import Reweight
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Training]] = {
     "finetune": FineTune,
     "reweight": Reweight,
     "align": Align,
+    "distill": Distill,
     "scratch": Scratch,
     "source": SourceOnly,
 }

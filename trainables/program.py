@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.adam import Adam
+from trainables.anchor import Pull
 from trainables.augment import DRAWS
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
@@ -30,6 +31,7 @@ from trainables.openhead import OpenHead
 from trainables.stages import Stages
 from trainables.suffix import seed_variables, trainable_copy
 from trainables.tracing import tracing
+from trainables.unfrozen import Unfrozen
 
 DISTORTED = "distorted"
 """The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
@@ -48,6 +50,7 @@ class Shape:
     policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
     the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
     ``head_units`` is given. Without an ``objective`` a step minimises the mean cross-entropy of its labels.
+    ``gradual`` and ``pulled`` say how the unfrozen blocks train (:mod:`trainables.unfrozen`).
     """
 
     depth: int
@@ -60,6 +63,8 @@ class Shape:
     jit: bool = False
     head_units: int | None = None
     objective: Objective | None = None
+    gradual: bool = False
+    pulled: bool = False
 
 
 class Program:
@@ -73,9 +78,7 @@ class Program:
         features = int(backbone.model.output.shape[-1])
         self._head = OpenHead(features, shape.classes)
         self._head_adam = Adam(self._head.variables)
-        trained = self.suffix.trainable_variables if self.suffix is not None else []
-        self._suffix_variables = [v.value for v in trained]
-        self._suffix_adam = Adam(self._suffix_variables) if trained else None
+        self._unfrozen = Unfrozen(backbone, self.suffix, shape.depth, shape.gradual, shape.pulled)
         self.objective = ObjectiveState(shape.objective, features, shape.classes)
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
@@ -97,9 +100,8 @@ class Program:
     def optimizer_variables(self) -> list[Any]:
         """Steps, rate and moments of the head's optimizer, then of the suffix's; then what the objective trains."""
         steps, rate, *moments = self._head_adam.variables
-        extra = self._suffix_adam.variables if self._suffix_adam is not None else []
         head = [v for pair in self._head.part(_pairs(moments)) for v in pair]
-        return [steps, rate, *head, *extra, *self.objective.variables]
+        return [steps, rate, *head, *self._unfrozen.optimizer_variables, *self.objective.variables]
 
     @property
     def head(self) -> Head:
@@ -110,7 +112,7 @@ class Program:
     @property
     def bytes(self) -> int:
         """Memory of weights, optimizers and compiled functions, about."""
-        variables = [*self.weights, *self.optimizer_variables]
+        variables = [*self.weights, *self.optimizer_variables, *self._unfrozen.anchor_variables]
         return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
     def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
@@ -120,11 +122,14 @@ class Program:
         """
         self.write([*suffix_weights, *head_weights])
         self.objective.start(self._head.units, seed)
-        for optimizer in (self._head_adam, self._suffix_adam):
-            if optimizer is not None:
-                optimizer.reset()
+        self._head_adam.reset()
+        self._unfrozen.reset()
         if self.loss_scale is not None:
             self.loss_scale.reset()
+
+    def pull(self, pull: Pull) -> None:
+        """From now on, until the next trial, draw the unfrozen blocks as ``pull`` says; only if they are ``pulled``."""
+        self._unfrozen.pull(pull)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables and what scales the loss)."""
@@ -155,15 +160,15 @@ class Program:
         self,
         batches: Batches,
         rates: np.ndarray,
-        ratio: float,
+        ratios: np.ndarray,
         hyper: Hyper,
         seed: tuple[int, int],
         numbers: np.ndarray | None = None,
     ) -> float:
         """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
 
-        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks;
-        ``numbers`` (steps, N) float32 are those that the objective asks for.
+        ``ratios`` (depth,) scale the rates of the unfrozen blocks, bottom first; ``seed`` (trial, first step) makes the
+        dropout masks; ``numbers`` (steps, N) float32 are those that the objective asks for.
         """
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
@@ -174,7 +179,7 @@ class Program:
             drawn = np.zeros((*batches.labels.shape, 0), np.float32)
         total = self._compiled_train(kind)(
             tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(drawn),
-            tf.constant(rates), tf.constant(ratio, tf.float32),
+            tf.constant(rates), tf.constant(ratios, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
             *self.objective.arguments(batches.extras, numbers, len(rates)),
@@ -209,7 +214,8 @@ class Program:
             draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
             extras, numbers = self.objective.blank(1, batch)
             batches = Batches(blank, labels, draws, extras)
-            self.train(batches, np.zeros(1, np.float32), 1.0, Hyper(), (0, 0), numbers)
+            ratios = np.ones(self.shape.depth, np.float32)
+            self.train(batches, np.zeros(1, np.float32), ratios, Hyper(), (0, 0), numbers)
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -222,7 +228,7 @@ class Program:
                 tf.TensorSpec([None, batch], tf.int32),
                 tf.TensorSpec([None, batch, DRAWS if kind == DISTORTED else 0], tf.float32),
                 tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([self.shape.depth], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
                 *self.objective.specs(batch),
@@ -254,7 +260,15 @@ class Program:
             return concrete
 
     def _train_steps(
-        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any, *asked: Any
+        self,
+        inputs: Any,
+        labels: Any,
+        draws: Any,
+        rates: Any,
+        ratios: Any,
+        hyper: Any,
+        seed: Any,
+        *asked: Any,
     ) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
@@ -262,33 +276,32 @@ class Program:
             drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
             own = [argument[step] for argument in asked]
-            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed, *own)
+            total += self._step(x, labels[step], rates[step], ratios, hyper, mask_seed, *own)
         return total
 
-    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any, *asked: Any) -> Any:
+    def _learn(self, x: Any, y: Any, rate: Any, ratios: Any, hyper: Any, seed: Any, *asked: Any) -> Any:
         """One step of gradient descent on activations at the cut; returns its loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
-            features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
+            features = self._unfrozen.features(x, ratios)
             hidden = self._head.hidden(features)
             scores = self._head.scores(hidden, dropout, seed)
             loss = self.objective.loss(features, hidden, scores, y, target, *asked)
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
-        trained = [*self._head.variables, *self._suffix_variables, *self.objective.trained]
+        trained = [*self._head.variables, *self._unfrozen.variables, *self.objective.trained]
         gradients = tape.gradient(scaled, trained)
         if self.loss_scale is None:
-            self._update(gradients, rate, rate * ratio, decay)
+            self._update(gradients, rate, ratios, decay)
         else:
-            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, rate * ratio, decay))
+            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, ratios, decay))
         return loss
 
-    def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
+    def _update(self, gradients: list[Any], rate: Any, ratios: Any, decay: Any) -> None:
         head = len(self._head.variables)
-        own = head + len(self._suffix_variables)
+        own = head + len(self._unfrozen.variables)
         self._head_adam.apply(gradients[:head], rate, decay)
-        if self._suffix_adam is not None:
-            self._suffix_adam.apply(gradients[head:own], suffix_rate, decay)
+        self._unfrozen.apply(gradients[head:own], rate, ratios, decay)
         self.objective.apply(gradients[own:], rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.account import Account
+from trainables.anchor import Pull
 from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.costs import Decision
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
@@ -28,7 +29,7 @@ from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
 from trainables.objective import Objective
 from trainables.program import Hyper, Program, Shape
-from trainables.schedule import learning_rates
+from trainables.schedule import block_ratios, learning_rates, thawed
 from trainables.workbench import Workbench
 
 BatchNorm = Literal["auto", "adapt", "frozen"]
@@ -79,11 +80,17 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a method decides: how deep to train, from which weights, and how BatchNorm behaves."""
+    """What a method decides: how deep to train, from which weights, and how BatchNorm behaves.
+
+    ``thawing`` is the share of the epochs over which the blocks begin to train one by one, from the top; ``pull`` draws
+    them back to some weights.
+    """
 
     depth: int
     suffix_weights: list[np.ndarray]
     adapt: bool
+    thawing: float = 0.0
+    pull: Pull | None = None
 
 
 @dataclass
@@ -112,7 +119,7 @@ class Training:
             raise UsageError(
                 f"method: {self.config.method!r} expected a target with labels, received one whose labels are hidden"
             )
-        plan = self.plan()
+        self._plan = plan = self.plan()
         self.depth = plan.depth
         self.feed = self.make_feed(plan.depth)
         self._units = int(self.config.number("head_units"))
@@ -313,6 +320,8 @@ class Training:
             jit=self.bench.numerics.jit,
             head_units=self._units if self.bench.numerics.jit else None,
             objective=self.objective(),
+            gradual=plan.thawing > 0,
+            pulled=plan.pull is not None,
         )
 
     def _see_as(self, described: Mapping[str, Any]) -> None:
@@ -359,6 +368,14 @@ class Training:
         config = self.config
         return learning_rates(config.number("learning_rate"), self.epoch, config.epochs, self.feed.steps)
 
+    def _ratios(self) -> np.ndarray:
+        """Of the unfrozen blocks' learning rates to the head's, this epoch; (depth,), bottom first."""
+        config = self.config
+        ratio, decay = config.number("backbone_lr_ratio", 1.0), config.number("layer_lr_decay", 1.0)
+        return block_ratios(
+            self.depth, ratio, decay, thawed(self.depth, self._plan.thawing, self.epoch, config.epochs)
+        )
+
     def _hyper(self) -> Hyper:
         config = self.config
         return Hyper(
@@ -379,8 +396,7 @@ class Training:
                 part = rates[first : first + len(batches.labels)]
                 seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
                 own = None if numbers is None else numbers[first : first + len(part)]
-                ratio = config.number("backbone_lr_ratio", 1.0)
-                total += program.train(batches, part, ratio, hyper, seed, own)
+                total += program.train(batches, part, self._ratios(), hyper, seed, own)
                 first += len(part)
         return total / steps
 
@@ -390,6 +406,8 @@ class Training:
         with self.account.timing("wait"):
             program, seconds = self.bench.take(shape, self._units, train or kinds[0], kinds[1])
             self.account.spend("compile", seconds)
+        if self._plan.pull is not None and isinstance(program, Program):
+            program.pull(self._plan.pull)
         self.account.counts.add(programs_compiled=int(seconds > 0))
         return program
 

@@ -38,6 +38,7 @@ class Workbench:
     Attributes:
         probes: heads that trials may start from.
         open_source: opens the source dataset, where there is one.
+        open_teacher: opens what students learn from, where there is a teacher.
         compiled: how many programs were made.
         idle: those that wait for the next trial of their shape.
     """
@@ -49,6 +50,7 @@ class Workbench:
     numerics: Numerics = FLOAT32
     probes: LinearProbeStore = field(default_factory=LinearProbeStore)
     open_source: Callable[[], SourceData] | None = None
+    open_teacher: Callable[[], Workbench] | None = None
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
@@ -69,6 +71,7 @@ class Workbench:
         numerics: Numerics = FLOAT32,
         source: Callable[[], Path] | None = None,
         unlabelled: bool = False,
+        teacher: Callable[[], Workbench] | None = None,
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
@@ -76,6 +79,7 @@ class Workbench:
         memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
         ``numerics`` says in which precision the backbone computes. ``source`` finds the folder of a prepared source
         task, when a trial first asks for it. Of an ``unlabelled`` task no trial sees labels of training or validation.
+        ``teacher`` opens another workbench, of another backbone over the same images, that students learn from.
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
@@ -111,6 +115,7 @@ class Workbench:
             numerics,
             probes,
             open_source if source is not None else None,
+            teacher,
         )
 
     @property
@@ -133,6 +138,19 @@ class Workbench:
     def unlabelled(self) -> bool:
         """Whether trials see no labels of the target."""
         return isinstance(self.task, UnlabelledTask)
+
+    @property
+    def teacher(self) -> Workbench:
+        """What students learn from.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_teacher is None:
+            raise UsageError(
+                "teacher: expected a backbone to learn from (--teacher BACKBONE), as this method needs, received none"
+            )
+        return self.open_teacher()
 
     @property
     def features(self) -> int:
