@@ -23,7 +23,10 @@ def served_model(training: Training) -> Any:
     height, width = bench.backbone.input_size
     inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
-    x = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")(x)
+    resize = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")
+    # Resizing's own default is training=True, which Keras 3.15 hands on to every layer above it: a plain call of the
+    # model, which is not predict, would drop out. Said here, inference is what the layers above inherit.
+    x = resize(x, training=False)
     x = program.prefix(x)
     if program.suffix is not None:
         x = program.suffix(x)
