@@ -44,7 +44,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def open_writing(
-    url: str, name: str, direction: Direction, fence: Fence | None = None
+    url: str, name: str, directions: Sequence[Direction], fence: Fence | None = None
 ) -> tuple[optuna.Study, GroupedStorage]:
     """The study ``name``, begun if there is none, and the storage through which its driver writes it.
 
@@ -53,13 +53,13 @@ def open_writing(
     Raises:
         LedgerError: the database can't be opened.
     """
-    database = open_study(url, name, direction)
+    database = open_study(url, name, directions)
     with _opening(url, name):
         storage = GroupedStorage(database, name, fence)
         return optuna.load_study(storage=storage, study_name=name), storage
 
 
-def open_study(url: str, name: str, direction: Direction) -> optuna.storages.RDBStorage:
+def open_study(url: str, name: str, directions: Sequence[Direction]) -> optuna.storages.RDBStorage:
     """The database, in which the study ``name`` is begun if there is none.
 
     Raises:
@@ -67,7 +67,9 @@ def open_study(url: str, name: str, direction: Direction) -> optuna.storages.RDB
     """
     with _opening(url, name):
         database = _with_tables(url)
-        optuna.create_study(storage=database, study_name=name, direction=direction, load_if_exists=True)
+        optuna.create_study(
+            storage=database, study_name=name, directions=list(directions), load_if_exists=True
+        )
         return database
 
 
