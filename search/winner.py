@@ -121,7 +121,7 @@ def measure(
         scratch_trials=scratch_trials,
         scratch_test_accuracies=tuple(accuracies[len(runs) :]),
         gain=gain,
-        verdict=verdict(gain) if gain else None,
+        verdict=verdict(gain, min(len(runs), len(scratch_runs))) if gain else None,
         examples=_examples(split.images, labels, predicted[best], said[best][1], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.durations import format_duration
+from search.intervals import LEAST_SEEDS
 from search.phrases import plural, points
 from search.record import Interval, Outcome, SearchRecord, TrialRecord
 from search.report.configuration import in_words
@@ -133,14 +134,19 @@ def _gain(outcome: Outcome | None) -> Tile:
         return Tile(title, "–", "", "Nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
     verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
-    seeds = plural(min(len(outcome.seed_test_accuracies), len(outcome.scratch_test_accuracies)), "seed")
+    seeds = min(len(outcome.seed_test_accuracies), len(outcome.scratch_test_accuracies))
+    over = (
+        f"mean of {seeds} seeds"
+        if seeds >= LEAST_SEEDS
+        else "over the test images alone: one training says nothing of other seeds (--confirm-seeds 3)"
+    )
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01
     return Tile(
         title=title,
         figure=points(gain.estimate),
         unit="points",
-        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}.",
+        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, {over}.",
         verdict=verdict,
         tone=tone,
         scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
