@@ -28,9 +28,10 @@ def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> st
 
 def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
     """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    backbone = record.backbone_of(trial.params)
     what = (
-        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record)}, "
-        f"{_trained(trial.params.get('unfreeze_depth'), len(record.backbone.blocks), trial.method)}"
+        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record, backbone.name)}, "
+        f"{_trained(trial.params.get('unfreeze_depth'), len(backbone.blocks), trial.method)}"
         f" ({_settings(trial.params)})."
     )
     sentences = [what]
@@ -50,8 +51,9 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
 
 def search_note(record: SearchRecord) -> str:
     """Sentences on a search: what it looks for, the best so far, and the winner once it is measured."""
+    names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
     sentences = [
-        f"Search **{record.name}**: {_subject(str(record.config.get('method', 'finetune')), record)}, "
+        f"Search **{record.name}**: {_subject(str(record.config.get('method', 'finetune')), record, names)}, "
         f"{plural(record.requested, 'trial')}. One child run per trial."
     ]
     best = record.best
@@ -64,10 +66,10 @@ def search_note(record: SearchRecord) -> str:
 
 def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     """Sentences on the winner's model: where it comes from and how good it is."""
-    params = _settings(outcome.params)
+    params, name = _settings(outcome.params), record.backbone_of(outcome.params).name
     return (
         f"Winner of the search **{record.name}**, trial {outcome.trial} ({params}): "
-        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}{_costs(outcome.footprint)}"
+        f"`{name}` trained on `{record.task.name}`; {_measured(outcome)}{_costs(outcome.footprint)}"
     )
 
 
@@ -81,9 +83,9 @@ def _costs(footprint: Footprint | None) -> str:
     )
 
 
-def _subject(method: str, record: SearchRecord) -> str:
+def _subject(method: str, record: SearchRecord, backbone: str) -> str:
     origin = "from random weights" if method == "scratch" else f"by {method}"
-    return f"`{record.backbone.name}` trained {origin} on `{record.task.name}`"
+    return f"`{backbone}` trained {origin} on `{record.task.name}`"
 
 
 def _trained(depth: object, blocks: int, method: str) -> str:

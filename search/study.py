@@ -30,6 +30,7 @@ from search.naming import search_name
 from search.node_use import watched
 from search.phase import Phase
 from search.preparation import Prepared, prepare_all
+from search.prior import prior_worth
 from search.progress import QuietView, View
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
@@ -219,9 +220,13 @@ class _Run:
             raise
 
     def _trials(self, phase: Phase) -> None:
+        if phase.config.transfers:  # of random weights the scores say nothing
+            phase.believe(self.view.event)
         phase.run()
         self._refuse_halted()
         record = phase.record()
+        if worth := prior_worth(record):
+            self.view.event(f"prior: {worth}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -267,7 +272,7 @@ class _Run:
             trials,
             self.config,
             self.session,
-            self.prepared.place,
+            lambda params: self.prepared.of(params).place,
             self.workspace.winner,
             self.view,
             self.halt,
@@ -279,7 +284,7 @@ class _Run:
             scratch,
             runs[1] if scratch else [],
             baseline.limit if baseline else 0,
-            self.prepared.task,
+            lambda params: self.prepared.of(params).task,
             self.session,
         )
         reached("measured")
@@ -297,7 +302,7 @@ class _Run:
         record = search.record()
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.task.split("validation").images[:4])
+        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
         # Who uploads a model gets much time; of a server that is not there one hears sooner.
         delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(

@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from search.config import SearchConfig
 from search.execution import Halt
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import ErrorExample, Outcome, TrialRecord
+from search.record import ErrorExample, Outcome, Parameters, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
@@ -43,7 +43,7 @@ def retrain(
     trials: Sequence[TrialRecord],
     config: SearchConfig,
     session: Session,
-    place: Mapping[str, str],
+    place: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
     halt: Halt,
@@ -57,7 +57,11 @@ def retrain(
     calls = {
         (n, seed): (
             "train_fully",
-            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
+            (
+                _request(trial, seed, config),
+                dict(place(trial.params)),
+                str(_file(directory, trial, seed, ".keras")),
+            ),
         )
         for n, (trial, seed) in enumerate(asked)
         if _read(directory, trial, seed) is None
@@ -87,18 +91,24 @@ def measure(
     scratch: TrialRecord | None,
     scratch_runs: Sequence[Retrained],
     scratch_trials: int,
-    task: Task,
+    task_of: Callable[[Parameters], Task],
     session: Session,
 ) -> Outcome:
-    """Read the test split, once: the winner's trainings and the baseline's, on the same images."""
+    """Read the test split, once: the winner's trainings and the baseline's, on the same images.
+
+    ``task_of`` has the data at the input size of a trial's backbone.
+    """
     began = time.monotonic()
+    task = task_of(trial.params)
     split = task.split("test")
     labels = np.asarray(split.labels)
-    models = [r.model for r in (*runs, *scratch_runs)]
-    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    other = task_of(scratch.params) if scratch else task
+    asked_of = [(r.model, task) for r in runs] + [(r.model, other) for r in scratch_runs]
+    calls = {i: ("classify", (str(model), str(t.directory), "test")) for i, (model, t) in enumerate(asked_of)}
     known = dict(spread(session, calls))
-    said = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, _ in said])
+    said = [known[i] for i in range(len(asked_of))]
+    predicted = np.array([np.asarray(classes) for classes, _ in said])
+    predicted[len(runs) :] = predicted[len(runs) :, in_order_of(split, other.split("test"))]
     right = predicted == labels
     best = chosen(runs)
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
@@ -128,6 +138,12 @@ def measure(
         footprint=footprint,
         seconds=time.monotonic() - began,
     )
+
+
+def in_order_of(split: Split, other: Split) -> np.ndarray:
+    """Rows of ``other`` in the order of ``split``: the same images at another size lie in another order."""
+    rows = {name: row for row, name in enumerate(other.ids[:])}
+    return np.array([rows[name] for name in split.ids[:]], dtype=np.int64)
 
 
 def chosen(runs: Sequence[Retrained]) -> int:

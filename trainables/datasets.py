@@ -41,6 +41,7 @@ def prepare(
     directory: Path,
     options: DataOptions = DEFAULTS,
     progress: Callable[[int, int], None] | None = None,
+    like: Task | None = None,
 ) -> Task:
     """Decode ``data`` into ``directory``, or open it if it is there already.
 
@@ -54,6 +55,7 @@ def prepare(
         directory: where the task goes; made if it isn't there.
         options: columns, fractions of the split, and whether bad images are left out.
         progress: called with how many images are decoded, and how many there are.
+        like: the same data at another size: its images keep their splits, which else follow from the pixels.
 
     Returns:
         The task; its ``notes`` say what was split off or left out.
@@ -66,6 +68,8 @@ def prepare(
     directory = Path(directory).absolute()
     source = find_source(data, directory.resolve(), options)
     request = _request(source, (height, width), options)
+    if like is not None:
+        request["like"] = like.digest
     found = find_task(directory, request)
     if found is not None:
         return found
@@ -74,7 +78,7 @@ def prepare(
         with FileLock(directory / LOCK):
             found = find_task(directory, request)
             if found is None:
-                _make(data, source, (height, width), options, request, directory, progress)
+                _make(data, source, (height, width), options, request, directory, progress, like)
     except OSError as error:
         raise DataError(f"can't write prepared images to {printable(directory)}: {error}") from error
     return found or open_task(directory)
@@ -106,13 +110,14 @@ def _make(
     request: dict[str, Any],
     directory: Path,
     progress: Callable[[int, int], None] | None,
+    like: Task | None,
 ) -> None:
     """Build the task apart, then move it into place; what a killed process left behind goes first."""
     partial = directory / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        build_task(task_name(data), source, size, options, request, partial, progress)
+        build_task(task_name(data), source, size, options, request, partial, progress, like)
         (directory / FILE).unlink(missing_ok=True)
         for name in [*(f"{split}.arrow" for split in SPLITS), FILE]:
             (partial / name).replace(directory / name)

@@ -34,8 +34,9 @@ def build_task(
     request: Mapping[str, Any],
     directory: Path,
     progress: Progress | None = None,
+    like: Task | None = None,
 ) -> None:
-    """Write the files of a task into the empty ``directory``.
+    """Write the files of a task into the empty ``directory``; images that are in ``like`` have its splits.
 
     Raises:
         DataError: the data is unfit or unreadable, or there is too little room.
@@ -50,6 +51,8 @@ def build_task(
     good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
     splits = assign_splits(good, digests, options)
+    if like is not None:
+        splits = _as_in(like, good, splits)
     orders = _orders(decoded, good, splits)
     _write_splits(directory, pixels, good, orders, size)
     task = Task(
@@ -64,6 +67,13 @@ def build_task(
         notes=(*good.notes, *split_notes(good, splits, options), *leak_notes(digests, splits)),
     )
     save_task(task, request, directory)
+
+
+def _as_in(like: Task, listing: Listing, splits: NDArray[np.int8]) -> NDArray[np.int8]:
+    """``splits``, but for the images of ``like``, by their names, which are one thing once in a listing."""
+    known = {name: number for number, split in enumerate(SPLITS) for name in like.split(split).ids[:]}
+    found = [known.get(name, split) for name, split in zip(listing.ids, splits.tolist(), strict=True)]
+    return np.array(found, dtype=np.int8)
 
 
 def _without_bad(

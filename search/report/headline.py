@@ -60,7 +60,7 @@ def headline(record: SearchRecord) -> Headline:
     trial = winner(record)
     params = record.outcome.params if record.outcome else trial.params if trial else {}
     depth = params.get("unfreeze_depth")
-    main, more = in_words(params, len(record.backbone.blocks))
+    main, more = in_words(params, len(record.backbone_of(params).blocks))
     return Headline(
         kicker=_kicker(record, trial),
         phrases=tuple(main or more) or (_nothing(record, trial),),
