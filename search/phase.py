@@ -11,7 +11,6 @@ from typing import Any
 
 from search import ledger_format
 from search.config import SearchConfig
-from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -51,6 +50,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    logs: Path
     kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
@@ -60,6 +60,7 @@ class Phase:
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
+    alternatives: tuple[Outcome, ...] = ()
     _began: float = field(default_factory=time.monotonic)
     _next_news: float = 0.0
 
@@ -68,7 +69,10 @@ class Phase:
         several = self.prepared.blocks
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
-        self.space: Space = make_space(self.config.space, blocks, self.config.method, several)
+        asked = self.config
+        self.space: Space = make_space(
+            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target, several
+        )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
         if started is None:
@@ -131,7 +135,9 @@ class Phase:
             name=self.name,
             metric=self.config.metric,
             direction=self.config.direction,
+            objectives=self.config.objective or (),
             task=self.prepared.task_summary,
+            source=self.prepared.source_summary,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -139,6 +145,7 @@ class Phase:
             started=self._started,
             elapsed=self._elapsed(),
             outcome=self.outcome,
+            alternatives=self.alternatives,
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
@@ -149,13 +156,18 @@ class Phase:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
         self.ledger.note("edges", list(edges))
-        return replace(record, importances=self.ledger.importances(), edges=edges)
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
     def _place(self, params: Parameters) -> dict[str, str]:
-        return {**self.prepared.of(params).place, "logs": str(self.checkpoints.parent / FOLDER)}
+        return {**self.prepared.of(params).place, "logs": str(self.logs)}
 
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began
@@ -164,10 +176,13 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED},
+            **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
             "backbone": self._digests(),
+            "source": self.prepared.source.digest if self.prepared.source else None,
+            "unlabelled_target": self.config.unlabelled_target or None,
         }
 
     def _digests(self) -> object:

@@ -18,6 +18,7 @@ from search.record import BackboneSummary, Parameters, TaskSummary
 from search.session import Session
 from search.workspace import Workspace
 from trainables.datasets import Task, prepare
+from trainables.shared_classes import source_notes
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,17 @@ class Prepared:
     backbone: BackboneSummary
     backbone_file: Path
     several: Mapping[str, Prepared] = field(default_factory=dict)
+    source: Task | None = None
+    source_summary: TaskSummary | None = None
+    unlabelled: bool = False
 
     @property
     def place(self) -> dict[str, str]:
         """Paths that a trial needs."""
-        return {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+        place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+        if self.source is not None:
+            place["source"] = str(self.source.directory)
+        return place | ({"unlabelled": "yes"} if self.unlabelled else {})
 
     @property
     def blocks(self) -> dict[str, int]:
@@ -58,16 +65,42 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     """Load the backbones in the engine of the driver's own node, where their files are; then decode the data to their
     input sizes, here.
     """
+    if config.source is not None and not config.uses_source:
+        view.event(f"source: --method {config.method} makes no use of it; reweight, align and all do")
     found: dict[str, Prepared] = {}
     for name in sorted(config.backbones):  # in whatever order they were given, it is one search
-        file, backbone = _backbone(name, config, workspace, session, view)
-        task = _task(config, backbone.input_size, [p.task for p in found.values()], workspace, view)
-        found[name] = Prepared(task, _summary(task), backbone, file)
+        found[name] = _prepared(name, list(found.values()), config, workspace, session, view)
     first = next(iter(found.values()))
     prepared = replace(first, several=found) if len(found) > 1 else first
     if session.reuse.processes:
-        session.fleet.work_on(first.place)
+        session.fleet.work_on(prepared.place)
     return prepared
+
+
+def _prepared(
+    name: str,
+    others: list[Prepared],
+    config: SearchConfig,
+    workspace: Workspace,
+    session: Session,
+    view: View,
+) -> Prepared:
+    """A backbone with the data at its input size."""
+    file, backbone = _backbone(name, config, workspace, session, view)
+
+    def data(what: str, of: str, known: list[Task]) -> Task:
+        return _task(what, of, backbone.input_size, known, config, workspace, view)
+
+    task = data("data", config.data, [p.task for p in others])
+    source = None
+    if config.source is not None and config.uses_source:
+        source = data("source", config.source, [p.source for p in others if p.source])
+        for note in source_notes(source.classes, task.classes) if not others else ():
+            view.event(f"source: {note}")
+    source_summary = None if source is None else _summary(source)
+    return Prepared(
+        task, _summary(task), backbone, file, {}, source, source_summary, config.unlabelled_target
+    )
 
 
 def _backbone(
@@ -84,30 +117,36 @@ def _backbone(
 
 
 def _task(
-    config: SearchConfig, size: tuple[int, int], others: list[Task], workspace: Workspace, view: View
+    what: str,
+    data: str,
+    size: tuple[int, int],
+    known: list[Task],
+    config: SearchConfig,
+    workspace: Workspace,
+    view: View,
 ) -> Task:
-    """The data at an input size; at each but the first with the splits of the first, so that all trials of a search
+    """``data`` at an input size; at each but the first with the splits of the first, so that all trials of a search
     learn from, and are judged by, the same images.
     """
-    for known in others:
-        if known.image_size == size:
-            return known
-    like = others[0] if others else None
-    folder = data_folder(config, size) + (f"-{like.digest[:12]}" if like else "")
+    for same in known:
+        if same.image_size == size:
+            return same
+    like = known[0] if known else None
+    folder = data_folder(config, size, data) + (f"-{like.digest[:12]}" if like else "")
     task = prepare(
-        config.data,
+        data,
         image_size=size,
         directory=workspace.data / folder,
         options=data_options(config),
-        progress=lambda done, total: view.stage("data", done, total),
+        progress=lambda done, total: view.stage(what, done, total),
         like=like,
     )
     if like is None:
         for note in task.notes:
-            view.event(f"data: {note}")
+            view.event(f"{what}: {note}")
     if task.skipped and like is None:
         named = "; ".join(f"{image}: {reason}" for image, reason in task.skipped[:5])
-        view.event(f"data: {len(task.skipped)} images that can't be read are left out: {named}")
+        view.event(f"{what}: {len(task.skipped)} images that can't be read are left out: {named}")
     return task
 
 

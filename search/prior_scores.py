@@ -23,10 +23,7 @@ def score_prepared(
     Raises:
         SearchError: the engines died again and again.
     """
-    calls = {
-        name: ("score", (str(own.backbone_file), str(own.task.directory), IMAGES, seed))
-        for name, own in prepared.several.items()
-    }
+    calls = {name: ("score", (own.place, IMAGES, seed)) for name, own in prepared.several.items()}
     try:
         found = dict(spread(session, calls))
     except RayTaskError as error:

@@ -33,7 +33,9 @@ class SteadyTPESampler(TPESampler):
         self._depths: dict[str, IntDistribution] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are proposed together."""
+        """The parameters that are proposed together; with several objectives Optuna proposes each by itself."""
+        if study._is_multi_objective():
+            return {}
         common = self._common.calculate(study)
         found = {n: d for n, d in common.items() if not d.single()}
         self._depths = _depths(study) if BACKBONE in found and DEPTH not in common else {}

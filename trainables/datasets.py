@@ -55,7 +55,7 @@ def prepare(
         directory: where the task goes; made if it isn't there.
         options: columns, fractions of the split, and whether bad images are left out.
         progress: called with how many images are decoded, and how many there are.
-        like: the same data at another size: its images keep their splits, which else follow from the pixels.
+        like: a task of the same images in another size, whose splits this one takes over, image by image.
 
     Returns:
         The task; its ``notes`` say what was split off or left out.
@@ -67,9 +67,7 @@ def prepare(
     height, width = _checked(image_size)
     directory = Path(directory).absolute()
     source = find_source(data, directory.resolve(), options)
-    request = _request(source, (height, width), options)
-    if like is not None:
-        request["like"] = like.digest
+    request = _request(source, (height, width), options, like)
     found = find_task(directory, request)
     if found is not None:
         return found
@@ -125,9 +123,12 @@ def _make(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _request(source: Source, size: tuple[int, int], options: DataOptions) -> dict[str, Any]:
+def _request(
+    source: Source, size: tuple[int, int], options: DataOptions, like: Task | None
+) -> dict[str, Any]:
     """What a task is made from, as JSON."""
     return {
+        **({"like": like.digest} if like is not None else {}),
         "format": FORMAT,
         "place": source.place,
         "fingerprint": source.fingerprint(),

@@ -14,7 +14,8 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     PRIOR,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
         "data",
+        "source",
+        "unlabelled_target",
         "validation_fraction",
         "test_fraction",
         "image_column",
@@ -48,11 +51,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sampler",
         "scheduler",
         "metric",
+        "objective",
         "time_budget",
         "patience",
         "seed",
     ),
-    "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
+    "winner": ("confirm_seeds", "confirm_points", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
     "machines": (
         "max_concurrent",
@@ -68,14 +72,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
-REPEATED = ("backbone",)
+REPEATED = ("backbone", "objective")
 """Options that may be given more than once."""
 
 _CHOICES = {
-    "method": METHODS,
+    "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
+    "objective": OBJECTIVES,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
@@ -84,6 +89,7 @@ _CHOICES = {
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",
+    "source": "digits|DIR|FILE.parquet",
     "validation_fraction": "X",
     "test_fraction": "X",
     "image_column": "COLUMN",
