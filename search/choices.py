@@ -78,6 +78,10 @@ PRECISION: Mapping[str, str] = {
     "mixed_float16": "the backbone computes in float16, weights and scores in float32",
     "mixed_bfloat16": "the same in bfloat16, which has a wider range and fewer digits",
 }
+PRIOR: Mapping[str, str] = {
+    "on": "of several backbones those with better scores are tried more often at first",
+    "off": "no backbone is preferred before trials tell",
+}
 JIT: Mapping[str, str] = {
     "auto": "on where there is a GPU",
     "on": "XLA compiles the training step",

@@ -22,6 +22,7 @@ from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
 from search.objectives import check_sampler, direction, settled
 from search.option_types import (
+    BackboneNames,
     BatchNormName,
     CacheText,
     Duration,
@@ -36,6 +37,7 @@ from search.option_types import (
     PathText,
     PrecisionName,
     PreprocessingName,
+    PriorName,
     ReuseText,
     SamplerName,
     SchedulerName,
@@ -88,9 +90,10 @@ class SearchConfig(BaseModel):
     split_column: Text | None = Field(None, description="column of split names in a Parquet file")
     skip_bad_images: bool = Field(False, description="leave out images that can't be read")
 
-    backbone: PathText = Field(
+    backbone: BackboneNames = Field(
         "print",
-        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS",
+        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS; given more "
+        "than once, the search chooses among them",
     )
     weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
     input_size: Whole | None = Field(
@@ -108,6 +111,10 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    prior: PriorName = Field(
+        "on",
+        description="whether several backbones are scored before the first trial, as a hint where to begin",
+    )
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
@@ -222,6 +229,11 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        if len(config.backbones) > 1 and Path(config.weights).suffix:
+            raise UsageError(
+                f"{labels.get('weights', 'weights')}: expected default, imagenet or none where there are several "
+                f"backbones, received {config.weights!r}, which fits one"
+            )
         check_sampler(config.sampler, len(config.objectives))
         config._refuse_needy_method(labels)
         return config
@@ -267,6 +279,11 @@ class SearchConfig(BaseModel):
     def objectives(self) -> tuple[str, ...]:
         """Names of what is optimised: one, or several."""
         return self.objective or (self.metric,)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """What ``backbone`` names: one, or those among which the search chooses."""
+        return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
 
     @property
     def direction(self) -> Direction:
@@ -343,16 +360,17 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
     for key in ("data", "source", "backbone", "weights", "space", "enqueue"):
-        value = content.get(key)
-        if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
-            continue
-        beside = Path(path).parent / value
-        if _exists(beside) and not _exists(Path(value)):
-            raise UsageError(
-                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
-                f"received {value!r}, which lies beside the config file: "
-                f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
-            )
+        held = content.get(key)
+        for value in held if isinstance(held, list) else [held]:
+            if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
+                continue
+            beside = Path(path).parent / value
+            if _exists(beside) and not _exists(Path(value)):
+                raise UsageError(
+                    f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
+                    f"received {value!r}, which lies beside the config file: "
+                    f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
+                )
 
 
 def _exists(path: Path) -> bool:

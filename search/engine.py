@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
@@ -226,6 +227,17 @@ class Engine:
             parts.append((said.argmax(axis=1), said.max(axis=1), true))
         classes, certain, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
         return classes, certain, truth
+
+    def score(self, place: Mapping[str, str], most: int, seed: int) -> dict[str, Any]:
+        """How well a frozen backbone's features suit the task: scores by name (:func:`search.scoring.score_sample`),
+        and the seconds that they took. Looks at no test image.
+        """
+        from search.scoring import score_sample, shared_images, take_sample
+
+        bench, began = self._bench(place), time.monotonic()
+        images = shared_images([bench.task], seed)[:most]
+        found = score_sample(take_sample(bench.activations, bench.task, images))
+        return {"scores": found, "images": len(images), "seconds": time.monotonic() - began}
 
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
         """What a saved model costs to serve; only worth something while nothing else runs here."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -48,6 +48,21 @@ COSTS = "objectives"
 Suggest = Callable[[Trial], Parameters]
 Costs = Callable[[Parameters], Mapping[str, float]]
 """What a model with these parameters costs to serve, by the objectives of that kind."""
+
+
+class Guide(Protocol):
+    """What is believed before trials tell better: asked for each new trial that nobody has enqueued."""
+
+    @property
+    def origin(self) -> str:
+        """The word for it in the ledger."""
+        ...
+
+    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+        """Parameters of trial number ``started``; those that are left out are the sampler's. A function of the
+        arguments, so that an interrupted search proposes what it would have proposed.
+        """
+        ...
 
 
 class Ledger:
@@ -94,6 +109,7 @@ class Ledger:
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
+        self.guide: Guide | None = None
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -151,7 +167,14 @@ class Ledger:
         return self._begin(Trial(self._study, frozen._trial_id), suggest)
 
     def start(self, suggest: Suggest) -> TrialRecord:
-        """Ask for the next trial and write it down, before anything runs."""
+        """Ask for the next trial and write it down, before anything runs.
+
+        What a :class:`Guide` proposes is fixed, in the trial as in one that a user enqueued.
+        """
+        if self.guide is not None and not self._queue:
+            fixed = dict(self.guide.propose(self._seed, self.started(), self.trials))
+            if fixed:
+                self._study.enqueue_trial(fixed, user_attrs={"origin": self.guide.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
@@ -279,6 +302,7 @@ class Ledger:
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
+            origin=trial.user_attrs.get("origin"),
             objectives=self._values(known.epochs if known else (), trial.user_attrs),
         )
         self._records[number] = record
@@ -345,6 +369,7 @@ class Ledger:
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
+            origin=attrs.get("origin"),
             objectives=self._values(epochs, attrs),
             **spent(attrs),
         )

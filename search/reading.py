@@ -26,6 +26,7 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
         "task": vars(record.task),
         "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
+        "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
         "config": dict(record.config),
         "requested": record.requested,
         "tracking_uri": record.tracking_uri,
@@ -98,6 +99,8 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),
+        prior=opened.noted("prior"),
+        backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 
 

@@ -21,7 +21,8 @@ def record_json(
     return {
         "search": record.name,
         "task": record.task.name,
-        "backbone": record.backbone.name,
+        "backbone": record.leading_backbone.name,
+        "backbones": list(record.backbones),
         "method": record.config.get("method"),
         "metric": record.metric,
         "requested": record.requested,

@@ -106,7 +106,7 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         record.metric: best.value,
         "trials": len(record.trials),
         "data_digest": record.task.digest,
-        "backbone_digest": record.backbone.digest,
+        "backbone_digest": record.leading_backbone.digest,
         "stages": dict(best.stages),
         "cost": dict(best.cost),
         "search_cost": search_cost(record).describe(),

@@ -34,6 +34,7 @@ from search.notebook_html import result_html
 from search.phase import Phase
 from search.phrases import plural
 from search.preparation import Prepared, prepare_all
+from search.prior import prior_worth
 from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.report.extracts import extracts
@@ -270,9 +271,13 @@ class _Run:
             raise
 
     def _trials(self, phase: Phase) -> None:
+        if phase.config.transfers:  # of random weights the scores say nothing
+            phase.believe(self.view.event)
         phase.run()
         self._refuse_halted()
         record = phase.record()
+        if worth := prior_worth(record):
+            self.view.event(f"prior: {worth}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -319,7 +324,7 @@ class _Run:
             trials,
             self.config,
             self.session,
-            self.prepared.place,
+            lambda params: self.prepared.of(params).place,
             self.workspace.winner,
             self.view,
             self.halt,
@@ -328,7 +333,7 @@ class _Run:
         outcomes = measure(
             list(zip(chosen, runs, strict=False)),
             [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
-            self.prepared.task,
+            lambda params: self.prepared.of(params).task,
             self.session,
         )
         reached("measured")
@@ -365,7 +370,7 @@ class _Run:
         record = replace(search.record(), outcome=outcome)
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.task.split("validation").images[:4])
+        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
         # Who uploads a model gets much time; of a server that is not there one hears sooner.
         delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(

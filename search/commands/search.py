@@ -18,6 +18,7 @@ from search.choices import (
     OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
 )
@@ -46,6 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "prior",
         "sampler",
         "scheduler",
         "metric",
@@ -70,6 +72,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
+REPEATED = ("backbone", "objective")
+"""Options that may be given more than once."""
+
 _CHOICES = {
     "method": METHOD_NAMES,
     "sampler": SAMPLERS,
@@ -79,6 +84,7 @@ _CHOICES = {
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
+    "prior": PRIOR,
     "jit": JIT,
 }
 _METAVARS = {
@@ -132,7 +138,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name, repeat=name == "objective")
+            add_field(group, name, repeat=name in REPEATED)
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")
