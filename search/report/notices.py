@@ -11,6 +11,7 @@ from search.phrases import plural
 from search.record import SearchRecord
 from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
+from trainables.shared_classes import source_notes
 
 _REASONS = {
     "diverged": "diverged",
@@ -38,7 +39,8 @@ class Notice:
 def notices(record: SearchRecord) -> list[Notice]:
     """Warnings first."""
     warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
-    found = [*warnings, *_improving(record), *_diverged(record), *_smaller_batches(record)]
+    notes = [*_improving(record), *_unlabelled(record), *_source(record), *_diverged(record)]
+    found = [*warnings, *notes, *_smaller_batches(record)]
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
 
@@ -74,6 +76,22 @@ def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:
             f"{plural(len(smaller), 'trial')} ran out of memory with batches of {record.config.get('batch_size')} and "
             f"went on with smaller ones ({sizes}): not quite like the others.",
         )
+
+
+def _unlabelled(record: SearchRecord) -> Iterator[Notice]:
+    if record.config.get("unlabelled_target"):
+        yield Notice(
+            "warning",
+            "No label of the target was used: val accuracy is that on the source's validation images, weighted by "
+            "likeness to the target, and val loss says how unsure and one-sided the answers to the target's are. Both "
+            "may prefer a trial that is worse on the target; only the test accuracy is measured there.",
+        )
+
+
+def _source(record: SearchRecord) -> Iterator[Notice]:
+    if record.source is not None:
+        for note in source_notes(record.source.classes, record.task.classes):
+            yield Notice("note", f"Of the source, {note}.")
 
 
 def _skipped(record: SearchRecord) -> Iterator[Notice]:
