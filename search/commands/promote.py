@@ -85,8 +85,8 @@ def _asked(which: WhichPoint) -> int:
 
     from search.front_table import front_table
 
-    console = Console()
-    console.print(front_table(which.points, which.champion), highlight=False)
+    console = Console(highlight=False)
+    console.print(front_table(which.points, which.champion))
     known = [point.trial for point in which.points]
     if which.received is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(f"--{which}")
