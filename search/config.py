@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import COSTS, METHODS
+from search.choices import ALL_METHODS, COSTS, METHODS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
 from search.objectives import check_sampler, direction, settled
 from search.option_types import (
+    BackboneNames,
     BatchNormName,
     CacheText,
     Duration,
@@ -36,6 +37,7 @@ from search.option_types import (
     PathText,
     PrecisionName,
     PreprocessingName,
+    PriorName,
     ReuseText,
     SamplerName,
     SchedulerName,
@@ -65,6 +67,14 @@ class SearchConfig(BaseModel):
     )
 
     data: PathText = Field("digits", description="digits, an image folder, or a Parquet or Arrow file")
+    source: PathText | None = Field(
+        None,
+        description="another dataset to transfer from, read and split as --data is; classes are shared by name",
+    )
+    unlabelled_target: bool = Field(
+        False,
+        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+    )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
     )
@@ -80,9 +90,10 @@ class SearchConfig(BaseModel):
     split_column: Text | None = Field(None, description="column of split names in a Parquet file")
     skip_bad_images: bool = Field(False, description="leave out images that can't be read")
 
-    backbone: PathText = Field(
+    backbone: BackboneNames = Field(
         "print",
-        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS",
+        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS; given more "
+        "than once, the search chooses among them",
     )
     weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
     input_size: Whole | None = Field(
@@ -100,6 +111,10 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    prior: PriorName = Field(
+        "on",
+        description="whether several backbones are scored before the first trial, as a hint where to begin",
+    )
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
@@ -124,7 +139,8 @@ class SearchConfig(BaseModel):
         None,
         ge=0,
         le=1_000_000,
-        description="trials from scratch to compare with; as many as --trials; 0 for none",
+        description="trials of each baseline to compare with, from scratch and, where a source is used, without it; as "
+        "many as --trials; 0 for none",
     )
 
     storage: StorageText = Field(
@@ -213,13 +229,61 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        if len(config.backbones) > 1 and Path(config.weights).suffix:
+            raise UsageError(
+                f"{labels.get('weights', 'weights')}: expected default, imagenet or none where there are several "
+                f"backbones, received {config.weights!r}, which fits one"
+            )
         check_sampler(config.sampler, len(config.objectives))
+        config._refuse_needy_method(labels)
         return config
+
+    def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
+        named = labels.get("method", "method")
+        if not self.methods:
+            raise UsageError(
+                f"{named}: expected a method that needs no labels of the target and what it needs (--source DATA), "
+                f"received {self.method!r}"
+            )
+        for method in self.methods:
+            for option in METHODS[method].needs:
+                if getattr(self, option) is None:
+                    raise UsageError(
+                        f"{named}: {method!r} expected --{option} DATA, which it transfers from, received none"
+                    )
+            if self.unlabelled_target and METHODS[method].labels:
+                valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
+                raise UsageError(
+                    f"{named}: expected one of {valid} with --unlabelled-target, received {method!r}: it needs labels"
+                )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that trials may have: the one that is named, or all that can run."""
+        if self.method != ALL_METHODS:
+            return (self.method,)
+        return tuple(
+            name
+            for name, known in METHODS.items()
+            if known.rival
+            and all(getattr(self, option) is not None for option in known.needs)
+            and not (self.unlabelled_target and known.labels)
+        )
+
+    @property
+    def uses_source(self) -> bool:
+        """Whether a trial, or one of a baseline, may train on the source."""
+        return any("source" in METHODS[name].needs for name in (*self.methods, *self.baselines))
 
     @property
     def objectives(self) -> tuple[str, ...]:
         """Names of what is optimised: one, or several."""
         return self.objective or (self.metric,)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """What ``backbone`` names: one, or those among which the search chooses."""
+        return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
 
     @property
     def direction(self) -> Direction:
@@ -234,14 +298,28 @@ class SearchConfig(BaseModel):
     @property
     def transfers(self) -> bool:
         """Whether the method starts from pretrained weights."""
-        return METHODS[self.method].transfers
+        return any(METHODS[name].transfers for name in self.methods)
 
     @property
     def planned_baseline_trials(self) -> int:
-        """Trials from scratch to compare with: 0 where the search itself transfers nothing."""
-        if not self.transfers:
+        """Trials of each baseline: 0 where there is none."""
+        if not self.baselines:
             return 0
         return self.trials if self.baseline_trials is None else self.baseline_trials
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Methods to compare with; the verdict is about the first.
+
+        A method that uses a source has to beat the same without it: fine-tuning on the target alone, or, where the
+        target has no labels, on the source alone.
+        """
+        if self.method in ("scratch", "source"):
+            return ()
+        if self.unlabelled_target:
+            return ("source",)
+        sourced = self.method != ALL_METHODS and "source" in METHODS[self.method].needs
+        return ("finetune", "source", "scratch") if sourced else ("scratch",)
 
     @property
     def reused(self) -> Reuse:
@@ -281,17 +359,18 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "backbone", "weights", "space", "enqueue"):
-        value = content.get(key)
-        if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
-            continue
-        beside = Path(path).parent / value
-        if _exists(beside) and not _exists(Path(value)):
-            raise UsageError(
-                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
-                f"received {value!r}, which lies beside the config file: "
-                f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
-            )
+    for key in ("data", "source", "backbone", "weights", "space", "enqueue"):
+        held = content.get(key)
+        for value in held if isinstance(held, list) else [held]:
+            if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
+                continue
+            beside = Path(path).parent / value
+            if _exists(beside) and not _exists(Path(value)):
+                raise UsageError(
+                    f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
+                    f"received {value!r}, which lies beside the config file: "
+                    f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
+                )
 
 
 def _exists(path: Path) -> bool:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
-from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.importance import Judged, importance_intervals, importances
+from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
 from search.objectives import direction as direction_of
 from search.objectives import values_at_best
-from search.record import METRICS, Cost, Direction, EpochRecord, Parameters, State, TrialRecord
+from search.record import METRICS, Cost, Direction, EpochRecord, Interval, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
 from search.trial_rows import Fence
@@ -50,6 +50,21 @@ Costs = Callable[[Parameters], Mapping[str, float]]
 """What a model with these parameters costs to serve, by the objectives of that kind."""
 
 
+class Guide(Protocol):
+    """What is believed before trials tell better: asked for each new trial that nobody has enqueued."""
+
+    @property
+    def origin(self) -> str:
+        """The word for it in the ledger."""
+        ...
+
+    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+        """Parameters of trial number ``started``; those that are left out are the sampler's. A function of the
+        arguments, so that an interrupted search proposes what it would have proposed.
+        """
+        ...
+
+
 class Ledger:
     """One search's study.
 
@@ -58,7 +73,7 @@ class Ledger:
         name: the study's name.
         direction: of the objective; of several, of the first.
         metric: name of the objective, or of the first, among the epoch metrics.
-        method: recorded with each trial.
+        method: recorded with each trial that has none of its own among its parameters.
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
@@ -90,9 +105,11 @@ class Ledger:
         self._storage: GroupedStorage | None = None
         if create:
             self._study, self._storage = open_writing(url, name, directions(direction, objectives), fence)
+            name_objectives(self._study, objectives or (metric,))
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
+        self.guide: Guide | None = None
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -150,7 +167,14 @@ class Ledger:
         return self._begin(Trial(self._study, frozen._trial_id), suggest)
 
     def start(self, suggest: Suggest) -> TrialRecord:
-        """Ask for the next trial and write it down, before anything runs."""
+        """Ask for the next trial and write it down, before anything runs.
+
+        What a :class:`Guide` proposes is fixed, in the trial as in one that a user enqueued.
+        """
+        if self.guide is not None and not self._queue:
+            fixed = dict(self.guide.propose(self._seed, self.started(), self.trials))
+            if fixed:
+                self._study.enqueue_trial(fixed, user_attrs={"origin": self.guide.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
@@ -227,16 +251,22 @@ class Ledger:
         return self._study.user_attrs.get(key)
 
     def importances(self) -> dict[str, float]:
-        """Share of each parameter in the variance of the (first) objective (PED-ANOVA); empty with too few trials."""
-        finished = [r for r in self._records.values() if r.state == "complete"]
-        if len(finished) < 4 or len({r.value for r in finished}) < 2:
-            return {}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that less of the target is taken for better, which is so
-                return dict(optuna.importance.get_param_importances(self._study, target=self._target))
-        except (ValueError, RuntimeError):  # Optuna's words for "too little to tell"
-            return {}
+        """Share of each parameter in what makes trials good (PED-ANOVA); empty with too few trials."""
+        return importances(self._judged(), self._direction)
+
+    def importance_intervals(self) -> dict[str, Interval]:
+        """:meth:`importances` with 95 % intervals; takes a second or two."""
+        return importance_intervals(self._judged(), self._direction)
+
+    def _judged(self) -> list[Judged]:
+        """Trials that ended with a value. Those that a scheduler stopped were worse than others as far as they got."""
+        frozen = self._study.get_trials(deepcopy=False)
+        ended = [r for r in self._records.values() if r.finished and r.state != "failed"]
+        return [
+            Judged(r.params, frozen[r.number].distributions, r.value)
+            for r in ended
+            if r.value is not None and r.params.keys() == frozen[r.number].distributions.keys()
+        ]
 
     def _read(self) -> None:
         for frozen in self._study.get_trials(deepcopy=False):
@@ -252,7 +282,7 @@ class Ledger:
         number = trial.number
         seed = trial_seed(self._seed, number)
         if "seed" not in trial.user_attrs:
-            trial.set_user_attr("method", self._method)
+            trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
         if self._objectives and COSTS not in trial.user_attrs:
             trial.set_user_attr(COSTS, dict(self.costs(params)))
@@ -263,7 +293,7 @@ class Ledger:
         record = TrialRecord(
             number=number,
             state="running",
-            method=self._method,
+            method=str(params.get("method", self._method)),
             params=dict(params),
             seed=seed,
             epochs=known.epochs if known else (),
@@ -272,6 +302,7 @@ class Ledger:
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
+            origin=trial.user_attrs.get("origin"),
             objectives=self._values(known.epochs if known else (), trial.user_attrs),
         )
         self._records[number] = record
@@ -319,12 +350,6 @@ class Ledger:
         values = [record.objectives.get(name, math.nan) for name in self._objectives]
         return values if all(map(math.isfinite, values)) else None
 
-    @property
-    def _target(self) -> Callable[[FrozenTrial], float] | None:
-        """The first of several objectives, less being better."""
-        sign = -1.0 if self._direction == "maximize" else 1.0
-        return (lambda trial: sign * trial.values[0]) if self._objectives else None
-
     def _to_record(self, frozen: FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
         epochs = curve(attrs)
@@ -332,7 +357,7 @@ class Ledger:
         return TrialRecord(
             number=frozen.number,
             state=STATES[frozen.state],
-            method=attrs.get("method", self._method),
+            method=attrs.get("method", params.get("method", self._method)),
             params=params,
             value=self._best(epochs),
             epochs=epochs,
@@ -344,6 +369,7 @@ class Ledger:
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
+            origin=attrs.get("origin"),
             objectives=self._values(epochs, attrs),
             **spent(attrs),
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import shlex
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from sqlalchemy.pool import NullPool
 
 from search.grouped_storage import GroupedStorage
@@ -81,6 +83,14 @@ def open_reading(url: str, name: str) -> optuna.Study:
         _expect_tables(url, name)
         database = _storage(url, passing=True, skip_compatibility_check=True, skip_table_creation=True)
         return optuna.load_study(storage=database, study_name=name)
+
+
+def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """Have other people's tools call the objectives by their names; those that have names keep them."""
+    if study.metric_names is None and len(names) == len(study.directions):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(names))
 
 
 def has_study(url: str, name: str) -> bool:

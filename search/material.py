@@ -11,9 +11,14 @@ from search.config import SearchConfig
 from search.stores import default_tracking_uri
 
 
-def backbone_spec(config: SearchConfig, storage: Path, downloads: Path) -> dict[str, Any]:
-    """The fields of a BackboneSpec; a registry address becomes a local file, in ``downloads``."""
-    name = config.backbone
+def backbone_spec(
+    config: SearchConfig, storage: Path, downloads: Path, backbone: str | None = None
+) -> dict[str, Any]:
+    """The fields of a BackboneSpec; a registry address becomes a local file, in ``downloads``.
+
+    ``backbone`` is one of those that ``config`` names; its first if it is not given.
+    """
+    name = backbone or config.backbones[0]
     if name.startswith(("models:/", "runs:/")):
         from search.registry import download_backbone
 
@@ -40,8 +45,9 @@ def fingerprint(spec: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
-    """One folder for each way to prepare data."""
+def data_folder(config: SearchConfig, size: tuple[int, int], data: str | None = None) -> str:
+    """One folder for each way to prepare data: the target, unless another ``data`` is named."""
+    data = config.data if data is None else data
     names = (
         "validation_fraction",
         "test_fraction",
@@ -50,7 +56,7 @@ def data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
         "label_column",
         "split_column",
     )
-    source = config.data if config.data == "digits" else str(Path(config.data).absolute())
+    source = data if data == "digits" else str(Path(data).absolute())
     facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-    return f"{Path(config.data).stem[:40]}-{digest}"
+    return f"{Path(data).stem[:40]}-{digest}"

@@ -11,7 +11,6 @@ from typing import Any
 
 from search import ledger_format
 from search.config import SearchConfig
-from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -19,6 +18,8 @@ from search.ledger import Ledger, refuse_difference
 from search.ledger_file import LedgerCopy
 from search.ledger_format import expect_readable
 from search.preparation import Prepared
+from search.prior import BackbonePrior
+from search.prior_scores import score_prepared
 from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
 from search.session import Session
@@ -49,6 +50,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    logs: Path
     kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
@@ -64,9 +66,13 @@ class Phase:
 
     def __post_init__(self) -> None:
         expect_readable(self.name, self.ledger.noted)
-        blocks = len(self.prepared.backbone.blocks)
+        several = self.prepared.blocks
+        blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
-        self.space: Space = make_space(self.config.space, blocks, self.config.method)
+        asked = self.config
+        self.space: Space = make_space(
+            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target, several
+        )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
         if started is None:
@@ -84,7 +90,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.checkpoints.parent / FOLDER)},
+            self._place,
             self.checkpoints,
             self.kept,
             self.limit,
@@ -99,6 +105,16 @@ class Phase:
         finally:
             self.keep_time()
             self.news(now=True)
+
+    def believe(self, told: Callable[[str], None]) -> None:
+        """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
+        known = self.ledger.noted("prior")
+        if known is None and self.config.prior == "on" and self.prepared.several and not self.ledger.trials:
+            found = score_prepared(self.prepared, self.session, self.config.seed, told)
+            if found is not None:
+                self.ledger.note("prior", known := found.to_json())
+        if known is not None and self.config.prior == "on":
+            self.ledger.guide = BackbonePrior.from_json(known)
 
     def news(self, now: bool = False) -> None:
         """Tell whoever watches, unless they heard of it just now."""
@@ -121,6 +137,7 @@ class Phase:
             direction=self.config.direction,
             objectives=self.config.objective or (),
             task=self.prepared.task_summary,
+            source=self.prepared.source_summary,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -132,15 +149,25 @@ class Phase:
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
+            backbones=self.prepared.backbones,
+            prior=self.ledger.noted("prior"),
         )
         if not whole:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
         self.ledger.note("edges", list(edges))
-        return replace(record, importances=self.ledger.importances(), edges=edges)
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
+
+    def _place(self, params: Parameters) -> dict[str, str]:
+        return {**self.prepared.of(params).place, "logs": str(self.logs)}
 
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began
@@ -153,5 +180,12 @@ class Phase:
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
-            "backbone": self.prepared.backbone.digest,
+            "backbone": self._digests(),
+            "source": self.prepared.source.digest if self.prepared.source else None,
+            "unlabelled_target": self.config.unlabelled_target or None,
         }
+
+    def _digests(self) -> object:
+        """What the backbones are: a changed file is another backbone, whatever its name."""
+        digests = {name: backbone.digest for name, backbone in self.prepared.backbones.items()}
+        return digests or self.prepared.backbone.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,21 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
         "direction": record.direction,
         "objectives": list(record.objectives),
         "task": vars(record.task),
+        "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
+        "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
         "config": dict(record.config),
         "requested": record.requested,
         "tracking_uri": record.tracking_uri,
     }
 
 
-def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRecord:
-    """The search ``name`` as its ledger has it now; it may be running.
+def read_record(
+    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False, whole: bool = False
+) -> SearchRecord:
+    """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
+
+    ``whole`` adds what takes a moment to compute.
 
     Raises:
         LedgerError: there is no such search, or another version of unfreeze wrote it.
@@ -42,9 +49,14 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if ledger is None and not workspace.ledger.is_file():
         where = f"{str(workspace.storage)!r}{_known(workspace)}"
         raise LedgerError(f"name: expected a search in {where}, received {name!r}")
+    file, study = workspace.ledger, name
+    if baseline:
+        file, study = workspace.baseline_ledger(), workspace.baseline_name()
+        if ledger is None and not file.is_file():
+            raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
     opened = Ledger(
-        ledger or sqlite_url(workspace.ledger),
-        name,
+        ledger or sqlite_url(file),
+        study,
         direction="maximize",
         metric="val_accuracy",
         method="finetune",
@@ -57,7 +69,8 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explaining(name):
-        return _record(name, workspace, opened, about)
+        record = _record(study, workspace, opened, about)
+    return replace(record, importance_intervals=opened.importance_intervals()) if whole else record
 
 
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
@@ -72,6 +85,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         direction=about["direction"],
         objectives=objectives,
         task=_task(about["task"]),
+        source=_task(about["source"]) if about.get("source") else None,
         backbone=_backbone(about["backbone"]),
         config=about["config"],
         trials=opened.trials,
@@ -85,6 +99,8 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),
+        prior=opened.noted("prior"),
+        backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 
 

@@ -59,7 +59,9 @@ class TrialRecord:
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
-    is the name of the machine where it ran last. ``objectives`` has the value of each of several objectives by name, at
+    is the name of the machine where it ran last. ``origin`` says where parameters came from that were neither the
+    sampler's nor the user's: ``prior``, or the trial of an earlier search.
+    ``objectives`` has the value of each of several objectives by name, at
     the trial's best epoch by the first of them; empty where the search has one.
     """
 
@@ -79,6 +81,7 @@ class TrialRecord:
     retries: int = 0
     batch_size: int | None = None
     node: str | None = None
+    origin: str | None = None
     objectives: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -127,6 +130,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """The images to which a model gave probabilities from ``low`` to ``high`` (their mean: ``certain``).
+
+    ``accuracy`` is the share of its answers to them that were right.
+    """
+
+    low: float
+    high: float
+    images: int
+    certain: float
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a model's probabilities can be taken at their word (:mod:`search.confidence`).
+
+    ``error`` is the expected calibration error over ``bins``, ``by_chance`` what a perfectly calibrated model would
+    show no more than in 95 of 100 tests like this one; ``excess`` is the mean probability minus accuracy: above 0
+    the model is too sure. All are fractions. ``log_loss`` is in nats.
+    """
+
+    bins: tuple[Sureness, ...]
+    error: Interval
+    by_chance: float
+    excess: Interval
+    log_loss: float
+
+
+@dataclass(frozen=True)
 class ErrorExample:
     """A test image that the winner saw: PNG bytes, truth, prediction and its probability."""
 
@@ -142,14 +175,25 @@ class ErrorExample:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The best of ``trials`` trials of a method that a search is compared with, on the same test images."""
+
+    method: str
+    params: Parameters
+    trials: int
+    test_accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
-    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
-    test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
+    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of the first of ``baselines`` on the
+    same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
-    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve.
+    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
+    registered model's, None of winners that were measured before there was any.
     """
 
     trial: int
@@ -164,6 +208,7 @@ class Outcome:
     scratch_test_accuracies: tuple[float, ...] = ()
     gain: Interval | None = None
     verdict: Verdict | None = None
+    calibration: Calibration | None = None
     examples: tuple[ErrorExample, ...] = ()
     model_file: str = ""
     answers_file: str = ""
@@ -171,11 +216,24 @@ class Outcome:
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def rival(self) -> Baseline | None:
+        """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
+        if self.baselines:
+            return self.baselines[0]
+        if self.gain is None and not self.scratch_test_accuracies:
+            return None
+        known = self.scratch_params or {}
+        return Baseline("scratch", known, self.scratch_trials, self.scratch_test_accuracies)
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig."""
+    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
+    the dataset that it transfers from, if there is one.
+    """
 
     name: str
     metric: str
@@ -188,10 +246,16 @@ class SearchRecord:
     started: datetime | None = None
     elapsed: float = 0.0
     importances: Mapping[str, float] = field(default_factory=dict)
+    importance_intervals: Mapping[str, Interval] = field(default_factory=dict)
     edges: tuple[str, ...] = ()
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    backbones: Mapping[str, BackboneSummary] = field(default_factory=dict)
+    """All backbones by name, where the search chooses among several; ``backbone`` is the first."""
+    prior: Mapping[str, Any] | None = None
+    """What was believed of the backbones before the first trial (:class:`search.prior.BackbonePrior`)."""
+    source: TaskSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()
@@ -220,6 +284,17 @@ class SearchRecord:
             return self.front[0]
         ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+    def backbone_of(self, params: Parameters) -> BackboneSummary:
+        """The backbone of a trial with ``params``."""
+        return self.backbones.get(str(params.get("backbone")), self.backbone)
+
+    @property
+    def leading_backbone(self) -> BackboneSummary:
+        """That of the winner, or of the best trial so far; the first before there is one."""
+        best = self.best
+        params = self.outcome.params if self.outcome else best.params if best else {}
+        return self.backbone_of(params)
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""

@@ -21,7 +21,8 @@ def record_json(
     return {
         "search": record.name,
         "task": record.task.name,
-        "backbone": record.backbone.name,
+        "backbone": record.leading_backbone.name,
+        "backbones": list(record.backbones),
         "method": record.config.get("method"),
         "metric": record.metric,
         "requested": record.requested,
@@ -66,6 +67,8 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
         "scratch_trials": outcome.scratch_trials,
+        "baselines": [dataclasses.asdict(baseline) for baseline in outcome.baselines],
+        "calibration_error": _interval(outcome.calibration.error) if outcome.calibration else None,
         "footprint": dataclasses.asdict(outcome.footprint) if outcome.footprint else None,
         "model_name": outcome.model_name,
         "model_version": outcome.model_version,

@@ -22,7 +22,7 @@ from search.front_tags import one_search
 from search.model_package import input_form, model_digest, write_package
 from search.model_versions import CHALLENGER, Version, aliased, quoted, to_version, versions
 from search.record import Outcome, SearchRecord
-from search.run_texts import winner_note
+from search.run_texts import model_note, winner_note
 from search.seams import reached
 from search.stores import absolute_uri
 from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_tags
@@ -108,8 +108,9 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
         "trial": str(outcome.trial),
         "task": record.task.name,
         "data_digest": record.task.digest,
-        "backbone": record.backbone.name,
-        "backbone_digest": record.backbone.digest,
+        **({"source": record.source.name, "source_digest": record.source.digest} if record.source else {}),
+        "backbone": record.backbone_of(outcome.params).name,
+        "backbone_digest": record.backbone_of(outcome.params).digest,
         "model_digest": digest,
         "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}",
         "test_accuracy_low": f"{outcome.test_accuracy.low:.6f}",
@@ -121,10 +122,8 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
 
 
 def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None:
-    task = record.task
-    about = f"Classifies images into the {len(task.classes)} classes of `{task.name}`. Made by unfreeze."
     try:
-        client.create_registered_model(name, {"unfreeze.task": task.name}, about)
+        client.create_registered_model(name, {"unfreeze.task": record.task.name}, model_note(record))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

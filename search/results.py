@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 from search.atomic import write_bytes, write_text
 from search.choices import OBJECTIVES
 from search.cost import search_cost
-from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord, front
+from search.record import (
+    Baseline,
+    Calibration,
+    ErrorExample,
+    Interval,
+    Outcome,
+    SearchRecord,
+    Sureness,
+    TrialRecord,
+    front,
+)
 from search.run_points import objective_key
 from trainables.footprint import Footprint, Milliseconds
 
@@ -96,7 +106,7 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         record.metric: best.value,
         "trials": len(record.trials),
         "data_digest": record.task.digest,
-        "backbone_digest": record.backbone.digest,
+        "backbone_digest": record.leading_backbone.digest,
         "stages": dict(best.stages),
         "cost": dict(best.cost),
         "search_cost": search_cost(record).describe(),
@@ -142,12 +152,24 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
         kept[name] = tuple(kept[name])
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
+    kept["baselines"] = tuple(
+        Baseline(**{**b, "test_accuracies": tuple(b["test_accuracies"])}) for b in kept.get("baselines", ())
+    )
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
     kept["footprint"] = _footprint(kept.get("footprint"))
+    kept["calibration"] = _calibration(kept.get("calibration"))
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
+    if values is None:  # measured before there was any
+        return None
+    bins = tuple(Sureness(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
+    intervals = {name: Interval(**values[name]) for name in ("error", "excess")}
+    return Calibration(**{**values, "bins": bins, **intervals})
 
 
 def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:

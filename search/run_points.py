@@ -20,6 +20,9 @@ COSTS = (
 )
 """The counts of a trial's cost (:class:`trainables.account.Counts`)."""
 
+ASIDE = "system/"
+"""MLflow shows metrics of this name on a page of their own; elsewhere they would stand before the learning curves."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -47,8 +50,8 @@ def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tu
     """What is known once the trial has ended: its best values, its time by stage, its cost, the winner's test."""
     if not trial.finished:
         return ()
-    values = {f"seconds/{stage}": seconds for stage, seconds in trial.stages.items()}
-    values |= {f"cost/{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
+    values = {f"{ASIDE}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
+    values |= {f"{ASIDE}cost_{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
     if trial.value is not None:
         values[f"best_{metric}"] = trial.value
     values |= {objective_key(name): value for name, value in trial.objectives.items()}

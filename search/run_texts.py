@@ -19,6 +19,12 @@ _REASONS = {
     "timed_out": "stopped because it reported nothing for too long",
 }
 
+_VERDICTS = {
+    "helps": "transfer helps",
+    "no difference": "transfer makes no difference",
+    "negative transfer": "training from scratch is better",
+}
+
 
 def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> str:
     """``digits #7: top 2 blocks, lr 1.2e-03``."""
@@ -31,9 +37,10 @@ def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> st
 
 def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
     """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    backbone = record.backbone_of(trial.params)
     what = (
-        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record)}, "
-        f"{_trained(trial.params.get('unfreeze_depth'), len(record.backbone.blocks), trial.method)}"
+        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record, backbone.name)}, "
+        f"{_trained(trial.params.get('unfreeze_depth'), len(backbone.blocks), trial.method)}"
         f" ({_settings(trial.params)})."
     )
     sentences = [what]
@@ -55,25 +62,29 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
 
 
 def search_note(record: SearchRecord) -> str:
-    """Sentences on a search: what it looks for, the best so far, and the winner once it is measured."""
+    """Sentences on a search: the winner once it is measured, or the best so far; and what the search looks for."""
+    names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
+    subject = _subject(str(record.config.get("method", "finetune")), record, names)
     sentences = [
-        f"Search **{record.name}**: {_subject(str(record.config.get('method', 'finetune')), record)}, "
-        f"{plural(record.requested, 'trial')}. One child run per trial."
+        f"Search **{record.name}**: {subject}, {plural(record.requested, 'trial')}, a run each below this one."
     ]
-    best = record.best
-    if best is not None and best.value is not None:
+    best, outcome = record.best, record.outcome
+    if outcome is not None:
+        sentences.append(
+            f"The winner is **trial {outcome.trial}**: {_measured(outcome)} The report is among the artifacts."
+        )
+    elif best is not None and best.value is not None:
         sentences.append(f"Best {record.metric} so far {best.value:.4f}, in trial {best.number}.")
     if record.front:
         told = "; ".join(f"trial {t.number} ({values_phrase(t.objectives)})" for t in record.front[:_POINTS])
         more = f"; and {len(record.front) - _POINTS} more" if len(record.front) > _POINTS else ""
-        sentences.append(f"Points of the front so far: {told}{more}.")
-    if record.outcome is not None:
-        sentences.append(f"The winner is trial {record.outcome.trial}: {_measured(record.outcome)}")
+        sentences.append(f"Points of the front: {told}{more}.")
     return " ".join(sentences)
 
 
 def winner_note(record: SearchRecord, outcome: Outcome) -> str:
-    """Sentences on the winner's model: where it comes from and how good it is."""
+    """Sentences on the winner's model: how good it is, of which lists show the beginning, and where it comes from."""
+    measured, backbone = _measured(outcome), record.backbone_of(outcome.params).name
     params = _settings(outcome.params)
     known = next((trial for trial in record.trials if trial.number == outcome.trial), None)
     beside = record.objectives and record.best is not None and record.best.number != outcome.trial
@@ -81,8 +92,19 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
         params += f"; {values_phrase(known.objectives)}"
     which = "A point of the front" if beside else "Winner"
     return (
-        f"{which} of the search **{record.name}**, trial {outcome.trial} ({params}): "
-        f"`{record.backbone.name}` trained on `{record.task.name}`; {_measured(outcome)}{_costs(outcome.footprint)}"
+        f"{measured[0].upper()}{measured[1:]} {which} of the search **{record.name}**, trial {outcome.trial} "
+        f"({params}): `{backbone}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"
+    )
+
+
+def model_note(record: SearchRecord) -> str:
+    """Sentences on a registered model: what it takes and gives, and how to ask it."""
+    task, most = record.task, 20
+    names = ", ".join(task.classes[:most]) + (", …" if len(task.classes) > most else "")
+    return (
+        f"Classifies images into the {len(task.classes)} classes of `{task.name}` ({names}). Takes raw uint8 images "
+        "(N, H, W, 3) of any size, gives probabilities (N, classes). The version with the alias `champion` is in "
+        "production, `challenger` is the newest. Made by unfreeze; `unfreeze history` tells how it came about."
     )
 
 
@@ -96,9 +118,9 @@ def _costs(footprint: Footprint | None) -> str:
     )
 
 
-def _subject(method: str, record: SearchRecord) -> str:
+def _subject(method: str, record: SearchRecord, backbone: str) -> str:
     origin = "from random weights" if method == "scratch" else f"by {method}"
-    return f"`{record.backbone.name}` trained {origin} on `{record.task.name}`"
+    return f"`{backbone}` trained {origin} on `{record.task.name}`"
 
 
 def _trained(depth: object, blocks: int, method: str) -> str:
@@ -130,6 +152,6 @@ def _measured(outcome: Outcome) -> str:
         gain = outcome.gain
         text += (
             f"; transfer gain {points(gain.estimate)} points ({points(gain.low)} to {points(gain.high)}): "
-            f"{outcome.verdict}"
+            f"{_VERDICTS.get(outcome.verdict or '', 'no verdict')}"
         )
     return text + "."

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from search.alike import ENOUGH, last_line
 from search.archive import archive
+from search.baselines import BASELINES
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
@@ -29,22 +30,26 @@ from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
+from search.notebook_html import result_html
 from search.phase import Phase
 from search.phrases import plural
 from search.preparation import Prepared, prepare_all
-from search.progress import QuietView, View
+from search.prior import prior_worth
+from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
+from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
 from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
-from search.winner import measure, points, retrain
+from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
+    from search.report.drawing import Drawing
     from search.tracking import Mirror
 
 
@@ -52,13 +57,20 @@ class Interrupted(KeyboardInterrupt):
     """A person ended the search; the same command goes on with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """A finished search."""
 
     record: SearchRecord
     model_uri: str | None
     report_path: Path
+
+    def __repr__(self) -> str:
+        """Short, for an interactive session: the record holds every epoch, and images."""
+        best = self.record.best
+        found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
+        model = f", {self.model_uri}" if self.model_uri else ""
+        return f"<SearchResult {self.record.name}: {found}{model}>"
 
     @property
     def best(self) -> TrialRecord:
@@ -78,22 +90,51 @@ class SearchResult:
         """All trials, one row each."""
         return trials_table(self.record.trials, self.record.objectives)
 
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
+        return self.record.tracking_uri
+
+    def figure(self, key: str) -> Drawing:
+        """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
+
+        Raises:
+            UsageError: there is no such figure; the message lists those that there are.
+        """
+        from search.report.drawing import drawing  # altair and vl-convert take a second to import
+
+        return drawing(self.record, key)
+
+    def _repr_html_(self) -> str:
+        return result_html(self.record)
+
 
 def run_search(
     config: SearchConfig | None = None, view: View | None = None, verbose: bool = False
 ) -> SearchResult:
     """Run a search, or go on with one that was interrupted, until it is whole.
 
+    Without a ``view`` a notebook shows a live one, which is closed at the end; elsewhere nothing is shown.
+
     Raises:
         UsageError: a wrong option.
         SearchError: the search can't start or go on.
         Interrupted: SIGINT or SIGTERM; everything is kept.
     """
-    config = config or SearchConfig()
+    if view is not None:
+        return _run(config or SearchConfig(), view, verbose)
+    shown = default_view()
+    try:
+        return _run(config or SearchConfig(), shown, verbose)
+    finally:
+        shown.close()
+
+
+def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     check_inputs(config, workspace)
     workspace.create()
-    view = LoggedView(view or QuietView(), workspace.logs)
+    view = LoggedView(view, workspace.logs)
     halt = Halt(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
@@ -129,7 +170,7 @@ class _Run:
     lease: Lease | None = None
 
     def whole(self) -> SearchResult:
-        """Trials, baseline, winner, model, report."""
+        """Trials, baselines, winner, model, report."""
         with self._driving():
             return self._driven()
 
@@ -142,14 +183,13 @@ class _Run:
             if self.config.objective:
                 search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
-            baseline = self._baseline(search, task)
-            self._confirm(search, baseline)
+            self._confirm(search, self._baselines(search, task))
             record = self._leave_files(search)
             delivery.publish(record)
             self._register(search, delivery)
             search.keep_time()
             record = self._leave_files(search)
-            delivery.finish(record, "FINISHED", self._artifacts())
+            delivery.finish(record, "FINISHED", self._artifacts(record))
             reached("finished")
         self.view.update(record)
         return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
@@ -177,6 +217,7 @@ class _Run:
             session=self.session,
             halt=self.halt,
             checkpoints=ledger_file.parent / "checkpoints",
+            logs=self.workspace.logs,
             kept=self.kept,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,
@@ -230,9 +271,13 @@ class _Run:
             raise
 
     def _trials(self, phase: Phase) -> None:
+        if phase.config.transfers:  # of random weights the scores say nothing
+            phase.believe(self.view.event)
         phase.run()
         self._refuse_halted()
         record = phase.record()
+        if worth := prior_worth(record):
+            self.view.event(f"prior: {worth}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -245,40 +290,41 @@ class _Run:
         if self.halt.signalled.is_set():
             raise Interrupted
 
-    def _baseline(self, search: Phase, task: str) -> Phase | None:
-        """As many trials from scratch, under the same budget: a search of its own in a ledger of its own."""
+    def _baselines(self, search: Phase, task: str) -> list[Phase]:
+        """As many trials of each baseline, under the same budget: searches of their own in ledgers of their own."""
         limit = self.config.planned_baseline_trials
         if not limit:
-            return None
+            return []
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        config = self.config.replace(
-            method="scratch", enqueue=None, trials=limit, keep_best=0, objective=None
-        )
-        name = self.workspace.baseline_name
-        phase = self._phase(config, name, limit, self.workspace.baseline_ledger)
+        return [self._baseline(method, limit, task) for method in self.config.baselines]
+
+    def _baseline(self, method: str, limit: int, task: str) -> Phase:
+        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0, objective=None)
+        name = self.workspace.baseline_name(method)
+        phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
-        self.view.event(f"baseline: {limit} trials from scratch, to see what transfer is worth")
-        with self._delivery(phase, experiment_name(task, baseline=True)) as delivery:
+        self.view.event(f"baseline: {limit} trials from {BASELINES[method]}, to see what transfer is worth")
+        with self._delivery(phase, experiment_name(task, baseline=method)) as delivery:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
 
-    def _confirm(self, search: Phase, baseline: Phase | None) -> None:
+    def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner, or points of the front, and measure them, unless that is done."""
         chosen = points(search.record(), self.config.confirm_points)
         known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
         if [trial.number for trial in chosen] == known:
             return
-        scratch = baseline.record().best if baseline else None
-        trials = [*chosen] if scratch is None else [*chosen, scratch]
+        rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
+        trials = [*chosen, *(trial for _, trial in rivals)]
         self.view.event(_confirming(chosen, self.config.confirm_seeds))
         began = time.monotonic()
         runs = retrain(
             trials,
             self.config,
             self.session,
-            self.prepared.place,
+            lambda params: self.prepared.of(params).place,
             self.workspace.winner,
             self.view,
             self.halt,
@@ -286,10 +332,8 @@ class _Run:
         self._refuse_halted()
         outcomes = measure(
             list(zip(chosen, runs, strict=False)),
-            scratch,
-            runs[len(chosen)] if scratch else [],
-            baseline.limit if baseline else 0,
-            self.prepared.task,
+            [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
+            lambda params: self.prepared.of(params).task,
             self.session,
         )
         reached("measured")
@@ -326,7 +370,7 @@ class _Run:
         record = replace(search.record(), outcome=outcome)
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.task.split("validation").images[:4])
+        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
         # Who uploads a model gets much time; of a server that is not there one hears sooner.
         delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(
@@ -357,16 +401,23 @@ class _Run:
         write_report(record, self.workspace.report)
         return record
 
-    def _artifacts(self) -> tuple[Path, ...]:
+    def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
+        """What is shown with the search's run: its tables, the report, and the plots by themselves."""
         folder = self.workspace.directory
-        return folder / "trials.parquet", folder / "best.json", self.workspace.report
+        return (
+            folder / "trials.parquet",
+            folder / "best.json",
+            self.workspace.report,
+            *extracts(record, folder, self.view.event),
+        )
 
 
 def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:
-    """One budget for the search and its baseline."""
+    """One budget for the search and its baselines."""
     budget = config.checkpoint_budget
     if budget is None:
-        budget = default_budget(workspace.checkpoints(), workspace.checkpoints("baseline"))
+        folders = ("", *map(workspace.baseline_folder, BASELINES))
+        budget = default_budget(*map(workspace.checkpoints, folders))
     return KeptCheckpoints(budget, view.event)
 
 

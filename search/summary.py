@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from search.baselines import BASELINES, trained_from
 from search.cost import cost_phrases, search_cost
 from search.durations import format_duration
 from search.phrases import ending, number, objective, percent, plural, points, tally, values_phrase
@@ -27,7 +28,7 @@ _STOPPED = {
 _VERDICTS = {
     "helps": ("transfer helps", "bold green"),
     "no difference": ("no difference: transfer neither helps nor hurts here", "bold yellow"),
-    "negative transfer": ("negative transfer: training from scratch is better here", "bold red"),
+    "negative transfer": ("negative transfer: {} is better here", "bold red"),
 }
 
 
@@ -96,13 +97,20 @@ def _outcome(record: SearchRecord) -> Text:
 
 def _gain(outcome: Outcome) -> Text:
     gain = outcome.gain
-    if gain is None or outcome.verdict is None:
-        return Text("not measured: nothing was trained from scratch to compare with")
+    rival = outcome.rival
+    if gain is None or outcome.verdict is None or rival is None:
+        return Text("not measured: no baseline was trained to compare with")
     words, style = _VERDICTS[outcome.verdict]
+    words = words.format(trained_from(rival.method))
     text = Text.assemble((f"{points(gain.estimate)} points", style))
     text.append(f"   95 % interval {points(gain.low)} to {points(gain.high)}", style="dim")
     text.append(f"\n{words}", style=style)
-    return text.append(f" (against {plural(outcome.scratch_trials, 'trial')} from scratch)", style="dim")
+    against = f" (against {plural(rival.trials, 'trial')} from {BASELINES[rival.method]})"
+    text.append(against, style="dim")
+    for other in outcome.baselines[1:]:
+        mean = sum(other.test_accuracies) / len(other.test_accuracies)
+        text.append(f"\nfrom {BASELINES[other.method]}: {percent(mean)}", style="dim")
+    return text
 
 
 def _configuration(record: SearchRecord) -> Text:

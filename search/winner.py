@@ -6,8 +6,9 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy as np
 
 from search.answers import Answers, image_keys, split_digest, write_answers
 from search.atomic import write_text
+from search.confidence import calibration
 from search.config import SearchConfig
 from search.execution import Halt
 from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import ErrorExample, Outcome, SearchRecord, TrialRecord
+from search.record import Baseline, ErrorExample, Outcome, Parameters, SearchRecord, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
@@ -41,11 +43,20 @@ class Retrained:
     val_loss: float
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A baseline to compare with: the best of its ``trials``, and that one's trainings."""
+
+    trial: TrialRecord
+    runs: Sequence[Retrained]
+    trials: int
+
+
 def retrain(
     trials: Sequence[TrialRecord],
     config: SearchConfig,
     session: Session,
-    place: Mapping[str, str],
+    place: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
     halt: Halt,
@@ -59,7 +70,11 @@ def retrain(
     calls = {
         (n, seed): (
             "train_fully",
-            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
+            (
+                _request(trial, seed, config),
+                dict(place(trial.params)),
+                str(_file(directory, trial, seed, ".keras")),
+            ),
         )
         for n, (trial, seed) in enumerate(asked)
         if _read(directory, trial, seed) is None
@@ -93,35 +108,39 @@ def points(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
 
 def measure(
     points: Sequence[tuple[TrialRecord, Sequence[Retrained]]],
-    scratch: TrialRecord | None,
-    scratch_runs: Sequence[Retrained],
-    scratch_trials: int,
-    task: Task,
+    rivals: Sequence[Rival],
+    task_of: Callable[[Parameters], Task],
     session: Session,
 ) -> list[Outcome]:
-    """Read the test split, once: the trainings of all ``points`` and the baseline's, on the same images.
+    """Read the test split, once: the trainings of all ``points`` and the baselines', on the same images.
+
+    The gain is over the first of ``rivals``. ``task_of`` has the data at the input size of a trial's backbone: other
+    sizes have the same images in the same order.
 
     Returns:
         An outcome for each point, in their order.
     """
     began = time.monotonic()
-    test = _Test.of(task)
-    models = [run.model for _, runs in (*points, (scratch, scratch_runs)) for run in runs]
-    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    tests = [_Test.of(task_of(trial.params)) for trial, _ in points]
+    groups = [*points, *((rival.trial, rival.runs) for rival in rivals)]
+    models = [(run.model, task_of(trial.params)) for trial, runs in groups for run in runs]
+    calls = {
+        i: ("classify", (str(model), str(task.directory), "test")) for i, (model, task) in enumerate(models)
+    }
     known = dict(spread(session, calls))
-    said = [known[i] for i in range(len(models))]
-    outcomes, first = [], 0
-    for trial, runs in points:
-        own = _Said(said[first : first + len(runs)], said[len(said) - len(scratch_runs) :])
-        outcomes.append(_outcome(trial, runs, own, scratch, scratch_trials, task, test))
-        first += len(runs)
-    footprints = [_footprint(outcome, points[0][1], task, session) for outcome in outcomes]
+    said = _grouped([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
+    others = list(zip(rivals, said[len(points) :], strict=True))
+    outcomes = [
+        _outcome(trial, runs, own, others, task_of(trial.params), test)
+        for (trial, runs), own, test in zip(points, said, tests, strict=False)
+    ]
+    footprints = [_footprint(o, points[0][1], task_of(o.params), session) for o in outcomes]
     seconds = time.monotonic() - began
     return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
 
 
-Said = Sequence[tuple[Sequence[int], Sequence[float]]]
-"""What each of some trainings said of the test images: classes, and their probabilities."""
+Said = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
+"""What each of some trainings said of the test images: classes, their probabilities, and those of the true classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,31 +159,33 @@ class _Test:
         return cls(split, np.array(split.labels), digest, image_keys(split.ids))
 
 
-@dataclass(frozen=True)
-class _Said:
-    """Of a point's trainings, and of the baseline's."""
-
-    own: Said
-    scratch: Said
+def _grouped(said: Said, counts: Sequence[int]) -> list[Said]:
+    """What each group of so many trainings said."""
+    ends = list(accumulate(counts))
+    return [said[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
 def _outcome(
     trial: TrialRecord,
     runs: Sequence[Retrained],
-    said: _Said,
-    scratch: TrialRecord | None,
-    scratch_trials: int,
+    said: Said,
+    rivals: Sequence[tuple[Rival, Said]],
     task: Task,
     test: _Test,
 ) -> Outcome:
     split, labels, best = test.split, test.labels, chosen(runs)
-    predicted, of_scratch = (_predicted(part, len(labels)) for part in (said.own, said.scratch))
-    right, scratch_right = predicted == labels, of_scratch == labels
+    predicted = _predicted(said, len(labels))
+    certain, truth = (np.array([answer[part] for answer in said]) for part in (1, 2))
+    right = predicted == labels
+    compared = [_compared(rival, _predicted(own, len(labels)), labels) for rival, own in rivals if rival.runs]
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
-    gain = paired_gain(right, scratch_right) if len(scratch_right) else None
+    gain = paired_gain(right, compared[0][1] == labels) if compared else None
+    from_scratch = next(((b, p) for b, p in compared if b.method == "scratch"), None)
+    scratch = from_scratch[0] if from_scratch else None
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
-    write_answers(answers_file, _answers(task, test, predicted, best, of_scratch))
+    answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
+    write_answers(answers_file, replace(answers, certain=certain, truth=truth))
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -173,19 +194,28 @@ def _outcome(
         test_accuracy=wilson(int(right[best].sum()), len(labels)),
         seed_test_accuracies=tuple(float(a) for a in right.mean(axis=1)),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        scratch_params=dict(scratch.params) if scratch else None,
-        scratch_trials=scratch_trials,
-        scratch_test_accuracies=tuple(float(a) for a in scratch_right.mean(axis=1)),
+        scratch_params=scratch.params if scratch else None,
+        scratch_trials=scratch.trials if scratch else 0,
+        scratch_test_accuracies=scratch.test_accuracies if scratch else (),
+        baselines=tuple(baseline for baseline, _ in compared),
         gain=gain,
-        verdict=verdict(gain) if gain else None,
-        examples=_examples(split.images, labels, predicted[best], said.own[best][1], task.classes),
+        verdict=verdict(gain, min(len(runs), len(compared[0][0].test_accuracies))) if gain else None,
+        calibration=calibration(certain[best], right[best], truth[best]),
+        examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
     )
 
 
 def _predicted(said: Said, images: int) -> np.ndarray:
-    return np.array([classes for classes, _ in said], dtype=np.int64).reshape(len(said), images)
+    return np.array([classes for classes, *_ in said], dtype=np.int64).reshape(len(said), images)
+
+
+def _compared(rival: Rival, predicted: np.ndarray, labels: np.ndarray) -> tuple[Baseline, np.ndarray]:
+    """A baseline as it is kept, with the (seeds, N) classes that its trainings said."""
+    accuracies = tuple(float(a) for a in (predicted == labels).mean(axis=1))
+    trial = rival.trial
+    return Baseline(trial.method, dict(trial.params), rival.trials, accuracies), predicted
 
 
 def _footprint(outcome: Outcome, runs: Sequence[Retrained], task: Task, session: Session) -> Footprint:
@@ -247,15 +277,14 @@ def _examples(
     images: np.ndarray,
     labels: np.ndarray,
     predicted: np.ndarray,
-    certain: Sequence[float],
+    certain: np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
     """The surest wrong answers, then the least sure right ones."""
-    sure = np.asarray(certain)
-    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -sure[i])[:EXAMPLES]
-    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: sure[i])[:EXAMPLES]
+    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -certain[i])[:EXAMPLES]
+    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: certain[i])[:EXAMPLES]
     return tuple(
-        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(sure[i]))
+        ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(certain[i]))
         for i in [*wrong, *right]
     )
 

@@ -14,10 +14,11 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
     OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
 )
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
         "data",
+        "source",
+        "unlabelled_target",
         "validation_fraction",
         "test_fraction",
         "image_column",
@@ -44,6 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "prior",
         "sampler",
         "scheduler",
         "metric",
@@ -68,8 +72,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
+REPEATED = ("backbone", "objective")
+"""Options that may be given more than once."""
+
 _CHOICES = {
-    "method": METHODS,
+    "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
@@ -77,10 +84,12 @@ _CHOICES = {
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
+    "prior": PRIOR,
     "jit": JIT,
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",
+    "source": "digits|DIR|FILE.parquet",
     "validation_fraction": "X",
     "test_fraction": "X",
     "image_column": "COLUMN",
@@ -129,7 +138,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name, repeat=name == "objective")
+            add_field(group, name, repeat=name in REPEATED)
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")

@@ -51,6 +51,7 @@ def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
 
 
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
+    "backbone": lambda name: f"backbone {name}",
     "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
     "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
     "head_units": _head,
@@ -62,4 +63,15 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "weight_decay": _unless_zero("weight decay"),
     "dropout": _unless_zero("dropout"),
     "label_smoothing": _unless_zero("label smoothing"),
+    "l2sp": _unless_zero("pull to the pretrained weights"),
+    "layer_lr_decay": lambda decay: (
+        "one rate for all blocks"
+        if decay == 1
+        else f"each block at {number(decay)} of the rate of the one above"
+    ),
+    "gradual_unfreezing": lambda share: (
+        f"blocks that join one by one in {number(share)} of the epochs"
+        if share
+        else "all blocks from the start"
+    ),
 }
