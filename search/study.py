@@ -432,7 +432,7 @@ def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]
 
 def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
     if len(chosen) == 1:
-        return f"winner: trial {chosen[0].number}; training it again with {seeds} new seeds"
+        return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
     numbers = ", ".join(str(trial.number) for trial in chosen)
     return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
 
