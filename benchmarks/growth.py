@@ -220,6 +220,7 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
         session=session,
         halt=Halt(),
         checkpoints=folder / "checkpoints",
+        logs=folder / "logs",
         storage=folder,
         tracking_uri=default_tracking_uri(folder),
         told=lambda record: None,

@@ -23,15 +23,18 @@ from trainables.errors import DataError
 FILE = "answers.parquet"
 """Its name beside a registered model."""
 
-FORMAT = 1
+FORMAT = 2
+"""The second one has probabilities; files of the first are read as well."""
+
 _KEY = b"unfreeze"
 
 Predicted = NDArray[np.int64]
+Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Predicted classes of N test images.
+    """Predicted classes of N test images, and how sure the models were.
 
     Attributes:
         classes: names of the classes, in the order of their indices.
@@ -42,6 +45,9 @@ class Answers:
         predicted: (seeds, N) what each of the winner's trainings said.
         chosen: which of them is the registered model.
         scratch: (seeds', N) what the baseline's trainings said; (0, N) without a baseline.
+        certain: (seeds, N) the probabilities that the winner's trainings gave to what they said, None in files of the
+            first format. All the probabilities of a thousand classes would outweigh many a model.
+        truth: (seeds, N) those that they gave to the true classes.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +58,8 @@ class Answers:
     predicted: Predicted
     chosen: int
     scratch: Predicted
+    certain: Probabilities | None = None
+    truth: Probabilities | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -81,6 +89,8 @@ class Answers:
             self.predicted[:, order],
             self.chosen,
             self.scratch[:, order],
+            None if self.certain is None else self.certain[:, order],
+            None if self.truth is None else self.truth[:, order],
         )
 
 
@@ -110,6 +120,9 @@ def write_answers(path: Path, answers: Answers) -> None:
     columns = {"image": pa.array(answers.images, pa.string()), "label": pa.array(answers.labels, pa.int32())}
     for prefix, rows in (("seed", answers.predicted), ("scratch", answers.scratch)):
         columns |= {f"{prefix}_{n}": pa.array(row, pa.int32()) for n, row in enumerate(rows)}
+    for prefix, chances in (("certain", answers.certain), ("truth", answers.truth)):
+        known = () if chances is None else chances
+        columns |= {f"{prefix}_{n}": pa.array(row, pa.float32()) for n, row in enumerate(known)}
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(facts, ensure_ascii=False).encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -125,8 +138,8 @@ def read_answers(path: Path) -> Answers:
     try:
         table = pq.read_table(path)
         facts = json.loads(table.schema.metadata[_KEY])
-        if facts["format"] != FORMAT:
-            raise DataError(f"{path.name}: expected format {FORMAT}, received {facts['format']}")
+        if facts["format"] not in range(1, FORMAT + 1):
+            raise DataError(f"{path.name}: expected format 1 to {FORMAT}, received {facts['format']}")
         height, width = facts["image_size"]
         found = Answers(
             classes=tuple(facts["classes"]),
@@ -137,6 +150,8 @@ def read_answers(path: Path) -> Answers:
             predicted=_numbers(table, _columns(table, "seed")),
             chosen=int(facts["chosen"]),
             scratch=_numbers(table, _columns(table, "scratch")),
+            certain=_probabilities(table, "certain"),
+            truth=_probabilities(table, "truth"),
         )
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -155,3 +170,8 @@ def _columns(table: pa.Table, prefix: str) -> list[str]:
 def _numbers(table: pa.Table, names: Sequence[str]) -> Predicted:
     rows = [table[name].to_numpy().astype(np.int64) for name in names]
     return np.stack(rows) if rows else np.empty((0, table.num_rows), np.int64)
+
+
+def _probabilities(table: pa.Table, prefix: str) -> Probabilities | None:
+    rows = [table[name].to_numpy().astype(np.float32) for name in _columns(table, prefix)]
+    return np.stack(rows) if rows else None

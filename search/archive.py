@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from search.baselines import BASELINES
 from search.driver_mark import DriverMark
 from search.lease import Lease
 from search.ledger_database import has_study, move_study
@@ -58,7 +59,7 @@ def _moved(workspace: Workspace, ledger: str | None) -> Path:
             f"fresh: expected a folder that can be moved, received {str(workspace.directory)!r}: {error.strerror}"
         ) from error
     if ledger is not None:
-        for name in (workspace.name, workspace.baseline_name):
+        for name in (workspace.name, *map(workspace.baseline_name, BASELINES)):
             move_study(ledger, name, f"{name} (put away {label})")
     return kept
 

@@ -12,19 +12,39 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train: ``transfers`` says whether it starts from the backbone's pretrained weights."""
+    """A way to train.
+
+    ``transfers`` says whether it starts from the backbone's pretrained weights; ``needs`` are options without which it
+    can do nothing. ``labels`` is whether it needs the target's. A ``rival`` is one that ``--method all`` chooses from.
+    """
 
     words: str
     transfers: bool
+    needs: tuple[str, ...] = ()
+    labels: bool = True
+    rival: bool = True
 
 
 METHODS: Mapping[str, Method] = {
     "finetune": Method("start from the pretrained weights, train the head and the top blocks", True),
-    "scratch": Method("start from random weights: the baseline that transfers nothing", False),
+    "reweight": Method(
+        "train on source images too, weighted by their likeness to the target", True, ("source",), False
+    ),
+    "align": Method("train so that the features of source and target look alike", True, ("source",), False),
+    "source": Method("train on the source alone: a baseline", True, ("source",), False, rival=False),
+    "scratch": Method("start from random weights: the baseline that transfers nothing", False, rival=False),
+}
+ALL_METHODS = "all"
+"""The method is a parameter of the search."""
+
+METHOD_NAMES: Mapping[str, str] = {
+    **{name: method.words for name, method in METHODS.items()},
+    ALL_METHODS: "let the search choose among those that can run",
 }
 SPACES: Mapping[str, str] = {
     "core": "unfreeze_depth, learning_rate, head_units, augmentation_strength",
-    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip, head_init",
+    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip, head_init, l2sp, "
+    "layer_lr_decay, gradual_unfreezing",
 }
 SAMPLERS: Mapping[str, str] = {
     "tpe": "tree-structured Parzen estimator: learns from every finished trial",
@@ -69,6 +89,14 @@ DIRECTIONS: Mapping[str, str] = {
     "train_loss": "minimize",
     "epoch_seconds": "minimize",
 }
+COSTS: Mapping[str, str] = {
+    "latency_ms": "milliseconds for one image, asked alone, measured on the driver's machine",
+    "parameters": "numbers in the served model",
+    "megabytes": "of the served model's weights, 10^6 bytes each",
+}
+"""What a model costs to serve, less being better: objectives beside one of DIRECTIONS."""
+
+OBJECTIVES: Mapping[str, str] = {**DIRECTIONS, **dict.fromkeys(COSTS, "minimize")}
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

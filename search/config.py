@@ -17,9 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import DIRECTIONS, METHODS
+from search.choices import ALL_METHODS, COSTS, METHODS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
+from search.objectives import check_sampler, direction, settled
 from search.option_types import (
     BatchNormName,
     CacheText,
@@ -31,6 +32,7 @@ from search.option_types import (
     MetricName,
     Name,
     Number,
+    ObjectiveNames,
     PathText,
     PrecisionName,
     PreprocessingName,
@@ -63,6 +65,14 @@ class SearchConfig(BaseModel):
     )
 
     data: PathText = Field("digits", description="digits, an image folder, or a Parquet or Arrow file")
+    source: PathText | None = Field(
+        None,
+        description="another dataset to transfer from, read and split as --data is; classes are shared by name",
+    )
+    unlabelled_target: bool = Field(
+        False,
+        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+    )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
     )
@@ -101,6 +111,10 @@ class SearchConfig(BaseModel):
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
+    objective: ObjectiveNames = Field(
+        None,
+        description=f"several objectives, given once for each, the first of --metric's, then {', '.join(COSTS)} too",
+    )
     time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
     patience: Whole | None = Field(
         None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
@@ -108,11 +122,18 @@ class SearchConfig(BaseModel):
     seed: Whole = Field(0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training")
 
     confirm_seeds: Whole = Field(3, ge=1, le=100, description="seeds with which the winner is trained again")
+    confirm_points: Whole = Field(
+        5,
+        ge=1,
+        le=50,
+        description="with several objectives: points of the front that are confirmed and registered",
+    )
     baseline_trials: Whole | None = Field(
         None,
         ge=0,
         le=1_000_000,
-        description="trials from scratch to compare with; as many as --trials; 0 for none",
+        description="trials of each baseline to compare with, from scratch and, where a source is used, without it; as "
+        "many as --trials; 0 for none",
     )
 
     storage: StorageText = Field(
@@ -191,7 +212,9 @@ class SearchConfig(BaseModel):
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
         try:
-            config = handler(data)
+            config = handler(
+                settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
+            )
         except ValidationError as error:
             raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
         if config.validation_fraction + config.test_fraction > 0.9:
@@ -199,24 +222,87 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        check_sampler(config.sampler, len(config.objectives))
+        config._refuse_needy_method(labels)
         return config
+
+    def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
+        named = labels.get("method", "method")
+        if not self.methods:
+            raise UsageError(
+                f"{named}: expected a method that needs no labels of the target and what it needs (--source DATA), "
+                f"received {self.method!r}"
+            )
+        for method in self.methods:
+            for option in METHODS[method].needs:
+                if getattr(self, option) is None:
+                    raise UsageError(
+                        f"{named}: {method!r} expected --{option} DATA, which it transfers from, received none"
+                    )
+            if self.unlabelled_target and METHODS[method].labels:
+                valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
+                raise UsageError(
+                    f"{named}: expected one of {valid} with --unlabelled-target, received {method!r}: it needs labels"
+                )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that trials may have: the one that is named, or all that can run."""
+        if self.method != ALL_METHODS:
+            return (self.method,)
+        return tuple(
+            name
+            for name, known in METHODS.items()
+            if known.rival
+            and all(getattr(self, option) is not None for option in known.needs)
+            and not (self.unlabelled_target and known.labels)
+        )
+
+    @property
+    def uses_source(self) -> bool:
+        """Whether a trial, or one of a baseline, may train on the source."""
+        return any("source" in METHODS[name].needs for name in (*self.methods, *self.baselines))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of what is optimised: one, or several."""
+        return self.objective or (self.metric,)
 
     @property
     def direction(self) -> Direction:
-        """Whether the objective is maximised or minimised."""
-        return "maximize" if DIRECTIONS[self.metric] == "maximize" else "minimize"
+        """Whether the objective, of several the first, is maximised or minimised."""
+        return direction(self.metric)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Of all objectives."""
+        return tuple(direction(name) for name in self.objectives)
 
     @property
     def transfers(self) -> bool:
         """Whether the method starts from pretrained weights."""
-        return METHODS[self.method].transfers
+        return any(METHODS[name].transfers for name in self.methods)
 
     @property
     def planned_baseline_trials(self) -> int:
-        """Trials from scratch to compare with: 0 where the search itself transfers nothing."""
-        if not self.transfers:
+        """Trials of each baseline: 0 where there is none."""
+        if not self.baselines:
             return 0
         return self.trials if self.baseline_trials is None else self.baseline_trials
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Methods to compare with; the verdict is about the first.
+
+        A method that uses a source has to beat the same without it: fine-tuning on the target alone, or, where the
+        target has no labels, on the source alone.
+        """
+        if self.method in ("scratch", "source"):
+            return ()
+        if self.unlabelled_target:
+            return ("source",)
+        sourced = self.method != ALL_METHODS and "source" in METHODS[self.method].needs
+        return ("finetune", "source", "scratch") if sourced else ("scratch",)
 
     @property
     def reused(self) -> Reuse:
@@ -244,6 +330,9 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
+    for key, other in (("metric", "objective"), ("objective", "metric")):
+        if key in overrides and other not in overrides:
+            content.pop(other, None)  # both say what is optimised, and flags go before what the file says
     surroundings = from_environment()
     labels = {key: VARIABLES[key] for key in surroundings}
     labels.update({key: f"{path}: {written(key)}" for key in content})
@@ -253,7 +342,7 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "backbone", "weights", "space", "enqueue"):
+    for key in ("data", "source", "backbone", "weights", "space", "enqueue"):
         value = content.get(key)
         if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
             continue

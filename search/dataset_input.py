@@ -13,8 +13,8 @@ LONGEST_DIGEST = 36
 """MLflow's limit, in characters; the whole digest is the tag ``unfreeze.data_digest`` of the parent."""
 
 
-def dataset_input(task: TaskSummary) -> DatasetInput:
-    """The input that every run of a search has."""
+def dataset_input(task: TaskSummary, context: str = "training") -> DatasetInput:
+    """The input that every run of a search has; its ``context`` is ``source`` where knowledge comes from it."""
     height, width = task.image_size
     schema = {
         "mlflow_tensorspec": {
@@ -37,7 +37,7 @@ def dataset_input(task: TaskSummary) -> DatasetInput:
         schema=json.dumps(schema),
         profile=json.dumps(profile),
     )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 def _source(source: str) -> tuple[str, dict[str, object]]:

@@ -7,6 +7,7 @@ from search.enqueue import read_enqueue
 from search.space import make_space
 from search.workspace import Workspace
 from trainables.datasets import DataOptions, check_data
+from trainables.errors import DataError
 
 _MOST_BLOCKS = 1000
 """How many blocks the backbone has is not known yet: no backbone has more."""
@@ -19,10 +20,15 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         UsageError: the space or the configurations can't be understood.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
     """
-    space = make_space(config.space, _MOST_BLOCKS, config.method)
+    space = make_space(config.space, _MOST_BLOCKS, config.method, config.methods, config.unlabelled_target)
     if config.enqueue:
         read_enqueue(config.enqueue, space)
     check_data(config.data, directory=workspace.data, options=data_options(config))
+    if config.source is not None:
+        try:
+            check_data(config.source, directory=workspace.data, options=data_options(config))
+        except DataError as error:
+            raise DataError(f"source: {error}") from error
 
 
 def data_options(config: SearchConfig) -> DataOptions:

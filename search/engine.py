@@ -22,6 +22,9 @@ from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from trainables.footprint import Footprint
     from trainables.training import EpochMetrics, Training
     from trainables.workbench import Workbench
@@ -78,7 +81,7 @@ class Engine:
         self._numerics = choose_numerics(wanted.get("precision", "auto"), wanted.get("jit", "auto"))
         self._life = uuid.uuid4().hex
         self._opening = threading.Lock()
-        self._benches: dict[tuple[str, str], Workbench] = {}
+        self._benches: dict[tuple[str, ...], Workbench] = {}
         self._running: dict[str, _Running] = {}
         self._again: dict[str, list[EpochMetrics]] = {}
         self._damaged: dict[str, str] = {}
@@ -108,9 +111,9 @@ class Engine:
         """The engine has started: what tells it from one that follows it, and its process."""
         return self._life, os.getpid()
 
-    def open(self, backbone: str, task: str) -> None:
+    def open(self, **place: str) -> None:
         """Open backbone and data ahead of the first trial."""
-        self._bench(backbone, task)
+        self._bench(place)
 
     def begin(
         self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
@@ -118,7 +121,8 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task`` and ``checkpoints``. The epochs after the ``known`` ones are told again before a new one runs, and
+        ``task``, ``source`` (of a method that needs one) and ``checkpoints``, and ``unlabelled`` where trials may see
+        no labels of the task. The epochs after the ``known`` ones are told again before a new one runs, and
         the last one in any case.
         """
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
@@ -189,7 +193,7 @@ class Engine:
         from trainables.serving import export
         from trainables.training import TrialConfig
 
-        training = begin(TrialConfig(**trial), self._bench(place["backbone"], place["task"]))
+        training = begin(TrialConfig(**trial), self._bench(place))
         try:
             while not training.done:
                 training.run_epoch()
@@ -202,27 +206,44 @@ class Engine:
         finally:
             training.release()
 
-    def classify(self, model: str, task: str, split: str) -> tuple[list[int], list[float]]:
-        """What a saved model says of the raw images of ``split``: (class indices, their probabilities)."""
+    def classify(self, model: str, task: str, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a saved model says of the N raw images of ``split``.
+
+        Returns class indices (N,), the probabilities of those classes (N,), and those of the true ones (N,).
+        """
         import keras
+        import numpy as np
 
         from trainables.datasets import open_task
 
         loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
-        images = open_task(self._data(task)).split(split).images
-        classes: list[int] = []
-        certain: list[float] = []
-        for start in range(0, len(images), 256):
-            probabilities = loaded(images[start : start + 256], training=False).numpy()
-            classes += probabilities.argmax(axis=1).tolist()
-            certain += probabilities.max(axis=1).tolist()
-        return classes, certain
+        known = open_task(self._data(task)).split(split)
+        labels = np.asarray(known.labels)
+        parts = []
+        for start in range(0, len(labels), 256):
+            said = np.asarray(loaded(known.images[start : start + 256], training=False), np.float32)
+            true = np.take_along_axis(said, labels[start : start + 256, None], axis=1)[:, 0]
+            parts.append((said.argmax(axis=1), said.max(axis=1), true))
+        classes, certain, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return classes, certain, truth
 
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
         """What a saved model costs to serve; only worth something while nothing else runs here."""
         from trainables.footprint import measure_footprint
 
         return measure_footprint(Path(model), image_size)
+
+    def parameters(self, architectures: Sequence[Mapping[str, Any]]) -> list[int]:
+        """How many numbers served models of these :class:`~trainables.serving_costs.Architecture` have."""
+        from trainables.serving_costs import Architecture, parameters
+
+        return parameters([Architecture(**architecture) for architecture in architectures])
+
+    def paired_times(self, architectures: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """(architectures, rounds) milliseconds for an image, all asked in turn; takes seconds."""
+        from trainables.serving_costs import Architecture, paired_times
+
+        return paired_times([Architecture(**architecture) for architecture in architectures])
 
     def compiled(self) -> int:
         """How many programs this engine has compiled."""
@@ -236,7 +257,7 @@ class Engine:
         from trainables.methods import begin
         from trainables.training import TrialConfig
 
-        bench = self._bench(place["backbone"], place["task"])
+        bench = self._bench(place)
         training = begin(TrialConfig(**trial), bench)
         for saved in generations(file) if file else ():
             try:
@@ -249,15 +270,23 @@ class Engine:
                 training = begin(TrialConfig(**trial), bench)
         return training
 
-    def _bench(self, backbone: str, task: str) -> Workbench:
+    def _bench(self, place: Mapping[str, str]) -> Workbench:
         from trainables.workbench import Workbench
 
+        source = place.get("source", "")
+        key = place["backbone"], place["task"], source, place.get("unlabelled", "")
         with self._opening:
-            if (backbone, task) not in self._benches:
-                self._benches[backbone, task] = Workbench.open(
-                    Path(backbone), self._data(task), self._cache, self._reuse, self._numerics
+            if key not in self._benches:
+                self._benches[key] = Workbench.open(
+                    Path(place["backbone"]),
+                    self._data(place["task"]),
+                    self._cache,
+                    self._reuse,
+                    self._numerics,
+                    source=(lambda: self._data(source)) if source else None,
+                    unlabelled=bool(place.get("unlabelled")),
                 )
-            return self._benches[backbone, task]
+            return self._benches[key]
 
     @property
     def _cache(self) -> Path | None:

@@ -23,6 +23,10 @@ from typing import IO
 FOLDER = "logs"
 DRIVER = "driver.log"
 LEAVES = "leaves the engine"
+MOST_BYTES = 64 * 2**20
+"""Of one engine's log. What is larger when a trial begins loses its older part."""
+
+KEPT_BYTES = 16 * 2**20
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)")
 
 
@@ -51,6 +55,9 @@ class EngineLog:
             self._of_trial[trial] = folder
             if folder not in self._files:
                 self._files[folder] = self._opened(folder)
+            elif (file := self._files[folder]) is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    shorten(Path(file.name))
         self.says(trial, words)
 
     def says(self, trial: str, words: str) -> None:
@@ -96,6 +103,23 @@ def keep_output(folder: str) -> None:
         faulthandler.enable(file=2)
     except (OSError, ValueError):
         return
+
+
+def shorten(file: Path, most: int = MOST_BYTES, kept: int = KEPT_BYTES) -> None:
+    """Cut a log of more than ``most`` bytes down to whole lines of its last ``kept``, in place.
+
+    Those who append to it go on doing so; what they write in this very moment may be lost.
+    """
+    if file.stat().st_size <= most:
+        return
+    with file.open("r+b") as log:
+        log.seek(-kept, os.SEEK_END)
+        log.readline()
+        newest = log.read()
+        log.seek(0)
+        log.write(line_of("", "older lines were cut off here: the log had grown too large").encode())
+        log.write(newest)
+        log.truncate()
 
 
 def line_of(trial: str, words: str) -> str:

@@ -23,12 +23,13 @@ from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
-from search.record import TrialRecord
+from search.record import EpochRecord, TrialRecord
 from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
 from search.silence import Silence
+from search.sparing import beaten
 from search.trial import TrialActor
 from search.whereabouts import Whereabouts
 
@@ -125,6 +126,7 @@ class Execution:
     def run(self) -> str | None:
         """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
         self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
+        self.patience.objectives = self.config.objective or ()
         self.patience.look(self.ledger.trials, self.config.direction)
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
@@ -154,7 +156,11 @@ class Execution:
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=make_scheduler(
-                        self.config.scheduler, self.config.metric, self.config.direction, self.config.epochs
+                        config.scheduler,
+                        config.metric,
+                        config.direction,
+                        config.epochs,
+                        self._beaten if config.objective else None,
                     ),
                     num_samples=-1,
                     reuse_actors=self.session.reuse.processes,
@@ -203,6 +209,11 @@ class Execution:
             "known": len(record.epochs),
             "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
         }
+
+    def _beaten(self, number: int, newest: EpochRecord) -> bool:
+        """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
+        trials = self.ledger.trials
+        return beaten(trials, self.ledger.trial(number), newest, self.config.objectives)
 
     def _heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has run an epoch, and has written its checkpoint or could not."""

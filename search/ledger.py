@@ -16,9 +16,12 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
-from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.importance import Judged, importance_intervals, importances
+from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
-from search.record import Cost, Direction, EpochRecord, Parameters, State, TrialRecord
+from search.objectives import direction as direction_of
+from search.objectives import values_at_best
+from search.record import METRICS, Cost, Direction, EpochRecord, Interval, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
 from search.trial_rows import Fence
@@ -39,7 +42,12 @@ INFEASIBLE = ("diverged", "out_of_memory")
 
 CONSTRAINT = "trains"
 
+COSTS = "objectives"
+"""Attribute of a trial: what its model costs to serve, where that is an objective."""
+
 Suggest = Callable[[Trial], Parameters]
+Costs = Callable[[Parameters], Mapping[str, float]]
+"""What a model with these parameters costs to serve, by the objectives of that kind."""
 
 
 class Ledger:
@@ -48,12 +56,13 @@ class Ledger:
     Args:
         url: SQLAlchemy URL of the storage.
         name: the study's name.
-        direction: of the objective.
-        metric: name of the objective among the epoch metrics.
-        method: recorded with each trial.
+        direction: of the objective; of several, of the first.
+        metric: name of the objective, or of the first, among the epoch metrics.
+        method: recorded with each trial that has none of its own among its parameters.
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
+        objectives: names of several objectives, ``metric`` being the first; empty for one.
         fence: asked first in each transaction (:class:`search.lease.Lease`); only a driver has one.
     """
 
@@ -68,15 +77,20 @@ class Ledger:
         sampler: str,
         seed: int,
         create: bool = True,
+        objectives: tuple[str, ...] = (),
         fence: Fence | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
+        self._objectives = objectives
+        self.costs: Costs = lambda params: {}
+        """Asked for each trial before it begins; whoever drives a search with several objectives sets it."""
         self._sampler, self._seed = sampler, seed
         self._storage: GroupedStorage | None = None
         if create:
-            self._study, self._storage = open_writing(url, name, direction, fence)
+            self._study, self._storage = open_writing(url, name, directions(direction, objectives), fence)
+            name_objectives(self._study, objectives or (metric,))
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
@@ -101,9 +115,9 @@ class Ledger:
         """The trial of this number."""
         return self._records[number]
 
-    def judge_by(self, metric: str, direction: Direction) -> None:
-        """Take another objective for the trials' values: the one that a reader finds in the ledger."""
-        self._metric, self._direction = metric, direction
+    def judge_by(self, metric: str, direction: Direction, objectives: tuple[str, ...] = ()) -> None:
+        """Take other objectives for the trials' values: those that a reader finds in the ledger."""
+        self._metric, self._direction, self._objectives = metric, direction, objectives
         self._read()
 
     def interrupted(self) -> list[int]:
@@ -181,15 +195,17 @@ class Ledger:
         if epoch is not None:
             self._take(number, epoch)
         record, trial = self._records[number], self._live.pop(number)
-        self._report_all(trial, record)
+        if not self._objectives:  # of several, Optuna takes no epochs
+            self._report_all(trial, record)
         known = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
         for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
         if reason in INFEASIBLE:
             trial.set_constraint(CONSTRAINT, 1.0)
-        if state == "complete" and record.value is not None:
-            told = self._study.tell(trial, record.value)
+        values = self._told(record)
+        if state == "complete" and values is not None:
+            told = self._study.tell(trial, values)
         elif state in ("complete", "pruned"):
             told = self._study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -212,14 +228,22 @@ class Ledger:
         return self._study.user_attrs.get(key)
 
     def importances(self) -> dict[str, float]:
-        """Share of each parameter in the objective's variance (PED-ANOVA); empty with too few trials."""
-        finished = [r for r in self._records.values() if r.state == "complete"]
-        if len(finished) < 4 or len({r.value for r in finished}) < 2:
-            return {}
-        try:
-            return dict(optuna.importance.get_param_importances(self._study))
-        except (ValueError, RuntimeError):  # Optuna's words for "too little to tell"
-            return {}
+        """Share of each parameter in what makes trials good (PED-ANOVA); empty with too few trials."""
+        return importances(self._judged(), self._direction)
+
+    def importance_intervals(self) -> dict[str, Interval]:
+        """:meth:`importances` with 95 % intervals; takes a second or two."""
+        return importance_intervals(self._judged(), self._direction)
+
+    def _judged(self) -> list[Judged]:
+        """Trials that ended with a value. Those that a scheduler stopped were worse than others as far as they got."""
+        frozen = self._study.get_trials(deepcopy=False)
+        ended = [r for r in self._records.values() if r.finished and r.state != "failed"]
+        return [
+            Judged(r.params, frozen[r.number].distributions, r.value)
+            for r in ended
+            if r.value is not None and r.params.keys() == frozen[r.number].distributions.keys()
+        ]
 
     def _read(self) -> None:
         for frozen in self._study.get_trials(deepcopy=False):
@@ -235,8 +259,10 @@ class Ledger:
         number = trial.number
         seed = trial_seed(self._seed, number)
         if "seed" not in trial.user_attrs:
-            trial.set_user_attr("method", self._method)
+            trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
+        if self._objectives and COSTS not in trial.user_attrs:
+            trial.set_user_attr(COSTS, dict(self.costs(params)))
         self._write()
         self._live[number] = trial
         self._queue.discard(number)
@@ -244,7 +270,7 @@ class Ledger:
         record = TrialRecord(
             number=number,
             state="running",
-            method=self._method,
+            method=str(params.get("method", self._method)),
             params=dict(params),
             seed=seed,
             epochs=known.epochs if known else (),
@@ -253,6 +279,7 @@ class Ledger:
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
+            objectives=self._values(known.epochs if known else (), trial.user_attrs),
         )
         self._records[number] = record
         return record
@@ -262,7 +289,8 @@ class Ledger:
         if not known or epoch.epoch > known[-1].epoch:
             epochs = (*known, epoch)
             self._live[number].set_user_attr(*last_chunk(epochs))
-            self._update(number, epochs=epochs, value=self._best(epochs))
+            objectives = self._values(epochs, {COSTS: self._records[number].objectives})
+            self._update(number, epochs=epochs, value=self._best(epochs), objectives=objectives)
 
     def _report_all(self, trial: Trial, record: TrialRecord) -> None:
         """Tell Optuna the objective of every epoch: it asks for none before the trial has ended."""
@@ -285,6 +313,19 @@ class Ledger:
             return None
         return max(values) if self._direction == "maximize" else min(values)
 
+    def _values(self, epochs: tuple[EpochRecord, ...], attributes: Mapping[str, Any]) -> dict[str, float]:
+        if not self._objectives:
+            return {}
+        costs = {name: value for name, value in attributes.get(COSTS, {}).items() if name not in METRICS}
+        return values_at_best(epochs, self._objectives, costs)
+
+    def _told(self, record: TrialRecord) -> float | list[float] | None:
+        """What Optuna is told of a trial that is complete; None if something of it is no number."""
+        if not self._objectives:
+            return record.value
+        values = [record.objectives.get(name, math.nan) for name in self._objectives]
+        return values if all(map(math.isfinite, values)) else None
+
     def _to_record(self, frozen: FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
         epochs = curve(attrs)
@@ -292,7 +333,7 @@ class Ledger:
         return TrialRecord(
             number=frozen.number,
             state=STATES[frozen.state],
-            method=attrs.get("method", self._method),
+            method=attrs.get("method", params.get("method", self._method)),
             params=params,
             value=self._best(epochs),
             epochs=epochs,
@@ -304,8 +345,14 @@ class Ledger:
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
+            objectives=self._values(epochs, attrs),
             **spent(attrs),
         )
+
+
+def directions(first: Direction, objectives: tuple[str, ...]) -> tuple[Direction, ...]:
+    """Of all objectives of a study: ``first`` alone, or those of several ``objectives``."""
+    return tuple(direction_of(name) for name in objectives) or (first,)
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -326,8 +373,14 @@ def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
         return
     different = [k for k in sorted({*known, *asked}) if known.get(k) != asked.get(k)]
     if different:
-        lines = "\n".join(f"  {k}: expected {known.get(k)!r}, received {asked.get(k)!r}" for k in different)
+        lines = "\n".join(
+            f"  {k}: expected {_said(known.get(k))}, received {_said(asked.get(k))}" for k in different
+        )
         raise LedgerError(
             f"name: the search {ledger.name!r} was begun with other settings:\n{lines}\n"
             "Repeat them to go on with it, or choose another --name."
         )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else repr(value)

@@ -40,8 +40,9 @@ def fingerprint(spec: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
-    """One folder for each way to prepare data."""
+def data_folder(config: SearchConfig, size: tuple[int, int], data: str | None = None) -> str:
+    """One folder for each way to prepare data: the target, unless another ``data`` is named."""
+    data = config.data if data is None else data
     names = (
         "validation_fraction",
         "test_fraction",
@@ -50,7 +51,7 @@ def data_folder(config: SearchConfig, size: tuple[int, int]) -> str:
         "label_column",
         "split_column",
     )
-    source = config.data if config.data == "digits" else str(Path(config.data).absolute())
+    source = data if data == "digits" else str(Path(data).absolute())
     facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-    return f"{Path(config.data).stem[:40]}-{digest}"
+    return f"{Path(data).stem[:40]}-{digest}"

@@ -19,7 +19,8 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     SAMPLERS,
@@ -148,11 +149,28 @@ def _none_word(value: object) -> object:
     return "none" if value is None else value
 
 
+def _objectives(value: object) -> tuple[str, ...] | None:
+    """Names of objectives; of one alone a YAML file may hold the name."""
+    words = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+    named = tuple(str(_objective(word)) for word in words)
+    doubled = [name for place, name in enumerate(named) if name in named[:place]]
+    if doubled:
+        raise ValueError(f"expected each objective once; {doubled[0]} is there twice")
+    if named and named[0] not in DIRECTIONS:
+        raise ValueError(
+            f"expected the first to be what training improves ({', '.join(DIRECTIONS)}): schedulers stop trials by it, "
+            "and the winner is the best in it"
+        )
+    return named or None
+
+
 def _gpu_share(value: float) -> float:
     if value > 1 and value != int(value):
         raise ValueError("expected a fraction up to 1, or a whole number")
     return value
 
+
+_objective = _choice(OBJECTIVES)
 
 Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
 Number = Annotated[float, BeforeValidator(_not_a_boolean)]
@@ -169,7 +187,7 @@ JsonlText = Annotated[PathText, AfterValidator(_jsonl)]
 Name = Annotated[Text, AfterValidator(_folder_name)]
 Url = Annotated[Text, AfterValidator(_url)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-MethodName = Annotated[str, BeforeValidator(_choice(METHODS))]
+MethodName = Annotated[str, BeforeValidator(_choice(METHOD_NAMES))]
 SamplerName = Annotated[str, BeforeValidator(_choice(SAMPLERS))]
 SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
@@ -177,3 +195,4 @@ PrecisionName = Annotated[str, BeforeValidator(_choice(PRECISION))]
 JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_switch_word)]
 BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
 MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]
+ObjectiveNames = Annotated[tuple[str, ...] | None, BeforeValidator(_objectives)]

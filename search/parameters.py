@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from search.choices import ALL_METHODS, METHODS
 from search.ranges import Choice, FloatRange, IntRange, Range
 from search.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
+
+FINETUNED = ("finetune", "reweight", "align", "source")
+"""Methods that train the top blocks of a pretrained backbone."""
+
+
+REWEIGHTED = ("reweight",)
+ALIGNED = ("align",)
+WITHOUT_LABELS = ("odds", "kmm")
+"""Weightings that ask for no labels of the target."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +29,10 @@ class Parameter:
 
     ``least`` and ``most`` are natural limits: no value beyond them has a meaning, so the best value may well
     lie there. Where they are open (``open_least``, ``open_most``) the limit itself has no meaning either.
-    ``transfers``: only a method that starts from pretrained weights has a use for it. ``when`` names another
-    parameter that must be above 0. ``fixed`` is the value where a space of a user's own leaves it out
-    (None: it is left out of the trial too). The values of a ``name`` are those of its ``range`` and no others.
+    ``methods`` are those that have a use for it (None: all). ``when`` names another parameter that must be
+    above 0, or one of ``among``. ``labels`` is whether it makes sense only where the target has labels. ``fixed``
+    is the value where a space of a user's own leaves it out (None: it is left out of the trial too). The values
+    of a ``name`` are those of its ``range`` and no others.
     """
 
     kind: Kind
@@ -32,15 +43,37 @@ class Parameter:
     open_least: bool = False
     open_most: bool = False
     core: bool = False
-    transfers: bool = False
+    methods: tuple[str, ...] | None = None
     when: str | None = None
+    among: tuple[str, ...] = ()
+    labels: bool = False
     fixed: ParameterValue | None = None
+
+    def serves(self, method: str) -> bool:
+        """Whether ``method`` has a use for it."""
+        return self.methods is None or method in self.methods
+
+    @property
+    def condition(self) -> str:
+        """What :attr:`when` must be, in words."""
+        return f"{self.when} is {' or '.join(self.among)}" if self.among else f"{self.when} is above 0"
+
+    def holds(self, value: object) -> bool:
+        """Whether :attr:`when` may have this value."""
+        return value in self.among if self.among else bool(value)
 
 
 @cache
 def parameters(blocks: int) -> Mapping[str, Parameter]:
     """All parameters, in the order in which a trial suggests them, for a backbone of ``blocks`` blocks."""
     return {
+        "method": Parameter(
+            "name",
+            "how knowledge is transferred",
+            Choice(tuple(name for name, method in METHODS.items() if method.rival)),
+            core=True,
+            methods=(ALL_METHODS,),
+        ),
         "unfreeze_depth": Parameter(
             "int",
             "blocks that train, counted from the top; 0 trains the head alone",
@@ -48,7 +81,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=blocks,
             core=True,
-            transfers=True,
+            methods=FINETUNED,
             fixed=0,
         ),
         "learning_rate": Parameter(
@@ -95,7 +128,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=1,
             open_least=True,
-            transfers=True,
+            methods=FINETUNED,
             when="unfreeze_depth",
         ),
         "horizontal_flip": Parameter(
@@ -105,7 +138,107 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             "name",
             "what the head starts from: random weights, or a probe trained on the frozen backbone",
             Choice(("random", "probe")),
-            transfers=True,
+            methods=FINETUNED,
+            when="unfreeze_depth",
+            labels=True,
+        ),
+        "weighting": Parameter(
+            "name",
+            "where a source image's weight comes from: a domain classifier's odds, kernel mean matching, or boosting",
+            Choice(("odds", "kmm", "tradaboost")),
+            core=True,
+            methods=REWEIGHTED,
+            fixed="odds",
+        ),
+        "source_share": Parameter(
+            "float",
+            "share of source images in a batch",
+            FloatRange(0.1, 0.9),
+            least=0,
+            most=1,
+            open_least=True,
+            core=True,
+            methods=REWEIGHTED,
+            labels=True,
+            fixed=0.5,
+        ),
+        "weight_temperature": Parameter(
+            "float",
+            "above 1 makes weights of source images more alike, below 1 less",
+            FloatRange(0.5, 8.0, log=True),
+            least=0,
+            most=1000,
+            open_least=True,
+            methods=REWEIGHTED,
+            when="weighting",
+            among=("odds", "kmm"),
+        ),
+        "weight_clip": Parameter(
+            "float",
+            "most weight that one source image may have, over their mean",
+            FloatRange(2.0, 50.0, log=True),
+            least=1,
+            methods=REWEIGHTED,
+            when="weighting",
+            among=("odds", "kmm"),
+        ),
+        "alignment": Parameter(
+            "name",
+            "what makes features alike: covariances (coral), kernel means (mmd), or an adversary (dann)",
+            Choice(("coral", "mmd", "dann")),
+            core=True,
+            methods=ALIGNED,
+            fixed="mmd",
+        ),
+        "alignment_weight": Parameter(
+            "float",
+            "of the alignment in the loss, lambda",
+            FloatRange(1e-2, 1e2, log=True),
+            least=0,
+            core=True,
+            methods=ALIGNED,
+            fixed=1.0,
+        ),
+        "alignment_schedule": Parameter(
+            "name",
+            "whether lambda is constant or rises from 0 as in DANN",
+            Choice(("constant", "ramp")),
+            methods=ALIGNED,
+        ),
+        "alignment_layer": Parameter(
+            "name",
+            "what is made alike: the backbone's features, or the head's hidden layer",
+            Choice(("features", "hidden")),
+            methods=ALIGNED,
+            when="head_units",
+        ),
+        "l2sp": Parameter(
+            "float",
+            "pull of the unfrozen blocks back to their pretrained weights (L2-SP), in the place of weight decay",
+            Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),
+            least=0,
+            most=1e6,
+            methods=FINETUNED,
+            when="unfreeze_depth",
+        ),
+        "layer_lr_decay": Parameter(
+            "float",
+            "learning rate of each unfrozen block over that of the block above it",
+            FloatRange(0.3, 1.0),
+            least=0,
+            most=1,
+            open_least=True,
+            methods=FINETUNED,
+            when="unfreeze_depth",
+        ),
+        "gradual_unfreezing": Parameter(
+            "float",
+            "share of the epochs in which the blocks begin to train one by one, from the top; 0: all at once",
+            FloatRange(0.0, 0.75, step=0.25),
+            least=0,
+            most=1,
+            open_most=True,
+            methods=FINETUNED,
             when="unfreeze_depth",
         ),
     }

@@ -11,7 +11,6 @@ from typing import Any
 
 from search import ledger_format
 from search.config import SearchConfig
-from search.engine_log import FOLDER
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
 from search.kept_checkpoints import KeptCheckpoints
@@ -49,6 +48,7 @@ class Phase:
     session: Session
     halt: Halt
     checkpoints: Path
+    logs: Path
     kept: KeptCheckpoints
     storage: Path
     tracking_uri: str
@@ -58,6 +58,7 @@ class Phase:
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
+    alternatives: tuple[Outcome, ...] = ()
     _began: float = field(default_factory=time.monotonic)
     _next_news: float = 0.0
 
@@ -65,7 +66,10 @@ class Phase:
         expect_readable(self.name, self.ledger.noted)
         blocks = len(self.prepared.backbone.blocks)
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
-        self.space: Space = make_space(self.config.space, blocks, self.config.method)
+        asked = self.config
+        self.space: Space = make_space(
+            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target
+        )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
         if started is None:
@@ -83,7 +87,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.checkpoints.parent / FOLDER)},
+            {**self.prepared.place, "logs": str(self.logs)},
             self.checkpoints,
             self.kept,
             self.limit,
@@ -118,7 +122,9 @@ class Phase:
             name=self.name,
             metric=self.config.metric,
             direction=self.config.direction,
+            objectives=self.config.objective or (),
             task=self.prepared.task_summary,
+            source=self.prepared.source_summary,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -126,6 +132,7 @@ class Phase:
             started=self._started,
             elapsed=self._elapsed(),
             outcome=self.outcome,
+            alternatives=self.alternatives,
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
@@ -134,7 +141,12 @@ class Phase:
             return record
         edges = self.space.edges(record.best.params) if record.best else ()
         self.ledger.note("edges", list(edges))
-        return replace(record, importances=self.ledger.importances(), edges=edges)
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
@@ -146,8 +158,11 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED},
+            **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
+            "source": self.prepared.source.digest if self.prepared.source else None,
+            "unlabelled_target": self.config.unlabelled_target or None,
             "backbone": self.prepared.backbone.digest,
         }

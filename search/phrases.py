@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from search.record import Parameters, ParameterValue, SearchRecord, TrialRecord
 
@@ -18,6 +18,9 @@ SHORT = {
     "backbone_lr_ratio": "ratio",
     "horizontal_flip": "flip",
     "head_init": "init",
+    "l2sp": "l2sp",
+    "layer_lr_decay": "layers",
+    "gradual_unfreezing": "gradual",
 }
 """Parameter names as column heads."""
 
@@ -42,6 +45,23 @@ def number(value: ParameterValue | None) -> str:
 def objective(value: float | None) -> str:
     """Four decimals, so that values line up."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def objective_phrase(name: str, value: float | None) -> str:
+    """The value of one of several objectives with its unit, whichever that is."""
+    if value is None or not math.isfinite(value):
+        return f"no {name}"
+    units = {
+        "latency_ms": f"{value:.3g} ms",
+        "parameters": f"{value:,.0f} parameters",
+        "megabytes": f"{value:.3g} MB",
+    }
+    return units.get(name, f"{name} {objective(value)}")
+
+
+def values_phrase(values: Mapping[str, float]) -> str:
+    """``val_accuracy 0.9312, 3.2 ms``."""
+    return ", ".join(objective_phrase(name, value) for name, value in values.items())
 
 
 def percent(fraction: float) -> str:

@@ -15,6 +15,7 @@ from search.record import BackboneSummary, TaskSummary
 from search.session import Session
 from search.workspace import Workspace
 from trainables.datasets import Task, prepare
+from trainables.shared_classes import source_notes
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,17 @@ class Prepared:
     task_summary: TaskSummary
     backbone: BackboneSummary
     backbone_file: Path
+    source: Task | None = None
+    source_summary: TaskSummary | None = None
+    unlabelled: bool = False
 
     @property
     def place(self) -> dict[str, str]:
         """Paths that a trial needs."""
-        return {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+        place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+        if self.source is not None:
+            place["source"] = str(self.source.directory)
+        return place | ({"unlabelled": "yes"} if self.unlabelled else {})
 
 
 def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, view: View) -> Prepared:
@@ -44,19 +51,48 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     backbone = BackboneSummary(
         **{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])}
     )
+    task = _prepared("data", config.data, config, workspace, backbone, view)
+    source = None
+    if config.source is not None and not config.uses_source:
+        view.event(f"source: --method {config.method} makes no use of it; reweight, align and all do")
+    elif config.source is not None:
+        source = _prepared("source", config.source, config, workspace, backbone, view)
+        for note in source_notes(source.classes, task.classes):
+            view.event(f"source: {note}")
+    prepared = Prepared(
+        task,
+        _summary(task),
+        backbone,
+        file,
+        source,
+        None if source is None else _summary(source),
+        config.unlabelled_target,
+    )
+    if session.reuse.processes:
+        session.fleet.work_on(prepared.place)
+    return prepared
+
+
+def _prepared(
+    what: str, data: str, config: SearchConfig, workspace: Workspace, backbone: BackboneSummary, view: View
+) -> Task:
     task = prepare(
-        config.data,
+        data,
         image_size=backbone.input_size,
-        directory=workspace.data / data_folder(config, backbone.input_size),
+        directory=workspace.data / data_folder(config, backbone.input_size, data),
         options=data_options(config),
-        progress=lambda done, total: view.stage("data", done, total),
+        progress=lambda done, total: view.stage(what, done, total),
     )
     for note in task.notes:
-        view.event(f"data: {note}")
+        view.event(f"{what}: {note}")
     if task.skipped:
         named = "; ".join(f"{image}: {reason}" for image, reason in task.skipped[:5])
-        view.event(f"data: {len(task.skipped)} images that can't be read are left out: {named}")
-    summary = TaskSummary(
+        view.event(f"{what}: {len(task.skipped)} images that can't be read are left out: {named}")
+    return task
+
+
+def _summary(task: Task) -> TaskSummary:
+    return TaskSummary(
         task.name,
         task.digest,
         tuple(task.classes),
@@ -65,7 +101,3 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         task.source,
         len(task.skipped),
     )
-    prepared = Prepared(task, summary, backbone, file)
-    if session.reuse.processes:
-        session.fleet.work_on(prepared.place)
-    return prepared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
     return {
         "metric": record.metric,
         "direction": record.direction,
+        "objectives": list(record.objectives),
         "task": vars(record.task),
+        "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
         "config": dict(record.config),
         "requested": record.requested,
@@ -29,8 +32,12 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
     }
 
 
-def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRecord:
-    """The search ``name`` as its ledger has it now; it may be running.
+def read_record(
+    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False, whole: bool = False
+) -> SearchRecord:
+    """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
+
+    ``whole`` adds what takes a moment to compute.
 
     Raises:
         LedgerError: there is no such search, or another version of unfreeze wrote it.
@@ -41,9 +48,14 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if ledger is None and not workspace.ledger.is_file():
         where = f"{str(workspace.storage)!r}{_known(workspace)}"
         raise LedgerError(f"name: expected a search in {where}, received {name!r}")
+    file, study = workspace.ledger, name
+    if baseline:
+        file, study = workspace.baseline_ledger(), workspace.baseline_name()
+        if ledger is None and not file.is_file():
+            raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
     opened = Ledger(
-        ledger or sqlite_url(workspace.ledger),
-        name,
+        ledger or sqlite_url(file),
+        study,
         direction="maximize",
         metric="val_accuracy",
         method="finetune",
@@ -56,19 +68,23 @@ def read_record(name: str, storage: str, ledger: str | None = None) -> SearchRec
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explaining(name):
-        return _record(name, workspace, opened, about)
+        record = _record(study, workspace, opened, about)
+    return replace(record, importance_intervals=opened.importance_intervals()) if whole else record
 
 
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
     from search.results import outcome_from_json
 
-    opened.judge_by(about["metric"], about["direction"])
-    outcome = opened.noted("outcome")
+    objectives = tuple(about.get("objectives", ()))
+    opened.judge_by(about["metric"], about["direction"], objectives)
+    outcome, alternatives = opened.noted("outcome"), opened.noted("alternatives") or []
     return SearchRecord(
         name=name,
         metric=about["metric"],
         direction=about["direction"],
+        objectives=objectives,
         task=_task(about["task"]),
+        source=_task(about["source"]) if about.get("source") else None,
         backbone=_backbone(about["backbone"]),
         config=about["config"],
         trials=opened.trials,
@@ -78,6 +94,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         importances=opened.importances(),
         edges=tuple(opened.noted("edges") or ()),
         outcome=outcome_from_json(outcome) if outcome else None,
+        alternatives=tuple(map(outcome_from_json, alternatives)),
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),

@@ -7,12 +7,13 @@ Tracking, the report, the live view, ``unfreeze status`` and ``trials.parquet`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+from search.front import losses, pareto
 from trainables.footprint import Footprint
 
 ParameterValue = int | float | bool | str
@@ -36,6 +37,11 @@ class EpochRecord:
     train_loss: float
     epoch_seconds: float
 
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> EpochRecord:
+        """The epoch that a result of a trial tells of, which may say more."""
+        return cls(int(result["epoch"]), *(float(result[name]) for name in METRICS))
+
     def metric(self, name: str) -> float:
         """The value of one of :data:`METRICS`."""
         return float(getattr(self, name))
@@ -53,7 +59,8 @@ class TrialRecord:
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
-    is the name of the machine where it ran last.
+    is the name of the machine where it ran last. ``objectives`` has the value of each of several objectives by name, at
+    the trial's best epoch by the first of them; empty where the search has one.
     """
 
     number: int
@@ -72,6 +79,7 @@ class TrialRecord:
     retries: int = 0
     batch_size: int | None = None
     node: str | None = None
+    objectives: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -119,6 +127,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """The images to which a model gave probabilities from ``low`` to ``high`` (their mean: ``certain``).
+
+    ``accuracy`` is the share of its answers to them that were right.
+    """
+
+    low: float
+    high: float
+    images: int
+    certain: float
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a model's probabilities can be taken at their word (:mod:`search.confidence`).
+
+    ``error`` is the expected calibration error over ``bins``, ``by_chance`` what a perfectly calibrated model would
+    show no more than in 95 of 100 tests like this one; ``excess`` is the mean probability minus accuracy: above 0
+    the model is too sure. All are fractions. ``log_loss`` is in nats.
+    """
+
+    bins: tuple[Sureness, ...]
+    error: Interval
+    by_chance: float
+    excess: Interval
+    log_loss: float
+
+
+@dataclass(frozen=True)
 class ErrorExample:
     """A test image that the winner saw: PNG bytes, truth, prediction and its probability."""
 
@@ -134,14 +172,25 @@ class ErrorExample:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The best of ``trials`` trials of a method that a search is compared with, on the same test images."""
+
+    method: str
+    params: Parameters
+    trials: int
+    test_accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
     ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
-    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of ``scratch`` on the same
-    test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
+    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of the first of ``baselines`` on the
+    same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
-    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve.
+    file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
+    registered model's, None of winners that were measured before there was any.
     """
 
     trial: int
@@ -156,6 +205,7 @@ class Outcome:
     scratch_test_accuracies: tuple[float, ...] = ()
     gain: Interval | None = None
     verdict: Verdict | None = None
+    calibration: Calibration | None = None
     examples: tuple[ErrorExample, ...] = ()
     model_file: str = ""
     answers_file: str = ""
@@ -163,11 +213,24 @@ class Outcome:
     model_name: str | None = None
     model_version: str | None = None
     seconds: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def rival(self) -> Baseline | None:
+        """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
+        if self.baselines:
+            return self.baselines[0]
+        if self.gain is None and not self.scratch_test_accuracies:
+            return None
+        known = self.scratch_params or {}
+        return Baseline("scratch", known, self.scratch_trials, self.scratch_test_accuracies)
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig."""
+    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
+    the dataset that it transfers from, if there is one.
+    """
 
     name: str
     metric: str
@@ -180,25 +243,56 @@ class SearchRecord:
     started: datetime | None = None
     elapsed: float = 0.0
     importances: Mapping[str, float] = field(default_factory=dict)
+    importance_intervals: Mapping[str, Interval] = field(default_factory=dict)
     edges: tuple[str, ...] = ()
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    source: TaskSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
+    objectives: tuple[str, ...] = ()
+    """Names of several objectives, the first being ``metric``; empty where there is one."""
+    alternatives: tuple[Outcome, ...] = ()
+    """Of the other points of the front that were confirmed, in the order of ``metric``."""
+
+    @cached_property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """With several objectives, the complete trials that no other dominates, the best in the first one first."""
+        return front(self.trials, self.objectives)
+
+    @cached_property
+    def front_numbers(self) -> frozenset[int]:
+        """Of the trials on the front."""
+        return frozenset(trial.number for trial in self.front)
 
     @cached_property
     def best(self) -> TrialRecord | None:
         """The finished trial with the best objective; ties go to the lower loss, then the lower number.
 
-        A complete trial goes before a pruned one of the same value.
+        A complete trial goes before a pruned one of the same value. With several objectives it is the first of the
+        front, unless no trial is complete.
         """
+        if self.front:
+            return self.front[0]
         ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
         return sum(t.state == state for t in self.trials)
+
+    def outcome_of(self, trial: int) -> Outcome | None:
+        """What is known of a trial that was confirmed: the winner, or another point of the front."""
+        known = (self.outcome, *self.alternatives)
+        return next((outcome for outcome in known if outcome is not None and outcome.trial == trial), None)
+
+
+def front(trials: Iterable[TrialRecord], names: tuple[str, ...]) -> tuple[TrialRecord, ...]:
+    """The complete trials that no other dominates in the objectives ``names``; none where there are no names."""
+    complete = [t for t in trials if t.state == "complete"] if names else []
+    placed = [(t, point) for t in complete if (point := losses(t.objectives, names)) is not None]
+    return tuple(placed[index][0] for index in pareto([point for _, point in placed]))
 
 
 def rank(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from search.cost import search_cost
 from search.record import Interval, Outcome, SearchRecord, State, TrialRecord
+from search.results import front_json
 
 
 def record_json(
@@ -29,8 +30,10 @@ def record_json(
         "retries": {str(t.number): t.retries for t in record.trials if t.retries},
         "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
         "best": _best(record.best),
+        **front_json(record),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),
+        **({"alternatives": [_outcome(o) for o in record.alternatives]} if record.objectives else {}),
         "stopped": record.stopped,
         "elapsed_seconds": round(record.elapsed, 3),
         "training_seconds": round(sum(t.seconds for t in record.trials if math.isfinite(t.seconds)), 3),
@@ -63,6 +66,8 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
         "scratch_trials": outcome.scratch_trials,
+        "baselines": [dataclasses.asdict(baseline) for baseline in outcome.baselines],
+        "calibration_error": _interval(outcome.calibration.error) if outcome.calibration else None,
         "footprint": dataclasses.asdict(outcome.footprint) if outcome.footprint else None,
         "model_name": outcome.model_name,
         "model_version": outcome.model_version,

@@ -14,15 +14,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from search.atomic import write_bytes, write_text
+from search.choices import OBJECTIVES
 from search.cost import search_cost
-from search.record import ErrorExample, Interval, Outcome, SearchRecord, TrialRecord
+from search.record import (
+    Baseline,
+    Calibration,
+    ErrorExample,
+    Interval,
+    Outcome,
+    SearchRecord,
+    Sureness,
+    TrialRecord,
+    front,
+)
+from search.run_points import objective_key
 from trainables.footprint import Footprint, Milliseconds
 
 FORMAT = 1
 
 
-def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
-    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost."""
+def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = ()) -> pa.Table:
+    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost.
+
+    Of several ``objectives`` there is a column for each (:func:`search.run_points.objective_key`), and ``front``.
+    """
     names = sorted({name for t in trials for name in t.params})
     columns: dict[str, list[Any]] = {
         "number": [t.number for t in trials],
@@ -34,6 +49,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
         "batch_size": [t.batch_size for t in trials],
         **{name: [t.params.get(name) for t in trials] for name in names},
         "value": [t.value for t in trials],
+        **_objectives(trials, objectives),
         "epochs": [len(t.epochs) for t in trials],
         "seconds": [t.seconds for t in trials],
         "val_accuracy": [[e.val_accuracy for e in t.epochs] for t in trials],
@@ -50,7 +66,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     types = {
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
         **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
-        **dict.fromkeys(("value", "seconds"), pa.float64()),
+        **dict.fromkeys(("value", "seconds", *map(objective_key, objectives)), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
     }
@@ -59,10 +75,18 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
 
 
+def _objectives(trials: tuple[TrialRecord, ...], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    if not names:
+        return {}
+    values = {objective_key(name): [t.objectives.get(name) for t in trials] for name in names}
+    best = {t.number for t in front(trials, names)}
+    return {**values, "front": [t.number in best for t in trials]}
+
+
 def write_results(record: SearchRecord, directory: Path) -> None:
     """Write trials.parquet and best.json."""
     buffer = io.BytesIO()
-    pq.write_table(trials_table(record.trials), buffer)
+    pq.write_table(trials_table(record.trials, record.objectives), buffer)
     write_bytes(directory / "trials.parquet", buffer.getvalue())
     best = record.best
     if best is not None:
@@ -86,7 +110,29 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         "stages": dict(best.stages),
         "cost": dict(best.cost),
         "search_cost": search_cost(record).describe(),
+        **front_json(record),
         "outcome": outcome_to_json(record.outcome) if record.outcome else None,
+        **({"alternatives": [outcome_to_json(o) for o in record.alternatives]} if record.objectives else {}),
+    }
+
+
+def front_json(record: SearchRecord) -> dict[str, Any]:
+    """The objectives with their directions, and the points of the front, best in the first one first; or nothing."""
+    if not record.objectives:
+        return {}
+    return {
+        "objectives": {name: OBJECTIVES[name] for name in record.objectives},
+        "front": [_point_json(record, trial) for trial in record.front],
+    }
+
+
+def _point_json(record: SearchRecord, trial: TrialRecord) -> dict[str, Any]:
+    outcome = record.outcome_of(trial.number)
+    return {
+        "trial": trial.number,
+        "values": dict(trial.objectives),
+        "params": dict(trial.params),
+        "model_version": outcome.model_version if outcome else None,
     }
 
 
@@ -106,12 +152,24 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
         kept[name] = tuple(kept[name])
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
+    kept["baselines"] = tuple(
+        Baseline(**{**b, "test_accuracies": tuple(b["test_accuracies"])}) for b in kept.get("baselines", ())
+    )
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
     kept["footprint"] = _footprint(kept.get("footprint"))
+    kept["calibration"] = _calibration(kept.get("calibration"))
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
+    if values is None:  # measured before there was any
+        return None
+    bins = tuple(Sureness(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
+    intervals = {name: Interval(**values[name]) for name in ("error", "excess")}
+    return Calibration(**{**values, "bins": bins, **intervals})
 
 
 def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:

@@ -25,7 +25,9 @@ STATUSES: Mapping[State, RunStatus] = {
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
-_BUDGET = frozenset({"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "baseline_trials"})
+_BUDGET = frozenset(
+    {"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "confirm_points", "baseline_trials"}
+)
 _MACHINES = frozenset(
     {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
 )
@@ -69,6 +71,7 @@ def identity(record: SearchRecord) -> str:
 def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
     facts = {"data_digest": record.task.digest, "backbone_digest": record.backbone.digest}
+    facts |= {"source_digest": record.source.digest} if record.source else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {
@@ -78,6 +81,7 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
         **_outcome_tags(record.outcome),
+        **_front_tags(record),
         **_cost_tags(record),
         NOTE: search_note(record),
     }
@@ -87,7 +91,7 @@ def search_content(record: SearchRecord) -> RunContent:
 
 def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunContent:
     """The child run of ``trial`` under the run ``parent``."""
-    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
+    outcome = record.outcome_of(trial.number)
     tags = {
         "unfreeze.search": record.name,
         PARENT: parent,
@@ -109,7 +113,9 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
     if trial.cost:
         tags["unfreeze.activations"] = activations_phrase(trial)
     if outcome:
-        tags["unfreeze.winner"] = "true"
+        tags["unfreeze.winner" if outcome is record.outcome else "unfreeze.confirmed"] = "true"
+    if record.objectives and trial.finished:
+        tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
     return RunContent(
         name=trial_name(record.name, trial, record.backbone),
         status=STATUSES[trial.state],
@@ -130,6 +136,13 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
     return {f"unfreeze.{name}": value for name, value in tags.items()}
+
+
+def _front_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials are the points of the front, the best in the first objective first."""
+    if not record.objectives:
+        return {}
+    return {"unfreeze.front": ", ".join(str(trial.number) for trial in record.front) or "none yet"}
 
 
 def _cost_tags(record: SearchRecord) -> dict[str, str]:

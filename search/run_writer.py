@@ -20,7 +20,7 @@ METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
 """MLflow takes 1,000 values a request, at most 100 of them params and 100 tags."""
 
-PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner")
+PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
 """Tags that are taken off again: of a trial that is tried once more, of a winner that was beaten."""
 
 Item = TypeVar("Item")
@@ -44,7 +44,9 @@ class RunWriter:
         run = self._client.create_run(self._experiment, content.start, tags, content.name)
         return RunImage(run.info.run_id, "RUNNING", tags, points=set())
 
-    def bring(self, image: RunImage, content: RunContent, task: TaskSummary) -> None:
+    def bring(
+        self, image: RunImage, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
+    ) -> None:
         """Make the run ``image`` hold ``content``, its status last.
 
         Raises:
@@ -53,7 +55,8 @@ class RunWriter:
         if image.settled(content):
             return
         if not image.has_dataset:
-            self._client.log_inputs(image.run_id, [dataset_input(task)])
+            inputs = [dataset_input(task), *([dataset_input(source, "source")] if source else [])]
+            self._client.log_inputs(image.run_id, inputs)
             image.has_dataset = True
         if not content.ended and image.status != content.status:
             self._client.update_run(image.run_id, status=content.status)

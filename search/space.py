@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.choices import METHODS, nearest
+from search.choices import ALL_METHODS, nearest
 from search.config_errors import shown, written
 from search.enqueue import read_enqueue as read_enqueue
-from search.parameters import Parameter, parameters
+from search.parameters import WITHOUT_LABELS, Parameter, parameters
 from search.ranges import NEAR, Choice, FloatRange, IntRange, Range, Suggests
 from search.record import Parameters, ParameterValue
 from search.space_syntax import parse_range
@@ -33,7 +33,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Space:
-    """Ranges by parameter name, for a backbone of ``blocks`` blocks under ``method``."""
+    """Ranges by parameter name, for a backbone of ``blocks`` blocks under ``method``.
+
+    Where that is a parameter of its own, the others are suggested to the methods that have a use for them.
+    """
 
     ranges: Mapping[str, Range]
     blocks: int
@@ -90,17 +93,23 @@ class Space:
 
     def _idle(self, name: str, params: Parameters) -> str | None:
         """Why a trial with ``params`` has no use for ``name``, or None."""
-        other = self._parameter(name).when
+        parameter = self._parameter(name)
+        if "method" in self.ranges and name != "method" and parameter.methods is not None:
+            if "method" not in params:
+                return "expected method beside it, on which it depends"
+            if not parameter.serves(str(params["method"])):
+                return f"expected only where method is {' or '.join(parameter.methods)}"
+        other = parameter.when
         if other is None or other not in self.ranges:
             return None
         if other not in params:
             return f"expected {other} beside it, on which it depends"
-        return None if params[other] else f"expected only where {other} is above 0"
+        return None if parameter.holds(params[other]) else f"expected only where {parameter.condition}"
 
     def _unknown(self, name: str) -> str:
         known = parameters(self.blocks)
         valid = f"expected one of {', '.join(self.ranges)}"
-        if name in known and known[name].transfers and not METHODS[self.method].transfers:
+        if name in known and not known[name].serves(self.method):
             return f"the method {self.method!r} has no use for it; {valid}"
         if name in known:
             return f"not a parameter of this space; {valid}"
@@ -114,17 +123,18 @@ class Space:
         return at_low or (place >= 1 - NEAR and (parameter.most is None or high < parameter.most))
 
 
-def core_space(blocks: int, method: str = "finetune") -> Space:
-    """``--space core``: the four parameters of every search."""
-    return _space({name: p.range for name, p in parameters(blocks).items() if p.core}, blocks, method)
+def core_space(blocks: int, method: str = "finetune", **target: Any) -> Space:
+    """``--space core``: the four parameters of every search, and those that make the method; see :func:`make_space`."""
+    ranges = {name: p.range for name, p in parameters(blocks).items() if p.core}
+    return _space(ranges, blocks, method, **target)
 
 
-def full_space(blocks: int, method: str = "finetune") -> Space:
+def full_space(blocks: int, method: str = "finetune", **target: Any) -> Space:
     """``--space full``: all parameters."""
-    return _space({name: p.range for name, p in parameters(blocks).items()}, blocks, method)
+    return _space({name: p.range for name, p in parameters(blocks).items()}, blocks, method, **target)
 
 
-def load_space(path: str | Path, blocks: int, method: str = "finetune") -> Space:
+def load_space(path: str | Path, blocks: int, method: str = "finetune", **target: Any) -> Space:
     """The space of a YAML file; :mod:`search.space_syntax` shows how it is written.
 
     The file is the whole space: a parameter of the core space that it leaves out is fixed (``unfreeze_depth``
@@ -134,6 +144,7 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune") -> Space
     known = parameters(blocks)
     content = read_mapping(Path(path), "space: file")
     ranges: dict[str, Range] = {n: Choice((p.fixed,)) for n, p in known.items() if p.fixed is not None}
+    ranges["method"] = known["method"].range
     for name, value in content.items():
         where = f"space: {str(path)!r}: {written(name)}"
         if name not in known:
@@ -144,18 +155,53 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune") -> Space
             ranges[name] = parse_range(value, known[name])
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
-    return _space({name: ranges[name] for name in known if name in ranges}, blocks, method)
+    return _space({name: ranges[name] for name in known if name in ranges}, blocks, method, **target)
 
 
-def make_space(space: str, blocks: int, method: str = "finetune") -> Space:
-    """The space that ``--space`` names: core, full or a YAML file."""
+def make_space(
+    space: str,
+    blocks: int,
+    method: str = "finetune",
+    methods: Sequence[str] = (),
+    unlabelled: bool = False,
+) -> Space:
+    """The space that ``--space`` names: core, full or a YAML file.
+
+    Under the method ``all``, ``methods`` are those that it may choose from. Of an ``unlabelled`` target nothing is
+    suggested that takes its labels.
+    """
     makers = {"core": core_space, "full": full_space}
-    return makers[space](blocks, method) if space in makers else load_space(space, blocks, method)
+    target = {"methods": tuple(methods), "unlabelled": unlabelled}
+    if space in makers:
+        return makers[space](blocks, method, **target)
+    return load_space(space, blocks, method, **target)
 
 
-def _space(ranges: Mapping[str, Range], blocks: int, method: str) -> Space:
-    transfers, known = METHODS[method].transfers, parameters(blocks)
-    return Space({n: r for n, r in ranges.items() if transfers or not known[n].transfers}, blocks, method)
+def _space(
+    ranges: Mapping[str, Range],
+    blocks: int,
+    method: str,
+    methods: tuple[str, ...] = (),
+    unlabelled: bool = False,
+) -> Space:
+    known = parameters(blocks)
+    able = methods if method == ALL_METHODS else (method,)
+    kept = {n: r for n, r in ranges.items() if any(map(known[n].serves, (method, *able)))}
+    if "method" in kept:
+        kept["method"] = _able(kept["method"], able)
+    if unlabelled:
+        kept = {n: r for n, r in kept.items() if not known[n].labels}
+        if "weighting" in kept:
+            kept["weighting"] = _able(kept["weighting"], WITHOUT_LABELS)
+    return Space(kept, blocks, method)
+
+
+def _able(values: Range, able: Sequence[str]) -> Range:
+    """``values`` without names that can't be had here."""
+    names = tuple(v for v in values.values if v in able) if isinstance(values, Choice) else ()
+    if not names:
+        raise UsageError(f"space: expected one of {', '.join(able)}, received none of them")
+    return Choice(names)
 
 
 def _plain(values: Range) -> dict[str, Any]:
@@ -163,4 +209,6 @@ def _plain(values: Range) -> dict[str, Any]:
 
 
 def _condition(parameter: Parameter) -> dict[str, Any]:
-    return {} if parameter.when is None else {"when": f"{parameter.when} > 0"}
+    if parameter.when is None:
+        return {}
+    return {"when": f"{parameter.when} > 0" if not parameter.among else parameter.condition}

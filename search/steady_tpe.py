@@ -22,7 +22,9 @@ class SteadyTPESampler(TPESampler):
         self._common = common
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are proposed together."""
+        """The parameters that are proposed together; with several objectives Optuna proposes each by itself."""
+        if study._is_multi_objective():
+            return {}
         return {n: d for n, d in self._common.calculate(study).items() if not d.single()}
 
 

@@ -18,6 +18,8 @@ from search.mlflow_client import connect, speaking
 # isort: split
 from mlflow.exceptions import MlflowException
 
+from search.baselines import BASELINES
+from search.experiment_page import describe_experiment
 from search.record import SearchRecord, TrialRecord
 from search.run_content import search_content, trial_content
 from search.run_images import RunImages, find_runs
@@ -30,17 +32,20 @@ ParentStatus = Literal["FINISHED", "KILLED", "FAILED"]
 _STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
 
 
-_FAMILY, _BASELINES = "unfreeze/", "/scratch"
+_FAMILY = "unfreeze/"
 
 
-def experiment_name(task: str, baseline: bool = False) -> str:
-    """The experiment of a task's searches, or of their baselines."""
-    return f"{_FAMILY}{task}{_BASELINES if baseline else ''}"
+def experiment_name(task: str, baseline: str = "") -> str:
+    """The experiment of a task's searches, or of their baselines of one method."""
+    return f"{_FAMILY}{task}{f'/{baseline}' if baseline else ''}"
 
 
 def is_search(experiment: str) -> bool:
     """Whether an experiment of this name holds searches, and no baselines."""
-    return experiment.startswith(_FAMILY) and not experiment.endswith(_BASELINES)
+    endings = tuple(f"/{method}" for method in BASELINES)
+    return experiment.startswith(_FAMILY) and not experiment.removeprefix(_FAMILY.rstrip("/")).endswith(
+        endings
+    )
 
 
 class Mirror:
@@ -96,7 +101,7 @@ class Mirror:
         """
         with self._delivering():
             runs = self._found(record)
-            self._writer.bring(runs.parent, search_content(record), record.task)
+            self._writer.bring(runs.parent, search_content(record), record.task, record.source)
             for trial in record.trials:
                 self._sync_trial(runs, record, trial)
 
@@ -125,7 +130,7 @@ class Mirror:
         )
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file to the artifacts of the search's run; one of the same name is replaced."""
+        """Copy a file, or a folder, to the artifacts of the search's run; files of the same name are replaced."""
         with speaking(self.tracking_uri):
             self._client.log_artifact(self.parent_run_id, str(path), folder)
 
@@ -138,7 +143,7 @@ class Mirror:
         if child is None:
             child = runs.children[trial.number] = self._writer.create(content)
             reached("run-created")
-        self._writer.bring(child, content, record.task)
+        self._writer.bring(child, content, record.task, record.source)
         self._marks[trial.number] = mark
         self.brought += 1
         self.pace()
@@ -149,6 +154,7 @@ class Mirror:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
                 runs = RunImages(self._writer.create(search_content(record)), {})
+            describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
@@ -191,5 +197,6 @@ class Mirror:
 
 def _mark(record: SearchRecord, trial: TrialRecord) -> object:
     """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
-    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
-    return trial.state, len(trial.epochs), outcome
+    outcome = record.outcome_of(trial.number)
+    best = trial.number in record.front_numbers
+    return trial.state, len(trial.epochs), outcome, outcome is not None and outcome is record.outcome, best

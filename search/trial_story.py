@@ -33,13 +33,18 @@ class Story:
     output: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def tell(trial: TrialRecord, folder: Path) -> Story:
-    """The story of ``trial``, whose search's logs are in ``folder``; what was not kept is not in it."""
+def tell(trial: TrialRecord, folder: Path, baseline: bool = False) -> Story:
+    """The story of ``trial``, whose search's logs are in ``folder``; what was not kept is not in it.
+
+    The driver calls the trials of a search and those of its ``baseline`` by the same numbers, but not at the same time.
+    """
     key, happenings, output = trial_key(trial), [], []
     for file in sorted(folder.glob("*.log")):
         lines = list(read_lines(file))
         if file.name == DRIVER:
-            happenings += list(_of_driver(lines, trial.number))
+            happenings += [
+                h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)
+            ]
             continue
         mine = [
             Happening(line.moment, file.stem, line.words)
@@ -63,6 +68,12 @@ def _of_driver(lines: Iterable[Line], number: int) -> Iterator[Happening]:
     for line in lines:
         if line.moment and named.search(line.words):
             yield Happening(line.moment, "driver", line.words)
+
+
+def _during(trial: TrialRecord, moment: datetime) -> bool:
+    return (trial.started is None or moment >= trial.started) and (
+        trial.ended is None or moment <= trial.ended
+    )
 
 
 def _printed(lines: Iterable[Line], key: str) -> list[str]:

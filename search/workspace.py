@@ -30,10 +30,9 @@ class Workspace:
     storage: Path
     name: str
 
-    @property
-    def baseline_name(self) -> str:
-        """The search that the baseline is."""
-        return f"{self.name}-scratch"
+    def baseline_name(self, method: str = "scratch") -> str:
+        """The search that a baseline is."""
+        return f"{self.name}-{method}"
 
     @property
     def directory(self) -> Path:
@@ -45,10 +44,13 @@ class Workspace:
         """The ledger's SQLite file, where no database server is named."""
         return self.directory / "ledger.db"
 
-    @property
-    def baseline_ledger(self) -> Path:
-        """The ledger of the baseline's trials."""
-        return self.directory / "baseline" / "ledger.db"
+    def baseline_folder(self, method: str = "scratch") -> str:
+        """Where a baseline keeps its files, in the search's own folder."""
+        return "baseline" if method == "scratch" else f"baseline-{method}"
+
+    def baseline_ledger(self, method: str = "scratch") -> Path:
+        """The ledger of a baseline's trials."""
+        return self.directory / self.baseline_folder(method) / "ledger.db"
 
     @property
     def winner(self) -> Path:

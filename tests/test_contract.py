@@ -113,7 +113,7 @@ def test_search_space_has_the_contract_s_names() -> None:
     core = ["unfreeze_depth", "learning_rate", "head_units", "augmentation_strength"]
     assert list(core_space(4).ranges) == core
     full = {"weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip"}
-    full |= {"head_init"}  # a later addition to the full space
+    full |= {"head_init", "l2sp", "layer_lr_decay", "gradual_unfreezing"}  # later additions to the full space
     assert set(full_space(4).ranges) == full | set(core)
 
 

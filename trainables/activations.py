@@ -44,6 +44,7 @@ class Activations:
         disk_budget: bytes of files; None for a share of the disk (:func:`trainables.cache.place.default_budget`).
         views: of each augmentation strength; 0 to share nothing that is augmented.
         speeds: of this machine; measured if not given.
+        stages: of another task under the same backbone, so that both are rounded alike.
 
     Attributes:
         stages: the prefix, for those who train on images.
@@ -59,9 +60,10 @@ class Activations:
         disk_budget: int | None = None,
         views: int = VIEWS,
         speeds: Speeds | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self.views = views
-        self.stages = Stages(backbone, task.split("train").images)
+        self.stages = stages or Stages(backbone, task.split("train").images)
         self.counts = Counts()
         self._frozen = Frozen(backbone, task, self.stages)
         self._counts = task.counts

@@ -40,15 +40,22 @@ class Adam:
             for moment in moments:
                 moment.assign(np.zeros(variable.numpy().shape, np.float32))
 
-    def apply(self, gradients: Sequence[Any], rate: Any, decay: Any) -> None:
-        """Take one step at ``rate``, inside a graph, and shrink kernels by ``rate`` · ``decay`` of themselves."""
-        self._rate.assign(rate)
+    def apply(self, gradients: Sequence[Any], rates: Any, decay: Any = None) -> None:
+        """Take one step inside a graph.
+
+        ``rates`` is a list with one rate for each variable, or one for all. Kernels shrink by rate · ``decay`` of
+        themselves, if it is given.
+        """
+        if not isinstance(rates, list):
+            rates = [rates] * len(self._variables)
+        self._rate.assign(rates[-1])
         count = tf.cast(self._steps.assign_add(1), tf.float32)
         powers = [tf.pow(beta, count) for beta in BETAS]
-        kernels = [v for v in self._variables if len(v.shape) > 1]
-        tf.cond(decay > 0.0, lambda: _shrink(kernels, rate * decay), tf.no_op)
-        everything = zip(self._variables, self._momentums, self._velocities, gradients, strict=True)
-        for variable, momentum, velocity, gradient in everything:
+        if decay is not None:
+            kernels = [(v, r) for v, r in zip(self._variables, rates, strict=True) if len(v.shape) > 1]
+            tf.cond(decay > 0.0, lambda: _shrink(kernels, decay), tf.no_op)
+        everything = zip(self._variables, self._momentums, self._velocities, gradients, rates, strict=True)
+        for variable, momentum, velocity, gradient, rate in everything:
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle, m=momentum.handle, v=velocity.handle, grad=gradient,
                 beta1_power=powers[0], beta2_power=powers[1], lr=rate,
@@ -56,5 +63,5 @@ class Adam:
             )  # fmt: skip
 
 
-def _shrink(kernels: Sequence[Any], share: Any) -> Any:
-    return tf.group(*(kernel.assign_sub(kernel * share) for kernel in kernels))
+def _shrink(kernels: Sequence[tuple[Any, Any]], decay: Any) -> Any:
+    return tf.group(*(kernel.assign_sub(kernel * (rate * decay)) for kernel, rate in kernels))

@@ -41,6 +41,7 @@ def prepare(
     directory: Path,
     options: DataOptions = DEFAULTS,
     progress: Callable[[int, int], None] | None = None,
+    like: Task | None = None,
 ) -> Task:
     """Decode ``data`` into ``directory``, or open it if it is there already.
 
@@ -54,6 +55,7 @@ def prepare(
         directory: where the task goes; made if it isn't there.
         options: columns, fractions of the split, and whether bad images are left out.
         progress: called with how many images are decoded, and how many there are.
+        like: a task of the same images in another size, whose splits this one takes over, image by image.
 
     Returns:
         The task; its ``notes`` say what was split off or left out.
@@ -65,7 +67,7 @@ def prepare(
     height, width = _checked(image_size)
     directory = Path(directory).absolute()
     source = find_source(data, directory.resolve(), options)
-    request = _request(source, (height, width), options)
+    request = _request(source, (height, width), options, like)
     found = find_task(directory, request)
     if found is not None:
         return found
@@ -74,7 +76,7 @@ def prepare(
         with FileLock(directory / LOCK):
             found = find_task(directory, request)
             if found is None:
-                _make(data, source, (height, width), options, request, directory, progress)
+                _make(data, source, (height, width), options, request, directory, progress, like)
     except OSError as error:
         raise DataError(f"can't write prepared images to {printable(directory)}: {error}") from error
     return found or open_task(directory)
@@ -106,13 +108,14 @@ def _make(
     request: dict[str, Any],
     directory: Path,
     progress: Callable[[int, int], None] | None,
+    like: Task | None,
 ) -> None:
     """Build the task apart, then move it into place; what a killed process left behind goes first."""
     partial = directory / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        build_task(task_name(data), source, size, options, request, partial, progress)
+        build_task(task_name(data), source, size, options, request, partial, progress, like)
         (directory / FILE).unlink(missing_ok=True)
         for name in [*(f"{split}.arrow" for split in SPLITS), FILE]:
             (partial / name).replace(directory / name)
@@ -120,9 +123,12 @@ def _make(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _request(source: Source, size: tuple[int, int], options: DataOptions) -> dict[str, Any]:
+def _request(
+    source: Source, size: tuple[int, int], options: DataOptions, like: Task | None
+) -> dict[str, Any]:
     """What a task is made from, as JSON."""
     return {
+        **({"like": like.digest} if like is not None else {}),
         "format": FORMAT,
         "place": source.place,
         "fingerprint": source.fingerprint(),

@@ -54,8 +54,8 @@ class Feed:
     def __post_init__(self) -> None:
         activations = self.bench.activations
         self._count = self.bench.task.counts["train"]
-        self.batch_size = min(self.batch_size, self._count)
-        self.steps = steps_per_epoch(self._count, self.batch_size)
+        self.asked_batch = self.batch_size
+        self.batch_size, self.steps = self.sizes()
         self.exact = self.live or self.depth >= activations.stages.images
         self._views = 0 if self.exact else activations.views
         if self._views:
@@ -63,6 +63,11 @@ class Feed:
         self.augmented = self.strength > 0 or self.flip
         with self.account.timing("prefix"):
             self.decision = self._decide()
+
+    def sizes(self) -> tuple[int, int]:
+        """Images in a batch, and steps in an epoch."""
+        batch = min(self.asked_batch, self._count)
+        return batch, steps_per_epoch(self._count, batch)
 
     def describe(self) -> dict[str, Any]:
         """How this trial sees its images, as JSON values."""
@@ -95,8 +100,8 @@ class Feed:
         """Type of the inputs of a training on images."""
         return DISTORTED if self.augmented else "uint8"
 
-    def batches(self, epoch: int) -> Iterator[Batches]:
-        """One epoch (from 1), some steps at a time."""
+    def batches(self, epoch: int, beside: Mapping[str, np.ndarray] | None = None) -> Iterator[Batches]:
+        """One epoch (from 1), some steps at a time; ``beside`` are arrays with a row (N, …) for each image."""
         with self.account.timing("prefix"):
             split, kept = self.bench.task.split("train"), self._kept(epoch)
         source = split.images if kept is None else kept
@@ -105,7 +110,8 @@ class Feed:
         for part in self._parts(indices, split.images[:1].nbytes):
             with self.account.timing("data"):
                 drawn = draws[part] if draws is not None else None
-                batches = Batches(source[part], split.labels[part].astype(np.int32), drawn)
+                extras = {name: rows[part] for name, rows in (beside or {}).items()}
+                batches = Batches(source[part], split.labels[part].astype(np.int32), drawn, extras)
             yield batches
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray] | None:

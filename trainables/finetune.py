@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from trainables.anchor import Pull
 from trainables.errors import UsageError
 from trainables.linear_probe import probe_head
 from trainables.training import Plan, Training
@@ -16,7 +19,9 @@ HEAD_INITS = ("random", "probe")
 class FineTune(Training):
     """Trains the top ``unfreeze_depth`` blocks from their pretrained weights; the rest is frozen.
 
-    ``head_init`` says what the head starts from. At depth 0 a probe is no more than a warm start.
+    ``head_init`` says what the head starts from. At depth 0 a probe is no more than a warm start. ``l2sp`` pulls the
+    unfrozen blocks back to their pretrained weights (:mod:`trainables.anchor`), ``layer_lr_decay`` slows down the lower
+    ones, and with ``gradual_unfreezing`` they join one by one (:mod:`trainables.schedule`).
     """
 
     def plan(self) -> Plan:
@@ -32,7 +37,18 @@ class FineTune(Training):
             )
         _, suffix = self.bench.backbone.parts(depth)
         weights = suffix.get_weights() if suffix is not None else []
-        return Plan(depth, weights, adapt=self._adapts())
+        strength = self._within("l2sp", 0.0, lambda value: value >= 0, "a number of at least 0")
+        self._within("layer_lr_decay", 1.0, lambda value: 0 < value <= 1, "a number above 0 to 1")
+        thawing = self._within(
+            "gradual_unfreezing", 0.0, lambda value: 0 <= value < 1, "a share from 0 below 1"
+        )
+        return Plan(
+            depth,
+            weights,
+            adapt=self._adapts(),
+            thawing=thawing if depth else 0.0,
+            pull=Pull(strength, weights) if strength and depth else None,
+        )
 
     def prepare(self) -> None:
         """Put the probe in the random head's place, where that is asked for."""
@@ -40,6 +56,12 @@ class FineTune(Training):
             head = probe_head(self.bench, int(self.config.number("head_units")), self.account)
             weights = self.program.read_weights()
             self.program.write([*weights[: -len(head)], *head])
+
+    def _within(self, name: str, default: float, fits: Callable[[float], bool], expected: str) -> float:
+        value = self.config.number(name, default)
+        if not fits(value):
+            raise UsageError(f"{name}: expected {expected}, received {value:g}")
+        return value
 
     @property
     def _head_init(self) -> object:

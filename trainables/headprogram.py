@@ -45,7 +45,7 @@ class HeadProgram:
             variable.assign(value)
         return head
 
-    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
+    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
         """Begin a new trial: take its first weights and forget the optimizer's past."""
         weights = self._checked([*suffix_weights, *head_weights])
         zeros = [np.zeros(shape, np.float32) for shape in self._arrays]

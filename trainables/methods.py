@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from trainables.align import Align
+from trainables.distill import Distill
 from trainables.errors import UsageError
 from trainables.finetune import FineTune
+from trainables.reweight import Reweight
 from trainables.scratch import Scratch
+from trainables.source_only import SourceOnly
 from trainables.training import Training, TrialConfig
 from trainables.workbench import Workbench
 
-METHODS: dict[str, type[Training]] = {"finetune": FineTune, "scratch": Scratch}
+METHODS: dict[str, type[Training]] = {
+    "finetune": FineTune,
+    "reweight": Reweight,
+    "align": Align,
+    "distill": Distill,
+    "scratch": Scratch,
+    "source": SourceOnly,
+}
 
 
 def begin(config: TrialConfig, bench: Workbench) -> Training:

@@ -36,7 +36,12 @@ class OpenHead:
     @property
     def linear(self) -> bool:
         """Whether there is no hidden layer now."""
-        return int(self.hidden_bias.numpy().size) == 0
+        return self.units == 0
+
+    @property
+    def units(self) -> int:
+        """Width of the hidden layer now; 0 without one."""
+        return int(self.hidden_bias.numpy().size)
 
     def part(self, arrays: list[Any]) -> list[Any]:
         """Of one thing a variable, those that a head of this form has: two if it is linear, else four."""
@@ -68,17 +73,25 @@ class OpenHead:
 
     def keras_head(self) -> Head:
         """The same head as Keras layers."""
-        head = Head(self._features, int(self.hidden_bias.numpy().size), self._classes)
+        head = Head(self._features, self.units, self._classes)
         for variable, mine in zip(head.variables, self.part(self.variables), strict=True):
             variable.assign(mine)
         return head
 
-    def __call__(self, features: Any, dropout: Any = None, seed: Any = None) -> Any:
-        """Scores (B, K) before softmax; with ``seed`` (2,) int32, drops ``dropout`` of the last layer's inputs."""
+    def hidden(self, features: Any) -> Any:
+        """Inputs (B, G + U) of the last layer."""
         hidden = tf.nn.relu(tf.matmul(features, self.hidden_kernel) + self.hidden_bias)
         direct = tf.shape(self.kernel)[0] - tf.shape(hidden)[1]
-        x = tf.concat([features[:, :direct], hidden], axis=1)
+        return tf.concat([features[:, :direct], hidden], axis=1)
+
+    def scores(self, hidden: Any, dropout: Any = None, seed: Any = None) -> Any:
+        """Scores (B, K) before softmax; with ``seed`` (2,) int32, drops ``dropout`` of the last layer's inputs."""
+        x = hidden
         if seed is not None:
             keep = tf.random.stateless_uniform(tf.shape(x), seed) >= dropout
             x = tf.where(keep, x / (1.0 - dropout), 0.0)
         return tf.matmul(x, self.kernel) + self.bias
+
+    def __call__(self, features: Any, dropout: Any = None, seed: Any = None) -> Any:
+        """:meth:`scores` of :meth:`hidden`."""
+        return self.scores(self.hidden(features), dropout, seed)

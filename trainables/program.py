@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainables.adam import Adam
+from trainables.anchor import Pull
 from trainables.augment import DRAWS
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.heads import Head
 from trainables.lossscale import LossScale
+from trainables.objective import Objective
+from trainables.objective_state import ObjectiveState
 from trainables.openhead import OpenHead
 from trainables.stages import Stages
 from trainables.suffix import seed_variables, trainable_copy
 from trainables.tracing import tracing
+from trainables.unfrozen import Unfrozen
 
 DISTORTED = "distorted"
 """The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
@@ -44,7 +49,8 @@ class Shape:
     otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
     policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
     the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
-    ``head_units`` is given.
+    ``head_units`` is given. Without an ``objective`` a step minimises the mean cross-entropy of its labels.
+    ``gradual`` and ``pulled`` say how the unfrozen blocks train (:mod:`trainables.unfrozen`).
     """
 
     depth: int
@@ -56,6 +62,9 @@ class Shape:
     precision: str = "float32"
     jit: bool = False
     head_units: int | None = None
+    objective: Objective | None = None
+    gradual: bool = False
+    pulled: bool = False
 
 
 class Program:
@@ -69,9 +78,8 @@ class Program:
         features = int(backbone.model.output.shape[-1])
         self._head = OpenHead(features, shape.classes)
         self._head_adam = Adam(self._head.variables)
-        trained = self.suffix.trainable_variables if self.suffix is not None else []
-        self._suffix_variables = [v.value for v in trained]
-        self._suffix_adam = Adam(self._suffix_variables) if trained else None
+        self._unfrozen = Unfrozen(backbone, self.suffix, shape.depth, shape.gradual, shape.pulled)
+        self.objective = ObjectiveState(shape.objective, features, shape.classes)
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -90,10 +98,10 @@ class Program:
 
     @property
     def optimizer_variables(self) -> list[Any]:
-        """Steps, rate and moments of the head's optimizer, then of the suffix's."""
+        """Steps, rate and moments of the head's optimizer, then of the suffix's; then what the objective trains."""
         steps, rate, *moments = self._head_adam.variables
-        extra = self._suffix_adam.variables if self._suffix_adam is not None else []
-        return [steps, rate, *(v for pair in self._head.part(_pairs(moments)) for v in pair), *extra]
+        head = [v for pair in self._head.part(_pairs(moments)) for v in pair]
+        return [steps, rate, *head, *self._unfrozen.optimizer_variables, *self.objective.variables]
 
     @property
     def head(self) -> Head:
@@ -104,17 +112,24 @@ class Program:
     @property
     def bytes(self) -> int:
         """Memory of weights, optimizers and compiled functions, about."""
-        variables = [*self.weights, *self.optimizer_variables]
+        variables = [*self.weights, *self.optimizer_variables, *self._unfrozen.anchor_variables]
         return sum(map(_bytes, variables)) + GRAPH_BYTES * len(self.weights)
 
-    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray]) -> None:
-        """Begin a new trial: assign its first weights and forget the optimizers' past."""
+    def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
+        """Begin a new trial: assign its first weights and forget the optimizers' past.
+
+        ``seed`` makes the first values of what the objective trains.
+        """
         self.write([*suffix_weights, *head_weights])
-        for optimizer in (self._head_adam, self._suffix_adam):
-            if optimizer is not None:
-                optimizer.reset()
+        self.objective.start(self._head.units, seed)
+        self._head_adam.reset()
+        self._unfrozen.reset()
         if self.loss_scale is not None:
             self.loss_scale.reset()
+
+    def pull(self, pull: Pull) -> None:
+        """From now on, until the next trial, draw the unfrozen blocks as ``pull`` says; only if they are ``pulled``."""
+        self._unfrozen.pull(pull)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of (weights, optimizer variables and what scales the loss)."""
@@ -142,11 +157,18 @@ class Program:
             _assign(self.loss_scale.variables, optimizer[count:])
 
     def train(
-        self, batches: Batches, rates: np.ndarray, ratio: float, hyper: Hyper, seed: tuple[int, int]
+        self,
+        batches: Batches,
+        rates: np.ndarray,
+        ratios: np.ndarray,
+        hyper: Hyper,
+        seed: tuple[int, int],
+        numbers: np.ndarray | None = None,
     ) -> float:
         """Train on ``batches`` with one learning rate a step; returns the sum of the steps' mean losses.
 
-        ``ratio`` scales the rate of the unfrozen blocks; ``seed`` (trial, first step) makes the dropout masks.
+        ``ratios`` (depth,) scale the rates of the unfrozen blocks, bottom first; ``seed`` (trial, first step) makes the
+        dropout masks; ``numbers`` (steps, N) float32 are those that the objective asks for.
         """
         for offset, variable in enumerate(self.dropout_seeds):
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
@@ -157,9 +179,10 @@ class Program:
             drawn = np.zeros((*batches.labels.shape, 0), np.float32)
         total = self._compiled_train(kind)(
             tf.constant(batches.inputs), tf.constant(batches.labels), tf.constant(drawn),
-            tf.constant(rates), tf.constant(ratio, tf.float32),
+            tf.constant(rates), tf.constant(ratios, tf.float32),
             tf.constant(hyper.as_array()),
             tf.constant([seed[0] & 0x7FFFFFFF, seed[1] & 0x7FFFFFFF], tf.int32),
+            *self.objective.arguments(batches.extras, numbers, len(rates)),
         )  # fmt: skip
         return float(total)
 
@@ -185,10 +208,14 @@ class Program:
             batch = self.shape.batch_size
             self._head.assign(self._head.zeros(self.shape.head_units or 0))
             self._head_adam.reset()
+            self.objective.start(self._head.units, 0)
             blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
             labels = np.zeros((1, batch), np.int32)
             draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
-            self.train(Batches(blank, labels, draws), np.zeros(1, np.float32), 1.0, Hyper(), (0, 0))
+            extras, numbers = self.objective.blank(1, batch)
+            batches = Batches(blank, labels, draws, extras)
+            ratios = np.ones(self.shape.depth, np.float32)
+            self.train(batches, np.zeros(1, np.float32), ratios, Hyper(), (0, 0), numbers)
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -201,9 +228,10 @@ class Program:
                 tf.TensorSpec([None, batch], tf.int32),
                 tf.TensorSpec([None, batch, DRAWS if kind == DISTORTED else 0], tf.float32),
                 tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([self.shape.depth], tf.float32),
                 tf.TensorSpec([5], tf.float32),
                 tf.TensorSpec([2], tf.int32),
+                *self.objective.specs(batch),
             )
         return self._train[kind]
 
@@ -232,37 +260,49 @@ class Program:
             return concrete
 
     def _train_steps(
-        self, inputs: Any, labels: Any, draws: Any, rates: Any, ratio: Any, hyper: Any, seed: Any
+        self,
+        inputs: Any,
+        labels: Any,
+        draws: Any,
+        rates: Any,
+        ratios: Any,
+        hyper: Any,
+        seed: Any,
+        *asked: Any,
     ) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(rates)[0]):
             mask_seed = tf.stack([seed[0], seed[1] + step])
             drawn = draws[step] if draws.shape[-1] else None
             x = self._at_cut(inputs[step], drawn, hyper[3], hyper[4])
-            total += self._step(x, labels[step], rates[step], ratio, hyper, mask_seed)
+            own = [argument[step] for argument in asked]
+            total += self._step(x, labels[step], rates[step], ratios, hyper, mask_seed, *own)
         return total
 
-    def _learn(self, x: Any, y: Any, rate: Any, ratio: Any, hyper: Any, seed: Any) -> Any:
-        """One step of gradient descent on activations at the cut; returns the mean loss."""
+    def _learn(self, x: Any, y: Any, rate: Any, ratios: Any, hyper: Any, seed: Any, *asked: Any) -> Any:
+        """One step of gradient descent on activations at the cut; returns its loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
-            features = x if self.suffix is None else tf.cast(self.suffix(x, training=True), tf.float32)
-            scores = self._head(features, dropout, seed)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=scores))
+            features = self._unfrozen.features(x, ratios)
+            hidden = self._head.hidden(features)
+            scores = self._head.scores(hidden, dropout, seed)
+            loss = self.objective.loss(features, hidden, scores, y, target, *asked)
             scaled = loss if self.loss_scale is None else self.loss_scale.scaled(loss)
-        gradients = tape.gradient(scaled, [*self._head.variables, *self._suffix_variables])
+        trained = [*self._head.variables, *self._unfrozen.variables, *self.objective.trained]
+        gradients = tape.gradient(scaled, trained)
         if self.loss_scale is None:
-            self._update(gradients, rate, rate * ratio, decay)
+            self._update(gradients, rate, ratios, decay)
         else:
-            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, rate * ratio, decay))
+            self.loss_scale.apply(gradients, lambda true: self._update(true, rate, ratios, decay))
         return loss
 
-    def _update(self, gradients: list[Any], rate: Any, suffix_rate: Any, decay: Any) -> None:
-        count = len(self._head.variables)
-        self._head_adam.apply(gradients[:count], rate, decay)
-        if self._suffix_adam is not None:
-            self._suffix_adam.apply(gradients[count:], suffix_rate, decay)
+    def _update(self, gradients: list[Any], rate: Any, ratios: Any, decay: Any) -> None:
+        head = len(self._head.variables)
+        own = head + len(self._unfrozen.variables)
+        self._head_adam.apply(gradients[:head], rate, decay)
+        self._unfrozen.apply(gradients[head:own], rate, ratios, decay)
+        self.objective.apply(gradients[own:], rate, decay)
 
     def _at_cut(self, x: Any, draws: Any = None, strength: Any = 0.0, flip: Any = 0.0) -> Any:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
@@ -289,11 +329,13 @@ class Batches:
     """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
 
     ``inputs`` are images (uint8) or activations at the cut (float16, float32); images with ``draws`` are distorted.
+    ``extras`` (S, B, …) are what the objective asks for, by name.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     draws: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
+
+from trainables.backbones import Backbone
+from trainables.cuts import find_cuts
+from trainables.graph import operations
+
+
+def block_models(backbone: Backbone, suffix: Any, depth: int) -> list[Any]:
+    """``suffix``, a copy of the top ``depth`` blocks of ``backbone``, in parts: a model a block, bottom first.
+
+    They share their layers with ``suffix``.
+    """
+    edges = _edges(backbone, suffix, depth)
+    return [keras.Model(below, above, name=f"block_{i}") for i, (below, above) in enumerate(pairwise(edges))]
+
+
+def blocks_of(variables: Sequence[Any], backbone: Backbone, suffix: Any, depth: int) -> list[int]:
+    """Which block each of the Keras ``variables`` of ``suffix`` belongs to, counted from the bottom one."""
+    owners = {
+        id(weight): i
+        for i, (below, above) in enumerate(pairwise(_edges(backbone, suffix, depth)))
+        for operation in operations([below], [above])
+        for weight in getattr(operation, "weights", ())
+    }
+    return [owners[id(variable)] for variable in variables]
+
+
+def _edges(backbone: Backbone, suffix: Any, depth: int) -> list[Any]:
+    """Where blocks begin in a copy of the top ones, whose cuts are those of the backbone, and where the last ends."""
+    starts, cuts = backbone.starts[len(backbone.blocks) - depth :], find_cuts(suffix)
+    return [*(cuts[start - starts[0]].tensor for start in starts), suffix.outputs[0]]
 
 
 def trainable_copy(suffix: Any, adapt: bool, momentum: float) -> Any:

@@ -15,6 +15,7 @@ from trainables.decoding import Decoded, Progress, decode_all
 from trainables.errors import DataError
 from trainables.fitness import refuse_unfit
 from trainables.inputs.source import SPLITS, Listing, Source, printable
+from trainables.samesplits import orders_like
 from trainables.splitfiles import write_split
 from trainables.splits import assign_splits, leak_notes, split_notes
 from trainables.taskdigest import digest_of
@@ -34,8 +35,9 @@ def build_task(
     request: Mapping[str, Any],
     directory: Path,
     progress: Progress | None = None,
+    like: Task | None = None,
 ) -> None:
-    """Write the files of a task into the empty ``directory``.
+    """Write the files of a task into the empty ``directory``, with the splits of ``like`` if it is given.
 
     Raises:
         DataError: the data is unfit or unreadable, or there is too little room.
@@ -49,8 +51,12 @@ def build_task(
         decoded = decode_all(source.images(), len(listing), size, sink, progress)
     good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
-    splits = assign_splits(good, digests, options)
-    orders = _orders(decoded, good, splits)
+    if like is None:
+        splits = assign_splits(good, digests, options)
+        orders = _orders(decoded, good, splits)
+    else:
+        orders = orders_like(like, good)
+        splits = _splits_of(orders, len(good))
     _write_splits(directory, pixels, good, orders, size)
     task = Task(
         name=name,
@@ -87,6 +93,13 @@ def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> lis
 
     rows = [np.flatnonzero(splits == number) for number in range(len(SPLITS))]
     return [np.array(sorted(each.tolist(), key=key), dtype=np.int64) for each in rows]
+
+
+def _splits_of(orders: Sequence[Order], count: int) -> NDArray[np.int8]:
+    splits = np.zeros(count, np.int8)
+    for number, rows in enumerate(orders):
+        splits[rows] = number
+    return splits
 
 
 def _write_splits(

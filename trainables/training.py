@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.account import Account
+from trainables.anchor import Pull
 from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.costs import Decision
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
@@ -26,8 +27,9 @@ from trainables.feed import Feed
 from trainables.headprogram import HeadProgram
 from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
+from trainables.objective import Objective
 from trainables.program import Hyper, Program, Shape
-from trainables.schedule import learning_rates
+from trainables.schedule import block_ratios, learning_rates, thawed
 from trainables.workbench import Workbench
 
 BatchNorm = Literal["auto", "adapt", "frozen"]
@@ -78,11 +80,17 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a method decides: how deep to train, from which weights, and how BatchNorm behaves."""
+    """What a method decides: how deep to train, from which weights, and how BatchNorm behaves.
+
+    ``thawing`` is the share of the epochs over which the blocks begin to train one by one, from the top; ``pull`` draws
+    them back to some weights.
+    """
 
     depth: int
     suffix_weights: list[np.ndarray]
     adapt: bool
+    thawing: float = 0.0
+    pull: Pull | None = None
 
 
 @dataclass
@@ -103,32 +111,74 @@ class Training:
         with self.account.timing("start"):
             self._start()
 
+    needs_labels = True
+    """Whether the method can do nothing with a target whose labels trials may not see."""
+
     def _start(self) -> None:
-        plan = self.plan()
+        if self.needs_labels and self.bench.unlabelled:
+            raise UsageError(
+                f"method: {self.config.method!r} expected a target with labels, received one whose labels are hidden"
+            )
+        self._plan = plan = self.plan()
         self.depth = plan.depth
-        self.feed = Feed(
-            self.bench,
-            plan.depth,
-            epochs=self.config.epochs,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            strength=self.config.number("augmentation_strength"),
-            flip=bool(self.config.params.get("horizontal_flip", False)),
-            live=self.config.live,
-            account=self.account,
-        )
+        self.feed = self.make_feed(plan.depth)
         self._units = int(self.config.number("head_units"))
         self.program: Program | HeadProgram = self._taken(self._shape(plan))
         arrays = head_arrays(self.bench.features, self._units, len(self.bench.task.classes))
         with guarded():
-            self.program.start(plan.suffix_weights, initial_weights(arrays, self.config.seed))
+            head = initial_weights(arrays, self.config.seed)
+            self.program.start(plan.suffix_weights, head, self.config.seed)
 
     def plan(self) -> Plan:
         """Which blocks train, and from which weights. Each method has its own."""
         raise TypeError(f"{type(self).__name__} must say what it trains")
 
+    def make_feed(self, depth: int) -> Feed:
+        """What the trial sees."""
+        return Feed(self.bench, depth, **self.seeing)
+
+    @property
+    def seeing(self) -> dict[str, Any]:
+        """Arguments of :class:`~trainables.feed.Feed` that follow from the configuration."""
+        return {
+            "epochs": self.config.epochs,
+            "batch_size": self.config.batch_size,
+            "seed": self.config.seed,
+            "strength": self.config.number("augmentation_strength"),
+            "flip": bool(self.config.params.get("horizontal_flip", False)),
+            "live": self.config.live,
+            "account": self.account,
+        }
+
+    def objective(self) -> Objective | None:
+        """What a step minimises; None is the mean cross-entropy."""
+        return None
+
+    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """What the objective asks for beside the images of an epoch (from 1): by name, one row (N, …) a training
+        image.
+        """
+        return {}
+
+    def numbers(self, epoch: int) -> np.ndarray | None:
+        """The objective's numbers in each step of an epoch (from 1): (steps, N) float32; None if it asks for none."""
+        return None
+
     def prepare(self) -> None:
         """What a method does before the first epoch, and does not do again when a trial is resumed."""
+
+    def after_epoch(self) -> None:
+        """What a method does after each epoch, with its weights."""
+
+    def state(self) -> list[np.ndarray]:
+        """What a method must keep from one epoch to the next, besides the model and its optimizers."""
+        return []
+
+    state_size = 0
+    """How many arrays :meth:`state` returns."""
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        """Take what :meth:`state` returned."""
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch and evaluate it.
@@ -144,6 +194,7 @@ class Training:
         self.epoch += 1
         with guarded():
             train_loss, val_loss, val_accuracy = self._epoch()
+            self.after_epoch()
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise Diverged(
                 f"epoch {self.epoch}: train_loss={train_loss}, val_loss={val_loss}; expected finite numbers"
@@ -173,13 +224,15 @@ class Training:
     def predict(self, split: str) -> np.ndarray:
         """Probabilities (N, classes) of ``split`` under the best epoch's weights, which become the present ones."""
         self.program.write(self.best_weights)
-        labels = self.bench.task.split(split).labels.astype(np.int32)
-        parts: list[np.ndarray] = []
-        seen = 0
-        for chunk in self.feed.chunks(split):
-            parts.append(self.program.evaluate(chunk, labels[seen : seen + len(chunk)])[2])
-            seen += len(chunk)
-        return np.concatenate(parts)
+        return self.answers(split)
+
+    def answers(self, split: str) -> np.ndarray:
+        """Probabilities (N, classes) of ``split`` with the present weights."""
+        return np.concatenate([self.probabilities(chunk) for chunk in self.feed.chunks(split)])
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes) of images or activations at the cut."""
+        return self.program.evaluate(inputs, np.zeros(len(inputs), np.int32))[2]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: unfrozen blocks, head, optimizers, best epoch; never the frozen prefix."""
@@ -189,7 +242,7 @@ class Training:
             state = Checkpoint(
                 self.epoch,
                 present,
-                self.program.read_optimizer(),
+                [*self.program.read_optimizer(), *self.state()],
                 self.best_weights,
                 best,
                 last,
@@ -216,7 +269,11 @@ class Training:
                 self._see_as(checkpoint.seeing)
             if checkpoint.account is not None:
                 self.account.carry_over(checkpoint.account)
-            self.program.write(checkpoint.weights, checkpoint.optimizer)
+            own = self._own_state(checkpoint.optimizer)
+            self.program.write(
+                checkpoint.weights, checkpoint.optimizer[: len(checkpoint.optimizer) - len(own)]
+            )
+            self.restore(own)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"checkpoint {path}: expected one of this trial, received {error}") from error
         self.epoch = checkpoint.epoch
@@ -227,6 +284,10 @@ class Training:
         )
         told = checkpoint.history if checkpoint.history is not None else [checkpoint.last or {}]
         self.history = [EpochMetrics(**m) for m in told if m]  # type: ignore[arg-type]
+
+    def _own_state(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The last of a checkpoint's ``arrays``: what :meth:`state` gave it."""
+        return arrays[len(arrays) - self.state_size :]
 
     def release(self) -> None:
         """Hand the compiled program to the next trial."""
@@ -258,6 +319,9 @@ class Training:
             precision=self.bench.numerics.precision,
             jit=self.bench.numerics.jit,
             head_units=self._units if self.bench.numerics.jit else None,
+            objective=self.objective(),
+            gradual=plan.thawing > 0,
+            pulled=plan.pull is not None,
         )
 
     def _see_as(self, described: Mapping[str, Any]) -> None:
@@ -304,6 +368,14 @@ class Training:
         config = self.config
         return learning_rates(config.number("learning_rate"), self.epoch, config.epochs, self.feed.steps)
 
+    def _ratios(self) -> np.ndarray:
+        """Of the unfrozen blocks' learning rates to the head's, this epoch; (depth,), bottom first."""
+        config = self.config
+        ratio, decay = config.number("backbone_lr_ratio", 1.0), config.number("layer_lr_decay", 1.0)
+        return block_ratios(
+            self.depth, ratio, decay, thawed(self.depth, self._plan.thawing, self.epoch, config.epochs)
+        )
+
     def _hyper(self) -> Hyper:
         config = self.config
         return Hyper(
@@ -317,12 +389,14 @@ class Training:
     def _train_epoch(self, program: Program) -> float:
         config, steps = self.config, self.feed.steps
         rates, hyper = self._rates(), self._hyper()
+        numbers, beside = self.numbers(self.epoch), self.beside(self.epoch)
         total, first = 0.0, 0
-        for batches in self.feed.batches(self.epoch):
+        for batches in self.feed.batches(self.epoch, beside):
             with self.account.timing("suffix"):
                 part = rates[first : first + len(batches.labels)]
                 seed = (config.seed & 0x7FFFFFFF, ((self.epoch - 1) * steps + first) & 0x7FFFFFFF)
-                total += program.train(batches, part, config.number("backbone_lr_ratio", 1.0), hyper, seed)
+                own = None if numbers is None else numbers[first : first + len(part)]
+                total += program.train(batches, part, self._ratios(), hyper, seed, own)
                 first += len(part)
         return total / steps
 
@@ -332,6 +406,8 @@ class Training:
         with self.account.timing("wait"):
             program, seconds = self.bench.take(shape, self._units, train or kinds[0], kinds[1])
             self.account.spend("compile", seconds)
+        if self._plan.pull is not None and isinstance(program, Program):
+            program.pull(self._plan.pull)
         self.account.counts.add(programs_compiled=int(seconds > 0))
         return program
 

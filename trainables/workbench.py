@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from trainables.activations import MEMORY, Activations
 from trainables.backbones import Backbone
 from trainables.building import BUILDING
 from trainables.datasets import Task, open_task
+from trainables.errors import UsageError
 from trainables.headprogram import HeadProgram
 from trainables.headstate import HeadShape
 from trainables.idle import KEPT_PROGRAMS, IdlePrograms
@@ -21,7 +23,9 @@ from trainables.numerics import FLOAT32, Numerics
 from trainables.program import DISTORTED, Program, Shape
 from trainables.recasting import recast_backbone
 from trainables.reuse import Reuse
+from trainables.sourcedata import SourceData
 from trainables.together import Together
+from trainables.unlabelled import UnlabelledTask
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Workbench:
 
     Attributes:
         probes: heads that trials may start from.
+        open_source: opens the source dataset, where there is one.
+        open_teacher: opens what students learn from, where there is a teacher.
         compiled: how many programs were made.
         idle: those that wait for the next trial of their shape.
     """
@@ -43,10 +49,14 @@ class Workbench:
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Numerics = FLOAT32
     probes: LinearProbeStore = field(default_factory=LinearProbeStore)
+    open_source: Callable[[], SourceData] | None = None
+    open_teacher: Callable[[], Workbench] | None = None
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _source: SourceData | None = None
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.idle = IdlePrograms(KEPT_PROGRAMS if self.reuse.programs else 0)
@@ -59,12 +69,17 @@ class Workbench:
         cache: Path | None = None,
         reuse: Reuse | None = None,
         numerics: Numerics = FLOAT32,
+        source: Callable[[], Path] | None = None,
+        unlabelled: bool = False,
+        teacher: Callable[[], Workbench] | None = None,
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
         ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
         memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
-        ``numerics`` says in which precision the backbone computes.
+        ``numerics`` says in which precision the backbone computes. ``source`` finds the folder of a prepared source
+        task, when a trial first asks for it. Of an ``unlabelled`` task no trial sees labels of training or validation.
+        ``teacher`` opens another workbench, of another backbone over the same images, that students learn from.
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
@@ -76,7 +91,66 @@ class Workbench:
             disk_budget=reuse.cache_budget,
             views=reuse.views,
         )
-        return cls(opened, data, activations, reuse, numerics, _probes(cache, reuse))
+
+        def open_source() -> SourceData:
+            other = open_task(source()) if source is not None else data
+            kept = Activations(
+                opened,
+                other,
+                budget=MEMORY if reuse.activations else 0,
+                directory=cache if reuse.activations else None,
+                disk_budget=reuse.cache_budget,
+                views=reuse.views,
+                stages=activations.stages,
+            )
+            return SourceData(other, data.classes, kept)
+
+        task_seen = UnlabelledTask.of(data) if unlabelled else data
+        probes = _probes(cache, reuse)
+        return cls(
+            opened,
+            task_seen,
+            activations,
+            reuse,
+            numerics,
+            probes,
+            open_source if source is not None else None,
+            teacher,
+        )
+
+    @property
+    def source(self) -> SourceData:
+        """The source dataset, opened when it is first asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_source is None:
+            raise UsageError(
+                "source: expected a source dataset (--source DATA), which this method needs, received none"
+            )
+        with self._opening:
+            if self._source is None:
+                self._source = self.open_source()
+            return self._source
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether trials see no labels of the target."""
+        return isinstance(self.task, UnlabelledTask)
+
+    @property
+    def teacher(self) -> Workbench:
+        """What students learn from.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_teacher is None:
+            raise UsageError(
+                "teacher: expected a backbone to learn from (--teacher BACKBONE), as this method needs, received none"
+            )
+        return self.open_teacher()
 
     @property
     def features(self) -> int:
@@ -89,10 +163,11 @@ class Workbench:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
 
         ``train`` and ``evaluate`` are the types of its inputs (see :meth:`~trainables.program.Program.compile`).
-        Trials that only train a head of ``head_units``, on activations, share one program
-        (:mod:`trainables.together`).
+        Trials that only train a head of ``head_units``, on activations and with no objective of their own, share one
+        program (:mod:`trainables.together`).
         """
-        if shape.depth == 0 and train not in ("uint8", DISTORTED) and self.reuse.heads:
+        fused = self.reuse.heads and shape.depth == 0 and shape.objective is None
+        if fused and train not in ("uint8", DISTORTED):
             heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
             together, seconds = self.take_heads(heads, train)
             return HeadProgram(self.backbone, shape, together), seconds

@@ -24,6 +24,7 @@ def parser() -> Parser:
     )
     made.add_argument("name", metavar="NAME", help="name of the search")
     made.add_argument("trial", metavar="TRIAL", help="number of the trial")
+    made.add_argument("--baseline", action="store_true", help="a trial of the search's baseline")
     made.add_argument("--json", action="store_true", help="print one JSON object")
     add_store(made, tracking=False, ledger=True)
     add_verbose(made)
@@ -39,14 +40,15 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from search.trial_story import tell
     from search.workspace import Workspace
 
-    record = read_record(options.name, options.storage, options.ledger)
+    record = read_record(options.name, options.storage, options.ledger, baseline=options.baseline)
     if number >= len(record.trials):
         raise UsageError(
             f"TRIAL: expected 0 to {len(record.trials) - 1}, the trials of {record.name!r}, received {number}"
             if record.trials
             else f"TRIAL: {record.name!r} has no trials yet"
         )
-    story = tell(record.trials[number], Workspace(Path(options.storage).absolute(), options.name).logs)
+    logs = Workspace(Path(options.storage).absolute(), options.name).logs
+    story = tell(record.trials[number], logs, options.baseline)
     if options.json:
         print(json.dumps(_as_json(record.name, story), ensure_ascii=False, allow_nan=False))
         return 0

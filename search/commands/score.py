@@ -21,7 +21,7 @@ LEAST_IMAGES, MOST_IMAGES = 10, 10_000
 """Matrices of the images' similarities are as large as their square."""
 
 FIELDS = {
-    "data": (*GROUPS["data"], "seed"),
+    "data": (*(name for name in GROUPS["data"] if name not in ("source", "unlabelled_target")), "seed"),
     "backbone": ("backbone", "weights", "input_size", "preprocessing"),
     "places": ("storage", "tracking_uri", "cache", "cache_budget"),
     "machine": ("precision",),

@@ -14,7 +14,8 @@ from search.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
-    METHODS,
+    METHOD_NAMES,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     SAMPLERS,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
         "data",
+        "source",
+        "unlabelled_target",
         "validation_fraction",
         "test_fraction",
         "image_column",
@@ -46,11 +49,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "sampler",
         "scheduler",
         "metric",
+        "objective",
         "time_budget",
         "patience",
         "seed",
     ),
-    "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
+    "winner": ("confirm_seeds", "confirm_points", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
     "machines": (
         "max_concurrent",
@@ -67,10 +71,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Every field of SearchConfig, in the order of the help page."""
 
 _CHOICES = {
-    "method": METHODS,
+    "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
+    "objective": OBJECTIVES,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
@@ -78,6 +83,7 @@ _CHOICES = {
 }
 _METAVARS = {
     "data": "digits|DIR|FILE.parquet",
+    "source": "digits|DIR|FILE.parquet",
     "validation_fraction": "X",
     "test_fraction": "X",
     "image_column": "COLUMN",
@@ -126,7 +132,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name)
+            add_field(group, name, repeat=name == "objective")
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")

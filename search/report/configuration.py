@@ -62,4 +62,15 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "weight_decay": _unless_zero("weight decay"),
     "dropout": _unless_zero("dropout"),
     "label_smoothing": _unless_zero("label smoothing"),
+    "l2sp": _unless_zero("pull to the pretrained weights"),
+    "layer_lr_decay": lambda decay: (
+        "one rate for all blocks"
+        if decay == 1
+        else f"each block at {number(decay)} of the rate of the one above"
+    ),
+    "gradual_unfreezing": lambda share: (
+        f"blocks that join one by one in {number(share)} of the epochs"
+        if share
+        else "all blocks from the start"
+    ),
 }

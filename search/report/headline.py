@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from search.baselines import BASELINES
 from search.durations import format_duration
 from search.phrases import plural, points
-from search.record import Interval, Outcome, SearchRecord, TrialRecord
+from search.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
 from search.report.configuration import in_words
 from search.report.ranking import winner
-from search.report.words import label, objective, percent
+from search.report.words import between, label, objective, percent
+from search.sizes import format_size
+from trainables.footprint import Footprint
 
 
 @dataclass(frozen=True)
@@ -101,22 +104,27 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
         title="Test accuracy",
         figure=f"{100 * test.estimate:.1f}",
         unit="%",
-        detail=f"95 % interval {_between(test)}, measured once on {plural(images, 'test image')}.",
+        detail=f"95 % interval {between(test)}, measured once on {plural(images, 'test image')}.",
         scale=_accuracy_scale(test, outcome),
     )
 
 
-def _between(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
-
-
 def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
-    baseline = outcome.scratch_test_accuracies
-    mark = sum(baseline) / len(baseline) if baseline else 1.0
+    rival = outcome.rival
+    accuracies = rival.test_accuracies if rival else ()
+    mark = sum(accuracies) / len(accuracies) if accuracies else 1.0
     low, high = min(test.low, mark), max(test.high, mark)
     margin = 0.15 * (high - low) or 0.01
-    return Scale(test, low - margin, high + margin, mark, f"scratch {percent(mark)}" if baseline else "100 %")
+    return Scale(
+        test, low - margin, high + margin, mark, _name(rival, mark) if rival and accuracies else "100 %"
+    )
 
+
+def _name(rival: Baseline, mark: float) -> str:
+    return f"{BASELINES.get(rival.method, rival.method)} {percent(mark)}"
+
+
+_ORIGINS = {**BASELINES, "scratch": "random weights"}
 
 _VERDICTS = {
     "helps": ("Transfer helps", "good"),
@@ -126,21 +134,23 @@ _VERDICTS = {
 
 
 def _gain(outcome: Outcome | None) -> Tile:
-    title = "Transfer gain over scratch"
+    rival = outcome.rival if outcome else None
+    title = f"Transfer gain over {BASELINES.get(rival.method, rival.method) if rival else 'scratch'}"
     if outcome is None:
         return Tile(title, "–", "", "Known once the winner and the baseline have been tested.")
-    if outcome.gain is None:
+    if outcome.gain is None or rival is None:
         return Tile(title, "–", "", "Nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
     verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
-    seeds = plural(min(len(outcome.seed_test_accuracies), len(outcome.scratch_test_accuracies)), "seed")
+    seeds = plural(min(len(outcome.seed_test_accuracies), len(rival.test_accuracies)), "seed")
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01
     return Tile(
         title=title,
         figure=points(gain.estimate),
         unit="points",
-        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}.",
+        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}, against the best of "
+        f"{plural(rival.trials, 'trial')} from {_ORIGINS.get(rival.method, rival.method)}.",
         verdict=verdict,
         tone=tone,
         scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
@@ -154,4 +164,10 @@ def _cost(record: SearchRecord) -> Tile:
     detail = f"{plural(finished, 'trial')}: {each}{plural(epochs, 'epoch')} in all."
     if record.outcome is not None and record.outcome.seconds > 0:
         detail += f" Re-training and testing the winner: {format_duration(record.outcome.seconds)}."
+    if record.outcome is not None and record.outcome.footprint is not None:
+        detail += f" Serving it: {_serving(record.outcome.footprint)}."
     return Tile("Cost", format_duration(record.elapsed), "", detail)
+
+
+def _serving(footprint: Footprint) -> str:
+    return f"{footprint.latency.median:.3g} ms for an image, {format_size(footprint.file_bytes)}"

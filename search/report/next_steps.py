@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from search.record import SearchRecord
+from search.record import Outcome, SearchRecord
 from search.report.words import without_passwords
 
 
@@ -29,10 +29,21 @@ def next_steps(record: SearchRecord) -> list[Step]:
         return [runs]
     model = f"models:/{outcome.model_name}@challenger"
     return [
-        runs,
-        Step("Put the model into production", _command("promote", outcome.model_name, *store)),
+        _promotion(outcome, outcome.model_name, store),
         Step("Classify images", f"{_command('predict', model, *store)} IMAGES…"),
+        runs,
+        Step(
+            "Show it in a pull request",
+            _command("report", record.name, "--format", "md", "--output", "-", *storage),
+        ),
     ]
+
+
+def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
+    """Promotion, or a look at the gate where it is not plain that the model is worth it."""
+    if outcome.verdict == "helps":
+        return Step("Put the model into production", _command("promote", model, *store))
+    return Step("See if it may go into production", _command("promote", model, "--dry-run", *store))
 
 
 def _tracking(record: SearchRecord) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Literal
 
 from search.phrases import plural
 from search.record import SearchRecord
-from search.report.ranking import winner
+from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
+from trainables.shared_classes import source_notes
 
 _REASONS = {
     "diverged": "diverged",
@@ -38,7 +39,8 @@ class Notice:
 def notices(record: SearchRecord) -> list[Notice]:
     """Warnings first."""
     warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
-    found = [*warnings, *_diverged(record), *_smaller_batches(record)]
+    notes = [*_improving(record), *_unlabelled(record), *_source(record), *_diverged(record)]
+    found = [*warnings, *notes, *_smaller_batches(record)]
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
 
@@ -76,6 +78,22 @@ def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:
         )
 
 
+def _unlabelled(record: SearchRecord) -> Iterator[Notice]:
+    if record.config.get("unlabelled_target"):
+        yield Notice(
+            "warning",
+            "No label of the target was used: val accuracy is that on the source's validation images, weighted by "
+            "likeness to the target, and val loss says how unsure and one-sided the answers to the target's are. Both "
+            "may prefer a trial that is worse on the target; only the test accuracy is measured there.",
+        )
+
+
+def _source(record: SearchRecord) -> Iterator[Notice]:
+    if record.source is not None:
+        for note in source_notes(record.source.classes, record.task.classes):
+            yield Notice("note", f"Of the source, {note}.")
+
+
 def _skipped(record: SearchRecord) -> Iterator[Notice]:
     if record.task.skipped:
         images = plural(record.task.skipped, "image")
@@ -97,6 +115,16 @@ def _unfinished(record: SearchRecord) -> Iterator[Notice]:
         going = f", {running} {'is' if running == 1 else 'are'} running" if running else ""
         yield Notice(
             "warning", f"{share} have finished{going}. The same command, run again, goes on from here."
+        )
+
+
+def _improving(record: SearchRecord) -> Iterator[Notice]:
+    finished = sum(t.finished for t in record.trials)
+    if record.outcome is not None and finished >= record.requested and still_improving(record):
+        yield Notice(
+            "note",
+            "The best value came with one of the last trials: more may find a better one. The same command with "
+            f"--trials {2 * record.requested} goes on from here.",
         )
 
 

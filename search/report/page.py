@@ -16,24 +16,18 @@ from search.cost import cost_lines, cost_table, search_cost
 from search.durations import format_duration
 from search.phrases import plural
 from search.record import ErrorExample, SearchRecord
-from search.report.charts.comparison import comparison
-from search.report.charts.confusion import confusion, mistakes
-from search.report.charts.curves import curves
-from search.report.charts.figure import Figure
-from search.report.charts.history import history
-from search.report.charts.importance import importance
-from search.report.charts.landscape import landscape
-from search.report.charts.parallel import parallel
-from search.report.charts.stages import stage_totals, stages
+from search.report.charts import slices
+from search.report.charts.confusion import mistakes
+from search.report.charts.stages import stage_totals
+from search.report.figures import figures
 from search.report.headline import headline
 from search.report.next_steps import next_steps
 from search.report.notices import notices
 from search.report.provenance import provenance
 from search.report.ranking import with_numbers_only
 from search.report.trial_table import trial_table
-from search.report.words import percent
+from search.report.words import label, percent
 
-FIGURES = (history, importance, parallel, landscape, curves, comparison, confusion, stages)
 MOST_EXAMPLES = 16
 MOST_MISTAKES = 10
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -43,7 +37,7 @@ _ENDS_SCRIPT = re.compile(r"<(/script|!--)", re.IGNORECASE)
 def render(record: SearchRecord) -> str:
     """The report on ``record`` as one HTML document."""
     known = with_numbers_only(record)
-    figures: dict[str, Figure] = {figure.key: figure for figure in (draw(known) for draw in FIGURES)}
+    drawn = figures(known)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -52,7 +46,9 @@ def render(record: SearchRecord) -> str:
             headline=headline(known),
             notices=notices(known),
             steps=next_steps(known),
-            figures=figures,
+            figures=drawn,
+            metric=label(known.metric),
+            slices=[figure for key, figure in drawn.items() if key.startswith(slices.KEY)],
             stages=stage_totals(known),
             cost=cost_table(search_cost(known)),
             cost_lines=cost_lines(known),
@@ -63,7 +59,7 @@ def render(record: SearchRecord) -> str:
             provenance=provenance(known),
             style=_asset("style.css"),
             script=_asset("report.js"),
-            vega=_vega() if any(figure.spec for figure in figures.values()) else "",
+            vega=_vega() if any(figure.spec for figure in drawn.values()) else "",
         )
     )
 

@@ -83,8 +83,10 @@ def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "seeds", listing([str(seed) for seed in outcome.seeds])
     yield "validation accuracies", listing([number(value) for value in outcome.val_accuracies])
     yield "test accuracies", listing([number(value) for value in outcome.seed_test_accuracies])
-    if outcome.scratch_params is not None:
-        yield "baseline", _json(outcome.scratch_params)
+    if outcome.rival is not None:
+        yield "baseline", _json(outcome.rival.params)
+    for other in outcome.baselines[1:]:
+        yield f"baseline {other.method}", _json(other.params)
     if outcome.model_name:
         yield "registered as", f"{outcome.model_name}, version {outcome.model_version or '?'}"
 

@@ -58,11 +58,21 @@ def best_so_far(record: SearchRecord) -> list[tuple[int, float]]:
     return steps
 
 
+def still_improving(record: SearchRecord) -> bool:
+    """Whether the best value came with one of the last trials that ended."""
+    finished = [t.number for t in record.trials if t.finished]
+    steps = best_so_far(record)
+    if len(finished) < 2 or not steps:
+        return False
+    return sum(number > steps[-1][0] for number in finished) <= 0.15 * len(finished)
+
+
 def objective_domain(record: SearchRecord) -> tuple[float, float]:
-    """Limits of an axis of the objective. Pruned trials do not widen it: they ended before they got far."""
+    """Limits of an axis of the objective, for the better half of the trials and all that were not stopped early."""
     trials = ranked(record)
-    whole = [t for t in trials if t.state == "complete"] or trials
-    return readable_domain(record, [t.value for t in whole if t.value is not None])
+    half = trials[: math.ceil(len(trials) / 2)]
+    shown = [t for t in trials if t.state == "complete" or t in half]
+    return readable_domain(record, [t.value for t in shown if t.value is not None])
 
 
 def readable_domain(

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from search.record import ParameterValue
+from search.record import Interval, ParameterValue
 
 LOGARITHMIC = frozenset({"learning_rate", "weight_decay", "backbone_lr_ratio"})
 """Parameters that live on a logarithmic scale."""
@@ -44,6 +44,11 @@ def _scientific(value: float) -> str:
 def percent(fraction: float, digits: int = 1) -> str:
     """``0.955`` as ``95.5 %``."""
     return f"{100 * fraction:.{digits}f}{THIN_SPACE}%" if math.isfinite(fraction) else "–"
+
+
+def between(interval: Interval) -> str:
+    """An interval of fractions, as in ``94.3 to 96.5 %``."""
+    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
 
 
 def is_fraction(metric: str) -> bool:

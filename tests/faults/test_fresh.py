@@ -70,14 +70,14 @@ def test_studies_in_a_database_keep_their_trials_under_another_name(
 ) -> None:
     url = sqlite_url(tmp_path / "shared.db")
     study(url, workspace.name, 3)
-    study(url, workspace.baseline_name, 2)
+    study(url, workspace.baseline_name(), 2)
     study(url, "another", 1)
     (workspace.directory / "report.html").write_text("old")
     kept = archive(workspace, url)
     assert kept is not None
     label = kept.name.removeprefix(f"{workspace.name}-")
     assert len(study(url, f"{workspace.name} (put away {label})", 0).trials) == 3
-    assert len(study(url, f"{workspace.baseline_name} (put away {label})", 0).trials) == 2
+    assert len(study(url, f"{workspace.baseline_name()} (put away {label})", 0).trials) == 2
     assert len(study(url, workspace.name, 0).trials) == 0
     assert len(study(url, "another", 0).trials) == 1
 

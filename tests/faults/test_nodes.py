@@ -75,12 +75,13 @@ def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_
         node = nodes.add(cpus=2)
         search.start(nodes.address)
         for round_ in range(3):  # once more than a trial may fail
-            spare = nodes.add(cpus=2) if round_ == 2 else None  # this time another one is there already
-            search.until(lambda least=1 + 4 * round_: search.epochs(0) >= least)  # type: ignore[misc]
+            search.until(lambda least=1 + 3 * round_: search.epochs(0) >= least)  # type: ignore[misc]
+            with nodes.paused(node):
+                record = search.record()
+                assert record is not None
+                assert record.trials[0].state == "running"
+                spare = nodes.add(cpus=2) if round_ == 2 else None  # this time another one is there already
             nodes.kill(node, *(("raylet",) if round_ == 0 else ()))
-            record = search.record()
-            assert record is not None
-            assert record.trials[0].state == "running"
             node = spare or nodes.add(cpus=2)
         assert search.end() == 0, search.log()
     assert search.log().count("nodes: lost") == 3

@@ -21,6 +21,8 @@ def example(seeds: int = 11, scratch: int = 2) -> Answers:
         predicted=random.integers(0, 3, (seeds, 4)),
         chosen=3,
         scratch=random.integers(0, 3, (scratch, 4)),
+        certain=random.random((seeds, 4)).astype(np.float32),
+        truth=random.random((seeds, 4)).astype(np.float32),
     )
 
 
@@ -32,7 +34,7 @@ def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
     again = read_answers(file)
     for name in ("classes", "image_size", "digest", "images", "chosen"):
         assert getattr(again, name) == getattr(answers, name)
-    for name in ("labels", "predicted", "scratch"):
+    for name in ("labels", "predicted", "scratch", "certain", "truth"):
         np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
     assert pq.read_table(file).num_rows == 4
 
@@ -49,7 +51,24 @@ def test_rows_can_be_taken_in_another_order() -> None:
     turned = answers.taken([3, 0])
     assert turned.images == (answers.images[3], answers.images[0])
     assert turned.labels.tolist() == [1, 0]
-    np.testing.assert_array_equal(turned.predicted, answers.predicted[:, [3, 0]])
+    for name in ("predicted", "certain", "truth"):
+        np.testing.assert_array_equal(getattr(turned, name), getattr(answers, name)[:, [3, 0]])
+
+
+def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None:
+    file = tmp_path / "answers.parquet"
+    write_answers(file, example())
+    table = pq.read_table(file)
+    probabilities = [name for name in table.column_names if name.startswith(("certain_", "truth_"))]
+    assert len(probabilities) == 22
+    older = {
+        key: value.replace(b'"format": 2', b'"format": 1') for key, value in table.schema.metadata.items()
+    }
+    pq.write_table(table.drop_columns(probabilities).replace_schema_metadata(older), file)
+    again = read_answers(file)
+    assert again.certain is again.truth is None
+    np.testing.assert_array_equal(again.predicted, example().predicted)
+    assert again.taken([1]).certain is None
 
 
 def test_keys_tell_names_apart_and_do_not_tell_them() -> None:
@@ -90,8 +109,8 @@ def test_a_file_of_another_kind_or_format_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read"):
         read_answers(file)
     newer = {
-        key: value.replace(b'"format": 1', b'"format": 9') for key, value in table.schema.metadata.items()
+        key: value.replace(b'"format": 2', b'"format": 9') for key, value in table.schema.metadata.items()
     }
     pq.write_table(table.replace_schema_metadata(newer), file)
-    with pytest.raises(DataError, match="expected format 1, received 9"):
+    with pytest.raises(DataError, match="expected format 1 to 2, received 9"):
         read_answers(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from search import SearchConfig, cli, run_search
-from search.engine_log import DRIVER, EngineLog, line_of, read_lines
+from search.engine_log import DRIVER, EngineLog, line_of, read_lines, shorten
 from search.logged_view import LoggedView
 from search.logs_page import logs_page
 from search.progress import QuietView
@@ -126,6 +127,20 @@ def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
     assert [line.moment for line in others] == [None, None]
 
 
+def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "ü-1.log"
+    with file.open("a", encoding="utf-8") as log:
+        log.writelines(line_of("finetune-1", f"ü {n}") for n in range(1000))
+        log.flush()
+        shorten(file, most=file.stat().st_size, kept=100)
+        assert len(list(read_lines(file))) == 1000
+        shorten(file, most=file.stat().st_size - 1, kept=100)
+        log.write(line_of("finetune-2", "begins"))
+    assert file.stat().st_size < 300
+    words = [line.words for line in read_lines(file)]
+    assert words == ["older lines were cut off here: the log had grown too large", "ü 998", "ü 999", "begins"]
+
+
 def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = EngineLog()
@@ -144,7 +159,7 @@ def test_logs_of_a_search_can_be_read_when_all_is_over(
         name="ü",
         trials=2,
         epochs=2,
-        baseline_trials=0,
+        baseline_trials=1,
         confirm_seeds=1,
         scheduler="none",
         register_model=False,
@@ -160,6 +175,16 @@ def test_logs_of_a_search_can_be_read_when_all_is_over(
         "begins",
         "leaves the engine",
     ]
+    assert cli.main(["logs", "ü", "0", "--baseline", "--storage", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["search"], said["state"], len(said["epochs"])) == ("ü-scratch", "complete", 2)
+    assert [h["words"].split(":")[0] for h in said["happenings"]] == ["begins", "leaves the engine"]
+    assert "unfreeze_depth" not in said["params"]
+    assert cli.main(["logs", "ü", "1", "--baseline", "--storage", str(tmp_path)]) == 2
+    assert "expected 0 to 0" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "ü" / "baseline")
+    assert cli.main(["logs", "ü", "0", "--baseline", "--storage", str(tmp_path)]) == 1
+    assert "with a baseline" in capsys.readouterr().err
     for wrong, words in (("2", "expected 0 to 1"), ("x", "expected the number"), ("-1", "TRIAL")):
         assert cli.main(["logs", "ü", wrong, "--storage", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err

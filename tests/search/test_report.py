@@ -19,11 +19,13 @@ import pytest
 
 from search.record import (
     BackboneSummary,
+    Calibration,
     EpochRecord,
     ErrorExample,
     Interval,
     Outcome,
     SearchRecord,
+    Sureness,
     TaskSummary,
     TrialRecord,
 )
@@ -34,7 +36,9 @@ PNG = bytes.fromhex(
     "1f15c4890000000d49444154789c6360000000000500015d0b2d0e0000000049454e44ae426082"
 )
 SECTIONS = {"how", "what", "winner", "time", "trials", "again"}
-FIGURES = {"history", "curves", "importance", "landscape", "parallel", "comparison", "confusion", "stages"}
+ALWAYS = {"history", "anytime", "curves", "importance", "landscape", "parallel", "comparison", "confusion"}
+ALWAYS |= {"calibration", "stages"}
+FIGURES = ALWAYS | {f"slice-{n}" for n in range(6)}
 VOID = {"meta", "br", "img", "wbr", "link", "input", "hr"}
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}
 STARTED = datetime(2025, 3, 14, 14, 2, tzinfo=UTC)
@@ -115,7 +119,9 @@ def trial(number: int, epochs: int = 5) -> TrialRecord:
     if depth:
         params["backbone_lr_ratio"] = 0.1 + 0.1 * (number % 3)
     known = TrialRecord(number, "complete", "finetune", params, value, curve(value, epochs), seed=number)
-    known = replace(known, stages={"data": 0.5, "suffix": 2.0, "compile": 0.25}, started=STARTED)
+    begun = STARTED + timedelta(seconds=3 * number)
+    known = replace(known, stages={"data": 0.5, "suffix": 2.0, "compile": 0.25}, started=begun)
+    known = replace(known, ended=begun + timedelta(seconds=4))
     if number % 7 == 6:
         return replace(known, state="failed", value=None, epochs=(), reason="crashed", error="ValueError: no")
     return replace(known, state="pruned", reason="scheduler") if number % 5 == 4 else known
@@ -135,6 +141,16 @@ def outcome(winner: TrialRecord, **changes: Any) -> Outcome:
         scratch_test_accuracies=(0.92, 0.93),
         gain=Interval(0.0271, 0.0132, 0.0408),
         verdict="helps",
+        calibration=Calibration(
+            (
+                Sureness(0.7, 0.8, 40, 0.76, Interval(0.7, 0.54, 0.82)),
+                Sureness(0.9, 1.0, 112, 0.97, Interval(0.99, 0.95, 1)),
+            ),
+            Interval(0.031, 0.0, 0.05),
+            0.04,
+            Interval(0.001, -0.02, 0.022),
+            0.14,
+        ),
         examples=(ErrorExample(PNG, "cat", "dog", 0.81), ErrorExample(PNG, "dog", "dog", 0.99)),
         model_name="unfreeze-pets",
         model_version="3",
@@ -442,7 +458,7 @@ def test_partial_data_still_makes_a_report(case: str, tmp_path: Path) -> None:
     record, words = PARTIAL[case]
     read = report(record, tmp_path)
     assert words in read.text
-    assert read.ids >= SECTIONS | FIGURES
+    assert read.ids >= SECTIONS | ALWAYS
     assert read.drawn < FIGURES
 
 

@@ -28,8 +28,10 @@ CORE = ["unfreeze_depth", "learning_rate", "head_units", "augmentation_strength"
 FULL = [
     *CORE,
     *("weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip", "head_init"),
+    *("l2sp", "layer_lr_decay", "gradual_unfreezing"),
 ]
-TRANSFERS = ("unfreeze_depth", "backbone_lr_ratio", "head_init")
+DEEP = ("backbone_lr_ratio", "head_init", "l2sp", "layer_lr_decay", "gradual_unfreezing")
+TRANSFERS = ("unfreeze_depth", *DEEP)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,7 +84,7 @@ def test_a_parameter_without_use_is_not_suggested() -> None:
     found = suggestions(full_space(2), 60)
     assert {p["unfreeze_depth"] for p in found} == {0, 1, 2}
     for params in found:
-        for name in ("backbone_lr_ratio", "head_init"):
+        for name in DEEP:
             assert (name in params) == (params["unfreeze_depth"] > 0)
     assert {params.get("head_init") for params in found} == {None, "random", "probe"}
 
@@ -162,6 +164,11 @@ def test_checked_values_have_the_kind_and_order_of_the_space() -> None:
         ({"backbone_lr_ratio": 1.0}, ()),
         ({"backbone_lr_ratio": 0.01}, ("backbone_lr_ratio",)),
         ({"horizontal_flip": True}, ()),
+        ({"l2sp": 0.0, "layer_lr_decay": 1.0, "gradual_unfreezing": 0.0}, ()),
+        (
+            {"l2sp": 1.0, "layer_lr_decay": 0.3, "gradual_unfreezing": 0.75},
+            ("l2sp", "layer_lr_decay", "gradual_unfreezing"),
+        ),
     ],
 )
 def test_edges_are_those_that_could_be_moved(params: dict[str, Any], edges: tuple[str, ...]) -> None:

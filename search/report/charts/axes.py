@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -59,3 +60,14 @@ def is_logarithmic(name: str, values: Sequence[ParameterValue]) -> bool:
         return False
     top = max(numbers)
     return name in LOGARITHMIC or (top >= 100 * min(numbers) and top >= 10 * median(numbers))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between ``low`` and ``high``, or a finer step where there are too few of them."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [float(f"{step}e{e}") for e in exponents for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 1:
+            return ticks
+    return [low, high]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import altair as alt
 
+from search.baselines import BASELINES, trained_from
 from search.phrases import plural, points
-from search.record import Outcome, SearchRecord
+from search.record import Baseline, Outcome, SearchRecord
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
 from search.report.theme import ACCENT, INK, MUTED, PAPER
 from search.report.words import listing, percent
 
 KEY = "comparison"
-TITLE = "Transfer against scratch"
+TITLE = "Transfer against its baselines"
+
+_EXPLAINED = {
+    "scratch": "the same architecture from random weights",
+    "finetune": "fine-tuning on the target without the source",
+    "source": "fine-tuning on the source without the target",
+}
 
 
 def comparison(record: SearchRecord) -> Figure:
@@ -19,30 +26,40 @@ def comparison(record: SearchRecord) -> Figure:
     outcome = record.outcome
     if outcome is None:
         return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
-    if not outcome.scratch_test_accuracies:
+    rival = outcome.rival
+    if rival is None or not rival.test_accuracies:
         return nothing(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
         title=_lesson(outcome),
-        caption="Test accuracy of each seed; the upright line is the mean. The baseline trains the same "
-        f"architecture from random weights, at the best of {plural(outcome.scratch_trials, 'trial')}.",
-        alternative=f"Test accuracy with transfer: {_spoken(outcome.seed_test_accuracies)}; from scratch: "
-        f"{_spoken(outcome.scratch_test_accuracies)}.",
+        caption="Test accuracy of each seed; the upright line is the mean. "
+        f"{_baselines(outcome, rival)}, at the best of {plural(rival.trials, 'trial')}.",
+        alternative=f"Test accuracy with transfer: {_spoken(outcome.seed_test_accuracies)}"
+        + "".join(f"; from {BASELINES[b.method]}: {_spoken(b.test_accuracies)}" for b in _all(outcome, rival))
+        + ".",
         spec=compiled(_chart(outcome), 110),
     )
 
 
 def _lesson(outcome: Outcome) -> str:
-    gain = outcome.gain
-    if gain is None:
+    gain, rival = outcome.gain, outcome.rival
+    if gain is None or rival is None:
         return TITLE
+    other = trained_from(rival.method)
     if outcome.verdict == "negative transfer":
-        return (
-            f"Training from scratch does better: transfer costs {points(-gain.estimate).lstrip('+')} points"
-        )
+        return f"{other.capitalize()} does better: transfer costs {points(-gain.estimate).lstrip('+')} points"
     if outcome.verdict == "helps":
-        return f"Transfer gains {points(gain.estimate).lstrip('+')} points over training from scratch"
-    return "Transfer and training from scratch can't be told apart on this test"
+        return f"Transfer gains {points(gain.estimate).lstrip('+')} points over {other}"
+    return f"Transfer and {other} can't be told apart on this test"
+
+
+def _all(outcome: Outcome, rival: Baseline) -> tuple[Baseline, ...]:
+    return outcome.baselines or (rival,)
+
+
+def _baselines(outcome: Outcome, rival: Baseline) -> str:
+    words = [_EXPLAINED[baseline.method] for baseline in _all(outcome, rival)]
+    return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {listing(words)}"
 
 
 def _spoken(values: tuple[float, ...]) -> str:
@@ -50,7 +67,9 @@ def _spoken(values: tuple[float, ...]) -> str:
 
 
 def _chart(outcome: Outcome) -> alt.LayerChart:
-    groups = {"transfer": outcome.seed_test_accuracies, "scratch": outcome.scratch_test_accuracies}
+    groups = {"transfer": outcome.seed_test_accuracies}
+    if outcome.rival is not None:
+        groups |= {BASELINES[b.method]: b.test_accuracies for b in _all(outcome, outcome.rival)}
     rows = [
         {"group": group, "accuracy": value, "seed": place, "said": percent(value)}
         for group, values in groups.items()

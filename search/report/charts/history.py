@@ -10,7 +10,7 @@ from search.phrases import plural
 from search.record import SearchRecord
 from search.report.charts.axes import trial_axis, value_axis
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.ranking import best_so_far, objective_domain, ranked, winner
+from search.report.ranking import best_so_far, objective_domain, ranked, still_improving, winner
 from search.report.theme import INK, PAPER, STAR, STATE_COLOURS, STATE_SHAPES, WINNER, WRONG
 from search.report.words import label, objective
 
@@ -48,7 +48,7 @@ def _lesson(record: SearchRecord) -> str:
     best = objective(record.metric, best_value)
     if len(finished) < 2:
         return f"One trial so far: it reached {best}"
-    if after <= 0.15 * len(finished):
+    if still_improving(record):
         return f"Still getting better when it ended: {best} came with trial {best_number}, one of the last"
     later = "the trial" if after == 1 else f"the {plural(after, 'trial')}"
     return f"Trial {best_number} reached {best}; {later} after it found nothing better"

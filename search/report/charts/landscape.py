@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import median
 from typing import Any
 
@@ -10,7 +9,7 @@ import altair as alt
 
 from search.phrases import plural
 from search.record import SearchRecord, TrialRecord
-from search.report.charts.axes import tone_scale
+from search.report.charts.axes import log_ticks, tone_scale
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
 from search.report.ranking import badness, ranked, tones, winner
 from search.report.theme import GRID, PAPER, STAR, WINNER
@@ -127,17 +126,6 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
 def _rate_axis(trials: list[TrialRecord]) -> Any:
     rates = [float(t.params["learning_rate"]) for t in trials]
     low, high = min(rates) / 1.3, max(rates) * 1.3
-    axis = alt.Axis(format=".1~e", values=_ticks(low, high), grid=False)
+    axis = alt.Axis(format=".1~e", values=log_ticks(low, high), grid=False)
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
     return alt.X("rate:Q", title=label("learning_rate"), axis=axis, scale=scale)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between ``low`` and ``high``, or a finer step where there are too few of them."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 2, 5), range(1, 10)):
-        ticks = [float(f"{step}e{e}") for e in exponents for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) > 1:
-            return ticks
-    return [low, high]

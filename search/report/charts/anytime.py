@@ -1,0 +1,113 @@
+"""How good the best model was at any time: what a shorter search would have found."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+
+from search.durations import format_duration
+from search.record import SearchRecord
+from search.report.charts.axes import value_format
+from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.ranking import badness, readable_domain
+from search.report.theme import ACCENT, MUTED, PAPER
+from search.report.timeline import Moment, Timeline, anytime, timeline
+from search.report.words import label, objective
+
+KEY = "anytime"
+TITLE = "The best so far, by the clock"
+HEIGHT = 260
+MOST_POINTS = 3000
+_UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+"""(from this length on, seconds of the unit, its name)."""
+
+
+def anytime_curve(record: SearchRecord) -> Figure:
+    """The best value so far against the time since the first trial began."""
+    known = timeline(record)
+    steps = anytime(record, known)
+    if not steps:
+        return nothing(KEY, TITLE, "No epoch has ended yet.")
+    return Figure(
+        key=KEY,
+        by_trial=True,
+        title=_lesson(record, known, steps),
+        caption=_caption(known),
+        alternative=_alternative(record, steps),
+        spec=compiled(_chart(record, known, steps), HEIGHT),
+    )
+
+
+def _lesson(record: SearchRecord, known: Timeline, steps: list[Moment]) -> str:
+    best = steps[-1]
+    after = known.length - best.seconds
+    reached = f"The best value, {objective(record.metric, best.value)}, was there after {_said(best.seconds)}"
+    if after > 0.2 * known.length:
+        return f"{reached}; {_said(after)} more found nothing better"
+    return reached
+
+
+def _said(seconds: float) -> str:
+    return format_duration(seconds) if seconds >= 0.5 else "less than a second"
+
+
+def _caption(known: Timeline) -> str:
+    words = "The best value of any epoch so far: where a search that is stopped at that time would stand. Dots are "
+    words += "the epochs of all trials."
+    if known.paused:
+        words += f" Pauses without any trial, {format_duration(known.paused)} in all, are left out."
+    return words
+
+
+def _alternative(record: SearchRecord, steps: list[Moment]) -> str:
+    told = [
+        f"{objective(record.metric, s.value)} after {_said(s.seconds)} (trial {s.trial})" for s in steps[-8:]
+    ]
+    return f"Line chart of the best {label(record.metric)} so far against time: {', '.join(told)}."
+
+
+def _chart(record: SearchRecord, known: Timeline, steps: list[Moment]) -> Any:
+    scale, unit = next((s, name) for least, s, name in _UNITS if known.length >= least)
+    x = alt.X("time:Q", title=f"{unit} since the first trial began").scale(
+        domain=[0, max(known.length, steps[-1].seconds, 1e-3) / scale], nice=False
+    )
+    x = x.axis(tickCount=8, grid=False)
+    low, high = _domain(record, known, steps)
+    y = alt.Y("value:Q", title=label(record.metric)).scale(
+        domain=[low, high], nice=False, zero=False, clamp=True
+    )
+    y = y.axis(format=value_format(record), tickCount=5)
+    line_rows = [_row(step, scale) for step in steps]
+    line_rows.append({**line_rows[-1], "time": max(known.length, steps[-1].seconds) / scale})
+    step_size = math.ceil(len(known.moments) / MOST_POINTS)
+    rows = [_row(m, scale) for m in known.moments[::step_size] if _inside(m.value, low, high)]
+    dots = alt.Chart(alt.Data(values=rows)).mark_point(filled=True, fill=MUTED, opacity=0.45, strokeWidth=0)
+    best = alt.Chart(alt.Data(values=line_rows)).mark_line(
+        interpolate="step-after", stroke=ACCENT, strokeWidth=2.5
+    )
+    marks = alt.Chart(alt.Data(values=line_rows[:-1])).mark_point(
+        filled=True, fill=ACCENT, stroke=PAPER, strokeWidth=1, opacity=1
+    )
+    return alt.layer(
+        dots.encode(x=x, y=y, size=when_focused(120, alt.value(14))),
+        best.encode(x=x, y=y),
+        marks.encode(x=x, y=y, size=when_focused(240, alt.value(70))),
+    ).add_params(focus_param())
+
+
+def _domain(record: SearchRecord, known: Timeline, steps: list[Moment]) -> tuple[float, float]:
+    """The better half of what was ever reported, and of the steps: first epochs say little."""
+    values = sorted((m.value for m in known.moments), key=lambda value: badness(record, value))
+    low, high = readable_domain(record, values[: max(2, math.ceil(len(values) / 2))])
+    later = [step.value for step in steps[len(steps) // 2 :]]
+    return min(low, *later), max(high, *later)
+
+
+def _inside(value: float, low: float, high: float) -> bool:
+    return low <= value <= high
+
+
+def _row(moment: Moment, scale: float) -> dict[str, Any]:
+    return {"trial": moment.trial, "time": round(moment.seconds / scale, 5), "value": round(moment.value, 5)}

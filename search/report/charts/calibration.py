@@ -1,0 +1,107 @@
+"""The reliability diagram: how often the winner is right, beside how sure it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from search.phrases import plural
+from search.record import Calibration, SearchRecord
+from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.theme import ACCENT, INK, MUTED, PAPER
+from search.report.words import between, listing, percent
+
+KEY = "calibration"
+TITLE = "Can its probabilities be believed?"
+SIDE = 320
+
+
+def calibration(record: SearchRecord) -> Figure:
+    """Accuracy on the test images against the probabilities that the winner gave, in ten steps."""
+    outcome = record.outcome
+    if outcome is None:
+        return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
+    known = outcome.calibration
+    if known is None:
+        return nothing(
+            KEY,
+            TITLE,
+            "This winner was measured by an earlier version, which did not keep its probabilities.",
+        )
+    return Figure(
+        key=KEY,
+        title=_lesson(known),
+        caption="Test images by the probability that the winner gave to its answer. On the dashed line it is right as "
+        "often as it says; upright bars are 95 % intervals, the numbers at the bottom count images. "
+        + error_phrase(known),
+        alternative=f"Reliability diagram. {_spoken(known)}.",
+        spec=compiled(_chart(known), SIDE),
+        max_width=SIDE + 100,
+    )
+
+
+def error_phrase(known: Calibration) -> str:
+    """The expected calibration error in a sentence."""
+    error = known.error
+    return (
+        f"Expected calibration error: {_points(error.estimate)} points (95 % interval {_points(error.low)} to "
+        f"{_points(error.high)}); on as many images even a perfectly calibrated model may show "
+        f"{_points(known.by_chance)}."
+    )
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _lesson(known: Calibration) -> str:
+    if known.error.estimate <= known.by_chance:
+        images = plural(sum(b.images for b in known.bins), "image")
+        return f"Its probabilities can be believed, as far as {images} can tell"
+    if known.excess.low > 0:
+        return f"It is too sure of itself: by {_points(known.excess.estimate)} points on average"
+    if known.excess.high < 0:
+        return f"It is right more often than it says: by {_points(-known.excess.estimate)} points on average"
+    return f"Its probabilities are off by {_points(known.error.estimate)} points on average"
+
+
+def _spoken(known: Calibration) -> str:
+    return listing(
+        [
+            f"{plural(b.images, 'image')} at {percent(b.certain, 0)}: {percent(b.accuracy.estimate, 0)} right"
+            for b in known.bins
+        ]
+    )
+
+
+def _chart(known: Calibration) -> Any:
+    rows = [
+        {
+            "certain": round(b.certain, 4),
+            "right": round(b.accuracy.estimate, 4),
+            "low": round(b.accuracy.low, 4),
+            "high": round(b.accuracy.high, 4),
+            "images": b.images,
+            "probability": f"{percent(b.low, 0)} to {percent(b.high, 0)}, mean {percent(b.certain)}",
+            "right answers": f"{percent(b.accuracy.estimate)} ({between(b.accuracy)})",
+        }
+        for b in known.bins
+    ]
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("probability", "right answers", "images")]
+    scale = alt.Scale(domain=[0, 1], nice=False)
+    ticks = alt.Axis(format=".0%", tickCount=5)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("certain:Q", title="probability that it gave", scale=scale, axis=ticks), tooltip=tooltip
+    )
+    right = alt.Y("right:Q", title="share that was right", scale=scale, axis=ticks)
+    perfect = alt.Chart(alt.Data(values=[{"certain": 0, "right": 0}, {"certain": 1, "right": 1}]))
+    line = perfect.mark_line(stroke=MUTED, strokeDash=[4, 4], strokeWidth=1.5).encode(x="certain:Q", y=right)
+    spans = base.mark_rule(stroke=ACCENT, strokeWidth=5, opacity=0.35, strokeCap="round").encode(
+        y=alt.Y("low:Q"), y2="high:Q"
+    )
+    dots = base.mark_point(filled=True, fill=ACCENT, stroke=PAPER, strokeWidth=1, opacity=1, size=90)
+    counts = base.mark_text(fill=INK, fontSize=11, tooltip=None).encode(
+        y=alt.value(SIDE - 10), text=alt.Text("images:Q", format=",")
+    )
+    return alt.layer(line, spans, dots.encode(y=right), counts).add_params(focus_param())

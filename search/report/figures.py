@@ -1,0 +1,31 @@
+"""All figures of the report, in its order."""
+
+from __future__ import annotations
+
+from search.record import SearchRecord
+from search.report.charts.anytime import anytime_curve
+from search.report.charts.calibration import calibration
+from search.report.charts.comparison import comparison
+from search.report.charts.confusion import confusion
+from search.report.charts.curves import curves
+from search.report.charts.figure import Figure
+from search.report.charts.front import front
+from search.report.charts.history import history
+from search.report.charts.importance import importance
+from search.report.charts.landscape import landscape
+from search.report.charts.parallel import parallel
+from search.report.charts.slices import slices
+from search.report.charts.stages import stages
+
+_BEFORE = (front, history, anytime_curve, curves, importance, landscape, parallel)
+_AFTER = (comparison, confusion, calibration, stages)
+
+
+def figures(record: SearchRecord) -> dict[str, Figure]:
+    """Figures by their keys. Those of which there may be several are numbered: ``slice-0``, …"""
+    drawn = [
+        *(draw(record) for draw in _BEFORE),
+        *slices(record),
+        *(draw(record) for draw in _AFTER),
+    ]
+    return {figure.key: figure for figure in drawn}

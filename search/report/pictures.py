@@ -1,0 +1,125 @@
+"""The report's figures as PNG files, in its light colours."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from search.atomic import write_bytes
+from search.record import SearchRecord
+from search.report.charts.figure import Figure
+from search.report.charts.slices import KEY as SLICE
+from search.report.figures import figures
+from search.report.ranking import TONES, with_numbers_only
+from search.report.theme import INK, MUTED, TONE_RANGE
+
+SCALE = 2.0
+"""Pixels of a picture for each pixel of the page."""
+
+WIDTH, NARROW, NARROWEST = 860, 460, 360
+"""Of a figure, of one that takes half the page, and the least, in pixels of the page."""
+
+HALVES = frozenset({"importance", "landscape", "confusion", "calibration"})
+LETTER = 8.0
+"""Pixels that a letter of a title takes, about."""
+
+_STYLE = Path(__file__).with_name("templates") / "style.css"
+_VARIABLE = re.compile(r"var\((--[\w-]+)\)")
+
+
+def write_pictures(record: SearchRecord, folder: Path) -> list[Path]:
+    """Write a PNG file for each figure that can be drawn to ``folder``, which is made if need be.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, png in pictures(record):
+        path = folder / f"{name}.png"
+        write_bytes(path, png)
+        written.append(path)
+    return written
+
+
+def pictures(record: SearchRecord) -> Iterator[tuple[str, bytes]]:
+    """(name, PNG) of each figure that can be drawn."""
+    for key, figure in figures(with_numbers_only(record)).items():
+        if figure.spec is not None:
+            yield key, vl_convert.vega_to_png(standing_alone(figure), scale=SCALE)
+
+
+def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:
+    """The specification with a width, colours, title and legend of its own: no page is around it.
+
+    Args:
+        figure: one that can be drawn.
+        widest: of the picture, in pixels of the page; what suits the figure if not given.
+    """
+    text = _VARIABLE.sub(lambda found: _colours()[found[1]], json.dumps(figure.spec))
+    spec: dict[str, Any] = json.loads(text)
+    width = _width(figure) if widest is None else min(_width(figure), widest)
+    spec["signals"] = [_fixed(signal, width) for signal in spec.get("signals", [])]
+    spec["width"] = width
+    spec["background"] = _colours()["--surface"]
+    spec["padding"] = {"left": 16, "right": 20, "top": 14, "bottom": 14}
+    spec["title"] = {
+        "text": textwrap.wrap(figure.alone or figure.title, int(width / LETTER)),
+        "anchor": "start",
+        "frame": "bounds",
+        "fontSize": 15,
+        "fontWeight": 600,
+        "color": _coloured(INK),
+        "offset": 14,
+    }
+    return _with_legend(spec, figure)
+
+
+def _width(figure: Figure) -> int:
+    half = figure.key in HALVES or figure.key.startswith(SLICE)
+    whole = NARROW if half else max(WIDTH, figure.min_width)
+    return max(min(whole, figure.max_width or whole), NARROWEST)
+
+
+def _fixed(signal: dict[str, Any], width: int) -> dict[str, Any]:
+    """The width of a figure follows its place in the page; here it has none."""
+    return {"name": "width", "value": width} if signal.get("name") == "width" else signal
+
+
+def _with_legend(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
+    """``spec`` with what the page says beside the figure: names of colours, and the ends of the colour scale."""
+    if figure.legend:
+        names, colours = zip(*figure.legend, strict=True)
+        scale = {"name": "page_legend", "type": "ordinal", "domain": names, "range": colours}
+        legend: dict[str, Any] = {"fill": "page_legend", "columns": 5}
+    elif figure.tones:
+        scale = {"name": "page_legend", "type": "ordinal", "domain": [*range(TONES)], "range": TONE_RANGE}
+        last = TONES - 1
+        words = f"datum.value == 0 ? {json.dumps(figure.tones[0])} : datum.value == {last} ? "
+        words += f"{json.dumps(figure.tones[1])} : ''"
+        legend = {"fill": "page_legend", "columns": TONES, "columnPadding": 4}
+        legend |= {"encode": {"labels": {"update": {"text": {"signal": words}}}}}
+    else:
+        return spec
+    legend |= {"orient": "bottom", "direction": "horizontal", "symbolType": "square", "symbolStrokeWidth": 0}
+    legend |= {"labelColor": _coloured(MUTED)}
+    scale["range"] = [_coloured(colour) for colour in scale["range"]]
+    return {**spec, "scales": [*spec.get("scales", []), scale], "legends": [*spec.get("legends", []), legend]}
+
+
+def _coloured(name: str) -> str:
+    return _VARIABLE.sub(lambda found: _colours()[found[1]], name)
+
+
+@cache
+def _colours() -> Mapping[str, str]:
+    """The page's light colours by the names of their variables."""
+    light = _STYLE.read_text("utf-8").partition("@media")[0]
+    return dict(re.findall(r"(--[\w-]+):\s*(#[0-9a-f]+)", light))

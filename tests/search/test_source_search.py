@@ -1,0 +1,112 @@
+"""Whole searches that transfer from another dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from search import SearchConfig, run_search
+from search.reading import read_record
+from trainables.errors import LedgerError, UsageError
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
+
+SMALL: dict[str, Any] = {
+    "trials": 2,
+    "epochs": 1,
+    "batch_size": 16,
+    "baseline_trials": 0,
+    "confirm_seeds": 1,
+    "max_concurrent": 1,
+    "register_model": False,
+}
+
+
+def folder(root: Path, classes: range, count: int, angle: float) -> str:
+    """Real handwriting in a folder a class, turned by ``angle`` degrees."""
+    digits = load_digits()
+    for digit in classes:
+        (root / f"digit {digit}").mkdir(parents=True, exist_ok=True)
+        for n, pixels in enumerate(digits.images[digits.target == digit][:count]):
+            image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((24, 24)).rotate(angle)
+            image.save(root / f"digit {digit}" / f"{n}.png")
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def data(weird_folder: Path) -> dict[str, str]:
+    target = folder(weird_folder / "target ü", range(4), 20, 30)
+    return {"data": target, "source": folder(weird_folder / "source", range(1, 5), 20, 0)}
+
+
+def config(data: dict[str, str], weird_folder: Path, **changes: Any) -> SearchConfig:
+    return SearchConfig(**{**data, **SMALL, "storage": str(weird_folder / "runs s"), **changes})
+
+
+def test_reweight_has_to_beat_the_target_alone(data: dict[str, str], weird_folder: Path) -> None:
+    asked = config(data, weird_folder, method="reweight", name="r", baseline_trials=1, space="full")
+    record = run_search(asked).record
+    assert {t.method for t in record.trials} == {"reweight"}
+    assert all({"weighting", "source_share"} <= set(t.params) for t in record.trials)
+    outcome = record.outcome
+    assert outcome is not None
+    assert [b.method for b in outcome.baselines] == ["finetune", "source", "scratch"]
+    assert outcome.rival == outcome.baselines[0]
+    assert outcome.gain is not None
+    expected = outcome.seed_test_accuracies[0] - outcome.baselines[0].test_accuracies[0]
+    assert outcome.gain.estimate == pytest.approx(expected)
+    assert record.source is not None
+    assert "digit 4" in record.source.classes
+    again = read_record("r", asked.storage)
+    assert again.source == record.source
+    assert again.outcome == outcome
+    page = (weird_folder / "runs s" / "r" / "report.html").read_text()
+    assert "Transfer gain over the target alone" in page
+    assert "are left out: the target has no such class" in page
+
+
+def test_align_without_labels_of_the_target_has_to_beat_the_source_alone(
+    data: dict[str, str], weird_folder: Path
+) -> None:
+    asked = config(data, weird_folder, method="align", name="a", baseline_trials=1, unlabelled_target=True)
+    record = run_search(asked).record
+    outcome = record.outcome
+    assert outcome is not None
+    assert [b.method for b in outcome.baselines] == ["source"]
+    assert all({"alignment", "alignment_weight"} <= set(t.params) for t in record.trials)
+    assert all(t.state == "complete" for t in record.trials)
+    assert "No label of the target was used" in (weird_folder / "runs s" / "a" / "report.html").read_text()
+
+
+def test_all_lets_each_trial_have_a_method_of_its_own(data: dict[str, str], weird_folder: Path) -> None:
+    asked = config(data, weird_folder, method="all", name="all", trials=6, space="full")
+    record = run_search(asked).record
+    methods = {t.method for t in record.trials}
+    assert methods <= {"finetune", "reweight", "align"}
+    assert len(methods) > 1
+    for trial in record.trials:
+        assert trial.state in ("complete", "pruned"), trial.error
+        assert trial.params["method"] == trial.method
+        assert ("weighting" in trial.params) == (trial.method == "reweight")
+        assert ("alignment" in trial.params) == (trial.method == "align")
+    again = read_record("all", asked.storage)
+    assert [t.method for t in again.trials] == [t.method for t in record.trials]
+
+
+def test_another_source_under_the_same_name_is_refused(data: dict[str, str], weird_folder: Path) -> None:
+    asked = config(data, weird_folder, method="source", name="s", trials=1)
+    run_search(asked)
+    other = folder(weird_folder / "other source", range(1, 5), 20, 10)
+    with pytest.raises(LedgerError, match=r"source: expected '[0-9a-f]+', received '[0-9a-f]+'"):
+        run_search(asked.replace(source=other))
+
+
+def test_a_source_of_other_classes_is_refused(data: dict[str, str], weird_folder: Path) -> None:
+    other = folder(weird_folder / "strangers", range(7, 9), 10, 0)
+    with pytest.raises(UsageError, match=r"source: expected .* no class in common"):
+        run_search(config(data, weird_folder, source=other, method="align", name="x"))

@@ -1,0 +1,154 @@
+"""What a method may minimise in place of the cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainables.finetune import FineTune
+from trainables.headprogram import HeadProgram
+from trainables.heads import initial_weights
+from trainables.methods import METHODS, begin
+from trainables.objective import Extra, Objective, Step
+from trainables.testing import TrainableConformance
+from trainables.training import TrialConfig
+from trainables.workbench import Workbench
+
+WIDTH = 3
+
+
+@dataclass(frozen=True)
+class Guided(Objective):
+    """Cross-entropy, and an output of its own on the last layer's inputs that must meet numbers beside the images."""
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        return (Extra("guide", (WIDTH,)),)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return ("pull",)
+
+    def variable_shapes(self, features: int, classes: int) -> Sequence[tuple[int | None, ...]]:
+        return ((None, WIDTH),)
+
+    def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
+        return initial_weights([(units or features, WIDTH)], seed)
+
+    def loss(self, step: Step) -> Any:
+        said = tf.matmul(step.hidden, step.variables[0])
+        far = tf.reduce_mean(tf.square(said - step.extras["guide"]))
+        return tf.reduce_mean(step.cross_entropy) + step.numbers["pull"] * far
+
+
+@dataclass(frozen=True)
+class Plain(Objective):
+    """The mean cross-entropy in other words."""
+
+    def loss(self, step: Step) -> Any:
+        return tf.reduce_mean(step.cross_entropy)
+
+
+class Guide(FineTune):
+    def objective(self) -> Objective:
+        return Guided()
+
+    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+        labels = self.bench.task.split("train").labels
+        return {"guide": np.stack([labels == k for k in range(WIDTH)], axis=1).astype(np.float32)}
+
+    def numbers(self, epoch: int) -> np.ndarray:
+        return np.full((self.feed.steps, 1), self.config.number("pull", 0.1) * epoch, np.float32)
+
+
+class PlainTune(FineTune):
+    def objective(self) -> Objective:
+        return Plain()
+
+
+@pytest.fixture(autouse=True)
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "guide", Guide)
+    monkeypatch.setitem(METHODS, "plain", PlainTune)
+
+
+@pytest.fixture
+def bench(print_bench: Workbench) -> Workbench:
+    return print_bench
+
+
+class TestGuidedHead(TrainableConformance):
+    method = "guide"
+    params: ClassVar[dict[str, Any]] = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 16}
+
+
+@pytest.mark.slow
+class TestGuidedBlocks(TrainableConformance):
+    method = "guide"
+    params: ClassVar[dict[str, Any]] = {
+        "unfreeze_depth": 1,
+        "learning_rate": 3e-3,
+        "head_units": 0,
+        "augmentation_strength": 0.5,
+    }
+
+
+def losses(bench: Workbench, method: str, depth: int, **changes: Any) -> list[float]:
+    live = changes.pop("live", False)
+    params = {"unfreeze_depth": depth, "learning_rate": 3e-3, "head_units": 0, **changes}
+    training = begin(TrialConfig(method, params, epochs=3, seed=1, live=live), bench)
+    found = [training.run_epoch().train_loss for _ in range(3)]
+    training.release()
+    return found
+
+
+def test_the_cross_entropy_as_an_objective_gives_the_same_bits(bench: Workbench) -> None:
+    assert losses(bench, "plain", 1) == losses(bench, "finetune", 1)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_activations_and_live_images_give_the_same_numbers(bench: Workbench, depth: int) -> None:
+    live = losses(bench, "guide", depth, live=True)
+    np.testing.assert_allclose(losses(bench, "guide", depth), live, rtol=2e-3)
+
+
+def test_numbers_and_heads_of_another_width_compile_nothing(bench: Workbench) -> None:
+    first = losses(bench, "guide", 0, pull=0.1)
+    compiled = bench.compiled
+    assert losses(bench, "guide", 0, pull=0.5) != first
+    losses(bench, "guide", 0, head_units=24)
+    assert bench.compiled == compiled
+
+
+def test_only_trials_without_an_objective_share_heads(bench: Workbench) -> None:
+    kinds = []
+    for method in ("finetune", "plain"):
+        training = begin(TrialConfig(method, {"unfreeze_depth": 0}, epochs=1), bench)
+        kinds.append(isinstance(training.program, HeadProgram))
+        training.release()
+    assert kinds == [True, False]
+
+
+def test_what_is_missing_beside_the_images_is_named(bench: Workbench) -> None:
+    class Silent(Guide):
+        def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+            return {}
+
+    training = Silent(TrialConfig("guide", {"unfreeze_depth": 0}, epochs=1), bench)
+    with pytest.raises(ValueError, match=r"expected numbers .*'pull'.* and the arrays \['guide'\], received"):
+        training.run_epoch()
+    training.release()
+
+
+def test_an_objective_without_a_loss_says_so(bench: Workbench) -> None:
+    class Nothing(FineTune):
+        def objective(self) -> Objective:
+            return Objective()
+
+    with pytest.raises(TypeError, match="Objective must say what it minimises"):
+        Nothing(TrialConfig("nothing", {"unfreeze_depth": 1}, epochs=1), bench)

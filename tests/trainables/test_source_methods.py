@@ -1,0 +1,306 @@
+"""Methods that train on a source dataset beside the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables import tasks
+from trainables.align import Aligned
+from trainables.dataoptions import DataOptions
+from trainables.datasets import prepare
+from trainables.errors import UsageError
+from trainables.methods import begin
+from trainables.program import Batches
+from trainables.shared_classes import shared_classes, source_notes
+from trainables.splitfiles import Split, open_split
+from trainables.testing import TrainableConformance
+from trainables.training import TrialConfig
+from trainables.unlabelled import HIDDEN
+from trainables.workbench import Workbench
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small target of digits 0 to 4; a source of digits 1 to 5, turned by 20°."""
+    from sklearn.datasets import load_digits
+
+    from trainables.backbones import BackboneSpec, load
+
+    folder = tmp_path_factory.mktemp("source ü")
+    digits = load_digits()
+    for name, classes, angle, most in (("target", range(5), 0, 16), ("source", range(1, 6), 20, 24)):
+        for digit in classes:
+            (folder / name / f"{digit}").mkdir(parents=True)
+            for n, row in enumerate(np.flatnonzero(digits.target == digit)[:most]):
+                image = Image.fromarray((digits.images[row] * 15).astype(np.uint8)).resize((32, 32))
+                image.rotate(angle).save(folder / name / f"{digit}" / f"{n}.png")
+    load(BackboneSpec("print")).save(folder / "backbone.keras")
+    options = DataOptions(seed=1)
+    tasks = {
+        name: prepare(
+            str(folder / name), image_size=(32, 32), directory=folder / f"{name}-task", options=options
+        )
+        for name in ("target", "source")
+    }
+    return {"backbone": folder / "backbone.keras", **{name: task.directory for name, task in tasks.items()}}
+
+
+def opened(places: dict[str, Path], unlabelled: bool = False) -> Workbench:
+    return Workbench.open(
+        places["backbone"], places["target"], source=lambda: places["source"], unlabelled=unlabelled
+    )
+
+
+@pytest.fixture(scope="session")
+def bench(places: dict[str, Path]) -> Workbench:
+    return opened(places)
+
+
+HEAD: dict[str, Any] = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 16}
+
+
+class TestOdds(TrainableConformance):
+    method = "reweight"
+    params: ClassVar[dict[str, Any]] = {
+        **HEAD,
+        "weighting": "odds",
+        "source_share": 0.5,
+        "weight_temperature": 2.0,
+    }
+
+
+class TestBoostingAugmented(TrainableConformance):
+    method = "reweight"
+    params: ClassVar[dict[str, Any]] = {
+        **HEAD,
+        "unfreeze_depth": 1,
+        "learning_rate": 3e-3,
+        "augmentation_strength": 0.5,
+        "weighting": "tradaboost",
+        "source_share": 0.7,
+    }
+
+
+class TestAdversary(TrainableConformance):
+    method = "align"
+    params: ClassVar[dict[str, Any]] = {
+        **HEAD,
+        "alignment": "dann",
+        "alignment_weight": 0.1,
+        "alignment_schedule": "ramp",
+        "alignment_layer": "hidden",
+    }
+
+
+@pytest.mark.slow
+class TestDiscrepancyOfBlocks(TrainableConformance):
+    method = "align"
+    params: ClassVar[dict[str, Any]] = {
+        **HEAD,
+        "unfreeze_depth": 2,
+        "learning_rate": 3e-3,
+        "head_units": 0,
+        "alignment": "mmd",
+        "alignment_weight": 0.3,
+    }
+
+
+@pytest.mark.slow
+class TestSourceOnly(TrainableConformance):
+    method = "source"
+    params: ClassVar[dict[str, Any]] = HEAD
+
+
+def losses(bench: Workbench, method: str, epochs: int = 2, **changes: Any) -> list[float]:
+    live = changes.pop("live", False)
+    config = TrialConfig(method, {**HEAD, **changes}, epochs=epochs, batch_size=16, seed=1, live=live)
+    training = begin(config, bench)
+    try:
+        return [training.run_epoch().train_loss for _ in range(epochs)]
+    finally:
+        training.release()
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("reweight", {"weighting": "kmm", "unfreeze_depth": 1}),
+        ("align", {"alignment": "coral", "alignment_weight": 10.0}),
+    ],
+)
+def test_activations_and_live_images_give_the_same_numbers(
+    bench: Workbench, method: str, params: dict[str, Any]
+) -> None:
+    live = losses(bench, method, **params, live=True)
+    np.testing.assert_allclose(losses(bench, method, **params), live, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("reweight", {"weighting": "kmm"}),
+        ("reweight", {"weight_clip": 1.1}),
+        ("reweight", {"weight_temperature": 5.0}),
+        ("reweight", {"source_share": 0.25}),
+        ("align", {"alignment": "coral"}),
+        ("align", {"alignment_weight": 5.0}),
+        ("align", {"alignment_schedule": "ramp"}),
+        ("align", {"alignment_layer": "hidden", "unfreeze_depth": 1}),
+    ],
+)
+def test_every_parameter_has_an_effect(bench: Workbench, method: str, change: dict[str, Any]) -> None:
+    depth = {"unfreeze_depth": change["unfreeze_depth"]} if "unfreeze_depth" in change else {}
+    assert losses(bench, method, **change) != losses(bench, method, **depth)
+
+
+@pytest.mark.parametrize("layer", ["features", "hidden"])
+def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer: str) -> None:
+    training = begin(TrialConfig("align", {**HEAD, "alignment_layer": layer}, epochs=1), bench)
+    training.release()
+    objective = training.program.shape.objective
+    assert isinstance(objective, Aligned)
+    assert objective.layer == "hidden"
+
+
+def test_trials_of_any_share_and_weighting_share_what_is_compiled(bench: Workbench) -> None:
+    losses(bench, "reweight", epochs=1)
+    compiled = bench.compiled
+    losses(bench, "reweight", epochs=1, weighting="tradaboost", source_share=0.9)
+    losses(bench, "source", epochs=1)
+    assert bench.compiled == compiled
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "words"),
+    [
+        (
+            "reweight",
+            {"weighting": "luck"},
+            "weighting: expected one of odds, kmm, tradaboost, received 'luck'",
+        ),
+        ("reweight", {"source_share": 0.0}, "source_share: expected above 0 and at most 1, received 0.0"),
+        ("align", {"alignment": "feng"}, "alignment: expected one of coral, mmd, dann, received 'feng'"),
+        ("align", {"alignment_layer": "roof"}, "alignment_layer: expected one of features, hidden"),
+    ],
+)
+def test_a_wrong_parameter_is_named(
+    bench: Workbench, method: str, params: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        losses(bench, method, **params)
+
+
+@pytest.mark.parametrize("method", ["reweight", "align", "source"])
+def test_a_method_without_its_source_names_the_option(print_bench: Workbench, method: str) -> None:
+    with pytest.raises(UsageError, match="--source DATA"):
+        losses(print_bench, method)
+
+
+def test_batches_show_both_sets_by_the_share_and_only_shared_classes(bench: Workbench) -> None:
+    config = TrialConfig("reweight", {**HEAD, "source_share": 0.25}, epochs=1, batch_size=16, seed=1)
+    training = begin(config, bench)
+    training.prepare()
+    batches: list[Batches] = list(training.feed.batches(1, training.beside(1)))
+    training.release()
+    labels = np.concatenate([b.labels for b in batches])
+    target, source = labels[:, :12], labels[:, 12:]
+    counts = bench.task.counts["train"], len(bench.source.rows("train"))
+    assert len(labels) == training.feed.steps == -(-sum(counts) // 16)
+    assert set(np.unique(target)) == {0, 1, 2, 3, 4}
+    assert set(np.unique(source)) == {1, 2, 3, 4}  # the target has no 5, the source no 0
+    weights = np.concatenate([b.extras["weight"] for b in batches])
+    assert (weights[:, :12] == 1).all()
+    assert (weights[:, 12:] > 0).all()
+    order = training.feed.order(1)  # type: ignore[attr-defined]
+    shown = np.bincount(order[:, :12].ravel(), minlength=counts[0])
+    assert shown.max() - shown.min() <= 1
+
+
+def test_boosting_takes_weight_from_what_is_wrong_and_gives_it_to_the_rest(bench: Workbench) -> None:
+    config = TrialConfig("reweight", {**HEAD, "weighting": "tradaboost"}, epochs=3, batch_size=16)
+    training = begin(config, bench)
+    training.run_epoch()
+    (weights,) = training.state()
+    said = training.answers_to_source("train")[bench.source.rows("train")]  # type: ignore[attr-defined]
+    truth = bench.source.labels("train")[bench.source.rows("train")]
+    training.release()
+    right = said[np.arange(len(truth)), truth]
+    assert np.corrcoef(weights, right)[0, 1] > 0.99
+    assert weights.max() <= 1
+
+
+UNLABELLED = [
+    ("align", {"alignment": "mmd"}),
+    ("reweight", {"weighting": "odds"}),
+    ("source", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), UNLABELLED)
+def test_nothing_depends_on_labels_of_an_unlabelled_target(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, method: str, params: dict[str, Any]
+) -> None:
+    def numbers() -> list[tuple[float, float, float]]:
+        bench = opened(places, unlabelled=True)
+        training = begin(TrialConfig(method, {**HEAD, **params}, epochs=2, batch_size=16, seed=3), bench)
+        found = [training.run_epoch() for _ in range(2)]
+        training.release()
+        assert (bench.task.split("train").labels == HIDDEN).all()
+        return [(m.train_loss, m.val_loss, m.val_accuracy) for m in found]
+
+    def changed(path: Path, name: str) -> Split:
+        split = open_split(path, name)
+        if not path.is_relative_to(places["target"]) or name == "test":
+            return split
+        shuffled.append(name)
+        return replace(split, labels=np.random.default_rng(7).permutation(split.labels))
+
+    shuffled: list[str] = []
+    honest = numbers()
+    monkeypatch.setattr(tasks, "open_split", changed)
+    assert numbers() == honest
+    assert {"train", "validation"} <= set(shuffled)
+    assert all(0 <= accuracy <= 1 for _, _, accuracy in honest)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "words"),
+    [
+        ("finetune", {}, "expected a target with labels"),
+        ("scratch", {}, "expected a target with labels"),
+        ("reweight", {"weighting": "tradaboost"}, "weighting: expected odds or kmm"),
+    ],
+)
+def test_what_needs_labels_says_so_without_them(
+    places: dict[str, Path], method: str, params: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        losses(opened(places, unlabelled=True), method, **params)
+
+
+def test_labels_are_shared_by_name(bench: Workbench) -> None:
+    source = bench.source
+    own = np.array(source.task.classes)[source.split("train").labels]
+    shared = source.labels("train")
+    assert ((shared == -1) == (own == "5")).all()
+    rows = source.rows("train")
+    assert (np.array(bench.task.classes)[shared[rows]] == own[rows]).all()
+
+
+def test_what_differs_between_the_classes_is_told_and_nothing_in_common_refused() -> None:
+    assert source_notes("abc", "abc") == ()
+    left_out, absent = source_notes("bcd", "abc")
+    assert left_out == "images of 'd' are left out: the target has no such class"
+    assert "only 2 of the target's 3 classes" in absent
+    assert "'a'" in absent
+    assert shared_classes("cb", "abc") == ("b", "c")
+    with pytest.raises(
+        UsageError, match=r"source: expected .* no class in common: 'x' in the source, 'a' in the target"
+    ):
+        shared_classes("x", "a")

@@ -1,0 +1,59 @@
+"""Which epoch and which trial is best, where the target has no labels to ask.
+
+Two numbers stand for the accuracy and the loss on the target's validation images:
+
+* the accuracy on the source's validation images, each weighted by how much likelier it is in the target (importance
+  weighted cross-validation, Sugiyama et al. 2007). It knows right from wrong, but only where the source has images
+  like the target's: with little overlap a few images decide, and it favours what is best for the source.
+* log K − I(x; y) of the answers to the target's validation images: I is the entropy of the mean answer minus the mean
+  entropy of the answers (Bridle et al. 1991). It is small where answers are sure and all K classes occur. It looks at
+  the target itself, but can't tell sure and right from sure and wrong, and expects classes that are equally frequent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainables.account import Account
+from trainables.density_ratio import likeness_weights
+from trainables.source_features import source_log_ratios
+
+if TYPE_CHECKING:
+    from trainables.sourcedata import SourceData
+    from trainables.workbench import Workbench
+
+CLIP = 10.0
+"""No validation image counts for more than so many."""
+
+
+def weighted_source_validation(
+    source: SourceData, bench: Workbench, said_source: np.ndarray, said_target: np.ndarray
+) -> tuple[float, float]:
+    """(uninformedness of the answers to the target, weighted accuracy on the source), see above.
+
+    Args:
+        source: whose validation labels count.
+        bench: of the target.
+        said_source: (n, K) probabilities of all of the source's validation images.
+        said_target: (m, K) probabilities of the target's.
+    """
+    rows = source.rows("validation")
+    ratios = source_log_ratios(source, bench, "validation", Account())
+    right = said_source[rows].argmax(axis=1) == source.labels("validation")[rows]
+    weights = likeness_weights(ratios, 1.0, CLIP)
+    return uninformedness(said_target), float(np.average(right, weights=weights))
+
+
+def uninformedness(probabilities: np.ndarray) -> float:
+    """log K − mutual information between images and answers (N, K); between 0 and log K."""
+    p = probabilities.astype(np.float64)
+    information = entropy(p.mean(axis=0)) - entropy(p).mean()
+    return float(math.log(p.shape[1]) - information)
+
+
+def entropy(p: np.ndarray) -> np.ndarray:
+    """In nats, over the last axis."""
+    return np.asarray(-(p * np.log(np.maximum(p, 1e-300))).sum(axis=-1))
