@@ -501,7 +501,9 @@ def test_a_browser_draws_and_links_the_figures(width: int, tmp_path: Path) -> No
     # No window of Chromium is as narrow as a phone, but a frame may be.
     framed = escape(path.read_text("utf-8") + PROBE)
     style = f"border: 0; width: {width}px; height: 900px"
-    path.write_text(f'<!doctype html><meta charset="utf-8"><iframe style="{style}" srcdoc="{framed}"></iframe>', "utf-8")
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><iframe style="{style}" srcdoc="{framed}"></iframe>', "utf-8"
+    )
     document, console = browse(path, tmp_path / "profile", "--window-size=1400,1000", "--dump-dom")
     assert console == []
     found = json.loads(unescape(re.findall(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)[0]))
