@@ -123,6 +123,7 @@ class Phase:
             direction=self.config.direction,
             task=self.prepared.task_summary,
             source=self.prepared.source_summary,
+            teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -160,5 +161,6 @@ class Phase:
             "data": self.prepared.task.digest,
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
+            "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
             "backbone": self.prepared.backbone.digest,
         }

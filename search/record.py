@@ -221,7 +221,7 @@ class Outcome:
 @dataclass(frozen=True)
 class SearchRecord:
     """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
-    the dataset that it transfers from, if there is one.
+    the dataset that it transfers from, ``teacher`` the backbone that it learns from, if there is one.
     """
 
     name: str
@@ -241,6 +241,7 @@ class SearchRecord:
     storage: str = ""
     tracking_uri: str = ""
     source: TaskSummary | None = None
+    teacher: BackboneSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
 

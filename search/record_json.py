@@ -21,6 +21,7 @@ def record_json(
         "search": record.name,
         "task": record.task.name,
         "backbone": record.backbone.name,
+        **({"teacher": record.teacher.name} if record.teacher else {}),
         "method": record.config.get("method"),
         "metric": record.metric,
         "requested": record.requested,

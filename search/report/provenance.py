@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from search.durations import format_duration
-from search.record import SearchRecord
+from search.record import BackboneSummary, SearchRecord
 from search.report.words import label, listing, number, without_passwords
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
@@ -29,7 +29,8 @@ def provenance(record: SearchRecord) -> list[Facts]:
     groups = [
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
-        Facts("Backbone", tuple(_backbone(record))),
+        Facts("Backbone", tuple(_backbone(record.backbone))),
+        Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
         Facts("Winner", tuple(_winner(record))),
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
         Facts("Versions where this report was written", tuple(_versions())),
@@ -64,8 +65,7 @@ def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield f"{len(task.classes)} classes", names
 
 
-def _backbone(record: SearchRecord) -> Iterable[tuple[str, str]]:
-    backbone = record.backbone
+def _backbone(backbone: BackboneSummary) -> Iterable[tuple[str, str]]:
     yield "name", backbone.name
     yield "weights", backbone.weights
     yield "digest", backbone.digest
