@@ -22,6 +22,15 @@ from trainables.shared_classes import source_notes
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What students learn from: a backbone, and the data at its input size."""
+
+    summary: BackboneSummary
+    file: Path
+    task: Task
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Backbone and data on disk, and what they are.
 
@@ -37,6 +46,7 @@ class Prepared:
     source: Task | None = None
     source_summary: TaskSummary | None = None
     unlabelled: bool = False
+    teacher: Teacher | None = None
 
     @property
     def place(self) -> dict[str, str]:
@@ -44,6 +54,8 @@ class Prepared:
         place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
         if self.source is not None:
             place["source"] = str(self.source.directory)
+        if self.teacher is not None:
+            place |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
         return place | ({"unlabelled": "yes"} if self.unlabelled else {})
 
     @property
@@ -71,10 +83,28 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     for name in sorted(config.backbones):  # in whatever order they were given, it is one search
         found[name] = _prepared(name, list(found.values()), config, workspace, session, view)
     first = next(iter(found.values()))
+    teacher = _teacher(config, workspace, session, first.task, view)
+    if teacher is not None:
+        found = {name: replace(prepared, teacher=teacher) for name, prepared in found.items()}
+        first = next(iter(found.values()))
     prepared = replace(first, several=found) if len(found) > 1 else first
     if session.reuse.processes:
         session.fleet.work_on(prepared.place)
     return prepared
+
+
+def _teacher(
+    config: SearchConfig, workspace: Workspace, session: Session, task: Task, view: View
+) -> Teacher | None:
+    """The teacher, and the images of ``task`` at its input size, in the same splits."""
+    asked = config.as_teacher
+    if asked is None:
+        if config.teacher is not None:
+            view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
+        return None
+    file, found = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
+    seen = _task("teacher's data", config.data, found.input_size, [task], config, workspace, view)
+    return Teacher(found, file, seen)
 
 
 def _prepared(
@@ -104,11 +134,16 @@ def _prepared(
 
 
 def _backbone(
-    name: str, config: SearchConfig, workspace: Workspace, session: Session, view: View
+    name: str,
+    config: SearchConfig,
+    workspace: Workspace,
+    session: Session,
+    view: View,
+    role: str = "backbone",
 ) -> tuple[Path, BackboneSummary]:
-    spec = backbone_spec(config, workspace.storage, workspace.directory / "registry-backbone", name)
-    file = workspace.directory / f"backbone-{fingerprint(spec)}.keras"
-    view.event(f"backbone {name}: loading")
+    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{role}", name)
+    file = workspace.directory / f"{role}-{fingerprint(spec)}.keras"
+    view.event(f"{role} {name}: loading")
     with session.fleet.at_home() as engine:
         found: dict[str, Any] = ray.get(engine.prepare_backbone.remote(spec, str(file)))
     return file, BackboneSummary(

@@ -31,6 +31,7 @@ def provenance(record: SearchRecord) -> list[Facts]:
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
         *_backbones(record),
+        Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
         Facts("Prior on the backbones", tuple(_prior(record))),
         Facts("Winner", tuple(_winner(record))),
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),

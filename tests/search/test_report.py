@@ -435,7 +435,8 @@ PROBE = """
   found.width = innerWidth;
   found.overflow = document.documentElement.scrollWidth > innerWidth;
   found.outside = all("body *").filter((place) => !place.closest(".plot, .scroll, .contents, .skip, .card, svg"))
-    .filter((place) => place.getBoundingClientRect().right > innerWidth + 1).map((place) => place.outerHTML.slice(0, 90));
+    .filter((place) => place.getBoundingClientRect().right > innerWidth + 1)
+    .map((place) => place.outerHTML.slice(0, 90));
   found.cut = all("svg .mark-text text").filter((place) => !place.closest("#plot-parallel"))
     .filter((place) => place.getBoundingClientRect().right > place.closest("svg").getBoundingClientRect().right + 1)
     .map((place) => place.textContent);
