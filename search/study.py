@@ -44,6 +44,7 @@ from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
+from search.warm_prior import warm_start_worth
 from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
@@ -271,6 +272,8 @@ class _Run:
         record = phase.record()
         if worth := prior_worth(record):
             self.view.event(f"prior: {worth}")
+        if said := warm_start_worth(record):
+            self.view.event(f"warm start: {said}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -293,7 +296,9 @@ class _Run:
         return [self._baseline(method, limit, task) for method in self.config.baselines]
 
     def _baseline(self, method: str, limit: int, task: str) -> Phase:
-        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0, objective=None)
+        config = self.config.replace(
+            method=method, enqueue=None, warm_start=None, trials=limit, keep_best=0, objective=None
+        )
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)

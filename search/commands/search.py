@@ -47,6 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "warm_start",
         "prior",
         "sampler",
         "scheduler",
@@ -72,7 +73,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
-REPEATED = ("backbone", "objective")
+REPEATED = ("backbone", "objective", "warm_start")
 """Options that may be given more than once."""
 
 _CHOICES = {
@@ -100,6 +101,7 @@ _METAVARS = {
     "input_size": "PIXELS",
     "space": "core|full|FILE.yaml",
     "enqueue": "FILE.jsonl",
+    "warm_start": "NAME",
     "time_budget": "TIME",
     "trial_timeout": "TIME",
     "storage": "DIR",
