@@ -86,6 +86,20 @@ class Halt:
                 signal.signal(known, handler)
 
 
+class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
+    """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
+
+    def setup(self, *where: Any, **what: Any) -> None:
+        """Nothing."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
+
+
 class _StopAll(tune.Stopper):  # type: ignore[misc]
     """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
 
@@ -175,6 +189,7 @@ class Execution:
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
                     callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
+                    progress_reporter=_NoReport(),
                     verbose=0,
                 ),
             )

@@ -58,13 +58,20 @@ class Interrupted(KeyboardInterrupt):
     """A person ended the search; the same command goes on with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """A finished search."""
 
     record: SearchRecord
     model_uri: str | None
     report_path: Path
+
+    def __repr__(self) -> str:
+        """Short, for an interactive session: the record holds every epoch, and images."""
+        best = self.record.best
+        found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
+        model = f", {self.model_uri}" if self.model_uri else ""
+        return f"<SearchResult {self.record.name}: {found}{model}>"
 
     @property
     def best(self) -> TrialRecord:
