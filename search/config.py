@@ -41,6 +41,7 @@ from search.option_types import (
     ReuseText,
     SamplerName,
     SchedulerName,
+    SearchNames,
     Size,
     SpaceText,
     StorageText,
@@ -118,6 +119,11 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    warm_start: SearchNames | None = Field(
+        None,
+        description="earlier search of the same storage whose best configurations are tried first; may be given more "
+        "than once",
+    )
     prior: PriorName = Field(
         "on",
         description="whether several backbones are scored before the first trial, as a hint where to begin",

@@ -257,6 +257,8 @@ class SearchRecord:
     """What was believed of the backbones before the first trial (:class:`search.prior.BackbonePrior`)."""
     source: TaskSummary | None = None
     teacher: BackboneSummary | None = None
+    warm_start: tuple[Mapping[str, Any], ...] | None = None
+    """Configurations that were taken over from earlier searches (:class:`search.warm_start.Lesson`)."""
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()

@@ -45,6 +45,7 @@ from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
+from search.warm_prior import warm_start_worth
 from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
@@ -279,6 +280,8 @@ class _Run:
         record = phase.record()
         if worth := prior_worth(record):
             self.view.event(f"prior: {worth}")
+        if said := warm_start_worth(record):
+            self.view.event(f"warm start: {said}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -304,6 +307,7 @@ class _Run:
         config = self.config.replace(
             method=method,
             enqueue=None,
+            warm_start=None,
             trials=limit,
             keep_best=0,
             objective=None,
