@@ -5,8 +5,9 @@
 Each seed deals scikit-learn's digits anew: half of them upright (source), half turned (target). ``--labels`` images a
 class of the target train and as many validate; with ``--labels 0`` all do, and no method but the oracle sees their
 labels. All methods get as many random configurations of their own full space, without augmentation, whose rotations
-would be the answer; the best by its own selection is asked about the target's test images. The oracle has all labels of
-the target's train and validation images.
+would be the answer; the best by its own selection is asked about the target's test images. The target alone has fewer
+batches an epoch, and so gets more epochs, as that baseline does in a search. The oracle has all labels of the target's
+train and validation images.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     asked = options.parse_args()
 
+    from search.baselines import equal_steps
     from trainables.backbones import BackboneSpec, load
     from trainables.datasets import open_task, prepare
     from trainables.workbench import Workbench
@@ -162,7 +164,11 @@ def main() -> None:
                 bench.truth = open_task(tasks["target"])
                 hidden = bench.unlabelled
                 params = configurations(method, fixed, len(backbone.blocks), hidden, asked.trials, seed)
-                accuracy, chosen, everything = best_of(bench, method, params, asked.epochs, seed)
+                epochs = asked.epochs
+                if name == "target only":
+                    counts = bench.task.counts["train"], bench.source.task.counts["train"]
+                    epochs = round(epochs * equal_steps(*counts))
+                accuracy, chosen, everything = best_of(bench, method, params, epochs, seed)
                 results.setdefault(name, []).append(accuracy)
                 line = {
                     "seed": seed, "labels": asked.labels, "angle": asked.angle,

@@ -23,7 +23,7 @@ from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
-from search.record import EpochRecord, TrialRecord
+from search.record import EpochRecord, Parameters, TrialRecord
 from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
@@ -86,6 +86,20 @@ class Halt:
                 signal.signal(known, handler)
 
 
+class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
+    """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
+
+    def setup(self, *where: Any, **what: Any) -> None:
+        """Nothing."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
+
+
 class _StopAll(tune.Stopper):  # type: ignore[misc]
     """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
 
@@ -106,6 +120,7 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
 class Execution:
     """What one run of a ledger's trials needs besides the ledger.
 
+    ``place`` has the paths of backbone, task and logs for a trial with given parameters;
     ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
     """
 
@@ -113,7 +128,7 @@ class Execution:
     session: Session
     ledger: Ledger
     suggest: Suggest
-    place: Mapping[str, str]
+    place: Callable[[Parameters], Mapping[str, str]]
     checkpoints: Path
     kept: KeptCheckpoints
     limit: int
@@ -174,6 +189,7 @@ class Execution:
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
                     callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
+                    progress_reporter=_NoReport(),
                     verbose=0,
                 ),
             )
@@ -207,7 +223,10 @@ class Execution:
                 "batch_norm": config.batch_norm,
             },
             "known": len(record.epochs),
-            "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
+            "place": {
+                **self.place(record.params),
+                "checkpoints": str(checkpoint_folder(self.checkpoints, record.number)),
+            },
         }
 
     def _beaten(self, number: int, newest: EpochRecord) -> bool:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from search.cost import activations_phrase, cost_phrases, search_cost
+from search.prior import prior_worth
 from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
 from search.stores import without_secrets
+from search.warm_prior import warm_start_worth
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -26,7 +28,17 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
 _BUDGET = frozenset(
-    {"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "confirm_points", "baseline_trials"}
+    {
+        "trials",
+        "time_budget",
+        "patience",
+        "enqueue",
+        "prior",
+        "warm_start",
+        "confirm_seeds",
+        "confirm_points",
+        "baseline_trials",
+    }
 )
 _MACHINES = frozenset(
     {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
@@ -70,8 +82,9 @@ def identity(record: SearchRecord) -> str:
 
 def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
-    facts = {"data_digest": record.task.digest, "backbone_digest": record.backbone.digest}
+    facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
+    facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {
@@ -80,6 +93,8 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.state": "running",
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
+        **_prior_tags(record),
+        **_warm_tags(record),
         **_outcome_tags(record.outcome),
         **_front_tags(record),
         **_cost_tags(record),
@@ -106,6 +121,8 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    if trial.origin:
+        tags["unfreeze.origin"] = trial.origin
     if trial.retries:
         tags["unfreeze.retries"] = str(trial.retries)
     if trial.batch_size:
@@ -117,7 +134,7 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
     if record.objectives and trial.finished:
         tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
     return RunContent(
-        name=trial_name(record.name, trial, record.backbone),
+        name=trial_name(record.name, trial, record.backbone_of(trial.params)),
         status=STATUSES[trial.state],
         tags=tags,
         params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
@@ -138,6 +155,25 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
     return {f"unfreeze.{name}": value for name, value in tags.items()}
 
 
+def _prior_tags(record: SearchRecord) -> dict[str, str]:
+    """What was believed of the backbones; once the winner is known also what that was worth."""
+    if record.prior is None:
+        return {}
+    tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
+    worth = prior_worth(record) if record.outcome else None
+    return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _warm_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    if record.warm_start is None:
+        return {}
+    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    worth = warm_start_worth(record) if record.outcome else None
+    tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
+    return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
+
+
 def _front_tags(record: SearchRecord) -> dict[str, str]:
     """Which trials are the points of the front, the best in the first objective first."""
     if not record.objectives:
@@ -151,6 +187,13 @@ def _cost_tags(record: SearchRecord) -> dict[str, str]:
         return {}
     phrases = cost_phrases(search_cost(record))
     return {"unfreeze.cost": "; ".join(phrases)} if phrases else {}
+
+
+def _digests(record: SearchRecord) -> str:
+    """Of the backbone; of several all, by name."""
+    if not record.backbones:
+        return record.backbone.digest
+    return json.dumps({name: b.digest for name, b in record.backbones.items()}, ensure_ascii=False)
 
 
 def _text(value: object) -> str:

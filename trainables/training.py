@@ -308,13 +308,14 @@ class Training:
         return self.feed.decision
 
     def _shape(self, plan: Plan) -> Shape:
-        momentum = _momentum(self.feed.steps) if plan.adapt else 1.0
+        adapt = plan.adapt and plan.depth > 0  # where nothing is unfrozen there is nothing to adapt
+        momentum = _momentum(self.feed.steps) if adapt else 1.0
         return Shape(
             depth=plan.depth,
             classes=len(self.bench.task.classes),
             batch_size=self.feed.batch_size,
             exact=self.feed.exact,
-            adapt=plan.adapt,
+            adapt=adapt,
             momentum=momentum,
             precision=self.bench.numerics.precision,
             jit=self.bench.numerics.jit,

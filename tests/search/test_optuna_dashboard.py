@@ -95,7 +95,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 @pytest.mark.slow
 def test_the_dashboard_shows_the_trials_of_a_ledger(study: dict[str, Any]) -> None:
     assert study["directions"] == ["maximize"]
-    assert study["metric_names"] == ["val_accuracy"]
+    assert study["objective_names"] == ["val_accuracy"]
     assert [t["state"] for t in study["trials"]] == ["Complete"] * COMPLETE + ["Pruned"]
     for trial in study["trials"]:
         assert {p["name"] for p in trial["params"]} <= set(SPACE.ranges)
@@ -109,7 +109,7 @@ def test_the_dashboard_shows_the_trials_of_a_ledger(study: dict[str, Any]) -> No
 @pytest.mark.slow
 def test_what_it_shows_of_a_trial_can_be_read(study: dict[str, Any]) -> None:
     attributes = {a["key"]: a["value"] for a in study["trials"][COMPLETE]["user_attrs"]}
-    assert attributes["method"] == '"finetune"'
-    assert attributes["reason"] == '"scheduler"'
+    assert attributes["method"] == "finetune"
+    assert attributes["reason"] == "scheduler"
     assert json.loads(attributes["spent"]) == {"stages": {"suffix": 1.5}, "cost": {"hits": 3}}
     assert json.loads(attributes["curve:0"])[0] == [1, pytest.approx(0.81), 0.9, 1.1, 0.25]
