@@ -74,7 +74,8 @@ class SearchConfig(BaseModel):
     )
     unlabelled_target: bool = Field(
         False,
-        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+        description="keep the labels of --data from training and selection, which is by val_loss then; only the test "
+        "of the winner sees them",
     )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
@@ -231,6 +232,12 @@ class SearchConfig(BaseModel):
     ) -> SearchConfig:
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
+        if (
+            isinstance(data, dict)
+            and data.get("unlabelled_target")
+            and not {"metric", "objective"} & set(data)
+        ):
+            data = {**data, "metric": "val_loss"}  # the accuracy is the source's: see trainables.selection
         try:
             config = handler(
                 settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
