@@ -89,6 +89,10 @@ PRECISION: Mapping[str, str] = {
     "mixed_float16": "the backbone computes in float16, weights and scores in float32",
     "mixed_bfloat16": "the same in bfloat16, which has a wider range and fewer digits",
 }
+PRIOR: Mapping[str, str] = {
+    "on": "of several backbones those with better scores are tried more often at first",
+    "off": "no backbone is preferred before trials tell",
+}
 JIT: Mapping[str, str] = {
     "auto": "on where there is a GPU",
     "on": "XLA compiles the training step",
@@ -100,6 +104,14 @@ DIRECTIONS: Mapping[str, str] = {
     "train_loss": "minimize",
     "epoch_seconds": "minimize",
 }
+COSTS: Mapping[str, str] = {
+    "latency_ms": "milliseconds for one image, asked alone, measured on the driver's machine",
+    "parameters": "numbers in the served model",
+    "megabytes": "of the served model's weights, 10^6 bytes each",
+}
+"""What a model costs to serve, less being better: objectives beside one of DIRECTIONS."""
+
+OBJECTIVES: Mapping[str, str] = {**DIRECTIONS, **dict.fromkeys(COSTS, "minimize")}
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

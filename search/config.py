@@ -17,10 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import ALL_METHODS, DIRECTIONS, METHODS, NEEDS
+from search.choices import ALL_METHODS, COSTS, METHODS, NEEDS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
+from search.objectives import check_sampler, direction, settled
 from search.option_types import (
+    BackboneNames,
     BatchNormName,
     CacheText,
     Duration,
@@ -31,9 +33,11 @@ from search.option_types import (
     MetricName,
     Name,
     Number,
+    ObjectiveNames,
     PathText,
     PrecisionName,
     PreprocessingName,
+    PriorName,
     ReuseText,
     SamplerName,
     SchedulerName,
@@ -86,9 +90,10 @@ class SearchConfig(BaseModel):
     split_column: Text | None = Field(None, description="column of split names in a Parquet file")
     skip_bad_images: bool = Field(False, description="leave out images that can't be read")
 
-    backbone: PathText = Field(
+    backbone: BackboneNames = Field(
         "print",
-        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS",
+        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS; given more "
+        "than once, the search chooses among them",
     )
     weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
     teacher: PathText | None = Field(
@@ -113,9 +118,17 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    prior: PriorName = Field(
+        "on",
+        description="whether several backbones are scored before the first trial, as a hint where to begin",
+    )
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
+    objective: ObjectiveNames = Field(
+        None,
+        description=f"several objectives, given once for each, the first of --metric's, then {', '.join(COSTS)} too",
+    )
     time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
     patience: Whole | None = Field(
         None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
@@ -123,6 +136,12 @@ class SearchConfig(BaseModel):
     seed: Whole = Field(0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training")
 
     confirm_seeds: Whole = Field(3, ge=1, le=100, description="seeds with which the winner is trained again")
+    confirm_points: Whole = Field(
+        5,
+        ge=1,
+        le=50,
+        description="with several objectives: points of the front that are confirmed and registered",
+    )
     baseline_trials: Whole | None = Field(
         None,
         ge=0,
@@ -207,7 +226,9 @@ class SearchConfig(BaseModel):
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
         try:
-            config = handler(data)
+            config = handler(
+                settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
+            )
         except ValidationError as error:
             raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
         if config.validation_fraction + config.test_fraction > 0.9:
@@ -215,6 +236,12 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        if len(config.backbones) > 1 and Path(config.weights).suffix:
+            raise UsageError(
+                f"{labels.get('weights', 'weights')}: expected default, imagenet or none where there are several "
+                f"backbones, received {config.weights!r}, which fits one"
+            )
+        check_sampler(config.sampler, len(config.objectives))
         config._refuse_needy_method(labels)
         return config
 
@@ -267,9 +294,24 @@ class SearchConfig(BaseModel):
         return self.replace(backbone=self.teacher, **changes)
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of what is optimised: one, or several."""
+        return self.objective or (self.metric,)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """What ``backbone`` names: one, or those among which the search chooses."""
+        return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
+
+    @property
     def direction(self) -> Direction:
-        """Whether the objective is maximised or minimised."""
-        return "maximize" if DIRECTIONS[self.metric] == "maximize" else "minimize"
+        """Whether the objective, of several the first, is maximised or minimised."""
+        return direction(self.metric)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Of all objectives."""
+        return tuple(direction(name) for name in self.objectives)
 
     @property
     def transfers(self) -> bool:
@@ -325,6 +367,9 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
     _refuse_beside_file(path, content)
+    for key, other in (("metric", "objective"), ("objective", "metric")):
+        if key in overrides and other not in overrides:
+            content.pop(other, None)  # both say what is optimised, and flags go before what the file says
     surroundings = from_environment()
     labels = {key: VARIABLES[key] for key in surroundings}
     labels.update({key: f"{path}: {written(key)}" for key in content})
@@ -335,16 +380,17 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
     for key in ("data", "source", "backbone", "weights", "teacher", "teacher_weights", "space", "enqueue"):
-        value = content.get(key)
-        if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
-            continue
-        beside = Path(path).parent / value
-        if _exists(beside) and not _exists(Path(value)):
-            raise UsageError(
-                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
-                f"received {value!r}, which lies beside the config file: "
-                f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
-            )
+        held = content.get(key)
+        for value in held if isinstance(held, list) else [held]:
+            if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
+                continue
+            beside = Path(path).parent / value
+            if _exists(beside) and not _exists(Path(value)):
+                raise UsageError(
+                    f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
+                    f"received {value!r}, which lies beside the config file: "
+                    f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
+                )
 
 
 def _exists(path: Path) -> bool:

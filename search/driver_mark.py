@@ -32,9 +32,9 @@ class DriverMark:
     Every method raises a LedgerError where the database can't be asked.
     """
 
-    def __init__(self, url: str, name: str, direction: Direction = "maximize") -> None:
+    def __init__(self, url: str, name: str, *directions: Direction) -> None:
         self._name = name
-        self._database: RDBStorage = open_study(url, name, direction)
+        self._database: RDBStorage = open_study(url, name, directions or ("maximize",))
         study = self._database.get_study_id_from_name(name)
         self._mine = (_NOTES.c.study_id == study, _NOTES.c.key == KEY)
         self._row = {"study_id": study, "key": KEY}

@@ -20,7 +20,10 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         UsageError: the space or the configurations can't be understood.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
     """
-    space = make_space(config.space, _MOST_BLOCKS, config.method, config.methods, config.unlabelled_target)
+    several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
+    space = make_space(
+        config.space, _MOST_BLOCKS, config.method, config.methods, config.unlabelled_target, several
+    )
     if config.enqueue:
         read_enqueue(config.enqueue, space)
     check_data(config.data, directory=workspace.data, options=data_options(config))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from trainables.footprint import Footprint
     from trainables.training import EpochMetrics, Training
@@ -226,11 +228,34 @@ class Engine:
         classes, certain, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
         return classes, certain, truth
 
+    def score(self, place: Mapping[str, str], most: int, seed: int) -> dict[str, Any]:
+        """How well a frozen backbone's features suit the task: scores by name (:func:`search.scoring.score_sample`),
+        and the seconds that they took. Looks at no test image.
+        """
+        from search.scoring import score_sample, shared_images, take_sample
+
+        bench, began = self._bench(place), time.monotonic()
+        images = shared_images([bench.task], seed)[:most]
+        found = score_sample(take_sample(bench.activations, bench.task, images))
+        return {"scores": found, "images": len(images), "seconds": time.monotonic() - began}
+
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
         """What a saved model costs to serve; only worth something while nothing else runs here."""
         from trainables.footprint import measure_footprint
 
         return measure_footprint(Path(model), image_size)
+
+    def parameters(self, architectures: Sequence[Mapping[str, Any]]) -> list[int]:
+        """How many numbers served models of these :class:`~trainables.serving_costs.Architecture` have."""
+        from trainables.serving_costs import Architecture, parameters
+
+        return parameters([Architecture(**architecture) for architecture in architectures])
+
+    def paired_times(self, architectures: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """(architectures, rounds) milliseconds for an image, all asked in turn; takes seconds."""
+        from trainables.serving_costs import Architecture, paired_times
+
+        return paired_times([Architecture(**architecture) for architecture in architectures])
 
     def compiled(self) -> int:
         """How many programs this engine has compiled."""

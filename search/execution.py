@@ -23,12 +23,13 @@ from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
-from search.record import TrialRecord
+from search.record import EpochRecord, Parameters, TrialRecord
 from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
 from search.session import Session
 from search.silence import Silence
+from search.sparing import beaten
 from search.trial import TrialActor
 from search.whereabouts import Whereabouts
 
@@ -85,6 +86,20 @@ class Halt:
                 signal.signal(known, handler)
 
 
+class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
+    """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
+
+    def setup(self, *where: Any, **what: Any) -> None:
+        """Nothing."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
+
+
 class _StopAll(tune.Stopper):  # type: ignore[misc]
     """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
 
@@ -105,6 +120,7 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
 class Execution:
     """What one run of a ledger's trials needs besides the ledger.
 
+    ``place`` has the paths of backbone, task and logs for a trial with given parameters;
     ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
     """
 
@@ -112,7 +128,7 @@ class Execution:
     session: Session
     ledger: Ledger
     suggest: Suggest
-    place: Mapping[str, str]
+    place: Callable[[Parameters], Mapping[str, str]]
     checkpoints: Path
     kept: KeptCheckpoints
     limit: int
@@ -125,6 +141,7 @@ class Execution:
     def run(self) -> str | None:
         """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
         self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
+        self.patience.objectives = self.config.objective or ()
         self.patience.look(self.ledger.trials, self.config.direction)
         stopped = self._exhausted()
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
@@ -154,7 +171,11 @@ class Execution:
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=make_scheduler(
-                        self.config.scheduler, self.config.metric, self.config.direction, self.config.epochs
+                        config.scheduler,
+                        config.metric,
+                        config.direction,
+                        config.epochs,
+                        self._beaten if config.objective else None,
                     ),
                     num_samples=-1,
                     reuse_actors=self.session.reuse.processes,
@@ -168,6 +189,7 @@ class Execution:
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
                     callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
+                    progress_reporter=_NoReport(),
                     verbose=0,
                 ),
             )
@@ -201,8 +223,16 @@ class Execution:
                 "batch_norm": config.batch_norm,
             },
             "known": len(record.epochs),
-            "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
+            "place": {
+                **self.place(record.params),
+                "checkpoints": str(checkpoint_folder(self.checkpoints, record.number)),
+            },
         }
+
+    def _beaten(self, number: int, newest: EpochRecord) -> bool:
+        """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
+        trials = self.ledger.trials
+        return beaten(trials, self.ledger.trial(number), newest, self.config.objectives)
 
     def _heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has run an epoch, and has written its checkpoint or could not."""

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
 from search.importance import Judged, importance_intervals, importances
-from search.ledger_database import move_study, open_reading, open_writing, sqlite_url
+from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
-from search.record import Cost, Direction, EpochRecord, Interval, Parameters, State, TrialRecord
+from search.objectives import direction as direction_of
+from search.objectives import values_at_best
+from search.record import METRICS, Cost, Direction, EpochRecord, Interval, Parameters, State, TrialRecord
 from search.samplers import make_sampler
 from search.steady_tpe import common_parameters
 from search.trial_rows import Fence
@@ -40,7 +42,27 @@ INFEASIBLE = ("diverged", "out_of_memory")
 
 CONSTRAINT = "trains"
 
+COSTS = "objectives"
+"""Attribute of a trial: what its model costs to serve, where that is an objective."""
+
 Suggest = Callable[[Trial], Parameters]
+Costs = Callable[[Parameters], Mapping[str, float]]
+"""What a model with these parameters costs to serve, by the objectives of that kind."""
+
+
+class Guide(Protocol):
+    """What is believed before trials tell better: asked for each new trial that nobody has enqueued."""
+
+    @property
+    def origin(self) -> str:
+        """The word for it in the ledger."""
+        ...
+
+    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+        """Parameters of trial number ``started``; those that are left out are the sampler's. A function of the
+        arguments, so that an interrupted search proposes what it would have proposed.
+        """
+        ...
 
 
 class Ledger:
@@ -49,12 +71,13 @@ class Ledger:
     Args:
         url: SQLAlchemy URL of the storage.
         name: the study's name.
-        direction: of the objective.
-        metric: name of the objective among the epoch metrics.
+        direction: of the objective; of several, of the first.
+        metric: name of the objective, or of the first, among the epoch metrics.
         method: recorded with each trial that has none of its own among its parameters.
         sampler: name of the sampler.
         seed: of the search; trials derive theirs from it.
         create: begin the study if there is none; otherwise that is an error.
+        objectives: names of several objectives, ``metric`` being the first; empty for one.
         fence: asked first in each transaction (:class:`search.lease.Lease`); only a driver has one.
     """
 
@@ -69,18 +92,24 @@ class Ledger:
         sampler: str,
         seed: int,
         create: bool = True,
+        objectives: tuple[str, ...] = (),
         fence: Fence | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
+        self._objectives = objectives
+        self.costs: Costs = lambda params: {}
+        """Asked for each trial before it begins; whoever drives a search with several objectives sets it."""
         self._sampler, self._seed = sampler, seed
         self._storage: GroupedStorage | None = None
         if create:
-            self._study, self._storage = open_writing(url, name, direction, fence)
+            self._study, self._storage = open_writing(url, name, directions(direction, objectives), fence)
+            name_objectives(self._study, objectives or (metric,))
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
+        self.guide: Guide | None = None
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -102,9 +131,9 @@ class Ledger:
         """The trial of this number."""
         return self._records[number]
 
-    def judge_by(self, metric: str, direction: Direction) -> None:
-        """Take another objective for the trials' values: the one that a reader finds in the ledger."""
-        self._metric, self._direction = metric, direction
+    def judge_by(self, metric: str, direction: Direction, objectives: tuple[str, ...] = ()) -> None:
+        """Take other objectives for the trials' values: those that a reader finds in the ledger."""
+        self._metric, self._direction, self._objectives = metric, direction, objectives
         self._read()
 
     def interrupted(self) -> list[int]:
@@ -138,7 +167,14 @@ class Ledger:
         return self._begin(Trial(self._study, frozen._trial_id), suggest)
 
     def start(self, suggest: Suggest) -> TrialRecord:
-        """Ask for the next trial and write it down, before anything runs."""
+        """Ask for the next trial and write it down, before anything runs.
+
+        What a :class:`Guide` proposes is fixed, in the trial as in one that a user enqueued.
+        """
+        if self.guide is not None and not self._queue:
+            fixed = dict(self.guide.propose(self._seed, self.started(), self.trials))
+            if fixed:
+                self._study.enqueue_trial(fixed, user_attrs={"origin": self.guide.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
@@ -182,15 +218,17 @@ class Ledger:
         if epoch is not None:
             self._take(number, epoch)
         record, trial = self._records[number], self._live.pop(number)
-        self._report_all(trial, record)
+        if not self._objectives:  # of several, Optuna takes no epochs
+            self._report_all(trial, record)
         known = {"stages": dict(record.stages), "cost": dict(record.cost)} if record.stages else None
         for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
         if reason in INFEASIBLE:
             trial.set_constraint(CONSTRAINT, 1.0)
-        if state == "complete" and record.value is not None:
-            told = self._study.tell(trial, record.value)
+        values = self._told(record)
+        if state == "complete" and values is not None:
+            told = self._study.tell(trial, values)
         elif state in ("complete", "pruned"):
             told = self._study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -246,6 +284,8 @@ class Ledger:
         if "seed" not in trial.user_attrs:
             trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
+        if self._objectives and COSTS not in trial.user_attrs:
+            trial.set_user_attr(COSTS, dict(self.costs(params)))
         self._write()
         self._live[number] = trial
         self._queue.discard(number)
@@ -262,6 +302,8 @@ class Ledger:
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
+            origin=trial.user_attrs.get("origin"),
+            objectives=self._values(known.epochs if known else (), trial.user_attrs),
         )
         self._records[number] = record
         return record
@@ -271,7 +313,8 @@ class Ledger:
         if not known or epoch.epoch > known[-1].epoch:
             epochs = (*known, epoch)
             self._live[number].set_user_attr(*last_chunk(epochs))
-            self._update(number, epochs=epochs, value=self._best(epochs))
+            objectives = self._values(epochs, {COSTS: self._records[number].objectives})
+            self._update(number, epochs=epochs, value=self._best(epochs), objectives=objectives)
 
     def _report_all(self, trial: Trial, record: TrialRecord) -> None:
         """Tell Optuna the objective of every epoch: it asks for none before the trial has ended."""
@@ -294,6 +337,19 @@ class Ledger:
             return None
         return max(values) if self._direction == "maximize" else min(values)
 
+    def _values(self, epochs: tuple[EpochRecord, ...], attributes: Mapping[str, Any]) -> dict[str, float]:
+        if not self._objectives:
+            return {}
+        costs = {name: value for name, value in attributes.get(COSTS, {}).items() if name not in METRICS}
+        return values_at_best(epochs, self._objectives, costs)
+
+    def _told(self, record: TrialRecord) -> float | list[float] | None:
+        """What Optuna is told of a trial that is complete; None if something of it is no number."""
+        if not self._objectives:
+            return record.value
+        values = [record.objectives.get(name, math.nan) for name in self._objectives]
+        return values if all(map(math.isfinite, values)) else None
+
     def _to_record(self, frozen: FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
         epochs = curve(attrs)
@@ -313,8 +369,15 @@ class Ledger:
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
+            origin=attrs.get("origin"),
+            objectives=self._values(epochs, attrs),
             **spent(attrs),
         )
+
+
+def directions(first: Direction, objectives: tuple[str, ...]) -> tuple[Direction, ...]:
+    """Of all objectives of a study: ``first`` alone, or those of several ``objectives``."""
+    return tuple(direction_of(name) for name in objectives) or (first,)
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -335,8 +398,14 @@ def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
         return
     different = [k for k in sorted({*known, *asked}) if known.get(k) != asked.get(k)]
     if different:
-        lines = "\n".join(f"  {k}: expected {known.get(k)!r}, received {asked.get(k)!r}" for k in different)
+        lines = "\n".join(
+            f"  {k}: expected {_said(known.get(k))}, received {_said(asked.get(k))}" for k in different
+        )
         raise LedgerError(
             f"name: the search {ledger.name!r} was begun with other settings:\n{lines}\n"
             "Repeat them to go on with it, or choose another --name."
         )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else repr(value)

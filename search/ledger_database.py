@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import shlex
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from sqlalchemy.pool import NullPool
 
 from search.grouped_storage import GroupedStorage
@@ -42,7 +44,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def open_writing(
-    url: str, name: str, direction: Direction, fence: Fence | None = None
+    url: str, name: str, directions: Sequence[Direction], fence: Fence | None = None
 ) -> tuple[optuna.Study, GroupedStorage]:
     """The study ``name``, begun if there is none, and the storage through which its driver writes it.
 
@@ -51,13 +53,13 @@ def open_writing(
     Raises:
         LedgerError: the database can't be opened.
     """
-    database = open_study(url, name, direction)
+    database = open_study(url, name, directions)
     with _opening(url, name):
         storage = GroupedStorage(database, name, fence)
         return optuna.load_study(storage=storage, study_name=name), storage
 
 
-def open_study(url: str, name: str, direction: Direction) -> optuna.storages.RDBStorage:
+def open_study(url: str, name: str, directions: Sequence[Direction]) -> optuna.storages.RDBStorage:
     """The database, in which the study ``name`` is begun if there is none.
 
     Raises:
@@ -65,7 +67,9 @@ def open_study(url: str, name: str, direction: Direction) -> optuna.storages.RDB
     """
     with _opening(url, name):
         database = _with_tables(url)
-        optuna.create_study(storage=database, study_name=name, direction=direction, load_if_exists=True)
+        optuna.create_study(
+            storage=database, study_name=name, directions=list(directions), load_if_exists=True
+        )
         return database
 
 
@@ -79,6 +83,14 @@ def open_reading(url: str, name: str) -> optuna.Study:
         _expect_tables(url, name)
         database = _storage(url, passing=True, skip_compatibility_check=True, skip_table_creation=True)
         return optuna.load_study(storage=database, study_name=name)
+
+
+def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """Have other people's tools call the objectives by their names; those that have names keep them."""
+    if study.metric_names is None and len(names) == len(study.directions):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(names))
 
 
 def has_study(url: str, name: str) -> bool:

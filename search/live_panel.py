@@ -16,12 +16,14 @@ from search.forecast import remaining_seconds
 from search.live_nodes import node_table, summary
 from search.live_table import STYLES, trial_table
 from search.node_use import NodeUse
-from search.phrases import configuration, objective, subject, tally
+from search.phrases import configuration, objective, subject, tally, values_phrase
 from search.record import SearchRecord
 
 _SPINNER = Spinner("dots", style="cyan")
 _ASCII_SPINNER = Spinner("line", style="cyan")
 _FEWEST_ROWS = 3
+_POINTS = 5
+"""Of the front, that are shown."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,21 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
         (objective(best.value), "bold green"),
         (f"   trial {best.number}", "dim"),
     )
-    return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+    lines = [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+    return [*lines, *_front(record)]
+
+
+def _front(record: SearchRecord) -> list[RenderableType]:
+    """With several objectives, the points that no other trial beats."""
+    lines: list[RenderableType] = []
+    for trial in record.front[:_POINTS]:
+        line = Text.assemble(
+            ("       " if lines else "front  ", "bold"), (values_phrase(trial.objectives), "green")
+        )
+        lines.append(line.append(f"   trial {trial.number}", style="dim"))
+    if len(record.front) > _POINTS:
+        lines.append(_dim(f"       and {len(record.front) - _POINTS} more"))
+    return lines
 
 
 def _nodes(shown: Shown, console: Console) -> list[RenderableType]:

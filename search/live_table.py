@@ -19,6 +19,9 @@ STYLES = {
     "waiting": "dim",
     "to come": "dim",
 }
+COST_HEADS = {"latency_ms": "ms", "parameters": "params", "megabytes": "MB"}
+"""Costs that are objectives, as column heads."""
+
 _NODE = 16
 """Most letters of a node's name."""
 
@@ -33,6 +36,8 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
     most = _most_epochs(record)
     places = {t.number: t.node for t in chosen if t.node} if record.config.get("address") else {}
     beside = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
+    costs = [name for name in record.objectives if name in COST_HEADS]
+    beside += sum(len(COST_HEADS[name]) + 8 for name in costs)
     curve, names = _room(names, width - beside, most)
     low, high = _span(chosen, record.metric)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
@@ -40,6 +45,8 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
     table.add_column("state", min_width=9, no_wrap=True)
     table.add_column("epoch", justify="right", min_width=5)
     table.add_column(_metric_head(record.metric), justify="right", min_width=8, no_wrap=True)
+    for name in costs:
+        table.add_column(COST_HEADS[name], justify="right", no_wrap=True)
     table.add_column("curve", min_width=curve, max_width=curve, no_wrap=True)
     if places:
         table.add_column("node", no_wrap=True, max_width=_NODE, overflow="ellipsis")
@@ -51,12 +58,14 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
         line = sparkline([e.metric(record.metric) for e in trial.epochs], low, high, part, ascii_only)
         node = [places.get(trial.number, "")] if places else []
         table.add_row(
-            *_cells(trial, record, best, line), *node, *(number(trial.params.get(n)) for n in names)
+            *_cells(trial, record, best, costs, line), *node, *(number(trial.params.get(n)) for n in names)
         )
     return table
 
 
-def _cells(trial: TrialRecord, record: SearchRecord, best: TrialRecord | None, line: str) -> list[Text | str]:
+def _cells(
+    trial: TrialRecord, record: SearchRecord, best: TrialRecord | None, costs: list[str], line: str
+) -> list[Text | str]:
     style = "yellow" if trial.reason == "diverged" else STYLES[trial.state]
     winning = best is not None and trial.number == best.number
     return [
@@ -64,8 +73,13 @@ def _cells(trial: TrialRecord, record: SearchRecord, best: TrialRecord | None, l
         Text(ending(trial), style=style),
         _epochs(trial, record),
         Text(objective(trial.value), style="bold green" if winning else ""),
+        *(Text(_cost(trial.objectives.get(name))) for name in costs),
         Text(line, style=style),
     ]
+
+
+def _cost(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _epochs(trial: TrialRecord, record: SearchRecord) -> str:

@@ -89,6 +89,18 @@ def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, .
     return tuple(str(name) for name in names)
 
 
+@contextmanager
+def model_folder(model_uri: str, tracking_uri: str) -> Iterator[Path]:
+    """The MLflow model's folder on this machine, for as long as the context lasts.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    store = absolute_uri(tracking_uri)
+    with _downloaded(resolve(model_uri, store), store) as folder:
+        yield folder
+
+
 def resolve(uri: str, tracking_uri: str) -> str:
     """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address as it is.
 

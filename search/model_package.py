@@ -19,6 +19,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from search.answers import FILE as ANSWERS_FILE
+from search.image_package import IMAGES_FOLDER, share_weights, write_image_package
 from trainables.errors import TrackingError
 
 CLASSES_FILE = "classes.json"
@@ -36,7 +37,7 @@ def write_package(
     document: Model,
     answers: Path | None = None,
 ) -> None:
-    """Write ``model`` to the empty ``folder``.
+    """Write ``model`` to the empty ``folder``, and in it the folder ``images``, which serves image files, too.
 
     Args:
         model: Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes).
@@ -61,6 +62,9 @@ def write_package(
         metadata={CLASSES_KEY: names},
     )
     (folder / CLASSES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+    keras_file, flavor = folder / "data" / "model.keras", document.flavors["keras"]
+    write_image_package(folder / IMAGES_FOLDER, keras_file, names, requirements(), flavor)
+    share_weights(folder, document)
     if answers is not None:
         shutil.copyfile(answers, folder / ANSWERS_FILE)
 

@@ -20,8 +20,10 @@ from search.choices import (
     DIRECTIONS,
     JIT,
     METHOD_NAMES,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
     SPACES,
@@ -59,6 +61,17 @@ def _home(value: str) -> str:
     if not fits:
         raise ValueError("expected a path that a file can have, of at most 255 bytes a name and 4,095 in all")
     return path
+
+
+def _backbones(value: object) -> str | tuple[str, ...]:
+    """One backbone as text, several as a tuple: a list of one is that one."""
+    if not isinstance(value, list | tuple):
+        return _home(_as_text(value))
+    named = tuple(_home(_as_text(each)) for each in value)
+    twice = [name for name in named if named.count(name) > 1]
+    if not named or twice:
+        raise ValueError(f"expected {'each backbone once' if twice else 'at least one backbone'}")
+    return named[0] if len(named) == 1 else named
 
 
 def _choice(names: Iterable[str]) -> Callable[[object], object]:
@@ -148,17 +161,35 @@ def _none_word(value: object) -> object:
     return "none" if value is None else value
 
 
+def _objectives(value: object) -> tuple[str, ...] | None:
+    """Names of objectives; of one alone a YAML file may hold the name."""
+    words = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+    named = tuple(str(_objective(word)) for word in words)
+    doubled = [name for place, name in enumerate(named) if name in named[:place]]
+    if doubled:
+        raise ValueError(f"expected each objective once; {doubled[0]} is there twice")
+    if named and named[0] not in DIRECTIONS:
+        raise ValueError(
+            f"expected the first to be what training improves ({', '.join(DIRECTIONS)}): schedulers stop trials by it, "
+            "and the winner is the best in it"
+        )
+    return named or None
+
+
 def _gpu_share(value: float) -> float:
     if value > 1 and value != int(value):
         raise ValueError("expected a fraction up to 1, or a whole number")
     return value
 
 
+_objective = _choice(OBJECTIVES)
+
 Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
 Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
 Text = Annotated[str, BeforeValidator(_as_text)]
 PathText = Annotated[Text, AfterValidator(_home)]
+BackboneNames = Annotated[str | tuple[str, ...], BeforeValidator(_backbones)]
 StorageText = Annotated[PathText, AfterValidator(_storage)]
 Weights = Annotated[PathText, BeforeValidator(_none_word)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]
@@ -175,5 +206,7 @@ SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
 PrecisionName = Annotated[str, BeforeValidator(_choice(PRECISION))]
 JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_switch_word)]
+PriorName = Annotated[str, BeforeValidator(_choice(PRIOR)), BeforeValidator(_switch_word)]
 BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
 MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]
+ObjectiveNames = Annotated[tuple[str, ...] | None, BeforeValidator(_objectives)]

@@ -18,6 +18,8 @@ from search.ledger import Ledger, refuse_difference
 from search.ledger_file import LedgerCopy
 from search.ledger_format import expect_readable
 from search.preparation import Prepared
+from search.prior import BackbonePrior
+from search.prior_scores import score_prepared
 from search.reading import about_to_json
 from search.record import Outcome, Parameters, SearchRecord
 from search.session import Session
@@ -58,16 +60,18 @@ class Phase:
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
+    alternatives: tuple[Outcome, ...] = ()
     _began: float = field(default_factory=time.monotonic)
     _next_news: float = 0.0
 
     def __post_init__(self) -> None:
         expect_readable(self.name, self.ledger.noted)
-        blocks = len(self.prepared.backbone.blocks)
+        several = self.prepared.blocks
+        blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         asked = self.config
         self.space: Space = make_space(
-            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target
+            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target, several
         )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
@@ -86,7 +90,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.logs)},
+            self._place,
             self.checkpoints,
             self.kept,
             self.limit,
@@ -101,6 +105,16 @@ class Phase:
         finally:
             self.keep_time()
             self.news(now=True)
+
+    def believe(self, told: Callable[[str], None]) -> None:
+        """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
+        known = self.ledger.noted("prior")
+        if known is None and self.config.prior == "on" and self.prepared.several and not self.ledger.trials:
+            found = score_prepared(self.prepared, self.session, self.config.seed, told)
+            if found is not None:
+                self.ledger.note("prior", known := found.to_json())
+        if known is not None and self.config.prior == "on":
+            self.ledger.guide = BackbonePrior.from_json(known)
 
     def news(self, now: bool = False) -> None:
         """Tell whoever watches, unless they heard of it just now."""
@@ -121,6 +135,7 @@ class Phase:
             name=self.name,
             metric=self.config.metric,
             direction=self.config.direction,
+            objectives=self.config.objective or (),
             task=self.prepared.task_summary,
             source=self.prepared.source_summary,
             teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
@@ -131,9 +146,12 @@ class Phase:
             started=self._started,
             elapsed=self._elapsed(),
             outcome=self.outcome,
+            alternatives=self.alternatives,
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
+            backbones=self.prepared.backbones,
+            prior=self.ledger.noted("prior"),
         )
         if not whole:
             return record
@@ -149,6 +167,9 @@ class Phase:
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
+    def _place(self, params: Parameters) -> dict[str, str]:
+        return {**self.prepared.of(params).place, "logs": str(self.logs)}
+
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began
 
@@ -156,11 +177,17 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED},
+            **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
+            "backbone": self._digests(),
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
             "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
-            "backbone": self.prepared.backbone.digest,
         }
+
+    def _digests(self) -> object:
+        """What the backbones are: a changed file is another backbone, whatever its name."""
+        digests = {name: backbone.digest for name, backbone in self.prepared.backbones.items()}
+        return digests or self.prepared.backbone.digest

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from search.record import Parameters, ParameterValue, SearchRecord, TrialRecord
+from search.record import BackboneSummary, Parameters, ParameterValue, SearchRecord, TrialRecord
 
 SHORT = {
+    "backbone": "backbone",
     "unfreeze_depth": "depth",
     "learning_rate": "rate",
     "head_units": "head",
@@ -48,6 +49,23 @@ def number(value: ParameterValue | None) -> str:
 def objective(value: float | None) -> str:
     """Four decimals, so that values line up."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def objective_phrase(name: str, value: float | None) -> str:
+    """The value of one of several objectives with its unit, whichever that is."""
+    if value is None or not math.isfinite(value):
+        return f"no {name}"
+    units = {
+        "latency_ms": f"{value:.3g} ms",
+        "parameters": f"{value:,.0f} parameters",
+        "megabytes": f"{value:.3g} MB",
+    }
+    return units.get(name, f"{name} {objective(value)}")
+
+
+def values_phrase(values: Mapping[str, float]) -> str:
+    """``val_accuracy 0.9312, 3.2 ms``."""
+    return ", ".join(objective_phrase(name, value) for name, value in values.items())
 
 
 def percent(fraction: float) -> str:
@@ -102,7 +120,12 @@ def tally(record: SearchRecord) -> list[tuple[str, int]]:
 
 def subject(record: SearchRecord) -> str:
     """What is trained on what: backbone, method and data in one line."""
-    backbone, task = record.backbone, record.task
-    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    task = record.task
+    several = " or ".join(_sized(backbone) for backbone in record.backbones.values())
     data = f"{plural(sum(task.counts.values()), 'image')} of {plural(len(task.classes), 'class')}"
-    return f"{backbone.name} ({size}) · {record.config.get('method', 'finetune')} · {data}"
+    return f"{several or _sized(record.backbone)} · {record.config.get('method', 'finetune')} · {data}"
+
+
+def _sized(backbone: BackboneSummary) -> str:
+    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    return f"{backbone.name} ({size})"

@@ -11,7 +11,7 @@ from search.durations import format_duration
 from search.forecast import remaining_seconds
 from search.live_nodes import summary
 from search.node_use import NodeUse
-from search.phrases import configuration, ending, objective, plural, subject, tally
+from search.phrases import configuration, ending, objective, objective_phrase, plural, subject, tally
 from search.record import SearchRecord, TrialRecord
 
 STAGE_EVERY = 30.0
@@ -93,8 +93,9 @@ class PlainView:
 
 def _line(trial: TrialRecord, record: SearchRecord) -> str:
     epochs = plural(len(trial.epochs), "epoch")
+    values = f"{record.metric} {objective(trial.value)}{_costs(trial, record)}"
     return (
-        f"trial {trial.number:>3}  {ending(trial):<11} {record.metric} {objective(trial.value)}  "
+        f"trial {trial.number:>3}  {ending(trial):<11} {values}  "
         f"{epochs:>9}  {format_duration(trial.seconds):>7}{_best(record)}  "
         + (f"on {trial.node}  " if trial.node and record.config.get("address") else "")
         + " ".join(configuration(trial.params, "="))
@@ -103,4 +104,12 @@ def _line(trial: TrialRecord, record: SearchRecord) -> str:
 
 def _best(record: SearchRecord) -> str:
     best = record.best
-    return "" if best is None else f"  best {objective(best.value)} (trial {best.number})"
+    front = f", front of {len(record.front)}" if record.objectives else ""
+    return "" if best is None else f"  best {objective(best.value)} (trial {best.number}{front})"
+
+
+def _costs(trial: TrialRecord, record: SearchRecord) -> str:
+    """The values of the objectives beside the first."""
+    return "".join(
+        f", {objective_phrase(name, trial.objectives.get(name))}" for name in record.objectives[1:]
+    )

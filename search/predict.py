@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ from trainables.inputs.source import Encoded
 
 if TYPE_CHECKING:
     import numpy as np
+
+PARTS = 4
+"""A batch is decoded in so many parts, each by a thread."""
+
+AHEAD = 3
+"""Batches that are being decoded while the model has one."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,17 @@ class Prediction:
         """The most probable class and its probability."""
         index = max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
         return classes[index], self.probabilities[index]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images on their way: where each came from, and its pixels to come, or why it can't be read."""
+
+    paths: list[str]
+    parts: list[Future[list[np.ndarray | str]]]
+
+    def decoded(self) -> list[np.ndarray | str]:
+        return [image for part in self.parts for image in part.result()]
 
 
 @dataclass(frozen=True)
@@ -51,24 +69,34 @@ class Classifier:
         return int(height), int(width)
 
     def predict(self, images: Iterable[tuple[str, Encoded]], batch_size: int = 64) -> Iterator[Prediction]:
-        """Predictions in the order of ``images``, ``batch_size`` at a time."""
-        size = self.image_size
-        waiting = iter(images)
-        with ThreadPoolExecutor() as pool:
-            while chunk := list(islice(waiting, batch_size)):
-                decoded = list(pool.map(lambda pair: _decode(pair[1], size), chunk))
-                yield from self._batch([path for path, _ in chunk], decoded)
+        """Predictions in the order of ``images``, ``batch_size`` at a time; the next ones are decoded meanwhile."""
+        from trainables.decoding import cores
 
-    def _batch(self, paths: list[str], decoded: list[np.ndarray | str]) -> Iterator[Prediction]:
+        size, coming, waiting = self.image_size, iter(images), deque[_Batch]()
+        pool = ThreadPoolExecutor(cores(), "decode")
+        try:
+            while (batch := _next(coming, batch_size, size, pool)) or waiting:
+                if batch:
+                    waiting.append(batch)
+                if batch is None or len(waiting) > AHEAD:
+                    yield from self._answers(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _answers(self, batch: _Batch) -> Iterator[Prediction]:
         import numpy as np
 
+        decoded = batch.decoded()
         readable = [image for image in decoded if not isinstance(image, str)]
-        rows = iter(np.asarray(self.model.predict_on_batch(np.stack(readable))) if readable else ())
-        for path, image in zip(paths, decoded, strict=True):
+        answers = (
+            np.asarray(self.model.predict_on_batch(np.stack(readable))) if readable else np.empty((0, 0))
+        )
+        rows = iter(answers.tolist())
+        for path, image in zip(batch.paths, decoded, strict=True):
             if isinstance(image, str):
                 yield Prediction(path, error=image)
             else:
-                yield Prediction(path, tuple(float(p) for p in next(rows)))
+                yield Prediction(path, tuple(next(rows)))
 
 
 def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
@@ -87,10 +115,24 @@ def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
         return Classifier(mlflow.keras.load_model(model_uri), classes)
 
 
-def _decode(encoded: Encoded, size: tuple[int, int]) -> np.ndarray | str:
+def _next(
+    images: Iterator[tuple[str, Encoded]], batch_size: int, size: tuple[int, int], pool: ThreadPoolExecutor
+) -> _Batch | None:
+    """The next images, which the pool begins to decode; None when there are no more."""
+    pairs = list(islice(images, batch_size))
+    step = -(-len(pairs) // PARTS)
+    parts = [pairs[start : start + step] for start in range(0, len(pairs), step or 1)]
+    asked = [pool.submit(_decode, [image for _, image in part], size) for part in parts]
+    return _Batch([path for path, _ in pairs], asked) if pairs else None
+
+
+def _decode(images: Sequence[Encoded], size: tuple[int, int]) -> list[np.ndarray | str]:
     from trainables.images import decode_image
 
-    try:
-        return decode_image(encoded, size)
-    except DataError as error:
-        return str(error)
+    found: list[np.ndarray | str] = []
+    for image in images:
+        try:
+            found.append(decode_image(image, size))
+        except DataError as error:
+            found.append(str(error))
+    return found

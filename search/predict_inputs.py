@@ -29,6 +29,23 @@ def images_in(paths: Sequence[str], image_column: str | None = None) -> Iterator
     return (pair for file in files for pair in _images(file, image_column))
 
 
+def count_images(paths: Sequence[str]) -> int:
+    """How many there will be, without opening them; 0 if that can't be found out."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    try:
+        for file in map(Path, paths):
+            if file.is_dir():
+                count += sum(1 for _ in images_below(file, Clutter()))
+            else:
+                count += pq.read_metadata(file).num_rows if file.suffix.lower() == ".parquet" else 1
+    except (pa.ArrowException, OSError, DataError):  # told by whoever reads them
+        return 0
+    return count
+
+
 def _images(file: Path, image_column: str | None) -> Iterator[tuple[str, Encoded]]:
     if file.is_dir():
         yield from _folder(file)

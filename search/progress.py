@@ -109,3 +109,10 @@ def make_view(*, quiet: bool = False, verbose: bool = False, console: Console | 
     from search.plain_view import PlainView
 
     return GuardedView(PlainView(screen.file))
+
+
+def default_view() -> View:
+    """The view of a search that is started from Python: live in a notebook, nothing elsewhere."""
+    from search.notebook_view import NotebookView, in_notebook
+
+    return GuardedView(NotebookView()) if in_notebook() else QuietView()

@@ -13,6 +13,7 @@ from search.mlflow_client import connect, speaking
 from mlflow import MlflowClient
 
 from search.comparison import MARGIN, Candidate, Judgement, judge_candidates
+from search.front_tags import FrontVersion, front_versions
 from search.model_files import download_answers
 from search.model_versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
 from search.promotion_history import Event, events, next_event, written
@@ -22,7 +23,7 @@ from search.stores import absolute_uri
 from search.turns import Turn
 from search.user import user_name
 from search.version_facts import INPUT_FORM, footprint_of
-from trainables.errors import TrackingError
+from trainables.errors import TrackingError, UsageError
 
 PREVIOUS = "unfreeze.previous_champions"
 """Tag of the registered model: versions that were champion, the latest last."""
@@ -30,11 +31,16 @@ PREVIOUS = "unfreeze.previous_champions"
 
 @dataclass(frozen=True)
 class Contest:
-    """Challenger and champion as they were looked at, and what the gate decides."""
+    """Challenger and champion as they were looked at, and what the gate decides.
+
+    ``proposed`` has the alias ``challenger``; it is another version than the challenger where a person has chosen
+    another point of the front.
+    """
 
     challenger: Version
     champion: Version | None
     judgement: Judgement
+    proposed: Version | None = None
 
 
 @dataclass(frozen=True)
@@ -62,41 +68,66 @@ class PromotionRefused(TrackingError):
         self.contest = contest
 
 
-def judge(model_name: str, tracking_uri: str, *, margin: float = MARGIN) -> Contest:
+class WhichPoint(UsageError):
+    """The challenger is one of several ``points`` of a front: somebody has to say which; ``champion`` is a version."""
+
+    def __init__(self, points: tuple[FrontVersion, ...], champion: str | None, trial: int | None) -> None:
+        known = ", ".join(str(point.trial) for point in points)
+        received = "none" if trial is None else f"{trial}"
+        super().__init__(
+            f"trial: expected one of the points of the front, by the number of its trial ({known}), received {received}"
+        )
+        self.points, self.champion, self.received = points, champion, trial
+
+
+def judge(model_name: str, tracking_uri: str, *, margin: float = MARGIN, trial: int | None = None) -> Contest:
     """What :func:`promote` would decide, changing nothing.
 
     Raises:
+        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
         TrackingError: no such model, no challenger, or it is champion already.
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
     with speaking(uri):
-        challenger, champion = _contestants(client, model_name)
+        proposed, champion = _contestants(client, model_name)
+        challenger = _chosen(client, proposed, champion, trial)
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
-    return Contest(challenger, champion, judge_candidates(new, old, margin))
+    return Contest(challenger, champion, judge_candidates(new, old, margin), proposed)
 
 
-def promote(model_name: str, tracking_uri: str, *, margin: float = MARGIN, force: bool = False) -> Promotion:
+def promote(
+    model_name: str,
+    tracking_uri: str,
+    *,
+    margin: float = MARGIN,
+    force: bool = False,
+    trial: int | None = None,
+) -> Promotion:
     """Make the challenger the champion, if it passes the gate.
 
     Args:
         margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
         force: promote whatever the gate says; that it was overruled is recorded.
+        trial: which point of the front, where a search with several objectives has brought one.
 
     Raises:
+        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
         PromotionRefused: the gate keeps it out.
         TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
             meanwhile.
     """
-    contest = judge(model_name, tracking_uri, margin=margin)
+    contest = judge(model_name, tracking_uri, margin=margin, trial=trial)
     judgement = contest.judgement
     forced = not judgement.passes
     if forced and not force:
         raise PromotionRefused(contest)
     with _turn(model_name, tracking_uri) as (client, turn):
         challenger, champion = contest.challenger, contest.champion
-        _refuse_change(client, challenger, champion)
+        _refuse_change(client, contest.proposed, champion)
+        if contest.proposed is not None and contest.proposed.version != challenger.version:
+            client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
         stack = _previous(client, model_name)
         if champion is not None and stack[-1:] != [champion.version]:
             client.set_registered_model_tag(model_name, PREVIOUS, " ".join([*stack, champion.version]))
@@ -189,9 +220,28 @@ def _contestants(client: MlflowClient, name: str) -> tuple[Version, Version | No
         raise TrackingError(
             f"model {name!r} has no version with the alias {CHALLENGER!r}: run a search that registers one"
         )
-    if champion is not None and champion.version == challenger.version:
-        raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
     return challenger, champion
+
+
+def _chosen(client: MlflowClient, proposed: Version, champion: Version | None, trial: int | None) -> Version:
+    """The challenger, or the point of its front that came from ``trial``."""
+    name = proposed.name
+    points = front_versions(proposed, map(to_version, versions(client, name)))
+    chosen = {point.trial: point.version for point in points}
+    if trial is None and len(points) <= 1:
+        version = proposed
+    elif trial in chosen:
+        version = chosen[trial]
+    elif points:
+        raise WhichPoint(points, champion.version if champion else None, trial)
+    else:
+        raise UsageError(
+            f"trial: expected a model with several points of a front to choose from, received {trial} for {name!r}, "
+            f"whose challenger, version {proposed.version}, is none"
+        )
+    if champion is not None and champion.version == version.version:
+        raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
+    return version
 
 
 def _candidate(version: Version, tracking_uri: str) -> Candidate:

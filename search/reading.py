@@ -22,10 +22,12 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
     return {
         "metric": record.metric,
         "direction": record.direction,
+        "objectives": list(record.objectives),
         "task": vars(record.task),
         "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
         "teacher": vars(record.teacher) if record.teacher else None,
+        "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
         "config": dict(record.config),
         "requested": record.requested,
         "tracking_uri": record.tracking_uri,
@@ -75,12 +77,14 @@ def read_record(
 def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
     from search.results import outcome_from_json
 
-    opened.judge_by(about["metric"], about["direction"])
-    outcome = opened.noted("outcome")
+    objectives = tuple(about.get("objectives", ()))
+    opened.judge_by(about["metric"], about["direction"], objectives)
+    outcome, alternatives = opened.noted("outcome"), opened.noted("alternatives") or []
     return SearchRecord(
         name=name,
         metric=about["metric"],
         direction=about["direction"],
+        objectives=objectives,
         task=_task(about["task"]),
         source=_task(about["source"]) if about.get("source") else None,
         backbone=_backbone(about["backbone"]),
@@ -93,9 +97,12 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         importances=opened.importances(),
         edges=tuple(opened.noted("edges") or ()),
         outcome=outcome_from_json(outcome) if outcome else None,
+        alternatives=tuple(map(outcome_from_json, alternatives)),
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),
+        prior=opened.noted("prior"),
+        backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 
 

@@ -7,12 +7,13 @@ Tracking, the report, the live view, ``unfreeze status`` and ``trials.parquet`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+from search.front import losses, pareto
 from trainables.footprint import Footprint
 
 ParameterValue = int | float | bool | str
@@ -36,6 +37,11 @@ class EpochRecord:
     train_loss: float
     epoch_seconds: float
 
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> EpochRecord:
+        """The epoch that a result of a trial tells of, which may say more."""
+        return cls(int(result["epoch"]), *(float(result[name]) for name in METRICS))
+
     def metric(self, name: str) -> float:
         """The value of one of :data:`METRICS`."""
         return float(getattr(self, name))
@@ -53,7 +59,10 @@ class TrialRecord:
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
-    is the name of the machine where it ran last.
+    is the name of the machine where it ran last. ``origin`` says where parameters came from that were neither the
+    sampler's nor the user's: ``prior``, or the trial of an earlier search.
+    ``objectives`` has the value of each of several objectives by name, at
+    the trial's best epoch by the first of them; empty where the search has one.
     """
 
     number: int
@@ -72,6 +81,8 @@ class TrialRecord:
     retries: int = 0
     batch_size: int | None = None
     node: str | None = None
+    origin: str | None = None
+    objectives: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -240,23 +251,67 @@ class SearchRecord:
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    backbones: Mapping[str, BackboneSummary] = field(default_factory=dict)
+    """All backbones by name, where the search chooses among several; ``backbone`` is the first."""
+    prior: Mapping[str, Any] | None = None
+    """What was believed of the backbones before the first trial (:class:`search.prior.BackbonePrior`)."""
     source: TaskSummary | None = None
     teacher: BackboneSummary | None = None
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
+    objectives: tuple[str, ...] = ()
+    """Names of several objectives, the first being ``metric``; empty where there is one."""
+    alternatives: tuple[Outcome, ...] = ()
+    """Of the other points of the front that were confirmed, in the order of ``metric``."""
+
+    @cached_property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """With several objectives, the complete trials that no other dominates, the best in the first one first."""
+        return front(self.trials, self.objectives)
+
+    @cached_property
+    def front_numbers(self) -> frozenset[int]:
+        """Of the trials on the front."""
+        return frozenset(trial.number for trial in self.front)
 
     @cached_property
     def best(self) -> TrialRecord | None:
         """The finished trial with the best objective; ties go to the lower loss, then the lower number.
 
-        A complete trial goes before a pruned one of the same value.
+        A complete trial goes before a pruned one of the same value. With several objectives it is the first of the
+        front, unless no trial is complete.
         """
+        if self.front:
+            return self.front[0]
         ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+    def backbone_of(self, params: Parameters) -> BackboneSummary:
+        """The backbone of a trial with ``params``."""
+        return self.backbones.get(str(params.get("backbone")), self.backbone)
+
+    @property
+    def leading_backbone(self) -> BackboneSummary:
+        """That of the winner, or of the best trial so far; the first before there is one."""
+        best = self.best
+        params = self.outcome.params if self.outcome else best.params if best else {}
+        return self.backbone_of(params)
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""
         return sum(t.state == state for t in self.trials)
+
+    def outcome_of(self, trial: int) -> Outcome | None:
+        """What is known of a trial that was confirmed: the winner, or another point of the front."""
+        known = (self.outcome, *self.alternatives)
+        return next((outcome for outcome in known if outcome is not None and outcome.trial == trial), None)
+
+
+def front(trials: Iterable[TrialRecord], names: tuple[str, ...]) -> tuple[TrialRecord, ...]:
+    """The complete trials that no other dominates in the objectives ``names``; none where there are no names."""
+    complete = [t for t in trials if t.state == "complete"] if names else []
+    placed = [(t, point) for t in complete if (point := losses(t.objectives, names)) is not None]
+    return tuple(placed[index][0] for index in pareto([point for _, point in placed]))
 
 
 def rank(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:

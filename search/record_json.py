@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from search.cost import search_cost
 from search.record import Interval, Outcome, SearchRecord, State, TrialRecord
+from search.results import front_json
 
 
 def record_json(
@@ -20,7 +21,8 @@ def record_json(
     return {
         "search": record.name,
         "task": record.task.name,
-        "backbone": record.backbone.name,
+        "backbone": record.leading_backbone.name,
+        "backbones": list(record.backbones),
         **({"teacher": record.teacher.name} if record.teacher else {}),
         "method": record.config.get("method"),
         "metric": record.metric,
@@ -30,8 +32,10 @@ def record_json(
         "retries": {str(t.number): t.retries for t in record.trials if t.retries},
         "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
         "best": _best(record.best),
+        **front_json(record),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),
+        **({"alternatives": [_outcome(o) for o in record.alternatives]} if record.objectives else {}),
         "stopped": record.stopped,
         "elapsed_seconds": round(record.elapsed, 3),
         "training_seconds": round(sum(t.seconds for t in record.trials if math.isfinite(t.seconds)), 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from search.answers import read_answers
+from search.front_tags import one_search
 from search.model_package import input_form, model_digest, write_package
-from search.model_versions import CHALLENGER, Version, quoted, registered, to_version, versions
+from search.model_versions import CHALLENGER, Version, aliased, quoted, to_version, versions
 from search.record import Outcome, SearchRecord
-from search.run_texts import winner_note
+from search.run_texts import model_note, winner_note
 from search.seams import reached
 from search.stores import absolute_uri
 from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_tags
@@ -41,6 +43,8 @@ def register(
     model_name: str,
     tracking_uri: str,
     answers: Path | None = None,
+    point: Mapping[str, str] | None = None,
+    challenger: bool = True,
 ) -> Version:
     """Log the winner's model into its run and make it a version of ``model_name``, alias ``challenger``.
 
@@ -54,6 +58,8 @@ def register(
         examples: uint8 images (N, H, W, 3) that the model could be asked.
         answers: file of what the winner said of the test images (:mod:`search.answers`), without which the version
             can't be compared with another later.
+        point: with several objectives, tags that say which point of which front it is (:mod:`search.front_tags`).
+        challenger: whether it gets the alias; the winner does, other points of the front don't.
 
     Raises:
         TrackingError: MLflow can't be reached or refuses, or the model is of another form.
@@ -83,9 +89,16 @@ def register(
                 found = client.create_model_version(
                     model_name, address, run_id, tags, description=about, model_id=model_id
                 )
-        version = to_version(found)
+        for key, value in (
+            point or {}
+        ).items():  # of a version that was there already the front may be another now
+            client.set_model_version_tag(model_name, found.version, key, value)
+        version = (
+            to_version(client.get_model_version(model_name, found.version)) if point else to_version(found)
+        )
         reached("version-created")
-        _challenge(client, version)
+        if challenger:
+            _challenge(client, version)
     return version
 
 
@@ -96,8 +109,8 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
         "task": record.task.name,
         "data_digest": record.task.digest,
         **({"source": record.source.name, "source_digest": record.source.digest} if record.source else {}),
-        "backbone": record.backbone.name,
-        "backbone_digest": record.backbone.digest,
+        "backbone": record.backbone_of(outcome.params).name,
+        "backbone_digest": record.backbone_of(outcome.params).digest,
         **(
             {"teacher": record.teacher.name, "teacher_digest": record.teacher.digest}
             if record.teacher
@@ -114,10 +127,8 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
 
 
 def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None:
-    task = record.task
-    about = f"Classifies images into the {len(task.classes)} classes of `{task.name}`. Made by unfreeze."
     try:
-        client.create_registered_model(name, {"unfreeze.task": task.name}, about)
+        client.create_registered_model(name, {"unfreeze.task": record.task.name}, model_note(record))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -177,9 +188,9 @@ def _attach(client: MlflowClient, run_id: str, model_id: str) -> None:
 
 
 def _challenge(client: MlflowClient, version: Version) -> None:
-    """Point ``challenger`` at ``version``, unless it points at a newer one."""
-    current = registered(client, version.name).aliases.get(CHALLENGER)
-    if current is None or int(current) < int(version.version):
+    """Point ``challenger`` at ``version``, unless it points at a newer one, of another search or of no front."""
+    current = aliased(client, version.name, CHALLENGER)
+    if current is None or int(current.version) < int(version.version) or one_search(current, version):
         client.set_registered_model_alias(version.name, CHALLENGER, version.version)
 
 

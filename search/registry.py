@@ -5,7 +5,16 @@ from __future__ import annotations
 from search.comparison import Comparison, Judgement
 from search.model_files import class_names, download_backbone
 from search.model_versions import CHALLENGER, CHAMPION, Version
-from search.promotion import Contest, Promotion, PromotionRefused, history, judge, promote, rollback
+from search.promotion import (
+    Contest,
+    Promotion,
+    PromotionRefused,
+    WhichPoint,
+    history,
+    judge,
+    promote,
+    rollback,
+)
 from search.promotion_history import Event
 from search.registration import register
 
@@ -19,6 +28,7 @@ __all__ = [
     "Promotion",
     "PromotionRefused",
     "Version",
+    "WhichPoint",
     "class_names",
     "download_backbone",
     "history",

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from search.atomic import write_bytes, write_text
+from search.choices import OBJECTIVES
 from search.cost import search_cost
 from search.record import (
     Baseline,
@@ -24,14 +25,19 @@ from search.record import (
     SearchRecord,
     Sureness,
     TrialRecord,
+    front,
 )
+from search.run_points import objective_key
 from trainables.footprint import Footprint, Milliseconds
 
 FORMAT = 1
 
 
-def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
-    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost."""
+def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = ()) -> pa.Table:
+    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost.
+
+    Of several ``objectives`` there is a column for each (:func:`search.run_points.objective_key`), and ``front``.
+    """
     names = sorted({name for t in trials for name in t.params})
     columns: dict[str, list[Any]] = {
         "number": [t.number for t in trials],
@@ -43,6 +49,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
         "batch_size": [t.batch_size for t in trials],
         **{name: [t.params.get(name) for t in trials] for name in names},
         "value": [t.value for t in trials],
+        **_objectives(trials, objectives),
         "epochs": [len(t.epochs) for t in trials],
         "seconds": [t.seconds for t in trials],
         "val_accuracy": [[e.val_accuracy for e in t.epochs] for t in trials],
@@ -59,7 +66,7 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     types = {
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
         **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
-        **dict.fromkeys(("value", "seconds"), pa.float64()),
+        **dict.fromkeys(("value", "seconds", *map(objective_key, objectives)), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
     }
@@ -68,10 +75,18 @@ def trials_table(trials: tuple[TrialRecord, ...]) -> pa.Table:
     return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
 
 
+def _objectives(trials: tuple[TrialRecord, ...], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    if not names:
+        return {}
+    values = {objective_key(name): [t.objectives.get(name) for t in trials] for name in names}
+    best = {t.number for t in front(trials, names)}
+    return {**values, "front": [t.number in best for t in trials]}
+
+
 def write_results(record: SearchRecord, directory: Path) -> None:
     """Write trials.parquet and best.json."""
     buffer = io.BytesIO()
-    pq.write_table(trials_table(record.trials), buffer)
+    pq.write_table(trials_table(record.trials, record.objectives), buffer)
     write_bytes(directory / "trials.parquet", buffer.getvalue())
     best = record.best
     if best is not None:
@@ -91,12 +106,34 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         record.metric: best.value,
         "trials": len(record.trials),
         "data_digest": record.task.digest,
-        "backbone_digest": record.backbone.digest,
+        "backbone_digest": record.leading_backbone.digest,
         **({"teacher_digest": record.teacher.digest} if record.teacher else {}),
         "stages": dict(best.stages),
         "cost": dict(best.cost),
         "search_cost": search_cost(record).describe(),
+        **front_json(record),
         "outcome": outcome_to_json(record.outcome) if record.outcome else None,
+        **({"alternatives": [outcome_to_json(o) for o in record.alternatives]} if record.objectives else {}),
+    }
+
+
+def front_json(record: SearchRecord) -> dict[str, Any]:
+    """The objectives with their directions, and the points of the front, best in the first one first; or nothing."""
+    if not record.objectives:
+        return {}
+    return {
+        "objectives": {name: OBJECTIVES[name] for name in record.objectives},
+        "front": [_point_json(record, trial) for trial in record.front],
+    }
+
+
+def _point_json(record: SearchRecord, trial: TrialRecord) -> dict[str, Any]:
+    outcome = record.outcome_of(trial.number)
+    return {
+        "trial": trial.number,
+        "values": dict(trial.objectives),
+        "params": dict(trial.params),
+        "model_version": outcome.model_version if outcome else None,
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from search.cost import activations_phrase, cost_phrases, search_cost
+from search.prior import prior_worth
 from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
@@ -25,7 +26,18 @@ STATUSES: Mapping[State, RunStatus] = {
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
-_BUDGET = frozenset({"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "baseline_trials"})
+_BUDGET = frozenset(
+    {
+        "trials",
+        "time_budget",
+        "patience",
+        "enqueue",
+        "prior",
+        "confirm_seeds",
+        "confirm_points",
+        "baseline_trials",
+    }
+)
 _MACHINES = frozenset(
     {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
 )
@@ -68,7 +80,7 @@ def identity(record: SearchRecord) -> str:
 
 def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
-    facts = {"data_digest": record.task.digest, "backbone_digest": record.backbone.digest}
+    facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
     facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
@@ -79,7 +91,9 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.state": "running",
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
+        **_prior_tags(record),
         **_outcome_tags(record.outcome),
+        **_front_tags(record),
         **_cost_tags(record),
         NOTE: search_note(record),
     }
@@ -89,7 +103,7 @@ def search_content(record: SearchRecord) -> RunContent:
 
 def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunContent:
     """The child run of ``trial`` under the run ``parent``."""
-    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
+    outcome = record.outcome_of(trial.number)
     tags = {
         "unfreeze.search": record.name,
         PARENT: parent,
@@ -104,6 +118,8 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    if trial.origin:
+        tags["unfreeze.origin"] = trial.origin
     if trial.retries:
         tags["unfreeze.retries"] = str(trial.retries)
     if trial.batch_size:
@@ -111,9 +127,11 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
     if trial.cost:
         tags["unfreeze.activations"] = activations_phrase(trial)
     if outcome:
-        tags["unfreeze.winner"] = "true"
+        tags["unfreeze.winner" if outcome is record.outcome else "unfreeze.confirmed"] = "true"
+    if record.objectives and trial.finished:
+        tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
     return RunContent(
-        name=trial_name(record.name, trial, record.backbone),
+        name=trial_name(record.name, trial, record.backbone_of(trial.params)),
         status=STATUSES[trial.state],
         tags=tags,
         params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
@@ -134,12 +152,35 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
     return {f"unfreeze.{name}": value for name, value in tags.items()}
 
 
+def _prior_tags(record: SearchRecord) -> dict[str, str]:
+    """What was believed of the backbones; once the winner is known also what that was worth."""
+    if record.prior is None:
+        return {}
+    tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
+    worth = prior_worth(record) if record.outcome else None
+    return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _front_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials are the points of the front, the best in the first objective first."""
+    if not record.objectives:
+        return {}
+    return {"unfreeze.front": ", ".join(str(trial.number) for trial in record.front) or "none yet"}
+
+
 def _cost_tags(record: SearchRecord) -> dict[str, str]:
     """Known once all trials have ended: a tag that changed with each of them would cost a request each time."""
     if record.outcome is None:
         return {}
     phrases = cost_phrases(search_cost(record))
     return {"unfreeze.cost": "; ".join(phrases)} if phrases else {}
+
+
+def _digests(record: SearchRecord) -> str:
+    """Of the backbone; of several all, by name."""
+    if not record.backbones:
+        return record.backbone.digest
+    return json.dumps({name: b.digest for name, b in record.backbones.items()}, ensure_ascii=False)
 
 
 def _text(value: object) -> str:

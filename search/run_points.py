@@ -20,6 +20,9 @@ COSTS = (
 )
 """The counts of a trial's cost (:class:`trainables.account.Counts`)."""
 
+ASIDE = "system/"
+"""MLflow shows metrics of this name on a page of their own; elsewhere they would stand before the learning curves."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -44,17 +47,23 @@ def epoch_points(trial: TrialRecord) -> tuple[Point, ...]:
 
 
 def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[Point, ...]:
-    """What is known once the trial has ended: its best value, its time by stage, its cost; of the winner its test."""
+    """What is known once the trial has ended: its best values, its time by stage, its cost, the winner's test."""
     if not trial.finished:
         return ()
-    values = {f"seconds/{stage}": seconds for stage, seconds in trial.stages.items()}
-    values |= {f"cost/{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
+    values = {f"{ASIDE}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
+    values |= {f"{ASIDE}cost_{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
     if trial.value is not None:
         values[f"best_{metric}"] = trial.value
+    values |= {objective_key(name): value for name, value in trial.objectives.items()}
     if outcome is not None:
         values["test_accuracy"] = outcome.test_accuracy.estimate
     time = milliseconds(trial.ended)
     return tuple(Point(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
+
+
+def objective_key(name: str) -> str:
+    """What one of several objectives is called beside a trial's curves: ``best_val_loss``, ``latency_ms``."""
+    return f"best_{name}" if name in METRICS else name
 
 
 def best_curve(record: SearchRecord) -> tuple[Point, ...]:

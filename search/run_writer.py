@@ -20,7 +20,7 @@ METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
 """MLflow takes 1,000 values a request, at most 100 of them params and 100 tags."""
 
-PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner")
+PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
 """Tags that are taken off again: of a trial that is tried once more, of a winner that was beaten."""
 
 Item = TypeVar("Item")

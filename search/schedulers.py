@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
     from search.record import Direction
+    from search.sparing import Beaten
 
 SCHEDULERS = ("asha", "hyperband", "median", "none")
 
@@ -17,16 +18,24 @@ TIME = "epoch"
 """What of a trial's results counts as its age."""
 
 
-def make_scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
+def make_scheduler(
+    name: str, metric: str, direction: Direction, epochs: int, beaten: Beaten | None = None
+) -> TrialScheduler:
     """A scheduler that compares trials by ``metric`` at equal epochs.
 
     ``asha`` is successive halving without waiting (Li et al. 2020): a trial in the lower two thirds after 1, 3,
     9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
     Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
+
+    With several objectives ``metric`` is the first, and ``beaten`` says of a trial's number and newest epoch whether it
+    may be stopped at all.
     """
     from search.scheduling_by_number import SchedulingByNumber
+    from search.sparing import SparingTheFront
 
     scheduler = _scheduler(name, metric, direction, epochs)
+    if beaten is not None:
+        return SparingTheFront(scheduler, TIME, beaten)
     return SchedulingByNumber(scheduler, TIME)
 
 

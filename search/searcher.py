@@ -12,7 +12,7 @@ from search.comebacks import Comebacks
 from search.engine_access import REASONS
 from search.ledger import Ledger, Suggest
 from search.node_names import NodeLabels
-from search.record import METRICS, EpochRecord, TrialRecord
+from search.record import EpochRecord, TrialRecord
 from search.seams import reached
 from trainables.errors import LedgerError
 
@@ -89,7 +89,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if "reason" not in result:
             with self._writing():
                 self._comebacks.heard(number, result)
-                self._ledger.report(number, _epoch(result))
+                self._ledger.report(number, EpochRecord.of(result))
                 reached("reported")
                 self._heard(number, result)
                 self._changed()
@@ -153,7 +153,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 number,
                 "complete" if whole else "pruned",
                 reason=None if whole else "scheduler",
-                epoch=_epoch(result),
+                epoch=EpochRecord.of(result),
             )
 
     @contextmanager
@@ -179,10 +179,6 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its searcher for a restore that is never made."""
         return {}
-
-
-def _epoch(result: Mapping[str, Any]) -> EpochRecord:
-    return EpochRecord(int(result["epoch"]), *(float(result[m]) for m in METRICS))
 
 
 def _under(name: str, result: Mapping[str, Any]) -> dict[str, Any]:

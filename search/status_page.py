@@ -9,10 +9,24 @@ from rich.text import Text
 
 from search.durations import format_duration
 from search.forecast import remaining_seconds
-from search.phrases import configuration, ending, objective, percent, plural, points, reason, subject, tally
+from search.phrases import (
+    configuration,
+    ending,
+    objective,
+    percent,
+    plural,
+    points,
+    reason,
+    subject,
+    tally,
+    values_phrase,
+)
 from search.record import SearchRecord, TrialRecord
 
 _LABEL = 10
+
+_POINTS = 12
+"""Of the front, that are shown."""
 
 
 def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
@@ -21,6 +35,7 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
         Text.assemble((record.name, "bold"), "  ", (subject(record), "dim")),
         _line("trials", f"{_counts(record)} of {record.requested:,}"),
         _line("best", _best(record)),
+        *_front(record),
         _line("cost", _cost(record)),
     ]
     if record.config.get("address") and (running := _running(record)):
@@ -48,6 +63,20 @@ def _best(record: SearchRecord) -> str:
         return "no trial has a result yet"
     params = " ".join(configuration(best.params, "="))
     return f"{record.metric} {objective(best.value)} (trial {best.number}): {params}"
+
+
+def _front(record: SearchRecord) -> list[Text]:
+    """A line for each point of the front, as far as they can be read at once."""
+    shown = [f"{values_phrase(t.objectives)} (trial {t.number}){_version(record, t)}" for t in record.front]
+    more = [f"and {len(shown) - _POINTS} more"] if len(shown) > _POINTS else []
+    if record.objectives and not shown:
+        shown = ["no trial is complete yet"]
+    return [_line("" if place else "front", words) for place, words in enumerate(shown[:_POINTS] + more)]
+
+
+def _version(record: SearchRecord, trial: TrialRecord) -> str:
+    outcome = record.outcome_of(trial.number)
+    return f", version {outcome.model_version}" if outcome and outcome.model_version else ""
 
 
 def _cost(record: SearchRecord) -> str:

@@ -21,6 +21,7 @@ from search.doctor.quick import QuickLook
 from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
+from search.front_tags import front_tags
 from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
@@ -29,21 +30,26 @@ from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
 from search.node_use import watched
+from search.notebook_html import result_html
 from search.phase import Phase
+from search.phrases import plural
 from search.preparation import Prepared, prepare_all
-from search.progress import QuietView, View
+from search.prior import prior_worth
+from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
+from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
-from search.winner import measure, retrain
+from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
+    from search.report.drawing import Drawing
     from search.tracking import Mirror
 
 
@@ -51,13 +57,20 @@ class Interrupted(KeyboardInterrupt):
     """A person ended the search; the same command goes on with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """A finished search."""
 
     record: SearchRecord
     model_uri: str | None
     report_path: Path
+
+    def __repr__(self) -> str:
+        """Short, for an interactive session: the record holds every epoch, and images."""
+        best = self.record.best
+        found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
+        model = f", {self.model_uri}" if self.model_uri else ""
+        return f"<SearchResult {self.record.name}: {found}{model}>"
 
     @property
     def best(self) -> TrialRecord:
@@ -68,9 +81,32 @@ class SearchResult:
         return best
 
     @property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Of several objectives, the trials that no other dominates, the best in the first objective first."""
+        return self.record.front
+
+    @property
     def trials(self) -> pa.Table:
         """All trials, one row each."""
-        return trials_table(self.record.trials)
+        return trials_table(self.record.trials, self.record.objectives)
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
+        return self.record.tracking_uri
+
+    def figure(self, key: str) -> Drawing:
+        """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
+
+        Raises:
+            UsageError: there is no such figure; the message lists those that there are.
+        """
+        from search.report.drawing import drawing  # altair and vl-convert take a second to import
+
+        return drawing(self.record, key)
+
+    def _repr_html_(self) -> str:
+        return result_html(self.record)
 
 
 def run_search(
@@ -78,16 +114,27 @@ def run_search(
 ) -> SearchResult:
     """Run a search, or go on with one that was interrupted, until it is whole.
 
+    Without a ``view`` a notebook shows a live one, which is closed at the end; elsewhere nothing is shown.
+
     Raises:
         UsageError: a wrong option.
         SearchError: the search can't start or go on.
         Interrupted: SIGINT or SIGTERM; everything is kept.
     """
-    config = config or SearchConfig()
+    if view is not None:
+        return _run(config or SearchConfig(), view, verbose)
+    shown = default_view()
+    try:
+        return _run(config or SearchConfig(), shown, verbose)
+    finally:
+        shown.close()
+
+
+def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
     check_inputs(config, workspace)
     workspace.create()
-    view = LoggedView(view or QuietView(), workspace.logs)
+    view = LoggedView(view, workspace.logs)
     halt = Halt(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
@@ -130,9 +177,11 @@ class _Run:
     def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
-        search.outcome = _known_outcome(search)
+        search.outcome, search.alternatives = _known_outcomes(search)
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
+            if self.config.objective:
+                search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
             self._confirm(search, self._baselines(search, task))
             record = self._leave_files(search)
@@ -157,6 +206,7 @@ class _Run:
             method=config.method,
             sampler=config.sampler,
             seed=config.seed,
+            objectives=config.objective or (),
             fence=self.lease.hold if self.lease else None,
         )
         return Phase(
@@ -186,7 +236,7 @@ class _Run:
             yield
             return
         name = self.workspace.name
-        with Lease(DriverMark(self.config.ledger, name, self.config.direction), name).held() as self.lease:
+        with Lease(DriverMark(self.config.ledger, name, *self.config.directions), name).held() as self.lease:
             self.halt.lost = self.lease.lost
             yield
 
@@ -221,9 +271,13 @@ class _Run:
             raise
 
     def _trials(self, phase: Phase) -> None:
+        if phase.config.transfers:  # of random weights the scores say nothing
+            phase.believe(self.view.event)
         phase.run()
         self._refuse_halted()
         record = phase.record()
+        if worth := prior_worth(record):
+            self.view.event(f"prior: {worth}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -246,7 +300,7 @@ class _Run:
         return [self._baseline(method, limit, task) for method in self.config.baselines]
 
     def _baseline(self, method: str, limit: int, task: str) -> Phase:
-        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0)
+        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0, objective=None)
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
@@ -257,50 +311,66 @@ class _Run:
         return phase
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
-        """Re-train the winner and measure it, unless that is done."""
-        record = search.record()
-        best = record.best
-        if best is None or (search.outcome is not None and search.outcome.trial == best.number):
+        """Re-train the winner, or points of the front, and measure them, unless that is done."""
+        chosen = points(search.record(), self.config.confirm_points)
+        known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
+        if [trial.number for trial in chosen] == known:
             return
         rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
-        trials = [best, *(trial for _, trial in rivals)]
-        self.view.event(
-            f"winner: trial {best.number}; training it again with {self.config.confirm_seeds} new seeds"
-        )
+        trials = [*chosen, *(trial for _, trial in rivals)]
+        self.view.event(_confirming(chosen, self.config.confirm_seeds))
         began = time.monotonic()
         runs = retrain(
             trials,
             self.config,
             self.session,
-            self.prepared.place,
+            lambda params: self.prepared.of(params).place,
             self.workspace.winner,
             self.view,
             self.halt,
         )
         self._refuse_halted()
-        outcome = measure(
-            best,
-            runs[0],
-            [(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[1:], strict=True)],
-            self.prepared.task,
+        outcomes = measure(
+            list(zip(chosen, runs, strict=False)),
+            [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
+            lambda params: self.prepared.of(params).task,
             self.session,
         )
         reached("measured")
-        search.outcome = replace(outcome, seconds=time.monotonic() - began)
-        search.ledger.note("outcome", outcome_to_json(search.outcome))
+        self._keep(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
+
+    def _keep(self, search: Phase, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes into the ledger, the winner's last: without it the others count for nothing."""
+        search.outcome, search.alternatives = outcomes[0], tuple(outcomes[1:])
+        if self.config.objective:
+            search.ledger.note("alternatives", [outcome_to_json(o) for o in search.alternatives])
+        search.ledger.note("outcome", outcome_to_json(outcomes[0]))
 
     def _register(self, search: Phase, delivery: Delivery) -> None:
-        """Make the winner a model version, unless it is one."""
-        outcome = search.outcome
-        if not self.config.register_model or outcome is None or outcome.model_version:
+        """Make the winner, and other points of the front that were confirmed, model versions, unless they are."""
+        if not self.config.register_model or search.outcome is None:
             return
+        outcomes = [search.outcome, *search.alternatives]
+        for place in range(
+            len(outcomes) - 1, -1, -1
+        ):  # the winner last: it is the newest version, and the challenger
+            if not outcomes[place].model_version:
+                outcomes[place] = self._registered(search, outcomes, place, delivery)
+                self._keep(search, outcomes)
+        reached("registered")
+
+    def _registered(
+        self, search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery
+    ) -> Outcome:
         from search.registry import register
 
-        self.view.event(f"model: registering {self._model_name}")
-        record = search.record()
+        outcome = outcomes[place]
+        of = f", trial {outcome.trial}" if len(outcomes) > 1 else ""
+        self.view.event(f"model: registering {self._model_name}{of}")
+        record = replace(search.record(), outcome=outcome)
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.task.split("validation").images[:4])
+        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
         # Who uploads a model gets much time; of a server that is not there one hears sooner.
         delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(
@@ -312,12 +382,12 @@ class _Run:
                 model_name=self._model_name,
                 tracking_uri=self._tracking_uri,
                 answers=answers,
+                point=front_tags(record, [o.trial for o in outcomes]),
+                challenger=place == 0,
             ),
             timeout=300,
         )
-        search.outcome = replace(outcome, model_name=self._model_name, model_version=str(version.version))
-        search.ledger.note("outcome", outcome_to_json(search.outcome))
-        reached("registered")
+        return replace(outcome, model_name=self._model_name, model_version=str(version.version))
 
     @property
     def _model_name(self) -> str:
@@ -351,10 +421,20 @@ def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) ->
     return KeptCheckpoints(budget, view.event)
 
 
-def _known_outcome(search: Phase) -> Outcome | None:
-    kept = search.ledger.noted("outcome")
+def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]:
+    """The winner's, and those of other points of the front."""
+    kept, others = search.ledger.noted("outcome"), search.ledger.noted("alternatives") or []
     with explaining(search.name):
-        return outcome_from_json(kept) if kept else None
+        if not kept:
+            return None, ()
+        return outcome_from_json(kept), tuple(map(outcome_from_json, others))
+
+
+def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
+    if len(chosen) == 1:
+        return f"winner: trial {chosen[0].number}; training it again with {seeds} new seeds"
+    numbers = ", ".join(str(trial.number) for trial in chosen)
+    return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
 
 
 def _model_uri(outcome: Outcome | None) -> str | None:

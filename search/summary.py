@@ -11,12 +11,15 @@ from rich.text import Text
 from search.baselines import BASELINES, trained_from
 from search.cost import cost_phrases, search_cost
 from search.durations import format_duration
-from search.phrases import ending, number, objective, percent, plural, points, tally
+from search.phrases import ending, number, objective, percent, plural, points, tally, values_phrase
 from search.record import Interval, Outcome, SearchRecord
 from search.sizes import format_size
 
 _LABEL = 16
 """Width of the column of labels."""
+
+_POINTS = 12
+"""Of a front that was not confirmed, that are shown."""
 
 _STOPPED = {
     "converged": "stopped early: no better trial in a while (--patience)",
@@ -31,7 +34,7 @@ _VERDICTS = {
 
 def summary(record: SearchRecord, report: Path | None) -> Text:
     """The end of a search: a few sections of short lines; paths and commands are never broken."""
-    sections = [_headline(record), _outcome(record), _configuration(record)]
+    sections = [_headline(record), _outcome(record), _configuration(record), _front(record)]
     if any(trial.cost for trial in record.trials):
         sections.append(_cost(record))
     sections.append(_places(record, report))
@@ -52,8 +55,11 @@ def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
     commands = [(f"unfreeze ui{store}", "compare the runs")]
     outcome = record.outcome
     if outcome is not None and outcome.model_name is not None:
-        promote = f"unfreeze promote {shlex.quote(outcome.model_name)}{store}"
-        commands.insert(0, (promote, "make it the champion"))
+        which = f" --trial {outcome.trial}" if record.alternatives else ""
+        promote = f"unfreeze promote {shlex.quote(outcome.model_name)}{which}{store}"
+        commands.insert(
+            0, (promote, "make it, or another point, the champion" if which else "make it the champion")
+        )
     return commands
 
 
@@ -118,6 +124,22 @@ def _configuration(record: SearchRecord) -> Text:
     for name, value in best.params.items():
         text.append(f"\n{name:<{width}}  ").append(number(value), style="bold")
     return _row("best", text)
+
+
+def _front(record: SearchRecord) -> Text:
+    """With several objectives, the points of the front that were confirmed, and how many there are."""
+    if not record.front:
+        return Text()
+    confirmed = [t for t in record.front if record.outcome_of(t.number)] or list(record.front[:_POINTS])
+    text = Text(
+        f"{plural(len(record.front), 'point')}{', of which:' if len(confirmed) < len(record.front) else ''}"
+    )
+    for trial in confirmed:
+        outcome = record.outcome_of(trial.number)
+        version = f", version {outcome.model_version}" if outcome and outcome.model_version else ""
+        text.append(f"\n{values_phrase(trial.objectives)}", style="bold")
+        text.append(f"   trial {trial.number}{version}", style="dim")
+    return _row("front", text)
 
 
 def _places(record: SearchRecord, report: Path | None) -> Text:

@@ -19,6 +19,7 @@ from search.mlflow_client import connect, speaking
 from mlflow.exceptions import MlflowException
 
 from search.baselines import BASELINES
+from search.experiment_page import describe_experiment
 from search.record import SearchRecord, TrialRecord
 from search.run_content import search_content, trial_content
 from search.run_images import RunImages, find_runs
@@ -153,6 +154,7 @@ class Mirror:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
                 runs = RunImages(self._writer.create(search_content(record)), {})
+            describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
@@ -195,5 +197,6 @@ class Mirror:
 
 def _mark(record: SearchRecord, trial: TrialRecord) -> object:
     """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
-    outcome = record.outcome if record.outcome and record.outcome.trial == trial.number else None
-    return trial.state, len(trial.epochs), outcome
+    outcome = record.outcome_of(trial.number)
+    best = trial.number in record.front_numbers
+    return trial.state, len(trial.epochs), outcome, outcome is not None and outcome is record.outcome, best

@@ -6,8 +6,9 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from search.atomic import write_text
 from search.confidence import calibration
 from search.config import SearchConfig
 from search.execution import Halt
+from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import Baseline, ErrorExample, Outcome, TrialRecord
+from search.record import Baseline, ErrorExample, Outcome, Parameters, SearchRecord, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
 from trainables.datasets import Split, Task
+from trainables.footprint import Footprint
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -40,11 +43,20 @@ class Retrained:
     val_loss: float
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A baseline to compare with: the best of its ``trials``, and that one's trainings."""
+
+    trial: TrialRecord
+    runs: Sequence[Retrained]
+    trials: int
+
+
 def retrain(
     trials: Sequence[TrialRecord],
     config: SearchConfig,
     session: Session,
-    place: Mapping[str, str],
+    place: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
     halt: Halt,
@@ -58,7 +70,11 @@ def retrain(
     calls = {
         (n, seed): (
             "train_fully",
-            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
+            (
+                _request(trial, seed, config),
+                dict(place(trial.params)),
+                str(_file(directory, trial, seed, ".keras")),
+            ),
         )
         for n, (trial, seed) in enumerate(asked)
         if _read(directory, trial, seed) is None
@@ -82,73 +98,131 @@ def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
     return tuple((config.seed * 1_000_003 + 2**30 + k) % 2**31 for k in range(config.confirm_seeds))
 
 
-def measure(
-    trial: TrialRecord,
-    runs: Sequence[Retrained],
-    baselines: Sequence[tuple[TrialRecord, Sequence[Retrained], int]],
-    task: Task,
-    session: Session,
-) -> Outcome:
-    """Read the test split, once: the winner's trainings and the baselines', on the same images.
+def points(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
+    """What is confirmed: the best trial, or at most ``most`` points of the front, the best in the first one first."""
+    if not record.front:
+        return (record.best,) if record.best else ()
+    placed = [losses(trial.objectives, record.objectives) or () for trial in record.front]
+    return tuple(record.front[index] for index in spread_out(placed, most))
 
-    Of each of ``baselines`` come the best trial, its trainings and the number of trials; the gain is over the first.
+
+def measure(
+    points: Sequence[tuple[TrialRecord, Sequence[Retrained]]],
+    rivals: Sequence[Rival],
+    task_of: Callable[[Parameters], Task],
+    session: Session,
+) -> list[Outcome]:
+    """Read the test split, once: the trainings of all ``points`` and the baselines', on the same images.
+
+    The gain is over the first of ``rivals``. ``task_of`` has the data at the input size of a trial's backbone: other
+    sizes have the same images in the same order.
+
+    Returns:
+        An outcome for each point, in their order.
     """
     began = time.monotonic()
-    split = task.split("test")
-    labels = np.asarray(split.labels)
-    models = [r.model for group in (runs, *(others for _, others, _ in baselines)) for r in group]
-    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    tests = [_Test.of(task_of(trial.params)) for trial, _ in points]
+    groups = [*points, *((rival.trial, rival.runs) for rival in rivals)]
+    models = [(run.model, task_of(trial.params)) for trial, runs in groups for run in runs]
+    calls = {
+        i: ("classify", (str(model), str(task.directory), "test")) for i, (model, task) in enumerate(models)
+    }
     known = dict(spread(session, calls))
-    said = [known[i] for i in range(len(models))]
-    predicted = np.array([classes for classes, *_ in said])
-    certain, truth = (np.array([answer[part] for answer in said[: len(runs)]]) for part in (1, 2))
+    said = _grouped([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
+    others = list(zip(rivals, said[len(points) :], strict=True))
+    outcomes = [
+        _outcome(trial, runs, own, others, task_of(trial.params), test)
+        for (trial, runs), own, test in zip(points, said, tests, strict=False)
+    ]
+    footprints = [_footprint(o, points[0][1], task_of(o.params), session) for o in outcomes]
+    seconds = time.monotonic() - began
+    return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
+
+
+Said = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
+"""What each of some trainings said of the test images: classes, their probabilities, and those of the true classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """The test split, with what its answers are kept with."""
+
+    split: Split
+    labels: np.ndarray
+    digest: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> _Test:
+        split = task.split("test")
+        digest = split_digest(split.images, split.labels)
+        return cls(split, np.array(split.labels), digest, image_keys(split.ids))
+
+
+def _grouped(said: Said, counts: Sequence[int]) -> list[Said]:
+    """What each group of so many trainings said."""
+    ends = list(accumulate(counts))
+    return [said[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+def _outcome(
+    trial: TrialRecord,
+    runs: Sequence[Retrained],
+    said: Said,
+    rivals: Sequence[tuple[Rival, Said]],
+    task: Task,
+    test: _Test,
+) -> Outcome:
+    split, labels, best = test.split, test.labels, chosen(runs)
+    predicted = _predicted(said, len(labels))
+    certain, truth = (np.array([answer[part] for answer in said]) for part in (1, 2))
     right = predicted == labels
-    best = chosen(runs)
+    compared = [_compared(rival, _predicted(own, len(labels)), labels) for rival, own in rivals if rival.runs]
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
-    parts = _parts([len(others) for _, others, _ in baselines], len(runs))
-    accuracies = [float(a) for a in right.mean(axis=1)]
-    compared = tuple(
-        Baseline(one.method, dict(one.params), count, tuple(accuracies[part]))
-        for (one, others, count), part in zip(baselines, parts, strict=True)
-        if others
-    )
-    gain = paired_gain(right[: len(runs)], right[parts[0]]) if compared else None
-    places = {one.method: part for (one, _, _), part in zip(baselines, parts, strict=True)}
-    scratch = next((b for b in compared if b.method == "scratch"), None)
+    gain = paired_gain(right, compared[0][1] == labels) if compared else None
+    from_scratch = next(((b, p) for b, p in compared if b.method == "scratch"), None)
+    scratch = from_scratch[0] if from_scratch else None
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
-    from_scratch = predicted[places["scratch"]] if scratch else predicted[:0]
-    answers = _answers(task, split, predicted[: len(runs)], best, from_scratch)
+    answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
     write_answers(answers_file, replace(answers, certain=certain, truth=truth))
-    asked = {0: ("footprint", (str(runs[best].model), task.image_size))}
-    footprint = dict(spread(session, asked))[0]  # after all else: nothing runs beside it
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
         seeds=tuple(r.seed for r in runs),
         val_accuracies=tuple(r.val_accuracy for r in runs),
         test_accuracy=wilson(int(right[best].sum()), len(labels)),
-        seed_test_accuracies=tuple(accuracies[: len(runs)]),
+        seed_test_accuracies=tuple(float(a) for a in right.mean(axis=1)),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         scratch_params=scratch.params if scratch else None,
         scratch_trials=scratch.trials if scratch else 0,
         scratch_test_accuracies=scratch.test_accuracies if scratch else (),
-        baselines=compared,
+        baselines=tuple(baseline for baseline, _ in compared),
         gain=gain,
-        verdict=verdict(gain) if gain else None,
+        verdict=verdict(gain, min(len(runs), len(compared[0][0].test_accuracies))) if gain else None,
         calibration=calibration(certain[best], right[best], truth[best]),
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
-        footprint=footprint,
-        seconds=time.monotonic() - began,
     )
 
 
-def _parts(counts: Sequence[int], first: int) -> list[slice]:
-    """Where groups of so many rows lie, one after another from ``first``."""
-    starts = [first + sum(counts[:place]) for place in range(len(counts))]
-    return [slice(start, start + count) for start, count in zip(starts, counts, strict=True)]
+def _predicted(said: Said, images: int) -> np.ndarray:
+    return np.array([classes for classes, *_ in said], dtype=np.int64).reshape(len(said), images)
+
+
+def _compared(rival: Rival, predicted: np.ndarray, labels: np.ndarray) -> tuple[Baseline, np.ndarray]:
+    """A baseline as it is kept, with the (seeds, N) classes that its trainings said."""
+    accuracies = tuple(float(a) for a in (predicted == labels).mean(axis=1))
+    trial = rival.trial
+    return Baseline(trial.method, dict(trial.params), rival.trials, accuracies), predicted
+
+
+def _footprint(outcome: Outcome, runs: Sequence[Retrained], task: Task, session: Session) -> Footprint:
+    """Measured after all else, and one after the other: nothing runs beside it."""
+    model = runs[0].model.with_name(outcome.model_file)
+    found: Footprint = dict(spread(session, {0: ("footprint", (str(model), task.image_size))}))[0]
+    return found
 
 
 def chosen(runs: Sequence[Retrained]) -> int:
@@ -156,14 +230,14 @@ def chosen(runs: Sequence[Retrained]) -> int:
     return min(range(len(runs)), key=lambda i: (-runs[i].val_accuracy, runs[i].val_loss))
 
 
-def _answers(task: Task, split: Split, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
+def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
     """What is kept for later comparisons, so that the test split need not be read again."""
     return Answers(
         classes=task.classes,
         image_size=task.image_size,
-        digest=split_digest(split.images, split.labels),
-        images=image_keys(split.ids),
-        labels=np.array(split.labels),
+        digest=test.digest,
+        images=test.keys,
+        labels=test.labels,
         predicted=predicted,
         chosen=best,
         scratch=scratch,

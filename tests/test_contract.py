@@ -202,6 +202,25 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
     assert list(class_names(uri)) == [str(d) for d in range(10)]
 
 
+def test_a_version_takes_image_files_and_its_search_shows_curves(
+    ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+    from PIL import Image
+
+    from search.cli import main
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 3)).astype("uint8")
+    file = tmp_path / "ü.png"
+    Image.fromarray(pixels).save(file)
+    served = mlflow.pyfunc.load_model("models:/unfreeze-digits@challenger/images")
+    by_keras = mlflow.keras.load_model("models:/unfreeze-digits@challenger").predict(pixels[None], verbose=0)
+    np.testing.assert_allclose(served.predict(np.array([file.read_bytes()], object)), by_keras, atol=1e-5)
+    assert main(["curves", "digits", "--storage", str(ran.storage)]) == 0
+    curves = Path(capsys.readouterr().out.strip())
+    assert len(list(curves.glob("*/events.out.tfevents.*"))) == len(ran.result.record.trials)
+
+
 @pytest.mark.usefixtures("ran", "one_ray")
 def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
     before = {r.info.run_id: r.info.end_time for r in ran.runs("digits")}

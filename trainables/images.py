@@ -65,6 +65,18 @@ def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> N
     return np.asarray(small)
 
 
+def decode_whole(encoded: Path | bytes | memoryview) -> NDArray[np.uint8]:
+    """:func:`decode_image` at the image's own size: (H, W, 3) uint8, RGB."""
+    try:
+        with _opened(encoded) as image:
+            _refuse_bomb(image)
+            return np.array(_upright(image))
+    except DataError:
+        raise
+    except Exception as error:  # as above
+        raise DataError(_reason(error, encoded)) from error
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Formats to try, common ones first. EPS is a program that Ghostscript would run: not from a dataset."""

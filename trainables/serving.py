@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from trainables.heads import Head
 from trainables.recasting import recast
 from trainables.training import Training
 
@@ -20,14 +21,22 @@ def served_model(training: Training) -> Any:
     """
     bench, program = training.bench, training.program
     program.write(training.best_weights)
-    height, width = bench.backbone.input_size
+    return assembled(bench.backbone.input_size, program.prefix, program.suffix, program.head)
+
+
+def assembled(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head: Head) -> Any:
+    """The model of :func:`served_model`, made of a backbone in one or two parts for images of ``input_size`` (H, W)."""
+    height, width = input_size
     inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
-    x = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")(x)
-    x = program.prefix(x)
-    if program.suffix is not None:
-        x = program.suffix(x)
-    for layer in program.head.layers:
+    resize = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")
+    # Resizing's own default is training=True, which Keras 3.15 hands on to every layer above it: a plain call of the
+    # model, which is not predict, would drop out. Said here, inference is what the layers above inherit.
+    x = resize(x, training=False)
+    x = prefix(x)
+    if suffix is not None:
+        x = suffix(x)
+    for layer in head.layers:
         x = layer(x)
     outputs = keras.layers.Softmax(name="probabilities")(x)
     shared = keras.Model(inputs, outputs, name="unfreeze")

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from search.arguments import Parser, add_store, add_verbose
 from search.config_errors import shown
+from search.durations import format_duration
+from search.phrases import plural
+from search.prediction_files import FORMATS, Writer, check_output, open_output, output_format, writer_to
 from search.stores import default_tracking_uri, known_store
-from trainables.errors import UsageError
+from trainables.errors import SearchError, UsageError
 
 if TYPE_CHECKING:
-    from search.predict import Prediction
+    from search.predict import Classifier, Prediction
 
-_FORMATS = ("csv", "jsonl")
+NAMED = 100
+"""Images that can't be read and are named, at most; the others are counted."""
 
 
 def parser() -> Parser:
-    """The model, the images, the form of the output."""
-    made = Parser("predict", "Classify images; one line each: path, class, probability.")
+    """The model, the images, where the answers go and in which form."""
+    made = Parser("predict", "Classify images: path, class and probability of each.")
     made.add_argument("model", metavar="MODEL_URI", help="such as models:/unfreeze-digits@champion")
     made.add_argument("paths", metavar="PATH", nargs="+", help="images, folders of images, Parquet files")
-    made.add_argument("--format", metavar="csv|jsonl", default="csv", help="form of the output [csv]")
+    made.add_argument("--output", metavar="FILE", help="where to write: FILE.csv, FILE.jsonl or FILE.parquet")
+    made.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
+    made.add_argument(
+        "--format", metavar="|".join(FORMATS), help="form of the output [by FILE's extension, else csv]"
+    )
     made.add_argument("--all", action="store_true", help="the probability of every class")
     made.add_argument("--image-column", metavar="COLUMN", help="column of images in Parquet files")
     made.add_argument("--batch-size", metavar="N", default="64", help="images at a time [64]")
@@ -37,60 +44,74 @@ def parser() -> Parser:
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Write predictions to stdout; images that can't be read are named on stderr and make it exit with 1."""
-    if options.format not in _FORMATS:
-        raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, received {options.format!r}")
+    """Write predictions; images that can't be read are named on stderr at the end, and make it exit with 1."""
+    kind = output_format(options.output, options.format)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", options.batch_size, re.ASCII):
         raise UsageError(
             f"--batch-size: expected a whole number from 1 to 999,999, received {shown(options.batch_size)}"
         )
-    from search.predict import load_classifier
-    from search.predict_inputs import images_in
+    from search.predict_inputs import count_images, images_in
+    from search.predict_progress import Progress
 
     images = images_in(options.paths, options.image_column)
-    if options.model.startswith(("models:/", "runs:/")):
-        uri = known_store(options.tracking_uri, options.storage)
-    else:
-        uri = options.tracking_uri or default_tracking_uri(Path(options.storage))
+    uri = store_of(options)
+    if options.output is not None:
+        check_output(options.output, options.overwrite)
+    elif options.overwrite:
+        raise UsageError("--overwrite: expected --output FILE with it, received none")
+    from search.predict import load_classifier
+
     classifier = load_classifier(options.model, uri)
     predictions = classifier.predict(images, int(options.batch_size))
-    write = _write_csv if options.format == "csv" else _write_jsonl
-    return 1 if write(predictions, classifier.classes, options.all, sys.stdout) else 0
+    told = options.output is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
+    progress = Progress(sys.stderr, count_images(options.paths)) if told else None
+    with _writer(options, kind, classifier) as writer:
+        unread = _write(progress.watch(predictions) if progress else predictions, writer)
+    if progress and options.output:
+        words = f"{plural(progress.done - len(unread), 'image')} in {format_duration(progress.seconds)}"
+        print(f"unfreeze: {words}, {progress.rate}", file=sys.stderr)
+        print(Path(options.output).absolute())
+    _complain(unread)
+    return 1 if unread else 0
 
 
-def _write_jsonl(found: Iterable[Prediction], classes: Sequence[str], whole: bool, stream: IO[str]) -> int:
-    unread = 0
+def store_of(options: argparse.Namespace) -> str:
+    """Address of the store that ``options.model`` is in."""
+    if options.model.startswith(("models:/", "runs:/")):
+        return known_store(options.tracking_uri, options.storage)
+    return str(options.tracking_uri or default_tracking_uri(Path(options.storage)))
+
+
+@contextmanager
+def _writer(options: argparse.Namespace, kind: str, classifier: Classifier) -> Iterator[Writer]:
+    if options.output is None:
+        writer = writer_to(sys.stdout, kind, classifier.classes, options.all)
+        yield writer
+        writer.close()
+        return
+    try:
+        with open_output(options.output, kind, classifier.classes, options.all) as writer:
+            yield writer
+    except OSError as error:
+        raise SearchError(f"--output: {options.output!r} can't be written: {error.strerror}") from error
+
+
+def _write(found: Iterable[Prediction], writer: Writer) -> list[Prediction]:
+    """Write what could be read; the others are returned."""
+    unread = []
     for prediction in found:
-        if prediction.error is not None:
-            unread += _complain(prediction)
-            continue
-        name, probability = prediction.top(classes)
-        line: dict[str, object] = {
-            "path": prediction.path,
-            "class": name,
-            "probability": round(probability, 6),
-        }
-        if whole:
-            rounded = (round(p, 6) for p in prediction.probabilities)
-            line["probabilities"] = dict(zip(classes, rounded, strict=True))
-        print(json.dumps(line, ensure_ascii=False), file=stream)
+        if prediction.error is None:
+            writer.write(prediction)
+        else:
+            unread.append(prediction)
     return unread
 
 
-def _write_csv(found: Iterable[Prediction], classes: Sequence[str], whole: bool, stream: IO[str]) -> int:
-    unread = 0
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "class", "probability", *(classes if whole else ())])
-    for prediction in found:
-        if prediction.error is not None:
-            unread += _complain(prediction)
-            continue
-        name, probability = prediction.top(classes)
-        rest = [f"{p:.6f}" for p in prediction.probabilities] if whole else []
-        writer.writerow([prediction.path, name, f"{probability:.6f}", *rest])
-    return unread
-
-
-def _complain(prediction: Prediction) -> int:
-    print(f"unfreeze: {prediction.path}: can't be read: {prediction.error}", file=sys.stderr)
-    return 1
+def _complain(unread: Sequence[Prediction]) -> None:
+    if not unread:
+        return
+    print(f"unfreeze: {plural(len(unread), 'image')} can't be read:", file=sys.stderr)
+    for prediction in unread[:NAMED]:
+        print(f"  {prediction.path}: {prediction.error}", file=sys.stderr)
+    if len(unread) > NAMED:
+        print(f"  and {len(unread) - NAMED:,} more", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from search.stores import known_store
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
-    from search.promotion import Contest
+    from search.promotion import Contest, WhichPoint
 
 
 def parser() -> Parser:
@@ -30,6 +31,11 @@ def parser() -> Parser:
         default="1%",
         help="accuracy that a cheaper challenger may lack, 1%% or 0.01 [1%%]",
     )
+    made.add_argument(
+        "--trial",
+        metavar="N",
+        help="which point of the front, after a search with several objectives; asked for if not given",
+    )
     made.add_argument("--dry-run", action="store_true", help="show the comparison and change nothing")
     made.add_argument(
         "--force", action="store_true", help="promote whatever the comparison says; it is recorded"
@@ -41,17 +47,26 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Compare, move the alias, and say what moved."""
-    margin = _fraction(options.margin)
-    from search.registry import Contest, PromotionRefused, judge, promote
+    margin, trial = _fraction(options.margin), _number(options.trial)
+    from search.registry import WhichPoint
 
     uri = known_store(options.tracking_uri, options.storage)
+    try:
+        return _promoted(options, uri, margin, trial)
+    except WhichPoint as asked:
+        return _promoted(options, uri, margin, _asked(asked))
+
+
+def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
+    from search.registry import Contest, PromotionRefused, judge, promote
+
     if options.dry_run:
-        contest = judge(options.model, uri, margin=margin)
+        contest = judge(options.model, uri, margin=margin, trial=trial)
         _show(contest)
         print(f"{options.model}: nothing was changed (--dry-run)")
         return 0 if contest.judgement.passes or options.force else 1
     try:
-        done = promote(options.model, uri, margin=margin, force=options.force)
+        done = promote(options.model, uri, margin=margin, force=options.force, trial=trial)
     except PromotionRefused as refused:
         _show(refused.contest)
         raise
@@ -62,6 +77,33 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
     print(f"load it as models:/{options.model}@champion")
     return 0
+
+
+def _asked(which: WhichPoint) -> int:
+    """The trial that a person chooses from the table; without one at a terminal, the error that says so."""
+    from rich.console import Console
+
+    from search.front_table import front_table
+
+    Console().print(front_table(which.points, which.champion), highlight=False)
+    known = [point.trial for point in which.points]
+    if which.received is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(f"--{which}")
+    while True:
+        try:
+            answer = input(f"which point, by its trial? [{known[0]}] ").strip()
+        except EOFError:
+            raise UsageError(f"--{which}") from None
+        if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):
+            return int(answer or known[0])
+        print(f"expected one of {', '.join(map(str, known))}, received {shown(answer)}")
+
+
+def _number(text: str | None) -> int | None:
+    """The number of a trial."""
+    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        raise UsageError(f"--trial: expected the number of a trial, received {shown(text)}")
+    return None if text is None else int(text)
 
 
 def _show(contest: Contest) -> None:

@@ -15,8 +15,10 @@ from search.choices import (
     DIRECTIONS,
     JIT,
     METHOD_NAMES,
+    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
 )
@@ -53,14 +55,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "prior",
         "sampler",
         "scheduler",
         "metric",
+        "objective",
         "time_budget",
         "patience",
         "seed",
     ),
-    "winner": ("confirm_seeds", "baseline_trials", "model_name", "register_model"),
+    "winner": ("confirm_seeds", "confirm_points", "baseline_trials", "model_name", "register_model"),
     "places": ("name", "fresh", "storage", "keep_best", "checkpoint_budget", "ledger", "tracking_uri"),
     "machines": (
         "max_concurrent",
@@ -76,14 +80,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
+REPEATED = ("backbone", "objective")
+"""Options that may be given more than once."""
+
 _CHOICES = {
     "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
     "metric": DIRECTIONS,
+    "objective": OBJECTIVES,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
+    "prior": PRIOR,
     "jit": JIT,
 }
 _METAVARS = {
@@ -139,7 +148,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name)
+            add_field(group, name, repeat=name in REPEATED)
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")

@@ -51,7 +51,10 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_for(server, address)
-        print(f"open {address}/{_page(uri)} in a browser; Ctrl-C ends it", flush=True)
+        page, others = _pages(uri)
+        print(f"open {address}/{page} in a browser; Ctrl-C ends it", flush=True)
+        for words, other in others.items():
+            print(f"  {words}: {address}/{other}", flush=True)
         code = server.wait()
     except KeyboardInterrupt:
         return 0
@@ -60,19 +63,28 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
 
 
-def _page(uri: str) -> str:
-    """The runs of the task that was searched last; the list of experiments if there was none."""
+def _pages(uri: str) -> tuple[str, dict[str, str]]:
+    """The page to open first, and others by what they show.
+
+    The first is the runs of the task that was searched last, the list of experiments if there was none.
+    """
+    from search.experiment_views import PREFIX, TRIALS
     from search.mlflow_client import connect, speaking
     from search.tracking import is_search
 
     with speaking(uri):
         found = connect(uri).search_experiments(order_by=["last_update_time DESC"])
     searched = [experiment for experiment in found if is_search(experiment.name)]
-    return (
-        f"#/experiments/{searched[0].experiment_id}/runs{TRAINING}"
-        if searched
-        else f"#/experiments{TRAINING}"
-    )
+    if not searched:
+        return f"#/experiments{TRAINING}", {}
+    newest = searched[0]
+    runs = f"#/experiments/{newest.experiment_id}/runs{TRAINING}"
+    trials = f"{runs}&viewStateShareKey={TRIALS}" if PREFIX + TRIALS in newest.tags else runs
+    return trials, {
+        "learning curves and parallel coordinates": f"{trials}&compareRunsMode=CHART",
+        "all searches": f"#/experiments{TRAINING}",
+        "models": f"#/models{TRAINING}",
+    }
 
 
 def _refuse_busy(host: str, port: int) -> None:

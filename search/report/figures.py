@@ -9,22 +9,21 @@ from search.report.charts.comparison import comparison
 from search.report.charts.confusion import confusion
 from search.report.charts.curves import curves
 from search.report.charts.figure import Figure
+from search.report.charts.front import front
 from search.report.charts.history import history
 from search.report.charts.importance import importance
 from search.report.charts.landscape import landscape
 from search.report.charts.parallel import parallel
-from search.report.charts.pareto import fronts
 from search.report.charts.slices import slices
 from search.report.charts.stages import stages
 
-_BEFORE = (history, anytime_curve, curves, importance, landscape, parallel)
+_BEFORE = (front, history, anytime_curve, curves, importance, landscape, parallel)
 _AFTER = (comparison, confusion, calibration, stages)
 
 
 def figures(record: SearchRecord) -> dict[str, Figure]:
-    """Figures by their keys. Those of which there may be several are numbered: ``pareto-0``, ``slice-0``, …"""
+    """Figures by their keys. Those of which there may be several are numbered: ``slice-0``, …"""
     drawn = [
-        *fronts(record),
         *(draw(record) for draw in _BEFORE),
         *slices(record),
         *(draw(record) for draw in _AFTER),

@@ -16,7 +16,7 @@ from search.cost import cost_lines, cost_table, search_cost
 from search.durations import format_duration
 from search.phrases import plural
 from search.record import ErrorExample, SearchRecord
-from search.report.charts import pareto, slices
+from search.report.charts import slices
 from search.report.charts.confusion import mistakes
 from search.report.charts.stages import stage_totals
 from search.report.figures import figures
@@ -48,7 +48,6 @@ def render(record: SearchRecord) -> str:
             steps=next_steps(known),
             figures=drawn,
             metric=label(known.metric),
-            fronts=[figure for key, figure in drawn.items() if key.startswith(pareto.KEY)],
             slices=[figure for key, figure in drawn.items() if key.startswith(slices.KEY)],
             stages=stage_totals(known),
             cost=cost_table(search_cost(known)),

@@ -53,14 +53,19 @@ def pictures(record: SearchRecord) -> Iterator[tuple[str, bytes]]:
     """(name, PNG) of each figure that can be drawn."""
     for key, figure in figures(with_numbers_only(record)).items():
         if figure.spec is not None:
-            yield key, vl_convert.vega_to_png(_standing_alone(figure), scale=SCALE)
+            yield key, vl_convert.vega_to_png(standing_alone(figure), scale=SCALE)
 
 
-def _standing_alone(figure: Figure) -> dict[str, Any]:
-    """The specification with a width, colours, title and legend of its own: no page is around it."""
+def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:
+    """The specification with a width, colours, title and legend of its own: no page is around it.
+
+    Args:
+        figure: one that can be drawn.
+        widest: of the picture, in pixels of the page; what suits the figure if not given.
+    """
     text = _VARIABLE.sub(lambda found: _colours()[found[1]], json.dumps(figure.spec))
     spec: dict[str, Any] = json.loads(text)
-    width = _width(figure)
+    width = _width(figure) if widest is None else min(_width(figure), widest)
     spec["signals"] = [_fixed(signal, width) for signal in spec.get("signals", [])]
     spec["width"] = width
     spec["background"] = _colours()["--surface"]

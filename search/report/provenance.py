@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from search.durations import format_duration
+from search.prior import BackbonePrior, prior_worth
 from search.record import BackboneSummary, SearchRecord
 from search.report.words import label, listing, number, without_passwords
 
@@ -29,8 +30,9 @@ def provenance(record: SearchRecord) -> list[Facts]:
     groups = [
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
-        Facts("Backbone", tuple(_backbone(record.backbone))),
+        *_backbones(record),
         Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
+        Facts("Prior on the backbones", tuple(_prior(record))),
         Facts("Winner", tuple(_winner(record))),
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
         Facts("Versions where this report was written", tuple(_versions())),
@@ -65,6 +67,14 @@ def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield f"{len(task.classes)} classes", names
 
 
+def _backbones(record: SearchRecord) -> Iterable[Facts]:
+    if not record.backbones:
+        yield Facts("Backbone", tuple(_backbone(record.backbone)))
+    for name, backbone in record.backbones.items():
+        count = sum(t.params.get("backbone") == name for t in record.trials)
+        yield Facts(f"Backbone {name}", (*_backbone(backbone), ("trials", str(count))))
+
+
 def _backbone(backbone: BackboneSummary) -> Iterable[tuple[str, str]]:
     yield "name", backbone.name
     yield "weights", backbone.weights
@@ -72,6 +82,18 @@ def _backbone(backbone: BackboneSummary) -> Iterable[tuple[str, str]]:
     yield "input size", " × ".join(map(str, backbone.input_size))
     yield "parameters", f"{backbone.parameters:,}"
     yield f"{len(backbone.blocks)} blocks", ", ".join(backbone.blocks)
+
+
+def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    if record.prior is None:
+        return
+    prior = BackbonePrior.from_json(record.prior)
+    yield "score", "H-score of frozen features"
+    for name, chance in prior.probabilities.items():
+        yield name, f"score {number(prior.scores[name])}, {100 * chance:.0f} % of the first trials"
+    yield "seconds", number(prior.seconds)
+    if worth := prior_worth(record):
+        yield "what it was worth", str(worth)
 
 
 def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:

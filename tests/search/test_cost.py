@@ -104,10 +104,10 @@ def test_a_trial_says_whether_its_activations_were_kept_and_why() -> None:
 
 def test_mlflow_has_a_metric_for_each_count_and_a_tag_for_the_reason() -> None:
     content = trial_content(MIXED, MIXED.trials[0], "parent")
-    points = {p.metric: p.value for p in content.points if p.metric.startswith("cost/")}
-    assert points["cost/hits"] == 40
-    assert points["cost/programs_compiled"] == 1
-    assert points["cost/saved_seconds"] == 90
+    points = {p.metric: p.value for p in content.points if p.metric.startswith("system/cost_")}
+    assert points["system/cost_hits"] == 40
+    assert points["system/cost_programs_compiled"] == 1
+    assert points["system/cost_saved_seconds"] == 90
     assert content.tags["unfreeze.activations"] == f"kept on disk: {KEPT['reason']}"
     silent = trial_content(MIXED, trial(0, {}), "parent")
     assert "unfreeze.activations" not in silent.tags

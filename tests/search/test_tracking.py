@@ -298,7 +298,7 @@ def test_best_so_far_is_a_metric_of_the_parent(store: Store) -> None:
     improvements = [(1, trials[0].value), (2, trials[1].value), (4, trials[3].value)]
     assert [(m.step, m.value) for m in found] == improvements
     assert store.child(1).data.metrics["best_val_accuracy"] == trials[1].value
-    assert store.child(1).data.metrics["seconds/suffix"] == 2.0
+    assert store.child(1).data.metrics["system/seconds_suffix"] == 2.0
 
 
 def test_the_winner_alone_has_a_test_accuracy(store: Store) -> None:

@@ -1,0 +1,45 @@
+"""``unfreeze curves``: a search's learning curves for TensorBoard."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.arguments import Parser, add_store, add_verbose
+from search.phrases import plural
+from trainables.errors import SearchError
+
+
+def parser() -> Parser:
+    """NAME, and where to write."""
+    made = Parser("curves", "Write a search's learning curves and parameters for TensorBoard, a run a trial.")
+    made.add_argument("name", metavar="NAME", help="name of the search")
+    made.add_argument("--output", metavar="DIR", help="where to write; STORAGE/NAME/tensorboard if not given")
+    add_store(made, tracking=False, ledger=True)
+    add_verbose(made)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Write the event files and print their folder."""
+    from search.event_files import FOLDER, write_events
+    from search.reading import read_record
+
+    record = read_record(options.name, options.storage, options.ledger)
+    folder = Path(options.output) if options.output else Path(options.storage) / options.name / FOLDER
+    try:
+        written = write_events(record, folder)
+    except OSError as error:
+        raise SearchError(
+            f"--output: expected a folder that can be written, received {str(folder)!r}: {error}"
+        ) from error
+    if not written:
+        print("unfreeze: no trial has ended an epoch yet", file=sys.stderr)
+        return 1
+    look = f"tensorboard --logdir {shlex.quote(str(folder.absolute()))}"
+    print(f"unfreeze: {plural(len(written), 'run')}; look at them with: {look}", file=sys.stderr)
+    print(folder.absolute())
+    return 0

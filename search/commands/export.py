@@ -1,0 +1,62 @@
+"""``unfreeze export``: a registered model as TensorFlow SavedModel, TFLite or ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from search.arguments import Parser, add_store, add_verbose
+from search.commands.predict import store_of
+from search.export import NAMES, TOLERANCE, check_target, export_format, export_model, images_to_check
+from search.phrases import plural
+
+
+def parser() -> Parser:
+    """The model, the format, where to write, what to check it on."""
+    made = Parser(
+        "export",
+        "Write a model in another format. It takes uint8 images (N, H, W, 3) of any size and is checked against the "
+        f"Keras model: no probability may differ by more than {TOLERANCE:g}.",
+    )
+    made.add_argument("model", metavar="MODEL_URI", help="such as models:/unfreeze-digits@champion")
+    made.add_argument("--format", metavar="|".join(NAMES), help="format [by PATH's extension]")
+    made.add_argument(
+        "--output", metavar="PATH", required=True, help="FILE.tflite, FILE.onnx, or a folder for a savedmodel"
+    )
+    made.add_argument("--overwrite", action="store_true", help="replace PATH if it is there already")
+    made.add_argument(
+        "--check",
+        metavar="PATH",
+        nargs="+",
+        help="images, folders or Parquet files to compare the two on [the model's input example, at four sizes]",
+    )
+    add_store(made)
+    add_verbose(made)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Convert, check, and print the path."""
+    name = export_format(options.output, options.format)
+    target = check_target(options.output, options.overwrite, name)
+    images = images_to_check(options.check) if options.check else []
+    uri = store_of(options)
+    from search.model_files import model_folder
+    from search.predict import load_classifier
+
+    classifier = load_classifier(options.model, uri)
+    if not images:
+        from search.export import example_images
+
+        with model_folder(options.model, uri) as folder:
+            images = example_images(folder, classifier.image_size)
+    found = export_model(classifier.model, classifier.classes, name, target, images)
+    same = "each gets the same class" if not found.others else f"{found.others:,} get another class"
+    print(
+        f"unfreeze: checked on {plural(found.images, 'image')} of {plural(found.sizes, 'size')}: "
+        f"max difference from Keras {found.difference:.2g}, {same}",
+        file=sys.stderr,
+    )
+    print(target.absolute())
+    return 0

@@ -1,0 +1,69 @@
+"""A figure of the report as a picture by itself, for where there is no page around it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import vl_convert
+from PIL import Image
+
+from search.record import SearchRecord
+from search.report.charts.figure import Figure
+from search.report.figures import figures
+from search.report.pictures import standing_alone
+from search.report.ranking import with_numbers_only
+from trainables.errors import UsageError
+
+WIDTH = 760
+"""Pixels: what a notebook has room for."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on white paper with its title; notebooks show it as an image."""
+
+    figure: Figure
+    width: int = WIDTH
+
+    def __repr__(self) -> str:
+        title = self.figure.alone or self.figure.title
+        return title if self.figure.spec is not None else f"{title}. {self.figure.caption}"
+
+    def svg(self) -> str | None:
+        """The picture as SVG; None where there is nothing to draw (:attr:`Figure.caption` says why)."""
+        spec = self._spec()
+        return None if spec is None else str(vl_convert.vega_to_svg(spec))
+
+    def png(self, scale: float = 2) -> bytes | None:
+        """The picture as PNG with ``scale`` pixels a point; None where there is nothing to draw."""
+        spec = self._spec()
+        return None if spec is None else _smaller(vl_convert.vega_to_png(spec, scale=scale))
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
+        image = self.png()
+        return None if image is None else (image, {"width": self.width})
+
+    def _spec(self) -> dict[str, Any] | None:
+        return None if self.figure.spec is None else standing_alone(self.figure, self.width)
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same in 128 colours: a third of the size, and no difference to be seen."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:
+    """The report's figure ``key`` (``history``, ``curves``, …) of a search, ``width`` pixels wide.
+
+    Raises:
+        UsageError: there is no such figure.
+    """
+    known = figures(with_numbers_only(record))
+    if key not in known:
+        raise UsageError(f"figure: expected one of {', '.join(known)}, received {key!r}")
+    return Drawing(known[key], width)

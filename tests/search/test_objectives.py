@@ -1,0 +1,256 @@
+"""Several objectives: how they are asked for, and what the ledger, Optuna and a reader make of them."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from search.config import SearchConfig, load_config
+from search.ledger import Ledger, refuse_difference, sqlite_url
+from search.ranges import Choice, IntRange
+from search.record import EpochRecord, front
+from search.serving_prices import BackboneFile, ServingPrices
+from search.space import core_space
+from trainables.errors import LedgerError, UsageError
+
+SPACE = core_space(4)
+TWO = ("val_accuracy", "parameters")
+THREE = ("val_accuracy", "latency_ms", "val_loss")
+
+
+def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochRecord:
+    return EpochRecord(number, accuracy, loss, loss, 0.1)
+
+
+def open_ledger(folder: Path, objectives: tuple[str, ...] = TWO, **changes: Any) -> Ledger:
+    settings: dict[str, Any] = {"metric": objectives[0], "direction": "maximize", "method": "finetune"}
+    settings |= {"sampler": "tpe", "seed": 3, "objectives": objectives}
+    ledger = Ledger(sqlite_url(folder / "ledger.db"), "a search", **{**settings, **changes})
+    ledger.costs = lambda params: {
+        "parameters": 1000.0 + float(params["head_units"]),
+        "latency_ms": 2.0 + float(params["head_units"]) / 64,
+    }
+    return ledger
+
+
+def fill(ledger: Ledger, trials: int) -> None:
+    for _ in range(trials):
+        trial = ledger.start(SPACE.suggest)
+        accuracy = (
+            0.5 + float(trial.params["head_units"]) / 1000 - abs(float(trial.params["learning_rate"]) - 0.01)
+        )
+        ledger.report(trial.number, epoch(1, accuracy / 2, 0.9))
+        ledger.report(trial.number, epoch(2, accuracy, 0.4))
+        ledger.finish(trial.number, "complete")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"objective": ["val_acuracy", "latency_ms"]},
+            r"objective: expected one of .*did you mean 'val_accuracy'",
+        ),
+        ({"objective": ["val_accuracy", "latency"]}, r"objective: expected .*did you mean 'latency_ms'"),
+        (
+            {"objective": ["val_accuracy", "latency_ms", "val_accuracy"]},
+            r"val_accuracy is there twice, received \[",
+        ),
+        ({"objective": ["latency_ms", "val_accuracy"]}, r"expected the first to be what training improves"),
+        ({"objective": "latency_ms"}, r"expected the first to be what training improves .*received"),
+        ({"objective": ["val_accuracy", 3]}, r"objective: expected one of"),
+        (
+            {"objective": ["val_accuracy", "parameters"], "metric": "val_loss"},
+            r"objective, metric: .*'val_loss'",
+        ),
+        ({"objective": "val_accuracy", "metric": "val_loss"}, r"objective, metric: expected one of the two"),
+        (
+            {"objective": ["val_accuracy", "parameters"], "sampler": "cmaes"},
+            r"sampler: expected one of tpe, .*'cmaes'",
+        ),
+        ({"confirm_points": 0}, r"confirm_points: expected a whole number from 1"),
+    ],
+)
+def test_what_is_no_set_of_objectives_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SearchConfig(**settings)
+
+
+def test_one_objective_is_the_metric() -> None:
+    plain = SearchConfig(metric="val_loss")
+    assert (
+        SearchConfig(objective=["val_loss"])
+        == SearchConfig(objective="VAL_LOSS ", metric="val_loss")
+        == plain
+    )
+    assert plain.objective is None
+    assert plain.objectives == ("val_loss",)
+    assert SearchConfig(objective="val_loss", sampler="cmaes").direction == "minimize"
+    several = SearchConfig(objective=["val_loss", "megabytes"])
+    assert (several.metric, several.objectives) == ("val_loss", ("val_loss", "megabytes"))
+    assert several.directions == ("minimize", "minimize")
+    assert several.replace(trials=3).objective == several.objective
+    assert several.replace(objective=None) == plain
+
+
+def test_flags_go_before_the_file_where_both_say_what_is_optimised(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("metric: val_loss\n")
+    (tmp_path / "two.yaml").write_text("objective: [val_accuracy, parameters]\n")
+    config = load_config(tmp_path / "one.yaml", {"objective": ["val_accuracy", "latency_ms"]})
+    assert config.objectives == ("val_accuracy", "latency_ms")
+    assert load_config(tmp_path / "two.yaml").objectives == TWO
+    assert load_config(tmp_path / "two.yaml", {"metric": "val_loss"}).objectives == ("val_loss",)
+    with pytest.raises(UsageError, match=r"--objective, --metric: "):
+        load_config(None, {"objective": ["val_accuracy", "latency_ms"], "metric": "val_loss"})
+
+
+@pytest.mark.parametrize("objectives", [TWO, THREE])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
+def test_the_study_is_optuna_s_own_and_its_best_trials_are_our_front(
+    tmp_path: Path, sampler: str, objectives: tuple[str, ...]
+) -> None:
+    ledger = open_ledger(tmp_path, objectives, sampler=sampler)
+    fill(ledger, 14)
+    lost = ledger.start(SPACE.suggest).number
+    ledger.report(lost, epoch(1, math.nan, math.nan))
+    ledger.finish(lost, "pruned", reason="diverged")
+    early = ledger.start(SPACE.suggest).number
+    ledger.finish(early, "pruned", reason="scheduler", epoch=epoch(1, 0.99))
+    empty = ledger.start(SPACE.suggest).number
+    ledger.finish(empty, "complete")
+    fill(ledger, 6)
+    study = optuna.load_study(study_name="a search", storage=sqlite_url(tmp_path / "ledger.db"))
+    assert [d.name for d in study.directions] == ["MAXIMIZE", *["MINIMIZE"] * (len(objectives) - 1)]
+    ours = front(ledger.trials, objectives)
+    assert {t.number for t in ours} == {t.number for t in study.best_trials}
+    assert len(ours) >= 1
+    for trial in study.trials:
+        known = ledger.trial(trial.number)
+        assert trial.values == (
+            [known.objectives[n] for n in objectives] if known.state == "complete" else None
+        )
+    assert [ledger.trial(n).state for n in (lost, early, empty)] == ["pruned"] * 3
+    assert study.trials[lost].constraints == {"trains": 1.0}
+    assert ledger.importances().keys() <= set(SPACE.ranges)
+
+
+def test_proposals_are_those_of_optuna_s_own_sampler(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    fill(ledger, 12)
+    lost = ledger.start(SPACE.suggest).number
+    ledger.finish(lost, "pruned", reason="out_of_memory")
+    for _ in range(3):
+        fill(ledger, 1)
+        number = len(ledger.trials) - 1
+        study = optuna.load_study(study_name="a search", storage=sqlite_url(tmp_path / "ledger.db"))
+        again = optuna.create_study(directions=["maximize", "minimize"])
+        again.add_trials(study.trials[:number])
+        state = int(np.random.SeedSequence([3, number]).generate_state(1)[0])
+        again.sampler = optuna.samplers.TPESampler(seed=state)
+        assert SPACE.suggest(again.ask()) == ledger.trials[number].params
+
+
+def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_costs(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    fill(ledger, 2)
+    lost = ledger.start(SPACE.suggest)
+    ledger.report(lost.number, epoch(1, 0.4))
+    assert lost.objectives.keys() == {"parameters"}
+    after = open_ledger(tmp_path)
+    assert after.trials[:2] == ledger.trials[:2]
+    after.costs = lambda params: {"parameters": -1.0}  # would be another number now
+    resumed = after.resume(lost.number, SPACE.suggest)
+    assert resumed.objectives == {"val_accuracy": 0.4, **lost.objectives}
+    after.finish(lost.number, "complete", epoch=epoch(2, 0.6))
+    assert open_ledger(tmp_path).trials[2].objectives == {"val_accuracy": 0.6, **lost.objectives}
+
+
+def test_other_objectives_under_the_same_name_are_refused_with_the_difference(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    refuse_difference(ledger, {"metric": "val_accuracy", "objective": list(TWO)})
+    with pytest.raises(
+        LedgerError, match=r"objective: expected \['val_accuracy', 'parameters'\], received none"
+    ):
+        refuse_difference(ledger, {"metric": "val_accuracy"})
+    with pytest.raises(LedgerError, match=r"received \['val_accuracy', 'latency_ms'\]"):
+        refuse_difference(ledger, {"metric": "val_accuracy", "objective": ["val_accuracy", "latency_ms"]})
+
+
+class Asked:
+    """An engine that knows what it was asked: a head of n units has 100 + n numbers and takes 2 + n / 64 ms."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[tuple[str, int]]]] = []
+
+    def __call__(self, method: str, architectures: Any) -> Any:
+        known = [(a["backbone"], a["head_units"]) for a in architectures]
+        self.calls.append((method, known))
+        if method == "parameters":
+            return [100 + units + (1000 if file == "big" else 0) for file, units in known]
+        times = [2.0 + units / 64 + (4.0 if file == "big" else 0.0) for file, units in known]
+        return np.array(times)[:, None] * np.ones((1, 40))
+
+
+def prices(
+    ledger: Ledger, asked: Asked, objectives: tuple[str, ...] = ("val_accuracy", "latency_ms")
+) -> ServingPrices:
+    backbones = {None: BackboneFile("aa", "small"), "Big": BackboneFile("bb", "big")}
+    return ServingPrices(ledger, objectives, backbones, 10, asked, lambda line: None)
+
+
+def test_each_architecture_is_priced_once_in_the_life_of_a_search(tmp_path: Path) -> None:
+    asked = Asked()
+    first = prices(open_ledger(tmp_path), asked)
+    first.ahead({"head_units": IntRange(0, 128, step=64), "backbone": Choice((None, "Big"))})
+    assert [len(architectures) for _, architectures in asked.calls] == [6, 6]
+    assert first.of({"head_units": 64}) == {"latency_ms": 3.0}
+    assert first.of({"head_units": 64, "backbone": "Big"}) == {"latency_ms": 7.0}
+    again = prices(open_ledger(tmp_path), asked)
+    again.ahead({"head_units": IntRange(0, 128, step=64)})
+    assert again.of({}) == {"latency_ms": 2.0}
+    assert len(asked.calls) == 2
+    assert again.of({"head_units": 640}) == {
+        "latency_ms": 12.0
+    }  # none of the space's: when a trial first has it
+    method, architectures = asked.calls[-1]
+    assert (method, architectures[-1]) == ("paired_times", ("small", 640))
+    assert len(architectures) == 5
+    assert prices(open_ledger(tmp_path), asked).of({"head_units": 640}) == {"latency_ms": 12.0}
+
+
+def test_sizes_are_computed_and_nothing_is_timed_for_them(tmp_path: Path) -> None:
+    asked = Asked()
+    found = prices(open_ledger(tmp_path), asked, ("val_accuracy", "parameters", "megabytes"))
+    found.ahead({"head_units": IntRange(0, 65_536)})  # too many to do it ahead
+    assert asked.calls == []
+    assert found.of({"head_units": 28}) == pytest.approx({"parameters": 128.0, "megabytes": 512e-6})
+    assert [method for method, _ in asked.calls] == ["parameters"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_objectives import SPACE, epoch, fill, open_ledger
+ledger = open_ledger(Path(sys.argv[1]))
+with ledger.at_work():
+    fill(ledger, 3)
+    number = ledger.start(SPACE.suggest).number
+    ledger.report(number, epoch(1, 0.5))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_driver_loses_no_value(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == -9
+    after = open_ledger(tmp_path)
+    assert after.interrupted() == [3]
+    assert [set(t.objectives) for t in after.trials] == [set(TWO)] * 4
