@@ -49,8 +49,8 @@ def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
 def _tracking(record: SearchRecord) -> list[str]:
     """The option that names the tracking server, where one was asked for."""
     asked = record.config.get("tracking_uri")
-    return ["--tracking-uri", without_passwords(asked)] if isinstance(asked, str) else []
+    return ["--tracking-uri", asked] if isinstance(asked, str) else []
 
 
 def _command(*words: str) -> str:
-    return shlex.join(["unfreeze", *words])
+    return shlex.join(["unfreeze", *map(without_passwords, words)])
