@@ -122,9 +122,9 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task``, ``source`` (of a method that needs one) and ``checkpoints``, and ``unlabelled`` where trials may see
-        no labels of the task. The epochs after the ``known`` ones are told again before a new one runs, and
-        the last one in any case.
+        ``task``, ``source``, ``teacher`` and ``teacher_task`` (for methods that need them) and ``checkpoints``, and
+        ``unlabelled`` where trials may see no labels of the task. The epochs after the ``known`` ones are told again
+        before a new one runs, and the last one in any case.
         """
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
@@ -285,8 +285,9 @@ class Engine:
     def _bench(self, place: Mapping[str, str]) -> Workbench:
         from trainables.workbench import Workbench
 
-        source = place.get("source", "")
-        key = place["backbone"], place["task"], source, place.get("unlabelled", "")
+        source, teacher = place.get("source", ""), place.get("teacher", "")
+        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), teacher
+        learned = {"backbone": teacher, "task": place.get("teacher_task", "")}
         with self._opening:
             if key not in self._benches:
                 self._benches[key] = Workbench.open(
@@ -297,6 +298,7 @@ class Engine:
                     self._numerics,
                     source=(lambda: self._data(source)) if source else None,
                     unlabelled=bool(place.get("unlabelled")),
+                    teacher=(lambda: self._bench(learned)) if teacher else None,
                 )
             return self._benches[key]
 

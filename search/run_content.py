@@ -13,6 +13,7 @@ from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
 from search.stores import without_secrets
+from search.warm_prior import warm_start_worth
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -33,6 +34,7 @@ _BUDGET = frozenset(
         "patience",
         "enqueue",
         "prior",
+        "warm_start",
         "confirm_seeds",
         "confirm_points",
         "baseline_trials",
@@ -82,6 +84,7 @@ def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
     facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
+    facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {
@@ -91,6 +94,7 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
         **_prior_tags(record),
+        **_warm_tags(record),
         **_outcome_tags(record.outcome),
         **_front_tags(record),
         **_cost_tags(record),
@@ -158,6 +162,16 @@ def _prior_tags(record: SearchRecord) -> dict[str, str]:
     tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
     worth = prior_worth(record) if record.outcome else None
     return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _warm_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    if record.warm_start is None:
+        return {}
+    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    worth = warm_start_worth(record) if record.outcome else None
+    tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
+    return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
 
 
 def _front_tags(record: SearchRecord) -> dict[str, str]:

@@ -39,7 +39,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "split_column",
         "skip_bad_images",
     ),
-    "backbone": ("backbone", "weights", "input_size", "preprocessing", "batch_norm"),
+    "backbone": (
+        "backbone",
+        "weights",
+        "input_size",
+        "preprocessing",
+        "batch_norm",
+        "teacher",
+        "teacher_weights",
+    ),
     "trials": (
         "trials",
         "epochs",
@@ -47,6 +55,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "warm_start",
         "prior",
         "sampler",
         "scheduler",
@@ -72,7 +81,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
-REPEATED = ("backbone", "objective")
+REPEATED = ("backbone", "objective", "warm_start")
 """Options that may be given more than once."""
 
 _CHOICES = {
@@ -97,9 +106,12 @@ _METAVARS = {
     "split_column": "COLUMN",
     "backbone": "NAME|FILE.keras|models:/NAME@ALIAS",
     "weights": "default|imagenet|none|FILE",
+    "teacher": "NAME|FILE.keras|models:/NAME@ALIAS",
+    "teacher_weights": "default|imagenet|none|FILE",
     "input_size": "PIXELS",
     "space": "core|full|FILE.yaml",
     "enqueue": "FILE.jsonl",
+    "warm_start": "NAME",
     "time_budget": "TIME",
     "trial_timeout": "TIME",
     "storage": "DIR",

@@ -50,8 +50,8 @@ def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
 def _asked(record: SearchRecord, key: str) -> list[str]:
     """The option that names a tracking server or a database, where one was asked for."""
     asked = record.config.get(key)
-    return [f"--{key.replace('_', '-')}", without_passwords(asked)] if isinstance(asked, str) else []
+    return [f"--{key.replace('_', '-')}", asked] if isinstance(asked, str) else []
 
 
 def _command(*words: str) -> str:
-    return shlex.join(["unfreeze", *words])
+    return shlex.join(["unfreeze", *map(without_passwords, words)])
