@@ -489,7 +489,7 @@ def browse(file: Path, folder: Path, *options: str) -> tuple[str, list[str]]:
     flags += " --disable-background-networking --disable-component-update --virtual-time-budget=20000"
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
     command = [str(CHROMIUM), *flags.split(), offline, f"--user-data-dir={folder}", *options, file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
