@@ -122,9 +122,9 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task``, ``source`` (of a method that needs one) and ``checkpoints``, and ``unlabelled`` where trials may see
-        no labels of the task. The epochs after the ``known`` ones are told again before a new one runs, and
-        the last one in any case.
+        ``task``, ``source`` (of a method that needs one), ``remember`` (an old task) and ``checkpoints``, and
+        ``unlabelled`` where trials may see no labels of the task. The epochs after the ``known`` ones are told again
+        before a new one runs, and the last one in any case.
         """
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
@@ -203,7 +203,7 @@ class Engine:
             if model is not None:
                 with self._opening:
                     export(training, Path(model))
-            return {**vars(training.best), "stages": dict(training.stages)}
+            return {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
         finally:
             training.release()
 
@@ -286,7 +286,8 @@ class Engine:
         from trainables.workbench import Workbench
 
         source = place.get("source", "")
-        key = place["backbone"], place["task"], source, place.get("unlabelled", "")
+        remember = place.get("remember", "")
+        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), remember
         with self._opening:
             if key not in self._benches:
                 self._benches[key] = Workbench.open(
@@ -297,6 +298,7 @@ class Engine:
                     self._numerics,
                     source=(lambda: self._data(source)) if source else None,
                     unlabelled=bool(place.get("unlabelled")),
+                    remember=(lambda: self._data(remember)) if remember else None,
                 )
             return self._benches[key]
 

@@ -75,7 +75,13 @@ class Phase:
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         asked = self.config
         self.space: Space = make_space(
-            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target, several
+            asked.space,
+            blocks,
+            asked.method,
+            asked.methods,
+            asked.unlabelled_target,
+            several,
+            remember=asked.remember is not None,
         )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
@@ -213,6 +219,7 @@ class Phase:
             "data": self.prepared.task.digest,
             "backbone": self._digests(),
             "warm_start": values["warm_start"],
+            "remember": self.prepared.remember.digest if self.prepared.remember else None,
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
         }
