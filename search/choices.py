@@ -31,9 +31,20 @@ METHODS: Mapping[str, Method] = {
         "train on source images too, weighted by their likeness to the target", True, ("source",), False
     ),
     "align": Method("train so that the features of source and target look alike", True, ("source",), False),
+    "distill": Method(
+        "learn from the labels and from a larger backbone: its answers, and the relations it sees between images",
+        True,
+        ("teacher",),
+    ),
     "source": Method("train on the source alone: a baseline", True, ("source",), False, rival=False),
     "scratch": Method("start from random weights: the baseline that transfers nothing", False, rival=False),
 }
+NEEDS: Mapping[str, str] = {
+    "source": "--source DATA, which it transfers from",
+    "teacher": "--teacher BACKBONE, which it learns from",
+}
+"""What options are for that a method can't do without."""
+
 ALL_METHODS = "all"
 """The method is a parameter of the search."""
 

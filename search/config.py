@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import ALL_METHODS, COSTS, METHODS
+from search.choices import ALL_METHODS, COSTS, METHODS, NEEDS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
 from search.objectives import check_sampler, direction, settled
@@ -74,7 +74,8 @@ class SearchConfig(BaseModel):
     )
     unlabelled_target: bool = Field(
         False,
-        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+        description="keep the labels of --data from training and selection, which is by val_loss then; only the test "
+        "of the winner sees them",
     )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
@@ -97,6 +98,13 @@ class SearchConfig(BaseModel):
         "than once, the search chooses among them",
     )
     weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
+    teacher: PathText | None = Field(
+        None,
+        description="a larger backbone to learn from, named as --backbone is; it sees the images at its own input size",
+    )
+    teacher_weights: Weights = Field(
+        "default", description="of the teacher: default, imagenet, none, or a weights file"
+    )
     input_size: Whole | None = Field(
         None, ge=8, le=4096, description="pixels a side; the backbone's own if not given"
     )
@@ -227,6 +235,12 @@ class SearchConfig(BaseModel):
     ) -> SearchConfig:
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
+        if (
+            isinstance(data, dict)
+            and data.get("unlabelled_target")
+            and not {"metric", "objective"} & set(data)
+        ):
+            data = {**data, "metric": "val_loss"}  # the accuracy is the source's: see trainables.selection
         try:
             config = handler(
                 settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
@@ -265,9 +279,7 @@ class SearchConfig(BaseModel):
         for method in self.methods:
             for option in METHODS[method].needs:
                 if getattr(self, option) is None:
-                    raise UsageError(
-                        f"{named}: {method!r} expected --{option} DATA, which it transfers from, received none"
-                    )
+                    raise UsageError(f"{named}: {method!r} expected {NEEDS[option]}, received none")
             if self.unlabelled_target and METHODS[method].labels:
                 valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
                 raise UsageError(
@@ -291,6 +303,19 @@ class SearchConfig(BaseModel):
     def uses_source(self) -> bool:
         """Whether a trial, or one of a baseline, may train on the source."""
         return any("source" in METHODS[name].needs for name in (*self.methods, *self.baselines))
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a trial may learn from the teacher."""
+        return any("teacher" in METHODS[name].needs for name in self.methods)
+
+    @property
+    def as_teacher(self) -> SearchConfig | None:
+        """The same, with the teacher in the backbone's place; None where nobody learns from one."""
+        if self.teacher is None or not self.uses_teacher:
+            return None
+        changes = {"weights": self.teacher_weights, "input_size": None, "preprocessing": "auto"}
+        return self.replace(backbone=self.teacher, **changes)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -328,15 +353,17 @@ class SearchConfig(BaseModel):
     def baselines(self) -> tuple[str, ...]:
         """Methods to compare with; the verdict is about the first.
 
-        A method that uses a source has to beat the same without it: fine-tuning on the target alone, or, where the
-        target has no labels, on the source alone.
+        A method that uses a source or a teacher has to beat the same without it: fine-tuning on the target alone, or,
+        where the target has no labels, on the source alone.
         """
         if self.method in ("scratch", "source"):
             return ()
         if self.unlabelled_target:
             return ("source",)
         sourced = self.method != ALL_METHODS and "source" in METHODS[self.method].needs
-        return ("finetune", "source", "scratch") if sourced else ("scratch",)
+        if sourced:
+            return ("finetune", "source", "scratch")
+        return ("finetune", "scratch") if self.method == "distill" else ("scratch",)
 
     @property
     def reused(self) -> Reuse:
@@ -376,7 +403,18 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "source", "remember", "backbone", "weights", "space", "enqueue"):
+    keys = (
+        "data",
+        "source",
+        "remember",
+        "backbone",
+        "weights",
+        "teacher",
+        "teacher_weights",
+        "space",
+        "enqueue",
+    )
+    for key in keys:
         held = content.get(key)
         for value in held if isinstance(held, list) else [held]:
             if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):

@@ -122,7 +122,8 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task``, ``source`` (of a method that needs one), ``remember`` (an old task) and ``checkpoints``, and
+        ``task``, ``source``, ``teacher`` and ``teacher_task`` (for methods that need them), ``remember`` (an old task)
+        and ``checkpoints``, and
         ``unlabelled`` where trials may see no labels of the task. The epochs after the ``known`` ones are told again
         before a new one runs, and the last one in any case.
         """
@@ -285,9 +286,10 @@ class Engine:
     def _bench(self, place: Mapping[str, str]) -> Workbench:
         from trainables.workbench import Workbench
 
-        source = place.get("source", "")
+        source, teacher = place.get("source", ""), place.get("teacher", "")
         remember = place.get("remember", "")
-        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), remember
+        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), teacher, remember
+        learned = {"backbone": teacher, "task": place.get("teacher_task", "")}
         with self._opening:
             if key not in self._benches:
                 self._benches[key] = Workbench.open(
@@ -299,6 +301,7 @@ class Engine:
                     source=(lambda: self._data(source)) if source else None,
                     unlabelled=bool(place.get("unlabelled")),
                     remember=(lambda: self._data(remember)) if remember else None,
+                    teacher=(lambda: self._bench(learned)) if teacher else None,
                 )
             return self._benches[key]
 

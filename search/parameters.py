@@ -13,7 +13,7 @@ from search.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
 
-FINETUNED = ("finetune", "reweight", "align", "source")
+FINETUNED = ("finetune", "reweight", "align", "distill", "source")
 """Methods that train the top blocks of a pretrained backbone."""
 
 
@@ -21,6 +21,7 @@ REWEIGHTED = ("reweight",)
 ALIGNED = ("align",)
 REMEMBERING = ("remembering", "remember_weight")
 """Parameters of a search that has an old task to keep."""
+DISTILLED = ("distill",)
 WITHOUT_LABELS = ("odds", "kmm")
 """Weightings that ask for no labels of the target."""
 
@@ -213,6 +214,35 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             Choice(("features", "hidden")),
             methods=ALIGNED,
             when="head_units",
+        ),
+        "distillation": Parameter(
+            "name",
+            "what is learned from the teacher: softened answers (plain), distances and angles (relational), or both",
+            Choice(("plain", "relational", "both")),
+            core=True,
+            methods=DISTILLED,
+            fixed="both",
+        ),
+        "distill_weight": Parameter(
+            "float",
+            "of the teacher in the loss, over that of the labels",
+            FloatRange(0.1, 30.0, log=True),
+            least=0,
+            core=True,
+            methods=DISTILLED,
+            fixed=1.0,
+        ),
+        "distill_temperature": Parameter(
+            "float",
+            "how much the teacher's answers are softened",
+            FloatRange(1.0, 20.0, log=True),
+            least=0,
+            open_least=True,
+            core=True,
+            methods=DISTILLED,
+            when="distillation",
+            among=("plain", "both"),
+            fixed=4.0,
         ),
         "l2sp": Parameter(
             "float",

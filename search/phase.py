@@ -174,6 +174,7 @@ class Phase:
             objectives=self.config.objective or (),
             task=self.prepared.task_summary,
             source=self.prepared.source_summary,
+            teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -222,6 +223,7 @@ class Phase:
             "remember": self.prepared.remember.digest if self.prepared.remember else None,
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
+            "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
         }
 
     def _digests(self) -> object:

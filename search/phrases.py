@@ -24,6 +24,9 @@ SHORT = {
     "l2sp": "l2sp",
     "layer_lr_decay": "layers",
     "gradual_unfreezing": "gradual",
+    "distillation": "distill",
+    "distill_weight": "teacher",
+    "distill_temperature": "heat",
 }
 """Parameter names as column heads."""
 

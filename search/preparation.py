@@ -22,6 +22,15 @@ from trainables.shared_classes import source_notes
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What students learn from: a backbone, and the data at its input size."""
+
+    summary: BackboneSummary
+    file: Path
+    task: Task
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Backbone and data on disk, and what they are.
 
@@ -38,6 +47,7 @@ class Prepared:
     source_summary: TaskSummary | None = None
     unlabelled: bool = False
     remember: Task | None = None
+    teacher: Teacher | None = None
 
     @property
     def place(self) -> dict[str, str]:
@@ -47,6 +57,8 @@ class Prepared:
             place["source"] = str(self.source.directory)
         if self.remember is not None:
             place["remember"] = str(self.remember.directory)
+        if self.teacher is not None:
+            place |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
         return place | ({"unlabelled": "yes"} if self.unlabelled else {})
 
     @property
@@ -73,11 +85,27 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     found: dict[str, Prepared] = {}
     for name in sorted(config.backbones):  # in whatever order they were given, it is one search
         found[name] = _prepared(name, list(found.values()), config, workspace, session, view)
+    teacher = _teacher(config, [p.task for p in found.values()], workspace, session, view)
+    found = {name: replace(own, teacher=teacher) for name, own in found.items()}
     first = next(iter(found.values()))
     prepared = replace(first, several=found) if len(found) > 1 else first
     if session.reuse.processes:
         session.fleet.work_on(prepared.place)
     return prepared
+
+
+def _teacher(
+    config: SearchConfig, known: list[Task], workspace: Workspace, session: Session, view: View
+) -> Teacher | None:
+    """The teacher, and the images at its input size, in the splits that students see."""
+    asked = config.as_teacher
+    if asked is None:
+        if config.teacher is not None:
+            view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
+        return None
+    file, summary = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
+    task = _task("teacher's data", config.data, summary.input_size, known, config, workspace, view)
+    return Teacher(summary, file, task)
 
 
 def _prepared(
@@ -110,11 +138,16 @@ def _prepared(
 
 
 def _backbone(
-    name: str, config: SearchConfig, workspace: Workspace, session: Session, view: View
+    name: str,
+    config: SearchConfig,
+    workspace: Workspace,
+    session: Session,
+    view: View,
+    what: str = "backbone",
 ) -> tuple[Path, BackboneSummary]:
-    spec = backbone_spec(config, workspace.storage, workspace.directory / "registry-backbone", name)
-    file = workspace.directory / f"backbone-{fingerprint(spec)}.keras"
-    view.event(f"backbone {name}: loading")
+    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", name)
+    file = workspace.directory / f"{what}-{fingerprint(spec)}.keras"
+    view.event(f"{what} {name}: loading")
     with session.fleet.at_home() as engine:
         found: dict[str, Any] = ray.get(engine.prepare_backbone.remote(spec, str(file)))
     return file, BackboneSummary(

@@ -250,7 +250,7 @@ class Outcome:
 @dataclass(frozen=True)
 class SearchRecord:
     """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
-    the dataset that it transfers from, if there is one.
+    the dataset that it transfers from, ``teacher`` the backbone that it learns from, if there is one.
     """
 
     name: str
@@ -274,6 +274,7 @@ class SearchRecord:
     prior: Mapping[str, Any] | None = None
     """What was believed of the backbones before the first trial (:class:`search.prior.BackbonePrior`)."""
     source: TaskSummary | None = None
+    teacher: BackboneSummary | None = None
     warm_start: tuple[Mapping[str, Any], ...] | None = None
     """Configurations that were taken over from earlier searches (:class:`search.warm_start.Lesson`)."""
     stopped: str | None = None

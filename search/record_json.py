@@ -23,6 +23,7 @@ def record_json(
         "task": record.task.name,
         "backbone": record.leading_backbone.name,
         "backbones": list(record.backbones),
+        **({"teacher": record.teacher.name} if record.teacher else {}),
         "method": record.config.get("method"),
         "metric": record.metric,
         "requested": record.requested,

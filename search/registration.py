@@ -111,6 +111,11 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
         **({"source": record.source.name, "source_digest": record.source.digest} if record.source else {}),
         "backbone": record.backbone_of(outcome.params).name,
         "backbone_digest": record.backbone_of(outcome.params).digest,
+        **(
+            {"teacher": record.teacher.name, "teacher_digest": record.teacher.digest}
+            if record.teacher
+            else {}
+        ),
         "model_digest": digest,
         "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}",
         "test_accuracy_low": f"{outcome.test_accuracy.low:.6f}",

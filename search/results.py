@@ -108,6 +108,7 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
         "trials": len(record.trials),
         "data_digest": record.task.digest,
         "backbone_digest": record.leading_backbone.digest,
+        **({"teacher_digest": record.teacher.digest} if record.teacher else {}),
         "stages": dict(best.stages),
         "cost": dict(best.cost),
         "search_cost": search_cost(record).describe(),

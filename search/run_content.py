@@ -87,6 +87,7 @@ def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
     facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
+    facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {

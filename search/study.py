@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from search.alike import ENOUGH, last_line
 from search.archive import archive
-from search.baselines import BASELINES
+from search.baselines import BASELINES, equal_steps
+from search.choices import ALL_METHODS
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
@@ -304,7 +305,13 @@ class _Run:
 
     def _baseline(self, method: str, limit: int, task: str) -> Phase:
         config = self.config.replace(
-            method=method, enqueue=None, warm_start=None, trials=limit, keep_best=0, objective=None
+            method=method,
+            enqueue=None,
+            warm_start=None,
+            trials=limit,
+            keep_best=0,
+            objective=None,
+            epochs=self._baseline_epochs(method),
         )
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
@@ -314,6 +321,14 @@ class _Run:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
+
+    def _baseline_epochs(self, method: str) -> int:
+        """As many as make about as many steps as a trial has that sees the source too."""
+        source = self.prepared.source
+        if source is None or method == "source" or self.config.method == ALL_METHODS:
+            return self.config.epochs
+        counts = self.prepared.task.counts["train"], source.counts["train"]
+        return round(self.config.epochs * equal_steps(*counts))
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner, or points of the front, and measure them, unless that is done."""
@@ -327,6 +342,7 @@ class _Run:
         began = time.monotonic()
         runs = retrain(
             trials,
+            [*(self.config.epochs for _ in chosen), *(b.config.epochs for b, _ in rivals)],
             self.config,
             self.session,
             lambda params: self.prepared.of(params).place,
@@ -437,7 +453,7 @@ def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]
 
 def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
     if len(chosen) == 1:
-        return f"winner: trial {chosen[0].number}; training it again with {seeds} new seeds"
+        return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
     numbers = ", ".join(str(trial.number) for trial in chosen)
     return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
 

@@ -58,6 +58,7 @@ class Rival:
 
 def retrain(
     trials: Sequence[TrialRecord],
+    epochs: Sequence[int],
     config: SearchConfig,
     session: Session,
     place: Callable[[Parameters], Mapping[str, str]],
@@ -65,22 +66,22 @@ def retrain(
     view: View,
     halt: Halt,
 ) -> list[list[Retrained]]:
-    """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
+    """Train each chosen trial's configuration again, live, for its ``epochs``, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
     early, with what there is, when ``halt`` says so.
     """
-    asked = [(t, s) for t in trials for s in confirmation_seeds(config)]
+    asked = [(t, e, s) for t, e in zip(trials, epochs, strict=True) for s in confirmation_seeds(config)]
     calls = {
         (n, seed): (
             "train_fully",
             (
-                _request(trial, seed, config),
+                _request(trial, seed, length, config),
                 dict(place(trial.params)),
                 str(_file(directory, trial, seed, ".keras")),
             ),
         )
-        for n, (trial, seed) in enumerate(asked)
+        for n, (trial, length, seed) in enumerate(asked)
         if _read(directory, trial, seed) is None
     }
     whole = len(asked)
@@ -256,11 +257,11 @@ def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch:
     )
 
 
-def _request(trial: TrialRecord, seed: int, config: SearchConfig) -> dict[str, Any]:
+def _request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> dict[str, Any]:
     return {
         "method": trial.method,
         "params": dict(trial.params),
-        "epochs": config.epochs,
+        "epochs": epochs,
         "batch_size": trial.batch_size or config.batch_size,
         "seed": seed,
         "metric": config.metric,

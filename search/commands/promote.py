@@ -99,13 +99,15 @@ def _asked(which: WhichPoint) -> int:
 
     from search.front_table import front_table
 
-    Console().print(front_table(which.points, which.champion), highlight=False)
+    console = Console(highlight=False)
+    console.print(front_table(which.points, which.champion))
     known = [point.trial for point in which.points]
     if which.received is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(f"--{which}")
     while True:
         try:
-            answer = input(f"which point, by its trial? [{known[0]}] ").strip()
+            # By the console: Python would write the question to the stream of errors, which libraries are kept from.
+            answer = console.input(f"which point, by its trial? [{known[0]}] ", markup=False).strip()
         except EOFError:
             raise UsageError(f"--{which}") from None
         if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):

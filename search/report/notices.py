@@ -100,9 +100,10 @@ def _unlabelled(record: SearchRecord) -> Iterator[Notice]:
     if record.config.get("unlabelled_target"):
         yield Notice(
             "warning",
-            "No label of the target was used: val accuracy is that on the source's validation images, weighted by "
-            "likeness to the target, and val loss says how unsure and one-sided the answers to the target's are. Both "
-            "may prefer a trial that is worse on the target; only the test accuracy is measured there.",
+            "No label of the target was used: the validation accuracy is that on the source's images, weighted by "
+            "likeness to the target; the validation loss adds to theirs how unsure and one-sided the answers to the "
+            "target's are. Both may prefer a trial that is worse on the target: only the test accuracy is measured "
+            "there.",
         )
 
 

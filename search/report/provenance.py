@@ -33,6 +33,7 @@ def provenance(record: SearchRecord) -> list[Facts]:
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
         *_backbones(record),
+        Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
         Facts("Prior on the backbones", tuple(_prior(record))),
         Facts("Taken from earlier searches", tuple(_warm_start(record))),
         Facts("Winner", tuple(_winner(record))),
