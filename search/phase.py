@@ -205,7 +205,10 @@ class Phase:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
     def _place(self, params: Parameters) -> dict[str, str]:
-        return {**self.prepared.of(params).place, "logs": str(self.logs)}
+        place = {**self.prepared.of(params).place, "logs": str(self.logs)}
+        if self.config.remember is None:  # a baseline's
+            place.pop("remember", None)
+        return place
 
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began

@@ -25,7 +25,7 @@ from trainables.finetune import FineTune
 from trainables.headprogram import HeadProgram
 from trainables.objective import Extra, Objective, Step
 from trainables.old_task import OldHead, fisher, old_head
-from trainables.training import EpochMetrics, Plan
+from trainables.training import Plan
 
 REMEMBERINGS = ("ewc", "lwf", "none")
 """How the old task is kept; ``none`` only measures what is forgotten."""
@@ -117,13 +117,11 @@ class RememberingFineTune(FineTune):
         """The weight, in all steps."""
         return np.full((self.feed.steps, 1), self._weight, np.float32) if self._how == "lwf" else None
 
-    def run_epoch(self) -> EpochMetrics:
-        """Keep the old head of the best epoch, too."""
-        metrics = super().run_epoch()
-        if self._how == "lwf" and self.best is metrics and not isinstance(self.program, HeadProgram):
+    def keep_best(self) -> None:
+        """The old head, where it trains."""
+        if self._how == "lwf" and not isinstance(self.program, HeadProgram):
             kernel, bias = (np.array(v) for v in self.program.objective.trained)
             self.kept_head = OldHead(kernel, bias)
-        return metrics
 
     def state(self) -> list[np.ndarray]:
         """The old head of the best epoch."""

@@ -172,6 +172,9 @@ class Training:
     def after_epoch(self) -> None:
         """What a method does after each epoch, with its weights."""
 
+    def keep_best(self) -> None:
+        """What a method keeps of its best epoch, besides the model's weights."""
+
     def state(self) -> list[np.ndarray]:
         """What a method must keep from one epoch to the next, besides the model and its optimizers."""
         return []
@@ -206,6 +209,10 @@ class Training:
         self.history.append(metrics)
         if metrics.better_than(self.best, self.config.metric):
             self.best, self.best_weights = metrics, self.program.read_weights()
+            self.keep_best()
+        if self.done:
+            with guarded():
+                self.old_task("validation")
         return metrics
 
     @property

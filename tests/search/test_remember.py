@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 from digit_tasks import dense_classifier, few_labels
 
@@ -12,6 +13,7 @@ from search import SearchConfig, SearchResult, run_search
 from search.reading import read_record
 from search.registry import judge
 from search.results import outcome_from_json, outcome_to_json
+from search.space import core_space, full_space
 from search.version_facts import forgotten_of
 from trainables.errors import DataError, UsageError
 
@@ -87,3 +89,17 @@ def test_what_can_not_keep_an_old_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="remember: "):
         run_search(SearchConfig(remember=str(tmp_path / "absent"), storage=str(tmp_path / "runs")))
     assert SearchConfig(remember="digits").replace(method="scratch").remember == "digits"
+
+
+def test_ways_to_remember_are_suggested_where_there_is_an_old_task_and_blocks_train() -> None:
+    names = {"remembering", "remember_weight"}
+    assert names <= set(core_space(4, remember=True).ranges)
+    assert not names & {
+        *core_space(4).ranges,
+        *full_space(4).ranges,
+        *core_space(4, "scratch", remember=True).ranges,
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = core_space(4, remember=True)
+    for params in [space.suggest(study.ask()) for _ in range(40)]:
+        assert names <= params.keys() if params["unfreeze_depth"] else not names & params.keys()
