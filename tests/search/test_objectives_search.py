@@ -25,9 +25,9 @@ from trainables.errors import LedgerError
 FIRST = (
     {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 0, "augmentation_strength": 0.0},
     {"unfreeze_depth": 2, "learning_rate": 0.004, "head_units": 256, "augmentation_strength": 0.0},
-    {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 192, "augmentation_strength": 0.0},
+    {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 256, "augmentation_strength": 0.0},
 )
-"""Hardly trained and small; well trained and large; hardly trained and large: beaten, or stopped early."""
+"""Hardly trained and small; well trained and large; hardly trained and as large: beaten, or stopped early."""
 
 BETTER = {"unfreeze_depth": 2, "learning_rate": 0.005, "head_units": 0, "augmentation_strength": 0.0}
 """Well trained and small: beats the first."""
