@@ -31,7 +31,7 @@ from trainables.training import TrialConfig
 from trainables.workbench import Workbench
 
 SIZE = 32
-RATES, STRENGTHS = (3e-3, 1e-2), (0.0, 0.5)
+RATES, STRENGTHS = (1e-2,), (0.0,)
 WAYS: dict[str, dict[str, Any]] = {
     "target only": {"method": "finetune"},
     "relational": {"method": "distill", "distillation": "relational"},
@@ -97,7 +97,7 @@ def save_student(folder: Path, seed: int) -> Path:
 
 def opened(folder: Path, seed: int) -> Workbench:
     write_images(folder, seed)
-    teacher = save_teacher(folder, epochs=8)
+    teacher = save_teacher(folder, epochs=4)
     task = prepare(str(folder / "student"), image_size=(SIZE, SIZE), directory=folder / "task").directory
     learned = Workbench.open(teacher, task)
     return Workbench.open(save_student(folder, seed), task, teacher=lambda: learned)
@@ -118,7 +118,7 @@ def run(bench: Workbench, way: str, setting: str, params: dict[str, Any], seed: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A student alone, and with a teacher.")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--output", type=Path, default=Path("distillation.jsonl"), help="appended to")
     given = parser.parse_args()

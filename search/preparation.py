@@ -46,6 +46,7 @@ class Prepared:
     source: Task | None = None
     source_summary: TaskSummary | None = None
     unlabelled: bool = False
+    remember: Task | None = None
     teacher: Teacher | None = None
 
     @property
@@ -54,6 +55,8 @@ class Prepared:
         place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
         if self.source is not None:
             place["source"] = str(self.source.directory)
+        if self.remember is not None:
+            place["remember"] = str(self.remember.directory)
         if self.teacher is not None:
             place |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
         return place | ({"unlabelled": "yes"} if self.unlabelled else {})
@@ -82,11 +85,9 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     found: dict[str, Prepared] = {}
     for name in sorted(config.backbones):  # in whatever order they were given, it is one search
         found[name] = _prepared(name, list(found.values()), config, workspace, session, view)
+    teacher = _teacher(config, [p.task for p in found.values()], workspace, session, view)
+    found = {name: replace(own, teacher=teacher) for name, own in found.items()}
     first = next(iter(found.values()))
-    teacher = _teacher(config, workspace, session, first.task, view)
-    if teacher is not None:
-        found = {name: replace(prepared, teacher=teacher) for name, prepared in found.items()}
-        first = next(iter(found.values()))
     prepared = replace(first, several=found) if len(found) > 1 else first
     if session.reuse.processes:
         session.fleet.work_on(prepared.place)
@@ -94,17 +95,17 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
 
 
 def _teacher(
-    config: SearchConfig, workspace: Workspace, session: Session, task: Task, view: View
+    config: SearchConfig, known: list[Task], workspace: Workspace, session: Session, view: View
 ) -> Teacher | None:
-    """The teacher, and the images of ``task`` at its input size, in the same splits."""
+    """The teacher, and the images at its input size, in the splits that students see."""
     asked = config.as_teacher
     if asked is None:
         if config.teacher is not None:
             view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
         return None
-    file, found = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
-    seen = _task("teacher's data", config.data, found.input_size, [task], config, workspace, view)
-    return Teacher(found, file, seen)
+    file, summary = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
+    task = _task("teacher's data", config.data, summary.input_size, known, config, workspace, view)
+    return Teacher(summary, file, task)
 
 
 def _prepared(
@@ -128,8 +129,11 @@ def _prepared(
         for note in source_notes(source.classes, task.classes) if not others else ():
             view.event(f"source: {note}")
     source_summary = None if source is None else _summary(source)
+    old = None
+    if config.remember is not None:
+        old = data("remember", config.remember, [p.remember for p in others if p.remember])
     return Prepared(
-        task, _summary(task), backbone, file, {}, source, source_summary, config.unlabelled_target
+        task, _summary(task), backbone, file, {}, source, source_summary, config.unlabelled_target, old
     )
 
 
@@ -139,11 +143,11 @@ def _backbone(
     workspace: Workspace,
     session: Session,
     view: View,
-    role: str = "backbone",
+    what: str = "backbone",
 ) -> tuple[Path, BackboneSummary]:
-    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{role}", name)
-    file = workspace.directory / f"{role}-{fingerprint(spec)}.keras"
-    view.event(f"{role} {name}: loading")
+    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", name)
+    file = workspace.directory / f"{what}-{fingerprint(spec)}.keras"
+    view.event(f"{what} {name}: loading")
     with session.fleet.at_home() as engine:
         found: dict[str, Any] = ray.get(engine.prepare_backbone.remote(spec, str(file)))
     return file, BackboneSummary(

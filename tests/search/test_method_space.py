@@ -152,6 +152,15 @@ def test_baselines_without_the_source_get_as_many_steps(target: int, source: int
     assert equal_steps(target, source) == times
 
 
+def test_without_labels_selection_is_by_the_loss_that_looks_at_the_target() -> None:
+    asked: dict[str, Any] = {"method": "align", "source": "digits", "unlabelled_target": True}
+    config = SearchConfig(**asked)
+    assert (config.metric, config.direction) == ("val_loss", "minimize")
+    assert config.replace(trials=3).metric == "val_loss"
+    assert SearchConfig(**asked, metric="val_accuracy").metric == "val_accuracy"
+    assert SearchConfig(method="align", source="digits").metric == "val_accuracy"
+
+
 def test_what_a_method_has_to_beat() -> None:
     source = {"source": "digits"}
     assert SearchConfig().baselines == ("scratch",)
