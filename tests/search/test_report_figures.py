@@ -12,9 +12,12 @@ import pytest
 from example_search import STARTED, curve, finished, search, trial
 
 from search.record import Calibration, Interval, SearchRecord, Sureness, TrialRecord
+from search.report.charts.anytime import anytime_curve
+from search.report.charts.calibration import calibration
 from search.report.charts.figure import Figure
+from search.report.charts.history import history
+from search.report.charts.importance import importance
 from search.report.charts.slices import slices
-from search.report.figures import figures
 from search.report.ranking import badness
 from search.report.timeline import anytime, timeline
 
@@ -84,11 +87,11 @@ def test_pauses_are_left_out_and_told() -> None:
     assert known.paused == pytest.approx(10 * hours - 14)
     assert known.length == pytest.approx(28)
     assert anytime(record, known)[-1].seconds == pytest.approx(23)
-    assert "9h 59m in all, are left out" in figures(record)["anytime"].caption
+    assert "9h 59m in all, are left out" in anytime_curve(record).caption
 
 
 def test_history_shows_the_pruned_trials_where_they_ended() -> None:
-    drawn = {row["trial"]: row for row in rows(figures(finished())["history"], "state")}
+    drawn = {row["trial"]: row for row in rows(history(finished()), "state")}
     pruned = {t.number: t.value for t in search().trials if t.state == "pruned"}
     assert pruned
     assert {n: row["value"] for n, row in drawn.items() if row["state"] == "pruned"} == pruned
@@ -100,15 +103,15 @@ def test_importance_shows_its_intervals_and_says_when_the_order_is_a_guess() -> 
         "unfreeze_depth": Interval(0.3, 0.1, 0.5),
         "head_units": Interval(0.1, 0.0, 0.3),
     }
-    unsure = figures(finished(importance_intervals=intervals))["importance"]
+    unsure = importance(finished(importance_intervals=intervals))
     assert "too few to be sure" in unsure.title
     assert "60\u202f% (20 to 80)" in unsure.alternative
     assert {(row["low"], row["high"]) for row in rows(unsure, "low")} == {
         (i.low, i.high) for i in intervals.values()
     }
     sure = intervals | {"learning_rate": Interval(0.6, 0.45, 0.8)}
-    assert "Learning rate mattered most" in figures(finished(importance_intervals=sure))["importance"].title
-    assert "mattered most" in figures(finished())["importance"].title  # intervals are not known
+    assert "Learning rate mattered most" in importance(finished(importance_intervals=sure)).title
+    assert "mattered most" in importance(finished()).title  # intervals are not known
 
 
 def test_slices_have_each_trial_once_by_importance() -> None:
@@ -132,7 +135,7 @@ def calibrated(error: Interval, excess: Interval, by_chance: float) -> Figure:
         Sureness(0.9, 1, 40, 0.99, Interval(0.95, 0.9, 1)),
     )
     found = Calibration(bins, error, by_chance, excess, 0.3)
-    return figures(replace(known, outcome=replace(known.outcome, calibration=found)))["calibration"]
+    return calibration(replace(known, outcome=replace(known.outcome, calibration=found)))
 
 
 def test_the_reliability_diagram_draws_each_step_with_its_interval() -> None:
@@ -162,6 +165,6 @@ def test_calibration_is_told_in_words(excess: Interval, by_chance: float, words:
 def test_a_winner_of_an_earlier_version_has_no_calibration() -> None:
     known = finished()
     assert known.outcome is not None
-    drawn = figures(replace(known, outcome=replace(known.outcome, calibration=None)))["calibration"]
+    drawn = calibration(replace(known, outcome=replace(known.outcome, calibration=None)))
     assert drawn.spec is None
     assert "earlier version" in drawn.caption
