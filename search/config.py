@@ -41,6 +41,7 @@ from search.option_types import (
     ReuseText,
     SamplerName,
     SchedulerName,
+    SearchNames,
     Size,
     SpaceText,
     StorageText,
@@ -73,7 +74,8 @@ class SearchConfig(BaseModel):
     )
     unlabelled_target: bool = Field(
         False,
-        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+        description="keep the labels of --data from training and selection, which is by val_loss then; only the test "
+        "of the winner sees them",
     )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
@@ -118,6 +120,14 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    remember: PathText | None = Field(
+        None, description="data of an old task that the backbone shall not forget, as --data takes it"
+    )
+    warm_start: SearchNames | None = Field(
+        None,
+        description="earlier search of the same storage whose best configurations are tried first; may be given more "
+        "than once",
+    )
     prior: PriorName = Field(
         "on",
         description="whether several backbones are scored before the first trial, as a hint where to begin",
@@ -225,6 +235,12 @@ class SearchConfig(BaseModel):
     ) -> SearchConfig:
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
+        if (
+            isinstance(data, dict)
+            and data.get("unlabelled_target")
+            and not {"metric", "objective"} & set(data)
+        ):
+            data = {**data, "metric": "val_loss"}  # the accuracy is the source's: see trainables.selection
         try:
             config = handler(
                 settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
@@ -243,7 +259,15 @@ class SearchConfig(BaseModel):
             )
         check_sampler(config.sampler, len(config.objectives))
         config._refuse_needy_method(labels)
+        config._refuse_forgetful_method(labels)
         return config
+
+    def _refuse_forgetful_method(self, labels: Mapping[str, str]) -> None:
+        if self.remember is not None and "finetune" not in self.methods and self.transfers:
+            raise UsageError(
+                f"{labels.get('remember', 'remember')}: expected --method finetune, which can keep an old task, "
+                f"received {self.method!r}"
+            )
 
     def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
         named = labels.get("method", "method")
@@ -379,7 +403,18 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "source", "backbone", "weights", "teacher", "teacher_weights", "space", "enqueue"):
+    keys = (
+        "data",
+        "source",
+        "remember",
+        "backbone",
+        "weights",
+        "teacher",
+        "teacher_weights",
+        "space",
+        "enqueue",
+    )
+    for key in keys:
         held = content.get(key)
         for value in held if isinstance(held, list) else [held]:
             if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):

@@ -15,6 +15,7 @@ from typing import Any
 from search.parameters import parameters
 from search.phrases import SHORT
 from search.record import SearchRecord
+from search.run_points import objective_key
 
 PREFIX = "mlflow.sharedViewState."
 TRIALS = "unfreeze-trials"
@@ -68,6 +69,7 @@ def _envelope(name: str, state: Mapping[str, Any], now: int) -> str:
 
 def _trials(record: SearchRecord) -> Mapping[str, Any]:
     best, names = f"best_{record.metric}", parameter_names(record)
+    metrics = list(dict.fromkeys([best, record.metric, *map(objective_key, record.objectives)]))
     section = "unfreeze-trials-compared"
     charts = [
         _card("PARALLEL", section, selectedParams=names, selectedMetrics=[best], showAllRuns=True),
@@ -81,7 +83,7 @@ def _trials(record: SearchRecord) -> Mapping[str, Any]:
         "searchFilter": "tags.`unfreeze.kind` = 'trial'",
         "orderByKey": _column("metrics", best),
         "orderByAsc": record.direction == "minimize",
-        **_columns([best, record.metric], names, ["unfreeze.state", "unfreeze.reason"]),
+        **_columns(metrics, names, ["unfreeze.state", "unfreeze.reason"]),
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts,
         "compareRunSections": [

@@ -10,12 +10,13 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
+from search.guides import Guide, Guides
 from search.importance import Judged, importance_intervals, importances
 from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
@@ -48,21 +49,6 @@ COSTS = "objectives"
 Suggest = Callable[[Trial], Parameters]
 Costs = Callable[[Parameters], Mapping[str, float]]
 """What a model with these parameters costs to serve, by the objectives of that kind."""
-
-
-class Guide(Protocol):
-    """What is believed before trials tell better: asked for each new trial that nobody has enqueued."""
-
-    @property
-    def origin(self) -> str:
-        """The word for it in the ledger."""
-        ...
-
-    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
-        """Parameters of trial number ``started``; those that are left out are the sampler's. A function of the
-        arguments, so that an interrupted search proposes what it would have proposed.
-        """
-        ...
 
 
 class Ledger:
@@ -109,7 +95,8 @@ class Ledger:
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
-        self.guide: Guide | None = None
+        self.guide: Guide = Guides()
+        """Asked for each new trial that nobody has enqueued."""
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -148,16 +135,17 @@ class Ledger:
         """How many trials have ever been started."""
         return len(self._records) - len(self._queue)
 
-    def enqueue(self, configurations: list[Parameters]) -> None:
-        """Put configurations in front; those that an earlier run of the same command enqueued are left out."""
-        known = {
-            t.user_attrs["enqueued"]
-            for t in self._study.get_trials(deepcopy=False)
-            if "enqueued" in t.user_attrs
-        }
+    def enqueue(self, configurations: Sequence[Parameters], origins: Sequence[str] = ()) -> None:
+        """Put configurations in front; those that an earlier run of the same command enqueued are left out.
+
+        ``origins`` say where they come from, each another place; without, they are the user's own.
+        """
+        key = "origin" if origins else "enqueued"
+        known = {t.user_attrs[key] for t in self._study.get_trials(deepcopy=False) if key in t.user_attrs}
         for line, params in enumerate(configurations):
-            if line not in known:
-                self._study.enqueue_trial(dict(params), user_attrs={"enqueued": line})
+            place = origins[line] if origins else line
+            if place not in known:
+                self._study.enqueue_trial(dict(params), user_attrs={key: place})
         self._write()
         self._read()
 
@@ -169,12 +157,12 @@ class Ledger:
     def start(self, suggest: Suggest) -> TrialRecord:
         """Ask for the next trial and write it down, before anything runs.
 
-        What a :class:`Guide` proposes is fixed, in the trial as in one that a user enqueued.
+        What a guide proposes is fixed, in the trial as in one that a user enqueued.
         """
-        if self.guide is not None and not self._queue:
-            fixed = dict(self.guide.propose(self._seed, self.started(), self.trials))
-            if fixed:
-                self._study.enqueue_trial(fixed, user_attrs={"origin": self.guide.origin})
+        if not self._queue:
+            proposal = self.guide.propose(self._seed, self.started(), self.trials)
+            if proposal is not None:
+                self._study.enqueue_trial(dict(proposal.params), user_attrs={"origin": proposal.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 

@@ -74,6 +74,13 @@ def _backbones(value: object) -> str | tuple[str, ...]:
     return named[0] if len(named) == 1 else named
 
 
+def _several_names(value: object) -> tuple[str, ...] | None:
+    """Names of searches; one may stand alone."""
+    named = value if isinstance(value, list | tuple) else [value]
+    found = tuple(dict.fromkeys(_folder_name(_as_text(each)) for each in named))
+    return found or None
+
+
 def _choice(names: Iterable[str]) -> Callable[[object], object]:
     valid = list(names)
 
@@ -190,6 +197,7 @@ GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
 Text = Annotated[str, BeforeValidator(_as_text)]
 PathText = Annotated[Text, AfterValidator(_home)]
 BackboneNames = Annotated[str | tuple[str, ...], BeforeValidator(_backbones)]
+SearchNames = Annotated[tuple[str, ...], BeforeValidator(_several_names)]
 StorageText = Annotated[PathText, AfterValidator(_storage)]
 Weights = Annotated[PathText, BeforeValidator(_none_word)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]

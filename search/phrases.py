@@ -19,6 +19,8 @@ SHORT = {
     "backbone_lr_ratio": "ratio",
     "horizontal_flip": "flip",
     "head_init": "init",
+    "remembering": "remember",
+    "remember_weight": "keep",
     "l2sp": "l2sp",
     "layer_lr_decay": "layers",
     "gradual_unfreezing": "gradual",

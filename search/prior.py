@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from search.backbone_choice import BACKBONE
+from search.guides import Proposal
 from search.record import SearchRecord, TrialRecord, rank
 
 STRENGTH = 4.0
@@ -37,7 +38,6 @@ class BackbonePrior:
     scores: Mapping[str, float]
     seconds: float = 0.0
     others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    origin: str = "prior"
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -51,14 +51,15 @@ class BackbonePrior:
         whole = sum(weights.values())
         return {name: (1 - EVEN) * w / whole + EVEN / len(weights) for name, w in weights.items()}
 
-    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord] = ()) -> dict[str, Any]:
+    def propose(self, seed: int, started: int, trials: Sequence[TrialRecord] = ()) -> Proposal | None:
         """What trial number ``started`` of a search has from the prior: a backbone, or nothing."""
         rng = np.random.default_rng([seed, started, 7])
         if rng.random() >= STRENGTH / (STRENGTH + started):
-            return {}
+            return None
         names = sorted(self.scores)
         chances = self.probabilities
-        return {BACKBONE: names[int(rng.choice(len(names), p=[chances[n] for n in names]))]}
+        chosen = names[int(rng.choice(len(names), p=[chances[n] for n in names]))]
+        return Proposal("prior", {BACKBONE: chosen})
 
     def to_json(self) -> dict[str, Any]:
         """JSON values from which :meth:`from_json` makes it again."""

@@ -26,8 +26,8 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
         "task": vars(record.task),
         "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
-        "teacher": vars(record.teacher) if record.teacher else None,
         "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
+        "teacher": vars(record.teacher) if record.teacher else None,
         "config": dict(record.config),
         "requested": record.requested,
         "tracking_uri": record.tracking_uri,
@@ -102,6 +102,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),
         prior=opened.noted("prior"),
+        warm_start=_several(opened.noted("warm_start")),
         backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 
@@ -120,3 +121,7 @@ def _known(workspace: Workspace) -> str:
     """The searches that are there, for an error message."""
     found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
     return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"
+
+
+def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

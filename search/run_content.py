@@ -13,6 +13,8 @@ from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
 from search.stores import without_secrets
+from search.version_facts import memory_tags
+from search.warm_prior import warm_start_worth
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -23,6 +25,8 @@ STATUSES: Mapping[State, RunStatus] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
+OLD = ("old_accuracy_before", "old_accuracy")
+"""What a trial may say of an old task, among its costs."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
@@ -33,6 +37,7 @@ _BUDGET = frozenset(
         "patience",
         "enqueue",
         "prior",
+        "warm_start",
         "confirm_seeds",
         "confirm_points",
         "baseline_trials",
@@ -92,6 +97,7 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
         **_prior_tags(record),
+        **_warm_tags(record),
         **_outcome_tags(record.outcome),
         **_front_tags(record),
         **_cost_tags(record),
@@ -118,6 +124,9 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    for name in OLD:
+        if name in trial.cost:
+            tags[f"unfreeze.{name}"] = f"{float(trial.cost[name]):.6f}"
     if trial.origin:
         tags["unfreeze.origin"] = trial.origin
     if trial.retries:
@@ -149,7 +158,7 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
-    return {f"unfreeze.{name}": value for name, value in tags.items()}
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
 
 
 def _prior_tags(record: SearchRecord) -> dict[str, str]:
@@ -159,6 +168,16 @@ def _prior_tags(record: SearchRecord) -> dict[str, str]:
     tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
     worth = prior_worth(record) if record.outcome else None
     return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _warm_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    if record.warm_start is None:
+        return {}
+    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    worth = warm_start_worth(record) if record.outcome else None
+    tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
+    return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
 
 
 def _front_tags(record: SearchRecord) -> dict[str, str]:

@@ -102,7 +102,11 @@ class ServingPrices:
         known = [self._from_key(key) for key in beside]
         times = self.ask("paired_times", [*known, *asked])
         before = {row: costs[LATENCY] for row, costs in enumerate(beside.values())}
-        return latencies(times, before)[len(known) :]
+        found = latencies(times, before)
+        low, high = min(found), max(found)
+        sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
+        self.told(f"latency: {sure}")
+        return found[len(known) :]
 
     def _architecture(self, params: Mapping[str, Any]) -> dict[str, Any]:
         file = self.backbones[params.get(BACKBONE)].file

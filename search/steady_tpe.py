@@ -50,6 +50,11 @@ class SteadyTPESampler(TPESampler):
         """A value on its own: a depth, if another backbone's depths would tell of it, by chance."""
         if param_name == DEPTH and self._depths:
             return self._random_sampler.sample_independent(study, trial, param_name, param_distribution)
+        several = param_name == DEPTH and BACKBONE in trial.params and study._is_multi_objective()
+        if several and isinstance(param_distribution, IntDistribution):
+            shares = FloatDistribution(0.0, 1.0)
+            share = super().sample_independent(_Shares(study), trial, DEPTH, shares)  # type: ignore[arg-type]
+            return depth_at(share, param_distribution)
         return super().sample_independent(study, trial, param_name, param_distribution)
 
     def _sample_relative(

@@ -143,6 +143,14 @@ def test_runs_are_trials_plus_one_and_none_running(ran: Ran) -> None:
     assert len(ran.client.search_experiments(filter_string="name = 'unfreeze/digits'")) == 1
 
 
+def test_the_search_s_run_shows_its_report_and_plots(ran: Ran) -> None:
+    run_id = ran.parent().info.run_id
+    shown = {artifact.path for artifact in ran.client.list_artifacts(run_id)}
+    assert shown >= {"trials.parquet", "best.json", "report.html", "report.md", "plots"}
+    plots = {Path(artifact.path).stem for artifact in ran.client.list_artifacts(run_id, "plots")}
+    assert plots >= {"history", "anytime", "curves", "landscape", "parallel", "confusion", "calibration"}
+
+
 def test_children_carry_parameters_metrics_tags_and_status(ran: Ran) -> None:
     parent = ran.parent().info.run_id
     children = ran.children()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,7 +112,9 @@ def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on old names of NumPy
-        convertible(model).export(str(path), format="onnx", verbose=False)
+        ready = convertible(model)
+        spec = keras.InputSpec(dtype=ready.inputs[0].dtype, shape=ready.inputs[0].shape, name="images")
+        ready.export(str(path), format="onnx", verbose=False, input_signature=[spec])
     document = onnx.load(str(path))
     onnx.helper.set_model_props(document, {CLASSES_KEY: json.dumps(list(classes), ensure_ascii=False)})
     onnx.save(document, str(path))

@@ -55,6 +55,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "warm_start",
+        "remember",
         "prior",
         "sampler",
         "scheduler",
@@ -80,7 +82,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
-REPEATED = ("backbone", "objective")
+REPEATED = ("backbone", "objective", "warm_start")
 """Options that may be given more than once."""
 
 _CHOICES = {
@@ -110,6 +112,8 @@ _METAVARS = {
     "input_size": "PIXELS",
     "space": "core|full|FILE.yaml",
     "enqueue": "FILE.jsonl",
+    "warm_start": "NAME",
+    "remember": "DATA",
     "time_budget": "TIME",
     "trial_timeout": "TIME",
     "storage": "DIR",

@@ -12,6 +12,8 @@ from search.durations import format_duration
 from search.prior import BackbonePrior, prior_worth
 from search.record import BackboneSummary, SearchRecord
 from search.report.words import label, listing, number, without_passwords
+from search.warm_prior import warm_start_worth
+from search.warm_start import ORIGIN
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
 MOST_CLASSES = 100
@@ -33,6 +35,7 @@ def provenance(record: SearchRecord) -> list[Facts]:
         *_backbones(record),
         Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
         Facts("Prior on the backbones", tuple(_prior(record))),
+        Facts("Taken from earlier searches", tuple(_warm_start(record))),
         Facts("Winner", tuple(_winner(record))),
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
         Facts("Versions where this report was written", tuple(_versions())),
@@ -94,6 +97,17 @@ def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "seconds", number(prior.seconds)
     if worth := prior_worth(record):
         yield "what it was worth", str(worth)
+
+
+def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    for lesson in record.warm_start or ():
+        where = f"{lesson['search']}, trial {lesson['trial']}"
+        alike = f"similarity {number(lesson['similarity'])}, there {number(lesson['value'])}"
+        yield where, f"{_json(lesson['params'])}; {alike}"
+    tried = [t for t in record.trials if (t.origin or "").startswith(ORIGIN)]
+    yield from ((f"trial {t.number}", str(t.origin)) for t in tried)
+    if worth := warm_start_worth(record):
+        yield "what it was worth", worth
 
 
 def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:

@@ -25,7 +25,7 @@ def _quiet_optuna() -> None:
 
 
 def several(maker: Any = core_space) -> Space:
-    space: Space = maker(12, "finetune", BLOCKS)
+    space: Space = maker(12, backbones=BLOCKS)
     return space
 
 
@@ -74,7 +74,7 @@ def test_depths_end_at_the_blocks_of_the_trial_s_own_backbone() -> None:
 
 
 def test_the_baseline_chooses_among_the_same_backbones() -> None:
-    space = core_space(12, "scratch", BLOCKS)
+    space = core_space(12, "scratch", backbones=BLOCKS)
     assert space.ranges["backbone"] == Choice(("large", "small"))
     assert "unfreeze_depth" not in space.ranges
 
@@ -99,15 +99,15 @@ def test_all_blocks_of_a_backbone_are_no_edge_of_the_space() -> None:
 def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("unfreeze_depth: {low: 2, high: 12, step: 2}\nbackbone: [large]\n")
-    assert load_space(file, 12, "finetune", BLOCKS).ranges["backbone"] == Choice(("large",))
+    assert load_space(file, 12, backbones=BLOCKS).ranges["backbone"] == Choice(("large",))
     file.write_text("unfreeze_depth: {low: 1, high: 12}\n")
-    space = load_space(file, 12, "finetune", BLOCKS)
+    space = load_space(file, 12, backbones=BLOCKS)
     assert space.ranges["backbone"] == Choice(("large", "small"))
     assert space.ranges["unfreeze_depth"] == IntRange(1, 12)
     for content in ("unfreeze_depth: {low: 4, high: 12}\n", "unfreeze_depth: [0, 4]\n"):
         file.write_text(content)
         with pytest.raises(UsageError, match=r"s\.yaml.*received 4, but small has 3 blocks"):
-            load_space(file, 12, "finetune", BLOCKS)
+            load_space(file, 12, backbones=BLOCKS)
 
 
 @pytest.mark.parametrize(

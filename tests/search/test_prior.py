@@ -19,7 +19,7 @@ from search.steady_tpe import SteadyTPESampler, common_parameters
 LEVELS = {"poor": 0.80, "fair": 0.84, "good": 0.88, "best": 0.94}
 """What each backbone of the made-up task reaches at most."""
 
-SPACE = core_space(4, "finetune", dict.fromkeys(LEVELS, 4))
+SPACE = core_space(4, backbones=dict.fromkeys(LEVELS, 4))
 RIGHT = BackbonePrior(LEVELS)
 WRONG = BackbonePrior({name: -level for name, level in LEVELS.items()})
 TRIALS, SEEDS = 24, 24
@@ -39,8 +39,8 @@ def search(prior: BackbonePrior | None, seed: int, trials: int = TRIALS) -> list
     study, common, best = optuna.create_study(direction="maximize"), common_parameters(), [-1.0]
     for number in range(trials):
         study.sampler = SteadyTPESampler(1000 * seed + number, common)
-        if prior is not None and (fixed := prior.propose(seed, number)):
-            study.enqueue_trial(fixed)
+        if prior is not None and (proposal := prior.propose(seed, number)):
+            study.enqueue_trial(dict(proposal.params))
         trial = study.ask()
         value = accuracy(SPACE.suggest(trial))
         study.tell(trial, value)
@@ -74,7 +74,7 @@ def test_every_backbone_keeps_a_share_and_the_prior_fades() -> None:
     assert sum(RIGHT.probabilities.values()) == pytest.approx(1)
     assert min(RIGHT.probabilities.values()) > 0.3 / 4
     early = [RIGHT.propose(seed, 0) for seed in range(400)]
-    assert set(Counter(p["backbone"] for p in early)) == set(LEVELS)
+    assert set(Counter(p.params["backbone"] for p in early if p)) == set(LEVELS)
     late = [RIGHT.propose(seed, 96) for seed in range(400)]
     assert sum(bool(p) for p in late) < 0.1 * 400
 
@@ -114,7 +114,7 @@ def test_the_ledger_says_which_trials_the_prior_chose_and_resumes_alike(tmp_path
     for number in range(1, 12):
         proposed = RIGHT.propose(5, number)
         assert ledger.trial(number).origin == ("prior" if proposed else None)
-        assert not proposed or ledger.trial(number).params["backbone"] == proposed["backbone"]
+        assert not proposed or ledger.trial(number).params["backbone"] == proposed.params["backbone"]
     assert opened().trials == ledger.trials
 
 

@@ -108,6 +108,29 @@ def test_winner_and_baseline_answer_the_same_images_at_their_own_sizes(
     np.testing.assert_allclose(answers.scratch_right.mean(axis=1), outcome.scratch_test_accuracies)
 
 
+def test_another_search_starts_from_this_one(config: SearchConfig, searched: SearchResult) -> None:
+    import mlflow
+
+    changes = {"name": "after", "warm_start": ["several"], "enqueue": None, "trials": 1, "baseline_trials": 0}
+    result = run_search(config.replace(**changes, confirm_seeds=1, register_model=False))
+    record, best = result.record, searched.best
+    assert record.trials[0].origin == f"warm start: several #{best.number}"
+    assert record.trials[0].params == best.params
+    assert record.warm_start is not None
+    assert record.warm_start[0]["similarity"] == pytest.approx(1.0)
+    assert "Taken from earlier searches" in result.report_path.read_text()
+    client = mlflow.MlflowClient(record.tracking_uri)
+    runs = client.search_runs(
+        [e.experiment_id for e in client.search_experiments()], "tags.`unfreeze.search` = 'after'"
+    )
+    tags = [r.data.tags for r in runs]
+    assert {t.get("unfreeze.origin") for t in tags} == {None, f"warm start: several #{best.number}"}
+    assert any(f"several #{best.number}" in t.get("unfreeze.warm_start_from", "") for t in tags)
+    again = config.replace(**{**changes, "warm_start": None}, confirm_seeds=1, register_model=False)
+    with pytest.raises(LedgerError, match="warm_start: expected"):
+        run_search(again)
+
+
 def test_the_same_command_changes_nothing_and_another_backbone_is_refused(
     config: SearchConfig, searched: SearchResult
 ) -> None:

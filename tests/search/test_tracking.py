@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -382,3 +386,46 @@ def test_a_sync_without_news_writes_nothing(store: Store) -> None:
     before = (store.storage / "mlflow.db").read_bytes()
     mirror.sync(done)
     assert (store.storage / "mlflow.db").read_bytes() == before
+
+
+def test_the_experiment_says_what_it_holds_and_offers_views_of_it(store: Store) -> None:
+    mirror = store.mirror()
+    mirror.sync(search(trial(0, "running", 1)))
+    mirror.close(search(trial(0), trial(1, "pruned", 1, reason="scheduler")))
+    tags = store.client.get_experiment(mirror.experiment_id).tags
+    assert tags["mlflow.note.content"].startswith("Searches on `digits ü`, made by unfreeze")
+    assert tags["mlflow.experiment.primaryMetric.name"] == "val_accuracy"
+    view = saved_view(tags, "unfreeze-trials")
+    assert view["searchFilter"] == "tags.`unfreeze.kind` = 'trial'"
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`best_val_accuracy`", False)
+    assert {f"params.`{name}`" for name in trial(0).params} <= set(view["selectedColumns"])
+    found = store.client.search_runs(
+        [mirror.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"]
+    )
+    assert [run.data.tags["unfreeze.trial"] for run in found] == ["0", "1"]
+    assert saved_view(tags, "unfreeze-searches")["searchFilter"] == ""
+
+
+def test_views_follow_what_searches_vary_until_a_person_changes_them(store: Store) -> None:
+    mirror = store.mirror()
+    mirror.close(search(trial(0)))
+    mirror.close(search(trial(0, params={"dropout": 0.5}), metric="val_loss", direction="minimize"))
+    tags = store.client.get_experiment(mirror.experiment_id).tags
+    view = saved_view(tags, "unfreeze-trials")
+    assert "params.`dropout`" in view["selectedColumns"]
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`best_val_loss`", True)
+
+    mine = json.dumps({"name": "mine", "createdAt": 1, "updatedAt": 2, "state": "{}"})
+    store.client.set_experiment_tag(mirror.experiment_id, "mlflow.sharedViewState.unfreeze-trials", mine)
+    store.client.set_experiment_tag(mirror.experiment_id, "mlflow.note.content", "our plants")
+    mirror.close(search(trial(0)))
+    tags = store.client.get_experiment(mirror.experiment_id).tags
+    assert tags["mlflow.sharedViewState.unfreeze-trials"] == mine
+    assert tags["mlflow.note.content"] == "our plants"
+
+
+def saved_view(tags: dict[str, str], key: str) -> dict[str, Any]:
+    """A view as MLflow's UI reads it."""
+    envelope = json.loads(tags[f"mlflow.sharedViewState.{key}"])
+    packed = envelope["state"].removeprefix("deflate;")
+    return dict(json.loads(zlib.decompress(base64.b64decode(packed))))
