@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ways of fine-tuning beside the plain one.")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--output", type=Path, default=Path("finetuning_recipes.jsonl"), help="appended to")
     given = parser.parse_args()
     known = {(r.way, r.setting, r.seed) for r in read(given.output)}
@@ -60,7 +60,7 @@ def main() -> None:
         bench = Workbench.open(
             file, prepare("digits", image_size=(32, 32), directory=Path(folder) / "task").directory
         )
-        for seed in range(given.seeds):
+        for seed in given.seeds:
             for recipe in RECIPES:
                 for rate in RATES:
                     if (recipe, f"rate {rate:g}", seed) not in known:

@@ -15,3 +15,14 @@ BASELINES: Mapping[str, str] = {
 def trained_from(method: str) -> str:
     """``training from scratch`` and the like."""
     return f"training from {BASELINES.get(method, method)}"
+
+
+MOST_TIMES = 10.0
+
+
+def equal_steps(target: int, source: int) -> float:
+    """How many times as many epochs training images of the ``target`` alone get as those of both, ten at most.
+
+    An epoch of both has as many more batches; a baseline of fewer steps would be beaten for that alone.
+    """
+    return min((target + source) / target, MOST_TIMES)

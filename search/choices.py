@@ -31,9 +31,20 @@ METHODS: Mapping[str, Method] = {
         "train on source images too, weighted by their likeness to the target", True, ("source",), False
     ),
     "align": Method("train so that the features of source and target look alike", True, ("source",), False),
+    "distill": Method(
+        "learn from the labels and from a larger backbone: its answers, and the relations it sees between images",
+        True,
+        ("teacher",),
+    ),
     "source": Method("train on the source alone: a baseline", True, ("source",), False, rival=False),
     "scratch": Method("start from random weights: the baseline that transfers nothing", False, rival=False),
 }
+NEEDS: Mapping[str, str] = {
+    "source": "--source DATA, which it transfers from",
+    "teacher": "--teacher BACKBONE, which it learns from",
+}
+"""What options are for that a method can't do without."""
+
 ALL_METHODS = "all"
 """The method is a parameter of the search."""
 
@@ -77,6 +88,10 @@ PRECISION: Mapping[str, str] = {
     "float32": "32 bits throughout",
     "mixed_float16": "the backbone computes in float16, weights and scores in float32",
     "mixed_bfloat16": "the same in bfloat16, which has a wider range and fewer digits",
+}
+PRIOR: Mapping[str, str] = {
+    "on": "of several backbones those with better scores are tried more often at first",
+    "off": "no backbone is preferred before trials tell",
 }
 JIT: Mapping[str, str] = {
     "auto": "on where there is a GPU",

@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from search.choices import ALL_METHODS, COSTS, METHODS
+from search.choices import ALL_METHODS, COSTS, METHODS, NEEDS
 from search.config_errors import explain, written
 from search.environment import VARIABLES, from_environment
 from search.objectives import check_sampler, direction, settled
 from search.option_types import (
+    BackboneNames,
     BatchNormName,
     CacheText,
     Duration,
@@ -36,9 +37,11 @@ from search.option_types import (
     PathText,
     PrecisionName,
     PreprocessingName,
+    PriorName,
     ReuseText,
     SamplerName,
     SchedulerName,
+    SearchNames,
     Size,
     SpaceText,
     StorageText,
@@ -71,7 +74,8 @@ class SearchConfig(BaseModel):
     )
     unlabelled_target: bool = Field(
         False,
-        description="keep the labels of --data from training and selection; the winner's test alone sees them",
+        description="keep the labels of --data from training and selection, which is by val_loss then; only the test "
+        "of the winner sees them",
     )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
@@ -88,11 +92,19 @@ class SearchConfig(BaseModel):
     split_column: Text | None = Field(None, description="column of split names in a Parquet file")
     skip_bad_images: bool = Field(False, description="leave out images that can't be read")
 
-    backbone: PathText = Field(
+    backbone: BackboneNames = Field(
         "print",
-        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS",
+        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS; given more "
+        "than once, the search chooses among them",
     )
     weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
+    teacher: PathText | None = Field(
+        None,
+        description="a larger backbone to learn from, named as --backbone is; it sees the images at its own input size",
+    )
+    teacher_weights: Weights = Field(
+        "default", description="of the teacher: default, imagenet, none, or a weights file"
+    )
     input_size: Whole | None = Field(
         None, ge=8, le=4096, description="pixels a side; the backbone's own if not given"
     )
@@ -108,6 +120,18 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    remember: PathText | None = Field(
+        None, description="data of an old task that the backbone shall not forget, as --data takes it"
+    )
+    warm_start: SearchNames | None = Field(
+        None,
+        description="earlier search of the same storage whose best configurations are tried first; may be given more "
+        "than once",
+    )
+    prior: PriorName = Field(
+        "on",
+        description="whether several backbones are scored before the first trial, as a hint where to begin",
+    )
     sampler: SamplerName = Field("tpe", description="who proposes configurations")
     scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
     metric: MetricName = Field("val_accuracy", description="the objective")
@@ -211,6 +235,12 @@ class SearchConfig(BaseModel):
     ) -> SearchConfig:
         """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
         labels: Mapping[str, str] = info.context or {}
+        if (
+            isinstance(data, dict)
+            and data.get("unlabelled_target")
+            and not {"metric", "objective"} & set(data)
+        ):
+            data = {**data, "metric": "val_loss"}  # the accuracy is the source's: see trainables.selection
         try:
             config = handler(
                 settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
@@ -222,9 +252,22 @@ class SearchConfig(BaseModel):
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
                 f"received {config.validation_fraction} + {config.test_fraction}"
             )
+        if len(config.backbones) > 1 and Path(config.weights).suffix:
+            raise UsageError(
+                f"{labels.get('weights', 'weights')}: expected default, imagenet or none where there are several "
+                f"backbones, received {config.weights!r}, which fits one"
+            )
         check_sampler(config.sampler, len(config.objectives))
         config._refuse_needy_method(labels)
+        config._refuse_forgetful_method(labels)
         return config
+
+    def _refuse_forgetful_method(self, labels: Mapping[str, str]) -> None:
+        if self.remember is not None and "finetune" not in self.methods and self.transfers:
+            raise UsageError(
+                f"{labels.get('remember', 'remember')}: expected --method finetune, which can keep an old task, "
+                f"received {self.method!r}"
+            )
 
     def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
         named = labels.get("method", "method")
@@ -236,9 +279,7 @@ class SearchConfig(BaseModel):
         for method in self.methods:
             for option in METHODS[method].needs:
                 if getattr(self, option) is None:
-                    raise UsageError(
-                        f"{named}: {method!r} expected --{option} DATA, which it transfers from, received none"
-                    )
+                    raise UsageError(f"{named}: {method!r} expected {NEEDS[option]}, received none")
             if self.unlabelled_target and METHODS[method].labels:
                 valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
                 raise UsageError(
@@ -264,9 +305,27 @@ class SearchConfig(BaseModel):
         return any("source" in METHODS[name].needs for name in (*self.methods, *self.baselines))
 
     @property
+    def uses_teacher(self) -> bool:
+        """Whether a trial may learn from the teacher."""
+        return any("teacher" in METHODS[name].needs for name in self.methods)
+
+    @property
+    def as_teacher(self) -> SearchConfig | None:
+        """The same, with the teacher in the backbone's place; None where nobody learns from one."""
+        if self.teacher is None or not self.uses_teacher:
+            return None
+        changes = {"weights": self.teacher_weights, "input_size": None, "preprocessing": "auto"}
+        return self.replace(backbone=self.teacher, **changes)
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """Names of what is optimised: one, or several."""
         return self.objective or (self.metric,)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """What ``backbone`` names: one, or those among which the search chooses."""
+        return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
 
     @property
     def direction(self) -> Direction:
@@ -294,15 +353,17 @@ class SearchConfig(BaseModel):
     def baselines(self) -> tuple[str, ...]:
         """Methods to compare with; the verdict is about the first.
 
-        A method that uses a source has to beat the same without it: fine-tuning on the target alone, or, where the
-        target has no labels, on the source alone.
+        A method that uses a source or a teacher has to beat the same without it: fine-tuning on the target alone, or,
+        where the target has no labels, on the source alone.
         """
         if self.method in ("scratch", "source"):
             return ()
         if self.unlabelled_target:
             return ("source",)
         sourced = self.method != ALL_METHODS and "source" in METHODS[self.method].needs
-        return ("finetune", "source", "scratch") if sourced else ("scratch",)
+        if sourced:
+            return ("finetune", "source", "scratch")
+        return ("finetune", "scratch") if self.method == "distill" else ("scratch",)
 
     @property
     def reused(self) -> Reuse:
@@ -342,17 +403,29 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "source", "backbone", "weights", "space", "enqueue"):
-        value = content.get(key)
-        if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
-            continue
-        beside = Path(path).parent / value
-        if _exists(beside) and not _exists(Path(value)):
-            raise UsageError(
-                f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
-                f"received {value!r}, which lies beside the config file: "
-                f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
-            )
+    keys = (
+        "data",
+        "source",
+        "remember",
+        "backbone",
+        "weights",
+        "teacher",
+        "teacher_weights",
+        "space",
+        "enqueue",
+    )
+    for key in keys:
+        held = content.get(key)
+        for value in held if isinstance(held, list) else [held]:
+            if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
+                continue
+            beside = Path(path).parent / value
+            if _exists(beside) and not _exists(Path(value)):
+                raise UsageError(
+                    f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
+                    f"received {value!r}, which lies beside the config file: "
+                    f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
+                )
 
 
 def _exists(path: Path) -> bool:

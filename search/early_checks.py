@@ -5,6 +5,7 @@ from __future__ import annotations
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
 from search.space import make_space
+from search.warm_start import read_earlier
 from search.workspace import Workspace
 from trainables.datasets import DataOptions, check_data
 from trainables.errors import DataError
@@ -17,18 +18,31 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
     """Read the space, the configurations to try first, and the data's files, columns and labels.
 
     Raises:
-        UsageError: the space or the configurations can't be understood.
+        UsageError: the space or the configurations can't be understood, or an earlier search has another objective.
+        LedgerError: an earlier search to begin from is not there.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
     """
-    space = make_space(config.space, _MOST_BLOCKS, config.method, config.methods, config.unlabelled_target)
+    several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
+    space = make_space(
+        config.space,
+        _MOST_BLOCKS,
+        config.method,
+        config.methods,
+        config.unlabelled_target,
+        several,
+        remember=config.remember is not None,
+    )
     if config.enqueue:
         read_enqueue(config.enqueue, space)
+    if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
+        read_earlier(config, workspace)
     check_data(config.data, directory=workspace.data, options=data_options(config))
-    if config.source is not None:
+    for name, data in (("source", config.source), ("remember", config.remember)):
         try:
-            check_data(config.source, directory=workspace.data, options=data_options(config))
+            if data is not None:
+                check_data(data, directory=workspace.data, options=data_options(config))
         except DataError as error:
-            raise DataError(f"source: {error}") from error
+            raise DataError(f"{name}: {error}") from error
 
 
 def data_options(config: SearchConfig) -> DataOptions:

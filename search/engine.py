@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
@@ -121,9 +122,10 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task``, ``source`` (of a method that needs one) and ``checkpoints``, and ``unlabelled`` where trials may see
-        no labels of the task. The epochs after the ``known`` ones are told again before a new one runs, and
-        the last one in any case.
+        ``task``, ``source``, ``teacher`` and ``teacher_task`` (for methods that need them), ``remember`` (an old task)
+        and ``checkpoints``, and
+        ``unlabelled`` where trials may see no labels of the task. The epochs after the ``known`` ones are told again
+        before a new one runs, and the last one in any case.
         """
         file = Path(place["checkpoints"]) / CHECKPOINT if place.get("checkpoints") else None
         self.end(key)
@@ -202,7 +204,7 @@ class Engine:
             if model is not None:
                 with self._opening:
                     export(training, Path(model))
-            return {**vars(training.best), "stages": dict(training.stages)}
+            return {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
         finally:
             training.release()
 
@@ -226,6 +228,17 @@ class Engine:
             parts.append((said.argmax(axis=1), said.max(axis=1), true))
         classes, certain, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
         return classes, certain, truth
+
+    def score(self, place: Mapping[str, str], most: int, seed: int) -> dict[str, Any]:
+        """How well a frozen backbone's features suit the task: scores by name (:func:`search.scoring.score_sample`),
+        and the seconds that they took. Looks at no test image.
+        """
+        from search.scoring import score_sample, shared_images, take_sample
+
+        bench, began = self._bench(place), time.monotonic()
+        images = shared_images([bench.task], seed)[:most]
+        found = score_sample(take_sample(bench.activations, bench.task, images))
+        return {"scores": found, "images": len(images), "seconds": time.monotonic() - began}
 
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
         """What a saved model costs to serve; only worth something while nothing else runs here."""
@@ -273,8 +286,10 @@ class Engine:
     def _bench(self, place: Mapping[str, str]) -> Workbench:
         from trainables.workbench import Workbench
 
-        source = place.get("source", "")
-        key = place["backbone"], place["task"], source, place.get("unlabelled", "")
+        source, teacher = place.get("source", ""), place.get("teacher", "")
+        remember = place.get("remember", "")
+        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), teacher, remember
+        learned = {"backbone": teacher, "task": place.get("teacher_task", "")}
         with self._opening:
             if key not in self._benches:
                 self._benches[key] = Workbench.open(
@@ -285,6 +300,8 @@ class Engine:
                     self._numerics,
                     source=(lambda: self._data(source)) if source else None,
                     unlabelled=bool(place.get("unlabelled")),
+                    remember=(lambda: self._data(remember)) if remember else None,
+                    teacher=(lambda: self._bench(learned)) if teacher else None,
                 )
             return self._benches[key]
 

@@ -23,7 +23,7 @@ from search.config import SearchConfig
 from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder
 from search.ledger import Ledger, Suggest
 from search.patience import Patience
-from search.record import EpochRecord, TrialRecord
+from search.record import EpochRecord, Parameters, TrialRecord
 from search.retries import Retries
 from search.schedulers import make_scheduler
 from search.searcher import LedgerSearcher
@@ -120,6 +120,7 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
 class Execution:
     """What one run of a ledger's trials needs besides the ledger.
 
+    ``place`` has the paths of backbone, task and logs for a trial with given parameters;
     ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
     """
 
@@ -127,7 +128,7 @@ class Execution:
     session: Session
     ledger: Ledger
     suggest: Suggest
-    place: Mapping[str, str]
+    place: Callable[[Parameters], Mapping[str, str]]
     checkpoints: Path
     kept: KeptCheckpoints
     limit: int
@@ -222,7 +223,10 @@ class Execution:
                 "batch_norm": config.batch_norm,
             },
             "known": len(record.epochs),
-            "place": {**self.place, "checkpoints": str(checkpoint_folder(self.checkpoints, record.number))},
+            "place": {
+                **self.place(record.params),
+                "checkpoints": str(checkpoint_folder(self.checkpoints, record.number)),
+            },
         }
 
     def _beaten(self, number: int, newest: EpochRecord) -> bool:

@@ -58,7 +58,8 @@ def parameter_names(record: SearchRecord) -> list[str]:
 
 
 def _core(record: SearchRecord) -> set[str]:
-    return {name for name, p in parameters(len(record.backbone.blocks)).items() if p.core}
+    core = {name for name, p in parameters(len(record.backbone.blocks)).items() if p.core}
+    return core | ({"backbone"} if record.backbones else set())
 
 
 def _envelope(name: str, state: Mapping[str, Any], now: int) -> str:

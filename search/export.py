@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.output_place import expect_writable
 from trainables.errors import DataError, SearchError, UsageError
 
 if TYPE_CHECKING:
@@ -50,37 +51,27 @@ def export_format(output: str, wanted: str | None) -> str:
     return wanted
 
 
+NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
+"""Packages that a format takes besides TensorFlow."""
+
+
 def check_target(output: str, overwrite: bool, name: str) -> Path:
-    """The path to write, known to be free and in a folder that can be written, and what ``name`` needs installed.
+    """The path to write, known to be free and in a folder that can be written.
 
     Raises:
-        UsageError: it is not. SearchError: a package is missing.
+        UsageError: it is not. SearchError: a package that the format ``name`` takes is missing.
     """
-    target = Path(output)
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output: {output!r} is there already; --overwrite replaces it")
-    if target.exists() and target.is_dir() and not _is_saved_model(target):
-        raise UsageError(
-            f"--output: expected a new path or an earlier export, received the folder {output!r}"
-        )
     missing = [p for p in NEEDED.get(name, ()) if importlib.util.find_spec(p) is None]
     if missing:
         raise SearchError(
             f"--format: {name} needs {' and '.join(missing)}, which is not installed: pip install 'unfreeze[export]'"
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        probe = target.with_name(f".{uuid.uuid4().hex}.tmp")
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
+    target = expect_writable(output, overwrite, folders=True)
+    if target.is_dir() and not (target / "saved_model.pb").is_file():
         raise UsageError(
-            f"--output: expected a path that can be written, received {output!r}: {error.strerror}"
-        ) from error
+            f"--output: expected a new path or an earlier export, received the folder {output!r}"
+        )
     return target
-
-
-NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
 
 
 def export_model(
@@ -190,7 +181,3 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "error:" in line or "not supported" in line or "Custom ops" in line]
     return f"{type(error).__name__}: {(told or lines or ['no reason given'])[0][:300]}"
-
-
-def _is_saved_model(folder: Path) -> bool:
-    return (folder / "saved_model.pb").is_file()

@@ -19,7 +19,8 @@ OBJECTIVES = "unfreeze.objectives"
 FRONT = "unfreeze.front"
 """The same for all versions that were confirmed together."""
 
-_SEARCH = ("unfreeze.search", "unfreeze.data_digest", "unfreeze.backbone_digest")
+STARTED = "unfreeze.started"
+"""When the search began: what tells it from another one of its name."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def front_tags(record: SearchRecord, trials: Sequence[int]) -> dict[str, str]:
     began = record.started.isoformat() if record.started else ""
     front = f"{record.name} {began} {sorted(trials)}"
     return {
+        STARTED: began,
         OBJECTIVES: json.dumps(dict(values)),
         FRONT: hashlib.sha256(front.encode()).hexdigest()[:16],
     }
@@ -47,7 +49,7 @@ def front_tags(record: SearchRecord, trials: Sequence[int]) -> dict[str, str]:
 
 def one_search(first: Version, second: Version) -> bool:
     """Whether both are points of fronts, maybe of different moments, of one search."""
-    same = all(first.tags.get(key) == second.tags.get(key) for key in _SEARCH)
+    same = all(first.tags.get(key) == second.tags.get(key) for key in ("unfreeze.search", STARTED))
     return same and FRONT in first.tags and FRONT in second.tags
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,16 @@ _first.apply_environment()
 
 
 def write_image_package(
-    folder: Path, keras_file: Path, classes: Sequence[str], requirements: list[str]
+    folder: Path, keras_file: Path, classes: Sequence[str], requirements: list[str], flavor: Mapping[str, Any]
 ) -> None:
-    """Write the MLflow model that takes image files to ``folder``, which must not be there yet."""
+    """Write the MLflow model that takes image files to ``folder``, which must not be there yet.
+
+    Args:
+        flavor: what the plain model's MLmodel says of Keras; so Keras loads this one, too.
+    """
     import mlflow.pyfunc
 
+    document = Model().add_flavor("keras", **{**flavor, "data": "data"})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example")  # the plain model has one
         mlflow.pyfunc.save_model(
@@ -45,7 +50,7 @@ def write_image_package(
             loader_module=_CODE.stem,
             data_path=str(keras_file),
             code_paths=[str(_CODE)],
-            mlflow_model=Model(),
+            mlflow_model=document,
             signature=image_signature(len(classes)),
             pip_requirements=[f"mlflow=={version('mlflow')}", f"pillow=={version('pillow')}", *requirements],
             model_config={"classes": list(classes)},

@@ -51,8 +51,18 @@ def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
     return Interval(estimate, estimate - half, estimate + half)
 
 
-def verdict(gain: Interval) -> Verdict:
-    """What a gain's interval allows to say."""
+LEAST_SEEDS = 2
+"""Trainings of each side without which nothing is known of how they differ by chance."""
+
+
+def verdict(gain: Interval, seeds: int) -> Verdict:
+    """What a gain's interval allows to say; ``seeds`` are the trainings of the side that has fewer.
+
+    The interval of single trainings knows of the test images alone: where seeds differ it would find a difference,
+    in either direction, several times as often as it may.
+    """
+    if seeds < LEAST_SEEDS:
+        return "no difference"
     if gain.low > 0:
         return "helps"
     return "negative transfer" if gain.high < 0 else "no difference"

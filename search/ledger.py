@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.grouped_storage import GroupedStorage
+from search.guides import Guide, Guides
 from search.importance import Judged, importance_intervals, importances
 from search.ledger_database import move_study, name_objectives, open_reading, open_writing, sqlite_url
 from search.ledger_values import curve, finite, last_chunk, spent, with_zone
@@ -94,6 +95,8 @@ class Ledger:
         else:
             self._study = open_reading(url, name)
         self._common = common_parameters()
+        self.guide: Guide = Guides()
+        """Asked for each new trial that nobody has enqueued."""
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._read()
@@ -132,16 +135,17 @@ class Ledger:
         """How many trials have ever been started."""
         return len(self._records) - len(self._queue)
 
-    def enqueue(self, configurations: list[Parameters]) -> None:
-        """Put configurations in front; those that an earlier run of the same command enqueued are left out."""
-        known = {
-            t.user_attrs["enqueued"]
-            for t in self._study.get_trials(deepcopy=False)
-            if "enqueued" in t.user_attrs
-        }
+    def enqueue(self, configurations: Sequence[Parameters], origins: Sequence[str] = ()) -> None:
+        """Put configurations in front; those that an earlier run of the same command enqueued are left out.
+
+        ``origins`` say where they come from, each another place; without, they are the user's own.
+        """
+        key = "origin" if origins else "enqueued"
+        known = {t.user_attrs[key] for t in self._study.get_trials(deepcopy=False) if key in t.user_attrs}
         for line, params in enumerate(configurations):
-            if line not in known:
-                self._study.enqueue_trial(dict(params), user_attrs={"enqueued": line})
+            place = origins[line] if origins else line
+            if place not in known:
+                self._study.enqueue_trial(dict(params), user_attrs={key: place})
         self._write()
         self._read()
 
@@ -151,7 +155,14 @@ class Ledger:
         return self._begin(Trial(self._study, frozen._trial_id), suggest)
 
     def start(self, suggest: Suggest) -> TrialRecord:
-        """Ask for the next trial and write it down, before anything runs."""
+        """Ask for the next trial and write it down, before anything runs.
+
+        What a guide proposes is fixed, in the trial as in one that a user enqueued.
+        """
+        if not self._queue:
+            proposal = self.guide.propose(self._seed, self.started(), self.trials)
+            if proposal is not None:
+                self._study.enqueue_trial(dict(proposal.params), user_attrs={"origin": proposal.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
         return self._begin(self._study.ask(), suggest)
 
@@ -279,6 +290,7 @@ class Ledger:
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
+            origin=trial.user_attrs.get("origin"),
             objectives=self._values(known.epochs if known else (), trial.user_attrs),
         )
         self._records[number] = record
@@ -345,6 +357,7 @@ class Ledger:
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
+            origin=attrs.get("origin"),
             objectives=self._values(epochs, attrs),
             **spent(attrs),
         )

@@ -11,9 +11,14 @@ from search.config import SearchConfig
 from search.stores import default_tracking_uri
 
 
-def backbone_spec(config: SearchConfig, storage: Path, downloads: Path) -> dict[str, Any]:
-    """The fields of a BackboneSpec; a registry address becomes a local file, in ``downloads``."""
-    name = config.backbone
+def backbone_spec(
+    config: SearchConfig, storage: Path, downloads: Path, backbone: str | None = None
+) -> dict[str, Any]:
+    """The fields of a BackboneSpec; a registry address becomes a local file, in ``downloads``.
+
+    ``backbone`` is one of those that ``config`` names; its first if it is not given.
+    """
+    name = backbone or config.backbones[0]
     if name.startswith(("models:/", "runs:/")):
         from search.registry import download_backbone
 

@@ -62,7 +62,8 @@ def write_package(
         metadata={CLASSES_KEY: names},
     )
     (folder / CLASSES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
-    write_image_package(folder / IMAGES_FOLDER, folder / "data" / "model.keras", names, requirements())
+    keras_file, flavor = folder / "data" / "model.keras", document.flavors["keras"]
+    write_image_package(folder / IMAGES_FOLDER, keras_file, names, requirements(), flavor)
     share_weights(folder, document)
     if answers is not None:
         shutil.copyfile(answers, folder / ANSWERS_FILE)

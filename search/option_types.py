@@ -23,6 +23,7 @@ from search.choices import (
     OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
     SPACES,
@@ -60,6 +61,24 @@ def _home(value: str) -> str:
     if not fits:
         raise ValueError("expected a path that a file can have, of at most 255 bytes a name and 4,095 in all")
     return path
+
+
+def _backbones(value: object) -> str | tuple[str, ...]:
+    """One backbone as text, several as a tuple: a list of one is that one."""
+    if not isinstance(value, list | tuple):
+        return _home(_as_text(value))
+    named = tuple(_home(_as_text(each)) for each in value)
+    twice = [name for name in named if named.count(name) > 1]
+    if not named or twice:
+        raise ValueError(f"expected {'each backbone once' if twice else 'at least one backbone'}")
+    return named[0] if len(named) == 1 else named
+
+
+def _several_names(value: object) -> tuple[str, ...] | None:
+    """Names of searches; one may stand alone."""
+    named = value if isinstance(value, list | tuple) else [value]
+    found = tuple(dict.fromkeys(_folder_name(_as_text(each)) for each in named))
+    return found or None
 
 
 def _choice(names: Iterable[str]) -> Callable[[object], object]:
@@ -177,6 +196,8 @@ Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
 Text = Annotated[str, BeforeValidator(_as_text)]
 PathText = Annotated[Text, AfterValidator(_home)]
+BackboneNames = Annotated[str | tuple[str, ...], BeforeValidator(_backbones)]
+SearchNames = Annotated[tuple[str, ...], BeforeValidator(_several_names)]
 StorageText = Annotated[PathText, AfterValidator(_storage)]
 Weights = Annotated[PathText, BeforeValidator(_none_word)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]
@@ -193,6 +214,7 @@ SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
 PrecisionName = Annotated[str, BeforeValidator(_choice(PRECISION))]
 JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_switch_word)]
+PriorName = Annotated[str, BeforeValidator(_choice(PRIOR)), BeforeValidator(_switch_word)]
 BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
 MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]
 ObjectiveNames = Annotated[tuple[str, ...] | None, BeforeValidator(_objectives)]

@@ -13,12 +13,15 @@ from search.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
 
-FINETUNED = ("finetune", "reweight", "align", "source")
+FINETUNED = ("finetune", "reweight", "align", "distill", "source")
 """Methods that train the top blocks of a pretrained backbone."""
 
 
 REWEIGHTED = ("reweight",)
 ALIGNED = ("align",)
+REMEMBERING = ("remembering", "remember_weight")
+"""Parameters of a search that has an old task to keep."""
+DISTILLED = ("distill",)
 WITHOUT_LABELS = ("odds", "kmm")
 """Weightings that ask for no labels of the target."""
 
@@ -212,6 +215,35 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             methods=ALIGNED,
             when="head_units",
         ),
+        "distillation": Parameter(
+            "name",
+            "what is learned from the teacher: softened answers (plain), distances and angles (relational), or both",
+            Choice(("plain", "relational", "both")),
+            core=True,
+            methods=DISTILLED,
+            fixed="both",
+        ),
+        "distill_weight": Parameter(
+            "float",
+            "of the teacher in the loss, over that of the labels",
+            FloatRange(0.1, 30.0, log=True),
+            least=0,
+            core=True,
+            methods=DISTILLED,
+            fixed=1.0,
+        ),
+        "distill_temperature": Parameter(
+            "float",
+            "how much the teacher's answers are softened",
+            FloatRange(1.0, 20.0, log=True),
+            least=0,
+            open_least=True,
+            core=True,
+            methods=DISTILLED,
+            when="distillation",
+            among=("plain", "both"),
+            fixed=4.0,
+        ),
         "l2sp": Parameter(
             "float",
             "pull of the unfrozen blocks back to their pretrained weights (L2-SP), in the place of weight decay",
@@ -239,6 +271,24 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             most=1,
             open_most=True,
             methods=FINETUNED,
+            when="unfreeze_depth",
+        ),
+        "remembering": Parameter(
+            "name",
+            "how the old task is kept: elastic weight consolidation, or learning without forgetting",
+            Choice(("ewc", "lwf")),
+            core=True,
+            methods=("finetune",),
+            when="unfreeze_depth",
+        ),
+        "remember_weight": Parameter(
+            "float",
+            "how much the old task counts",
+            FloatRange(1e-2, 1e2, log=True),
+            least=0,
+            most=1e6,
+            core=True,
+            methods=("finetune",),
             when="unfreeze_depth",
         ),
     }

@@ -13,16 +13,22 @@ from search import ledger_format
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
 from search.execution import Execution, Halt
+from search.guides import Guide, Guides
 from search.kept_checkpoints import KeptCheckpoints
 from search.ledger import Ledger, refuse_difference
 from search.ledger_file import LedgerCopy
 from search.ledger_format import expect_readable
 from search.preparation import Prepared
+from search.prior import BackbonePrior
+from search.prior_scores import score_prepared
 from search.reading import about_to_json
-from search.record import Outcome, Parameters, SearchRecord
+from search.record import BackboneSummary, Outcome, Parameters, SearchRecord
 from search.session import Session
 from search.space import Space, make_space
 from search.trial import TrialActor
+from search.warm_prior import WarmPrior
+from search.warm_start import Lesson, first_few, from_json, lessons, read_earlier, to_json
+from search.workspace import Workspace
 
 NEWS_SECONDS = 0.2
 """Whoever watches hears of changes at most this often."""
@@ -64,11 +70,18 @@ class Phase:
 
     def __post_init__(self) -> None:
         expect_readable(self.name, self.ledger.noted)
-        blocks = len(self.prepared.backbone.blocks)
+        several = self.prepared.blocks
+        blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         asked = self.config
         self.space: Space = make_space(
-            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target
+            asked.space,
+            blocks,
+            asked.method,
+            asked.methods,
+            asked.unlabelled_target,
+            several,
+            remember=asked.remember is not None,
         )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
@@ -79,6 +92,7 @@ class Phase:
         self.ledger.note("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
+        self._lessons = self._learn() if self.config.warm_start else []
 
     def run(self) -> None:
         """Fill the ledger up to ``limit`` trials, unless something says to stop."""
@@ -87,7 +101,7 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            {**self.prepared.place, "logs": str(self.logs)},
+            self._place,
             self.checkpoints,
             self.kept,
             self.limit,
@@ -102,6 +116,41 @@ class Phase:
         finally:
             self.keep_time()
             self.news(now=True)
+
+    def believe(self, told: Callable[[str], None]) -> None:
+        """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
+        known = self.ledger.noted("prior")
+        if (
+            known is None
+            and self.config.prior == "on"
+            and self.prepared.several
+            and not self.ledger.started()
+        ):
+            found = score_prepared(self.prepared, self.session, self.config.seed, told)
+            if found is not None:
+                self.ledger.note("prior", known := found.to_json())
+        guides: list[Guide] = []
+        if self._lessons:
+            guides.append(WarmPrior(self._lessons, self.space, self.config.direction))
+        if known is not None and self.config.prior == "on":
+            guides.append(BackbonePrior.from_json(known))
+        self.ledger.guide = Guides(guides)
+
+    def _learn(self) -> list[Lesson]:
+        """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
+        known = self.ledger.noted("warm_start")
+        if known is None:
+            earlier = read_earlier(self.config, Workspace(self.storage, self.name))
+            own: dict[str | None, BackboneSummary] = dict(self.prepared.backbones.items())
+            found = lessons(
+                earlier, self.space, self.prepared.task_summary, own or {None: self.prepared.backbone}
+            )
+            self.ledger.note("warm_start", known := to_json(found))
+        found = from_json(known)
+        few = first_few(found, self.limit)
+        if not self.ledger.started():
+            self.ledger.enqueue([lesson.params for lesson in few], [lesson.origin for lesson in few])
+        return found
 
     def news(self, now: bool = False) -> None:
         """Tell whoever watches, unless they heard of it just now."""
@@ -125,6 +174,7 @@ class Phase:
             objectives=self.config.objective or (),
             task=self.prepared.task_summary,
             source=self.prepared.source_summary,
+            teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
             backbone=self.prepared.backbone,
             config=self.config.model_dump(mode="json"),
             trials=self.ledger.trials,
@@ -136,6 +186,9 @@ class Phase:
             storage=str(self.storage),
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
+            backbones=self.prepared.backbones,
+            prior=self.ledger.noted("prior"),
+            warm_start=None if (taken := self.ledger.noted("warm_start")) is None else tuple(taken),
         )
         if not whole:
             return record
@@ -151,6 +204,12 @@ class Phase:
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
+    def _place(self, params: Parameters) -> dict[str, str]:
+        place = {**self.prepared.of(params).place, "logs": str(self.logs)}
+        if self.config.remember is None:  # a baseline's
+            place.pop("remember", None)
+        return place
+
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began
 
@@ -162,7 +221,15 @@ class Phase:
             "views": self.config.reused.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
+            "backbone": self._digests(),
+            "warm_start": values["warm_start"],
+            "remember": self.prepared.remember.digest if self.prepared.remember else None,
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
-            "backbone": self.prepared.backbone.digest,
+            "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
         }
+
+    def _digests(self) -> object:
+        """What the backbones are: a changed file is another backbone, whatever its name."""
+        digests = {name: backbone.digest for name, backbone in self.prepared.backbones.items()}
+        return digests or self.prepared.backbone.digest

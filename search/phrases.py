@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from search.record import Parameters, ParameterValue, SearchRecord, TrialRecord
+from search.record import BackboneSummary, Parameters, ParameterValue, SearchRecord, TrialRecord
 
 SHORT = {
+    "backbone": "backbone",
     "unfreeze_depth": "depth",
     "learning_rate": "rate",
     "head_units": "head",
@@ -18,9 +19,14 @@ SHORT = {
     "backbone_lr_ratio": "ratio",
     "horizontal_flip": "flip",
     "head_init": "init",
+    "remembering": "remember",
+    "remember_weight": "keep",
     "l2sp": "l2sp",
     "layer_lr_decay": "layers",
     "gradual_unfreezing": "gradual",
+    "distillation": "distill",
+    "distill_weight": "teacher",
+    "distill_temperature": "heat",
 }
 """Parameter names as column heads."""
 
@@ -116,7 +122,12 @@ def tally(record: SearchRecord) -> list[tuple[str, int]]:
 
 def subject(record: SearchRecord) -> str:
     """What is trained on what: backbone, method and data in one line."""
-    backbone, task = record.backbone, record.task
-    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    task = record.task
+    several = " or ".join(_sized(backbone) for backbone in record.backbones.values())
     data = f"{plural(sum(task.counts.values()), 'image')} of {plural(len(task.classes), 'class')}"
-    return f"{backbone.name} ({size}) · {record.config.get('method', 'finetune')} · {data}"
+    return f"{several or _sized(record.backbone)} · {record.config.get('method', 'finetune')} · {data}"
+
+
+def _sized(backbone: BackboneSummary) -> str:
+    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    return f"{backbone.name} ({size})"

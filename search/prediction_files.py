@@ -88,28 +88,6 @@ def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> It
         temporary.unlink(missing_ok=True)
 
 
-def check_output(path: str, overwrite: bool) -> None:
-    """Find out, before any work is done, whether ``path`` can be written; its folder is made.
-
-    Raises:
-        UsageError: it can't, or there is a file that ``overwrite`` does not give up.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():
-        raise UsageError(f"--output: expected a file, received {path!r}, which is none")
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output: {path!r} is there already; --overwrite replaces it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        probe = target.with_name(f".{uuid.uuid4().hex}.tmp")
-        probe.open("xb").close()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"--output: expected a file that can be written, received {path!r}: {error.strerror}"
-        ) from error
-
-
 def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> Writer:
     """The writer of one of :data:`FORMATS` to a stream of text, or of bytes, which stays open."""
     if kind == "parquet":

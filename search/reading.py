@@ -26,6 +26,8 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
         "task": vars(record.task),
         "source": vars(record.source) if record.source else None,
         "backbone": vars(record.backbone),
+        "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
+        "teacher": vars(record.teacher) if record.teacher else None,
         "config": dict(record.config),
         "requested": record.requested,
         "tracking_uri": record.tracking_uri,
@@ -86,6 +88,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         task=_task(about["task"]),
         source=_task(about["source"]) if about.get("source") else None,
         backbone=_backbone(about["backbone"]),
+        teacher=_backbone(about["teacher"]) if about.get("teacher") else None,
         config=about["config"],
         trials=opened.trials,
         requested=about["requested"],
@@ -98,6 +101,9 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
         stopped=opened.noted("stopped"),
+        prior=opened.noted("prior"),
+        warm_start=_several(opened.noted("warm_start")),
+        backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 
 
@@ -115,3 +121,7 @@ def _known(workspace: Workspace) -> str:
     """The searches that are there, for an error message."""
     found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
     return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"
+
+
+def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

@@ -59,7 +59,9 @@ class TrialRecord:
     maps a stage of work (:data:`trainables.account.STAGES`) to seconds. ``cost`` says whether activations of
     the frozen part were kept, and why (the fields of :class:`trainables.costs.Decision`), and what the trial
     found, computed and compiled (those of :class:`trainables.account.Counts`); empty where it never said. ``node``
-    is the name of the machine where it ran last. ``objectives`` has the value of each of several objectives by name, at
+    is the name of the machine where it ran last. ``origin`` says where parameters came from that were neither the
+    sampler's nor the user's: ``prior``, or the trial of an earlier search.
+    ``objectives`` has the value of each of several objectives by name, at
     the trial's best epoch by the first of them; empty where the search has one.
     """
 
@@ -79,6 +81,7 @@ class TrialRecord:
     retries: int = 0
     batch_size: int | None = None
     node: str | None = None
+    origin: str | None = None
     objectives: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -182,6 +185,22 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class OldTask:
+    """Accuracy on the test images of an old task: ``before`` with the backbone untouched, ``after`` in each of the
+    winner's trainings, of which ``chosen`` is the registered one.
+    """
+
+    before: float
+    after: tuple[float, ...]
+    chosen: int
+
+    @property
+    def forgotten(self) -> float:
+        """Accuracy that the registered model's backbone has lost; below 0 where it has gained."""
+        return self.before - self.after[self.chosen]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
@@ -190,7 +209,8 @@ class Outcome:
     same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
     file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
-    registered model's, None of winners that were measured before there was any.
+    registered model's, None of winners that were measured before there was any. ``old_task`` is there where the search
+    had one to keep.
     """
 
     trial: int
@@ -214,6 +234,7 @@ class Outcome:
     model_version: str | None = None
     seconds: float = 0.0
     baselines: tuple[Baseline, ...] = ()
+    old_task: OldTask | None = None
 
     @property
     def rival(self) -> Baseline | None:
@@ -229,7 +250,7 @@ class Outcome:
 @dataclass(frozen=True)
 class SearchRecord:
     """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
-    the dataset that it transfers from, if there is one.
+    the dataset that it transfers from, ``teacher`` the backbone that it learns from, if there is one.
     """
 
     name: str
@@ -248,7 +269,14 @@ class SearchRecord:
     outcome: Outcome | None = None
     storage: str = ""
     tracking_uri: str = ""
+    backbones: Mapping[str, BackboneSummary] = field(default_factory=dict)
+    """All backbones by name, where the search chooses among several; ``backbone`` is the first."""
+    prior: Mapping[str, Any] | None = None
+    """What was believed of the backbones before the first trial (:class:`search.prior.BackbonePrior`)."""
     source: TaskSummary | None = None
+    teacher: BackboneSummary | None = None
+    warm_start: tuple[Mapping[str, Any], ...] | None = None
+    """Configurations that were taken over from earlier searches (:class:`search.warm_start.Lesson`)."""
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()
@@ -277,6 +305,17 @@ class SearchRecord:
             return self.front[0]
         ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+    def backbone_of(self, params: Parameters) -> BackboneSummary:
+        """The backbone of a trial with ``params``."""
+        return self.backbones.get(str(params.get("backbone")), self.backbone)
+
+    @property
+    def leading_backbone(self) -> BackboneSummary:
+        """That of the winner, or of the best trial so far; the first before there is one."""
+        best = self.best
+        params = self.outcome.params if self.outcome else best.params if best else {}
+        return self.backbone_of(params)
 
     def count(self, state: State) -> int:
         """How many trials are in ``state``."""

@@ -21,7 +21,9 @@ def record_json(
     return {
         "search": record.name,
         "task": record.task.name,
-        "backbone": record.backbone.name,
+        "backbone": record.leading_backbone.name,
+        "backbones": list(record.backbones),
+        **({"teacher": record.teacher.name} if record.teacher else {}),
         "method": record.config.get("method"),
         "metric": record.metric,
         "requested": record.requested,

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from search.cost import activations_phrase, cost_phrases, search_cost
+from search.prior import prior_worth
 from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
 from search.stores import without_secrets
+from search.version_facts import memory_tags
+from search.warm_prior import warm_start_worth
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -22,11 +25,23 @@ STATUSES: Mapping[State, RunStatus] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
+OLD = ("old_accuracy_before", "old_accuracy")
+"""What a trial may say of an old task, among its costs."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
 _BUDGET = frozenset(
-    {"trials", "time_budget", "patience", "enqueue", "confirm_seeds", "confirm_points", "baseline_trials"}
+    {
+        "trials",
+        "time_budget",
+        "patience",
+        "enqueue",
+        "prior",
+        "warm_start",
+        "confirm_seeds",
+        "confirm_points",
+        "baseline_trials",
+    }
 )
 _MACHINES = frozenset(
     {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
@@ -70,8 +85,9 @@ def identity(record: SearchRecord) -> str:
 
 def search_content(record: SearchRecord) -> RunContent:
     """The parent run, as long as the search goes on."""
-    facts = {"data_digest": record.task.digest, "backbone_digest": record.backbone.digest}
+    facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
+    facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {
@@ -80,6 +96,8 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.state": "running",
         "unfreeze.started": identity(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
+        **_prior_tags(record),
+        **_warm_tags(record),
         **_outcome_tags(record.outcome),
         **_front_tags(record),
         **_cost_tags(record),
@@ -106,6 +124,11 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    for name in OLD:
+        if name in trial.cost:
+            tags[f"unfreeze.{name}"] = f"{float(trial.cost[name]):.6f}"
+    if trial.origin:
+        tags["unfreeze.origin"] = trial.origin
     if trial.retries:
         tags["unfreeze.retries"] = str(trial.retries)
     if trial.batch_size:
@@ -117,7 +140,7 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
     if record.objectives and trial.finished:
         tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
     return RunContent(
-        name=trial_name(record.name, trial, record.backbone),
+        name=trial_name(record.name, trial, record.backbone_of(trial.params)),
         status=STATUSES[trial.state],
         tags=tags,
         params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
@@ -135,7 +158,26 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
-    return {f"unfreeze.{name}": value for name, value in tags.items()}
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
+
+
+def _prior_tags(record: SearchRecord) -> dict[str, str]:
+    """What was believed of the backbones; once the winner is known also what that was worth."""
+    if record.prior is None:
+        return {}
+    tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
+    worth = prior_worth(record) if record.outcome else None
+    return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _warm_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    if record.warm_start is None:
+        return {}
+    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    worth = warm_start_worth(record) if record.outcome else None
+    tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
+    return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
 
 
 def _front_tags(record: SearchRecord) -> dict[str, str]:
@@ -151,6 +193,13 @@ def _cost_tags(record: SearchRecord) -> dict[str, str]:
         return {}
     phrases = cost_phrases(search_cost(record))
     return {"unfreeze.cost": "; ".join(phrases)} if phrases else {}
+
+
+def _digests(record: SearchRecord) -> str:
+    """Of the backbone; of several all, by name."""
+    if not record.backbones:
+        return record.backbone.digest
+    return json.dumps({name: b.digest for name, b in record.backbones.items()}, ensure_ascii=False)
 
 
 def _text(value: object) -> str:

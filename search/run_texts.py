@@ -37,9 +37,10 @@ def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> st
 
 def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
     """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    backbone = record.backbone_of(trial.params)
     what = (
-        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record)}, "
-        f"{_trained(trial.params.get('unfreeze_depth'), len(record.backbone.blocks), trial.method)}"
+        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record, backbone.name)}, "
+        f"{_trained(trial.params.get('unfreeze_depth'), len(backbone.blocks), trial.method)}"
         f" ({_settings(trial.params)})."
     )
     sentences = [what]
@@ -62,7 +63,8 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
 
 def search_note(record: SearchRecord) -> str:
     """Sentences on a search: the winner once it is measured, or the best so far; and what the search looks for."""
-    subject = _subject(str(record.config.get("method", "finetune")), record)
+    names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
+    subject = _subject(str(record.config.get("method", "finetune")), record, names)
     sentences = [
         f"Search **{record.name}**: {subject}, {plural(record.requested, 'trial')}, a run each below this one."
     ]
@@ -82,7 +84,7 @@ def search_note(record: SearchRecord) -> str:
 
 def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     """Sentences on the winner's model: how good it is, of which lists show the beginning, and where it comes from."""
-    measured = _measured(outcome)
+    measured, backbone = _measured(outcome), record.backbone_of(outcome.params).name
     params = _settings(outcome.params)
     known = next((trial for trial in record.trials if trial.number == outcome.trial), None)
     beside = record.objectives and record.best is not None and record.best.number != outcome.trial
@@ -91,7 +93,7 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     which = "A point of the front" if beside else "Winner"
     return (
         f"{measured[0].upper()}{measured[1:]} {which} of the search **{record.name}**, trial {outcome.trial} "
-        f"({params}): `{record.backbone.name}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"
+        f"({params}): `{backbone}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"
     )
 
 
@@ -116,9 +118,9 @@ def _costs(footprint: Footprint | None) -> str:
     )
 
 
-def _subject(method: str, record: SearchRecord) -> str:
+def _subject(method: str, record: SearchRecord, backbone: str) -> str:
     origin = "from random weights" if method == "scratch" else f"by {method}"
-    return f"`{record.backbone.name}` trained {origin} on `{record.task.name}`"
+    return f"`{backbone}` trained {origin} on `{record.task.name}`"
 
 
 def _trained(depth: object, blocks: int, method: str) -> str:

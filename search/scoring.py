@@ -225,12 +225,27 @@ def _likeness(source: Sample, target: Sample) -> Likeness:
 
 
 def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> Sample:
-    """Features and labels of the images ``ids``, in this order."""
-    config, place = candidate.config, {name: row for row, name in enumerate(ids)}
+    config = candidate.config
     cache = default_directory(wanted=config.reused.cache)
     activations = Activations(
         candidate.backbone, task, directory=cache, disk_budget=config.reused.cache_budget
     )
+    return take_sample(activations, task, ids)
+
+
+def score_sample(sample: Sample) -> dict[str, float]:
+    """The scores that need the target alone, by name; greater is better."""
+    return {
+        "h_score": h_score(sample.features, sample.labels),
+        "logme": logme(sample.features, sample.labels),
+        "label_cka": label_cka(sample.features, sample.labels),
+        "knn": float(knn_correct(sample.features, sample.labels).mean()),
+    }
+
+
+def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sample:
+    """Features and labels of the images ``ids``, in this order."""
+    place = {name: row for row, name in enumerate(ids)}
     parts, labels = [], []
     order: list[int] = []
     for name in SPLITS:

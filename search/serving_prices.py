@@ -15,6 +15,7 @@ from search.record import Parameters, ParameterValue
 
 if TYPE_CHECKING:
     from search.phase import Phase
+    from search.preparation import Prepared
 
 NOTE = "serving_costs"
 
@@ -101,7 +102,11 @@ class ServingPrices:
         known = [self._from_key(key) for key in beside]
         times = self.ask("paired_times", [*known, *asked])
         before = {row: costs[LATENCY] for row, costs in enumerate(beside.values())}
-        return latencies(times, before)[len(known) :]
+        found = latencies(times, before)
+        low, high = min(found), max(found)
+        sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
+        self.told(f"latency: {sure}")
+        return found[len(known) :]
 
     def _architecture(self, params: Mapping[str, Any]) -> dict[str, Any]:
         file = self.backbones[params.get(BACKBONE)].file
@@ -119,11 +124,14 @@ class ServingPrices:
 def price_list(phase: Phase, told: Callable[[str], object]) -> ServingPrices:
     """The price list of a search that has several objectives, made as far as it can be before the first trial."""
     prepared, config = phase.prepared, phase.config
-    own = BackboneFile(prepared.backbone.digest, str(prepared.backbone_file))
+    files: dict[ParameterValue | None, BackboneFile] = {
+        name: _file(own) for name, own in prepared.several.items()
+    }
+    files[None] = _file(prepared)
     prices = ServingPrices(
         phase.ledger,
         config.objectives,
-        {None: own},
+        files,
         len(prepared.task_summary.classes),
         lambda method, architectures: _asked(phase, method, list(architectures)),
         told,
@@ -131,6 +139,10 @@ def price_list(phase: Phase, told: Callable[[str], object]) -> ServingPrices:
     if phase.ledger.started() < phase.limit:
         prices.ahead(phase.space.ranges)
     return prices
+
+
+def _file(prepared: Prepared) -> BackboneFile:
+    return BackboneFile(prepared.backbone.digest, str(prepared.backbone_file))
 
 
 def _asked(phase: Phase, method: str, architectures: Sequence[Mapping[str, Any]]) -> Any:

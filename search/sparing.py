@@ -33,6 +33,10 @@ class SparingTheFront(SchedulingByNumber):
             return str(TrialScheduler.CONTINUE)
         return decision
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles its scheduler for a restore that is never made; the ledger can't be."""
+        return {name: value for name, value in vars(self).items() if name != "_beaten"}
+
 
 def beaten(
     trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochRecord, names: Sequence[str]

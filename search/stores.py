@@ -42,6 +42,17 @@ def known_store(tracking_uri: str | None, storage: str | Path) -> str:
     return default_tracking_uri(Path(storage))
 
 
+def model_store(model_uri: str, tracking_uri: str | None, storage: str | Path) -> str:
+    """The store that a model is looked for in; there need be none for one that is a folder or a file.
+
+    Raises:
+        UsageError: the model has to come from a store, and there is none.
+    """
+    if model_uri.startswith(("models:/", "runs:/")):
+        return known_store(tracking_uri, storage)
+    return tracking_uri or default_tracking_uri(Path(storage))
+
+
 def absolute_uri(tracking_uri: str) -> str:
     """``tracking_uri`` with a relative SQLite path made absolute: a change of directory can't move it.
 

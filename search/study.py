@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from search.alike import ENOUGH, last_line
 from search.archive import archive
-from search.baselines import BASELINES
+from search.baselines import BASELINES, equal_steps
+from search.choices import ALL_METHODS
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.doctor.quick import QuickLook
@@ -34,6 +35,7 @@ from search.notebook_html import result_html
 from search.phase import Phase
 from search.phrases import plural
 from search.preparation import Prepared, prepare_all
+from search.prior import prior_worth
 from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
 from search.report.extracts import extracts
@@ -43,6 +45,7 @@ from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
 from search.tracking import experiment_name
+from search.warm_prior import warm_start_worth
 from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
@@ -270,9 +273,15 @@ class _Run:
             raise
 
     def _trials(self, phase: Phase) -> None:
+        if phase.config.transfers:  # of random weights the scores say nothing
+            phase.believe(self.view.event)
         phase.run()
         self._refuse_halted()
         record = phase.record()
+        if worth := prior_worth(record):
+            self.view.event(f"prior: {worth}")
+        if said := warm_start_worth(record):
+            self.view.event(f"warm start: {said}")
         if phase.stopped == "failing_alike":
             raise SearchError(_failing_alike(record))
         if record.best is None:
@@ -295,7 +304,16 @@ class _Run:
         return [self._baseline(method, limit, task) for method in self.config.baselines]
 
     def _baseline(self, method: str, limit: int, task: str) -> Phase:
-        config = self.config.replace(method=method, enqueue=None, trials=limit, keep_best=0, objective=None)
+        config = self.config.replace(
+            method=method,
+            enqueue=None,
+            warm_start=None,
+            remember=None,
+            trials=limit,
+            keep_best=0,
+            objective=None,
+            epochs=self._baseline_epochs(method),
+        )
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
@@ -304,6 +322,14 @@ class _Run:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
+
+    def _baseline_epochs(self, method: str) -> int:
+        """As many as make about as many steps as a trial has that sees the source too."""
+        source = self.prepared.source
+        if source is None or method == "source" or self.config.method == ALL_METHODS:
+            return self.config.epochs
+        counts = self.prepared.task.counts["train"], source.counts["train"]
+        return round(self.config.epochs * equal_steps(*counts))
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner, or points of the front, and measure them, unless that is done."""
@@ -317,9 +343,10 @@ class _Run:
         began = time.monotonic()
         runs = retrain(
             trials,
+            [*(self.config.epochs for _ in chosen), *(b.config.epochs for b, _ in rivals)],
             self.config,
             self.session,
-            self.prepared.place,
+            lambda params: self.prepared.of(params).place,
             self.workspace.winner,
             self.view,
             self.halt,
@@ -328,7 +355,7 @@ class _Run:
         outcomes = measure(
             list(zip(chosen, runs, strict=False)),
             [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
-            self.prepared.task,
+            lambda params: self.prepared.of(params).task,
             self.session,
         )
         reached("measured")
@@ -365,7 +392,7 @@ class _Run:
         record = replace(search.record(), outcome=outcome)
         model = self.workspace.winner / outcome.model_file
         answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.task.split("validation").images[:4])
+        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
         # Who uploads a model gets much time; of a server that is not there one hears sooner.
         delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
         version = delivery.ask(
@@ -427,7 +454,7 @@ def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]
 
 def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
     if len(chosen) == 1:
-        return f"winner: trial {chosen[0].number}; training it again with {seeds} new seeds"
+        return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
     numbers = ", ".join(str(trial.number) for trial in chosen)
     return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
 

@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -22,12 +22,14 @@ from search.execution import Halt
 from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import Baseline, ErrorExample, Outcome, SearchRecord, TrialRecord
+from search.record import Baseline, ErrorExample, OldTask, Outcome, Parameters, SearchRecord, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
 from trainables.datasets import Split, Task
 from trainables.footprint import Footprint
+
+OLD = ("old_accuracy_before", "old_accuracy")
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -41,6 +43,8 @@ class Retrained:
     model: Path
     val_accuracy: float
     val_loss: float
+    old: tuple[float, float] | None = None
+    """Accuracy on the old task before and after, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +58,30 @@ class Rival:
 
 def retrain(
     trials: Sequence[TrialRecord],
+    epochs: Sequence[int],
     config: SearchConfig,
     session: Session,
-    place: Mapping[str, str],
+    place: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
     halt: Halt,
 ) -> list[list[Retrained]]:
-    """Train each chosen trial's configuration again, live, with ``confirm_seeds`` new seeds.
+    """Train each chosen trial's configuration again, live, for its ``epochs``, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
     early, with what there is, when ``halt`` says so.
     """
-    asked = [(t, s) for t in trials for s in confirmation_seeds(config)]
+    asked = [(t, e, s) for t, e in zip(trials, epochs, strict=True) for s in confirmation_seeds(config)]
     calls = {
         (n, seed): (
             "train_fully",
-            (_request(trial, seed, config), dict(place), str(_file(directory, trial, seed, ".keras"))),
+            (
+                _request(trial, seed, length, config),
+                dict(place(trial.params)),
+                str(_file(directory, trial, seed, ".keras")),
+            ),
         )
-        for n, (trial, seed) in enumerate(asked)
+        for n, (trial, length, seed) in enumerate(asked)
         if _read(directory, trial, seed) is None
     }
     whole = len(asked)
@@ -80,7 +89,7 @@ def retrain(
     view.stage("winner", whole - left, whole)
     for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
         trial = asked[n][0]
-        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
+        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch", *OLD) if k in metrics}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
         reached("retrained")
         left -= 1
@@ -105,29 +114,32 @@ def points(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
 def measure(
     points: Sequence[tuple[TrialRecord, Sequence[Retrained]]],
     rivals: Sequence[Rival],
-    task: Task,
+    task_of: Callable[[Parameters], Task],
     session: Session,
 ) -> list[Outcome]:
     """Read the test split, once: the trainings of all ``points`` and the baselines', on the same images.
 
-    The gain is over the first of ``rivals``.
+    The gain is over the first of ``rivals``. ``task_of`` has the data at the input size of a trial's backbone: other
+    sizes have the same images in the same order.
 
     Returns:
         An outcome for each point, in their order.
     """
     began = time.monotonic()
-    test = _Test.of(task)
-    groups = [*(runs for _, runs in points), *(rival.runs for rival in rivals)]
-    models = [run.model for runs in groups for run in runs]
-    calls = {i: ("classify", (str(model), str(task.directory), "test")) for i, model in enumerate(models)}
+    tests = [_Test.of(task_of(trial.params)) for trial, _ in points]
+    groups = [*points, *((rival.trial, rival.runs) for rival in rivals)]
+    models = [(run.model, task_of(trial.params)) for trial, runs in groups for run in runs]
+    calls = {
+        i: ("classify", (str(model), str(task.directory), "test")) for i, (model, task) in enumerate(models)
+    }
     known = dict(spread(session, calls))
-    said = _grouped([known[i] for i in range(len(models))], [len(runs) for runs in groups])
+    said = _grouped([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
     others = list(zip(rivals, said[len(points) :], strict=True))
     outcomes = [
-        _outcome(trial, runs, own, others, task, test)
-        for (trial, runs), own in zip(points, said, strict=False)
+        _outcome(trial, runs, own, others, task_of(trial.params), test)
+        for (trial, runs), own, test in zip(points, said, tests, strict=False)
     ]
-    footprints = [_footprint(outcome, points[0][1], task, session) for outcome in outcomes]
+    footprints = [_footprint(o, points[0][1], task_of(o.params), session) for o in outcomes]
     seconds = time.monotonic() - began
     return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
 
@@ -192,12 +204,20 @@ def _outcome(
         scratch_test_accuracies=scratch.test_accuracies if scratch else (),
         baselines=tuple(baseline for baseline, _ in compared),
         gain=gain,
-        verdict=verdict(gain) if gain else None,
+        verdict=verdict(gain, min(len(runs), len(compared[0][0].test_accuracies))) if gain else None,
         calibration=calibration(certain[best], right[best], truth[best]),
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
+        old_task=_old_task(runs, best),
     )
+
+
+def _old_task(runs: Sequence[Retrained], best: int) -> OldTask | None:
+    known = [run.old for run in runs if run.old is not None]
+    if len(known) < len(runs):
+        return None
+    return OldTask(known[best][0], tuple(after for _, after in known), best)
 
 
 def _predicted(said: Said, images: int) -> np.ndarray:
@@ -237,11 +257,11 @@ def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch:
     )
 
 
-def _request(trial: TrialRecord, seed: int, config: SearchConfig) -> dict[str, Any]:
+def _request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> dict[str, Any]:
     return {
         "method": trial.method,
         "params": dict(trial.params),
-        "epochs": config.epochs,
+        "epochs": epochs,
         "batch_size": trial.batch_size or config.batch_size,
         "seed": seed,
         "metric": config.metric,
@@ -261,7 +281,8 @@ def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
         with zipfile.ZipFile(model) as archive:
             if archive.testzip() is not None:
                 return None
-        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+        old = (metrics[OLD[0]], metrics[OLD[1]]) if OLD[0] in metrics else None
+        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"], old)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # not there yet, or damaged: it is trained again
 

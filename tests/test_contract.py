@@ -143,6 +143,14 @@ def test_runs_are_trials_plus_one_and_none_running(ran: Ran) -> None:
     assert len(ran.client.search_experiments(filter_string="name = 'unfreeze/digits'")) == 1
 
 
+def test_the_search_s_run_shows_its_report_and_plots(ran: Ran) -> None:
+    run_id = ran.parent().info.run_id
+    shown = {artifact.path for artifact in ran.client.list_artifacts(run_id)}
+    assert shown >= {"trials.parquet", "best.json", "report.html", "report.md", "plots"}
+    plots = {Path(artifact.path).stem for artifact in ran.client.list_artifacts(run_id, "plots")}
+    assert plots >= {"history", "anytime", "curves", "landscape", "parallel", "confusion", "calibration"}
+
+
 def test_children_carry_parameters_metrics_tags_and_status(ran: Ran) -> None:
     parent = ran.parent().info.run_id
     children = ran.children()
@@ -200,6 +208,25 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
     np.testing.assert_allclose(by_keras.sum(axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(by_keras, by_pyfunc, atol=1e-6)
     assert list(class_names(uri)) == [str(d) for d in range(10)]
+
+
+def test_a_version_takes_image_files_and_its_search_shows_curves(
+    ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+    from PIL import Image
+
+    from search.cli import main
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 3)).astype("uint8")
+    file = tmp_path / "ü.png"
+    Image.fromarray(pixels).save(file)
+    served = mlflow.pyfunc.load_model("models:/unfreeze-digits@challenger/images")
+    by_keras = mlflow.keras.load_model("models:/unfreeze-digits@challenger").predict(pixels[None], verbose=0)
+    np.testing.assert_allclose(served.predict(np.array([file.read_bytes()], object)), by_keras, atol=1e-5)
+    assert main(["curves", "digits", "--storage", str(ran.storage)]) == 0
+    curves = Path(capsys.readouterr().out.strip())
+    assert len(list(curves.glob("*/events.out.tfevents.*"))) == len(ran.result.record.trials)
 
 
 @pytest.mark.usefixtures("ran", "one_ray")

@@ -40,8 +40,20 @@ class MatrixResizing(keras.layers.Layer):  # type: ignore[misc]
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
 
+def inference(model: Any) -> Any:
+    """``model``, sharing its weights, that infers where it is called plainly.
+
+    Exported functions don't say that they infer, and Keras 3.15's ``Resizing`` says that it trains, to the layers
+    above it as well: an export would drop out.
+    """
+    inputs = keras.Input(model.input_shape[1:], dtype=model.inputs[0].dtype, name="images")
+    made = keras.Model(inputs, model(inputs, training=False), name="unfreeze")
+    made.trainable = False
+    return made
+
+
 def convertible(model: Any) -> Any:
-    """``model``, sharing its weights, with every antialiased ``Resizing`` layer written as matrix products."""
+    """:func:`inference` of ``model`` with every antialiased ``Resizing`` layer written as matrix products."""
 
     def copied(layer: Any) -> Any:
         plain = type(layer) is keras.layers.Resizing and layer.interpolation == "bilinear" and layer.antialias
@@ -49,9 +61,7 @@ def convertible(model: Any) -> Any:
             return layer
         return MatrixResizing(layer.height, layer.width, name=layer.name)
 
-    copy = keras.models.clone_model(model, clone_function=copied)
-    copy.trainable = False
-    return copy
+    return inference(keras.models.clone_model(model, clone_function=copied))
 
 
 def _triangles(size: Any, wanted: int) -> Any:

@@ -11,6 +11,7 @@ from trainables.errors import UsageError
 from trainables.finetune import FineTune
 from trainables.objective import Objective
 from trainables.teacher import take_lesson
+from trainables.training import Plan, guarded
 
 DISTILLATIONS = ("plain", "relational", "both")
 """What is learned from the teacher: its answers, the relations that it sees between images, or both."""
@@ -24,10 +25,16 @@ class Distill(FineTune):
     (:mod:`trainables.teacher`).
     """
 
+    def plan(self) -> Plan:
+        """As in fine-tuning; and what the teacher says."""
+        plan = super().plan()
+        self._weights = self._checked()
+        with guarded():
+            self._lesson = take_lesson(self.bench, self.account)
+        return plan
+
     def objective(self) -> Objective:
         """Labels and teacher."""
-        self._lesson = take_lesson(self.bench, self.account)
-        self._weights = self._checked()
         embeddings, scores = self._lesson.embeddings, self._lesson.scores
         return Distillation(embeddings.shape[1], scores.shape[1], embeddings.dtype.name)
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.convertible import convertible
+from trainables.convertible import convertible, inference
 from trainables.errors import BackboneError
 
 CLASSES_KEY = "class_names"
@@ -53,19 +54,22 @@ def largest_difference(model: Any, answer: Answer, images: Sequence[Images]) -> 
         expected, said = np.asarray(model.predict_on_batch(image[None])), answer(image[None])
         if said.shape != expected.shape:
             raise BackboneError(f"export: expected probabilities {expected.shape}, received {said.shape}")
-        difference = max(difference, float(np.abs(expected - said).max()))
+        difference = float(np.maximum(difference, np.abs(expected - said).max()))  # NaN stays
         others += int(expected.argmax() != said.argmax())
     return difference, others
 
 
 def _write_saved_model(model: Any, classes: Sequence[str], path: Path) -> None:
-    model.trainable = False  # the exported function does not say that nothing is to be trained
-    model.export(str(path), format="tf_saved_model", verbose=False)
+    _save(inference(model), path)
     extra = path / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / f"{CLASSES_KEY}.json").write_text(
         json.dumps(list(classes), ensure_ascii=False), encoding="utf-8"
     )
+
+
+def _save(model: Any, path: Path) -> None:
+    model.export(str(path), format="tf_saved_model", verbose=False)
 
 
 def _open_saved_model(path: Path) -> Answer:
@@ -79,7 +83,7 @@ def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(prefix="unfreeze-export-") as folder:
-        _write_saved_model(convertible(model), (), Path(folder) / "model")
+        _save(convertible(model), Path(folder) / "model")
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model").convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the model, where TFLite's own tools put labels
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in classes))
@@ -108,7 +112,9 @@ def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on old names of NumPy
-        convertible(model).export(str(path), format="onnx", verbose=False)
+        ready = convertible(model)
+        spec = keras.InputSpec(dtype=ready.inputs[0].dtype, shape=ready.inputs[0].shape, name="images")
+        ready.export(str(path), format="onnx", verbose=False, input_signature=[spec])
     document = onnx.load(str(path))
     onnx.helper.set_model_props(document, {CLASSES_KEY: json.dumps(list(classes), ensure_ascii=False)})
     onnx.save(document, str(path))

@@ -1,13 +1,16 @@
 """Which epoch and which trial is best, where the target has no labels to ask.
 
-Two numbers stand for the accuracy and the loss on the target's validation images:
+Two things are looked at:
 
-* the accuracy on the source's validation images, each weighted by how much likelier it is in the target (importance
+* what is right on the source's validation images, each weighted by how much likelier it is in the target (importance
   weighted cross-validation, Sugiyama et al. 2007). It knows right from wrong, but only where the source has images
   like the target's: with little overlap a few images decide, and it favours what is best for the source.
 * log K − I(x; y) of the answers to the target's validation images: I is the entropy of the mean answer minus the mean
   entropy of the answers (Bridle et al. 1991). It is small where answers are sure and all K classes occur. It looks at
   the target itself, but can't tell sure and right from sure and wrong, and expects classes that are equally frequent.
+
+The loss is the sum of both, the weighted cross-entropy and what is lacking in information (Krause et al. 2010,
+Discriminative clustering by regularized information maximization); the accuracy is the source's alone.
 """
 
 from __future__ import annotations
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
 CLIP = 10.0
 """No validation image counts for more than so many."""
 
+LEAST = 1e-7
+"""A probability below counts as this."""
+
 
 def weighted_source_validation(
     source: SourceData, bench: Workbench, said_source: np.ndarray, said_target: np.ndarray
 ) -> tuple[float, float]:
-    """(uninformedness of the answers to the target, weighted accuracy on the source), see above.
+    """(loss, accuracy), see above.
 
     Args:
         source: whose validation labels count.
@@ -41,10 +47,11 @@ def weighted_source_validation(
         said_target: (m, K) probabilities of the target's.
     """
     rows = source.rows("validation")
-    ratios = source_log_ratios(source, bench, "validation", Account())
-    right = said_source[rows].argmax(axis=1) == source.labels("validation")[rows]
-    weights = likeness_weights(ratios, 1.0, CLIP)
-    return uninformedness(said_target), float(np.average(right, weights=weights))
+    said, truth = said_source[rows], source.labels("validation")[rows]
+    weights = likeness_weights(source_log_ratios(source, bench, "validation", Account()), 1.0, CLIP)
+    entropies = -np.log(np.maximum(said[np.arange(len(rows)), truth], LEAST))
+    loss = float(np.average(entropies, weights=weights)) + uninformedness(said_target)
+    return loss, float(np.average(said.argmax(axis=1) == truth, weights=weights))
 
 
 def uninformedness(probabilities: np.ndarray) -> float:

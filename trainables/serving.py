@@ -29,7 +29,10 @@ def assembled(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head
     height, width = input_size
     inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
-    x = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")(x)
+    resize = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")
+    # Resizing's own default is training=True, which Keras 3.15 hands on to every layer above it: a plain call of the
+    # model, which is not predict, would drop out. Said here, inference is what the layers above inherit.
+    x = resize(x, training=False)
     x = prefix(x)
     if suffix is not None:
         x = suffix(x)

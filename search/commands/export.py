@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from search.arguments import Parser, add_store, add_verbose
-from search.commands.predict import store_of
 from search.export import NAMES, TOLERANCE, check_target, export_format, export_model, images_to_check
 from search.phrases import plural
+from search.stores import model_store
 
 
 def parser() -> Parser:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     name = export_format(options.output, options.format)
     target = check_target(options.output, options.overwrite, name)
     images = images_to_check(options.check) if options.check else []
-    uri = store_of(options)
+    uri = model_store(options.model, options.tracking_uri, options.storage)
     from search.model_files import model_folder
     from search.predict import load_classifier
 

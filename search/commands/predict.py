@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from search.arguments import Parser, add_store, add_verbose
 from search.config_errors import shown
 from search.durations import format_duration
+from search.output_place import expect_writable
 from search.phrases import plural
-from search.prediction_files import FORMATS, Writer, check_output, open_output, output_format, writer_to
-from search.stores import default_tracking_uri, known_store
+from search.prediction_files import FORMATS, Writer, open_output, output_format, writer_to
+from search.stores import model_store
 from trainables.errors import SearchError, UsageError
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from search.predict_progress import Progress
 
     images = images_in(options.paths, options.image_column)
-    uri = store_of(options)
+    uri = model_store(options.model, options.tracking_uri, options.storage)
     if options.output is not None:
-        check_output(options.output, options.overwrite)
+        expect_writable(options.output, options.overwrite)
     elif options.overwrite:
         raise UsageError("--overwrite: expected --output FILE with it, received none")
     from search.predict import load_classifier
@@ -73,13 +74,6 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(Path(options.output).absolute())
     _complain(unread)
     return 1 if unread else 0
-
-
-def store_of(options: argparse.Namespace) -> str:
-    """Address of the store that ``options.model`` is in."""
-    if options.model.startswith(("models:/", "runs:/")):
-        return known_store(options.tracking_uri, options.storage)
-    return str(options.tracking_uri or default_tracking_uri(Path(options.storage)))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from search.choices import (
     OBJECTIVES,
     PRECISION,
     PREPROCESSING,
+    PRIOR,
     SAMPLERS,
     SCHEDULERS,
 )
@@ -38,7 +39,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "split_column",
         "skip_bad_images",
     ),
-    "backbone": ("backbone", "weights", "input_size", "preprocessing", "batch_norm"),
+    "backbone": (
+        "backbone",
+        "weights",
+        "input_size",
+        "preprocessing",
+        "batch_norm",
+        "teacher",
+        "teacher_weights",
+    ),
     "trials": (
         "trials",
         "epochs",
@@ -46,6 +55,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "method",
         "space",
         "enqueue",
+        "warm_start",
+        "remember",
+        "prior",
         "sampler",
         "scheduler",
         "metric",
@@ -70,6 +82,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Every field of SearchConfig, in the order of the help page."""
 
+REPEATED = ("backbone", "objective", "warm_start")
+"""Options that may be given more than once."""
+
 _CHOICES = {
     "method": METHOD_NAMES,
     "sampler": SAMPLERS,
@@ -79,6 +94,7 @@ _CHOICES = {
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
     "precision": PRECISION,
+    "prior": PRIOR,
     "jit": JIT,
 }
 _METAVARS = {
@@ -91,9 +107,13 @@ _METAVARS = {
     "split_column": "COLUMN",
     "backbone": "NAME|FILE.keras|models:/NAME@ALIAS",
     "weights": "default|imagenet|none|FILE",
+    "teacher": "NAME|FILE.keras|models:/NAME@ALIAS",
+    "teacher_weights": "default|imagenet|none|FILE",
     "input_size": "PIXELS",
     "space": "core|full|FILE.yaml",
     "enqueue": "FILE.jsonl",
+    "warm_start": "NAME",
+    "remember": "DATA",
     "time_budget": "TIME",
     "trial_timeout": "TIME",
     "storage": "DIR",
@@ -132,7 +152,7 @@ def parser() -> Parser:
     for title, names in GROUPS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name, repeat=name == "objective")
+            add_field(group, name, repeat=name in REPEATED)
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")

@@ -50,7 +50,10 @@ def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
     return lambda value: f"no {what}" if value == 0 else f"{what} {number(value)}"
 
 
+_TAUGHT = {"plain": "the teacher's answers", "relational": "the relations that the teacher sees"}
+
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
+    "backbone": lambda name: f"backbone {name}",
     "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
     "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
     "head_units": _head,
@@ -68,6 +71,11 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
         if decay == 1
         else f"each block at {number(decay)} of the rate of the one above"
     ),
+    "distillation": lambda kind: (
+        "taught by answers and relations" if kind == "both" else f"taught by {_TAUGHT.get(str(kind), kind)}"
+    ),
+    "distill_weight": lambda weight: f"the teacher counts {number(weight)} times",
+    "distill_temperature": lambda value: f"answers softened at {number(value)}",
     "gradual_unfreezing": lambda share: (
         f"blocks that join one by one in {number(share)} of the epochs"
         if share

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
-from PIL import Image
 
 from search.record import SearchRecord
 from search.report.charts.figure import Figure
 from search.report.figures import figures
-from search.report.pictures import standing_alone
+from search.report.pictures import smaller, standing_alone
 from search.report.ranking import with_numbers_only
 from trainables.errors import UsageError
 
@@ -39,7 +37,7 @@ class Drawing:
     def png(self, scale: float = 2) -> bytes | None:
         """The picture as PNG with ``scale`` pixels a point; None where there is nothing to draw."""
         spec = self._spec()
-        return None if spec is None else _smaller(vl_convert.vega_to_png(spec, scale=scale))
+        return None if spec is None else smaller(vl_convert.vega_to_png(spec, scale=scale))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         image = self.png()
@@ -47,14 +45,6 @@ class Drawing:
 
     def _spec(self) -> dict[str, Any] | None:
         return None if self.figure.spec is None else standing_alone(self.figure, self.width)
-
-
-def _smaller(png: bytes) -> bytes:
-    """The same in 128 colours: a third of the size, and no difference to be seen."""
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:

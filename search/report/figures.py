@@ -17,13 +17,14 @@ from search.report.charts.parallel import parallel
 from search.report.charts.slices import slices
 from search.report.charts.stages import stages
 
-_BEFORE = (front, history, anytime_curve, curves, importance, landscape, parallel)
+_BEFORE = (history, anytime_curve, curves, importance, landscape, parallel)
 _AFTER = (comparison, confusion, calibration, stages)
 
 
 def figures(record: SearchRecord) -> dict[str, Figure]:
     """Figures by their keys. Those of which there may be several are numbered: ``slice-0``, …"""
     drawn = [
+        *([front(record)] if record.objectives else []),
         *(draw(record) for draw in _BEFORE),
         *slices(record),
         *(draw(record) for draw in _AFTER),

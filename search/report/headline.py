@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from search.baselines import BASELINES
 from search.durations import format_duration
+from search.intervals import LEAST_SEEDS
 from search.phrases import plural, points
 from search.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
 from search.report.configuration import in_words
@@ -62,7 +63,7 @@ def headline(record: SearchRecord) -> Headline:
     trial = winner(record)
     params = record.outcome.params if record.outcome else trial.params if trial else {}
     depth = params.get("unfreeze_depth")
-    main, more = in_words(params, len(record.backbone.blocks))
+    main, more = in_words(params, len(record.backbone_of(params).blocks))
     return Headline(
         kicker=_kicker(record, trial),
         phrases=tuple(main or more) or (_nothing(record, trial),),
@@ -142,14 +143,19 @@ def _gain(outcome: Outcome | None) -> Tile:
         return Tile(title, "–", "", "Nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
     verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
-    seeds = plural(min(len(outcome.seed_test_accuracies), len(rival.test_accuracies)), "seed")
+    seeds = min(len(outcome.seed_test_accuracies), len(rival.test_accuracies))
+    over = (
+        f"mean of {seeds} seeds"
+        if seeds >= LEAST_SEEDS
+        else "over the test images alone: one training says nothing of other seeds (--confirm-seeds 3)"
+    )
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01
     return Tile(
         title=title,
         figure=points(gain.estimate),
         unit="points",
-        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, mean of {seeds}, against the best of "
+        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, {over}, against the best of "
         f"{plural(rival.trials, 'trial')} from {_ORIGINS.get(rival.method, rival.method)}.",
         verdict=verdict,
         tone=tone,

@@ -97,7 +97,7 @@ def _next(record: SearchRecord) -> Iterator[str]:
 
 
 def _provenance(record: SearchRecord) -> str:
-    task, backbone = record.task, record.backbone
+    task, backbone = record.task, record.leading_backbone
     words = f"Search {record.name}: data {task.name} (digest {task.digest[:12]}), backbone {backbone.name} "
     return f"{words}(digest {backbone.digest[:12]}), seed {number(_seed(record))}."
 

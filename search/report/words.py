@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from search.record import Interval, ParameterValue
 
-LOGARITHMIC = frozenset({"learning_rate", "weight_decay", "backbone_lr_ratio"})
+LOGARITHMIC = frozenset(
+    {"learning_rate", "weight_decay", "backbone_lr_ratio", "distill_weight", "remember_weight"}
+)
 """Parameters that live on a logarithmic scale."""
 THIN_SPACE = "\u202f"
 _PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")

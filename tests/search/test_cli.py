@@ -272,7 +272,7 @@ def test_backbones_are_listed_for_people_and_programs() -> None:
 def test_status_and_report_of_no_search_name_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "unfreeze-runs" / "cats").mkdir(parents=True)
     (tmp_path / "unfreeze-runs" / "cats" / "ledger.db").touch()
-    for name in ("status", "report"):
+    for name in ("status", "report", "curves"):
         done = unfreeze(name, "dogs", cwd=tmp_path)
         assert done.returncode == 1
         assert "dogs" in done.stderr

@@ -49,9 +49,9 @@ def test_the_numbers_are_those_of_a_loop_over_the_images() -> None:
 def test_the_interval_covers_the_true_error_and_tells_the_direction(off: float) -> None:
     sure, _ = told(200_000, off, seed=9)
     truth = float(np.abs(sure - np.clip(sure - off, 0, 1)).mean())
-    found = [measured(400, off, seed) for seed in range(60)]
+    found = [measured(400, off, seed) for seed in range(40)]
     covered = sum(known.error.low <= truth <= known.error.high for known in found)
-    assert covered >= 51  # 57 of 60 on average
+    assert covered >= 33  # 38 of 40 on average
     assert all(known.error.low <= known.error.estimate <= known.error.high for known in found)
     signs = [np.sign(known.excess.low) + np.sign(known.excess.high) for known in found]
     assert np.mean([sign == 2 * np.sign(off) for sign in signs]) > 0.9
@@ -59,10 +59,10 @@ def test_the_interval_covers_the_true_error_and_tells_the_direction(off: float) 
 
 
 def test_a_calibrated_model_is_seldom_blamed() -> None:
-    found = [measured(300, 0.0, seed) for seed in range(100)]
-    assert sum(known.error.estimate > known.by_chance for known in found) <= 12  # 5 on average
-    assert sum(known.excess.low > 0 or known.excess.high < 0 for known in found) <= 12
-    assert sum(known.error.low > 0.03 for known in found) <= 12
+    found = [measured(300, 0.0, seed) for seed in range(60)]
+    assert sum(known.error.estimate > known.by_chance for known in found) <= 9  # 3 on average
+    assert sum(known.excess.low > 0 or known.excess.high < 0 for known in found) <= 9
+    assert sum(known.error.low > 0.03 for known in found) <= 9
 
 
 def test_more_images_narrow_everything() -> None:

@@ -21,12 +21,14 @@ def test_wilson_refuses_what_is_no_share(correct: int, count: int) -> None:
         wilson(correct, count)
 
 
-def simulate(rng: np.random.Generator, gain: float, seeds: int = 3, images: int = 800) -> Interval:
+def simulate(
+    rng: np.random.Generator, gain: float, seeds: int = 3, images: int = 800, spread: float = 0.15
+) -> Interval:
     """Two methods on the same images: common difficulty, seed effects, and a true gain."""
     difficulty = rng.normal(1.8, 1.0, images)
 
     def runs(shift: float) -> np.ndarray:
-        effect = rng.normal(0, 0.15, (seeds, 1))
+        effect = rng.normal(0, spread, (seeds, 1))
         return rng.logistic(size=(seeds, images)) < difficulty + shift + effect
 
     return paired_gain(runs(gain), runs(0.0))
@@ -34,16 +36,30 @@ def simulate(rng: np.random.Generator, gain: float, seeds: int = 3, images: int 
 
 def test_interval_covers_no_gain_at_its_level() -> None:
     rng = np.random.default_rng(0)
-    wrong = sum(verdict(simulate(rng, 0.0)) != "no difference" for _ in range(300))
+    wrong = sum(verdict(simulate(rng, 0.0), 3) != "no difference" for _ in range(300))
     assert wrong <= 300 * 0.08
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_interval_keeps_its_level_where_seeds_differ_more_than_images(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    found = [simulate(rng, 0.0, seeds=seeds, images=2000, spread=0.6) for _ in range(200)]
+    assert sum(verdict(g, seeds) != "no difference" for g in found) <= 200 * 0.09
+
+
+def test_single_trainings_allow_no_verdict() -> None:
+    rng = np.random.default_rng(2)
+    found = [simulate(rng, 0.0, seeds=1, images=2000, spread=0.6) for _ in range(40)]
+    assert sum(g.low > 0 or g.high < 0 for g in found) > 20  # what the images alone would have claimed
+    assert {verdict(g, 1) for g in found} == {"no difference"}
 
 
 def test_a_clear_gain_is_found_and_its_mirror_image_is_negative_transfer() -> None:
     rng = np.random.default_rng(1)
     found = [simulate(rng, 1.5) for _ in range(20)]
-    assert {verdict(g) for g in found} == {"helps"}
+    assert {verdict(g, 3) for g in found} == {"helps"}
     mirrored = [Interval(-g.estimate, -g.high, -g.low) for g in found]
-    assert {verdict(g) for g in mirrored} == {"negative transfer"}
+    assert {verdict(g, 3) for g in mirrored} == {"negative transfer"}
 
 
 def test_seed_variance_widens_the_interval() -> None:

@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from search import SearchConfig
+from search.baselines import equal_steps
 from search.ranges import Choice
 from search.samplers import make_sampler
 from search.space import Space, make_space
@@ -142,6 +143,22 @@ def test_tpe_learns_which_method_is_best_and_its_own_parameters() -> None:
 def test_a_method_without_what_it_needs_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         SearchConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "times"), [(100, 100, 2), (40, 100, 3.5), (10, 10_000, 10), (100, 0, 1)]
+)
+def test_baselines_without_the_source_get_as_many_steps(target: int, source: int, times: float) -> None:
+    assert equal_steps(target, source) == times
+
+
+def test_without_labels_selection_is_by_the_loss_that_looks_at_the_target() -> None:
+    asked: dict[str, Any] = {"method": "align", "source": "digits", "unlabelled_target": True}
+    config = SearchConfig(**asked)
+    assert (config.metric, config.direction) == ("val_loss", "minimize")
+    assert config.replace(trials=3).metric == "val_loss"
+    assert SearchConfig(**asked, metric="val_accuracy").metric == "val_accuracy"
+    assert SearchConfig(method="align", source="digits").metric == "val_accuracy"
 
 
 def test_what_a_method_has_to_beat() -> None:

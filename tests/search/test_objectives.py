@@ -17,7 +17,7 @@ from search.ledger import Ledger, refuse_difference, sqlite_url
 from search.ranges import Choice, IntRange
 from search.record import EpochRecord, front
 from search.serving_prices import BackboneFile, ServingPrices
-from search.space import core_space
+from search.space import core_space, make_space
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -155,6 +155,20 @@ def test_proposals_are_those_of_optuna_s_own_sampler(tmp_path: Path) -> None:
         state = int(np.random.SeedSequence([3, number]).generate_state(1)[0])
         again.sampler = optuna.samplers.TPESampler(seed=state)
         assert SPACE.suggest(again.ask()) == ledger.trials[number].params
+
+
+def test_a_depth_of_one_of_several_backbones_is_learned_as_a_share_of_its_blocks(tmp_path: Path) -> None:
+    space = make_space("core", 12, backbones={"deep": 12, "flat": 2})
+    ledger = open_ledger(tmp_path)
+    for _ in range(40):
+        trial = ledger.start(space.suggest)
+        blocks = 12 if trial.params["backbone"] == "deep" else 2
+        assert 0 <= int(trial.params["unfreeze_depth"]) <= blocks
+        share = int(trial.params["unfreeze_depth"]) / blocks
+        ledger.finish(trial.number, "complete", epoch=epoch(1, 1 - share))  # the flatter, the better
+    late = ledger.trials[20:]
+    shares = [int(t.params["unfreeze_depth"]) / (12 if t.params["backbone"] == "deep" else 2) for t in late]
+    assert np.mean(shares) < 0.3
 
 
 def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_costs(tmp_path: Path) -> None:

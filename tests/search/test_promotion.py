@@ -5,8 +5,10 @@ Versions are folders with the answers of made-up models in them: nothing here ne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -18,15 +20,16 @@ import pytest
 
 from search.answers import FILE, Answers, image_keys, write_answers
 from search.cli import main
+from search.front_tags import FRONT, OBJECTIVES
 from search.mlflow_client import connect
 from search.promotion import PREVIOUS
 from search.record import Interval, Outcome
-from search.registry import PromotionRefused, history, judge, promote, rollback
+from search.registry import PromotionRefused, WhichPoint, history, judge, promote, rollback
 from search.results import outcome_from_json, outcome_to_json
 from search.seams import VARIABLE
 from search.stores import default_tracking_uri
 from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
-from trainables.errors import TrackingError
+from trainables.errors import TrackingError, UsageError
 from trainables.footprint import Footprint, Milliseconds
 
 IMAGES = 300
@@ -380,3 +383,94 @@ def test_a_footprint_is_kept_with_the_outcome_and_older_outcomes_have_none() -> 
     for name in ("footprint", "answers_file"):
         del kept[name]
     assert outcome_from_json(kept).footprint is None
+
+
+def front(model: Model, wrongs: dict[int, int], mark: str = "f1") -> dict[int, str]:
+    """Points of one front, of each trial one that errs so often; the first is the challenger. Versions by trial."""
+    made = {}
+    for trial, wrong in reversed(wrongs.items()):
+        values = json.dumps({"val_accuracy": 1 - wrong / IMAGES, "parameters": 1000.0 * (100 - wrong)})
+        tags = {"unfreeze.trial": str(trial), FRONT: mark, OBJECTIVES: values}
+        made[trial] = model.add(answers(wrong), size=10_000 * (100 - wrong), **tags)
+    return made
+
+
+def test_promotion_asks_which_point_of_the_front(
+    model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = front(model, {4: 5, 9: 20, 2: 60})
+    assert model.alias("challenger") == points[4]
+    with pytest.raises(
+        WhichPoint, match=r"trial: expected one of the points .*\(4, 9, 2\), received none"
+    ) as asked:
+        promote(model.name, model.uri)
+    assert [(p.trial, p.version.version) for p in asked.value.points] == [(n, points[n]) for n in (4, 9, 2)]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert model.run("promote") == 2
+    out, err = capsys.readouterr()
+    assert "--trial: expected one of the points of the front" in err
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["trial", "version", "val_accuracy", "parameters"]
+    assert rows[1][:4] == ["4", points[4], "0.9833", "95,000"]
+    assert "best parameters" in out
+    assert "knee" in out
+    assert model.run("promote", "--trial", "5") == 2
+    assert "received 5" in capsys.readouterr().err
+    assert model.run("promote", "--trial", "x") == 2
+    assert model.run("promote", "--trial", "9", "--dry-run") == 0
+    assert f"version {points[9]}" in capsys.readouterr().out
+    assert (model.alias("champion"), model.alias("challenger"), model.tags()) == (None, points[4], {})
+
+
+def test_the_point_that_is_named_is_judged_and_promoted(model: Model) -> None:
+    points = front(model, {4: 5, 9: 20, 2: 60})
+    done = promote(model.name, model.uri, trial=9)
+    assert (done.champion.version, done.judgement and done.judgement.decision) == (points[9], "first")
+    assert (model.alias("champion"), model.alias("challenger")) == (points[9], points[9])
+    assert [(e.trial, e.version) for e in history(model.name, model.uri)] == [(9, points[9])]
+    with pytest.raises(TrackingError, match="is the champion already"):
+        promote(model.name, model.uri, trial=9)
+    with pytest.raises(PromotionRefused, match="worse"):
+        promote(model.name, model.uri, trial=2)
+    assert model.alias("challenger") == points[9]
+    assert promote(model.name, model.uri, trial=4).champion.version == points[4]
+    assert rollback(model.name, model.uri).champion.version == points[9]
+
+
+def test_points_of_an_earlier_front_and_of_other_searches_are_not_offered(model: Model) -> None:
+    front(model, {4: 5, 9: 20}, "before")
+    model.add(answers(5), **{"unfreeze.search": "another", FRONT: "now", OBJECTIVES: '{"val_accuracy": 1}'})
+    now = front(model, {11: 4, 4: 5}, "now")
+    model.client.set_model_version_tag(model.name, "1", OBJECTIVES, "changed by hand")
+    contest = judge(model.name, model.uri, trial=4)
+    assert contest.challenger.version == now[4]
+    with pytest.raises(WhichPoint, match=r"\(11, 4\), received 9"):
+        judge(model.name, model.uri, trial=9)
+
+
+def test_without_a_front_there_is_nothing_to_ask(model: Model) -> None:
+    only = front(model, {7: 5})
+    with pytest.raises(WhichPoint, match=r"\(7\), received 3"):
+        promote(model.name, model.uri, trial=3)
+    assert promote(model.name, model.uri).champion.version == only[7]
+    model.add(answers(1))
+    with pytest.raises(UsageError, match="expected a model with several points of a front"):
+        promote(model.name, model.uri, trial=7)
+
+
+def test_at_a_terminal_a_person_is_asked_until_the_answer_is_a_point(model: Model) -> None:
+    points = front(model, {4: 5, 9: 20, 2: 60})
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "search.cli", "promote", model.name, "--tracking-uri", model.uri]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(mine, b"five\n9\n")
+    shown = b""
+    with contextlib.suppress(OSError):  # as Linux says that the other side has hung up
+        while part := os.read(mine, 4096):
+            shown += part
+    os.close(mine)
+    assert process.wait(120) == 0, shown.decode()
+    assert "which point, by its trial? [4]" in shown.decode()
+    assert "expected one of 4, 9, 2, received 'five'" in shown.decode()
+    assert model.alias("champion") == points[9]

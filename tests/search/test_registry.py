@@ -176,7 +176,7 @@ def test_lineage_is_in_the_tags(registry: Registry) -> None:
     assert float(tags["unfreeze.gain"]) == 0.024
     assert version.run_id == registry.mirror.run_id(0)
     description = registry.client.get_model_version(registry.model, version.version).description
-    assert "test accuracy 91.0 %" in description
+    assert "Test accuracy 91.0 %" in description
 
 
 def test_the_run_stays_finished_and_has_the_model_once(registry: Registry) -> None:

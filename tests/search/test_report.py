@@ -9,39 +9,23 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from example_search import PNG, curve, finished, search, trial
 
-from search.record import (
-    BackboneSummary,
-    Calibration,
-    EpochRecord,
-    ErrorExample,
-    Interval,
-    Outcome,
-    SearchRecord,
-    Sureness,
-    TaskSummary,
-    TrialRecord,
-)
+from search.record import ErrorExample, Interval, SearchRecord
 from search.report import write_report
 
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c6360000000000500015d0b2d0e0000000049454e44ae426082"
-)
 SECTIONS = {"how", "what", "winner", "time", "trials", "again"}
 ALWAYS = {"history", "anytime", "curves", "importance", "landscape", "parallel", "comparison", "confusion"}
 ALWAYS |= {"calibration", "stages"}
 FIGURES = ALWAYS | {f"slice-{n}" for n in range(6)}
 VOID = {"meta", "br", "img", "wbr", "link", "input", "hr"}
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "background"}
-STARTED = datetime(2025, 3, 14, 14, 2, tzinfo=UTC)
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7*7 }}"
 
 
@@ -97,92 +81,6 @@ class Page(HTMLParser):
 
     def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-def curve(best: float, epochs: int) -> tuple[EpochRecord, ...]:
-    return tuple(
-        EpochRecord(e, best * (1 - math.exp(-e)), 1 - best, 0.9 - best * 0.5, 0.25)
-        for e in range(1, epochs + 1)
-    )
-
-
-def trial(number: int, epochs: int = 5) -> TrialRecord:
-    """Depth 0 trials have no backbone_lr_ratio; every seventh fails, every fifth is pruned."""
-    depth, value = number % 3, round(0.5 + 0.4 * ((number * 0.618) % 1), 4)
-    params: dict[str, Any] = {
-        "unfreeze_depth": depth,
-        "learning_rate": 10 ** (-4 + (number * 0.37) % 2),
-        "head_units": (0, 64)[number % 2],
-        "augmentation_strength": (number % 5) / 4,
-        "horizontal_flip": number % 4 == 0,
-    }
-    if depth:
-        params["backbone_lr_ratio"] = 0.1 + 0.1 * (number % 3)
-    known = TrialRecord(number, "complete", "finetune", params, value, curve(value, epochs), seed=number)
-    begun = STARTED + timedelta(seconds=3 * number)
-    known = replace(known, stages={"data": 0.5, "suffix": 2.0, "compile": 0.25}, started=begun)
-    known = replace(known, ended=begun + timedelta(seconds=4))
-    if number % 7 == 6:
-        return replace(known, state="failed", value=None, epochs=(), reason="crashed", error="ValueError: no")
-    return replace(known, state="pruned", reason="scheduler") if number % 5 == 4 else known
-
-
-def outcome(winner: TrialRecord, **changes: Any) -> Outcome:
-    known = Outcome(
-        trial=winner.number,
-        params=winner.params,
-        seeds=(0, 1),
-        val_accuracies=(0.91, 0.93),
-        test_accuracy=Interval(0.954, 0.943, 0.965),
-        seed_test_accuracies=(0.95, 0.954),
-        confusion=((50, 2, 0), (0, 47, 3), (1, 0, 49)),
-        scratch_params={"learning_rate": 0.01, "head_units": 0},
-        scratch_trials=12,
-        scratch_test_accuracies=(0.92, 0.93),
-        gain=Interval(0.0271, 0.0132, 0.0408),
-        verdict="helps",
-        calibration=Calibration(
-            (
-                Sureness(0.7, 0.8, 40, 0.76, Interval(0.7, 0.54, 0.82)),
-                Sureness(0.9, 1.0, 112, 0.97, Interval(0.99, 0.95, 1)),
-            ),
-            Interval(0.031, 0.0, 0.05),
-            0.04,
-            Interval(0.001, -0.02, 0.022),
-            0.14,
-        ),
-        examples=(ErrorExample(PNG, "cat", "dog", 0.81), ErrorExample(PNG, "dog", "dog", 0.99)),
-        model_name="unfreeze-pets",
-        model_version="3",
-        seconds=31.0,
-    )
-    return replace(known, **changes)
-
-
-def search(trials: int = 12, epochs: int = 5, **changes: Any) -> SearchRecord:
-    known = SearchRecord(
-        name="pets-1",
-        metric="val_accuracy",
-        direction="maximize",
-        task=TaskSummary(
-            "pets", "9f2c41d0", ("cat", "dog", "wolf"), {"train": 90, "test": 152}, (64, 64), "pets/"
-        ),
-        backbone=BackboneSummary("print", "default", "b41fe0c2", (32, 32), 64_912, ("stem", "middle", "top")),
-        config={"data": "pets/", "epochs": epochs, "seed": 7},
-        trials=tuple(trial(number, epochs) for number in range(trials)),
-        requested=trials,
-        started=STARTED,
-        elapsed=timedelta(minutes=4, seconds=5).total_seconds(),
-        importances={"learning_rate": 0.6, "unfreeze_depth": 0.3, "head_units": 0.1},
-        storage="runs",
-    )
-    return replace(known, **changes)
-
-
-def finished(trials: int = 12, epochs: int = 5, **changes: Any) -> SearchRecord:
-    known = search(trials, epochs)
-    assert known.best is not None
-    return replace(known, outcome=outcome(known.best), **changes)
 
 
 def report(record: SearchRecord, folder: Path) -> Page:
@@ -534,7 +432,18 @@ PROBE = """
   const found = { errors: all(".empty").map((place) => place.textContent) };
   found.marks = Object.fromEntries(all("[id^=plot-]").map((plot) => [
     plot.id.slice(5), plot.querySelectorAll("svg .role-mark path, svg .role-mark text").length]));
+  found.width = innerWidth;
   found.overflow = document.documentElement.scrollWidth > innerWidth;
+  found.outside = all("body *").filter((place) => !place.closest(".plot, .scroll, .contents, .skip, .card, svg"))
+    .filter((place) => place.getBoundingClientRect().right > innerWidth + 1)
+    .map((place) => place.outerHTML.slice(0, 90));
+  found.cut = all("svg .mark-text text").filter((place) => !place.closest("#plot-parallel"))
+    .filter((place) => place.getBoundingClientRect().right > place.closest("svg").getBoundingClientRect().right + 1)
+    .map((place) => place.textContent);
+  found.requests = performance.getEntriesByType("resource").map((entry) => entry.name)
+    .filter((name) => !name.startsWith("data:"));
+  found.unreachable = all("button, a, summary, [data-by-trial], code")
+    .filter((place) => !place.hidden && place.tabIndex < 0).map((place) => place.outerHTML.slice(0, 90));
 
   const point = all("#plot-landscape .mark-symbol path")[2];
   fire(point, "pointermove", ...middle(point));
@@ -567,7 +476,7 @@ PROBE = """
   head.click();
   head.click();
   found.sorted = all("#trial-table tbody tr").map((row) => row.cells[2].dataset.key);
-  document.body.append(Object.assign(document.createElement("pre"), {
+  parent.document.body.append(Object.assign(parent.document.createElement("pre"), {
     id: "found", textContent: JSON.stringify(found) }));
 })();
 </script>
@@ -575,11 +484,9 @@ PROBE = """
 
 
 def browse(file: Path, folder: Path, *options: str) -> tuple[str, list[str]]:
-    """The document after its scripts have run, without a network, and what they wrote to the console."""
+    """What is printed once the scripts have run, without a network, and what they wrote to the console."""
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync --enable-logging=stderr"
-    flags += (
-        " --disable-background-networking --disable-component-update --virtual-time-budget=20000 --dump-dom"
-    )
+    flags += " --disable-background-networking --disable-component-update --virtual-time-budget=20000"
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
     command = [str(CHROMIUM), *flags.split(), offline, f"--user-data-dir={folder}", *options, file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -588,20 +495,26 @@ def browse(file: Path, folder: Path, *options: str) -> tuple[str, list[str]]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path to open the report with")
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [["--window-size=1280,900"], ["--window-size=500,900"]], ids=["wide", "narrow"]
-)
-def test_a_browser_draws_and_links_the_figures(options: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1280, 390], ids=["wide", "phone"])
+def test_a_browser_draws_and_links_the_figures(width: int, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(finished(24), path)
-    path.write_text(path.read_text("utf-8") + PROBE, "utf-8")
-    document, console = browse(path, tmp_path / "profile", *options)
+    write_report(finished(24, importance_intervals={"learning_rate": Interval(0.6, 0.3, 0.9)}), path)
+    # No window of Chromium is as narrow as a phone, but a frame may be.
+    framed = escape(path.read_text("utf-8") + PROBE)
+    style = f"border: 0; width: {width}px; height: 900px"
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><iframe style="{style}" srcdoc="{framed}"></iframe>', "utf-8"
+    )
+    document, console = browse(path, tmp_path / "profile", "--window-size=1400,1000", "--dump-dom")
     assert console == []
     found = json.loads(unescape(re.findall(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)[0]))
     assert found["errors"] == []
     assert set(found["marks"]) == FIGURES
     assert min(found["marks"].values()) >= 3
+    assert found["width"] == width
     assert not found["overflow"]
+    for nothing in ("outside", "cut", "requests", "unreachable"):
+        assert found[nothing] == [], nothing
     assert len(found["lit"]) == found["thick"] == 1
     assert found["card"].startswith(f"Trial {found['lit'][0]}")
     assert found["afterKeys"] == [str((int(found["lit"][0]) + 2) % 24)]
@@ -611,3 +524,14 @@ def test_a_browser_draws_and_links_the_figures(options: list[str], tmp_path: Pat
     values = [float(value) for value in found["sorted"] if value]
     assert values == sorted(values, reverse=True)
     assert found["sorted"][-1] == ""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path to print the report with")
+@pytest.mark.slow
+def test_it_prints_on_a_few_pages(tmp_path: Path) -> None:
+    path, printed = tmp_path / "report.html", tmp_path / "report.pdf"
+    write_report(finished(24), path)
+    _, console = browse(path, tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={printed}")
+    assert console == []
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+    assert 6 <= pages <= 14

@@ -176,9 +176,9 @@ def test_one_version_is_plain_keras_and_takes_files_from_python_too(tmp_path: Pa
     assert len(list(folder.rglob("*.keras"))) == 1
     expected = model.predict_on_batch(IMAGES)
     with global_store(default_tracking_uri(tmp_path)):
-        plain = mlflow.keras.load_model(str(folder), load_model_kwargs={"safe_mode": True})
-        np.testing.assert_allclose(plain.predict_on_batch(IMAGES), expected, atol=1e-6)
         for address in (folder, folder / "images"):
+            plain = mlflow.keras.load_model(str(address), load_model_kwargs={"safe_mode": True})
+            np.testing.assert_allclose(plain.predict_on_batch(IMAGES), expected, atol=1e-6)
             loaded = mlflow.pyfunc.load_model(str(address))
             assert loaded.metadata.metadata["class_names"] == list(CLASSES)
             np.testing.assert_allclose(loaded.predict(IMAGES), expected, atol=1e-6)

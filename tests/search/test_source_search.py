@@ -65,6 +65,9 @@ def test_reweight_has_to_beat_the_target_alone(data: dict[str, str], weird_folde
     again = read_record("r", asked.storage)
     assert again.source == record.source
     assert again.outcome == outcome
+    scratch = read_record("r", asked.storage, baseline=True)
+    images = record.task.counts["train"], record.source.counts["train"]
+    assert scratch.config["epochs"] == round(sum(images) / images[0]) > asked.epochs
     page = (weird_folder / "runs s" / "r" / "report.html").read_text()
     assert "Transfer gain over the target alone" in page
     assert "are left out: the target has no such class" in page

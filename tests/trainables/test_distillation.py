@@ -6,18 +6,23 @@ import itertools
 from pathlib import Path
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from trainables.account import Account
-from trainables.backbones import BackboneSpec, load
+from trainables.backbones import Backbone, BackboneSpec, load
 from trainables.datasets import prepare
 from trainables.distill import DISTILLATIONS
-from trainables.distillation import plain_loss, relational_loss
+from trainables.distillation import EMBEDDINGS, SCORES, Distillation, plain_loss, relational_loss
 from trainables.errors import UsageError
+from trainables.heads import head_arrays, initial_weights
 from trainables.methods import begin
+from trainables.program import Batches, Hyper, Program, Shape
+from trainables.recasting import recast_backbone
 from trainables.relations import angle_loss, distance_loss
+from trainables.stages import Stages
 from trainables.teacher import take_lesson
 from trainables.testing import TrainableConformance
 from trainables.training import TrialConfig
@@ -155,6 +160,41 @@ def test_softened_answers_are_those_of_the_formula(
     expected = plain_by_hand(teacher.astype(np.float64), student.astype(np.float64), temperature)
     assert float(loss) == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert np.isfinite(tape.gradient(loss, variable)).all()
+
+
+@pytest.mark.parametrize(("precision", "jit"), [("float32", True), ("mixed_float16", False)])
+def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
+    x = pixels = keras.Input((2, 2, 3))
+    for width in (6, 4):
+        x = keras.layers.Conv2D(width, 1, activation="relu", kernel_initializer="ones")(x)
+    model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+    made = Backbone(BackboneSpec(), "chain", "none", model, starts=[0, 1])
+    random = np.random.default_rng(1)
+    images = random.uniform(0, 0.1, (5, 8, 2, 2, 3)).astype(np.float32)
+    labels = random.integers(0, 3, (5, 8)).astype(np.int32)
+    extras = {
+        EMBEDDINGS: random.normal(size=(5, 8, 7)).astype(np.float16),
+        SCORES: random.normal(size=(5, 8, 3)).astype(np.float32),
+    }
+    head = initial_weights(head_arrays(4, 0, 3), seed=1)
+
+    def loss(precision: str, jit: bool) -> float:
+        shape = Shape(
+            2, 3, 8, True, True, 0.9, precision, jit, 0 if jit else None, Distillation(7, 3), gradual=True
+        )
+        program = Program(
+            recast_backbone(made, precision), shape, Stages(made, np.zeros((1, 2, 2, 3), np.uint8))
+        )
+        program.compile("float32", "float32")
+        _, suffix = made.parts(2)
+        assert suffix is not None
+        program.start(suffix.get_weights(), head)
+        rates, numbers = np.full(5, 0.01, np.float32), np.tile(np.float32([1.0, 1.0, 4.0]), (5, 1))
+        batches = Batches(images, labels, extras=extras)
+        return program.train(batches, rates, np.float32([0.0, 0.5]), Hyper(), (0, 0), numbers)
+
+    plain = loss("float32", False)
+    assert loss(precision, jit) == pytest.approx(plain, rel=1e-4 if precision == "float32" else 1e-2)
 
 
 @pytest.fixture(scope="module")

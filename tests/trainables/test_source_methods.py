@@ -14,10 +14,12 @@ from trainables import tasks
 from trainables.align import Aligned
 from trainables.dataoptions import DataOptions
 from trainables.datasets import prepare
+from trainables.density_ratio import log_ratios
 from trainables.errors import UsageError
 from trainables.methods import begin
 from trainables.program import Batches
 from trainables.shared_classes import shared_classes, source_notes
+from trainables.source_only import SourceOnly
 from trainables.splitfiles import Split, open_split
 from trainables.testing import TrainableConformance
 from trainables.training import TrialConfig
@@ -267,6 +269,30 @@ def test_nothing_depends_on_labels_of_an_unlabelled_target(
     assert numbers() == honest
     assert {"train", "validation"} <= set(shuffled)
     assert all(0 <= accuracy <= 1 for _, _, accuracy in honest)
+
+
+def test_without_labels_epochs_are_judged_by_the_weighted_source_and_information_on_the_target(
+    places: dict[str, Path],
+) -> None:
+    bench = opened(places, unlabelled=True)
+    training = begin(TrialConfig("source", HEAD, epochs=1, batch_size=16), bench)
+    found = training.run_epoch()
+    assert isinstance(training, SourceOnly)
+    source, target = training.answers_to_source("validation"), training.answers("validation")
+    training.release()
+    rows = bench.source.rows("validation")
+    ours = np.concatenate(list(bench.source.activations.chunks("validation", 0)))[rows]
+    theirs = np.concatenate(list(bench.activations.chunks("validation", 0)))
+    ratio = np.exp(log_ratios(ours, theirs))
+    weights = np.minimum(ratio / ratio.mean(), 10.0)
+    truth = bench.source.labels("validation")[rows]
+    right = source[rows].argmax(axis=1) == truth
+    assert found.val_accuracy == pytest.approx(float((weights * right).sum() / weights.sum()))
+    chances = source[rows, truth]
+    p = target.mean(axis=0)
+    information = float(np.mean(np.sum(target * np.log(target / p), axis=1)))
+    expected = -float((weights * np.log(chances)).sum() / weights.sum()) + float(np.log(5)) - information
+    assert found.val_loss == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(

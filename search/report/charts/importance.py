@@ -15,6 +15,8 @@ from search.report.words import label, listing, percent
 
 KEY = "importance"
 MOST_BARS = 20
+ROOM = 1.9
+"""Length of the axis by that of the longest line: the words beside it have to fit on a phone."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _chart(known: list[Share]) -> Any:
     reach = max(s.high if s.high is not None else s.value for s in known)
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelColor=INK)),
-        x=alt.X("share:Q", title=None, axis=None, scale=alt.Scale(domain=[0, reach * 1.5])),
+        x=alt.X("share:Q", title=None, axis=None, scale=alt.Scale(domain=[0, reach * ROOM])),
     )
     bars = base.mark_bar(
         height=14, fill=ACCENT, cornerRadiusEnd=2, opacity=1 if known[0].low is None else 0.6

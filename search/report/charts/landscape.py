@@ -48,7 +48,7 @@ def _placed(trial: TrialRecord) -> bool:
 
 def _depths(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
     """The rows of the map, the greatest depth last."""
-    blocks = len(record.backbone.blocks)
+    blocks = max(len(b.blocks) for b in (record.backbone, *record.backbones.values()))
     seen = {t.params["unfreeze_depth"] for t in trials}
     every = {*range(blocks + 1), *seen} if blocks <= 12 else seen
     return sorted(every, key=float)

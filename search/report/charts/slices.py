@@ -92,7 +92,7 @@ def _x(name: str, values: Sequence[ParameterValue], named: bool) -> Any:
     if named:
         texts = any(isinstance(v, str) for v in values)
         order = [number(v) for v in sorted(set(values), key=str if texts else float)]
-        axis = alt.Axis(labelAngle=0, labelLimit=80, ticks=False, grid=False)
+        axis = alt.Axis(labelAngle=0, labelLimit=80, labelPadding=7, ticks=False, grid=False)
         return alt.X("at:N", title=None, axis=axis, scale=alt.Scale(domain=order, padding=0.6))
     numbers = [float(v) for v in values]
     if is_logarithmic(name, values):

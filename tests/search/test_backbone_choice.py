@@ -1,0 +1,173 @@
+"""The backbone as a parameter: the space, the config, what samplers make of depths of several backbones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import IntDistribution
+
+from search.config import SearchConfig, load_config
+from search.space import Choice, IntRange, Space, core_space, full_space, load_space
+from search.steady_tpe import SteadyTPESampler, common_parameters, depth_at, share_of
+from trainables.datasets import prepare
+from trainables.errors import UsageError
+
+BLOCKS = {"small": 3, "large": 12}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_optuna() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def several(maker: Any = core_space) -> Space:
+    space: Space = maker(12, backbones=BLOCKS)
+    return space
+
+
+def test_one_backbone_is_text_and_no_parameter() -> None:
+    assert SearchConfig(backbone=["print"]).backbone == "print"
+    assert SearchConfig().backbones == ("print",)
+    assert "backbone" not in core_space(4).ranges
+
+
+def test_several_are_a_tuple_in_yaml_flags_and_json(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("backbone: [print, MobileNetV2]\n")
+    config = load_config(tmp_path / "c.yaml")
+    assert config.backbones == ("print", "MobileNetV2")
+    assert SearchConfig.model_validate(config.model_dump(mode="json")) == config
+    assert load_config(None, {"backbone": ["a.keras", "b.keras"]}).backbone == ("a.keras", "b.keras")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backbone": ["print", "print"]}, "--backbone: expected each backbone once"),
+        ({"backbone": []}, "--backbone: expected at least one backbone"),
+        ({"backbone": ["print", 3]}, "--backbone: expected text"),
+        (
+            {"backbone": ["print", "b.keras"], "weights": "w.h5"},
+            "--weights: expected default, imagenet or none",
+        ),
+    ],
+)
+def test_what_names_no_backbones_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_config(None, changes)
+
+
+def test_depths_end_at_the_blocks_of_the_trial_s_own_backbone() -> None:
+    space = several()
+    assert list(space.ranges)[:2] == ["backbone", "unfreeze_depth"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [space.suggest(study.ask()) for _ in range(200)]
+    for name, blocks in BLOCKS.items():
+        depths = {p["unfreeze_depth"] for p in found if p["backbone"] == name}
+        assert depths == set(range(blocks + 1))
+    assert all(
+        t.params == p for t, p in zip(study.trials, found, strict=True)
+    )  # Optuna has the contract's name
+
+
+def test_the_baseline_chooses_among_the_same_backbones() -> None:
+    space = core_space(12, "scratch", backbones=BLOCKS)
+    assert space.ranges["backbone"] == Choice(("large", "small"))
+    assert "unfreeze_depth" not in space.ranges
+
+
+def test_configurations_are_checked_against_their_own_backbone() -> None:
+    space = several(full_space)
+    assert space.check({"unfreeze_depth": 12, "backbone": "large"})["unfreeze_depth"] == 12
+    with pytest.raises(UsageError, match="unfreeze_depth: expected a whole number from 0 to 3, received 4"):
+        space.check({"backbone": "small", "unfreeze_depth": 4})
+    with pytest.raises(UsageError, match="unfreeze_depth: expected backbone beside it"):
+        space.check({"unfreeze_depth": 1})
+    with pytest.raises(UsageError, match="backbone: expected one of large, small"):
+        space.check({"backbone": "middle"})
+
+
+def test_all_blocks_of_a_backbone_are_no_edge_of_the_space() -> None:
+    space = several()
+    assert space.edges({"backbone": "small", "unfreeze_depth": 3}) == ()
+    assert space.edges({"backbone": "large", "unfreeze_depth": 12}) == ()
+
+
+def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("unfreeze_depth: {low: 2, high: 12, step: 2}\nbackbone: [large]\n")
+    assert load_space(file, 12, backbones=BLOCKS).ranges["backbone"] == Choice(("large",))
+    file.write_text("unfreeze_depth: {low: 1, high: 12}\n")
+    space = load_space(file, 12, backbones=BLOCKS)
+    assert space.ranges["backbone"] == Choice(("large", "small"))
+    assert space.ranges["unfreeze_depth"] == IntRange(1, 12)
+    for content in ("unfreeze_depth: {low: 4, high: 12}\n", "unfreeze_depth: [0, 4]\n"):
+        file.write_text(content)
+        with pytest.raises(UsageError, match=r"s\.yaml.*received 4, but small has 3 blocks"):
+            load_space(file, 12, backbones=BLOCKS)
+
+
+@pytest.mark.parametrize(
+    "depths", [IntDistribution(0, 3), IntDistribution(2, 12, step=5), IntDistribution(1, 1)]
+)
+def test_shares_give_back_the_depth_and_are_spread_evenly(depths: IntDistribution) -> None:
+    possible = list(range(depths.low, depths.high + 1, depths.step))
+    assert [depth_at(share_of(d, depths), depths) for d in possible] == possible
+    drawn = [depth_at(share, depths) for share in np.linspace(0, 1, 1001)]
+    counts = [drawn.count(d) for d in possible]
+    assert max(counts) - min(counts) <= 2
+    assert sum(counts) == len(drawn)
+
+
+def searched(sampler: str, seed: int, trials: int) -> list[dict[str, Any]]:
+    """A made-up objective: half of the blocks are best, and the large backbone is a little better."""
+    space, common = several(), common_parameters()
+    study = optuna.create_study(direction="maximize")
+    for number in range(trials):
+        own = 1000 * seed + number
+        study.sampler = (
+            SteadyTPESampler(own, common) if sampler == "tpe" else optuna.samplers.RandomSampler(seed=own)
+        )
+        trial = study.ask()
+        params = space.suggest(trial)
+        share = int(params["unfreeze_depth"]) / BLOCKS[str(params["backbone"])]
+        rate = np.log10(float(params["learning_rate"])) + 2.5
+        value = 0.05 * (params["backbone"] == "large") - (share - 0.5) ** 2 - 0.1 * rate**2
+        study.tell(trial, float(value))
+    return [{**t.params, "value": t.value} for t in study.trials]
+
+
+def test_tpe_learns_depths_over_backbones_and_beats_chance() -> None:
+    last = {s: [t["value"] for n in range(6) for t in searched(s, n, 30)[15:]] for s in ("tpe", "random")}
+    assert np.mean(last["tpe"]) > np.mean(last["random"]) + 0.02
+
+
+def test_proposals_of_tpe_lie_in_the_range_of_their_backbone() -> None:
+    found = searched("tpe", 3, 40)
+    assert {t["backbone"] for t in found} == set(BLOCKS)
+    assert all(0 <= t["unfreeze_depth"] <= BLOCKS[t["backbone"]] for t in found)
+
+
+def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
+    from digit_tasks import digits
+    from PIL import Image
+
+    images, labels = digits()
+    for row in range(60):
+        folder = tmp_path / "photos" / str(labels[row])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[row]).save(folder / f"{row}.png")
+    data = str(tmp_path / "photos")
+    small = prepare(data, image_size=(8, 8), directory=tmp_path / "small")
+    alone = prepare(data, image_size=(12, 12), directory=tmp_path / "alone")
+    large = prepare(data, image_size=(12, 12), directory=tmp_path / "large", like=small)
+
+    def names(task: Any) -> dict[str, set[str]]:
+        return {split: set(task.split(split).ids[:]) for split in task.counts}
+
+    assert names(large) == names(small) != names(alone)
+    again = prepare(data, image_size=(12, 12), directory=tmp_path / "large", like=small)
+    assert again.digest == large.digest
