@@ -7,7 +7,7 @@ A head for it is fitted to the frozen backbone's features of the old training im
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def old_accuracy(
     if depth and weights is not None:
         suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         suffix.set_weights(weights[: len(suffix.weights)])
-    for chunk in old.activations.chunks(split, depth if suffix is not None else 0, account):
+    for chunk in _at_cut(bench, split, depth if suffix is not None else 0, account):
         features = np.asarray(chunk if suffix is None else _pooled(suffix, chunk))
         said = head.scores(features).argmax(axis=1)
         right += int((said == labels[seen : seen + len(said)]).sum())
@@ -114,7 +114,7 @@ def fisher(bench: Workbench, depth: int, head: OldHead, account: Account) -> lis
     def estimate() -> list[np.ndarray]:
         suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         chunks: list[np.ndarray] = []
-        for chunk in old.activations.chunks("train", depth, account):
+        for chunk in _at_cut(bench, "train", depth, account):
             chunks.append(chunk)
             if sum(map(len, chunks)) >= images:
                 break
@@ -153,6 +153,18 @@ def fisher_diagonal(suffix: Any, head: OldHead, inputs: np.ndarray) -> list[np.n
                 sum_ += np.asarray(new, np.float64)
     of = {id(v): (sum_ / len(inputs)).astype(np.float32) for v, sum_ in zip(variables, total, strict=True)}
     return [of.get(id(w), np.zeros(w.shape, np.float32)) for w in suffix.weights]
+
+
+def _at_cut(bench: Workbench, split: str, depth: int, account: Account) -> Iterator[np.ndarray]:
+    """Activations of the old images in order, in pieces; where the prefix only preprocesses none are kept."""
+    old = bench.remembered
+    stages, images = old.activations.stages, old.split(split).images
+    if depth < stages.images:
+        yield from old.activations.chunks(split, depth, account)
+        return
+    prefix = bench.backbone.parts(depth)[0]
+    for piece in stages.pieces(len(images)):
+        yield np.asarray(prefix(tf.cast(images[piece], tf.float32), training=False), np.float32)
 
 
 def _pooled(suffix: Any, chunk: np.ndarray) -> Any:
