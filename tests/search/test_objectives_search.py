@@ -132,9 +132,9 @@ def test_each_confirmed_point_is_a_version_measured_on_the_same_images(
         assert outcome.footprint is not None
         assert outcome.footprint.parameters == trial.objectives["parameters"]
     versions = registered(found)
-    assert {trial: version.version for trial, version in versions.items()} == {"0": "1", "1": "2"}
+    assert {trial: str(version.version) for trial, version in versions.items()} == {"0": "1", "1": "2"}
     client = mlflow.MlflowClient(record.tracking_uri)
-    assert client.get_model_version_by_alias("unfreeze-digits", "challenger").version == "2"
+    assert str(client.get_model_version_by_alias("unfreeze-digits", "challenger").version) == "2"
     assert json.loads(versions["0"].tags["unfreeze.objectives"]) == dict(record.trials[0].objectives)
 
 
