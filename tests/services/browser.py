@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Route, expect, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -34,8 +34,9 @@ def chromium() -> Iterator[BrowserContext]:
     assert program is not None, "these tests need Chromium on PATH (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1400, "height": 860})
+        context = browser.new_context(viewport={"width": 1600, "height": 900})
         context.set_default_timeout(1000 * SECONDS)
+        expect.set_options(timeout=1000 * SECONDS)
         context.route("**/*", _stay)
         # MLflow opens its assistant over the page when it is visited first.
         context.add_init_script(
