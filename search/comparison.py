@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,9 @@ MARGIN = 0.01
 
 MAJORITY, SCRATCH = "majority class", "scratch"
 
-Decision = Literal["better", "cheaper", "first", "worse", "not better", "not comparable", "unknown"]
+Decision = Literal[
+    "better", "cheaper", "first", "worse", "not better", "not comparable", "unknown", "forgets"
+]
 """Why a challenger passes (the first three), or does not."""
 
 
@@ -227,3 +229,19 @@ def _without_answers(version: str) -> str:
         f"version {version} was registered without its answers to the test images, by an earlier version of "
         "unfreeze or by another program, so that nothing can be compared"
     )
+
+
+def refuse_forgetting(judgement: Judgement, forgotten: float | None, most: float) -> Judgement:
+    """The same judgement, unless a challenger that would pass has lost more than ``most`` of the old task's accuracy,
+    as a fraction, or does not say (None).
+    """
+    if not judgement.passes or (forgotten is not None and forgotten <= most):
+        return judgement
+    if forgotten is None:
+        reason = (
+            "nothing is known of what it has forgotten: its search had no old task to keep (--remember DATA), and "
+            f"at most {_margin(most)} may be lost"
+        )
+    else:
+        reason = f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(most)} may be lost"
+    return replace(judgement, decision="forgets", reason=reason)

@@ -120,6 +120,9 @@ class SearchConfig(BaseModel):
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
+    remember: PathText | None = Field(
+        None, description="data of an old task that the backbone shall not forget, as --data takes it"
+    )
     warm_start: SearchNames | None = Field(
         None,
         description="earlier search of the same storage whose best configurations are tried first; may be given more "
@@ -256,7 +259,15 @@ class SearchConfig(BaseModel):
             )
         check_sampler(config.sampler, len(config.objectives))
         config._refuse_needy_method(labels)
+        config._refuse_forgetful_method(labels)
         return config
+
+    def _refuse_forgetful_method(self, labels: Mapping[str, str]) -> None:
+        if self.remember is not None and "finetune" not in self.methods and self.transfers:
+            raise UsageError(
+                f"{labels.get('remember', 'remember')}: expected --method finetune, which can keep an old task, "
+                f"received {self.method!r}"
+            )
 
     def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
         named = labels.get("method", "method")
@@ -392,7 +403,18 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
 
 def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
-    for key in ("data", "source", "backbone", "weights", "teacher", "teacher_weights", "space", "enqueue"):
+    keys = (
+        "data",
+        "source",
+        "remember",
+        "backbone",
+        "weights",
+        "teacher",
+        "teacher_weights",
+        "space",
+        "enqueue",
+    )
+    for key in keys:
         held = content.get(key)
         for value in held if isinstance(held, list) else [held]:
             if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):

@@ -24,18 +24,25 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
     """
     several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
-        config.space, _MOST_BLOCKS, config.method, config.methods, config.unlabelled_target, several
+        config.space,
+        _MOST_BLOCKS,
+        config.method,
+        config.methods,
+        config.unlabelled_target,
+        several,
+        remember=config.remember is not None,
     )
     if config.enqueue:
         read_enqueue(config.enqueue, space)
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
         read_earlier(config, workspace)
     check_data(config.data, directory=workspace.data, options=data_options(config))
-    if config.source is not None:
+    for name, data in (("source", config.source), ("remember", config.remember)):
         try:
-            check_data(config.source, directory=workspace.data, options=data_options(config))
+            if data is not None:
+                check_data(data, directory=workspace.data, options=data_options(config))
         except DataError as error:
-            raise DataError(f"source: {error}") from error
+            raise DataError(f"{name}: {error}") from error
 
 
 def data_options(config: SearchConfig) -> DataOptions:

@@ -122,7 +122,8 @@ class Engine:
         """Begin a trial, from its newest whole checkpoint if there is one; returns the epochs it has done.
 
         ``trial`` holds the fields of :class:`~trainables.training.TrialConfig`; ``place`` the paths ``backbone``,
-        ``task``, ``source``, ``teacher`` and ``teacher_task`` (for methods that need them) and ``checkpoints``, and
+        ``task``, ``source``, ``teacher`` and ``teacher_task`` (for methods that need them), ``remember`` (an old task)
+        and ``checkpoints``, and
         ``unlabelled`` where trials may see no labels of the task. The epochs after the ``known`` ones are told again
         before a new one runs, and the last one in any case.
         """
@@ -203,7 +204,7 @@ class Engine:
             if model is not None:
                 with self._opening:
                     export(training, Path(model))
-            return {**vars(training.best), "stages": dict(training.stages)}
+            return {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
         finally:
             training.release()
 
@@ -286,7 +287,8 @@ class Engine:
         from trainables.workbench import Workbench
 
         source, teacher = place.get("source", ""), place.get("teacher", "")
-        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), teacher
+        remember = place.get("remember", "")
+        key = place["backbone"], place["task"], source, place.get("unlabelled", ""), teacher, remember
         learned = {"backbone": teacher, "task": place.get("teacher_task", "")}
         with self._opening:
             if key not in self._benches:
@@ -298,6 +300,7 @@ class Engine:
                     self._numerics,
                     source=(lambda: self._data(source)) if source else None,
                     unlabelled=bool(place.get("unlabelled")),
+                    remember=(lambda: self._data(remember)) if remember else None,
                     teacher=(lambda: self._bench(learned)) if teacher else None,
                 )
             return self._benches[key]

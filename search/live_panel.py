@@ -60,7 +60,7 @@ def panel(shown: Shown, console: Console) -> RenderableType:
     if shown.stage is not None:
         parts += [_stage(shown.stage, console)]
     if record is not None:
-        parts += [Text(), *_best(record, console.width)]
+        parts += [Text(), *_best(record, console.width), *_front(record, console.height)]
         if shown.before is not None:
             parts += _reminder(shown.before)
         parts += _nodes(shown, console)
@@ -126,21 +126,21 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
         (objective(best.value), "bold green"),
         (f"   trial {best.number}", "dim"),
     )
-    lines = [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
-    return [*lines, *_front(record)]
+    return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
 
 
-def _front(record: SearchRecord) -> list[RenderableType]:
-    """With several objectives, the points that no other trial beats."""
+def _front(record: SearchRecord, height: int) -> list[RenderableType]:
+    """With several objectives, points that no other trial beats, in a fifth of the screen."""
+    most = max(1, min(_POINTS, height // 5))
     lines: list[RenderableType] = []
-    for trial in record.front[:_POINTS]:
+    for trial in record.front[:most]:
         line = Text.assemble(
             ("       " if lines else "front  ", "bold"), (values_phrase(trial.objectives), "green")
         )
+        line.no_wrap, line.overflow = True, "ellipsis"
         lines.append(line.append(f"   trial {trial.number}", style="dim"))
-    if len(record.front) > _POINTS:
-        lines.append(_dim(f"       and {len(record.front) - _POINTS} more"))
-    return lines
+    more = [_dim(f"       and {len(record.front) - most} more")] if len(record.front) > most else []
+    return lines + more
 
 
 def _nodes(shown: Shown, console: Console) -> list[RenderableType]:

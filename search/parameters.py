@@ -19,6 +19,8 @@ FINETUNED = ("finetune", "reweight", "align", "distill", "source")
 
 REWEIGHTED = ("reweight",)
 ALIGNED = ("align",)
+REMEMBERING = ("remembering", "remember_weight")
+"""Parameters of a search that has an old task to keep."""
 DISTILLED = ("distill",)
 WITHOUT_LABELS = ("odds", "kmm")
 """Weightings that ask for no labels of the target."""
@@ -269,6 +271,24 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             most=1,
             open_most=True,
             methods=FINETUNED,
+            when="unfreeze_depth",
+        ),
+        "remembering": Parameter(
+            "name",
+            "how the old task is kept: elastic weight consolidation, learning without forgetting, or rehearsal",
+            Choice(("ewc", "lwf", "rehearsal")),
+            core=True,
+            methods=("finetune",),
+            when="unfreeze_depth",
+        ),
+        "remember_weight": Parameter(
+            "float",
+            "how much the old task counts",
+            FloatRange(1e-2, 1e2, log=True),
+            least=0,
+            most=1e6,
+            core=True,
+            methods=("finetune",),
             when="unfreeze_depth",
         ),
     }

@@ -75,7 +75,13 @@ class Phase:
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
         asked = self.config
         self.space: Space = make_space(
-            asked.space, blocks, asked.method, asked.methods, asked.unlabelled_target, several
+            asked.space,
+            blocks,
+            asked.method,
+            asked.methods,
+            asked.unlabelled_target,
+            several,
+            remember=asked.remember is not None,
         )
         refuse_difference(self.ledger, self._identity())
         started = self.ledger.noted("started")
@@ -199,7 +205,10 @@ class Phase:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
     def _place(self, params: Parameters) -> dict[str, str]:
-        return {**self.prepared.of(params).place, "logs": str(self.logs)}
+        place = {**self.prepared.of(params).place, "logs": str(self.logs)}
+        if self.config.remember is None:  # a baseline's
+            place.pop("remember", None)
+        return place
 
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began
@@ -214,6 +223,7 @@ class Phase:
             "data": self.prepared.task.digest,
             "backbone": self._digests(),
             "warm_start": values["warm_start"],
+            "remember": self.prepared.remember.digest if self.prepared.remember else None,
             "source": self.prepared.source.digest if self.prepared.source else None,
             "unlabelled_target": self.config.unlabelled_target or None,
             "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,

@@ -46,6 +46,7 @@ class Prepared:
     source: Task | None = None
     source_summary: TaskSummary | None = None
     unlabelled: bool = False
+    remember: Task | None = None
     teacher: Teacher | None = None
 
     @property
@@ -54,6 +55,8 @@ class Prepared:
         place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
         if self.source is not None:
             place["source"] = str(self.source.directory)
+        if self.remember is not None:
+            place["remember"] = str(self.remember.directory)
         if self.teacher is not None:
             place |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
         return place | ({"unlabelled": "yes"} if self.unlabelled else {})
@@ -126,8 +129,11 @@ def _prepared(
         for note in source_notes(source.classes, task.classes) if not others else ():
             view.event(f"source: {note}")
     source_summary = None if source is None else _summary(source)
+    old = None
+    if config.remember is not None:
+        old = data("remember", config.remember, [p.remember for p in others if p.remember])
     return Prepared(
-        task, _summary(task), backbone, file, {}, source, source_summary, config.unlabelled_target
+        task, _summary(task), backbone, file, {}, source, source_summary, config.unlabelled_target, old
     )
 
 

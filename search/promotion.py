@@ -12,7 +12,7 @@ from search.mlflow_client import connect, speaking
 # isort: split
 from mlflow import MlflowClient
 
-from search.comparison import MARGIN, Candidate, Judgement, judge_candidates
+from search.comparison import MARGIN, Candidate, Judgement, judge_candidates, refuse_forgetting
 from search.front_tags import FrontVersion, front_versions
 from search.model_files import download_answers
 from search.model_versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
@@ -22,7 +22,7 @@ from search.seams import reached
 from search.stores import absolute_uri
 from search.turns import Turn
 from search.user import user_name
-from search.version_facts import INPUT_FORM, footprint_of
+from search.version_facts import INPUT_FORM, footprint_of, forgotten_of
 from trainables.errors import TrackingError, UsageError
 
 PREVIOUS = "unfreeze.previous_champions"
@@ -80,7 +80,14 @@ class WhichPoint(UsageError):
         self.points, self.champion, self.received = points, champion, trial
 
 
-def judge(model_name: str, tracking_uri: str, *, margin: float = MARGIN, trial: int | None = None) -> Contest:
+def judge(
+    model_name: str,
+    tracking_uri: str,
+    *,
+    margin: float = MARGIN,
+    trial: int | None = None,
+    max_forgetting: float | None = None,
+) -> Contest:
     """What :func:`promote` would decide, changing nothing.
 
     Raises:
@@ -94,7 +101,10 @@ def judge(model_name: str, tracking_uri: str, *, margin: float = MARGIN, trial: 
         challenger = _chosen(client, proposed, champion, trial)
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
-    return Contest(challenger, champion, judge_candidates(new, old, margin), proposed)
+    judgement = judge_candidates(new, old, margin)
+    if max_forgetting is not None:
+        judgement = refuse_forgetting(judgement, forgotten_of(challenger.tags), max_forgetting)
+    return Contest(challenger, champion, judgement, proposed)
 
 
 def promote(
@@ -104,6 +114,7 @@ def promote(
     margin: float = MARGIN,
     force: bool = False,
     trial: int | None = None,
+    max_forgetting: float | None = None,
 ) -> Promotion:
     """Make the challenger the champion, if it passes the gate.
 
@@ -111,6 +122,7 @@ def promote(
         margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
         force: promote whatever the gate says; that it was overruled is recorded.
         trial: which point of the front, where a search with several objectives has brought one.
+        max_forgetting: accuracy on an old task that may be lost, as a fraction; None: whatever.
 
     Raises:
         WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
@@ -118,7 +130,7 @@ def promote(
         TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
             meanwhile.
     """
-    contest = judge(model_name, tracking_uri, margin=margin, trial=trial)
+    contest = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
     judgement = contest.judgement
     forced = not judgement.passes
     if forced and not force:

@@ -185,6 +185,22 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class OldTask:
+    """Accuracy on the test images of an old task: ``before`` with the backbone untouched, ``after`` in each of the
+    winner's trainings, of which ``chosen`` is the registered one.
+    """
+
+    before: float
+    after: tuple[float, ...]
+    chosen: int
+
+    @property
+    def forgotten(self) -> float:
+        """Accuracy that the registered model's backbone has lost; below 0 where it has gained."""
+        return self.before - self.after[self.chosen]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What is known once the winner has been re-trained with live augmentation and measured on test data.
 
@@ -193,7 +209,8 @@ class Outcome:
     same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
     images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
     file (:mod:`search.answers`); ``footprint`` is what the registered model costs to serve. ``calibration`` is the
-    registered model's, None of winners that were measured before there was any.
+    registered model's, None of winners that were measured before there was any. ``old_task`` is there where the search
+    had one to keep.
     """
 
     trial: int
@@ -217,6 +234,7 @@ class Outcome:
     model_version: str | None = None
     seconds: float = 0.0
     baselines: tuple[Baseline, ...] = ()
+    old_task: OldTask | None = None
 
     @property
     def rival(self) -> Baseline | None:

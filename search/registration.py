@@ -25,7 +25,7 @@ from search.record import Outcome, SearchRecord
 from search.run_texts import model_note, winner_note
 from search.seams import reached
 from search.stores import absolute_uri
-from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_tags
+from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_tags, memory_tags
 from trainables.errors import TrackingError
 
 MODEL = "model"
@@ -123,7 +123,7 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
     }
     if outcome.gain is not None:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
-    return {f"unfreeze.{name}": value for name, value in tags.items()}
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
 
 
 def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None:

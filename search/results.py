@@ -21,6 +21,7 @@ from search.record import (
     Calibration,
     ErrorExample,
     Interval,
+    OldTask,
     Outcome,
     SearchRecord,
     Sureness,
@@ -159,6 +160,8 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
     kept["footprint"] = _footprint(kept.get("footprint"))
     kept["calibration"] = _calibration(kept.get("calibration"))
+    old = kept.get("old_task")
+    kept["old_task"] = OldTask(**{**old, "after": tuple(old["after"])}) if old else None
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )

@@ -13,6 +13,7 @@ from search.record import Outcome, SearchRecord, State, TrialRecord
 from search.run_points import Point, best_curve, epoch_points, final_points, milliseconds
 from search.run_texts import search_note, trial_name, trial_note
 from search.stores import without_secrets
+from search.version_facts import memory_tags
 from search.warm_prior import warm_start_worth
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
@@ -24,6 +25,8 @@ STATUSES: Mapping[State, RunStatus] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
+OLD = ("old_accuracy_before", "old_accuracy")
+"""What a trial may say of an old task, among its costs."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
@@ -121,6 +124,9 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    for name in OLD:
+        if name in trial.cost:
+            tags[f"unfreeze.{name}"] = f"{float(trial.cost[name]):.6f}"
     if trial.origin:
         tags["unfreeze.origin"] = trial.origin
     if trial.retries:
@@ -152,7 +158,7 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
-    return {f"unfreeze.{name}": value for name, value in tags.items()}
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
 
 
 def _prior_tags(record: SearchRecord) -> dict[str, str]:

@@ -11,7 +11,7 @@ from search.backbone_choice import BACKBONE, DEPTH, backbone_parameter, refuse_u
 from search.choices import ALL_METHODS, nearest
 from search.config_errors import shown, written
 from search.enqueue import read_enqueue as read_enqueue
-from search.parameters import WITHOUT_LABELS, Parameter, parameters
+from search.parameters import REMEMBERING, WITHOUT_LABELS, Parameter, parameters
 from search.ranges import NEAR, Choice, FloatRange, IntRange, Range, Suggests
 from search.record import Parameters, ParameterValue
 from search.space_syntax import parse_range
@@ -192,14 +192,21 @@ def make_space(
     methods: Sequence[str] = (),
     unlabelled: bool = False,
     backbones: Backbones = None,
+    remember: bool = False,
 ) -> Space:
     """The space that ``--space`` names: core, full or a YAML file.
 
     Under the method ``all``, ``methods`` are those that it may choose from. Of an ``unlabelled`` target nothing is
     suggested that takes its labels. ``backbones`` maps names to numbers of blocks where a search chooses among several.
+    Ways to ``remember`` are suggested where there is an old task.
     """
     makers = {"core": core_space, "full": full_space}
-    target: dict[str, Any] = {"methods": tuple(methods), "unlabelled": unlabelled, "backbones": backbones}
+    target: dict[str, Any] = {
+        "methods": tuple(methods),
+        "unlabelled": unlabelled,
+        "backbones": backbones,
+        "remember": remember,
+    }
     if space in makers:
         return makers[space](blocks, method, **target)
     return load_space(space, blocks, method, **target)
@@ -212,12 +219,15 @@ def _space(
     methods: tuple[str, ...] = (),
     unlabelled: bool = False,
     backbones: Backbones = None,
+    remember: bool = False,
 ) -> Space:
     known = _known(blocks, backbones)
     able = methods if method == ALL_METHODS else (method,)
     kept = {n: r for n, r in ranges.items() if any(map(known[n].serves, (method, *able)))}
     if "method" in kept:
         kept["method"] = _able(kept["method"], able)
+    if not remember:
+        kept = {n: r for n, r in kept.items() if n not in REMEMBERING}
     if unlabelled:
         kept = {n: r for n, r in kept.items() if not known[n].labels}
         if "weighting" in kept:

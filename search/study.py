@@ -308,6 +308,7 @@ class _Run:
             method=method,
             enqueue=None,
             warm_start=None,
+            remember=None,
             trials=limit,
             keep_best=0,
             objective=None,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from search.record import Outcome
 from trainables.footprint import Footprint, Milliseconds
 
 INPUT_FORM = "unfreeze.input"
 TEST_DIGEST = "unfreeze.test_digest"
 """Digest of the test images whose answers lie beside the model; a version without has none there."""
+
+FORGOTTEN = "unfreeze.forgotten"
+"""Accuracy on an old task that the version's backbone has lost."""
 
 _PREFIX = "unfreeze."
 _LATENCIES = ("latency_ms", "batch_latency_ms")
@@ -49,5 +53,25 @@ def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
             batch_latency=batch,
             processor=kept["processor"],
         )
+    except (KeyError, ValueError):
+        return None
+
+
+def memory_tags(outcome: Outcome) -> dict[str, str]:
+    """A version's, or a run's, tags for its old task; none where the search had none."""
+    old = outcome.old_task
+    if old is None:
+        return {}
+    return {
+        f"{_PREFIX}old_accuracy_before": f"{old.before:.6f}",
+        f"{_PREFIX}old_accuracy": f"{old.after[old.chosen]:.6f}",
+        FORGOTTEN: f"{old.forgotten:.6f}",
+    }
+
+
+def forgotten_of(tags: Mapping[str, str]) -> float | None:
+    """Accuracy that a version has lost on the old task; None if its tags don't say."""
+    try:
+        return float(tags[FORGOTTEN])
     except (KeyError, ValueError):
         return None

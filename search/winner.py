@@ -22,12 +22,14 @@ from search.execution import Halt
 from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
 from search.progress import View
-from search.record import Baseline, ErrorExample, Outcome, Parameters, SearchRecord, TrialRecord
+from search.record import Baseline, ErrorExample, OldTask, Outcome, Parameters, SearchRecord, TrialRecord
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
 from trainables.datasets import Split, Task
 from trainables.footprint import Footprint
+
+OLD = ("old_accuracy_before", "old_accuracy")
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -41,6 +43,8 @@ class Retrained:
     model: Path
     val_accuracy: float
     val_loss: float
+    old: tuple[float, float] | None = None
+    """Accuracy on the old task before and after, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def retrain(
     view.stage("winner", whole - left, whole)
     for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
         trial = asked[n][0]
-        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch")}
+        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch", *OLD) if k in metrics}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
         reached("retrained")
         left -= 1
@@ -205,7 +209,15 @@ def _outcome(
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
+        old_task=_old_task(runs, best),
     )
+
+
+def _old_task(runs: Sequence[Retrained], best: int) -> OldTask | None:
+    known = [run.old for run in runs if run.old is not None]
+    if len(known) < len(runs):
+        return None
+    return OldTask(known[best][0], tuple(after for _, after in known), best)
 
 
 def _predicted(said: Said, images: int) -> np.ndarray:
@@ -269,7 +281,8 @@ def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
         with zipfile.ZipFile(model) as archive:
             if archive.testzip() is not None:
                 return None
-        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"])
+        old = (metrics[OLD[0]], metrics[OLD[1]]) if OLD[0] in metrics else None
+        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"], old)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # not there yet, or damaged: it is trained again
 

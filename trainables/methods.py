@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainables.align import Align
 from trainables.distill import Distill
 from trainables.errors import UsageError
-from trainables.finetune import FineTune
+from trainables.remembering import RememberingFineTune
 from trainables.reweight import Reweight
 from trainables.scratch import Scratch
 from trainables.source_only import SourceOnly
@@ -13,7 +13,7 @@ from trainables.training import Training, TrialConfig
 from trainables.workbench import Workbench
 
 METHODS: dict[str, type[Training]] = {
-    "finetune": FineTune,
+    "finetune": RememberingFineTune,
     "reweight": Reweight,
     "align": Align,
     "distill": Distill,

@@ -28,6 +28,7 @@ from trainables.headprogram import HeadProgram
 from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
 from trainables.objective import Objective
+from trainables.old_task import old_accuracy, old_head
 from trainables.program import Hyper, Program, Shape
 from trainables.schedule import block_ratios, learning_rates, thawed
 from trainables.workbench import Workbench
@@ -106,6 +107,7 @@ class Training:
     history: list[EpochMetrics] = field(default_factory=list)
     """Of all epochs so far."""
     account: Account = field(default_factory=Account)
+    _old_task: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         with self.account.timing("start"):
@@ -170,6 +172,9 @@ class Training:
     def after_epoch(self) -> None:
         """What a method does after each epoch, with its weights."""
 
+    def keep_best(self) -> None:
+        """What a method keeps of its best epoch, besides the model's weights."""
+
     def state(self) -> list[np.ndarray]:
         """What a method must keep from one epoch to the next, besides the model and its optimizers."""
         return []
@@ -204,6 +209,10 @@ class Training:
         self.history.append(metrics)
         if metrics.better_than(self.best, self.config.metric):
             self.best, self.best_weights = metrics, self.program.read_weights()
+            self.keep_best()
+        if self.done:
+            with guarded():
+                self.old_task("validation")
         return metrics
 
     @property
@@ -300,7 +309,20 @@ class Training:
 
     def cost(self) -> dict[str, float | str | bool]:
         """Whether activations were kept and why, and what this trial found, computed and compiled: JSON values."""
-        return {**self.decision.describe(), **asdict(self.account.counts)}
+        return {**self.decision.describe(), **asdict(self.account.counts), **self.old_task("validation")}
+
+    def old_task(self, split: str) -> dict[str, float]:
+        """Accuracy on an old task's ``split`` before and after, once all epochs have run; empty without an old task."""
+        if self.bench.open_remembered is None or not self.done or self.best is None:
+            return {}
+        if split not in self._old_task:
+            head, bench, account = old_head(self.bench, self.account), self.bench, self.account
+            kept = getattr(self, "kept_head", None) or head
+            self._old_task[split] = {
+                "old_accuracy_before": old_accuracy(bench, head, 0, None, split, account),
+                "old_accuracy": old_accuracy(bench, kept, self.depth, self.best_weights, split, account),
+            }
+        return self._old_task[split]
 
     @property
     def decision(self) -> Decision:

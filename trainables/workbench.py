@@ -39,6 +39,7 @@ class Workbench:
         probes: heads that trials may start from.
         open_source: opens the source dataset, where there is one.
         open_teacher: opens what students learn from, where there is a teacher.
+        open_remembered: opens the old task that is to be kept, where there is one.
         compiled: how many programs were made.
         idle: those that wait for the next trial of their shape.
     """
@@ -51,11 +52,13 @@ class Workbench:
     probes: LinearProbeStore = field(default_factory=LinearProbeStore)
     open_source: Callable[[], SourceData] | None = None
     open_teacher: Callable[[], Workbench] | None = None
+    open_remembered: Callable[[], SourceData] | None = None
     compiled: int = 0
     _heads: dict[HeadShape, Together] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _source: SourceData | None = None
+    _remembered: SourceData | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Workbench:
         source: Callable[[], Path] | None = None,
         unlabelled: bool = False,
         teacher: Callable[[], Workbench] | None = None,
+        remember: Callable[[], Path] | None = None,
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
@@ -80,6 +84,7 @@ class Workbench:
         ``numerics`` says in which precision the backbone computes. ``source`` finds the folder of a prepared source
         task, when a trial first asks for it. Of an ``unlabelled`` task no trial sees labels of training or validation.
         ``teacher`` opens another workbench, of another backbone over the same images, that students learn from.
+        ``remember`` finds the folder of a prepared task that the backbone shall not forget.
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
@@ -92,8 +97,8 @@ class Workbench:
             views=reuse.views,
         )
 
-        def open_source() -> SourceData:
-            other = open_task(source()) if source is not None else data
+        def beside(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
+            other = open_task(folder())
             kept = Activations(
                 opened,
                 other,
@@ -103,7 +108,7 @@ class Workbench:
                 views=reuse.views,
                 stages=activations.stages,
             )
-            return SourceData(other, data.classes, kept)
+            return SourceData(other, classes or other.classes, kept)
 
         task_seen = UnlabelledTask.of(data) if unlabelled else data
         probes = _probes(cache, reuse)
@@ -114,8 +119,9 @@ class Workbench:
             reuse,
             numerics,
             probes,
-            open_source if source is not None else None,
+            (lambda: beside(source, data.classes)) if source is not None else None,
             teacher,
+            (lambda: beside(remember)) if remember is not None else None,
         )
 
     @property
@@ -133,6 +139,22 @@ class Workbench:
             if self._source is None:
                 self._source = self.open_source()
             return self._source
+
+    @property
+    def remembered(self) -> SourceData:
+        """The old task, opened when it is first asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_remembered is None:
+            raise UsageError(
+                "remember: expected an old task (--remember DATA) that is to be kept, received none"
+            )
+        with self._opening:
+            if self._remembered is None:
+                self._remembered = self.open_remembered()
+            return self._remembered
 
     @property
     def unlabelled(self) -> bool:

@@ -32,6 +32,11 @@ def parser() -> Parser:
         help="accuracy that a cheaper challenger may lack, 1%% or 0.01 [1%%]",
     )
     made.add_argument(
+        "--max-forgetting",
+        metavar="X",
+        help="accuracy on the old task (--remember of the search) that may be lost, 1%% or 0.01; 0: nothing",
+    )
+    made.add_argument(
         "--trial",
         metavar="N",
         help="which point of the front, after a search with several objectives; asked for if not given",
@@ -47,7 +52,9 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Compare, move the alias, and say what moved."""
-    margin, trial = _fraction(options.margin), _number(options.trial)
+    margin, trial = _fraction("margin", options.margin), _number(options.trial)
+    if options.max_forgetting is not None:
+        options.max_forgetting = _fraction("max-forgetting", options.max_forgetting)
     from search.registry import WhichPoint
 
     uri = known_store(options.tracking_uri, options.storage)
@@ -61,12 +68,19 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
     from search.registry import Contest, PromotionRefused, judge, promote
 
     if options.dry_run:
-        contest = judge(options.model, uri, margin=margin, trial=trial)
+        contest = judge(options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting)
         _show(contest)
         print(f"{options.model}: nothing was changed (--dry-run)")
         return 0 if contest.judgement.passes or options.force else 1
     try:
-        done = promote(options.model, uri, margin=margin, force=options.force, trial=trial)
+        done = promote(
+            options.model,
+            uri,
+            margin=margin,
+            force=options.force,
+            trial=trial,
+            max_forgetting=options.max_forgetting,
+        )
     except PromotionRefused as refused:
         _show(refused.contest)
         raise
@@ -116,12 +130,12 @@ def _show(contest: Contest) -> None:
     Console().print(contest_table(contest), highlight=False)
 
 
-def _fraction(text: str) -> float:
+def _fraction(name: str, text: str) -> float:
     """``1%`` or ``0.01``."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})\s*(%?)", text.strip(), re.ASCII)
     value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
     if not 0 <= value < 1:
         raise UsageError(
-            f"--margin: expected an accuracy such as 1% or 0.01, below 100%, received {shown(text)}"
+            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {shown(text)}"
         )
     return value

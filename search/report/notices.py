@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.phrases import plural
+from search.phrases import plural, points
 from search.record import SearchRecord
 from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
@@ -39,7 +39,13 @@ class Notice:
 def notices(record: SearchRecord) -> list[Notice]:
     """Warnings first."""
     warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
-    notes = [*_improving(record), *_unlabelled(record), *_source(record), *_diverged(record)]
+    notes = [
+        *_improving(record),
+        *_remembered(record),
+        *_unlabelled(record),
+        *_source(record),
+        *_diverged(record),
+    ]
     found = [*warnings, *notes, *_smaller_batches(record)]
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
@@ -53,6 +59,18 @@ def _edges(record: SearchRecord) -> Iterator[Notice]:
             "warning",
             f"The best {label(name)}{at} sits on the edge of its range: a better value may lie outside. "
             "Widen the range with --space FILE.yaml.",
+        )
+
+
+def _remembered(record: SearchRecord) -> Iterator[Notice]:
+    old = record.outcome.old_task if record.outcome else None
+    if old is not None:
+        after = listing([f"{100 * value:.1f} %" for value in old.after])
+        yield Notice(
+            "note",
+            f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
+            f"before; after the winner's trainings {after}. The registered model's backbone has lost "
+            f"{points(old.forgotten)} points.",
         )
 
 

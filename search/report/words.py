@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
+from search.phrases import short_name
 from search.record import Interval, ParameterValue
 
-LOGARITHMIC = frozenset({"learning_rate", "weight_decay", "backbone_lr_ratio", "distill_weight"})
+LOGARITHMIC = frozenset(
+    {"learning_rate", "weight_decay", "backbone_lr_ratio", "distill_weight", "remember_weight"}
+)
 """Parameters that live on a logarithmic scale."""
 THIN_SPACE = "\u202f"
 _PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
@@ -21,7 +24,7 @@ def number(value: ParameterValue | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return value
+        return short_name(value)
     if isinstance(value, int) or value == 0:
         return f"{value:,}" if value else "0"
     if 0.01 <= abs(value) < 10_000:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from search.answers import Answers, image_keys
-from search.comparison import Candidate, Judgement, judge_candidates
+from search.comparison import Candidate, Judgement, judge_candidates, refuse_forgetting
 from trainables.footprint import Footprint, Milliseconds
 
 CLASSES = ("one", "two", "three", "four")
@@ -262,3 +262,17 @@ def test_equal_first_champions_seldom_pass() -> None:
 def test_a_margin_that_is_no_fraction_is_refused(margin: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         judged(World(0).model(), World(0).model(), margin)
+
+
+def test_the_gate_can_demand_that_nothing_is_forgotten() -> None:
+    passing = Judgement("better", "it gains", 0.01)
+    assert refuse_forgetting(passing, 0.0, 0.0) is passing
+    assert refuse_forgetting(passing, -0.02, 0.0) is passing
+    found = refuse_forgetting(passing, 0.032, 0.01)
+    assert (found.decision, found.passes) == ("forgets", False)
+    assert "it has lost 3.2 points on the old task, and at most 1 points may be lost" in found.reason
+    unknown = refuse_forgetting(passing, None, 0.01)
+    assert not unknown.passes
+    assert "no old task to keep (--remember DATA)" in unknown.reason
+    worse = Judgement("worse", "it is worse", 0.01)
+    assert refuse_forgetting(worse, 0.5, 0.0) is worse  # the first reason stays

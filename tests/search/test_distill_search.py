@@ -51,7 +51,7 @@ ASKED: dict[str, Any] = {
     "teacher": "print",
     "method": "distill",
     "name": "taught",
-    "trials": 2,
+    "trials": 1,
     "epochs": 1,
     "baseline_trials": 1,
     "confirm_seeds": 1,
@@ -60,6 +60,7 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("one_ray")
 def test_a_search_with_a_teacher_of_another_size(weird_folder: Path) -> None:
     """One search for all: trials, baselines, lineage; and another teacher under its name is refused."""

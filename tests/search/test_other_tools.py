@@ -128,3 +128,37 @@ def test_tensorboard_reads_the_curves_and_parameters(tmp_path: Path) -> None:
     assert started["learning_rate"].number_value == pytest.approx(0.01)
     assert started["horizontal_flip"].bool_value is True
     assert started["state"].string_value == "complete"
+
+
+def test_the_command_writes_the_curves_of_a_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from search.cli import main
+    from search.ledger import Ledger, sqlite_url
+    from search.reading import about_to_json
+    from search.space import core_space
+
+    (tmp_path / "ü").mkdir()
+    ledger = Ledger(
+        sqlite_url(tmp_path / "ü" / "ledger.db"),
+        "ü",
+        direction="maximize",
+        metric="val_accuracy",
+        method="finetune",
+        sampler="random",
+        seed=0,
+    )
+    ledger.note("about", about_to_json(RECORD))
+    ledger.note("started", START.isoformat())
+    arguments = ["curves", "ü", "--storage", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "no trial has ended an epoch yet" in capsys.readouterr().err
+    number = ledger.start(core_space(2).suggest).number
+    ledger.report(number, EpochRecord(1, 0.5, 0.7, 0.6, 1.0))
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert Path(said.out.strip()) == tmp_path / "ü" / "tensorboard"
+    assert "1 run; look at them with: tensorboard --logdir" in said.err
+    assert len(list((tmp_path / "ü").glob("tensorboard/0000-finetune/events.out.tfevents.*"))) == 1
+    assert main(["curves", "x", "--storage", str(tmp_path)]) == 1
+    assert "expected a search in" in capsys.readouterr().err

@@ -302,3 +302,38 @@ def test_the_view_fits_where_it_is_shown() -> None:
     make_view(console=verbose, verbose=True).stage("x", 0, 0)
     assert stream.getvalue() == "x\n"
     assert isinstance(make_view(quiet=True), QuietView)
+
+
+def with_objectives(count: int) -> SearchRecord:
+    """Trials that are all points of the front but the pruned ones, and one that has begun."""
+    names = ("val_accuracy", "latency_ms", "parameters")
+    done = [
+        replace(t, objectives=dict(zip(names, (t.value, 3.0 + t.number, 1e5 + t.number), strict=True)))
+        for t in (trial(n, value=0.5 + n / 50, state="complete" if n % 4 else "pruned") for n in range(count))
+    ]
+    begun = replace(trial(count, "running", 0.4), objectives={"latency_ms": 2.0, "parameters": 123_456.0})
+    return replace(record(*done, begun), objectives=names)
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 160])
+@pytest.mark.parametrize("height", [12, 16, 24, 60])
+def test_the_front_is_shown_as_far_as_the_screen_goes(width: int, height: int) -> None:
+    lines = drawn(with_objectives(16), width, height)
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    shown = [line for line in lines if line.startswith("front  val_accuracy 0.8000, 18 ms")]
+    assert len(shown) == 1 or height < 16
+    if width >= 100 and height >= 24:
+        assert any(line.strip() == f"and {12 - min(5, height // 5)} more" for line in lines)
+        assert {"ms", "params"} <= set(next(line for line in lines if "state" in line).split())
+
+
+def test_lines_tell_all_objectives_and_how_many_points_there_are() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    shown = with_objectives(6)
+    view.update(replace(shown, trials=()))
+    view.update(shown)
+    line = next(line for line in stream.getvalue().splitlines() if line.startswith("trial   5"))
+    assert "val_accuracy 0.6000, 8 ms, 100,005 parameters" in line
+    assert "best 0.6000 (trial 5, front of 4)" in line

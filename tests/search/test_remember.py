@@ -1,0 +1,105 @@
+"""A whole search that keeps an old task: what was forgotten is in the ledger, the report, MLflow and the gate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from digit_tasks import dense_classifier, few_labels
+
+from search import SearchConfig, SearchResult, run_search
+from search.reading import read_record
+from search.registry import judge
+from search.results import outcome_from_json, outcome_to_json
+from search.space import core_space, full_space
+from search.version_facts import forgotten_of
+from trainables.errors import DataError, UsageError
+
+
+@pytest.fixture(scope="module")
+def result(weird_folder: Path) -> SearchResult:
+    folder = weird_folder / "remember"
+    backbone = dense_classifier(folder / "dense ü.keras", range(5), epochs=20, widths=(16, 16))
+    old = few_labels(folder / "old ü.parquet", range(5), 30)
+    configurations = [
+        {"unfreeze_depth": 2, "learning_rate": 0.01, "remembering": how, "remember_weight": 1.0}
+        for how in ("ewc", "lwf")
+    ]
+    (folder / "first.jsonl").write_text("\n".join(map(json.dumps, configurations)))
+    return run_search(
+        SearchConfig(
+            data=str(few_labels(folder / "new.parquet", range(5, 8), 8)),
+            backbone=str(backbone),
+            remember=str(old),
+            enqueue=str(folder / "first.jsonl"),
+            storage=str(folder / "runs"),
+            trials=2,
+            epochs=3,
+            scheduler="none",
+            batch_size=16,
+            baseline_trials=0,
+            confirm_seeds=2,
+        )
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
+def test_the_old_task_is_measured_before_and_after(result: SearchResult) -> None:
+    import mlflow
+
+    record, outcome = result.record, result.record.outcome
+    assert [t.params["remembering"] for t in record.trials] == ["ewc", "lwf"]
+    for trial in record.trials:
+        assert 0.8 < float(trial.cost["old_accuracy_before"]) <= 1
+        assert 0 <= float(trial.cost["old_accuracy"]) <= 1
+    assert outcome is not None
+    old = outcome.old_task
+    assert old is not None
+    assert len(old.after) == 2
+    assert old.before > 0.8
+    assert outcome_from_json(outcome_to_json(outcome)) == outcome
+    assert read_record("new", record.storage).outcome == outcome
+    assert "The old task" in result.report_path.read_text()
+    client = mlflow.MlflowClient(record.tracking_uri)
+    version = client.get_model_version_by_alias("unfreeze-new", "challenger")
+    assert forgotten_of(version.tags) == pytest.approx(old.forgotten, abs=1e-6)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert sum("unfreeze.old_accuracy" in r.data.tags for r in runs) == 3  # the trials, and the search
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
+def test_the_gate_looks_at_it(result: SearchResult) -> None:
+    old = result.record.outcome.old_task if result.record.outcome else None
+    assert old is not None
+    uri = result.record.tracking_uri
+    strict = judge("unfreeze-new", uri, max_forgetting=max(0.0, old.forgotten - 0.001)).judgement
+    lenient = judge("unfreeze-new", uri, max_forgetting=max(0.0, old.forgotten + 0.001)).judgement
+    assert lenient.decision != "forgets"
+    assert strict.decision in ("forgets", lenient.decision)
+    assert not lenient.passes or old.forgotten < 0.001 or strict.decision == "forgets"
+
+
+def test_what_can_not_keep_an_old_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="remember: expected --method finetune"):
+        SearchConfig(remember="digits", method="reweight", source="digits")
+    with pytest.raises(DataError, match="remember: "):
+        run_search(SearchConfig(remember=str(tmp_path / "absent"), storage=str(tmp_path / "runs")))
+    assert SearchConfig(remember="digits").replace(method="scratch").remember == "digits"
+
+
+def test_ways_to_remember_are_suggested_where_there_is_an_old_task_and_blocks_train() -> None:
+    names = {"remembering", "remember_weight"}
+    assert names <= set(core_space(4, remember=True).ranges)
+    assert not names & {
+        *core_space(4).ranges,
+        *full_space(4).ranges,
+        *core_space(4, "scratch", remember=True).ranges,
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = core_space(4, remember=True)
+    for params in [space.suggest(study.ask()) for _ in range(40)]:
+        assert names <= params.keys() if params["unfreeze_depth"] else not names & params.keys()
