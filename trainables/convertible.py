@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -53,15 +54,23 @@ def inference(model: Any) -> Any:
 
 
 def convertible(model: Any) -> Any:
-    """:func:`inference` of ``model`` with every antialiased ``Resizing`` layer written as matrix products."""
+    """:func:`inference` of ``model``, in nested models too with every antialiased ``Resizing`` layer written as matrix
+    products, and every ``Normalization`` as ``Rescaling``: converters to ONNX take its statistics for inputs.
+    """
+    return inference(keras.models.clone_model(model, clone_function=_written_plainly, recursive=True))
 
-    def copied(layer: Any) -> Any:
-        plain = type(layer) is keras.layers.Resizing and layer.interpolation == "bilinear" and layer.antialias
-        if not plain or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
-            return layer
-        return MatrixResizing(layer.height, layer.width, name=layer.name)
 
-    return inference(keras.models.clone_model(model, clone_function=copied))
+def _written_plainly(layer: Any) -> Any:
+    """``layer`` itself, with its weights, unless it has to be written in another way."""
+    if type(layer) is keras.layers.Normalization and not layer.invert:
+        deviation = np.maximum(np.sqrt(np.ravel(layer.variance)), keras.config.epsilon())
+        scale, offset = 1.0 / deviation, -np.ravel(layer.mean) / deviation
+        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
+    if type(layer) is not keras.layers.Resizing or layer.interpolation != "bilinear" or not layer.antialias:
+        return layer
+    if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
+        return layer
+    return MatrixResizing(layer.height, layer.width, name=layer.name)
 
 
 def _triangles(size: Any, wanted: int) -> Any:
