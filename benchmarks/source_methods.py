@@ -24,6 +24,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+UNTUNED = {"unfreeze_depth": 2, "learning_rate": 3e-3, "head_units": 64, "alignment_weight": 1.0}
+"""One configuration for all, where nothing is tuned."""
+
 ALIGNMENTS = ("coral", "mmd", "dann")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -78,7 +81,10 @@ def configurations(
     from search.space import Space, make_space
 
     whole = make_space("full", blocks, method, unlabelled=unlabelled)
-    left_out = ("augmentation_strength", "horizontal_flip", "head_init")
+    left_out = (
+        *("augmentation_strength", "horizontal_flip", "head_init"),
+        *("l2sp", "layer_lr_decay", "gradual_unfreezing"),
+    )
     ranges = {
         n: Choice((fixed[n],)) if n in fixed else r for n, r in whole.ranges.items() if n not in left_out
     }
@@ -123,6 +129,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--trials", type=int, default=6)
+    options.add_argument("--untuned", action="store_true", help="one configuration, the same for all methods")
     options.add_argument("--epochs", type=int, default=12)
     options.add_argument("--angle", type=float, default=45.0)
     options.add_argument("--labels", type=int, default=5, help="of the target, a class; 0 for none")
@@ -170,6 +177,8 @@ def main() -> None:
                 if name == "target only":
                     counts = bench.task.counts["train"], bench.source.task.counts["train"]
                     epochs = round(epochs * equal_steps(*counts))
+                if asked.untuned:
+                    params = iter([{**UNTUNED, **fixed}])
                 accuracy, chosen, everything = best_of(bench, method, params, epochs, seed)
                 results.setdefault(name, []).append(accuracy)
                 line = {
