@@ -35,6 +35,7 @@ KINDS: tuple[tuple[str, float], ...] = (
     ("none", 0.0),
     *(("ewc", weight) for weight in (0.1, 1.0, 10.0)),
     *(("lwf", weight) for weight in (1.0, 10.0)),
+    ("rehearsal", 1.0),
 )
 
 

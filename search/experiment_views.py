@@ -87,7 +87,14 @@ def _trials(record: SearchRecord) -> Mapping[str, Any]:
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts,
         "compareRunSections": [
-            {"uuid": section, "name": _SECTION, "display": True, "isReordered": False, "deleted": False}
+            {
+                "uuid": section,
+                "name": _SECTION,
+                "display": True,
+                "columns": 2,
+                "isReordered": False,
+                "deleted": False,
+            }
         ],
         "isAccordionReordered": True,  # MLflow puts the sections that it makes itself below
     }

@@ -99,6 +99,7 @@ class Ledger:
         """Asked for each new trial that nobody has enqueued."""
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
+        self._weighed: tuple[list[Judged], dict[str, Interval]] | None = None
         self._read()
 
     @contextmanager
@@ -243,8 +244,11 @@ class Ledger:
         return importances(self._judged(), self._direction)
 
     def importance_intervals(self) -> dict[str, Interval]:
-        """:meth:`importances` with 95 % intervals; takes a second or two."""
-        return importance_intervals(self._judged(), self._direction)
+        """:meth:`importances` with 95 % intervals; takes a second, the first time."""
+        judged = self._judged()
+        if self._weighed is None or self._weighed[0] != judged:
+            self._weighed = judged, importance_intervals(judged, self._direction)
+        return self._weighed[1]
 
     def _judged(self) -> list[Judged]:
         """Trials that ended with a value. Those that a scheduler stopped were worse than others as far as they got."""

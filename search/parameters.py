@@ -275,8 +275,8 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
         ),
         "remembering": Parameter(
             "name",
-            "how the old task is kept: elastic weight consolidation, or learning without forgetting",
-            Choice(("ewc", "lwf")),
+            "how the old task is kept: elastic weight consolidation, learning without forgetting, or rehearsal",
+            Choice(("ewc", "lwf", "rehearsal")),
             core=True,
             methods=("finetune",),
             when="unfreeze_depth",

@@ -45,7 +45,14 @@ def number(value: ParameterValue | None) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        return short_name(value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def short_name(value: str) -> str:
+    """A name as it is; of a path, such as a backbone's, the last part."""
+    return value.rstrip("/").rpartition("/")[2] or value
 
 
 def objective(value: float | None) -> str:

@@ -67,8 +67,13 @@ class FineTune(Training):
     def _head_init(self) -> object:
         return self.config.params.get("head_init", "random")
 
+    @property
+    def training_images(self) -> int:
+        """How many images there are to train on."""
+        return self.bench.task.counts["train"]
+
     def _adapts(self) -> bool:
         """BatchNorm follows the new data, unless batches are too small to have statistics of their own."""
         if self.config.batch_norm == "auto":
-            return min(self.config.batch_size, self.bench.task.counts["train"]) >= LEAST_BATCH
+            return min(self.config.batch_size, self.training_images) >= LEAST_BATCH
         return self.config.batch_norm == "adapt"

@@ -18,7 +18,6 @@ from trainables.account import Account
 from trainables.suffix import trainable_copy
 
 if TYPE_CHECKING:
-    from trainables.sourcedata import SourceData
     from trainables.workbench import Workbench
 
 PASSES = 2560
@@ -95,7 +94,7 @@ def old_accuracy(
     if depth and weights is not None:
         suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         suffix.set_weights(weights[: len(suffix.weights)])
-    for chunk in _at_cut(old, split, depth if suffix is not None else 0, account):
+    for chunk in _at_cut(bench, split, depth if suffix is not None else 0, account):
         features = np.asarray(chunk if suffix is None else _pooled(suffix, chunk))
         said = head.scores(features).argmax(axis=1)
         right += int((said == labels[seen : seen + len(said)]).sum())
@@ -115,7 +114,7 @@ def fisher(bench: Workbench, depth: int, head: OldHead, account: Account) -> lis
     def estimate() -> list[np.ndarray]:
         suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         chunks: list[np.ndarray] = []
-        for chunk in _at_cut(old, "train", depth, account):
+        for chunk in _at_cut(bench, "train", depth, account):
             chunks.append(chunk)
             if sum(map(len, chunks)) >= images:
                 break
@@ -156,12 +155,16 @@ def fisher_diagonal(suffix: Any, head: OldHead, inputs: np.ndarray) -> list[np.n
     return [of.get(id(w), np.zeros(w.shape, np.float32)) for w in suffix.weights]
 
 
-def _at_cut(old: SourceData, split: str, depth: int, account: Account) -> Iterator[np.ndarray]:
-    """Activations of the images in order, in pieces; the images themselves where no stage lies below the cut."""
+def _at_cut(bench: Workbench, split: str, depth: int, account: Account) -> Iterator[np.ndarray]:
+    """Activations of the old images in order, in pieces; where the prefix only preprocesses none are kept."""
+    old = bench.remembered
     stages, images = old.activations.stages, old.split(split).images
     if depth < stages.images:
-        return old.activations.chunks(split, depth, account)
-    return (np.asarray(images[piece], np.float32) for piece in stages.pieces(len(images)))
+        yield from old.activations.chunks(split, depth, account)
+        return
+    prefix = bench.backbone.parts(depth)[0]
+    for piece in stages.pieces(len(images)):
+        yield np.asarray(prefix(tf.cast(images[piece], tf.float32), training=False), np.float32)
 
 
 def _pooled(suffix: Any, chunk: np.ndarray) -> Any:

@@ -51,6 +51,11 @@ class SourceTraining(FineTune):
         """Of the source in a batch."""
         return 0.5
 
+    @property
+    def training_images(self) -> int:
+        """Of both datasets."""
+        return self.bench.task.counts["train"] + len(self.source.rows("train"))
+
     def make_feed(self, depth: int) -> Feed:
         """Of both datasets."""
         if self._head_init != "random" and self.bench.unlabelled:

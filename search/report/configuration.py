@@ -53,7 +53,7 @@ def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
 _TAUGHT = {"plain": "the teacher's answers", "relational": "the relations that the teacher sees"}
 
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
-    "backbone": lambda name: f"backbone {name}",
+    "backbone": lambda name: f"backbone {number(name)}",
     "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
     "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
     "head_units": _head,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from search.phrases import short_name
 from search.record import Interval, ParameterValue
 
 LOGARITHMIC = frozenset(
@@ -23,7 +24,7 @@ def number(value: ParameterValue | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return value
+        return short_name(value)
     if isinstance(value, int) or value == 0:
         return f"{value:,}" if value else "0"
     if 0.01 <= abs(value) < 10_000:

@@ -171,3 +171,15 @@ def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
     assert names(large) == names(small) != names(alone)
     again = prepare(data, image_size=(12, 12), directory=tmp_path / "large", like=small)
     assert again.digest == large.digest
+
+
+def test_tables_show_the_end_of_a_path() -> None:
+    from search.phrases import number
+    from search.report.words import number as in_report
+
+    for shown in (number, in_report):
+        assert [shown(v) for v in ("/home/me/my nets/small.keras", "models:/photos@champion", "print")] == [
+            "small.keras",
+            "photos@champion",
+            "print",
+        ]

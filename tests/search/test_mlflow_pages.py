@@ -41,11 +41,13 @@ def page(browser: BrowserContext) -> Iterator[Page]:
     tab.close()
 
 
-def run_links(page: Page) -> list[str]:
-    """The names of the runs in the table, from top to bottom."""
-    page.get_by_role("link", name=re.compile(f"^{NAME}")).first.wait_for()
+def expect_runs(page: Page, count: int) -> list[str]:
+    """The names of ``count`` runs in the table, from top to bottom."""
     rows = page.locator(".ag-pinned-left-cols-container [role=row]")
-    found = [(int(row.get_attribute("row-index") or 0), row.inner_text().strip()) for row in rows.all()]
+    expect(rows.get_by_role("link")).to_have_count(count)
+    found = rows.evaluate_all(
+        "rows => rows.map(row => [+row.getAttribute('row-index'), row.querySelector('a').innerText.trim()])"
+    )
     return [name for _, name in sorted(found)]
 
 
@@ -58,15 +60,12 @@ def test_the_page_that_opens_lists_the_trials_the_best_first(site: Site, page: P
     trials = best_first(site)
     expect(page.get_by_text("best_val_accuracy").first).to_be_visible()
     for column in ("val_accuracy", "unfreeze_depth", "learning_rate", "head_units"):
-        expect(page.locator(".ag-header-cell", has_text=re.compile(f"^{column}$"))).to_be_visible()
-    names = run_links(page)
-    assert len(names) == len(trials)
+        expect(page.locator(".ag-header").get_by_text(column, exact=True).first).to_be_visible()
+    names = expect_runs(page, len(trials))
     assert names[0].startswith(f"{NAME} #{trials[0].number}: ")
     cells = page.locator("[role=gridcell][col-id='metrics.`best_val_accuracy`']").all_inner_texts()
     assert [float(c) for c in cells] == sorted((round(t.value or 0.0, 3) for t in trials), reverse=True)
-    states = page.locator("[role=gridcell][col-id='tags.`unfreeze.state`']").all_inner_texts()
-    assert sorted(states) == sorted(t.state for t in trials)
-    expect(page.get_by_text(f"Searches on {site.record.task.name}, made by unfreeze")).to_be_visible()
+    expect(page.get_by_text(f"Searches on {site.record.task.name}, made by unfreeze").first).to_be_visible()
     picture(page, "mlflow-trials")
 
 
@@ -75,10 +74,11 @@ def test_a_search_is_found_by_its_name_with_its_trials_below_it(site: Site, page
     page.get_by_role("button", name="Trials, the best first").click()
     page.get_by_text("Searches, their trials below them").click()
     page.get_by_role("link", name=NAME, exact=True).wait_for()
-    assert run_links(page) == [NAME]
-    page.get_by_role("button", name=re.compile("expand", re.IGNORECASE)).first.click()
+    assert expect_runs(page, 1) == [NAME]
+    parent = page.locator("[role=gridcell]", has=page.get_by_role("link", name=NAME, exact=True))
+    parent.get_by_role("button").first.click()  # the plus before the name
     page.get_by_role("link", name=re.compile(f"^{NAME} #0: ")).wait_for()
-    assert len(run_links(page)) == 1 + len(site.record.trials)
+    expect_runs(page, 1 + len(site.record.trials))
     picture(page, "mlflow-searches")
 
 
@@ -97,11 +97,10 @@ def test_learning_curves_lie_over_each_other(site: Site, page: Page) -> None:
 
 def test_selected_trials_are_compared_in_parallel_coordinates(site: Site, page: Page) -> None:
     visit(page, site.page("open "))
-    run_links(page)
-    for box in page.locator(".ag-pinned-left-cols-container [role=row] input[type=checkbox]").all()[:5]:
-        box.check()
+    expect_runs(page, len(site.record.trials))
+    page.locator(".ag-header input[type=checkbox]").first.check()
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.get_by_text("Comparing 5 Runs from 1 Experiment")).to_be_visible()
+    expect(page.get_by_text(f"Comparing {len(site.record.trials)} Runs from 1 Experiment")).to_be_visible()
     axes = page.locator("svg .axis-title")
     axes.first.wait_for()
     assert {"learning_rate", "val_accuracy"} <= {text.strip() for text in axes.all_text_contents()}

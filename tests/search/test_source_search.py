@@ -38,10 +38,25 @@ def folder(root: Path, classes: range, count: int, angle: float) -> str:
     return str(root)
 
 
+SPACE = """
+unfreeze_depth: 0
+learning_rate: 0.01
+head_units: [0, 16]
+source_share: {low: 0.2, high: 0.8}
+weight_temperature: 2.0
+alignment: [coral, dann]
+alignment_weight: {low: 0.1, high: 1.0, log: true}
+"""
+"""Heads alone, so that a trial takes seconds."""
+
+
 @pytest.fixture(scope="module")
 def data(weird_folder: Path) -> dict[str, str]:
     target = folder(weird_folder / "target ü", range(4), 20, 30)
-    return {"data": target, "source": folder(weird_folder / "source", range(1, 5), 20, 0)}
+    space = weird_folder / "space.yaml"
+    space.write_text(SPACE)
+    source = folder(weird_folder / "source", range(1, 5), 20, 0)
+    return {"data": target, "source": source, "space": str(space)}
 
 
 def config(data: dict[str, str], weird_folder: Path, **changes: Any) -> SearchConfig:
@@ -49,7 +64,7 @@ def config(data: dict[str, str], weird_folder: Path, **changes: Any) -> SearchCo
 
 
 def test_reweight_has_to_beat_the_target_alone(data: dict[str, str], weird_folder: Path) -> None:
-    asked = config(data, weird_folder, method="reweight", name="r", baseline_trials=1, space="full")
+    asked = config(data, weird_folder, method="reweight", name="r", baseline_trials=1)
     record = run_search(asked).record
     assert {t.method for t in record.trials} == {"reweight"}
     assert all({"weighting", "source_share"} <= set(t.params) for t in record.trials)
@@ -87,7 +102,7 @@ def test_align_without_labels_of_the_target_has_to_beat_the_source_alone(
 
 
 def test_all_lets_each_trial_have_a_method_of_its_own(data: dict[str, str], weird_folder: Path) -> None:
-    asked = config(data, weird_folder, method="all", name="all", trials=6, space="full")
+    asked = config(data, weird_folder, method="all", name="all", trials=6)
     record = run_search(asked).record
     methods = {t.method for t in record.trials}
     assert methods <= {"finetune", "reweight", "align"}

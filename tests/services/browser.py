@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Route, expect, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -24,6 +24,12 @@ SECONDS = 90
 PICTURES = "UNFREEZE_SCREENSHOTS"
 """Names the folder for the documentation's screenshots; without it none are made."""
 
+_USED_BEFORE = """
+localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
+localStorage.setItem('mlflow.workflowType_v1', '"machine_learning"');
+"""
+"""MLflow as it is after a first visit: its assistant was closed, and *Model training* chosen on the top left."""
+
 _LARGEST = 200_000
 
 
@@ -34,13 +40,11 @@ def chromium() -> Iterator[BrowserContext]:
     assert program is not None, "these tests need Chromium on PATH (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1400, "height": 860})
+        context = browser.new_context(viewport={"width": 1600, "height": 900})
         context.set_default_timeout(1000 * SECONDS)
+        expect.set_options(timeout=1000 * SECONDS)
         context.route("**/*", _stay)
-        # MLflow opens its assistant over the page when it is visited first.
-        context.add_init_script(
-            "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-        )
+        context.add_init_script(_USED_BEFORE)
         try:
             yield context
         finally:

@@ -16,7 +16,7 @@ from trainables.dataoptions import DataOptions
 from trainables.datasets import prepare
 from trainables.density_ratio import log_ratios
 from trainables.errors import UsageError
-from trainables.methods import begin
+from trainables.methods import METHODS, begin
 from trainables.program import Batches
 from trainables.shared_classes import shared_classes, source_notes
 from trainables.source_only import SourceOnly
@@ -308,6 +308,20 @@ def test_what_needs_labels_says_so_without_them(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         losses(opened(places, unlabelled=True), method, **params)
+
+
+def test_batch_norm_follows_batches_that_the_source_makes_large(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(bench.task, counts={**bench.task.counts, "train": 5})
+    monkeypatch.setattr(bench, "task", few)
+    adapting = {}
+    for method in ("finetune", "align"):
+        plan = METHODS[method].plan
+        training = object.__new__(METHODS[method])
+        training.config, training.bench = TrialConfig(method, {**HEAD, "unfreeze_depth": 1}), bench
+        adapting[method] = plan(training).adapt
+    assert adapting == {"finetune": False, "align": True}
 
 
 def test_labels_are_shared_by_name(bench: Workbench) -> None:
