@@ -24,6 +24,12 @@ SECONDS = 90
 PICTURES = "UNFREEZE_SCREENSHOTS"
 """Names the folder for the documentation's screenshots; without it none are made."""
 
+_USED_BEFORE = """
+localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
+localStorage.setItem('mlflow.workflowType_v1', '"machine_learning"');
+"""
+"""MLflow as it is after a first visit: its assistant was closed, and *Model training* chosen on the top left."""
+
 _LARGEST = 200_000
 
 
@@ -38,10 +44,7 @@ def chromium() -> Iterator[BrowserContext]:
         context.set_default_timeout(1000 * SECONDS)
         expect.set_options(timeout=1000 * SECONDS)
         context.route("**/*", _stay)
-        # MLflow opens its assistant over the page when it is visited first.
-        context.add_init_script(
-            "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-        )
+        context.add_init_script(_USED_BEFORE)
         try:
             yield context
         finally:
