@@ -284,7 +284,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
         "remember_weight": Parameter(
             "float",
             "how much the old task counts",
-            FloatRange(1e-2, 1e2, log=True),
+            FloatRange(1e-3, 10.0, log=True),
             least=0,
             most=1e6,
             core=True,

@@ -7,7 +7,7 @@ A head for it is fitted to the frozen backbone's features of the old training im
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.account import Account
+from trainables.building import BUILDING
 from trainables.suffix import trainable_copy
+from trainables.tracing import tracing
 
 if TYPE_CHECKING:
     from trainables.workbench import Workbench
@@ -90,12 +92,14 @@ def old_accuracy(
     """
     old = bench.remembered
     labels, right, seen = np.asarray(old.split(split).labels), 0, 0
-    suffix = None
+    blocks: Callable[[np.ndarray], Any] | None = None
     if depth and weights is not None:
-        suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
-        suffix.set_weights(weights[: len(suffix.weights)])
-    for chunk in _at_cut(bench, split, depth if suffix is not None else 0, account):
-        features = np.asarray(chunk if suffix is None else _pooled(suffix, chunk))
+        with BUILDING:
+            suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
+            suffix.set_weights(weights[: len(suffix.weights)])
+        blocks = _compiled(suffix)
+    for chunk in _at_cut(bench, split, depth if weights is not None else 0, account):
+        features = np.asarray(chunk if blocks is None else blocks(chunk))
         said = head.scores(features).argmax(axis=1)
         right += int((said == labels[seen : seen + len(said)]).sum())
         seen += len(said)
@@ -112,7 +116,8 @@ def fisher(bench: Workbench, depth: int, head: OldHead, account: Account) -> lis
     images = min(MOST_IMAGES, max(LEAST_IMAGES, PASSES // len(old.task.classes)))
 
     def estimate() -> list[np.ndarray]:
-        suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
+        with BUILDING:
+            suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         chunks: list[np.ndarray] = []
         for chunk in _at_cut(bench, "train", depth, account):
             chunks.append(chunk)
@@ -137,14 +142,17 @@ def fisher_diagonal(suffix: Any, head: OldHead, inputs: np.ndarray) -> list[np.n
     variables = list(suffix.trainable_variables)
     kernel, bias = tf.constant(head.kernel), tf.constant(head.bias)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def part(x: Any, answer: Any) -> Any:
+    def of_one(x: Any, answer: Any) -> Any:
         with tf.GradientTape() as tape:
-            log_p = tf.nn.log_softmax(_pooled(suffix, x) @ kernel + bias)[0, answer]
+            features = tf.cast(suffix(x, training=False), tf.float32)
+            log_p = tf.nn.log_softmax(features @ kernel + bias)[0, answer]
         gradients = tape.gradient(log_p, [v.value for v in variables])
         weighted = zip(variables, gradients, strict=True)
         return [tf.zeros_like(v.value) if g is None else tf.exp(log_p) * tf.square(g) for v, g in weighted]
 
+    with tracing():
+        one = tf.TensorSpec([1, *suffix.inputs[0].shape[1:]], tf.float32)
+        part = tf.function(of_one).get_concrete_function(one, tf.TensorSpec([], tf.int32))
     total = [np.zeros(v.shape, np.float64) for v in variables]
     for row in range(len(inputs)):
         for answer in range(len(head.bias)):
@@ -162,10 +170,15 @@ def _at_cut(bench: Workbench, split: str, depth: int, account: Account) -> Itera
     if depth < stages.images:
         yield from old.activations.chunks(split, depth, account)
         return
-    prefix = bench.backbone.parts(depth)[0]
+    prefix = _compiled(bench.backbone.parts(depth)[0])
     for piece in stages.pieces(len(images)):
-        yield np.asarray(prefix(tf.cast(images[piece], tf.float32), training=False), np.float32)
+        yield np.asarray(prefix(images[piece]), np.float32)
 
 
-def _pooled(suffix: Any, chunk: np.ndarray) -> Any:
-    return tf.cast(suffix(tf.cast(chunk, tf.float32), training=False), tf.float32)
+def _compiled(model: Any) -> Callable[[np.ndarray], Any]:
+    """What ``model`` makes of inputs (N, …) in inference mode, float32; traced under the lock: trials run beside it."""
+    with tracing():
+        run = tf.function(
+            lambda x: tf.cast(model(x, training=False), tf.float32), autograph=False
+        ).get_concrete_function(tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32))
+    return lambda inputs: run(tf.cast(inputs, tf.float32))

@@ -192,9 +192,11 @@ class RememberingFineTune(FineTune):
                 variable.assign(value)
 
     def _old_scores(self) -> np.ndarray:
+        head = old_head(self.bench, self.account)  # not within: what is made once is made one after the other
+
         def take() -> np.ndarray:
             chunks = self.bench.activations.chunks("train", 0, self.account)
-            return old_head(self.bench, self.account).scores(np.concatenate(list(chunks)))
+            return head.scores(np.concatenate(list(chunks)))
 
         scores: np.ndarray = self.bench.remembered.once("old scores", take)
         return scores
