@@ -183,15 +183,18 @@ def _away_from_home(empty: Path) -> Iterator[None]:
 @contextmanager
 def _quiet(verbose: bool) -> Iterator[None]:
     """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
-    logger = logging.getLogger("ray.tune")
-    before = logger.level
+    # ray.widgets recommends a package in every notebook that lacks it.
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.widgets")]
+    before = [logger.level for logger in loggers]
     if not verbose:
-        logger.setLevel(logging.CRITICAL)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         _drop_error_messages()
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _drop_error_messages() -> None:

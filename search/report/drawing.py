@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
+from PIL import Image
 
 from search.record import SearchRecord
 from search.report.charts.figure import Figure
@@ -16,6 +18,9 @@ from trainables.errors import UsageError
 
 WIDTH = 760
 """Pixels: what a notebook has room for."""
+
+_SHARP = 2
+"""Pixels of an image for each that a notebook gives it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,11 @@ class Drawing:
         return None if spec is None else smaller(vl_convert.vega_to_png(spec, scale=scale))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
-        image = self.png()
-        return None if image is None else (image, {"width": self.width})
+        png = self.png(_SHARP)
+        if png is None:
+            return None
+        with Image.open(io.BytesIO(png)) as image:
+            return png, {"width": image.width // _SHARP}
 
     def _spec(self) -> dict[str, Any] | None:
         return None if self.figure.spec is None else standing_alone(self.figure, self.width)
