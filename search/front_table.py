@@ -38,8 +38,12 @@ def _special(placed: Sequence[tuple[float, ...] | None], place: int, names: Sequ
     own = placed[place]
     if own is None:
         return []
-    best = [min(point[k] for point in placed if point is not None) for k in range(len(names))]
-    return [f"best {name}" for k, name in enumerate(names) if own[k] == best[k]]
+    columns = list(zip(*(point for point in placed if point is not None), strict=True))
+    ranges = [(min(column), max(column)) for column in columns]
+    best = [
+        own[k] == low < high for k, (low, high) in enumerate(ranges)
+    ]  # nothing is best where all are equal
+    return [f"best {name}" for name, first in zip(names, best, strict=True) if first]
 
 
 def _shown(name: str, value: float) -> str:
