@@ -198,7 +198,7 @@ def test_a_longer_search_confirms_the_new_front_and_promotion_asks_which_point(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_killed_in_a_trial_and_between_two_versions_it_ends_whole(tmp_path: Path) -> None:
+def test_killed_in_mid_search_and_between_two_versions_it_ends_whole(tmp_path: Path) -> None:
     (tmp_path / "first.jsonl").write_text("".join(json.dumps(c) + "\n" for c in FIRST))
     arguments = [
         "--trials",
@@ -213,7 +213,7 @@ def test_killed_in_a_trial_and_between_two_versions_it_ends_whole(tmp_path: Path
     for name in OBJECTIVES:
         arguments += ["--objective", name]
     command = SearchCommand(tmp_path, tuple(arguments))
-    for place in ("reported:2", "measured", "version-created"):
+    for place in ("run-delivered", "measured", "version-created"):
         command.environment = {VARIABLE: place}
         assert command.start().wait(400) == -signal.SIGKILL, command.log()
     command.environment = {}
