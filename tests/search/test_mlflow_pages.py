@@ -136,7 +136,7 @@ def test_the_report_is_read_where_the_search_is(site: Site, page: Page) -> None:
 
 def test_the_model_names_its_champion_and_where_it_comes_from(site: Site, page: Page) -> None:
     # The registry tells of its new features when it is first visited.
-    page.add_locator_handler(page.get_by_role("dialog"), lambda dialog: page.keyboard.press("Escape"))
+    page.add_locator_handler(page.get_by_role("button", name="Try it now"), lambda button: button.click())
     visit(page, site.page("models:"))
     page.get_by_role("link", name=MODEL).first.click()
     expect(page.get_by_text("Classifies images into the 10 classes of digits")).to_be_visible()
