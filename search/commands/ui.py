@@ -48,7 +48,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     output = None if options.verbose else subprocess.DEVNULL
     # A session of its own: Ctrl-C reaches this process alone, which then ends the server and all its workers.
     server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for end in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the former may be ignored, where a script has started this with &
+        signal.signal(end, signal.default_int_handler)
     try:
         _wait_for(server, address)
         page, others = _pages(uri)
