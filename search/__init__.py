@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def __getattr__(name: str) -> object:
     """Load a public name on first use, so that ``import search.cli`` stays quick."""
     if name not in _HOME:
         raise AttributeError(f"module 'search' has no attribute {name!r}")
+    # In notebooks without widgets Ray and tqdm (which comes with Optuna) recommend them at import; none is drawn here.
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # tqdm's, which comes with Optuna, in notebooks without widgets: no bar of its kind is drawn here.
         warnings.filterwarnings("ignore", message="IProgress not found")
         return getattr(importlib.import_module(_HOME[name]), name)

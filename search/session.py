@@ -183,18 +183,15 @@ def _away_from_home(empty: Path) -> Iterator[None]:
 @contextmanager
 def _quiet(verbose: bool) -> Iterator[None]:
     """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
-    # ray.widgets recommends a package in every notebook that lacks it.
-    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.widgets")]
-    before = [logger.level for logger in loggers]
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
     if not verbose:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        logger.setLevel(logging.CRITICAL)
         _drop_error_messages()
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(before)
 
 
 def _drop_error_messages() -> None:

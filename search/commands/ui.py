@@ -48,10 +48,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     output = None if options.verbose else subprocess.DEVNULL
     # A session of its own: Ctrl-C reaches this process alone, which then ends the server and all its workers.
     server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _listen()
     try:
         _wait_for(server, address)
         page, others = _pages(uri)
+        _listen()  # again: a native library that MLflow has loaded takes Ctrl-C for itself
         print(f"open {address}/{page} in a browser; Ctrl-C ends it", flush=True)
         for words, other in others.items():
             print(f"  {words}: {address}/{other}", flush=True)
@@ -61,6 +62,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     finally:
         _end(server)
     raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
+
+
+def _listen() -> None:
+    """Ctrl-C and SIGTERM end this process, also where a script has started it with ``&``."""
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, signal.default_int_handler)
 
 
 def _pages(uri: str) -> tuple[str, dict[str, str]]:
