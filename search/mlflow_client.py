@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.new_store import make_store
 from search.stores import absolute_uri, check_sqlite, without_secrets
 from search.user import user_name
 from trainables.errors import TrackingError
@@ -48,6 +49,7 @@ def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
     mlflow_settings.quiet_loggers(verbose)
     check_sqlite(uri)
     with speaking(uri), _in_turn(uri):
+        make_store(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

@@ -6,6 +6,7 @@ import http.server
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,21 @@ def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) 
     ]
     for comer in comers:
         assert comer.wait(300) == 0, comer.stderr.read() if comer.stderr else ""
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_while_it_makes_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
+    folder = tmp_path / "mlflow.db 100 % ü?"
+    uri, made = default_tracking_uri(folder), folder / "mlflow.db"
+    command = "import sys; from search.mlflow_client import connect; connect(sys.argv[1])"
+    maker = subprocess.Popen([sys.executable, "-c", command, uri])
+    end = time.monotonic() + 120
+    while not any(file.stat().st_size for file in folder.glob(".mlflow.db.making")):
+        assert maker.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    maker.kill()
+    maker.wait()
+    assert not made.exists() or not made.stat().st_size
+    assert [e.name for e in connect(uri).search_experiments()] == ["Default"]
+    assert [file.name for file in folder.iterdir()] == ["mlflow.db"]
