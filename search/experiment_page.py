@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
 
@@ -16,15 +17,22 @@ _METRIC = "mlflow.experiment.primaryMetric.name"
 _GREATER = "mlflow.experiment.primaryMetric.greaterIsBetter"
 
 
-def describe_experiment(client: MlflowClient, experiment: str, record: SearchRecord) -> None:
-    """Tag the experiment with the id ``experiment`` with what is not said there yet.
+def describe_experiment(client: MlflowClient, experiment: str, record: SearchRecord) -> bool:
+    """Tag the experiment with the id ``experiment`` with what is not said there yet; whether that was anything.
 
     What a person has written or changed there stays.
     """
     known = client.get_experiment(experiment).tags
-    for name, value in wanted_tags(record, int(time.time() * 1000)).items():
-        if _missing(known, name, value):
-            client.set_experiment_tag(experiment, name, value)
+    missing = [
+        (name, value)
+        for name, value in wanted_tags(record, int(time.time() * 1000)).items()
+        if _missing(known, name, value)
+    ]
+    # A server may take its time for each request; a SQLite file is better written by one at a time.
+    together = len(missing) if client.tracking_uri.startswith("http") else 1
+    with ThreadPoolExecutor(max(1, together)) as pool:
+        list(pool.map(lambda tag: client.set_experiment_tag(experiment, *tag), missing))
+    return bool(missing)
 
 
 def wanted_tags(record: SearchRecord, now: int) -> dict[str, str]:

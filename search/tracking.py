@@ -74,7 +74,7 @@ class Mirror:
         self.pace: Callable[[], None] = lambda: None
         """Called after each trial, by a thread that should not work without a break."""
         self.brought = 0
-        """How often a trial's run was brought up to date: whoever waits sees that it goes on."""
+        """How often something new was brought: whoever waits sees that it goes on."""
 
     @property
     def experiment_id(self) -> str:
@@ -154,7 +154,8 @@ class Mirror:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
                 runs = RunImages(self._writer.create(search_content(record)), {})
-            describe_experiment(self._client, self._experiment, record)
+                self.brought += 1
+            self.brought += describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
