@@ -108,7 +108,7 @@ def test_a_whole_search_without_its_server_is_delivered_later_by_the_same_comman
         assert "2 of 2 trials have news that MLflow has not heard" in command.log()
         assert "run the same command again" in command.log()
         assert "Traceback" not in command.log()
-        proxy.failing, proxy.delay = True, 0.5
+        proxy.failing, proxy.delay = True, 0.2
         proxy.start()
         command.start()
         end = time.monotonic() + 300
