@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from trainables.errors import SearchError, UnfreezeError
 
 PROBE_BYTES = 1 << 16
 """A disk that takes less is full."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,22 @@ class Workspace:
             try:
                 self._probe()
             except OSError as reason:
-                raise SearchError(
-                    f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. What was written "
-                    "before is whole: once that has passed, the same command goes on."
-                ) from error
+                raise self._unwritable(reason) from error
+            if (full := _full(error)) and self._concerns(full):  # what was given up has left some room
+                raise self._unwritable(full) from error
             raise
+
+    def _unwritable(self, reason: OSError) -> SearchError:
+        return SearchError(
+            f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. What was written "
+            "before is whole: once that has passed, the same command goes on."
+        )
+
+    def _concerns(self, full: OSError) -> bool:
+        """Is it this disk that was full? A failed write names no file: then it is the one with less left."""
+        if full.filename is not None:
+            return Path(os.fsdecode(full.filename)).absolute().is_relative_to(self.storage)
+        return shutil.disk_usage(self.storage).free <= shutil.disk_usage(tempfile.gettempdir()).free
 
     def _probe(self) -> None:
         """Write something to the disk, and remove it."""
@@ -145,6 +161,15 @@ class Workspace:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def _full(error: BaseException | None) -> OSError | None:
+    """What says of a full disk, in ``error`` or in what led to it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _words(holder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -94,6 +95,35 @@ def test_whatever_fails_on_a_storage_that_can_be_written_is_not_blamed_on_it(tmp
     with pytest.raises(LedgerError, match="torn"), workspace.explaining():
         raise LedgerError("torn")
     assert list(workspace.directory.iterdir()) == []
+
+
+def test_a_full_disk_is_named_though_there_is_some_room_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk ü", 4) as disk:
+        workspace = Workspace(disk, "s")
+        workspace.create()
+        with (
+            pytest.raises(SearchError, match=r"disk ü' can't be written any more: No space"),
+            workspace.explaining(),
+        ):
+            raise RuntimeError("what a library says") from overfull(disk)
+        assert list(workspace.directory.iterdir()) == []
+        elsewhere = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
+        with pytest.raises(OSError, match="file"), workspace.explaining():
+            raise elsewhere
+
+
+def overfull(disk: Path) -> OSError:
+    """How a write ends that found no room; there is some again."""
+    fill(disk)
+    try:
+        with (disk / "one more").open("wb", buffering=0) as file:
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        return error
+    finally:
+        empty(disk)
+        (disk / "one more").unlink()
+    raise AssertionError("the disk was not full")
 
 
 @pytest.mark.slow

@@ -16,6 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 BUDGET: dict[str, Any] = {"trials": 4, "scheduler": "none", "batch_size": 16, "register_model": False}
 """The baseline has the same: as many trials, of as many epochs."""
 
+VERDICTS = {
+    "helps": "Transfer helps",
+    "negative transfer": "Negative transfer",
+    "no difference": "No difference",
+}
+"""What the report says of each."""
+
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,7 +35,7 @@ def helps(few: Path) -> Outcome:
     """From printed characters to handwriting: the built-in backbone."""
     space = few.with_name("convolutional.yaml")
     space.write_text("unfreeze_depth: [1, 2]\nlearning_rate: {low: 2e-3, high: 1e-2, log: true}\n")
-    return outcome(few, space, "print", epochs=15, seeds=3)
+    return outcome(few, space, "print", epochs=15, seeds=5)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +61,10 @@ def outcome(data: Path, space: Path, backbone: str, epochs: int, seeds: int) -> 
         )
     )
     report = result.report_path.read_text()
-    assert {"helps": "Transfer helps", "negative transfer": "Negative transfer"}[
-        str(result.record.outcome and result.record.outcome.verdict)
-    ] in report
-    assert result.record.outcome is not None
-    return result.record.outcome
+    found = result.record.outcome
+    assert found is not None
+    assert VERDICTS[found.verdict] in report
+    return found
 
 
 def test_transfer_that_must_help(helps: Outcome) -> None:
