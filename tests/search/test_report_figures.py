@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import replace
@@ -18,6 +19,7 @@ from search.report.charts.figure import Figure
 from search.report.charts.history import history
 from search.report.charts.importance import importance
 from search.report.charts.slices import slices
+from search.report.figures import figures
 from search.report.ranking import badness
 from search.report.timeline import anytime, timeline
 
@@ -41,6 +43,22 @@ def shuffled(direction: Any) -> SearchRecord:
         moved = replace(moved, ended=None, state="running") if known.number % 8 == 1 else moved
         trials.append(replace(moved, started=None) if known.number % 9 == 2 else moved)
     return replace(search(), trials=tuple(trials), direction=direction)
+
+
+def test_every_figure_holds_to_the_schema_and_is_the_same_unchecked() -> None:
+    record = finished()
+    checked, drawn = figures(record, checked=True), figures(record)
+    assert drawn == checked
+    assert sum(figure.spec is not None for figure in drawn.values()) > 8
+
+
+def test_learning_curves_are_clipped_at_once() -> None:
+    spec = figures(finished())["curves"].spec
+    assert spec is not None
+    (group,) = spec["marks"]
+    assert group["clip"]
+    assert '"clip"' not in json.dumps(group["marks"])
+    assert len(group["marks"]) == 2
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -36,7 +36,7 @@ def curves(record: SearchRecord) -> Figure:
         caption="One line a trial, up to its last epoch; those that were stopped early are faint. Point at a "
         "line to find the trial in the other charts.",
         alternative=f"{lines} of {label(record.metric)} over at most {epochs}. {_lesson(record)}.",
-        spec=compiled(_chart(record, rows), HEIGHT),
+        spec=_clipped_at_once(compiled(_chart(record, rows), HEIGHT)),
         tones=("worst trial", "best trial"),
     )
 
@@ -61,7 +61,7 @@ def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:
     lines = base.mark_line(clip=True, strokeJoin="round").encode(
         detail="trial:N",
         stroke=_colour(alt.Stroke),
-        opacity=alt.when("datum.trial === focus || datum.won")
+        strokeOpacity=alt.when("datum.trial === focus || datum.won")
         .then(alt.value(1))
         .when("datum.faint")
         .then(alt.value(0.35))
@@ -80,6 +80,23 @@ def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:
         size=alt.when("datum.trial === focus || datum.won").then(alt.value(110)).otherwise(alt.value(30)),
     )
     return alt.layer(lines, dots).add_params(focus_param())
+
+
+def _clipped_at_once(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``spec`` with one clip around all marks instead of one around each line, which takes long to draw."""
+    size = {"width": {"signal": "width"}, "height": {"signal": "height"}}
+    group = {
+        "type": "group",
+        "clip": True,
+        "encode": {"update": size},
+        "marks": _without_clips(spec["marks"]),
+    }
+    return {**spec, "marks": [group]}
+
+
+def _without_clips(marks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    bare = [{name: part for name, part in mark.items() if name != "clip"} for mark in marks]
+    return [{**mark, "marks": _without_clips(mark["marks"])} if "marks" in mark else mark for mark in bare]
 
 
 def _position(record: SearchRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from search.report.theme import config
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 NOBODY = -1
 """The trial number that the ``focus`` signal holds while no trial is pointed at."""
+
+_checks: ContextVar[bool] = ContextVar("_checks", default=True)
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,20 @@ def when_focused(lit: Any, otherwise: Any) -> Any:
     return alt.when("datum.trial === focus").then(alt.value(lit)).otherwise(otherwise)
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Draw without holding every piece against the schema of Vega-Lite, which takes longer than the drawing."""
+    before = _checks.set(False)
+    try:
+        with debug_mode(False):
+            yield
+    finally:
+        _checks.reset(before)
+
+
 def compiled(chart: Any, height: int) -> Mapping[str, Any]:
     """The Vega specification of an Altair chart, as wide as its place, ``height`` pixels high."""
-    whole = chart.properties(width="container", height=height).to_dict()
+    whole = chart.properties(width="container", height=height).to_dict(validate=_checks.get())
     whole.pop("$schema", None)
     whole["config"] = config()
     whole["autosize"] = {"type": "fit-x", "contains": "padding"}
