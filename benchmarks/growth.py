@@ -36,6 +36,7 @@ from ray import tune
 from search.config import SearchConfig
 from search.delivery import Delivery
 from search.execution import Halt
+from search.experiment_names import experiment_name
 from search.kept_checkpoints import KeptCheckpoints
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy
@@ -44,7 +45,6 @@ from search.preparation import Prepared
 from search.record import METRICS, BackboneSummary, TaskSummary
 from search.session import QUIET, Session
 from search.stores import default_tracking_uri
-from search.tracking import experiment_name
 from search.trial import NAMESPACE
 from trainables.datasets import prepare
 

@@ -36,9 +36,9 @@ from ray.cluster_utils import Cluster
 
 from search.config import SearchConfig
 from search.delivery import Delivery
+from search.experiment_names import experiment_name
 from search.session import QUIET, Session
 from search.stores import default_tracking_uri
-from search.tracking import experiment_name
 
 EPOCHS = 5
 CASES = ("bare", "search")

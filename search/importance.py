@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -101,6 +100,8 @@ def _shares(study: _Study) -> dict[str, float]:
     trials = study.get_trials()
     if len(trials) < FEWEST_TRIALS or len({t.value for t in trials}) < 2:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn, which takes long
+
     best = min(max(BEST_SHARE, BEST_TRIALS / len(trials)), 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of each kind of experiment that Optuna has, once a resample

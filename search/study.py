@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from search.ahead import load_ahead
 from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.baselines import BASELINES, equal_steps
@@ -22,6 +23,7 @@ from search.doctor.quick import QuickLook
 from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
+from search.experiment_names import experiment_name
 from search.front_tags import front_tags
 from search.kept_checkpoints import KeptCheckpoints, default_budget
 from search.lease import Lease
@@ -38,13 +40,11 @@ from search.preparation import Prepared, prepare_all
 from search.prior import prior_worth
 from search.progress import View, default_view
 from search.record import Outcome, SearchRecord, TrialRecord
-from search.report.extracts import extracts
 from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
 from search.seams import reached
 from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
-from search.tracking import experiment_name
 from search.warm_prior import warm_start_worth
 from search.winner import Rival, measure, points, retrain
 from search.workspace import Workspace
@@ -149,6 +149,7 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         connect(config, verbose, view) as session,
         watched(view.nodes) if config.address else nullcontext(),
     ):
+        load_ahead()
         quick.at_places()
         quick.at_nodes()
         prepared = prepare_all(config, workspace, session, view)
@@ -186,11 +187,13 @@ class _Run:
                 search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
             self._confirm(search, self._baselines(search, task))
-            record = self._leave_files(search)
-            delivery.publish(record)
-            self._register(search, delivery)
+            self.session.leave()
             search.keep_time()
             record = self._leave_files(search)
+            delivery.publish(record)
+            if self._register(search, delivery):
+                search.keep_time()
+                record = self._leave_files(search)
             delivery.finish(record, "FINISHED", self._artifacts(record))
             reached("finished")
         self.view.update(record)
@@ -368,10 +371,15 @@ class _Run:
             search.ledger.note("alternatives", [outcome_to_json(o) for o in search.alternatives])
         search.ledger.note("outcome", outcome_to_json(outcomes[0]))
 
-    def _register(self, search: Phase, delivery: Delivery) -> None:
-        """Make the winner, and other points of the front that were confirmed, model versions, unless they are."""
+    def _register(self, search: Phase, delivery: Delivery) -> bool:
+        """Make the winner, and other points of the front that were confirmed, model versions, unless they are.
+
+        Returns:
+            Whether there is a new version.
+        """
         if not self.config.register_model or search.outcome is None:
-            return
+            return False
+        known = search.outcome
         outcomes = [search.outcome, *search.alternatives]
         for place in range(
             len(outcomes) - 1, -1, -1
@@ -380,6 +388,7 @@ class _Run:
                 outcomes[place] = self._registered(search, outcomes, place, delivery)
                 self._keep(search, outcomes)
         reached("registered")
+        return search.outcome is not known
 
     def _registered(
         self, search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery
@@ -425,6 +434,8 @@ class _Run:
 
     def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
         """What is shown with the search's run: its tables, the report, and the plots by themselves."""
+        from search.report.extracts import extracts
+
         folder = self.workspace.directory
         return (
             folder / "trials.parquet",

@@ -18,7 +18,6 @@ from search.mlflow_client import connect, speaking
 # isort: split
 from mlflow.exceptions import MlflowException
 
-from search.baselines import BASELINES
 from search.experiment_page import describe_experiment
 from search.record import SearchRecord, TrialRecord
 from search.run_content import search_content, trial_content
@@ -30,22 +29,6 @@ from trainables.errors import TrackingError
 
 ParentStatus = Literal["FINISHED", "KILLED", "FAILED"]
 _STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
-
-
-_FAMILY = "unfreeze/"
-
-
-def experiment_name(task: str, baseline: str = "") -> str:
-    """The experiment of a task's searches, or of their baselines of one method."""
-    return f"{_FAMILY}{task}{f'/{baseline}' if baseline else ''}"
-
-
-def is_search(experiment: str) -> bool:
-    """Whether an experiment of this name holds searches, and no baselines."""
-    endings = tuple(f"/{method}" for method in BASELINES)
-    return experiment.startswith(_FAMILY) and not experiment.removeprefix(_FAMILY.rstrip("/")).endswith(
-        endings
-    )
 
 
 class Mirror:

@@ -18,6 +18,7 @@ from search.phrases import plural
 from search.record import ErrorExample, SearchRecord
 from search.report.charts import slices
 from search.report.charts.confusion import mistakes
+from search.report.charts.figure import VEGA_LITE
 from search.report.charts.stages import stage_totals
 from search.report.figures import figures
 from search.report.headline import headline
@@ -62,6 +63,12 @@ def render(record: SearchRecord) -> str:
             vega=_vega() if any(figure.spec for figure in drawn.values()) else "",
         )
     )
+
+
+def ready() -> None:
+    """Have at hand what takes long to make and is the same for all searches."""
+    _vega()
+    vl_convert.vegalite_to_vega({"mark": "point", "data": {"values": [{}]}}, vl_version=VEGA_LITE)
 
 
 def _examples(record: SearchRecord) -> list[ErrorExample]:

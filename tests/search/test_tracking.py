@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from search.experiment_names import experiment_name
 from search.record import (
     BackboneSummary,
     EpochRecord,
@@ -24,7 +25,7 @@ from search.record import (
     TrialRecord,
 )
 from search.stores import default_tracking_uri
-from search.tracking import Mirror, experiment_name
+from search.tracking import Mirror
 from trainables.errors import TrackingError
 
 mlflow = pytest.importorskip("mlflow")
