@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search.config import SearchConfig as SearchConfig
-    from search.study import SearchResult as SearchResult
+    from search.search_result import SearchResult as SearchResult
     from search.study import run_search as run_search
 
 __all__ = ["SearchConfig", "SearchResult", "run_search"]
 
-_HOME = {"SearchConfig": "search.config", "SearchResult": "search.study", "run_search": "search.study"}
+_HOME = {
+    "SearchConfig": "search.config",
+    "SearchResult": "search.search_result",
+    "run_search": "search.study",
+}
 
 
 def __getattr__(name: str) -> object:

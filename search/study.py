@@ -9,11 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
 from search.ahead import load_ahead
-from search.alike import ENOUGH, last_line
 from search.archive import archive
 from search.baselines import BASELINES, equal_steps
 from search.choices import ALL_METHODS
@@ -24,24 +20,25 @@ from search.driver_mark import DriverMark
 from search.early_checks import check_inputs
 from search.execution import Halt
 from search.experiment_names import experiment_name
-from search.front_tags import front_tags
 from search.kept_checkpoints import KeptCheckpoints, default_budget
+from search.kept_outcomes import keep, known_outcomes
 from search.lease import Lease
 from search.ledger import Ledger, sqlite_url
 from search.ledger_file import LedgerCopy, check
-from search.ledger_format import explaining
 from search.logged_view import LoggedView
 from search.naming import search_name
+from search.new_versions import registered
+from search.no_result import failing_alike, nothing_worked
 from search.node_use import watched
-from search.notebook_html import result_html
 from search.phase import Phase
 from search.phrases import plural
 from search.preparation import Prepared, prepare_all
 from search.prior import prior_worth
 from search.progress import View, default_view
-from search.record import Outcome, SearchRecord, TrialRecord
-from search.results import outcome_from_json, outcome_to_json, trials_table, write_results
+from search.record import SearchRecord, TrialRecord
+from search.results import write_results
 from search.seams import reached
+from search.search_result import SearchResult, model_uri
 from search.serving_prices import price_list
 from search.session import Session, connect
 from search.stores import default_tracking_uri
@@ -51,64 +48,11 @@ from search.workspace import Workspace
 from trainables.errors import SearchError, TakenOver
 
 if TYPE_CHECKING:
-    from search.report.drawing import Drawing
     from search.tracking import Mirror
 
 
 class Interrupted(KeyboardInterrupt):
     """A person ended the search; the same command goes on with it."""
-
-
-@dataclass(frozen=True, repr=False)
-class SearchResult:
-    """A finished search."""
-
-    record: SearchRecord
-    model_uri: str | None
-    report_path: Path
-
-    def __repr__(self) -> str:
-        """Short, for an interactive session: the record holds every epoch, and images."""
-        best = self.record.best
-        found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
-        model = f", {self.model_uri}" if self.model_uri else ""
-        return f"<SearchResult {self.record.name}: {found}{model}>"
-
-    @property
-    def best(self) -> TrialRecord:
-        """The winner."""
-        best = self.record.best
-        if best is None:
-            raise SearchError("no trial of this search has a result")
-        return best
-
-    @property
-    def front(self) -> tuple[TrialRecord, ...]:
-        """Of several objectives, the trials that no other dominates, the best in the first objective first."""
-        return self.record.front
-
-    @property
-    def trials(self) -> pa.Table:
-        """All trials, one row each."""
-        return trials_table(self.record.trials, self.record.objectives)
-
-    @property
-    def tracking_uri(self) -> str:
-        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
-        return self.record.tracking_uri
-
-    def figure(self, key: str) -> Drawing:
-        """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
-
-        Raises:
-            UsageError: there is no such figure; the message lists those that there are.
-        """
-        from search.report.drawing import drawing  # altair and vl-convert take a second to import
-
-        return drawing(self.record, key)
-
-    def _repr_html_(self) -> str:
-        return result_html(self.record)
 
 
 def run_search(
@@ -180,7 +124,7 @@ class _Run:
     def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
-        search.outcome, search.alternatives = _known_outcomes(search)
+        search.outcome, search.alternatives = known_outcomes(search)
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             if self.config.objective:
@@ -197,7 +141,7 @@ class _Run:
             delivery.finish(record, "FINISHED", self._artifacts(record))
             reached("finished")
         self.view.update(record)
-        return SearchResult(record, _model_uri(search.outcome), self.workspace.report)
+        return SearchResult(record, model_uri(search.outcome), self.workspace.report)
 
     def _phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
         ledger_file.parent.mkdir(parents=True, exist_ok=True)
@@ -286,9 +230,9 @@ class _Run:
         if said := warm_start_worth(record):
             self.view.event(f"warm start: {said}")
         if phase.stopped == "failing_alike":
-            raise SearchError(_failing_alike(record))
+            raise SearchError(failing_alike(record))
         if record.best is None:
-            raise SearchError(_nothing_worked(record))
+            raise SearchError(nothing_worked(record))
 
     def _refuse_halted(self) -> None:
         """Go no further where a person has said so, or another process has taken over."""
@@ -362,14 +306,7 @@ class _Run:
             self.session,
         )
         reached("measured")
-        self._keep(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
-
-    def _keep(self, search: Phase, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes into the ledger, the winner's last: without it the others count for nothing."""
-        search.outcome, search.alternatives = outcomes[0], tuple(outcomes[1:])
-        if self.config.objective:
-            search.ledger.note("alternatives", [outcome_to_json(o) for o in search.alternatives])
-        search.ledger.note("outcome", outcome_to_json(outcomes[0]))
+        keep(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
 
     def _register(self, search: Phase, delivery: Delivery) -> bool:
         """Make the winner, and other points of the front that were confirmed, model versions, unless they are.
@@ -381,44 +318,17 @@ class _Run:
             return False
         known = search.outcome
         outcomes = [search.outcome, *search.alternatives]
-        for place in range(
-            len(outcomes) - 1, -1, -1
-        ):  # the winner last: it is the newest version, and the challenger
+        # The winner last: it is the newest version, and the challenger.
+        for place in range(len(outcomes) - 1, -1, -1):
             if not outcomes[place].model_version:
-                outcomes[place] = self._registered(search, outcomes, place, delivery)
-                self._keep(search, outcomes)
+                of = f", trial {outcomes[place].trial}" if len(outcomes) > 1 else ""
+                self.view.event(f"model: registering {self._model_name}{of}")
+                outcomes[place] = registered(
+                    search, outcomes, place, delivery, self.workspace.winner, self._model_name
+                )
+                keep(search, outcomes)
         reached("registered")
         return search.outcome is not known
-
-    def _registered(
-        self, search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery
-    ) -> Outcome:
-        from search.registry import register
-
-        outcome = outcomes[place]
-        of = f", trial {outcome.trial}" if len(outcomes) > 1 else ""
-        self.view.event(f"model: registering {self._model_name}{of}")
-        record = replace(search.record(), outcome=outcome)
-        model = self.workspace.winner / outcome.model_file
-        answers = self.workspace.winner / outcome.answers_file if outcome.answers_file else None
-        examples = np.array(self.prepared.of(outcome.params).task.split("validation").images[:4])
-        # Who uploads a model gets much time; of a server that is not there one hears sooner.
-        delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
-        version = delivery.ask(
-            lambda mirror: register(
-                record,
-                model,
-                run_id=mirror.run_id(outcome.trial),
-                examples=examples,
-                model_name=self._model_name,
-                tracking_uri=self._tracking_uri,
-                answers=answers,
-                point=front_tags(record, [o.trial for o in outcomes]),
-                challenger=place == 0,
-            ),
-            timeout=300,
-        )
-        return replace(outcome, model_name=self._model_name, model_version=str(version.version))
 
     @property
     def _model_name(self) -> str:
@@ -454,46 +364,8 @@ def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) ->
     return KeptCheckpoints(budget, view.event)
 
 
-def _known_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]:
-    """The winner's, and those of other points of the front."""
-    kept, others = search.ledger.noted("outcome"), search.ledger.noted("alternatives") or []
-    with explaining(search.name):
-        if not kept:
-            return None, ()
-        return outcome_from_json(kept), tuple(map(outcome_from_json, others))
-
-
 def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
     if len(chosen) == 1:
         return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
     numbers = ", ".join(str(trial.number) for trial in chosen)
     return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"
-
-
-def _model_uri(outcome: Outcome | None) -> str | None:
-    if outcome is None or not outcome.model_version:
-        return None
-    return f"models:/{outcome.model_name}/{outcome.model_version}"
-
-
-def _failing_alike(record: SearchRecord) -> str:
-    """The error that ended every trial of this run, once."""
-    last = [t for t in record.trials if last_line(t)][-1]
-    return (
-        f"trials: the first {ENOUGH} all ended with the same error, so no more were started:\n  {last_line(last)}\n"
-        f"`unfreeze status --verbose {record.name}` shows where it was raised (storage: {record.storage}). Once the "
-        "cause is gone, the same command goes on with the trials that are left."
-    )
-
-
-def _nothing_worked(record: SearchRecord) -> str:
-    """Why there is no best trial, in the words of the first failure."""
-    failed = [t for t in record.trials if t.error]
-    count = len(record.trials)
-    if not failed and record.stopped == "time_budget":
-        return "time_budget: expected enough for one epoch of one trial; it ended before. Give more and run it again"
-    if not failed:
-        return f"trials: expected at least one with a result, received {count} without any"
-    return (
-        f"trials: none of {count} has a result; trial {failed[0].number} ended with: {last_line(failed[0])}"
-    )

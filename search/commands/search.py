@@ -25,7 +25,7 @@ from search.choices import (
 from search.config import SearchConfig, load_config
 
 if TYPE_CHECKING:
-    from search.study import SearchResult
+    from search.search_result import SearchResult
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
