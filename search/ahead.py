@@ -17,6 +17,17 @@ def load_ahead() -> None:
     threading.Thread(target=_load, name="unfreeze-ahead").start()
 
 
+def load_keras_ahead() -> None:
+    """Begin in the background to import what registers a model, which brings TensorFlow into this process."""
+    threading.Thread(target=_load_keras, name="unfreeze-ahead-keras").start()
+
+
+def _load_keras() -> None:
+    import search.registry  # noqa: F401, I001
+
+    import mlflow.keras  # noqa: F401
+
+
 def _load() -> None:
     import optuna.importance  # noqa: F401
 

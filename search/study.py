@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.ahead import load_ahead
+from search.ahead import load_ahead, load_keras_ahead
 from search.archive import archive
 from search.baselines import BASELINES, equal_steps
 from search.choices import ALL_METHODS
@@ -287,6 +287,8 @@ class _Run:
         rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
         trials = [*chosen, *(trial for _, trial in rivals)]
         self.view.event(_confirming(chosen, self.config.confirm_seeds))
+        if self.config.register_model:
+            load_keras_ahead()
         began = time.monotonic()
         runs = retrain(
             trials,
