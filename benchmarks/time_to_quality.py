@@ -31,6 +31,9 @@ from digits_task import make_digits
 from measuring import QUIET
 from same_work import conditions
 
+ROUNDING = 1e-6
+"""Of accuracies that a contender keeps in single precision."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -46,7 +49,7 @@ class Curve:
 
     def reaches(self, quality: float) -> float | None:
         """Seconds until ``quality``, or None."""
-        return next((seconds for seconds, value in self.improvements if value >= quality - 1e-9), None)
+        return next((seconds for seconds, value in self.improvements if value >= quality - ROUNDING), None)
 
 
 @dataclass(frozen=True)
