@@ -263,10 +263,11 @@ class SearchConfig(BaseModel):
         return config
 
     def _refuse_forgetful_method(self, labels: Mapping[str, str]) -> None:
-        if self.remember is not None and "finetune" not in self.methods and self.transfers:
+        if self.remember is not None and "finetune" not in self.methods:
+            without = " with --unlabelled-target" if self.unlabelled_target else ""
             raise UsageError(
                 f"{labels.get('remember', 'remember')}: expected --method finetune, which can keep an old task, "
-                f"received {self.method!r}"
+                f"received {self.method!r}{without}"
             )
 
     def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:

@@ -10,10 +10,11 @@ from rich.text import Text
 
 from search.comparison import Comparison, Judgement
 from search.paired_tests import McNemar
-from search.phrases import percent, plural, points
+from search.phrases import memory_phrase, percent, plural, points
 from search.promotion import Contest
 from search.record import Interval
 from search.sizes import format_size
+from search.version_facts import memory_of
 from trainables.footprint import BATCH, Footprint
 
 
@@ -31,6 +32,8 @@ def _parts(contest: Contest) -> Iterator[RenderableType]:
         yield Text(_served(test, judgement.images), "dim")
     if any(judgement.footprints):
         yield _costs(contest)
+    if (old := memory_of(contest.challenger.tags)) is not None:
+        yield Text(f"of the old task's test images it got right {memory_phrase(old)}")
     for note in judgement.notes:
         yield Text(f"note: {note}", "yellow")
     style = "bold green" if judgement.passes else "bold red"

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
+from search.pinned_models import pinned
 from search.space import make_space
+from search.stores import known_store
 from search.warm_start import read_earlier
 from search.workspace import Workspace
 from trainables.datasets import DataOptions, check_data
-from trainables.errors import DataError
+from trainables.errors import DataError, TrackingError, UsageError
+from trainables.shared_classes import shared_classes
 
 _MOST_BLOCKS = 1000
 """How many blocks the backbone has is not known yet: no backbone has more."""
 
 
 def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
-    """Read the space, the configurations to try first, and the data's files, columns and labels.
+    """Read the space, the configurations to try first, and the data's files, columns and labels; look whether models of
+    the registry are there.
 
     Raises:
-        UsageError: the space or the configurations can't be understood, or an earlier search has another objective.
+        UsageError: the space or the configurations can't be understood, an earlier search has another objective, or
+            the source has no class of the target.
         LedgerError: an earlier search to begin from is not there.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
+        TrackingError: a backbone or teacher is no model of the registry.
     """
     several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
@@ -36,13 +42,41 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         read_enqueue(config.enqueue, space)
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
         read_earlier(config, workspace)
-    check_data(config.data, directory=workspace.data, options=data_options(config))
+    classes = check_data(config.data, directory=workspace.data, options=data_options(config))
     for name, data in (("source", config.source), ("remember", config.remember)):
+        if data is None:
+            continue
         try:
-            if data is not None:
-                check_data(data, directory=workspace.data, options=data_options(config))
+            found = check_data(data, directory=workspace.data, options=data_options(config))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+        if name == "source" and config.uses_source:
+            shared_classes(found, classes)
+    _check_models(config, workspace)
+
+
+def _check_models(config: SearchConfig, workspace: Workspace) -> None:
+    """Backbones and teachers out of the registry must be there: it takes a second to ask, and more to start Ray."""
+    named = [("backbone", name) for name in config.backbones]
+    if config.teacher is not None and config.uses_teacher:
+        named.append(("teacher", config.teacher))
+    known = pinned(config, workspace)
+    for option, name in named:
+        if not name.startswith("models:/") or name in known:
+            continue
+        try:
+            uri = known_store(config.tracking_uri, workspace.storage)
+        except UsageError:
+            raise UsageError(
+                f"{option}: expected a model of a registry, received {name!r}, but {str(workspace.storage)!r} has "
+                "none: name the --storage of the search that made it, or its --tracking-uri"
+            ) from None
+        from search.model_files import expect_model  # MLflow takes a second to import
+
+        try:
+            expect_model(name, uri)
+        except TrackingError as error:
+            raise TrackingError(f"{option}: {str(error).removeprefix('model: ')}") from error
 
 
 def data_options(config: SearchConfig) -> DataOptions:

@@ -20,12 +20,13 @@ from search.answers import FILE as ANSWERS_FILE
 from search.answers import Answers, read_answers
 from search.atomic import write_bytes
 from search.model_package import CLASSES_KEY
-from search.model_versions import Version, aliased
+from search.model_versions import CHALLENGER, CHAMPION, Version, aliased, registered, versions
 from search.stores import absolute_uri
 from search.version_facts import TEST_DIGEST
 from trainables.errors import DataError, TrackingError
 
 _ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+_NUMBERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
 
 
 def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
@@ -111,10 +112,37 @@ def resolve(uri: str, tracking_uri: str) -> str:
     if match is None:
         return uri
     with speaking(tracking_uri):
-        version = aliased(connect(tracking_uri), match["name"], match["alias"])
+        client = connect(tracking_uri)
+        version = aliased(client, match["name"], match["alias"])
+        known = sorted(registered(client, match["name"]).aliases)
     if version is None:
-        raise TrackingError(f"model {match['name']!r} has no version with the alias {match['alias']!r}")
+        promotable = match["alias"] == CHAMPION and CHALLENGER in known
+        hint = "; `unfreeze promote` makes one" if promotable else ""
+        raise TrackingError(
+            f"model {match['name']!r} has no version with the alias {match['alias']!r} "
+            f"(it has {', '.join(known) or 'none'}{hint})"
+        )
     return version.uri
+
+
+def expect_model(uri: str, tracking_uri: str) -> None:
+    """Look whether ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` is there; other addresses are taken for good.
+
+    Raises:
+        TrackingError: no such model, alias or version; the message lists those that there are.
+    """
+    store = absolute_uri(tracking_uri)
+    resolve(uri, store)
+    match = _NUMBERED.fullmatch(uri)
+    if match is not None:
+        with speaking(store):
+            known = [str(v.version) for v in versions(connect(store), match["name"])]
+            if not known:
+                registered(connect(store), match["name"])
+        if match["version"] not in known:
+            raise TrackingError(
+                f"model {match['name']!r} has no version {match['version']} (it has {', '.join(known) or 'none'})"
+            )
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from search.record import BackboneSummary, Parameters, ParameterValue, SearchRecord, TrialRecord
+from search.record import BackboneSummary, OldTask, Parameters, ParameterValue, SearchRecord, TrialRecord
 
 SHORT = {
     "backbone": "backbone",
+    "method": "method",
     "unfreeze_depth": "depth",
     "learning_rate": "rate",
     "head_units": "head",
@@ -27,6 +28,14 @@ SHORT = {
     "distillation": "distill",
     "distill_weight": "teacher",
     "distill_temperature": "heat",
+    "weighting": "weights",
+    "source_share": "source",
+    "weight_temperature": "even",
+    "weight_clip": "clip",
+    "alignment": "align",
+    "alignment_weight": "lambda",
+    "alignment_schedule": "schedule",
+    "alignment_layer": "layer",
 }
 """Parameter names as column heads."""
 
@@ -85,6 +94,20 @@ def percent(fraction: float) -> str:
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points: ``+2.4``."""
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def memory_phrase(old: OldTask) -> str:
+    """``97.7 % before, 96.9 % and 96.3 % after; the registered model has lost 0.9 points``."""
+    after = " and ".join(filter(None, [", ".join(map(percent, old.after[:-1])), percent(old.after[-1])]))
+    return f"{percent(old.before)} before, {after} after; the registered model {lost(old.forgotten)}"
+
+
+def lost(forgotten: float) -> str:
+    """What became of an accuracy: ``has lost 0.9 points``, ``has gained 0.3 points``, ``has lost nothing``."""
+    shown = f"{100 * abs(forgotten):.1f}"
+    if float(shown) == 0:
+        return "has lost nothing"
+    return f"has {'lost' if forgotten > 0 else 'gained'} {shown} points"
 
 
 def magnitude(count: int) -> str:

@@ -13,9 +13,11 @@ from search.backbone_choice import BACKBONE
 from search.config import SearchConfig
 from search.early_checks import data_options
 from search.material import backbone_spec, data_folder, fingerprint
+from search.pinned_models import pin, pinned
 from search.progress import View
 from search.record import BackboneSummary, Parameters, TaskSummary
 from search.session import Session
+from search.stores import default_tracking_uri
 from search.workspace import Workspace
 from trainables.datasets import Task, prepare
 from trainables.shared_classes import source_notes
@@ -145,7 +147,8 @@ def _backbone(
     view: View,
     what: str = "backbone",
 ) -> tuple[Path, BackboneSummary]:
-    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", name)
+    address = _fixed(name, config, workspace, view, what)
+    spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", address)
     file = workspace.directory / f"{what}-{fingerprint(spec)}.keras"
     view.event(f"{what} {name}: loading")
     with session.fleet.at_home() as engine:
@@ -153,6 +156,21 @@ def _backbone(
     return file, BackboneSummary(
         **{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])}
     )
+
+
+def _fixed(name: str, config: SearchConfig, workspace: Workspace, view: View, what: str) -> str:
+    """The version that an alias stands for in this search; any other name as it is."""
+    if not name.startswith("models:/") or "@" not in name:
+        return name
+    known = pinned(config, workspace).get(name)
+    if known is not None:
+        view.event(f"{what} {name}: {known}, as when the search began")
+        return known
+    from search.model_files import resolve
+
+    found = resolve(name, config.tracking_uri or default_tracking_uri(workspace.storage))
+    pin(name, found, workspace)
+    return found
 
 
 def _task(

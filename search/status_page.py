@@ -12,6 +12,7 @@ from search.forecast import remaining_seconds
 from search.phrases import (
     configuration,
     ending,
+    memory_phrase,
     objective,
     percent,
     plural,
@@ -42,6 +43,8 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
         lines.append(_line("running", running))
     if record.outcome is not None:
         lines.append(_line("test", _test(record)))
+        if record.outcome.old_task is not None:
+            lines.append(_line("old task", memory_phrase(record.outcome.old_task)))
     if words := _reasons(record):
         lines.append(_line("pruned", words))
     if words := _retried(record):

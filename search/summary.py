@@ -11,7 +11,17 @@ from rich.text import Text
 from search.baselines import BASELINES, trained_from
 from search.cost import cost_phrases, search_cost
 from search.durations import format_duration
-from search.phrases import ending, number, objective, percent, plural, points, tally, values_phrase
+from search.phrases import (
+    ending,
+    memory_phrase,
+    number,
+    objective,
+    percent,
+    plural,
+    points,
+    tally,
+    values_phrase,
+)
 from search.record import Interval, Outcome, SearchRecord
 from search.sizes import format_size
 
@@ -92,7 +102,10 @@ def _outcome(record: SearchRecord) -> Text:
     accuracy = Text.assemble((percent(outcome.test_accuracy.estimate), "bold green"))
     accuracy.append(f"   95 % interval {_between(outcome.test_accuracy)}", style="dim")
     accuracy.append(f", {plural(images, 'image')}" if images else "", style="dim")
-    return _row("test accuracy", accuracy).append("\n").append(_row("transfer gain", _gain(outcome)))
+    rows = [_row("test accuracy", accuracy), _row("transfer gain", _gain(outcome))]
+    if outcome.old_task is not None:
+        rows.append(_row("old task", Text(memory_phrase(outcome.old_task))))
+    return Text("\n").join(rows)
 
 
 def _gain(outcome: Outcome) -> Text:

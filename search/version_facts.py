@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search.record import Outcome
+from search.record import OldTask, Outcome
 from trainables.footprint import Footprint, Milliseconds
 
 INPUT_FORM = "unfreeze.input"
@@ -67,6 +67,15 @@ def memory_tags(outcome: Outcome) -> dict[str, str]:
         f"{_PREFIX}old_accuracy": f"{old.after[old.chosen]:.6f}",
         FORGOTTEN: f"{old.forgotten:.6f}",
     }
+
+
+def memory_of(tags: Mapping[str, str]) -> OldTask | None:
+    """What a version's tags say of its old task; None if they don't."""
+    try:
+        before, after = (float(tags[f"{_PREFIX}{name}"]) for name in ("old_accuracy_before", "old_accuracy"))
+    except (KeyError, ValueError):
+        return None
+    return OldTask(before, (after,), 0)
 
 
 def forgotten_of(tags: Mapping[str, str]) -> float | None:

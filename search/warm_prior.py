@@ -102,6 +102,10 @@ def warm_start_worth(record: SearchRecord) -> str | None:
     if record.warm_start is None:
         return None
     taken, others = split_values(record.trials, record.direction)
+    if not record.warm_start:
+        named = record.config.get("warm_start")
+        asked = ", ".join(map(str, named)) if isinstance(named, list | tuple) else "earlier searches"
+        return f"nothing taken from {asked}: no configuration there has a place in this search's space"
     names = ", ".join(dict.fromkeys(str(lesson["search"]) for lesson in record.warm_start))
     if not taken or not others:
         return f"{len(taken)} trials taken from {names}"

@@ -17,6 +17,7 @@ from filelock import FileLock
 from trainables.dataoptions import DataOptions
 from trainables.errors import DataError, UsageError
 from trainables.fitness import refuse_unfit
+from trainables.inputs.digits import CLASSES
 from trainables.inputs.find import find_source
 from trainables.inputs.source import SPLITS, Source, printable
 from trainables.splitfiles import Split
@@ -82,7 +83,7 @@ def prepare(
     return found or open_task(directory)
 
 
-def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -> None:
+def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -> tuple[str, ...]:
     """Refuse what needs no image to be decoded: what :func:`prepare` would refuse after a while.
 
     Args:
@@ -90,14 +91,19 @@ def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -
         directory: where tasks go; no part of the input even if it lies inside it.
         options: which columns to read.
 
+    Returns:
+        The names of its classes.
+
     Raises:
         UsageError: ``data`` isn't of the kind.
         DataError: the data is missing, or its files, columns, labels or splits are unreadable or unfit.
     """
     if data == DIGITS:
-        return
+        return CLASSES
     source = find_source(data, Path(directory).absolute().resolve(), options)
-    refuse_unfit(source.listing(), source.place)
+    listing = source.listing()
+    refuse_unfit(listing, source.place)
+    return listing.classes
 
 
 def _make(

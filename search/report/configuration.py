@@ -52,6 +52,12 @@ def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
 
 _TAUGHT = {"plain": "the teacher's answers", "relational": "the relations that the teacher sees"}
 
+_KEPT = {
+    "ewc": "elastic weight consolidation",
+    "lwf": "learning without forgetting",
+    "rehearsal": "rehearsal",
+}
+
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "backbone": lambda name: f"backbone {number(name)}",
     "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
@@ -76,6 +82,8 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     ),
     "distill_weight": lambda weight: f"the teacher counts {number(weight)} times",
     "distill_temperature": lambda value: f"answers softened at {number(value)}",
+    "remembering": lambda how: f"the old task kept by {_KEPT.get(str(how), how)}",
+    "remember_weight": lambda weight: f"the old task counts {number(weight)} times",
     "gradual_unfreezing": lambda share: (
         f"blocks that join one by one in {number(share)} of the epochs"
         if share

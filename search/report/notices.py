@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.phrases import plural, points
+from search.phrases import lost, plural
 from search.record import SearchRecord
 from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
@@ -69,8 +69,7 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
         yield Notice(
             "note",
             f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
-            f"before; after the winner's trainings {after}. The registered model's backbone has lost "
-            f"{points(old.forgotten)} points.",
+            f"before; after the winner's trainings {after}. The registered model's backbone {lost(old.forgotten)}.",
         )
 
 

@@ -11,8 +11,10 @@ import pytest
 from optuna.distributions import IntDistribution
 
 from search.config import SearchConfig, load_config
+from search.early_checks import check_inputs
 from search.space import Choice, IntRange, Space, core_space, full_space, load_space
 from search.steady_tpe import SteadyTPESampler, common_parameters, depth_at, share_of
+from search.workspace import Workspace
 from trainables.datasets import prepare
 from trainables.errors import UsageError
 
@@ -58,6 +60,17 @@ def test_several_are_a_tuple_in_yaml_flags_and_json(tmp_path: Path) -> None:
 def test_what_names_no_backbones_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_config(None, changes)
+
+
+@pytest.mark.parametrize(("option", "more"), [("backbone", {}), ("teacher", {"method": "distill"})])
+def test_a_model_of_a_registry_that_is_not_there_is_refused_before_anything_is_made(
+    tmp_path: Path, option: str, more: dict[str, Any]
+) -> None:
+    config = SearchConfig(**{option: "models:/pets@champion"}, storage=str(tmp_path / "runs"), **more)
+    words = f"{option}: expected a model of a registry, received 'models:/pets@champion', but .* has none"
+    with pytest.raises(UsageError, match=words):
+        check_inputs(config, Workspace(tmp_path / "runs", "digits"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_depths_end_at_the_blocks_of_the_trial_s_own_backbone() -> None:

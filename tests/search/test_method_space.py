@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from example_search import search
+from rich.console import Console
 
 from search import SearchConfig
 from search.baselines import equal_steps
+from search.live_table import trial_table
+from search.parameters import parameters
+from search.phrases import SHORT
 from search.ranges import Choice
 from search.samplers import make_sampler
 from search.space import Space, make_space
@@ -43,6 +50,19 @@ def test_each_trial_has_the_parameters_of_its_own_method() -> None:
             assert ("alignment_layer" in params) == (params["head_units"] > 0)
         assert space.check(params) == params
     assert next(iter(space.ranges)) == "method"
+
+
+def test_the_live_table_shows_the_method_and_its_parameters() -> None:
+    assert set(parameters(4)) <= set(SHORT)
+    assert len(set(SHORT.values())) == len(SHORT)
+    params = {"method": "align", "unfreeze_depth": 1, "alignment": "coral", "alignment_weight": 0.5}
+    shown = search(1)
+    shown = replace(shown, trials=(replace(shown.trials[0], params=params),))
+    console = Console(file=io.StringIO(), width=160)
+    console.print(trial_table(shown, 5, 160, ascii_only=True))
+    heads, row = str(console.file.getvalue()).splitlines()[:2]  # type: ignore[attr-defined]
+    assert {"method", "depth", "align", "lambda"} <= set(heads.split())
+    assert {"align", "coral", "0.5"} <= set(row.split())
 
 
 def test_a_single_method_is_no_parameter() -> None:

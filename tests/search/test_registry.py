@@ -13,6 +13,7 @@ import pytest
 
 from search.answers import Answers, image_keys, write_answers
 from search.mlflow_client import connect, global_store
+from search.model_files import expect_model
 from search.record import (
     BackboneSummary,
     EpochRecord,
@@ -366,6 +367,14 @@ def test_what_is_no_backbone_is_named(registry: Registry, tmp_path: Path) -> Non
     registry.register(classifier())
     with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
         download_backbone(f"models:/{registry.model}@champion", tmp_path, registry.uri)
+    with pytest.raises(TrackingError, match=r"\(it has challenger; `unfreeze promote` makes one\)"):
+        expect_model(f"models:/{registry.model}@champion", registry.uri)
+    expect_model(f"models:/{registry.model}@challenger", registry.uri)
+    expect_model(f"models:/{registry.model}/1", registry.uri)
+    with pytest.raises(TrackingError, match=r"has no version 99 \(it has 1\)"):
+        expect_model(f"models:/{registry.model}/99", registry.uri)
+    with pytest.raises(TrackingError, match=r"received 'nobody'"):
+        expect_model("models:/nobody/1", registry.uri)
     (tmp_path / "weights.pkl").write_bytes(b"x")
     run_id = registry.mirror.run_id(1)
     registry.client.log_artifact(run_id, str(tmp_path / "weights.pkl"), "stuff")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 from digit_tasks import dense_classifier, few_labels
+from example_search import finished
 
 from search import SearchConfig, SearchResult, run_search
 from search.reading import read_record
+from search.record import OldTask
 from search.registry import judge
+from search.report.notices import notices
 from search.results import outcome_from_json, outcome_to_json
 from search.space import core_space, full_space
+from search.status_page import status_page
+from search.summary import summary
 from search.version_facts import forgotten_of
 from trainables.errors import DataError, UsageError
 
@@ -83,12 +89,29 @@ def test_the_gate_looks_at_it(result: SearchResult) -> None:
     assert not lenient.passes or old.forgotten < 0.001 or strict.decision == "forgets"
 
 
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [(0.969, "has lost 0.8 points"), (0.98, "has gained 0.3 points"), (0.977, "has lost nothing")],
+)
+def test_terminal_and_report_say_what_was_forgotten(after: float, words: str) -> None:
+    record = finished(config={"remember": "old ü.parquet"})
+    assert record.outcome is not None
+    record = replace(record, outcome=replace(record.outcome, old_task=OldTask(0.977, (after, 0.9), 0)))
+    said = f"97.7 % before, {100 * after:.1f} % and 90.0 % after; the registered model {words}"
+    assert said in summary(record, None).plain
+    assert said in status_page(record).plain
+    assert any(f"The registered model's backbone {words}." in notice.text for notice in notices(record))
+
+
 def test_what_can_not_keep_an_old_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remember: expected --method finetune"):
         SearchConfig(remember="digits", method="reweight", source="digits")
+    with pytest.raises(UsageError, match=r"remember: expected --method finetune.*received 'scratch'"):
+        SearchConfig(remember="digits", method="scratch")
+    with pytest.raises(UsageError, match="received 'all' with --unlabelled-target"):
+        SearchConfig(remember="digits", method="all", source="digits", unlabelled_target=True)
     with pytest.raises(DataError, match="remember: "):
         run_search(SearchConfig(remember=str(tmp_path / "absent"), storage=str(tmp_path / "runs")))
-    assert SearchConfig(remember="digits").replace(method="scratch").remember == "digits"
 
 
 def test_ways_to_remember_are_suggested_where_there_is_an_old_task_and_blocks_train() -> None:

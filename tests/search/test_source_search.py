@@ -128,3 +128,4 @@ def test_a_source_of_other_classes_is_refused(data: dict[str, str], weird_folder
     other = folder(weird_folder / "strangers", range(7, 9), 10, 0)
     with pytest.raises(UsageError, match=r"source: expected .* no class in common"):
         run_search(config(data, weird_folder, source=other, method="align", name="x"))
+    assert not (weird_folder / "runs s" / "x").exists()  # at once

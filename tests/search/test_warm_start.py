@@ -110,6 +110,10 @@ def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() 
     opposite = searched(3, warm(earlier(searched(2, sign=-1))))
     assert misled(opposite, "maximize")
     assert not misled(searched(3, prior), "maximize")
+    nothing = earlier(opposite, warm_start=(), config={"warm_start": ["a", "b"]})
+    assert str(warm_start_worth(nothing)).startswith(
+        "nothing taken from a, b: no configuration there has a place"
+    )
     told = warm_start_worth(earlier(opposite, warm_start=tuple(to_json(prior.lessons))))
     assert told is not None
     assert "no good guide" in told
