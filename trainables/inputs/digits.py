@@ -21,6 +21,7 @@ from trainables.inputs.source import SPLITS, Encoded, Listing
 
 TRAIN_PER_CLASS = 10
 VALIDATION_PER_CLASS = 20
+CLASSES = tuple("0123456789")
 LIGHTEST = 16
 """Pixels are whole numbers from 0 to this."""
 
@@ -36,7 +37,7 @@ class Digits:
     def listing(self) -> Listing:
         labels: NDArray[np.int64] = self._data.target.astype(np.int64)
         ids = [f"digits#{row}" for row in range(len(labels))]
-        return Listing(ids, labels, _fixed_split(labels), tuple("0123456789"))
+        return Listing(ids, labels, _fixed_split(labels), CLASSES)
 
     def images(self) -> Iterator[Encoded | None]:
         for pixels in self._data.images:
