@@ -66,11 +66,18 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
     old = record.outcome.old_task if record.outcome else None
     if old is not None:
         after = listing([f"{100 * value:.1f} %" for value in old.after])
+        lost = old.lost
+        mean = (
+            ""
+            if lost is None
+            else f" Its trainings lose {points(lost.estimate)} points on average (95 % interval {points(lost.low)} to "
+            f"{points(lost.high)}, over test images and seeds)."
+        )
         yield Notice(
             "note",
             f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
             f"before; after the winner's trainings {after}. The registered model's backbone has lost "
-            f"{points(old.forgotten)} points.",
+            f"{points(old.forgotten)} points.{mean}",
         )
 
 
