@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from search.atomic import write_bytes
+from search.old_answers import OldAnswers
 from trainables.errors import DataError
 
 FILE = "answers.parquet"
@@ -48,6 +49,8 @@ class Answers:
         certain: (seeds, N) the probabilities that the winner's trainings gave to what they said, None in files of the
             first format. All the probabilities of a thousand classes would outweigh many a model.
         truth: (seeds, N) those that they gave to the true classes.
+        old: what the winner's trainings said of an old task's test images; None where there was none to keep, and in
+            files of earlier versions.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +63,7 @@ class Answers:
     scratch: Predicted
     certain: Probabilities | None = None
     truth: Probabilities | None = None
+    old: OldAnswers | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -91,6 +95,7 @@ class Answers:
             self.scratch[:, order],
             None if self.certain is None else self.certain[:, order],
             None if self.truth is None else self.truth[:, order],
+            self.old,
         )
 
 
@@ -116,6 +121,7 @@ def write_answers(path: Path, answers: Answers) -> None:
         "image_size": answers.image_size,
         "digest": answers.digest,
         "chosen": answers.chosen,
+        **({} if answers.old is None else {"old_task": answers.old.to_json()}),
     }
     columns = {"image": pa.array(answers.images, pa.string()), "label": pa.array(answers.labels, pa.int32())}
     for prefix, rows in (("seed", answers.predicted), ("scratch", answers.scratch)):
@@ -152,11 +158,17 @@ def read_answers(path: Path) -> Answers:
             scratch=_numbers(table, _columns(table, "scratch")),
             certain=_probabilities(table, "certain"),
             truth=_probabilities(table, "truth"),
+            old=OldAnswers.from_json(facts["old_task"]) if "old_task" in facts else None,
         )
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path.name}: expected a winner's answers, but they can't be read: {error}"
         ) from error
+    if found.old is not None and len(found.old.after) != len(found.predicted):
+        raise DataError(
+            f"{path.name}: expected the old task after each of {len(found.predicted)} trainings, found it after "
+            f"{len(found.old.after)}"
+        )
     if not 0 <= found.chosen < len(found.predicted) or not len(found.labels):
         raise DataError(f"{path.name}: expected the answers of at least one training, found none")
     return found

@@ -9,10 +9,11 @@ import numpy as np
 
 from search.answers import Answers
 from search.comparability import differences, same_images
-from search.intervals import paired_gain
+from search.intervals import LEAST_SEEDS, paired_gain
 from search.paired_tests import McNemar, Right, bootstrap_gain, mcnemar
 from search.phrases import points
 from search.record import Interval
+from search.retention import Retention
 from search.savings import Savings, savings
 from trainables.footprint import Footprint
 
@@ -85,6 +86,8 @@ class Judgement:
         comparisons: against the champion, or ``scratch`` and the majority class.
         footprints: of challenger and champion.
         notes: what else a person should know.
+        retention: the old task before and after; None where the challenger's search had none to keep, or was made by an
+            earlier version.
     """
 
     decision: Decision
@@ -96,6 +99,7 @@ class Judgement:
     comparisons: tuple[Comparison, ...] = ()
     footprints: tuple[Footprint | None, Footprint | None] = (None, None)
     notes: tuple[str, ...] = ()
+    retention: Retention | None = None
 
     @property
     def passes(self) -> bool:
@@ -232,16 +236,48 @@ def _without_answers(version: str) -> str:
 
 
 def refuse_forgetting(judgement: Judgement, forgotten: float | None, most: float) -> Judgement:
-    """The same judgement, unless a challenger that would pass has lost more than ``most`` of the old task's accuracy,
-    as a fraction, or does not say (None).
+    """The same judgement, unless a challenger that would pass may have lost more than ``most`` of the old task's
+    accuracy, as a fraction: where the interval of what its trainings lose reaches beyond, or McNemar's test finds that
+    the model to be served has lost more.
+
+    ``forgotten`` is what a version says that it has lost, None if it does not. It decides alone, with a note, where
+    an earlier version of unfreeze has kept no more than that.
     """
-    if not judgement.passes or (forgotten is not None and forgotten <= most):
+    if not judgement.passes:
         return judgement
+    if judgement.retention is not None:
+        reason = _forgets(judgement.retention, most)
+        return replace(judgement, decision="forgets", reason=reason) if reason else judgement
     if forgotten is None:
         reason = (
             "nothing is known of what it has forgotten: its search had no old task to keep (--remember DATA), and "
             f"at most {_margin(most)} may be lost"
         )
-    else:
+    elif forgotten > most:
         reason = f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(most)} may be lost"
+    else:
+        note = (
+            "what the challenger has lost on the old task is judged without an interval: it was registered by an "
+            "earlier version of unfreeze, which kept no answers to the old images"
+        )
+        return replace(judgement, notes=(*judgement.notes, note))
     return replace(judgement, decision="forgets", reason=reason)
+
+
+def _forgets(kept: Retention, most: float) -> str | None:
+    """Why it can't be said that no more than ``most`` is lost; None where it can."""
+    allowed = f"at most {_margin(most)} may be lost"
+    if kept.seeds < LEAST_SEEDS and kept.changed:
+        return f"what it has lost on the old task is not known: {_once('the winner was')}"
+    gain = f"{points(kept.gain.estimate)} points ({points(kept.low)} to {points(kept.high)})"
+    if kept.low < -most:
+        sure = "it has lost more" if kept.high < -most else "it may have lost more"
+        return f"it gains {gain} on the old task: {sure}, and {allowed}"
+    shortfall = _shortfall(kept.served, kept.images)
+    if shortfall > most:
+        return (
+            f"the model that would be served has lost {_margin(shortfall)} on the old task, whatever the mean: right "
+            f"on {kept.served.first_only:,} images only after, on {kept.served.second_only:,} only before (McNemar's "
+            f"exact p = {kept.served.p_value:.2g}), and {allowed}"
+        )
+    return None

@@ -74,8 +74,8 @@ class SearchConfig(BaseModel):
     )
     unlabelled_target: bool = Field(
         False,
-        description="keep the labels of --data from training and selection, which is by val_loss then; only the test "
-        "of the winner sees them",
+        description="no label of --data but those of the test images is read, or needed; selection is by val_loss "
+        "then",
     )
     validation_fraction: Number = Field(
         0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"

@@ -13,6 +13,7 @@ from search.paired_tests import McNemar
 from search.phrases import memory_phrase, percent, plural, points
 from search.promotion import Contest
 from search.record import Interval
+from search.retention import Retention
 from search.sizes import format_size
 from search.version_facts import memory_of
 from trainables.footprint import BATCH, Footprint
@@ -30,6 +31,8 @@ def _parts(contest: Contest) -> Iterator[RenderableType]:
     served = [other.served for other in judgement.comparisons if other.served]
     for test in served:
         yield Text(_served(test, judgement.images), "dim")
+    if judgement.retention is not None:
+        yield _old_task(contest, judgement.retention)
     if any(judgement.footprints):
         yield _costs(contest)
     if (old := memory_of(contest.challenger.tags)) is not None:
@@ -57,6 +60,22 @@ def _row(other: Comparison, champion: bool) -> tuple[str, ...]:
         _between(other.gain),
         _between(other.bootstrap),
     )
+
+
+def _old_task(contest: Contest, old: Retention) -> Table:
+    """What the challenger's trainings have left of the old task, beside the backbone that they began with."""
+    table = _table(
+        f"{plural(old.images, 'test image')} of the old task", "accuracy", "gain", "95 %", "bootstrap"
+    )
+    table.add_row("before", percent(old.before), "", "", "")
+    table.add_row(
+        f"version {contest.challenger.version}, challenger",
+        percent(old.after) + _trained(old.seeds),
+        points(old.gain.estimate),
+        _between(old.gain),
+        _between(old.bootstrap),
+    )
+    return table
 
 
 def _costs(contest: Contest) -> Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
 from search.pinned_models import pinned
@@ -42,17 +45,24 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         read_enqueue(config.enqueue, space)
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
         read_earlier(config, workspace)
-    classes = check_data(config.data, directory=workspace.data, options=data_options(config))
+    classes: dict[str, tuple[str, ...]] = {}
     for name, data in (("source", config.source), ("remember", config.remember)):
-        if data is None:
-            continue
         try:
-            found = check_data(data, directory=workspace.data, options=data_options(config))
+            if data is not None:
+                classes[name] = check_data(data, directory=workspace.data, options=data_options(config))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
-        if name == "source" and config.uses_source:
-            shared_classes(found, classes)
+    options = target_options(config, classes.get("source", ()))
+    known = check_data(config.data, directory=workspace.data, options=options)
+    if config.uses_source and "source" in classes:
+        shared_classes(classes["source"], known)
     _check_models(config, workspace)
+
+
+def target_options(config: SearchConfig, classes: Sequence[str]) -> DataOptions:
+    """How the search reads and splits its target; ``classes`` are the source's."""
+    options = data_options(config)
+    return replace(options, unlabelled=True, classes=tuple(classes)) if config.unlabelled_target else options
 
 
 def _check_models(config: SearchConfig, workspace: Workspace) -> None:

@@ -191,6 +191,7 @@ class Engine:
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None
     ) -> dict[str, Any]:
         """Train a configuration to its end, keep its best epoch, and save the served model to ``model``."""
+        from search.old_answers import pack
         from trainables.methods import begin
         from trainables.serving import export
         from trainables.training import TrialConfig
@@ -204,7 +205,9 @@ class Engine:
             if model is not None:
                 with self._opening:
                     export(training, Path(model))
-            return {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
+            found = {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
+            old = training.old_answers("test")
+            return found if old is None else {**found, "old_right": tuple(map(pack, old))}
         finally:
             training.release()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,16 @@ def fingerprint(spec: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def data_folder(config: SearchConfig, size: tuple[int, int], data: str | None = None) -> str:
-    """One folder for each way to prepare data: the target, unless another ``data`` is named."""
+def data_folder(
+    config: SearchConfig,
+    size: tuple[int, int],
+    data: str | None = None,
+    unlabelled: Sequence[str] | None = None,
+) -> str:
+    """One folder for each way to prepare data: the target, unless another ``data`` is named.
+
+    ``unlabelled`` are the source's classes where the target's labels are not read.
+    """
     data = config.data if data is None else data
     names = (
         "validation_fraction",
@@ -58,5 +67,7 @@ def data_folder(config: SearchConfig, size: tuple[int, int], data: str | None = 
     )
     source = data if data == "digits" else str(Path(data).absolute())
     facts = [source, list(size), config.seed, *(getattr(config, n) for n in names)]
+    if unlabelled is not None:
+        facts.append({"unlabelled": list(unlabelled)})
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return f"{Path(data).stem[:40]}-{digest}"

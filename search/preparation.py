@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import ray
 
 from search.backbone_choice import BACKBONE
 from search.config import SearchConfig
-from search.early_checks import data_options
+from search.early_checks import data_options, target_options
 from search.material import backbone_spec, data_folder, fingerprint
 from search.pinned_models import pin, pinned
 from search.progress import View
@@ -106,7 +106,9 @@ def _teacher(
             view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
         return None
     file, summary = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
-    task = _task("teacher's data", config.data, summary.input_size, known, config, workspace, view)
+    task = _task(
+        "teacher's data", config.data, summary.input_size, known, config, workspace, view
+    )  # it has labels
     return Teacher(summary, file, task)
 
 
@@ -121,13 +123,15 @@ def _prepared(
     """A backbone with the data at its input size."""
     file, backbone = _backbone(name, config, workspace, session, view)
 
-    def data(what: str, of: str, known: list[Task]) -> Task:
-        return _task(what, of, backbone.input_size, known, config, workspace, view)
+    def data(what: str, of: str, known: list[Task], unlabelled: Sequence[str] | None = None) -> Task:
+        return _task(what, of, backbone.input_size, known, config, workspace, view, unlabelled)
 
-    task = data("data", config.data, [p.task for p in others])
     source = None
     if config.source is not None and config.uses_source:
         source = data("source", config.source, [p.source for p in others if p.source])
+    hidden = (source.classes if source else ()) if config.unlabelled_target else None
+    task = data("data", config.data, [p.task for p in others], hidden)
+    if source is not None:
         for note in source_notes(source.classes, task.classes) if not others else ():
             view.event(f"source: {note}")
     source_summary = None if source is None else _summary(source)
@@ -181,20 +185,21 @@ def _task(
     config: SearchConfig,
     workspace: Workspace,
     view: View,
+    unlabelled: Sequence[str] | None = None,
 ) -> Task:
     """``data`` at an input size; at each but the first with the splits of the first, so that all trials of a search
-    learn from, and are judged by, the same images.
+    learn from, and are judged by, the same images. ``unlabelled`` are the source's classes where labels are not read.
     """
     for same in known:
         if same.image_size == size:
             return same
     like = known[0] if known else None
-    folder = data_folder(config, size, data) + (f"-{like.digest[:12]}" if like else "")
+    folder = data_folder(config, size, data, unlabelled) + (f"-{like.digest[:12]}" if like else "")
     task = prepare(
         data,
         image_size=size,
         directory=workspace.data / folder,
-        options=data_options(config),
+        options=data_options(config) if unlabelled is None else target_options(config, unlabelled),
         progress=lambda done, total: view.stage(what, done, total),
         like=like,
     )

@@ -23,6 +23,9 @@ def score_prepared(
     Raises:
         SearchError: the engines died again and again.
     """
+    if prepared.unlabelled:
+        told("prior: backbones are scored by labels of the target, which has none, so none is preferred")
+        return None
     calls = {name: ("score", (own.place, IMAGES, seed)) for name, own in prepared.several.items()}
     try:
         found = dict(spread(session, calls))

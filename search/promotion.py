@@ -18,6 +18,7 @@ from search.model_files import download_answers
 from search.model_versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
 from search.promotion_history import Event, events, next_event, written
 from search.promotion_numbers import numbers
+from search.retention import retention_of
 from search.seams import reached
 from search.stores import absolute_uri
 from search.turns import Turn
@@ -102,6 +103,8 @@ def judge(
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
     judgement = judge_candidates(new, old, margin)
+    if new.answers is not None and new.answers.old is not None:
+        judgement = replace(judgement, retention=retention_of(new.answers.old, new.answers.chosen))
     if max_forgetting is not None:
         judgement = refuse_forgetting(judgement, forgotten_of(challenger.tags), max_forgetting)
     return Contest(challenger, champion, judgement, proposed)
@@ -122,7 +125,8 @@ def promote(
         margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
         force: promote whatever the gate says; that it was overruled is recorded.
         trial: which point of the front, where a search with several objectives has brought one.
-        max_forgetting: accuracy on an old task that may be lost, as a fraction; None: whatever.
+        max_forgetting: accuracy on an old task that may be lost, as a fraction, by the interval of what is lost; None:
+            whatever.
 
     Raises:
         WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.

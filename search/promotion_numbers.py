@@ -20,6 +20,18 @@ def numbers(judgement: Judgement) -> dict[str, Number]:
         }
     for other in judgement.comparisons:
         found |= _compared(_NAMES.get(other.other, "champion"), other)
+    if (old := judgement.retention) is not None:
+        found |= {
+            "old_images": old.images,
+            "old_accuracy_before": round(old.before, 6),
+            "old_accuracy": round(old.after, 6),
+            "old_gain": round(old.gain.estimate, 6),
+            "old_gain_low": round(old.gain.low, 6),
+            "old_gain_high": round(old.gain.high, 6),
+            "old_bootstrap_low": round(old.bootstrap.low, 6),
+            "old_bootstrap_high": round(old.bootstrap.high, 6),
+            "old_mcnemar_p": float(f"{old.served.p_value:.4g}"),
+        }
     for name, footprint in zip(("challenger", "champion"), judgement.footprints, strict=True):
         if footprint is not None:
             found |= {

@@ -187,12 +187,14 @@ class Baseline:
 @dataclass(frozen=True)
 class OldTask:
     """Accuracy on the test images of an old task: ``before`` with the backbone untouched, ``after`` in each of the
-    winner's trainings, of which ``chosen`` is the registered one.
+    winner's trainings, of which ``chosen`` is the registered one. ``lost`` is before minus after, the mean of the
+    trainings, with its 95 % interval; None in records of earlier versions.
     """
 
     before: float
     after: tuple[float, ...]
     chosen: int
+    lost: Interval | None = None
 
     @property
     def forgotten(self) -> float:

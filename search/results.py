@@ -161,11 +161,16 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     kept["footprint"] = _footprint(kept.get("footprint"))
     kept["calibration"] = _calibration(kept.get("calibration"))
     old = kept.get("old_task")
-    kept["old_task"] = OldTask(**{**old, "after": tuple(old["after"])}) if old else None
+    kept["old_task"] = _old_task(old) if old else None
     kept["examples"] = tuple(
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _old_task(values: Mapping[str, Any]) -> OldTask:
+    lost = values.get("lost")  # not there in earlier versions
+    return OldTask(**{**values, "after": tuple(values["after"]), "lost": Interval(**lost) if lost else None})
 
 
 def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:

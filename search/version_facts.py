@@ -12,7 +12,9 @@ TEST_DIGEST = "unfreeze.test_digest"
 """Digest of the test images whose answers lie beside the model; a version without has none there."""
 
 FORGOTTEN = "unfreeze.forgotten"
-"""Accuracy on an old task that the version's backbone has lost."""
+"""Accuracy on an old task that the version's backbone has lost; with ``_mean``, ``_low`` and ``_high`` what the
+winner's trainings lose on average, and its 95 % interval.
+"""
 
 _PREFIX = "unfreeze."
 _LATENCIES = ("latency_ms", "batch_latency_ms")
@@ -62,11 +64,15 @@ def memory_tags(outcome: Outcome) -> dict[str, str]:
     old = outcome.old_task
     if old is None:
         return {}
-    return {
+    tags = {
         f"{_PREFIX}old_accuracy_before": f"{old.before:.6f}",
         f"{_PREFIX}old_accuracy": f"{old.after[old.chosen]:.6f}",
         FORGOTTEN: f"{old.forgotten:.6f}",
     }
+    if old.lost is not None:
+        mean = {"mean": old.lost.estimate, "low": old.lost.low, "high": old.lost.high}
+        tags |= {f"{FORGOTTEN}_{name}": f"{value:.6f}" for name, value in mean.items()}
+    return tags
 
 
 def memory_of(tags: Mapping[str, str]) -> OldTask | None:

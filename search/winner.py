@@ -21,8 +21,10 @@ from search.config import SearchConfig
 from search.execution import Halt
 from search.front import losses, spread_out
 from search.intervals import paired_gain, verdict, wilson
+from search.old_answers import OldAnswers
 from search.progress import View
 from search.record import Baseline, ErrorExample, OldTask, Outcome, Parameters, SearchRecord, TrialRecord
+from search.retention import retention_of
 from search.seams import reached
 from search.session import Session
 from search.spread import spread
@@ -30,6 +32,7 @@ from trainables.datasets import Split, Task
 from trainables.footprint import Footprint
 
 OLD = ("old_accuracy_before", "old_accuracy")
+OLD_RIGHT = "old_right"
 
 EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
@@ -45,6 +48,9 @@ class Retrained:
     val_loss: float
     old: tuple[float, float] | None = None
     """Accuracy on the old task before and after, where there is one."""
+
+    old_right: tuple[str, str] | None = None
+    """Whether each of its test images was right, before and after, as :func:`search.old_answers.pack` makes it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def retrain(
     view.stage("winner", whole - left, whole)
     for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
         trial = asked[n][0]
-        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch", *OLD) if k in metrics}
+        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch", *OLD, OLD_RIGHT) if k in metrics}
         write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
         reached("retrained")
         left -= 1
@@ -190,7 +196,8 @@ def _outcome(
     scratch = from_scratch[0] if from_scratch else None
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
     answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
-    write_answers(answers_file, replace(answers, certain=certain, truth=truth))
+    old = _old_answers(runs)
+    write_answers(answers_file, replace(answers, certain=certain, truth=truth, old=old))
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -209,15 +216,22 @@ def _outcome(
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
-        old_task=_old_task(runs, best),
+        old_task=_old_task(runs, best, old),
     )
 
 
-def _old_task(runs: Sequence[Retrained], best: int) -> OldTask | None:
+def _old_task(runs: Sequence[Retrained], best: int, old: OldAnswers | None) -> OldTask | None:
     known = [run.old for run in runs if run.old is not None]
     if len(known) < len(runs):
         return None
-    return OldTask(known[best][0], tuple(after for _, after in known), best)
+    lost = retention_of(old, best).lost if old is not None else None
+    return OldTask(known[best][0], tuple(after for _, after in known), best, lost)
+
+
+def _old_answers(runs: Sequence[Retrained]) -> OldAnswers | None:
+    """None without an old task; and where an earlier version has made some of the trainings."""
+    known = [run.old_right for run in runs if run.old_right is not None]
+    return OldAnswers.of(known) if len(known) == len(runs) else None
 
 
 def _predicted(said: Said, images: int) -> np.ndarray:
@@ -282,7 +296,8 @@ def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
             if archive.testzip() is not None:
                 return None
         old = (metrics[OLD[0]], metrics[OLD[1]]) if OLD[0] in metrics else None
-        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"], old)
+        right = tuple(metrics[OLD_RIGHT]) if OLD_RIGHT in metrics else None
+        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"], old, right)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # not there yet, or damaged: it is trained again
 

@@ -19,6 +19,10 @@ class DataOptions:
         image_column: column of a Parquet or Arrow file that holds the images; None: found by name and type.
         label_column: column that holds the labels; None: found by name and type.
         split_column: column that names each row's split; None: ``split``, if there is one.
+        unlabelled: whether labels of training and validation images are left unread, whether there are any or not;
+            those of the test images are read.
+        classes: names of classes that are known from elsewhere, as from a source. Those of an ``unlabelled`` dataset
+            are these and, after them, the others of its test images.
 
     Raises:
         UsageError: a fraction outside (0, 1), or both together leave nothing to train on.
@@ -31,6 +35,8 @@ class DataOptions:
     image_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
+    unlabelled: bool = False
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "test_fraction"):
@@ -48,5 +54,9 @@ class DataOptions:
         return self.validation_fraction if split == "validation" else self.test_fraction
 
     def as_json(self) -> dict[str, object]:
-        """The options as JSON values, by name."""
-        return asdict(self)
+        """The options as JSON values, by name; what is for a target without labels only where it is one."""
+        values = asdict(self)
+        blind = {name: values.pop(name) for name in ("unlabelled", "classes")}
+        return (
+            {**values, "unlabelled": True, "classes": list(blind["classes"])} if self.unlabelled else values
+        )

@@ -16,12 +16,11 @@ from filelock import FileLock
 
 from trainables.dataoptions import DataOptions
 from trainables.errors import DataError, UsageError
-from trainables.fitness import refuse_unfit
 from trainables.inputs.digits import CLASSES
 from trainables.inputs.find import find_source
 from trainables.inputs.source import SPLITS, Source, printable
 from trainables.splitfiles import Split
-from trainables.taskbuilding import build_task
+from trainables.taskbuilding import build_task, refuse_unfit_for
 from trainables.tasknames import DIGITS, task_name
 from trainables.tasks import FILE, FORMAT, Task, find_task, open_task
 
@@ -62,7 +61,8 @@ def prepare(
         The task; its ``notes`` say what was split off or left out.
 
     Raises:
-        UsageError: ``image_size`` or ``data`` isn't of the kind.
+        UsageError: ``image_size`` or ``data`` isn't of the kind, or has no class in common with those that ``options``
+            names.
         DataError: the data is missing, unreadable or unfit, or can't be written.
     """
     height, width = _checked(image_size)
@@ -89,20 +89,23 @@ def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -
     Args:
         data: as for :func:`prepare`.
         directory: where tasks go; no part of the input even if it lies inside it.
-        options: which columns to read.
+        options: which columns and labels to read.
+
+    Returns:
+        The names of its classes; of an ``unlabelled`` input those that the labels name which may be read.
 
     Returns:
         The names of its classes.
 
     Raises:
-        UsageError: ``data`` isn't of the kind.
+        UsageError: ``data`` isn't of the kind, or has no class in common with those that ``options`` names.
         DataError: the data is missing, or its files, columns, labels or splits are unreadable or unfit.
     """
     if data == DIGITS:
         return CLASSES
     source = find_source(data, Path(directory).absolute().resolve(), options)
     listing = source.listing()
-    refuse_unfit(listing, source.place)
+    refuse_unfit_for(listing, source.place, options)
     return listing.classes
 
 

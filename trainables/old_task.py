@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from trainables.account import Account
 from trainables.building import BUILDING
@@ -78,20 +79,22 @@ def fit_head(features: np.ndarray, labels: np.ndarray, classes: int) -> OldHead:
     return OldHead(kernel.astype(np.float32), bias.astype(np.float32))
 
 
-def old_accuracy(
+def old_right(
     bench: Workbench,
     head: OldHead,
     depth: int,
     weights: Sequence[np.ndarray] | None,
     split: str,
     account: Account,
-) -> float:
-    """Accuracy on ``split`` of the old task with the top ``depth`` blocks at ``weights`` (None: untouched).
+) -> NDArray[np.bool_]:
+    """Whether each image (N,) of the old task's ``split`` is told right, with the top ``depth`` blocks at ``weights``
+    (None: untouched).
 
     ``weights`` may go on behind the blocks' own, as those of a program do.
     """
     old = bench.remembered
-    labels, right, seen = np.asarray(old.split(split).labels), 0, 0
+    labels, seen = np.asarray(old.split(split).labels), 0
+    right: list[NDArray[np.bool_]] = []
     blocks: Callable[[np.ndarray], Any] | None = None
     if depth and weights is not None:
         with BUILDING:
@@ -101,9 +104,21 @@ def old_accuracy(
     for chunk in _at_cut(bench, split, depth if weights is not None else 0, account):
         features = np.asarray(chunk if blocks is None else blocks(chunk))
         said = head.scores(features).argmax(axis=1)
-        right += int((said == labels[seen : seen + len(said)]).sum())
+        right.append(said == labels[seen : seen + len(said)])
         seen += len(said)
-    return right / seen
+    return np.concatenate(right)
+
+
+def old_accuracy(
+    bench: Workbench,
+    head: OldHead,
+    depth: int,
+    weights: Sequence[np.ndarray] | None,
+    split: str,
+    account: Account,
+) -> float:
+    """The share of :func:`old_right`."""
+    return float(old_right(bench, head, depth, weights, split, account).mean())
 
 
 def fisher(bench: Workbench, depth: int, head: OldHead, account: Account) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOpt
         rows = np.flatnonzero((listing.labels == label) & (splits == TRAIN))
         keys = [hashlib.sha256(b"%d " % options.seed + digests[row].tobytes()).digest() for row in rows]
         order = sorted(range(len(rows)), key=keys.__getitem__)
-        bounds = _bounds([keys[place] for place in order], _sizes(len(rows), fractions))
+        bounds = cut([keys[place] for place in order], _sizes(len(rows), fractions))
         for split, (start, stop) in zip(missing, pairwise(bounds), strict=True):
             splits[rows[order[start:stop]]] = SPLITS.index(split)
     return splits
@@ -68,7 +68,7 @@ def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def _bounds(keys: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
+def cut(keys: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
     """Where splits start and stop among sorted ``keys``; equal keys are parted only if they must be."""
     exact, whole = [0], [0]
     for size in sizes:

@@ -14,17 +14,31 @@ from trainables.dataoptions import DataOptions
 from trainables.decoding import Decoded, Progress, decode_all
 from trainables.errors import DataError
 from trainables.fitness import refuse_unfit
-from trainables.inputs.source import SPLITS, Listing, Source, printable
+from trainables.inputs.source import SPLITS, UNSPLIT, Listing, Source, printable
 from trainables.samesplits import orders_like
 from trainables.splitfiles import write_split
 from trainables.splits import assign_splits, leak_notes, split_notes
 from trainables.taskdigest import digest_of
 from trainables.tasks import Task, save_task
+from trainables.unlabelled_splits import assign_unlabelled, hide_labels, refuse_unfit_target
 
 SHOWN = 10
 """How many bad images an error names."""
 
 Order = NDArray[np.int64]
+
+
+def refuse_unfit_for(listing: Listing, place: str, options: DataOptions) -> None:
+    """Check an input as listed, or what is left of it without bad images.
+
+    Raises:
+        DataError: no classifier can be trained, chosen and tested on it.
+        UsageError: it has no class in common with those that ``options`` names.
+    """
+    if options.unlabelled:
+        refuse_unfit_target(listing, place, options.classes)
+    else:
+        refuse_unfit(listing, place)
 
 
 def build_task(
@@ -44,7 +58,7 @@ def build_task(
         OSError: writing failed.
     """
     listing = source.listing()
-    refuse_unfit(listing, source.place)
+    refuse_unfit_for(listing, source.place, options)
     _refuse_full_disk(len(listing), size, directory)
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
@@ -52,11 +66,13 @@ def build_task(
     good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
     if like is None:
-        splits = assign_splits(good, digests, options)
-        orders = _orders(decoded, good, splits)
+        assign = assign_unlabelled if options.unlabelled else assign_splits
+        splits = assign(good, digests, options)
     else:
-        orders = orders_like(like, good)
-        splits = _splits_of(orders, len(good))
+        splits = _splits_of(orders_like(like, good), len(good))
+    if options.unlabelled:
+        good = hide_labels(good, splits, options.classes, source.place)
+    orders = _orders(decoded, good, splits) if like is None else orders_like(like, good)
     _write_splits(directory, pixels, good, orders, size)
     task = Task(
         name=name,
@@ -81,7 +97,7 @@ def _without_bad(
     _refuse_bad(skipped, len(listing), place, options)
     good = listing.only(np.array(decoded.rows, dtype=np.int64))
     if skipped:
-        refuse_unfit(good, f"{place}, without the {len(skipped):,} images that can't be read,")
+        refuse_unfit_for(good, f"{place}, without the {len(skipped):,} images that can't be read,", options)
     return good, skipped
 
 
@@ -96,7 +112,7 @@ def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> lis
 
 
 def _splits_of(orders: Sequence[Order], count: int) -> NDArray[np.int8]:
-    splits = np.zeros(count, np.int8)
+    splits = np.full(count, UNSPLIT, np.int8)
     for number, rows in enumerate(orders):
         splits[rows] = number
     return splits

@@ -28,7 +28,7 @@ from trainables.headprogram import HeadProgram
 from trainables.heads import head_arrays, initial_weights
 from trainables.headstate import HeadEpoch
 from trainables.objective import Objective
-from trainables.old_task import old_accuracy, old_head
+from trainables.old_task import old_head, old_right
 from trainables.program import Hyper, Program, Shape
 from trainables.schedule import block_ratios, learning_rates, thawed
 from trainables.workbench import Workbench
@@ -107,7 +107,7 @@ class Training:
     history: list[EpochMetrics] = field(default_factory=list)
     """Of all epochs so far."""
     account: Account = field(default_factory=Account)
-    _old_task: dict[str, dict[str, float]] = field(default_factory=dict)
+    _old_answers: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         with self.account.timing("start"):
@@ -313,16 +313,26 @@ class Training:
 
     def old_task(self, split: str) -> dict[str, float]:
         """Accuracy on an old task's ``split`` before and after, once all epochs have run; empty without an old task."""
-        if self.bench.open_remembered is None or not self.done or self.best is None:
+        found = self.old_answers(split)
+        if found is None:
             return {}
-        if split not in self._old_task:
+        before, after = found
+        return {"old_accuracy_before": float(before.mean()), "old_accuracy": float(after.mean())}
+
+    def old_answers(self, split: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Whether each image (N,) of an old task's ``split`` was told right before, and is after; None where
+        :meth:`old_task` is empty.
+        """
+        if self.bench.open_remembered is None or not self.done or self.best is None:
+            return None
+        if split not in self._old_answers:
             head, bench, account = old_head(self.bench, self.account), self.bench, self.account
             kept = getattr(self, "kept_head", None) or head
-            self._old_task[split] = {
-                "old_accuracy_before": old_accuracy(bench, head, 0, None, split, account),
-                "old_accuracy": old_accuracy(bench, kept, self.depth, self.best_weights, split, account),
-            }
-        return self._old_task[split]
+            self._old_answers[split] = (
+                old_right(bench, head, 0, None, split, account),
+                old_right(bench, kept, self.depth, self.best_weights, split, account),
+            )
+        return self._old_answers[split]
 
     @property
     def decision(self) -> Decision:

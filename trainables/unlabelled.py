@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from trainables.inputs.source import NO_LABEL
 from trainables.splitfiles import Split
 from trainables.tasks import Task
 
-HIDDEN = -1
+HIDDEN = NO_LABEL
 """In the place of each label."""
 
 

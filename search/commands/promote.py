@@ -34,7 +34,7 @@ def parser() -> Parser:
     made.add_argument(
         "--max-forgetting",
         metavar="X",
-        help="accuracy on the old task (--remember of the search) that may be lost, 1%% or 0.01; 0: nothing",
+        help="accuracy on the old task (--remember of the search) that may be lost, 1%% or 0.01; 0: surely nothing",
     )
     made.add_argument(
         "--trial",

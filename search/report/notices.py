@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.phrases import lost, plural
+from search.phrases import plural
 from search.record import SearchRecord
 from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter
@@ -66,10 +66,18 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
     old = record.outcome.old_task if record.outcome else None
     if old is not None:
         after = listing([f"{100 * value:.1f} %" for value in old.after])
+        mean = old.lost
+        more = (
+            f" Its trainings lose {points(mean.estimate)} points on average (95 % interval {points(mean.low)} to "
+            f"{points(mean.high)}, over test images and seeds)."
+            if mean is not None
+            else ""
+        )
         yield Notice(
             "note",
             f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
-            f"before; after the winner's trainings {after}. The registered model's backbone {lost(old.forgotten)}.",
+            f"before; after the winner's trainings {after}. The registered model's backbone {lost(old.forgotten)}."
+            + more,
         )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.answers import Answers, image_keys, read_answers, split_digest, write_answers
+from search.old_answers import OldAnswers, pack, unpack
 from trainables.errors import DataError
 
 
@@ -69,6 +71,36 @@ def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None
     assert again.certain is again.truth is None
     np.testing.assert_array_equal(again.predicted, example().predicted)
     assert again.taken([1]).certain is None
+
+
+def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    old = OldAnswers(random.random((11, 29)) < 0.9, random.random((11, 29)) < 0.8)
+    file = tmp_path / "answers.parquet"
+    write_answers(file, replace(example(), old=old))
+    again = read_answers(file).taken([3, 0]).old
+    assert again is not None
+    np.testing.assert_array_equal(again.before, old.before)
+    np.testing.assert_array_equal(again.after, old.after)
+    write_answers(file, example())
+    assert read_answers(file).old is None
+    write_answers(file, replace(example(seeds=4), old=old))
+    with pytest.raises(DataError, match="the old task after each of 4 trainings, found it after 11"):
+        read_answers(file)
+
+
+@pytest.mark.parametrize("damaged", ["", "3", "9:oA==", "x:oA==", "3:o*=="])
+def test_bits_that_are_damaged_are_refused(damaged: str) -> None:
+    bits = np.array([True, False, True])
+    np.testing.assert_array_equal(unpack(pack(bits)), bits)
+    with pytest.raises(ValueError, match=r".+"):
+        unpack(damaged)
+
+
+@pytest.mark.parametrize(("before", "after"), [((2, 5), (2, 4)), ((5,), (5,)), ((0, 5), (0, 5))])
+def test_old_answers_are_about_the_same_images(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="over the same images"):
+        OldAnswers(np.zeros(before, bool), np.zeros(after, bool))
 
 
 def test_keys_tell_names_apart_and_do_not_tell_them() -> None:

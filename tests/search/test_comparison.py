@@ -10,6 +10,9 @@ import pytest
 
 from search.answers import Answers, image_keys
 from search.comparison import Candidate, Judgement, judge_candidates, refuse_forgetting
+from search.old_answers import OldAnswers
+from search.record import Interval
+from search.retention import retention_of
 from trainables.footprint import Footprint, Milliseconds
 
 CLASSES = ("one", "two", "three", "four")
@@ -266,8 +269,8 @@ def test_a_margin_that_is_no_fraction_is_refused(margin: float) -> None:
 
 def test_the_gate_can_demand_that_nothing_is_forgotten() -> None:
     passing = Judgement("better", "it gains", 0.01)
-    assert refuse_forgetting(passing, 0.0, 0.0) is passing
-    assert refuse_forgetting(passing, -0.02, 0.0) is passing
+    assert refuse_forgetting(passing, 0.0, 0.0).passes
+    assert refuse_forgetting(passing, -0.02, 0.0).passes
     found = refuse_forgetting(passing, 0.032, 0.01)
     assert (found.decision, found.passes) == ("forgets", False)
     assert "it has lost 3.2 points on the old task, and at most 1 points may be lost" in found.reason
@@ -276,3 +279,65 @@ def test_the_gate_can_demand_that_nothing_is_forgotten() -> None:
     assert "no old task to keep (--remember DATA)" in unknown.reason
     worse = Judgement("worse", "it is worse", 0.01)
     assert refuse_forgetting(worse, 0.5, 0.0) is worse  # the first reason stays
+
+
+def old_task(
+    seed: int, lost: float, images: int = 400, seeds: int = 3, luck: float = 0.01, before: float = 0.95
+) -> OldAnswers:
+    """An old task of which trainings lose a share of the images, more or less by the luck of a seed."""
+    random = np.random.default_rng(seed)
+    first = np.tile(random.random(images) < before, (seeds, 1))
+    shares = np.clip(lost + random.normal(0, luck, (seeds, 1)), 0, 1)
+    return OldAnswers(first, first & (random.random((seeds, images)) >= shares))
+
+
+def judged_old(old: OldAnswers, most: float, chosen: int = 0) -> Judgement:
+    passing = Judgement("better", "it gains", 0.01, retention=retention_of(old, chosen))
+    return refuse_forgetting(passing, float(old.before.mean() - old.after[chosen].mean()), most)
+
+
+def test_what_is_forgotten_is_judged_by_its_interval() -> None:
+    nothing = old_task(0, 0.0, luck=0.0)
+    assert judged_old(nothing, 0.0).passes
+    assert retention_of(nothing, 0).lost == Interval(0.0, 0.0, 0.0)
+    much = judged_old(old_task(0, 0.2), 0.05)
+    assert (much.decision, much.passes) == ("forgets", False)
+    assert re.search(
+        r"it gains −\d+\.\d points .* on the old task: it has lost more, and at most 5 points", much.reason
+    )
+    few = old_task(3, 0.02, images=80)
+    lost = retention_of(few, 0).lost
+    assert lost.low < 0.03 < lost.high
+    assert "it may have lost more, and at most 3 points may be lost" in judged_old(few, 0.03).reason
+    assert judged_old(few, lost.high).passes
+    assert judged_old(few, lost.high - 1e-6).decision == "forgets"
+
+
+def test_the_gate_seldom_passes_what_loses_more_than_it_may() -> None:
+    """At the margin itself, and not because nothing passes: half of that passes often."""
+    at_margin = [judged_old(old_task(n, 0.06 / 0.95, images=600), 0.06).passes for n in range(100)]
+    below = [judged_old(old_task(n, 0.03 / 0.95, images=600), 0.06).passes for n in range(100)]
+    assert sum(at_margin) <= 0.06 * 100
+    assert sum(below) >= 0.5 * 100
+
+
+def test_one_training_says_nothing_of_what_others_would_forget() -> None:
+    one = judged_old(old_task(0, 0.01, seeds=1), 0.5)
+    assert one.decision == "forgets"
+    assert "trained with one seed" in one.reason
+    assert judged_old(old_task(0, 0.0, seeds=1, luck=0.0), 0.0).passes  # a frozen backbone
+
+
+def test_the_model_that_is_served_must_not_be_the_one_that_forgets() -> None:
+    old = old_task(1, 0.0, seeds=5, luck=0.0)
+    old.after[2, :60] = False
+    assert judged_old(old, 0.13).passes
+    served = judged_old(old, 0.13, chosen=2)
+    assert served.decision == "forgets"
+    assert "the model that would be served has lost 14" in served.reason
+
+
+def test_what_an_earlier_version_registered_is_judged_by_what_it_says_with_a_note() -> None:
+    found = refuse_forgetting(Judgement("better", "it gains", 0.01), 0.005, 0.01)
+    assert found.passes
+    assert "judged without an interval" in found.notes[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,13 @@ import optuna
 import pytest
 from digit_tasks import dense_classifier, few_labels
 from example_search import finished
+from rich.console import Console
 
 from search import SearchConfig, SearchResult, run_search
+from search.comparison import refuse_forgetting
+from search.contest_table import contest_table
+from search.promotion import Contest
+from search.promotion_numbers import numbers
 from search.reading import read_record
 from search.record import OldTask
 from search.registry import judge
@@ -21,6 +27,7 @@ from search.space import core_space, full_space
 from search.status_page import status_page
 from search.summary import summary
 from search.version_facts import forgotten_of
+from trainables.datasets import open_task
 from trainables.errors import DataError, UsageError
 
 
@@ -66,12 +73,21 @@ def test_the_old_task_is_measured_before_and_after(result: SearchResult) -> None
     assert old is not None
     assert len(old.after) == 2
     assert old.before > 0.8
+    assert old.lost is not None
+    assert old.lost.estimate == pytest.approx(old.before - sum(old.after) / 2)
+    assert old.lost.low <= old.lost.estimate <= old.lost.high
     assert outcome_from_json(outcome_to_json(outcome)) == outcome
+    earlier = outcome_to_json(outcome)
+    del earlier["old_task"]["lost"]
+    assert outcome_from_json(earlier).old_task == replace(old, lost=None)
     assert read_record("new", record.storage).outcome == outcome
-    assert "The old task" in result.report_path.read_text()
+    page = result.report_path.read_text()
+    assert "The old task" in page
+    assert "points on average (95 % interval" in page
     client = mlflow.MlflowClient(record.tracking_uri)
     version = client.get_model_version_by_alias("unfreeze-new", "challenger")
     assert forgotten_of(version.tags) == pytest.approx(old.forgotten, abs=1e-6)
+    assert float(version.tags["unfreeze.forgotten_high"]) == pytest.approx(old.lost.high, abs=1e-6)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert sum("unfreeze.old_accuracy" in r.data.tags for r in runs) == 3  # the trials, and the search
 
@@ -82,11 +98,34 @@ def test_the_gate_looks_at_it(result: SearchResult) -> None:
     old = result.record.outcome.old_task if result.record.outcome else None
     assert old is not None
     uri = result.record.tracking_uri
-    strict = judge("unfreeze-new", uri, max_forgetting=max(0.0, old.forgotten - 0.001)).judgement
-    lenient = judge("unfreeze-new", uri, max_forgetting=max(0.0, old.forgotten + 0.001)).judgement
-    assert lenient.decision != "forgets"
-    assert strict.decision in ("forgets", lenient.decision)
-    assert not lenient.passes or old.forgotten < 0.001 or strict.decision == "forgets"
+    assert old.lost is not None
+    lenient = judge("unfreeze-new", uri, max_forgetting=0.999)
+    assert lenient.judgement.decision != "forgets"
+    kept = lenient.judgement.retention
+    assert kept is not None
+    assert (kept.images, kept.seeds, kept.before) == (old_images(result), 2, pytest.approx(old.before))
+    assert kept.lost == old.lost
+    assert numbers(lenient.judgement)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
+    text = shown(lenient)
+    assert f"{kept.images} test images of the old task" in text
+    assert "before" in text
+    passing = replace(lenient.judgement, decision="better")
+    most = max(0.0, old.lost.high)
+    assert refuse_forgetting(passing, old.forgotten, most + 0.001).passes
+    assert old.lost.high <= 0 or not refuse_forgetting(passing, old.forgotten, most - 0.001).passes
+
+
+def old_images(result: SearchResult) -> int:
+    """Of the test of the old task, as the search has prepared it."""
+    tasks = [open_task(p.parent) for p in Path(result.record.storage).glob(".data/old*/task.json")]
+    return tasks[0].counts["test"]
+
+
+def shown(contest: Contest) -> str:
+    console = Console(width=160, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(contest_table(contest))
+    return capture.get()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,17 @@ def test_reweight_has_to_beat_the_target_alone(data: dict[str, str], weird_folde
 def test_align_without_labels_of_the_target_has_to_beat_the_source_alone(
     data: dict[str, str], weird_folder: Path
 ) -> None:
+    target = weird_folder / "no labels"
+    folder(target / "test", range(4), 10, 30)
+    for split, count in (("train", 30), ("validation", 10)):
+        for n, image in enumerate(sorted(Path(data["data"]).rglob("*.png"))[-count:]):
+            (target / split).mkdir(exist_ok=True)
+            shutil.copy(image, target / split / f"{n}.png")
     asked = config(data, weird_folder, method="align", name="a", baseline_trials=1, unlabelled_target=True)
+    asked = asked.replace(data=str(target))
     record = run_search(asked).record
+    assert record.task.counts == {"train": 30, "validation": 10, "test": 40}
+    assert record.task.classes == tuple(f"digit {n}" for n in (1, 2, 3, 4, 0))
     outcome = record.outcome
     assert outcome is not None
     assert [b.method for b in outcome.baselines] == ["source"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from trainables.dataoptions import DataOptions
 from trainables.errors import DataError
+from trainables.inputs.seen_labels import HINT
 from trainables.inputs.source import some
 
 IMAGE_NAMES = (
@@ -30,33 +31,33 @@ LABEL_NAMES = ("label", "labels", "class", "target", "category")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; ``split`` is None where rows don't name theirs."""
+    """Names of the columns; ``split`` is None where rows don't name theirs.
+
+    ``label`` is None in a file without any, of a target whose labels no trial may see.
+    """
 
     image: str
-    label: str
+    label: str | None
     split: str | None
-
-    @property
-    def facts(self) -> list[str]:
-        """The columns that say something about an image."""
-        return [self.label] if self.split is None else [self.label, self.split]
 
 
 def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
     """Choose the columns of ``schema``: as ``options`` say, or by type and name.
 
+    An ``unlabelled`` file need not have a column of labels.
+
     Raises:
         DataError: a column isn't there, can't be told, or has a type that can't be read.
     """
     features = hugging_face_features(schema)
-    image = options.image_column or _find(schema, "image", IMAGE_NAMES, features, "Image", place)
+    image = options.image_column or _one(
+        _told(schema, "image", IMAGE_NAMES, features, "Image"), schema, "image", place
+    )
     _require(schema, image, "image", place)
     _require_type(
         schema, image, _holds_images, "image", "binary, a struct with bytes and path, or paths", place
     )
-    label = options.label_column or _find(schema, "label", LABEL_NAMES, features, "ClassLabel", place)
-    _require(schema, label, "label", place)
-    _require_type(schema, label, _holds_labels, "label", "integers or strings, one label an image", place)
+    label = _label_column(schema, options, features, place)
     split = options.split_column
     if split is None:
         split = next((field.name for field in schema if _names_splits(field)), None)
@@ -64,6 +65,22 @@ def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
         _require(schema, split, "split", place)
         _require_type(schema, split, _holds_labels, "split", "strings, one name of a split a row", place)
     return Columns(image, label, split)
+
+
+def _label_column(schema: Any, options: DataOptions, features: dict[str, Any], place: str) -> str | None:
+    name: str | None = options.label_column
+    if name is None:
+        found = _told(schema, "label", LABEL_NAMES, features, "ClassLabel")
+        if options.unlabelled and not found:
+            return None
+        name = _one(found, schema, "label", place)
+    elif options.unlabelled and name not in schema.names:
+        return None
+    _require(schema, name, "label", place)
+    if options.unlabelled and pa.types.is_null(schema.field(name).type):
+        return name
+    _require_type(schema, name, _holds_labels, "label", "integers or strings, one label an image", place)
+    return name
 
 
 def hugging_face_features(schema: Any) -> dict[str, Any]:
@@ -124,29 +141,32 @@ def _holds_labels(kind: Any) -> bool:
     return is_text(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind)
 
 
-def _find(
-    schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str, place: str
-) -> str:
-    """By Hugging Face's feature, then by name, then, for images, by type."""
+def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str) -> list[str]:
+    """Columns that could be it, by Hugging Face's feature, then by name, then, for images, by type."""
     tagged = [
         n
         for n, f in features.items()
         if isinstance(f, dict) and f.get("_type") == feature and n in schema.names
     ]
     if len(tagged) == 1:
-        return str(tagged[0])
+        return [str(tagged[0])]
     by_name = {name.casefold(): name for name in reversed(schema.names)}
     for name in names:
         if name in by_name:
-            return str(by_name[name])
+            return [str(by_name[name])]
     structs = [field for field in schema if what == "image" and pa.types.is_struct(field.type)]
     typed = [field.name for field in structs if _holds_images(field.type)]
-    if len(typed) == 1:
-        return str(typed[0])
-    reason = f"{some(tagged or typed)} all could be it" if tagged or typed else "none could be told"
+    return [str(name) for name in (typed if len(typed) == 1 else tagged or typed)]
+
+
+def _one(found: Sequence[str], schema: Any, what: str, place: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    reason = f"{some(found)} all could be it" if found else "none could be told"
+    hint = f" {HINT}" if what == "label" and not found else ""
     raise DataError(
         f"{place}: which column holds the {what}s? {reason}; say it by --{what}-column ({what}_column). "
-        f"The columns are {some(schema.names, 30)}."
+        f"The columns are {some(schema.names, 30)}.{hint}"
     )
 
 

@@ -67,7 +67,7 @@ def _folder(path: Path, ours: Path, options: DataOptions) -> Source:
     from trainables.inputs.tables import Tables
 
     files = table_files(path)
-    return Tables(path, files, options) if files else ImageFolder(path, ours)
+    return Tables(path, files, options) if files else ImageFolder(path, ours, options.unlabelled)
 
 
 def _file(path: Path, options: DataOptions) -> Source:

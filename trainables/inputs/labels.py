@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trainables.errors import DataError
 from trainables.inputs.columns import value_type
-from trainables.inputs.source import SPLITS, some
+from trainables.inputs.seen_labels import HINT
+from trainables.inputs.source import NO_LABEL, SPLITS, some
 from trainables.inputs.splitnames import EXPECTED, split_of
 
 Value = int | str | bool | float
@@ -27,6 +28,39 @@ def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[V
     Raises:
         DataError: a value is missing, or Arrow can't compare values of the type.
     """
+    codes, values = _encoded(column, what, place)
+    if (codes == NO_LABEL).any():
+        raise _missing(codes == NO_LABEL, what, place)
+    empty = [code for code, value in enumerate(values) if _blank(value)]
+    if empty:
+        raise _missing(np.isin(codes, empty), what, place)
+    return codes, values
+
+
+def labels_where(
+    column: Any, seen: NDArray[np.bool_], names: Sequence[str] | None, place: str
+) -> tuple[NDArray[np.int64], list[Value]]:
+    """:func:`coded`, for a column whose labels are read in the (N,) rows ``seen`` alone, and may be missing there.
+
+    Other rows have the code NO_LABEL, and no value stands for them alone. A missing label is null, blank, NaN or, where
+    integers have ``names``, -1, as Hugging Face writes it.
+
+    Raises:
+        DataError: Arrow can't compare values of the type.
+    """
+    if pa.types.is_null(column.type):
+        return np.full(len(seen), NO_LABEL, np.int64), []
+    codes, values = _encoded(column, "label", place)
+    missing = [code for code, value in enumerate(values) if _blank(value) or (names and value == -1)]
+    codes = np.where(seen & ~np.isin(codes, missing), codes, NO_LABEL)
+    used = np.unique(codes[codes != NO_LABEL])
+    place_of = np.full(len(values) + 1, NO_LABEL, np.int64)  # the last is that of NO_LABEL itself
+    place_of[used] = np.arange(len(used))
+    return place_of[codes], [values[code] for code in used]
+
+
+def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+    """(N,) codes, NO_LABEL where a value is null, and the distinct values."""
     try:
         plain = _plain(column)
         encoded = plain.dictionary_encode()
@@ -34,15 +68,12 @@ def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[V
         raise DataError(
             f"{place}: {what}: expected strings or integers, received the type {column.type}."
         ) from error
-    values: list[Value] = encoded.dictionary.to_pylist()
-    missing = np.asarray(plain.is_null().to_numpy(zero_copy_only=False), dtype=bool)
-    if missing.any():
-        raise _missing(missing, what, place)
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    empty = [code for code, value in enumerate(values) if isinstance(value, str) and not value.strip()]
-    if empty:
-        raise _missing(np.isin(codes, empty), what, place)
-    return codes, values
+    codes = encoded.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, encoded.dictionary.to_pylist()
+
+
+def _blank(value: Value | None) -> bool:
+    return value is None or (not value.strip() if isinstance(value, str) else value != value)
 
 
 def _plain(column: Any) -> Any:
@@ -58,7 +89,7 @@ def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
     rows = [str(row) for row in np.flatnonzero(where)]
     return DataError(
         f"{place}: {len(rows):,} of {len(where):,} rows have no {what} (rows {some(rows, 5)}). "
-        "Fill them in, or leave these rows out."
+        "Fill them in, or leave these rows out." + (f" {HINT}" if what == "label" else "")
     )
 
 
@@ -84,7 +115,7 @@ def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> 
         if names is None or isinstance(value, str):
             return str(value)
         if not 0 <= value < len(names):
-            hint = " -1 stands for an image without a label: leave these out." if value == -1 else ""
+            hint = f" -1 stands for an image without a label: leave these out. {HINT}" if value == -1 else ""
             raise DataError(f"{place}: {what}: expected 0 to {len(names) - 1}, received {value}.{hint}")
         return names[value]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import DataError
+from trainables.inputs.seen_labels import HINT
 from trainables.inputs.source import printable, some
 from trainables.inputs.splitnames import EXPECTED, split_of
 from trainables.inputs.walk import Clutter, holds_images, images_directly_in, subfolders
@@ -43,7 +44,7 @@ def find_layout(root: Path, ours: Path) -> Layout:
         raise DataError(_nothing(root))
     if not any(subfolders(folder) for folder in named):
         if named and not others:
-            raise DataError(f"{printable(named[0])} holds no class folders; {SHAPES}.")
+            raise DataError(f"{printable(named[0])} holds no class folders; {SHAPES}. {HINT}")
         _refuse_wrapping(folders)
         return Layout(((None, root),), left_out, notes)
     _refuse_mixture(root, named, others)
@@ -53,7 +54,7 @@ def find_layout(root: Path, ours: Path) -> Layout:
 def _nothing(root: Path) -> str:
     loose = images_directly_in(root, Clutter())
     if loose:
-        return f"{printable(root)} holds {len(loose):,} images but no class folders; {SHAPES}."
+        return f"{printable(root)} holds {len(loose):,} images but no class folders; {SHAPES}. {HINT}"
     return f"{printable(root)} holds no images; {SHAPES}, or Parquet or Arrow files."
 
 

@@ -18,6 +18,9 @@ LONGEST_WORD = 80
 UNSPLIT = -1
 """The split of an image whose input doesn't name one."""
 
+NO_LABEL = -1
+"""The label of an image whose input has none, or one that may not be read: only in a target without labels."""
+
 Encoded: TypeAlias = Path | bytes | memoryview
 """An image as its file, or as the bytes of such a file."""
 
@@ -28,7 +31,7 @@ class Listing:
 
     Attributes:
         ids: (N,) where each image came from: a path inside the folder, or file and row.
-        labels: (N,) int64 index into ``classes``.
+        labels: (N,) int64 index into ``classes``, or :data:`NO_LABEL`.
         splits: (N,) int8 index into :data:`SPLITS`, or :data:`UNSPLIT`.
         classes: names of the classes, in the order of their indices.
         notes: sentences on what was left out or taken for granted.
@@ -50,7 +53,8 @@ class Listing:
 
     def per_class(self, split: int) -> NDArray[np.int64]:
         """(classes,) how many images of each class are in ``split``."""
-        return np.bincount(self.labels[self.splits == split], minlength=len(self.classes))
+        known = (self.splits == split) & (self.labels != NO_LABEL)
+        return np.bincount(self.labels[known], minlength=len(self.classes))
 
 
 class Source(Protocol):

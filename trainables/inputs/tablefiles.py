@@ -72,6 +72,14 @@ class TableFile:
             self.schema: Any = self._open().schema_arrow if self._parquet else self._open().schema
             _refuse_unreadable_names(self.schema)
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        with self._readable():
+            if self._parquet:
+                return int(self._open().metadata.num_rows)
+            return sum(batch.num_rows for batch in self._batches())
+
     def columns(self, names: Sequence[str]) -> Any:
         """A pyarrow Table of these columns, whole."""
         with self._readable():

@@ -3,6 +3,8 @@
 A row's split is told by a split column, or by the name of its file, or not at all. Paths in the image
 column are relative to the file's folder. Classes come in the order of Hugging Face's class names where the
 files hold them, else integers in the order of numbers and strings in that of letters.
+
+Where no trial may see a label, only rows of the test need one; those of the others are not read.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from trainables.dataoptions import DataOptions
 from trainables.inputs.cells import encoded_images, paths_in
 from trainables.inputs.columns import Columns, class_names, find_columns
-from trainables.inputs.labels import Value, coded, label_name, split_codes
-from trainables.inputs.source import SPLITS, UNSPLIT, Encoded, Listing, printable
+from trainables.inputs.labels import Value, coded, label_name, labels_where, split_codes
+from trainables.inputs.seen_labels import splits_with_labels
+from trainables.inputs.source import NO_LABEL, SPLITS, UNSPLIT, Encoded, Listing, printable
 from trainables.inputs.tablefiles import TableFile
 
 
@@ -36,12 +38,15 @@ class Part:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        return class_names(self.table.schema, self.columns.label)
+        return None if self.columns.label is None else class_names(self.table.schema, self.columns.label)
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means."""
+    """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means.
+
+    The code NO_LABEL means none.
+    """
 
     codes: NDArray[np.int64]
     values: Sequence[Value]
@@ -58,8 +63,11 @@ class Tables:
         Raises:
             DataError: a file can't be read, or its columns can't be told.
         """
-        self._place = place
+        self._place, self._unlabelled = place, options.unlabelled
         self._parts = [_part(_name(path, place), path, split, options) for path, split in files]
+        if not any(part.columns.label for part in self._parts):
+            first = self._parts[0]  # not even the test has labels: say so as ever
+            find_columns(first.table.schema, replace(options, unlabelled=False), first.name)
 
     @property
     def place(self) -> str:
@@ -78,7 +86,8 @@ class Tables:
         classes, notes = self._classes()
         index = {name: number for number, name in enumerate(classes)}
         labels = [
-            np.array([index[name] for name in each.names], dtype=np.int64)[each.codes] for each in facts
+            np.array([*(index[name] for name in each.names), NO_LABEL], dtype=np.int64)[each.codes]
+            for each in facts
         ]
         ids = [
             f"{part.name}#{row}"
@@ -96,7 +105,13 @@ class Tables:
 
     @cached_property
     def _facts(self) -> list[Facts]:
-        return [_facts(part) for part in self._parts]
+        splits = [_splits(part) for part in self._parts]
+        if not self._unlabelled:
+            return [_facts(part, each, None) for part, each in zip(self._parts, splits, strict=True)]
+        seen = sorted(splits_with_labels({int(number) for each in splits for number in np.unique(each)}))
+        return [
+            _facts(part, each, np.isin(each, seen)) for part, each in zip(self._parts, splits, strict=True)
+        ]
 
     def _classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The classes that have images, in order; and a note on those that have none."""
@@ -110,7 +125,8 @@ class Tables:
         used = tuple(name for name in dict.fromkeys(names) if name in meaning)
         others = tuple(sorted(name for name in meaning if name not in names))
         idle = len(set(names)) - len(used)
-        return used + others, (f"left out {idle:,} class names that no image has",) if idle else ()
+        told = idle and not self._unlabelled  # there, most labels are not known
+        return used + others, (f"left out {idle:,} class names that no image has",) if told else ()
 
 
 def _rank(name: str, value: Value) -> tuple[bool, float, str]:
@@ -130,16 +146,26 @@ def _part(name: str, path: Path, split: str | None, options: DataOptions) -> Par
     return Part(name, table, columns, None if columns.split else split)
 
 
-def _facts(part: Part) -> Facts:
-    table: Any = part.table.columns(part.columns.facts)
-    codes, values = coded(table.column(part.columns.label), "label", part.name)
-    name = label_name(part.class_names, part.name)
+def _splits(part: Part) -> NDArray[np.int8]:
+    """(N,) index into SPLITS of each row, or UNSPLIT."""
     if part.columns.split is not None:
         names = class_names(part.table.schema, part.columns.split)
-        splits = split_codes(table.column(part.columns.split), names, part.columns.split, part.name)
+        column = part.table.columns([part.columns.split]).column(part.columns.split)
+        return split_codes(column, names, part.columns.split, part.name)
+    split = UNSPLIT if part.split is None else SPLITS.index(part.split)
+    return np.full(part.table.rows, split, dtype=np.int8)
+
+
+def _facts(part: Part, splits: NDArray[np.int8], seen: NDArray[np.bool_] | None) -> Facts:
+    """``seen`` are the (N,) rows whose labels may be read, and may be missing; None: all, and all have one."""
+    if part.columns.label is None:
+        return Facts(np.full(len(splits), NO_LABEL, np.int64), (), (), splits)
+    column = part.table.columns([part.columns.label]).column(part.columns.label)
+    if seen is None:
+        codes, values = coded(column, "label", part.name)
     else:
-        split = UNSPLIT if part.split is None else SPLITS.index(part.split)
-        splits = np.full(len(codes), split, dtype=np.int8)
+        codes, values = labels_where(column, seen, part.class_names, part.name)
+    name = label_name(part.class_names, part.name)
     return Facts(codes, values, [name(value) for value in values], splits)
 
 
