@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
+from search.environment import service_patience
 from search.space import make_space
 from search.warm_start import read_earlier
 from search.workspace import Workspace
@@ -18,10 +19,12 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
     """Read the space, the configurations to try first, and the data's files, columns and labels.
 
     Raises:
-        UsageError: the space or the configurations can't be understood, or an earlier search has another objective.
+        UsageError: the space, the configurations or a variable of the environment can't be understood, or an earlier
+            search has another objective.
         LedgerError: an earlier search to begin from is not there.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
     """
+    service_patience()
     several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
         config.space,
