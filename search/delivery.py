@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from search.environment import service_patience
 from search.record import SearchRecord
 from trainables.errors import LedgerError, TakenOver, TrackingError
 
@@ -86,15 +87,18 @@ class Delivery:
             self._published += 1
             self._news.notify()
 
-    def ask(self, call: Callable[[Mirror], Answer], timeout: float = 60.0, *, patient: bool = True) -> Answer:
+    def ask(
+        self, call: Callable[[Mirror], Answer], timeout: float | None = None, *, patient: bool = True
+    ) -> Answer:
         """Call ``call`` with the mirror, in its thread, once everything published so far is delivered.
 
         It may be called again after a failure that can pass. Who is patient waits on for as long as some trial is
-        delivered in every ``timeout`` seconds.
+        delivered in every ``timeout`` seconds; None is :func:`~search.environment.service_patience`.
 
         Raises:
             TrackingError: MLflow refused, or did not take everything in time.
         """
+        timeout = service_patience() if timeout is None else timeout
         with self._news:
             if self._stopped:
                 raise self._ended()
@@ -118,7 +122,7 @@ class Delivery:
         record: SearchRecord,
         status: ParentStatus = "FINISHED",
         artifacts: tuple[Path, ...] = (),
-        timeout: float = 60.0,
+        timeout: float | None = None,
         *,
         patient: bool = True,
     ) -> None:

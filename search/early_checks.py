@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from search.config import SearchConfig
 from search.enqueue import read_enqueue
+from search.environment import service_patience
 from search.pinned_models import pinned
 from search.space import make_space
 from search.stores import known_store
@@ -25,12 +26,13 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
     the registry are there.
 
     Raises:
-        UsageError: the space or the configurations can't be understood, an earlier search has another objective, or
-            the source has no class of the target.
+        UsageError: the space, the configurations or a variable of the environment can't be understood, an earlier
+            search has another objective, or the source has no class of the target.
         LedgerError: an earlier search to begin from is not there.
         DataError: the data is missing, can't be read or is unfit; its images are decoded later.
         TrackingError: a backbone or teacher is no model of the registry.
     """
+    service_patience()
     several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
         config.space,

@@ -10,10 +10,8 @@ import sqlalchemy as sql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from search.environment import service_patience
 from trainables.errors import LedgerError
-
-AWAY_SECONDS = 60.0
-"""How long a database may be away before that is an error."""
 
 AGAIN_SECONDS = 0.5
 """Between two tries."""
@@ -22,10 +20,13 @@ Answer = TypeVar("Answer")
 
 
 class Insistence:
-    """Calls that need the database of ``engine``. Once it has been away for too long, no later call waits for it."""
+    """Calls that need the database of ``engine``. Once it has been away for too long, no later call waits for it.
 
-    def __init__(self, engine: sql.Engine, patience: float = AWAY_SECONDS) -> None:
-        self._engine, self._patience = engine, patience
+    ``patience`` in seconds, :func:`~search.environment.service_patience` if it is None.
+    """
+
+    def __init__(self, engine: sql.Engine, patience: float | None = None) -> None:
+        self._engine, self._patience = engine, service_patience() if patience is None else patience
         self._since: float | None = None
 
     def do(self, attempt: Callable[[bool], Answer]) -> Answer:

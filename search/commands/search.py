@@ -142,7 +142,8 @@ CONFIG.yaml holds the same options with underscores, as in
 
 Flags go before what the file says. Paths, in the file too, are relative to the
 working directory. UNFREEZE_STORAGE, UNFREEZE_TRACKING_URI and UNFREEZE_LEDGER in
-the environment stand for the options that are not given."""
+the environment stand for the options that are not given. A ledger's server, and at
+the end MLflow, may be away for UNFREEZE_SERVICE_PATIENCE seconds (60)."""
 
 
 def parser() -> Parser:

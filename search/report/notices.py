@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.phrases import plural
+from search.phrases import lost, plural, points
 from search.record import SearchRecord
 from search.report.ranking import still_improving, winner
 from search.report.words import label, listing, parameter

@@ -157,7 +157,7 @@ def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_pa
 @pytest.mark.timeout(1200)
 def test_twenty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("UNFREEZE_KILL_SEED", "7"))
-    driver = Driver(tmp_path, TRIALS)
+    driver = Driver(tmp_path, TRIALS, ("--confirm-seeds", "1"))
     for kill in range(20):
         process = driver.start()
         if kill % 2:  # while it starts, which takes several seconds

@@ -12,6 +12,8 @@ import pytest
 from postgresql_server import Postgres
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
+from search.environment import SERVICE_PATIENCE
+from search.lease import PATIENCE
 from search.ledger import Ledger
 from search.ledger_database import open_reading
 from search.record import EpochRecord
@@ -104,13 +106,14 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
     postgresql: Postgres, command: Callable[..., SearchCommand]
 ) -> None:
     search = command("one")
+    search.environment = {SERVICE_PATIENCE: "30"}
     search.start()
     search.wait_for(lambda record: epochs(record) >= 4)
     postgresql.stop()  # as in a crash
     postgresql.start()
     seen = epochs(search.wait_for(lambda record: epochs(record) >= 10))
     postgresql.stop()
-    time.sleep(20)
+    time.sleep(PATIENCE + 2)
     postgresql.start()
     search.wait_for(lambda record: epochs(record) >= seen + 6)
     search.kill()
@@ -133,12 +136,12 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
 def test_a_driver_that_sleeps_is_taken_over_from_and_stops_when_it_wakes(
     command: Callable[..., SearchCommand],
 ) -> None:
-    sleeper, other = command("sleeper"), command("other")
+    sleeper, other = (command(name, "--epochs", "6") for name in ("sleeper", "other"))
     sleeper.start()
     sleeper.wait_for(lambda record: epochs(record) >= 5)
     sleeper.signal_all(signal.SIGSTOP)
     other.start()
-    other.wait_for(lambda record: epochs(record) >= 15)
+    other.wait_for(lambda record: epochs(record) >= 9)
     sleeper.signal_all(signal.SIGCONT)
     assert sleeper.process is not None
     assert sleeper.process.wait(120) == 1, sleeper.log()

@@ -101,7 +101,8 @@ def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_
 def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_another_cluster(
     search: Search,
 ) -> None:
-    search.arguments = ("--trials", "3", "--max-concurrent", "2", *LONG, "core")
+    epochs = EPOCHS // 2
+    search.arguments = ("--trials", "3", "--max-concurrent", "2", *LONG, "core", "--epochs", str(epochs))
     with machines() as nodes:
         nodes.add(cpus=2)
         search.start(nodes.address)
@@ -117,7 +118,7 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
         nodes.add(cpus=2)
         search.start(nodes.address)
         assert search.end() == 0, search.log()
-    check(search.record(), 3)
+    check(search.record(), 3, epochs)
 
 
 @pytest.mark.timeout(1800)

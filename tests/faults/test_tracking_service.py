@@ -13,6 +13,7 @@ from mlflow_service import Proxy, Server
 from search_command import SearchCommand, expect_delivered, expect_whole
 
 from search.delivery import Delivery
+from search.environment import SERVICE_PATIENCE
 from search.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
 from search.tracking import Mirror
 
@@ -57,18 +58,20 @@ def delivery_through(proxy: Proxy, name: str, told: Callable[[str], object], sto
     return Delivery(lambda: Mirror(proxy.uri, experiment=f"unfreeze/{name}", storage=storage), told)
 
 
-def test_a_server_that_takes_5_seconds_a_request_holds_nobody_up_and_gets_all(
+def test_a_server_that_takes_seconds_a_request_holds_nobody_up_and_gets_all(
     proxy: Proxy, server: Server, tmp_path: Path
 ) -> None:
-    proxy.delay, told = 5.0, list[str]()
+    """Half of 5 s a request, and less than the minute that may pass without progress; the requests are counted."""
+    proxy.delay, told = 2.5, list[str]()
     delivery = delivery_through(proxy, "slow", told.append, tmp_path)
     began = time.monotonic()
     for epochs in range(1, 6):
         delivery.publish(search("slow", trial(0, epochs), trial(1, epochs)))
     assert time.monotonic() - began < proxy.delay
     whole = search("slow", trial(0, 5, "complete"), trial(1, 5, "pruned"))
-    delivery.finish(whole)
+    delivery.finish(whole, timeout=45)
     assert told == []
+    assert proxy.seen < 30
     expect_delivered(whole, server.uri)
 
 
@@ -102,6 +105,7 @@ def test_a_whole_search_without_its_server_is_delivered_later_by_the_same_comman
     arguments = ("--trials", "2", "--epochs", "2", "--tracking-uri", proxy.uri)
     command = SearchCommand(tmp_path / "never there", arguments)
     try:
+        command.environment = {SERVICE_PATIENCE: "10"}
         assert command.start().wait(400) == 1, command.log()
         record = expect_whole(command.record(), 2)
         assert record.outcome is not None
@@ -110,6 +114,7 @@ def test_a_whole_search_without_its_server_is_delivered_later_by_the_same_comman
         assert "Traceback" not in command.log()
         proxy.failing, proxy.delay = True, 0.2
         proxy.start()
+        command.environment = {}
         command.start()
         end = time.monotonic() + 300
         while proxy.seen < 5 and time.monotonic() < end:

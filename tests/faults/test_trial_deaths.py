@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 MARK = "UNFREEZE_TEST_FOLDER"
 """In the environment of each search, and so of all that it starts."""
 
-EPOCHS = 40
+EPOCHS = 24
 PATIENCE = 600.0
 """Seconds within which what a test waits for has to happen, however busy the machine is."""
 
@@ -166,7 +166,7 @@ def test_a_stopped_engine_is_ended_and_its_trials_go_on(
     tmp_path: Path, undisturbed: tuple[TrialRecord, ...]
 ) -> None:
     search = Search(tmp_path, 2)
-    process = search.start("--max-concurrent", "2", "--trial-timeout", "60s")
+    process = search.start("--max-concurrent", "2", "--trial-timeout", "45s")
     search.wait(all_past(2))
     before = search.record.trials
     search.process(ENGINE).send_signal(signal.SIGSTOP)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
+from search import SearchConfig, run_search
+from search.environment import SERVICE_PATIENCE, service_patience
 from search.insistence import Insistence
-from trainables.errors import LedgerError
+from trainables.errors import LedgerError, UsageError
 
 
 def error(words: str) -> OperationalError:
@@ -46,8 +49,24 @@ def test_a_refusal_is_told_at_once(problem: Exception) -> None:
     assert time.monotonic() - began < 0.4
 
 
-def test_one_that_stays_away_is_waited_for_once() -> None:
-    insistence = Insistence(sql.create_engine("sqlite://"), patience=0.8)
+@pytest.mark.parametrize("said", ["soon", "0", "nan", "inf", "-3"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused_before_anything_starts(
+    said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(SERVICE_PATIENCE, said)
+    with pytest.raises(UsageError, match=f"{SERVICE_PATIENCE}: expected seconds, .* received '{said}'"):
+        run_search(SearchConfig(storage=str(tmp_path / "runs")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_minute_is_waited_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SERVICE_PATIENCE, raising=False)
+    assert service_patience() == 60
+
+
+def test_one_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVICE_PATIENCE, "0.8")
+    insistence = Insistence(sql.create_engine("sqlite://"))
 
     def attempt(again: bool) -> None:
         raise error("database is locked")

@@ -155,17 +155,13 @@ def test_the_same_command_again_does_nothing_twice(found: SearchResult, folder: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "objective", [None, ("val_accuracy", "megabytes"), ("val_accuracy", "parameters", "val_loss")]
-)
-def test_other_objectives_under_the_same_name_are_refused(
-    found: SearchResult, folder: Path, objective: tuple[str, ...] | None
+def test_one_objective_under_the_name_of_a_search_with_two_is_refused(
+    found: SearchResult, folder: Path
 ) -> None:
-    received = "none" if objective is None else "\\['val_accuracy', "
     with pytest.raises(
-        LedgerError, match=rf"objective: expected \['val_accuracy', 'parameters'\], received {received}"
+        LedgerError, match=r"objective: expected \['val_accuracy', 'parameters'\], received none"
     ):
-        run_search(settings(folder, list(FIRST), objective=objective))
+        run_search(settings(folder, list(FIRST), objective=None))
     assert read_record("digits", str(folder / "runs")).objectives == OBJECTIVES
 
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from search import SearchConfig, run_search
 from search.reading import read_record
+from search.record import SearchRecord
 from trainables.errors import LedgerError, UsageError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
@@ -64,9 +65,16 @@ def config(data: dict[str, str], weird_folder: Path, **changes: Any) -> SearchCo
     return SearchConfig(**{**data, **SMALL, "storage": str(weird_folder / "runs s"), **changes})
 
 
-def test_reweight_has_to_beat_the_target_alone(data: dict[str, str], weird_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def reweighted(data: dict[str, str], weird_folder: Path) -> tuple[SearchConfig, SearchRecord]:
     asked = config(data, weird_folder, method="reweight", name="r", baseline_trials=1)
-    record = run_search(asked).record
+    return asked, run_search(asked).record
+
+
+def test_reweight_has_to_beat_the_target_alone(
+    reweighted: tuple[SearchConfig, SearchRecord], weird_folder: Path
+) -> None:
+    asked, record = reweighted
     assert {t.method for t in record.trials} == {"reweight"}
     assert all({"weighting", "source_share"} <= set(t.params) for t in record.trials)
     outcome = record.outcome
@@ -126,9 +134,10 @@ def test_all_lets_each_trial_have_a_method_of_its_own(data: dict[str, str], weir
     assert [t.method for t in again.trials] == [t.method for t in record.trials]
 
 
-def test_another_source_under_the_same_name_is_refused(data: dict[str, str], weird_folder: Path) -> None:
-    asked = config(data, weird_folder, method="source", name="s", trials=1)
-    run_search(asked)
+def test_another_source_under_the_same_name_is_refused(
+    reweighted: tuple[SearchConfig, SearchRecord], weird_folder: Path
+) -> None:
+    asked, _ = reweighted
     other = folder(weird_folder / "other source", range(1, 5), 20, 10)
     with pytest.raises(LedgerError, match=r"source: expected '[0-9a-f]+', received '[0-9a-f]+'"):
         run_search(asked.replace(source=other))
