@@ -33,10 +33,10 @@ def _parts(contest: Contest) -> Iterator[RenderableType]:
         yield Text(_served(test, judgement.images), "dim")
     if judgement.retention is not None:
         yield _old_task(contest, judgement.retention)
+    elif (old := memory_of(contest.challenger.tags)) is not None:
+        yield Text(f"of the old task's test images it got right {memory_phrase(old)}")
     if any(judgement.footprints):
         yield _costs(contest)
-    if (old := memory_of(contest.challenger.tags)) is not None:
-        yield Text(f"of the old task's test images it got right {memory_phrase(old)}")
     for note in judgement.notes:
         yield Text(f"note: {note}", "yellow")
     style = "bold green" if judgement.passes else "bold red"
