@@ -164,12 +164,19 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     try:
         with _away_from_home(empty):
             ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        if not (isinstance(error, (ConnectionError, RuntimeError, ValueError)) or _too_slow(error)):
+            raise
         from search.doctor.head import plainly
 
         where = config.address or "this machine"
         words = plainly(error)
         raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {words}") from error
+
+
+def _too_slow(error: Exception) -> bool:
+    """What Ray raises where its own processes did not start in time: of no type that tells it from others."""
+    return type(error) is Exception and "timed out" in str(error)
 
 
 def _knock(address: str) -> None:
