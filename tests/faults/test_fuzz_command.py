@@ -83,7 +83,7 @@ FILES: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "first.jsonl --enqueue": (lambda: b'{"head_units": true}', 2, "line 1: head_units: expected"),
     "late.jsonl --enqueue": (lambda: b'{"head_units": 0}\n{"head_units', 2, "line 2: expected a JSON object"),
     "one.parquet --data": (lambda: parquet(label=["a"] * 12), 1, "one class only"),
-    "nan.parquet --data": (lambda: parquet(label=[float("nan")] * 12), 1, "received nan"),
+    "nan.parquet --data": (lambda: parquet(label=[float("nan")] * 12), 1, "rows have no label"),
     "none.parquet --data": (lambda: b"", 1, "can't read"),
     "cut.parquet --data": (lambda: parquet()[:-9], 1, "can't read"),
     "mad.arrow --data": (stream_with_damage, 1, "can't read"),

@@ -159,7 +159,7 @@ def struct_twice() -> pa.Table:
 
 REFUSED: dict[str, tuple[Callable[[], pa.Table], str]] = {
     "half floats": (lambda: table(pa.array(np.array(CODES, np.float16))), "received the type halffloat"),
-    "no number": (lambda: table([0.0, 1.0, float("nan")] * 4), "received nan"),
+    "no number": (lambda: table([0.0, 1.0, float("nan")] * 4), "rows have no label"),
     "infinity": (lambda: table([0.0, 1.0, float("inf")] * 4), "received inf"),
     "halves": (lambda: table([0.0, 1.0, 0.5] * 4), "received 0.5"),
     "lists": (lambda: table([[word] for word in WORDS]), "received the type list"),
