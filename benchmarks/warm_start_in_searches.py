@@ -1,6 +1,6 @@
 """What earlier searches are worth to a new one: a related, an unrelated and an adversarial one against a cold start.
 
-    python benchmarks/warm_start_in_searches.py --seeds 6 --output warm.jsonl
+    python benchmarks/warm_start_in_searches.py --seeds 5 --output warm.jsonl
 
 The new task is scikit-learn's ten digits with the built-in backbone; ten images a digit to train on, twenty to
 validate. The earlier tasks have other images: *related* are digits turned by 90°, *unrelated* gratings of four
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--earlier", type=int, default=16, help="trials of the earlier searches")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("warm.jsonl"), help="appended to")
     given = parser.parse_args()
