@@ -100,10 +100,18 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return np.repeat(np.stack(large)[..., None], 3, axis=-1)
 
 
-def make_task(name: str, folder: Path) -> Task:
-    """Ten images of each digit to train on, twenty to validate, the others to test."""
-    source, digits = halves()[1]
-    images, classes = labelled(name, source, digits)
+def make_task(name: str, folder: Path, seed: int | None = None) -> Task:
+    """The target half under the label set ``name``; a ``seed`` deals its images to the splits anew."""
+    images, digits = halves()[1]
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(len(digits))
+        images, digits = images[order], digits[order]
+    return prepare_digits(name, images, digits, folder)
+
+
+def prepare_digits(name: str, images: np.ndarray, digits: np.ndarray, folder: Path) -> Task:
+    """The first ten images of each digit to train on, twenty to validate, the others to test."""
+    images, classes = labelled(name, images, digits)
     digits = digits[LABELS[name][0](digits) >= 0]
     splits = np.full(len(classes), "test", dtype=object)
     for digit in np.unique(digits):
@@ -111,6 +119,11 @@ def make_task(name: str, folder: Path) -> Task:
         for split, count in PER_DIGIT.items():
             splits[rows[start : start + count]] = split
             start += count
+    return prepare_images(images, classes, splits, folder)
+
+
+def prepare_images(images: np.ndarray, classes: np.ndarray, splits: np.ndarray, folder: Path) -> Task:
+    """Grey ``images`` (N, H, W) uint8 of ``classes`` (N,) in ``splits`` (N,), by way of a Parquet file."""
     file = folder / "task.parquet"
     folder.mkdir(parents=True)
     content = {"image": [png(i) for i in images], "label": classes.astype(str), "split": splits.astype(str)}

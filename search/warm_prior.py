@@ -1,8 +1,9 @@
 """The prior of ``--warm-start``: trials near what did well in earlier searches, and a guard against those that mislead.
 
-With a probability that fades, a trial is drawn near one of the best configurations of the earlier searches. Once the
-trials tell that what was taken over is worse than what the sampler finds by itself, no more is drawn. So an earlier
-search that misleads costs the configurations that were tried first, and little else.
+With a probability that fades, a trial is drawn near one of the best configurations of the earlier searches, but not
+before the sampler has some trials of its own to compare with. Where these tell that what was taken over is worse than
+what the sampler finds by itself, nothing is drawn. So an earlier search that misleads costs the configurations that
+were tried first, and little else.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ WIDTH = 0.1
 """Of a parameter's range: the standard deviation of what is drawn near an earlier value."""
 
 ENOUGH = 3
-"""Trials of the sampler's own beside which those that were taken over are judged."""
+"""Trials of the sampler's own beside which those that were taken over are judged; before that nothing is drawn: in real
+searches an adversarial one took up to four of the first four trials."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class WarmPrior:
         """A configuration near one of the lessons; the better and the more alike, the likelier."""
         rng = np.random.default_rng([seed, started, 11])
         strength = STRENGTH * max((lesson.similarity for lesson in self.lessons), default=0.0)
-        if rng.random() >= strength / (strength + started) or misled(trials, self.direction):
+        taken, others = split_values(trials, self.direction)
+        if rng.random() >= strength / (strength + started) or len(others) < ENOUGH or _worse(taken, others):
             return None
         weights = np.array([le.similarity * 2.0 ** (-place / 2) for place, le in enumerate(self.lessons)])
         chosen = self.lessons[int(rng.choice(len(weights), p=weights / weights.sum()))]
@@ -55,7 +58,11 @@ class WarmPrior:
 def misled(trials: Sequence[TrialRecord], direction: Direction) -> bool:
     """Whether what was taken over has done worse, at its best, than half of the other trials."""
     taken, others = split_values(trials, direction)
-    return bool(taken) and len(others) >= ENOUGH and max(taken) < median(others)
+    return len(others) >= ENOUGH and _worse(taken, others)
+
+
+def _worse(taken: Sequence[float], others: Sequence[float]) -> bool:
+    return bool(taken) and max(taken) < median(others)
 
 
 def split_values(trials: Iterable[TrialRecord], direction: Direction) -> tuple[list[float], list[float]]:

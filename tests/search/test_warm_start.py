@@ -126,15 +126,17 @@ def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() 
 
 def test_what_is_proposed_fits_the_space_and_is_the_same_again() -> None:
     prior = warm(earlier(searched(1)))
-    proposals = [prior.propose(seed, 1, []) for seed in range(200)]
+    own = [trial(number, 0.9) for number in range(3)]
+    proposals = [prior.propose(seed, 1, own) for seed in range(200)]
     said = [p for p in proposals if p]
     assert 60 < len(said) < 140
     assert all(SPACE.check(p.params) == p.params for p in said)
     assert len({p.params["learning_rate"] for p in said}) > 20
-    assert [prior.propose(seed, 1, []) for seed in range(200)] == proposals
-    assert WarmPrior(from_json(to_json(prior.lessons)), SPACE, "maximize").propose(1, 0, []) == prior.propose(
-        1, 0, []
-    )
+    assert [prior.propose(seed, 1, own) for seed in range(200)] == proposals
+    again = WarmPrior(from_json(to_json(prior.lessons)), SPACE, "maximize")
+    assert again.propose(1, 0, own) == prior.propose(1, 0, own) is not None
+    early = [prior.propose(seed, 1, own[:2]) for seed in range(200)]
+    assert not any(early)  # too few of the sampler's own to tell whether it misleads
 
 
 def trial(number: int, value: float | None, **params: Any) -> TrialRecord:
