@@ -11,8 +11,8 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +61,6 @@ class Session:
     share: tuple[float, float, int | None] = (1.0, 0.0, None)
     joined: bool = False
     watch: Watch = field(default_factory=lambda: Watch({}))
-    leave: Callable[[], None] = lambda: None
-    """Begin to end the engines, and Ray if it was started here: nobody will ask them for anything any more."""
 
     @property
     def capacity(self) -> int:
@@ -109,38 +107,20 @@ def connect(config: SearchConfig, verbose: bool = False, view: View | None = Non
     import ray
 
     mine = not ray.is_initialized()
-    with _quiet(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty, ExitStack() as ray_side:
+    with _quiet(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
             _init(config, verbose, Path(empty))
         watch = Watch(_doors(), ended=view.close if view else lambda: None)
-
-        def end() -> None:
-            if mine and not watch.lost:  # without its cluster Ray would wait for it
-                ray.shutdown()
-
-        ray_side.callback(end)
-        ray_side.enter_context(watch.watching())
-        session = _session(config, verbose, view.event if view else lambda words: None, watch)
-        ray_side.enter_context(_looking(session.fleet))
-        with leaving(ray_side) as leave:
-            yield replace(session, leave=leave if mine and not config.address else lambda: None)
-
-
-@contextmanager
-def leaving(ray_side: ExitStack) -> Iterator[Callable[[], None]]:
-    """Hands out what ends ``ray_side`` in the background; waits for that at the end."""
-    begun: list[threading.Thread] = []
-
-    def leave() -> None:
-        if not begun:
-            begun.append(threading.Thread(target=ray_side.close, name="unfreeze-leaving"))
-            begun[0].start()
-
-    try:
-        yield leave
-    finally:
-        for thread in begun:
-            thread.join()
+        with watch.watching():
+            try:
+                session = _session(config, verbose, view.event if view else lambda words: None, watch)
+                with _looking(session.fleet):
+                    yield session
+            finally:
+                # By this thread, when nothing else is done: Ray ends a process that drops one of its references
+                # while another thread shuts it down.
+                if mine and not watch.lost:  # without its cluster Ray would wait for it
+                    ray.shutdown()
 
 
 def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:

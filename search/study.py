@@ -131,7 +131,6 @@ class _Run:
                 search.ledger.costs = price_list(search, self.view.event).of
             self._trials(search)
             self._confirm(search, self._baselines(search, task))
-            self.session.leave()
             search.keep_time()
             record = self._leave_files(search)
             delivery.publish(record)
