@@ -1,36 +1,60 @@
-"""What a search needs later, loaded while it waits for the engines to import TensorFlow.
+"""What a search needs later, loaded while it waits for its engines.
 
-MLflow, scikit-learn (for the importance of parameters) and the library that draws take some three seconds of
-processor time, in which otherwise nothing would happen on one of the cores. Earlier, while Ray starts, all are busy.
+While they import TensorFlow: MLflow, scikit-learn (for the importance of parameters) and the library that draws, which
+take some three seconds of processor time. Earlier, while Ray starts, all cores are busy. While they train the winner
+again: what registers a model, which brings TensorFlow into this process.
+
+Whoever needs one of these modules meanwhile imports it as ever, and waits for what is left of it.
 """
 
 from __future__ import annotations
 
+import importlib
 import threading
+from collections.abc import Callable
+from types import TracebackType
 
 
-def load_ahead() -> None:
-    """Begin in the background. The interpreter does not end before it is done.
+class Ahead:
+    """Loads in the background; its end waits for what has begun.
 
-    Whoever needs one of these modules meanwhile imports it as ever, and waits for what is left of it.
+    It has to end before Ray does: Ray ends a process that drops one of its references, as any thread does that collects
+    garbage, while another thread shuts it down.
     """
-    threading.Thread(target=_load, name="unfreeze-ahead").start()
+
+    def __init__(self) -> None:
+        self._begun: list[threading.Thread] = []
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for thread in self._begun:
+            thread.join()
+
+    def libraries(self) -> None:
+        """What delivers, judges and draws."""
+        self._begin(_libraries)
+
+    def keras(self) -> None:
+        """What registers a model."""
+        self._begin(_keras)
+
+    def _begin(self, load: Callable[[], None]) -> None:
+        self._begun.append(threading.Thread(target=load, name="unfreeze-ahead"))
+        self._begun[-1].start()
 
 
-def load_keras_ahead() -> None:
-    """Begin in the background to import what registers a model, which brings TensorFlow into this process."""
-    threading.Thread(target=_load_keras, name="unfreeze-ahead-keras").start()
-
-
-def _load_keras() -> None:
-    import search.registry  # noqa: F401, I001
-
-    import mlflow.keras  # noqa: F401
-
-
-def _load() -> None:
-    import optuna.importance  # noqa: F401
-
+def _libraries() -> None:
+    for name in ("optuna.importance", "search.tracking", "search.report.extracts"):
+        importlib.import_module(name)
     from search.report.page import ready
 
     ready()
+
+
+def _keras() -> None:
+    for name in ("search.registry", "mlflow.keras"):
+        importlib.import_module(name)

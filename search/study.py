@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.ahead import load_ahead, load_keras_ahead
+from search.ahead import Ahead
 from search.archive import archive
 from search.baselines import BASELINES, equal_steps
 from search.choices import ALL_METHODS
@@ -92,15 +92,16 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         halt.listening(),
         connect(config, verbose, view) as session,
         watched(view.nodes) if config.address else nullcontext(),
+        Ahead() as ahead,
     ):
-        load_ahead()
+        ahead.libraries()
         quick.at_places()
         quick.at_nodes()
         prepared = prepare_all(config, workspace, session, view)
         quick.refuse()
         reached("prepared")
         checkpoints = _kept_checkpoints(config, workspace, view)
-        return _Run(config, view, workspace, session, halt, prepared, checkpoints).whole()
+        return _Run(config, view, workspace, session, halt, prepared, checkpoints, ahead).whole()
 
 
 @dataclass
@@ -114,6 +115,7 @@ class _Run:
     halt: Halt
     prepared: Prepared
     kept: KeptCheckpoints
+    ahead: Ahead
     lease: Lease | None = None
 
     def whole(self) -> SearchResult:
@@ -287,7 +289,7 @@ class _Run:
         trials = [*chosen, *(trial for _, trial in rivals)]
         self.view.event(_confirming(chosen, self.config.confirm_seeds))
         if self.config.register_model:
-            load_keras_ahead()
+            self.ahead.keras()
         began = time.monotonic()
         runs = retrain(
             trials,

@@ -1,0 +1,31 @@
+"""What is loaded in the background is waited for, however the body ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
+
+
+@pytest.mark.parametrize(("what", "expected"), [("libraries", LOADED[:3]), ("keras", LOADED[3:])])
+@pytest.mark.parametrize("fails", [False, True])
+def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:
+    body = f"""
+import sys
+from search.ahead import Ahead
+try:
+    with Ahead() as ahead:
+        ahead.{what}()
+        {"raise ZeroDivisionError" if fails else "pass"}
+except ZeroDivisionError:
+    print("failed")
+missing = [name for name in {expected!r} if name not in sys.modules]
+print("missing", missing)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", body], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert said.stdout.splitlines() == (["failed"] if fails else []) + ["missing []"]
