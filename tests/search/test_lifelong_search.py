@@ -9,6 +9,7 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
+from search.promotion import Contest
 from search.registry import PromotionRefused, history, judge, promote
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
@@ -70,20 +71,33 @@ def test_the_old_task_is_kept_in_each_way(result: SearchResult) -> None:
     assert result.record.outcome.old_task is not None
 
 
-def test_the_gate_compares_it_with_the_champion_that_it_began_from(result: SearchResult) -> None:
+@pytest.fixture(scope="module")
+def refused(result: SearchResult) -> Contest:
+    """The gate's word on the second model, while the first is the champion."""
     contest = judge(MODEL, result.tracking_uri, max_forgetting=0.01)
-    assert contest.champion is not None
-    assert contest.champion.version == "1"
-    assert not contest.judgement.passes
-    assert "other classes" in contest.judgement.reason
     with pytest.raises(PromotionRefused, match="stays challenger"):
         promote(MODEL, result.tracking_uri, max_forgetting=0.01)
+    return contest
+
+
+@pytest.fixture(scope="module")
+def promoted(result: SearchResult, refused: Contest) -> SearchResult:
+    """The second search, whose winner is the champion now."""
+    promote(MODEL, result.tracking_uri, force=True)
+    return result
+
+
+def test_the_gate_compares_it_with_the_champion_that_it_began_from(refused: Contest) -> None:
+    assert refused.champion is not None
+    assert refused.champion.version == "1"
+    assert not refused.judgement.passes
+    assert "other classes" in refused.judgement.reason
 
 
 def test_the_search_goes_on_from_the_same_version_when_its_winner_is_the_champion(
-    second: SearchConfig, result: SearchResult
+    second: SearchConfig, promoted: SearchResult
 ) -> None:
-    promote(MODEL, result.tracking_uri, force=True)
+    result = promoted
     assert [event.version for event in history(MODEL, result.tracking_uri)] == ["1", "2"]
     again = run_search(second)
     assert again.record.trials == result.record.trials
@@ -91,9 +105,9 @@ def test_the_search_goes_on_from_the_same_version_when_its_winner_is_the_champio
     assert again.model_uri == f"models:/{MODEL}/2"
 
 
-def test_the_third_task_begins_from_the_second_champion(second: SearchConfig, result: SearchResult) -> None:
+def test_the_third_task_begins_from_the_second_champion(second: SearchConfig, promoted: SearchResult) -> None:
     third = second.replace(data=second.remember, remember=second.data, name="third", trials=1, enqueue=None)
     record = run_search(third.replace(register_model=False)).record
-    assert record.backbone.digest != result.record.backbone.digest
+    assert record.backbone.digest != promoted.record.backbone.digest
     assert record.outcome is not None
     assert record.outcome.old_task is not None
