@@ -15,6 +15,7 @@ from search.phrases import points
 from search.record import Interval
 from search.retention import Retention
 from search.savings import Savings, savings
+from search.wider_interval import WiderInterval
 from trainables.footprint import Footprint
 
 MARGIN = 0.01
@@ -39,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(WiderInterval):
     """The challenger against one other: the champion, ``scratch`` or the majority class.
 
     Attributes:
@@ -57,16 +58,6 @@ class Comparison:
     gain: Interval
     bootstrap: Interval
     served: McNemar | None = None
-
-    @property
-    def low(self) -> float:
-        """The lower end of the interval that reaches lower."""
-        return min(self.gain.low, self.bootstrap.low)
-
-    @property
-    def high(self) -> float:
-        """The upper end of the interval that reaches higher."""
-        return max(self.gain.high, self.bootstrap.high)
 
     def __str__(self) -> str:
         return f"{points(self.gain.estimate)} points ({points(self.low)} to {points(self.high)})"

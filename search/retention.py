@@ -8,10 +8,11 @@ from search.intervals import paired_gain
 from search.old_answers import OldAnswers
 from search.paired_tests import McNemar, bootstrap_gain, mcnemar
 from search.record import Interval
+from search.wider_interval import WiderInterval
 
 
 @dataclass(frozen=True)
-class Retention:
+class Retention(WiderInterval):
     """The old task before and after the winner's trainings.
 
     Attributes:
@@ -31,16 +32,6 @@ class Retention:
     gain: Interval
     bootstrap: Interval
     served: McNemar
-
-    @property
-    def low(self) -> float:
-        """The lower end of the interval that reaches lower."""
-        return min(self.gain.low, self.bootstrap.low)
-
-    @property
-    def high(self) -> float:
-        """The upper end of the interval that reaches higher."""
-        return max(self.gain.high, self.bootstrap.high)
 
     @property
     def changed(self) -> bool:
