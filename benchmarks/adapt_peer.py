@@ -45,8 +45,8 @@ def features_of(bench: Any) -> Data:
 
 def ours(bench: Any, method: str, units: int, seed: int, **params: Any) -> float:
     """Test accuracy of a trial of ours on frozen features."""
-    from trainables.methods import begin
-    from trainables.training import TrialConfig
+    from trainables.methods.methods import begin
+    from trainables.training.training import TrialConfig
 
     rate, epochs = (RATE, EPOCHS) if units else (LINEAR_RATE, LINEAR_EPOCHS)
     params = {"unfreeze_depth": 0, "learning_rate": rate, "head_units": units, **params}
@@ -181,9 +181,9 @@ def main() -> None:
 
 def opened(folder: Path, seed: int, angle: float, labels: int) -> tuple[Any, Data]:
     """A workbench on a new deal of the digits, and its features."""
-    from trainables.backbones import BackboneSpec, load
-    from trainables.datasets import open_task, prepare
-    from trainables.workbench import Workbench
+    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.data.datasets import open_task, prepare
+    from trainables.training.workbench import Workbench
 
     folder.mkdir()
     load(BackboneSpec("print")).save(folder / "backbone.keras")

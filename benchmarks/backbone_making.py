@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 
 PREPROCESSING: Mapping[str, Mapping[str, Any]] = {
     "MobileNetV2": {"scale": 1 / 127.5, "offset": -1.0},

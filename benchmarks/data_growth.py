@@ -135,7 +135,7 @@ def size(folder: Path) -> int:
 
 def prepare_alone(data: Path, task: Path) -> dict[str, float]:
     """In a process of its own: prepare the task."""
-    from trainables.datasets import prepare
+    from trainables.data.datasets import prepare
 
     memory = Memory()
     before = memory.look()
@@ -150,7 +150,7 @@ def prepare_alone(data: Path, task: Path) -> dict[str, float]:
 
 def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
     """In a process of its own: activations, then an epoch on them, then one on images."""
-    from trainables.workbench import Workbench
+    from trainables.training.workbench import Workbench
 
     memory = Memory()
     bench = Workbench.open(backbone, task, cache)
@@ -176,8 +176,8 @@ def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
 
 def epoch(name: str, bench: Any, depth: int, live: bool) -> dict[str, float]:
     """Seconds of one epoch; everything is compiled and all activations that can be kept are there before."""
-    from trainables.methods import begin
-    from trainables.training import TrialConfig
+    from trainables.methods.methods import begin
+    from trainables.training.training import TrialConfig
 
     params = {
         "unfreeze_depth": depth,
@@ -244,7 +244,7 @@ def main() -> None:
         run: Any = {"prepare": prepare_alone, "train": train_alone}[part]
         print(json.dumps(run(*map(Path, paths))))
         return
-    from trainables.backbones import BackboneSpec, load
+    from trainables.backbones.backbone import BackboneSpec, load
 
     found: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="unfreeze-growth-") as folder:

@@ -10,8 +10,8 @@ import numpy as np
 from backbone_making import blocks_of
 from workload import Workload
 
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
 
 
 def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch_size: int = 32) -> Workload:
@@ -20,7 +20,9 @@ def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch
     size = load(BackboneSpec()).input_size
     task = prepare("digits", image_size=size, directory=folder / "task")
     work = Workload(folder, (), {}, epochs, batch_size, concurrent, seed)
-    work.backbone.write_bytes(resources.files("trainables.builtin").joinpath("print.keras").read_bytes())
+    work.backbone.write_bytes(
+        resources.files("trainables.modalities.image.print_backbone").joinpath("print.keras").read_bytes()
+    )
     kept: dict[str, np.ndarray] = {}
     for split in ("train", "validation"):
         found = task.split(split)

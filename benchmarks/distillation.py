@@ -25,11 +25,11 @@ from paired_seeds import Paired, note, read, table
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 SIZE = 32
 WAYS: dict[str, dict[str, Any]] = {

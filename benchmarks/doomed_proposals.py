@@ -18,10 +18,10 @@ from typing import Any
 
 import optuna
 
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord
-from search.samplers import make_sampler
-from search.space import core_space
+from search.config.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.sampling.samplers import make_sampler
+from search.records.record import EpochRecord
 
 BLOCKS = 16
 

@@ -17,11 +17,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from paired_seeds import Paired, note, read, table
 
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 RATES = (1e-3, 3e-3, 1e-2)
 RECIPES = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 
 
 def shares_below(file: Path, depths: Iterable[int]) -> dict[int, float]:

@@ -27,13 +27,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.dataoptions import DataOptions
-from trainables.datasets import prepare
-from trainables.methods import begin
-from trainables.program import Program, Shape
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.compiled.program import Program, Shape
+from trainables.data.datasets import prepare
+from trainables.data.inputs.options import DataOptions
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 TASK = DataOptions(validation_fraction=151 / 1797, test_fraction=1046 / 1797)
 

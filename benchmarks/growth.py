@@ -33,20 +33,20 @@ from typing import Any
 import ray
 from ray import tune
 
-from search.config import SearchConfig
-from search.delivery import Delivery
-from search.execution import Halt
+from search.config.search_config import SearchConfig
+from search.execution.checkpoint_retention import KeptCheckpoints
+from search.execution.engines.session import QUIET, Session
+from search.execution.trial_actor import NAMESPACE
+from search.execution.trial_runner import Halt
 from search.experiment_names import experiment_name
-from search.kept_checkpoints import KeptCheckpoints
-from search.ledger import Ledger, sqlite_url
-from search.ledger_file import LedgerCopy
-from search.phase import Phase
-from search.preparation import Prepared
-from search.record import METRICS, BackboneSummary, TaskSummary
-from search.session import QUIET, Session
-from search.stores import default_tracking_uri
-from search.trial import NAMESPACE
-from trainables.datasets import prepare
+from search.ledger.backup import LedgerCopy
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import METRICS, BackboneSummary, TaskSummary
+from search.study.phase import Phase
+from search.study.preparation import Prepared
+from search.tracking.delivery import Delivery
+from search.tracking.stores import default_tracking_uri
+from trainables.data.datasets import prepare
 
 EPOCHS, AT_ONCE = 5, 2
 CASES = ("bare", "random", "tpe", "untracked", "engine")
@@ -88,7 +88,7 @@ class NoEngine:
         self._epochs: dict[str, int] = {}
 
     def ready(self) -> tuple[str, int]:
-        """As :meth:`search.engine.Engine.ready`."""
+        """As :meth:`search.execution.engines.engine.Engine.ready`."""
         return "life", os.getpid()
 
     def begin(self, key: str, *args: Any) -> int:
@@ -177,7 +177,7 @@ def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
     uri = default_tracking_uri(folder)
 
     def mirror() -> Any:
-        from search.tracking import Mirror
+        from search.tracking.mirror import Mirror
 
         return Mirror(uri, experiment=experiment_name("digits"), storage=folder)
 

@@ -34,11 +34,11 @@ from growth import Clocks, Ends, metrics, phase_of
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from search.config import SearchConfig
-from search.delivery import Delivery
+from search.config.search_config import SearchConfig
+from search.execution.engines.session import QUIET, Session
 from search.experiment_names import experiment_name
-from search.session import QUIET, Session
-from search.stores import default_tracking_uri
+from search.tracking.delivery import Delivery
+from search.tracking.stores import default_tracking_uri
 
 EPOCHS = 5
 CASES = ("bare", "search")
@@ -94,7 +94,7 @@ def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     uri = default_tracking_uri(folder)
 
     def mirror() -> Any:
-        from search.tracking import Mirror
+        from search.tracking.mirror import Mirror
 
         return Mirror(uri, experiment=experiment_name("digits"), storage=folder)
 

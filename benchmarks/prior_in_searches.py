@@ -28,12 +28,12 @@ from scipy.stats import kendalltau
 from search_in_process import beside, gain, search
 from transferability import BACKBONES, TASKS, make_backbone, make_task
 
-from search.backbone_choice import BACKBONE
-from search.guides import Guides
-from search.prior import SCORE, BackbonePrior
-from search.scoring import score_sample, shared_images, take_sample
-from search.space import core_space
-from trainables.workbench import Workbench
+from search.config.backbone_parameter import BACKBONE
+from search.config.space import core_space
+from search.ledger.sampling.backbone_prior import SCORE, BackbonePrior
+from search.ledger.sampling.proposals import Guides
+from search.study.scoring import score_sample, shared_images, take_sample
+from trainables.training.workbench import Workbench
 
 ARMS = ("off", "on", "turned round")
 AFTER = (1, 2, 4, 8, 12, 16)

@@ -25,11 +25,11 @@ import numpy as np
 from digit_tasks import dense_classifier, few_labels
 from scipy.stats import t
 
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 KINDS: tuple[tuple[str, float], ...] = (
     ("none", 0.0),

@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from search.backbone_choice import BACKBONE
-from search.guides import Guides
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord, TrialRecord
-from search.space import Space
-from search.warm_start import Lesson
-from trainables.activations import Activations
-from trainables.datasets import Task
+from search.config.backbone_parameter import BACKBONE
+from search.config.space import Space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.sampling.proposals import Guides
+from search.ledger.sampling.warm_start import Lesson
+from search.records.record import EpochRecord, TrialRecord
+from trainables.activations.activations import Activations
+from trainables.data.datasets import Task
 from trainables.errors import Diverged
-from trainables.linear_probe_store import LinearProbeStore
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.methods.methods import begin
+from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 Told = Callable[[float], float]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from workload import Workload
 
 if TYPE_CHECKING:
-    from search.record import SearchRecord
+    from search.records.record import SearchRecord
 
 
 class Watch:

@@ -24,12 +24,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.stats import t as student
 
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.finetune import HEAD_INITS
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.methods.finetune import HEAD_INITS
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 

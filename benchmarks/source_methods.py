@@ -77,8 +77,8 @@ def configurations(
     """Random ones of the method's full space, the same ones of what methods share."""
     import optuna
 
-    from search.ranges import Choice
-    from search.space import Space, make_space
+    from search.config.ranges import Choice
+    from search.config.space import Space, make_space
 
     whole = make_space("full", blocks, method, unlabelled=unlabelled)
     left_out = (
@@ -100,8 +100,8 @@ def best_of(
 ) -> tuple[float, dict[str, Any], list[Any]]:
     """Test accuracy of the best configuration by its own selection, that one, and (selection, test) of all."""
     from trainables.errors import Diverged
-    from trainables.methods import begin
-    from trainables.training import TrialConfig
+    from trainables.methods.methods import begin
+    from trainables.training.training import TrialConfig
 
     test = bench.truth.split("test").labels
     metric = "val_loss" if bench.unlabelled else "val_accuracy"
@@ -141,9 +141,9 @@ def main() -> None:
     asked = options.parse_args()
 
     from search.baselines import equal_steps
-    from trainables.backbones import BackboneSpec, load
-    from trainables.datasets import open_task, prepare
-    from trainables.workbench import Workbench
+    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.data.datasets import open_task, prepare
+    from trainables.training.workbench import Workbench
 
     results: dict[str, list[float]] = {}
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):

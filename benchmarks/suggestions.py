@@ -16,9 +16,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord
-from search.space import make_space
+from search.config.space import make_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord
 
 EPOCHS = 5
 

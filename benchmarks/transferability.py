@@ -33,11 +33,12 @@ from PIL import Image
 from scipy.stats import rankdata, spearmanr, weightedtau
 from sklearn.datasets import load_digits
 
-from trainables.backbones import BackboneSpec, load
-from trainables.builtin.architecture import build
-from trainables.datasets import Task, prepare
-from trainables.methods import begin
-from trainables.training import TrialConfig
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import Task, prepare
+from trainables.methods.methods import begin
+from trainables.modalities.image.print_backbone.architecture import build
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 from trainables.transferability import (
     h_score,
     knn_accuracy,
@@ -48,8 +49,7 @@ from trainables.transferability import (
     nce,
     source_probabilities,
 )
-from trainables.transferability.probabilities import most_probable
-from trainables.workbench import Workbench
+from trainables.transferability.leep import most_probable
 
 SIZE = 32
 WIDTHS = (8, 16, 24, 32)

@@ -30,14 +30,14 @@ from search_in_process import Searched, beside, gain, search
 from sklearn.datasets import load_digits
 from transferability import SIZE, prepare_digits, prepare_images
 
-from search.guides import Guides
-from search.record import BackboneSummary, SearchRecord, TaskSummary
-from search.space import Space, core_space
-from search.warm_prior import WarmPrior
-from search.warm_start import first_few, lessons
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import Task
-from trainables.workbench import Workbench
+from search.config.space import Space, core_space
+from search.ledger.sampling.proposals import Guides
+from search.ledger.sampling.warm_start import first_few, lessons
+from search.ledger.sampling.warm_start_prior import WarmPrior
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import Task
+from trainables.training.workbench import Workbench
 
 EARLIER = ("related", "unrelated", "adversarial")
 AFTER = (1, 2, 4, 8, 16)

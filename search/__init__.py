@@ -12,16 +12,16 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.config import SearchConfig as SearchConfig
-    from search.search_result import SearchResult as SearchResult
-    from search.study import run_search as run_search
+    from search.config.search_config import SearchConfig as SearchConfig
+    from search.study.search_result import SearchResult as SearchResult
+    from search.study.study import run_search as run_search
 
 __all__ = ["SearchConfig", "SearchResult", "run_search"]
 
 _HOME = {
-    "SearchConfig": "search.config",
-    "SearchResult": "search.search_result",
-    "run_search": "search.study",
+    "SearchConfig": "search.config.search_config",
+    "SearchResult": "search.study.search_result",
+    "run_search": "search.study.study",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.record import TrialRecord
+from search.records.record import TrialRecord
 
 ENOUGH = 3
 """So many first trials that fail with one error say that the next will, too."""

@@ -78,8 +78,8 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        from search.choices import nearest
-        from search.config_errors import written
+        from search.config.choices import nearest
+        from search.config.validation_errors import written
 
         raise UsageError(
             f"{written(name)}: unknown command{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
@@ -91,7 +91,7 @@ def _dispatch(arguments: list[str]) -> int:
         return int(ended.code or 0)
     if options.verbose:
         return int(command.run(options, rest))
-    from search.quiet_libraries import quieted
+    from search.views.quiet_libraries import quieted
 
     with quieted():
         return int(command.run(options, rest))

@@ -8,15 +8,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.comparison import Comparison, Judgement
-from search.paired_tests import McNemar
-from search.phrases import memory_phrase, percent, plural, points
-from search.promotion import Contest
-from search.record import Interval
-from search.retention import Retention
+from search.records.formatting import memory_phrase, percent, plural, points
+from search.records.record import Interval
+from search.records.stats.forgetting import Retention
+from search.records.stats.paired_tests import McNemar
+from search.registry.gate import Comparison, Judgement
+from search.registry.promotion import Contest
 from search.sizes import format_size
-from search.version_facts import memory_of
-from trainables.footprint import BATCH, Footprint
+from search.tracking.tags import memory_of
+from trainables.serving.footprint import BATCH, Footprint
 
 
 def contest_table(contest: Contest) -> Group:

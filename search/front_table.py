@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.front import knee, losses
-from search.front_tags import FrontVersion
-from search.phrases import objective
+from search.records.formatting import objective
+from search.records.pareto import knee, losses
+from search.registry.front_versions import FrontVersion
 
 
 def front_table(points: Sequence[FrontVersion], champion: str | None) -> Table:

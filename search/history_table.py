@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.promotion_history import Event
+from search.registry.promotion_history import Event
 
 
 def history_table(events: Sequence[Event]) -> Table:

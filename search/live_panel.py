@@ -11,13 +11,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from search.durations import format_duration
-from search.forecast import remaining_seconds
-from search.live_nodes import node_table, summary
-from search.live_table import STYLES, trial_table
-from search.node_use import NodeUse
-from search.phrases import configuration, objective, subject, tally, values_phrase
-from search.record import SearchRecord
+from search.execution.engines.node_usage import NodeUse
+from search.records.formatting import configuration, objective, subject, tally, values_phrase
+from search.records.record import SearchRecord
+from search.records.units import format_duration
+from search.views.node_table import node_table, summary
+from search.views.remaining_time import remaining_seconds
+from search.views.trial_table import STYLES, trial_table
 
 _SPINNER = Spinner("dots", style="cyan")
 _ASCII_SPINNER = Spinner("line", style="cyan")

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from rich.text import Text
 
-from search.durations import format_duration
-from search.phrases import configuration, ending, number, objective, plural
-from search.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.formatting import configuration, ending, number, objective, plural
+from search.records.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.units import format_duration
 from search.trial_story import Story
 
 _LABEL = 10

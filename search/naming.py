@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.config import SearchConfig
+from search.config.search_config import SearchConfig
 from trainables.tasknames import task_name
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 
-from search.stores import sqlite_path
+from search.tracking.stores import sqlite_path
 
 
 def make_store(tracking_uri: str) -> None:

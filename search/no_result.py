@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search.alike import ENOUGH, last_line
-from search.record import SearchRecord
+from search.records.record import SearchRecord
 
 
 def failing_alike(record: SearchRecord) -> str:

@@ -1,6 +1,7 @@
 """What the winner's trainings say of each test image of an old task, kept when they are measured.
 
-One bit an image and training: it travels with the winner's other answers (:mod:`search.answers`), in their metadata.
+One bit an image and training: it travels with the winner's other answers (:mod:`search.records.predictions`),
+in their metadata.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
-from search.atomic import write_text
-from search.config import SearchConfig
-from search.workspace import Workspace
+from search.config.search_config import SearchConfig
+from search.ledger.workspace import Workspace
+from search.records.atomic_file import write_text
 
 FILE = "models.json"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TypeVar
 
-from search.durations import format_duration
+from search.records.units import format_duration
 
 LINE_EVERY = 10.0
 """Seconds between two lines."""

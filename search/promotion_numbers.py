@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.comparison import MAJORITY, SCRATCH, Comparison, Judgement
+from search.registry.gate import MAJORITY, SCRATCH, Comparison, Judgement
 
 _NAMES = {SCRATCH: "scratch", MAJORITY: "majority"}
 

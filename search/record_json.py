@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from search.cost import search_cost
-from search.record import Interval, Outcome, SearchRecord, State, TrialRecord
-from search.results import front_json
+from search.records.cost import search_cost
+from search.records.record import Interval, Outcome, SearchRecord, State, TrialRecord
+from search.records.results import front_json
 
 
 def record_json(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from search.ledger import Ledger
-from search.phrases import plural
+from search.ledger.ledger import Ledger
+from search.records.formatting import plural
 
 Cause = Literal["crashed", "timed_out", "out_of_memory"]
 

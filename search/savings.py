@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from search.sizes import format_size
-from trainables.footprint import Footprint
+from trainables.serving.footprint import Footprint
 
 SMALLER = 0.02
 """Files whose sizes differ by less than this share count as of one size."""
@@ -29,7 +29,8 @@ class Savings:
 def savings(new: Footprint | None, old: Footprint | None) -> Savings:
     """The challenger's footprint against the champion's.
 
-    Size counts, and latency (:meth:`trainables.footprint.Milliseconds.below`), if both were measured on the same
+    Size counts, and latency (:meth:`trainables.serving.footprint.Milliseconds.below`), if both were measured
+    on the same
     kind of processor.
     """
     if new is None or old is None:

@@ -6,10 +6,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.durations import format_duration
-from search.phrases import magnitude, percent, plural
-from search.record import Interval
-from search.scores import Scoring, words
+from search.records.formatting import magnitude, percent, plural
+from search.records.record import Interval
+from search.records.scores import Scoring, words
+from search.records.units import format_duration
 
 PLOT = 18
 """Characters of the plot."""

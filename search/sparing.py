@@ -9,10 +9,10 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.front import as_good, losses
-from search.objectives import values_at_best
-from search.record import METRICS, EpochRecord, TrialRecord
-from search.scheduling_by_number import SchedulingByNumber
+from search.config.objectives import values_at_best
+from search.execution.resuming_scheduler import SchedulingByNumber
+from search.records.pareto import as_good, losses
+from search.records.record import METRICS, EpochRecord, TrialRecord
 
 Beaten = Callable[[int, EpochRecord], bool]
 

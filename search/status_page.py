@@ -7,9 +7,7 @@ from collections import Counter, defaultdict
 
 from rich.text import Text
 
-from search.durations import format_duration
-from search.forecast import remaining_seconds
-from search.phrases import (
+from search.records.formatting import (
     configuration,
     ending,
     memory_phrase,
@@ -22,7 +20,9 @@ from search.phrases import (
     tally,
     values_phrase,
 )
-from search.record import SearchRecord, TrialRecord
+from search.records.record import SearchRecord, TrialRecord
+from search.records.units import format_duration
+from search.views.remaining_time import remaining_seconds
 
 _LABEL = 10
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from search.engine_log import DRIVER, LEAVES, Line, read_lines
-from search.record import TrialRecord
+from search.records.event_log import DRIVER, LEAVES, Line, read_lines
+from search.records.record import TrialRecord
 
 MOST_OUTPUT = 200
 """Lines of other output that are kept for each stay of a trial in an engine, the last ones."""

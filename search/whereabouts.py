@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from search.nodes import answers, living
+from search.execution.engines.nodes import answers, living
 
 UNSTARTED = 3
 """So many trials in a row may fail before they have begun to run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.record import Interval
+from search.records.record import Interval
 
 
 class WiderInterval:

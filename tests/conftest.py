@@ -30,7 +30,7 @@ def one_ray() -> Iterator[None]:
     """Ray, started once for all searches of a file; a search leaves a connection that it found."""
     import ray
 
-    from search.session import quoted_python
+    from search.execution.engines.session import quoted_python
 
     here = Path.cwd()
     options = {"include_dashboard": False, "log_to_driver": False, **quoted_python()}

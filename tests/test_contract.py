@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search import SearchConfig, SearchResult, run_search
-from search.ledger import sqlite_url
+from search.ledger.ledger import sqlite_url
 
 TRIALS, BASELINE, EPOCHS = 4, 2, 2
 
@@ -108,7 +108,7 @@ def test_wrong_usage_exits_with_2_and_names_the_option() -> None:
 
 
 def test_search_space_has_the_contract_s_names() -> None:
-    from search.space import core_space, full_space
+    from search.config.space import core_space, full_space
 
     core = ["unfreeze_depth", "learning_rate", "head_units", "augmentation_strength"]
     assert list(core_space(4).ranges) == core
@@ -196,7 +196,7 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
     import mlflow
 
     from search.registry import class_names
-    from trainables.datasets import open_task
+    from trainables.data.datasets import open_task
 
     (folder,) = (ran.storage / ".data").glob("digits-*")
     split = open_task(folder).split("test")

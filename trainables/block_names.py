@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainables.cuts import Segment, has_kernel
-from trainables.graph import has_own_name
+from trainables.backbones.cuts import Segment, has_kernel
+from trainables.backbones.graph import has_own_name
 
 
 def name_blocks(blocks: Sequence[Sequence[Segment]]) -> list[str]:

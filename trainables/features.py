@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from trainables.cuts import Segment, find_segments
+from trainables.backbones.cuts import Segment, find_segments
 from trainables.errors import BackboneError
 
 _POOLS = {

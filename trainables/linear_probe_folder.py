@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 
-from trainables.account import Account
+from trainables.cost_account import Account
 from trainables.errors import DataError
 from trainables.linear_probe_file import Shapes, read_weights, write_weights
 

@@ -26,7 +26,7 @@ class Reuse:
         views: of each augmentation strength, which trials and epochs share; 0 for distortions of its own in every
             epoch.
         cache: directory of kept activations, or ``off`` for none on disk; None for this machine's usual place
-            (:func:`trainables.cache.place.default_directory`).
+            (:func:`trainables.activations.location.default_directory`).
         cache_budget: bytes that it may take; None for a share of the disk.
     """
 

@@ -10,9 +10,9 @@ from collections import defaultdict, deque
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.inputs.source import SPLITS, Listing
+from trainables.data.task import Task
 from trainables.errors import DataError
-from trainables.inputs.source import SPLITS, Listing
-from trainables.tasks import Task
 
 
 def orders_like(task: Task, listing: Listing) -> list[NDArray[np.int64]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trainables.source_training import SourceTraining
+from trainables.methods.source_training import SourceTraining
 
 
 class SourceOnly(SourceTraining):

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.inputs.source import SPLITS
-from trainables.tasks import Task
+from trainables.data.inputs.source import SPLITS
+from trainables.data.task import Task
 
 Digested = tuple[str, NDArray[np.int64], Iterable[bytes]]
 """A split's name, its (N,) labels and the SHA-256 of each image's pixels."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.account import Account
+from trainables.cost_account import Account
 from trainables.errors import UsageError
-from trainables.linear_probe import probe_head
+from trainables.training.linear_probe import probe_head
 
 if TYPE_CHECKING:
-    from trainables.workbench import Workbench
+    from trainables.training.workbench import Workbench
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from trainables.errors import Diverged
-from trainables.methods import begin
-from trainables.training import EpochMetrics, Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.methods.methods import begin
+from trainables.training.training import EpochMetrics, Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 EPOCHS = 4
 

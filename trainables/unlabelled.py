@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from trainables.inputs.source import NO_LABEL
-from trainables.splitfiles import Split
-from trainables.tasks import Task
+from trainables.data.inputs.source import NO_LABEL
+from trainables.data.split_file import Split
+from trainables.data.task import Task
 
 HIDDEN = NO_LABEL
 """In the place of each label."""

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.arguments import Parser, add_verbose
-from search.phrases import magnitude
+from search.config.argument_parser import Parser, add_verbose
+from search.records.formatting import magnitude
 
 
 def parser() -> Parser:
@@ -21,7 +21,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print the table that ships with the package."""
-    from trainables.catalogue import catalogue
+    from trainables.modalities.image.catalogue import catalogue
 
     entries = catalogue()
     if options.json:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.arguments import Parser, add_store, add_verbose
-from search.phrases import plural
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.records.formatting import plural
 from trainables.errors import SearchError
 
 
@@ -25,8 +25,8 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the event files and print their folder."""
-    from search.event_files import FOLDER, write_events
-    from search.reading import read_record
+    from search.ledger.reader import read_record
+    from search.tracking.tensorboard_events import FOLDER, write_events
 
     record = read_record(options.name, options.storage, options.ledger)
     folder = Path(options.output) if options.output else Path(options.storage) / options.name / FOLDER

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from search.arguments import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_store, add_verbose
 from trainables.errors import UsageError
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}

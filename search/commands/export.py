@@ -6,10 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from search.arguments import Parser, add_store, add_verbose
-from search.export import NAMES, TOLERANCE, check_target, export_format, export_model, images_to_check
-from search.phrases import plural
-from search.stores import model_store
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.records.formatting import plural
+from search.registry.inference.export import (
+    NAMES,
+    TOLERANCE,
+    check_target,
+    export_format,
+    export_model,
+    images_to_check,
+)
+from search.tracking.stores import model_store
 
 
 def parser() -> Parser:
@@ -42,12 +49,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     target = check_target(options.output, options.overwrite, name)
     images = images_to_check(options.check) if options.check else []
     uri = model_store(options.model, options.tracking_uri, options.storage)
-    from search.model_files import model_folder
-    from search.predict import load_classifier
+    from search.registry.downloads import model_folder
+    from search.registry.inference.classifier import load_classifier
 
     classifier = load_classifier(options.model, uri)
     if not images:
-        from search.export import example_images
+        from search.registry.inference.export import example_images
 
         with model_folder(options.model, uri) as folder:
             images = example_images(folder, classifier.image_size)

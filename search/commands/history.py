@@ -6,8 +6,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from search.arguments import Parser, add_store, add_verbose
-from search.stores import known_store
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.tracking.stores import known_store
 
 
 def parser() -> Parser:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.arguments import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_store, add_verbose
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     number = int(options.trial) if options.trial.isdecimal() else -1
     if number < 0:
         raise UsageError(f"TRIAL: expected the number of a trial, received {options.trial!r}")
-    from search.reading import read_record
+    from search.ledger.reader import read_record
+    from search.ledger.workspace import Workspace
     from search.trial_story import tell
-    from search.workspace import Workspace
 
     record = read_record(options.name, options.storage, options.ledger, baseline=options.baseline)
     if number >= len(record.trials):

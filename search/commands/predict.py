@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.arguments import Parser, add_store, add_verbose
-from search.config_errors import shown
-from search.durations import format_duration
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.validation_errors import shown
 from search.output_place import expect_writable
-from search.phrases import plural
-from search.prediction_files import FORMATS, Writer, open_output, output_format, writer_to
-from search.stores import model_store
+from search.records.formatting import plural
+from search.records.units import format_duration
+from search.registry.inference.outputs import FORMATS, Writer, open_output, output_format, writer_to
+from search.tracking.stores import model_store
 from trainables.errors import SearchError, UsageError
 
 if TYPE_CHECKING:
-    from search.predict import Classifier, Prediction
+    from search.registry.inference.classifier import Classifier, Prediction
 
 NAMED = 100
 """Images that can't be read and are named, at most; the others are counted."""
@@ -51,8 +51,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise UsageError(
             f"--batch-size: expected a whole number from 1 to 999,999, received {shown(options.batch_size)}"
         )
-    from search.predict_inputs import count_images, images_in
     from search.predict_progress import Progress
+    from search.registry.inference.inputs import count_images, images_in
 
     images = images_in(options.paths, options.image_column)
     uri = model_store(options.model, options.tracking_uri, options.storage)
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         expect_writable(options.output, options.overwrite)
     elif options.overwrite:
         raise UsageError("--overwrite: expected --output FILE with it, received none")
-    from search.predict import load_classifier
+    from search.registry.inference.classifier import load_classifier
 
     classifier = load_classifier(options.model, uri)
     predictions = classifier.predict(images, int(options.batch_size))

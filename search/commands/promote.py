@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search.arguments import Parser, add_store, add_verbose
-from search.config_errors import shown
-from search.stores import known_store
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.validation_errors import shown
+from search.tracking.stores import known_store
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
-    from search.promotion import Contest, WhichPoint
+    from search.registry.promotion import Contest, WhichPoint
 
 
 def parser() -> Parser:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.arguments import Parser, add_store, add_verbose
-from search.choices import nearest
-from search.config_errors import shown
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.choices import nearest
+from search.config.validation_errors import shown
 from trainables.errors import SearchError, UsageError
 
 FORMATS = ("html", "md", "png")
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise UsageError(
             f"--output: expected a path with --format {form}, received '-'\nsee unfreeze report --help"
         )
-    from search.reading import read_record
+    from search.ledger.reader import read_record
     from search.report.formats import FORMATS
 
     record = read_record(options.name, options.storage, options.ledger, whole=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from search.arguments import Parser, add_store, add_verbose
-from search.stores import known_store
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.tracking.stores import known_store
 
 
 def parser() -> Parser:

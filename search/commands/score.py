@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.arguments import Parser, add_verbose
 from search.commands.search import GROUPS, add_field
-from search.config import SearchConfig, load_config
-from search.config_errors import shown
+from search.config.argument_parser import Parser, add_verbose
+from search.config.search_config import SearchConfig, load_config
+from search.config.validation_errors import shown
 from trainables.errors import UsageError
 
 IMAGES = 1000
@@ -67,26 +67,26 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     configs, most = configurations(options), images(options.images)
     report = None if options.report is None else Path(options.report)
     if report is not None:
-        from search.scores_page import check_report
+        from search.report.scores_page import check_report
 
         check_report(report)
     check_inputs(next(iter(configs.values())), options.source)
-    from search.progress import make_view
+    from search.views.view import make_view
 
     view = make_view(quiet=options.quiet or options.json, verbose=options.verbose)
     try:
         view.stage("starting", 0, 0)
-        from search.scoring import score_backbones
+        from search.study.scoring import score_backbones
 
         scoring = score_backbones(configs, options.source, most, view)
     finally:
         view.close()
     if report is not None:
-        from search.scores_page import write_scoring
+        from search.report.scores_page import write_scoring
 
         write_scoring(scoring, report)
     if options.json:
-        from search.scores import scoring_json
+        from search.records.scores import scoring_json
 
         found = scoring_json(scoring, None if report is None else str(report.absolute()))
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
@@ -128,8 +128,8 @@ def configurations(options: argparse.Namespace) -> dict[str, SearchConfig]:
 
 def check_inputs(config: SearchConfig, source: str | None) -> None:
     """Refuse data that is not there, or unfit, before TensorFlow is loaded and anything is written."""
-    from search.early_checks import data_options
-    from trainables.datasets import check_data
+    from search.study.early_checks import data_options
+    from trainables.data.datasets import check_data
 
     directory = Path(config.storage).absolute() / ".data"
     for data in (config.data, source):

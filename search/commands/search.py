@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.arguments import Parser, add_verbose
-from search.choices import (
+from search.config.argument_parser import Parser, add_verbose
+from search.config.choices import (
     BATCH_NORM,
     DIRECTIONS,
     JIT,
@@ -22,10 +22,10 @@ from search.choices import (
     SAMPLERS,
     SCHEDULERS,
 )
-from search.config import SearchConfig, load_config
+from search.config.search_config import SearchConfig, load_config
 
 if TYPE_CHECKING:
-    from search.search_result import SearchResult
+    from search.study.search_result import SearchResult
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data": (
@@ -164,12 +164,12 @@ def parser() -> Parser:
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run the search with a view on stderr; the result goes to stdout."""
     config = load_config(options.config, flags(options))
-    from search.progress import make_view
+    from search.views.view import make_view
 
     view = make_view(quiet=options.quiet, verbose=options.verbose)
     try:
         view.stage("starting", 0, 0)
-        from search.study import run_search
+        from search.study.study import run_search
 
         result = run_search(config, view, verbose=options.verbose)
     except KeyboardInterrupt:
@@ -198,7 +198,7 @@ def _show(result: SearchResult, options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from search.record_json import record_json
-    from search.summary import print_summary
+    from search.views.summary import print_summary
 
     if not options.quiet:
         print(file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from search.arguments import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_store, add_verbose
 
 
 def parser() -> Parser:
@@ -21,7 +21,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Read the ledger and print what it says; works while the search runs."""
-    from search.reading import read_record
+    from search.ledger.reader import read_record
 
     record = read_record(options.name, options.storage, options.ledger)
     if options.json:

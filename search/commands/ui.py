@@ -14,8 +14,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.arguments import Parser, add_store, add_verbose
-from search.stores import artifact_location, default_tracking_uri, sqlite_path
+from search.config.argument_parser import Parser, add_store, add_verbose
+from search.tracking.stores import artifact_location, default_tracking_uri, sqlite_path
 from trainables.errors import TrackingError, UsageError
 
 TRAINING = "?workflowType=machine_learning"
@@ -76,8 +76,8 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
     The first is the runs of the task that was searched last, the list of experiments if there was none.
     """
     from search.experiment_names import is_search
-    from search.experiment_views import PREFIX, TRIALS
-    from search.mlflow_client import connect, speaking
+    from search.tracking.client import connect, speaking
+    from search.tracking.experiment_views import PREFIX, TRIALS
 
     with speaking(uri):
         found = connect(uri).search_experiments(order_by=["last_update_time DESC"])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from search.doctor.finding import Finding, Grade, failed
 from search.doctor.places import Places
+from search.records.finding import Finding, Grade, failed
 
 __all__ = ["Finding", "Grade", "Places", "examine"]
 

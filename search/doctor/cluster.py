@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from search.doctor.demand import check_demand, node_types
-from search.doctor.finding import Finding, failed, ok
-from search.doctor.head import check_head
 from search.doctor.node_checks import check_nodes
 from search.doctor.nodes import Nodes
 from search.doctor.places import Places
-from search.phrases import plural
+from search.execution.engines.head_check import check_head
+from search.records.finding import Finding, failed, ok
+from search.records.formatting import plural
 
 
 def check_cluster(places: Places) -> Iterator[Finding]:

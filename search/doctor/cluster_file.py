@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.demand import Resources, fits, words
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.hosts import check_hosts
 from search.doctor.places import Places
 from search.doctor.rayjob import check_rayjob
 from search.doctor.token import own_token
+from search.records.finding import Finding, failed, ok, warning
 
 BLANK = re.compile(r"<[^<>\s][^<>]*>|\bFILL[-_ ]?IN\b|\bYOUR[-_]|\bCHANGE[-_ ]?ME\b|\bTODO\b", re.IGNORECASE)
 """What stands where something is to be filled in."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.places import Places
-from search.phrases import plural
+from search.records.finding import Finding, failed, ok, warning
+from search.records.formatting import plural
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves its file on the head."""

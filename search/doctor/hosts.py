@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.node_checks import CLOCK_SECONDS
 from search.doctor.token import own_token
-from search.phrases import plural
+from search.records.finding import Finding, failed, ok, warning
+from search.records.formatting import plural
 
 SECONDS = 5.0
 """That a machine may take to answer."""

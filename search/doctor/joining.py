@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from search.config import SearchConfig
-from search.session import QUIET, _init
+from search.config.search_config import SearchConfig
+from search.execution.engines.session import QUIET, _init
 
 
 @contextmanager

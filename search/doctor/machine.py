@@ -8,9 +8,9 @@ import subprocess
 import sys
 from importlib import metadata
 
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.node_probe import SEE_GPUS, SLOW, gpus_of_driver
-from search.phrases import plural
+from search.records.finding import Finding, failed, ok, warning
+from search.records.formatting import plural
 
 GIGABYTE = 2**30
 SPARE_MEMORY = 2 * GIGABYTE

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor import node_probe
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.machine import TENSORFLOW_SECONDS, gpu_finding
 from search.doctor.node_probe import SLOW
 from search.doctor.nodes import SECONDS, Nodes
 from search.doctor.places import Places
 from search.doctor.storage import cache_finding, shared_probe
-from search.phrases import plural
+from search.records.finding import Finding, failed, ok, warning
+from search.records.formatting import plural
 
 CLOCK_SECONDS = 2.0
 """Clocks may differ by this much before it is worth a word."""

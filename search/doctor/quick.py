@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from search.config import SearchConfig
-from search.doctor.finding import Finding, warning
+from search.config.search_config import SearchConfig
 from search.doctor.storage import existing
 from search.doctor.tracking import ask_server, is_server
-from search.progress import View
-from trainables.cache.place import default_directory
+from search.records.finding import Finding, warning
+from search.views.view import View
+from trainables.activations.location import default_directory
 from trainables.errors import ClusterError
 
 LITTLE = 256 * 2**20

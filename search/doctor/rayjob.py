@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.demand import Resources, fits, words
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.places import Places
+from search.records.finding import Finding, failed, ok, warning
 
 Content = Mapping[str, Any]
 

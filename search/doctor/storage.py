@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.doctor.finding import Finding, failed, ok, warning
 from search.doctor.machine import GIGABYTE
-from search.phrases import plural
-from trainables.cache.place import MOST_SHARE, default_directory
+from search.records.finding import Finding, failed, ok, warning
+from search.records.formatting import plural
+from trainables.activations.location import MOST_SHARE, default_directory
 
 SPARE_DISK = 2 * GIGABYTE
 SPARE_CACHE = 2 * GIGABYTE

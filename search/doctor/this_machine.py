@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from search.doctor.demand import check_request
-from search.doctor.finding import Finding, failed
 from search.doctor.places import Places
+from search.records.finding import Finding, failed
 
 
 def check_ray(places: Places) -> Finding:

@@ -8,8 +8,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from search.doctor.finding import Finding, failed, ok
-from search.stores import without_secrets
+from search.records.finding import Finding, failed, ok
+from search.tracking.stores import without_secrets
 
 TIMEOUT = 5.0
 """Seconds that a server may take to answer."""
@@ -24,7 +24,7 @@ def check_tracking(uri: str | None) -> Finding:
         return ok("tracking", "a SQLite file in the storage")
     if is_server(uri):
         return ask_server(uri.rstrip("/"))
-    from search.mlflow_client import connect
+    from search.tracking.client import connect
     from trainables.errors import TrackingError
 
     try:

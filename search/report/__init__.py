@@ -1,15 +1,15 @@
 """The report: one HTML file that says what a search found, to be opened anywhere, without a network.
 
 ``page`` fills the templates from what ``headline``, ``notices``, ``trial_table`` and their neighbours say and
-from the figures in ``charts``; all of them only read a :class:`~search.record.SearchRecord`.
+from the figures in ``charts``; all of them only read a :class:`~search.records.record.SearchRecord`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from search.atomic import write_bytes
-from search.record import SearchRecord
+from search.records.atomic_file import write_bytes
+from search.records.record import SearchRecord
 
 
 def write_report(record: SearchRecord, path: Path) -> None:

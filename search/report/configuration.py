@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from search.record import Parameters, ParameterValue
-from search.report.words import label, number, parameter
+from search.records.record import Parameters, ParameterValue
+from search.report.analysis.wording import label, number, parameter
 
 MAIN = ("unfreeze_depth", "learning_rate", "head_units", "augmentation_strength")
 """The parameters of the core space."""

@@ -9,11 +9,11 @@ from typing import Any
 import vl_convert
 from PIL import Image
 
-from search.record import SearchRecord
+from search.records.record import SearchRecord
+from search.report.analysis.ranking import with_numbers_only
 from search.report.charts.figure import Figure
 from search.report.figures import figures
 from search.report.pictures import smaller, standing_alone
-from search.report.ranking import with_numbers_only
 from trainables.errors import UsageError
 
 WIDTH = 760

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from search.record import SearchRecord
+from search.records.record import SearchRecord
 from search.report.formats import FORMATS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from search.record import SearchRecord
+from search.records.record import SearchRecord
 from search.report.charts.anytime import anytime_curve
 from search.report.charts.calibration import calibration
 from search.report.charts.comparison import comparison
@@ -13,9 +13,9 @@ from search.report.charts.curves import curves
 from search.report.charts.figure import Figure, unchecked
 from search.report.charts.front import front
 from search.report.charts.history import history
-from search.report.charts.importance import importance
 from search.report.charts.landscape import landscape
 from search.report.charts.parallel import parallel
+from search.report.charts.parameters import importance
 from search.report.charts.slices import slices
 from search.report.charts.stages import stages
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from search.atomic import write_text
-from search.record import SearchRecord
+from search.records.atomic_file import write_text
+from search.records.record import SearchRecord
 
 
 def write_html(record: SearchRecord, path: Path) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.baselines import BASELINES
-from search.durations import format_duration
-from search.intervals import LEAST_SEEDS
-from search.phrases import plural, points
-from search.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
+from search.records.formatting import plural, points
+from search.records.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
+from search.records.stats.intervals import LEAST_SEEDS
+from search.records.units import format_duration
+from search.report.analysis.ranking import winner
+from search.report.analysis.wording import between, label, objective, percent
 from search.report.configuration import in_words
-from search.report.ranking import winner
-from search.report.words import between, label, objective, percent
 from search.sizes import format_size
-from trainables.footprint import Footprint
+from trainables.serving.footprint import Footprint
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from search.phrases import plural
-from search.record import SearchRecord
+from search.records.formatting import plural
+from search.records.record import SearchRecord
+from search.report.analysis.ranking import ranked, winner, with_numbers_only
+from search.report.analysis.wording import label, number, objective, parameter, without_passwords
 from search.report.charts.calibration import error_phrase
-from search.report.charts.importance import shares
+from search.report.charts.parameters import shares
 from search.report.headline import Tile, headline
 from search.report.next_steps import next_steps
 from search.report.notices import notices
-from search.report.ranking import ranked, winner, with_numbers_only
-from search.report.words import label, number, objective, parameter, without_passwords
 
 MOST_TRIALS = 8
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")

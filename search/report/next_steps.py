@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from search.record import Outcome, SearchRecord
-from search.report.words import without_passwords
+from search.records.record import Outcome, SearchRecord
+from search.report.analysis.wording import without_passwords
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.phrases import lost, plural, points
-from search.record import SearchRecord
-from search.report.ranking import still_improving, winner
-from search.report.words import label, listing, parameter
-from trainables.shared_classes import source_notes
+from search.records.formatting import lost, plural, points
+from search.records.record import SearchRecord
+from search.report.analysis.ranking import still_improving, winner
+from search.report.analysis.wording import label, listing, parameter
+from trainables.data.class_names import source_notes
 
 _REASONS = {
     "diverged": "diverged",

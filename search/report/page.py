@@ -12,10 +12,12 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.cost import cost_lines, cost_table, search_cost
-from search.durations import format_duration
-from search.phrases import plural
-from search.record import ErrorExample, SearchRecord
+from search.records.cost import cost_lines, cost_table, search_cost
+from search.records.formatting import plural
+from search.records.record import ErrorExample, SearchRecord
+from search.records.units import format_duration
+from search.report.analysis.ranking import with_numbers_only
+from search.report.analysis.wording import label, percent
 from search.report.charts import slices
 from search.report.charts.confusion import mistakes
 from search.report.charts.figure import VEGA_LITE
@@ -25,9 +27,7 @@ from search.report.headline import headline
 from search.report.next_steps import next_steps
 from search.report.notices import notices
 from search.report.provenance import provenance
-from search.report.ranking import with_numbers_only
 from search.report.trial_table import trial_table
-from search.report.words import label, percent
 
 MOST_EXAMPLES = 16
 MOST_MISTAKES = 10

@@ -14,12 +14,12 @@ from typing import Any
 import vl_convert
 from PIL import Image
 
-from search.atomic import write_bytes
-from search.record import SearchRecord
+from search.records.atomic_file import write_bytes
+from search.records.record import SearchRecord
+from search.report.analysis.ranking import TONES, with_numbers_only
 from search.report.charts.figure import Figure
 from search.report.charts.slices import KEY as SLICE
 from search.report.figures import figures
-from search.report.ranking import TONES, with_numbers_only
 from search.report.theme import INK, MUTED, TONE_RANGE
 
 SCALE = 2.0

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from search.durations import format_duration
-from search.prior import BackbonePrior, prior_worth
-from search.record import BackboneSummary, SearchRecord
-from search.report.words import label, listing, number, without_passwords
-from search.warm_prior import warm_start_worth
-from search.warm_start import ORIGIN
+from search.ledger.sampling.backbone_prior import BackbonePrior, prior_worth
+from search.ledger.sampling.warm_start import ORIGIN
+from search.ledger.sampling.warm_start_prior import warm_start_worth
+from search.records.record import BackboneSummary, SearchRecord
+from search.records.units import format_duration
+from search.report.analysis.wording import label, listing, number, without_passwords
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
 MOST_CLASSES = 100

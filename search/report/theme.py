@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.report.ranking import TONES
+from search.report.analysis.ranking import TONES
 
 INK, MUTED, PAPER = "var(--ink)", "var(--muted)", "var(--paper)"
 RULE, GRID = "var(--rule)", "var(--grid)"

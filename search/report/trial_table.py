@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from search.record import ParameterValue, SearchRecord, TrialRecord
-from search.report.ranking import winner
-from search.report.words import number, objective, parameter, without_passwords
+from search.records.record import ParameterValue, SearchRecord, TrialRecord
+from search.report.analysis.ranking import winner
+from search.report.analysis.wording import number, objective, parameter, without_passwords
 
 LONGEST_ERROR = 2000
 """Characters of a traceback that are kept: its end, where the cause is."""

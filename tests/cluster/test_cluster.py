@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from laboratory import HOME, SHARED, Host, Laboratory
 
-from search.reading import read_record
-from search.record import SearchRecord
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
 PATIENCE = float(os.environ.get("UNFREEZE_LABORATORY_PATIENCE", "300"))

@@ -50,7 +50,10 @@ def test_the_file_fits_ray_s_schema_and_ships_what_is_there() -> None:
 
 def test_search_py_is_no_obstacle_to_the_package(home: Path) -> None:
     """``import search`` finds the package, from a folder with this file, on whatever way it is taken for it."""
-    words = "import sys, search, search.cli, search.config; print(search.__file__, search.cli.__name__, sep=chr(10))"
+    words = (
+        "import sys, search, search.cli, search.config.search_config; "
+        "print(search.__file__, search.cli.__name__, sep=chr(10))"
+    )
     for path in (PACKAGES, f"{home}{os.pathsep}{PACKAGES}"):
         found = run(sys.executable, "-c", words, cwd=home, PYTHONPATH=path)
         assert found.returncode == 0, found.stderr

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from search.doctor.finding import Finding
 from search.doctor.places import Places
+from search.records.finding import Finding
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 RAY_FILES = ("aws.yaml", "gcp.yaml")

@@ -151,10 +151,10 @@ def test_what_is_right_is_not_complained_of(findings: Findings) -> None:
 LOOK = """
 import sys
 from pathlib import Path
-from search.config import SearchConfig
+from search.config.search_config import SearchConfig
 from search.doctor.joining import joined
 from search.doctor.quick import QuickLook
-from search.progress import QuietView
+from search.views.view import QuietView
 from trainables.errors import ClusterError
 
 class View(QuietView):

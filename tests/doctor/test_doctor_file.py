@@ -16,8 +16,8 @@ import yaml
 from raylets import LIMIT, Findings, can_mount, free_port
 
 from search.doctor.cluster_file import check_cluster_file
-from search.doctor.finding import Finding
 from search.doctor.places import Places
+from search.records.finding import Finding
 
 Change = Callable[[dict[str, Any]], object]
 

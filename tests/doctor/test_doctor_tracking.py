@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from raylets import Doctor, free_port
 
-from search.config import SearchConfig
+from search.config.search_config import SearchConfig
 from search.doctor.quick import QuickLook
 from search.doctor.tracking import ask_server
-from search.progress import QuietView
+from search.views.view import QuietView
 
 
 class Strict(BaseHTTPRequestHandler):

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
-from search.reading import read_record
-from search.record import SearchRecord
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
 SYSTEM = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from postgresql_server import Postgres, programs
 
-from search.ledger import Ledger
-from search.trial_rows import Fence
+from search.ledger.ledger import Ledger
+from search.ledger.optuna_tables import Fence
 
 OpenLedger = Callable[..., Ledger]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from search.comebacks import Comebacks
-from search.engine_access import DIED, DIED_OF_MEMORY, SILENT
-from search.ledger import Ledger, sqlite_url
-from search.record import TrialRecord
+from search.config.space import core_space
+from search.execution.engines.engine_client import DIED, DIED_OF_MEMORY, SILENT
+from search.execution.trial_recovery import Comebacks
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import TrialRecord
 from search.retries import Retries
-from search.space import core_space
 
 SPACE = core_space(4)
 RAY_S_WORDS = "1 worker(s) were killed due to the node running low on memory. Memory on the node was …"

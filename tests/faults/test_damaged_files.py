@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.engine import Engine
-from search.ledger import Ledger, sqlite_url
-from search.ledger_format import FORMAT, KEY, expect_readable
-from search.reading import read_record
-from search.record import TrialRecord
-from search.winner import Retrained, _read
-from search.workspace import Workspace
-from trainables.backbones import Backbone, BackboneSpec, load
+from search.execution.engines.engine import Engine
+from search.ledger.format_version import FORMAT, KEY, expect_readable
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.reader import read_record
+from search.ledger.workspace import Workspace
+from search.records.record import TrialRecord
+from search.study.confirmation import Retrained, _read
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.errors import BackboneError, LedgerError
 
 OpenLedger = Callable[..., Ledger]

@@ -17,9 +17,9 @@ import mlflow
 import psutil
 import pytest
 
-from search.reading import read_record
-from search.record import SearchRecord
-from search.seams import SEAMS, VARIABLE
+from search.fault_injection import SEAMS, VARIABLE
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
 TRIALS, EPOCHS = 16, 4

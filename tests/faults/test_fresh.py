@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from search.archive import FOLDER, archive
-from search.driver_mark import DriverMark
-from search.lease import Lease
-from search.ledger import Ledger, sqlite_url
-from search.workspace import Workspace
+from search.ledger.archive import FOLDER, archive
+from search.ledger.driver_lease import Lease
+from search.ledger.driver_lease_row import DriverMark
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.workspace import Workspace
 from trainables.errors import SearchError
 
 Study = Callable[[str, str, int], Ledger]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from search import cli
-from search.config import SearchConfig
+from search.config.search_config import SearchConfig
 
 LONGEST = 3000
 """Letters of a message, of which most are the valid keys."""

@@ -28,9 +28,9 @@ import atheris
 with atheris.instrument_imports(include=["yaml", "json", "PIL", "search", "trainables"]):
     import json, yaml
     from PIL import Image
-    from search.config import load_config
-    from search.space import full_space, load_space, read_enqueue
-    from trainables.images import decode_image
+    from search.config.search_config import load_config
+    from search.config.space import full_space, load_space, read_enqueue
+    from trainables.modalities.image.images import decode_image
 from trainables.errors import UnfreezeError
 
 warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from trainables.errors import DataError
-from trainables.images import decode_image
+from trainables.modalities.image.images import decode_image
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's remarks on odd files
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainables.datasets import DataOptions, prepare
+from trainables.data.datasets import DataOptions, prepare
 from trainables.errors import DataError
 
 CASES = int(os.environ.get("UNFREEZE_FUZZ_EXAMPLES", "1000"))
@@ -32,7 +32,7 @@ LONGEST = 2000
 READER = """\
 import json, sys, time
 from pathlib import Path
-from trainables.datasets import prepare
+from trainables.data.datasets import prepare
 from trainables.errors import UnfreezeError
 for file in sorted(Path(sys.argv[1]).iterdir()):
     print("reading", file.name, flush=True)

@@ -14,8 +14,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.config import SearchConfig, load_config
-from search.space import full_space, load_space, read_enqueue
+from search.config.search_config import SearchConfig, load_config
+from search.config.space import full_space, load_space, read_enqueue
 from trainables.errors import UsageError
 
 Read = Callable[[Path], object]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from search.alike import ENOUGH, Alike
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord, State, TrialRecord
-from search.space import core_space
+from search.config.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord, State, TrialRecord
 
 SPACE = core_space(16)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from search.driver_mark import KEY, DriverMark, described
-from search.lease import Lease, boot_id
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord
+from search.ledger.driver_lease import Lease, boot_id
+from search.ledger.driver_lease_row import KEY, DriverMark, described
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord
 from trainables.errors import LedgerError, SearchError, TakenOver
 
 NewMark = Callable[[], DriverMark]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger, sqlite_url
-from search.ledger_file import LedgerCopy, check, copy_of
-from search.record import EpochRecord
+from search.ledger.backup import LedgerCopy, check, copy_of
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord
 from trainables.errors import LedgerError
 
 

@@ -12,12 +12,12 @@ import pytest
 from postgresql_server import Postgres
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
-from search.environment import SERVICE_PATIENCE
-from search.lease import PATIENCE
-from search.ledger import Ledger
-from search.ledger_database import open_reading
-from search.record import EpochRecord
-from search.stores import default_tracking_uri
+from search.config.environment import SERVICE_PATIENCE
+from search.ledger.database import open_reading
+from search.ledger.driver_lease import PATIENCE
+from search.ledger.ledger import Ledger
+from search.records.record import EpochRecord
+from search.tracking.stores import default_tracking_uri
 from trainables.errors import LedgerError
 
 TRIALS = 4
@@ -43,7 +43,7 @@ def command(postgresql: Postgres, tmp_path: Path) -> Iterator[Callable[..., Sear
 def test_a_ledger_on_a_server_is_the_same_as_in_a_file(
     postgresql: Postgres, tmp_path: Path, open_ledger: Callable[..., Ledger]
 ) -> None:
-    from search.ledger import sqlite_url
+    from search.ledger.ledger import sqlite_url
 
     trials = []
     for url in (postgresql.new_database(), sqlite_url(tmp_path / "ledger.db")):

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from search.comebacks import Comebacks
-from search.engine_access import DIED
-from search.ledger import Ledger, sqlite_url
+from search.config.space import core_space
+from search.execution.engines.engine_client import DIED
+from search.execution.searcher import LedgerSearcher
+from search.execution.trial_recovery import Comebacks
+from search.ledger.ledger import Ledger, sqlite_url
 from search.retries import Retries
-from search.searcher import LedgerSearcher
-from search.space import core_space
 from search.whereabouts import UNSTARTED, Whereabouts
 
 SPACE = core_space(4)

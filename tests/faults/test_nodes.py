@@ -12,9 +12,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from search.engine import Engine
-from search.record import SearchRecord
-from search.watch import GONE_SECONDS, GRACE_SECONDS
+from search.execution.engines.cluster_watchdog import GONE_SECONDS, GRACE_SECONDS
+from search.execution.engines.engine import Engine
+from search.records.record import SearchRecord
 from tests.faults.clusters import Search, machines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -12,10 +12,10 @@ import pytest
 from disks import FailingDisk, empty, fill, small_disk
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
-from search.ledger import Ledger, sqlite_url
-from search.ledger_file import LedgerCopy, check
-from search.record import EpochRecord
-from search.workspace import Workspace
+from search.ledger.backup import LedgerCopy, check
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.workspace import Workspace
+from search.records.record import EpochRecord
 from trainables.errors import LedgerError, SearchError
 
 OpenLedger = Callable[..., Ledger]

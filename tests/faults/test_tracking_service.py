@@ -12,10 +12,10 @@ import pytest
 from mlflow_service import Proxy, Server
 from search_command import SearchCommand, expect_delivered, expect_whole
 
-from search.delivery import Delivery
-from search.environment import SERVICE_PATIENCE
-from search.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
-from search.tracking import Mirror
+from search.config.environment import SERVICE_PATIENCE
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
+from search.tracking.delivery import Delivery
+from search.tracking.mirror import Mirror
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -19,8 +19,8 @@ import mlflow
 import psutil
 import pytest
 
-from search.reading import read_record
-from search.record import SearchRecord, TrialRecord
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord, TrialRecord
 from search.trial_faults import VARIABLE
 from trainables.errors import LedgerError
 

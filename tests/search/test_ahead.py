@@ -15,7 +15,7 @@ LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
 def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:
     body = f"""
 import sys
-from search.ahead import Ahead
+from search.study.preload import Ahead
 try:
     with Ahead() as ahead:
         ahead.{what}()

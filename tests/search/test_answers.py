@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from search.answers import Answers, image_keys, read_answers, split_digest, write_answers
 from search.old_answers import OldAnswers, pack, unpack
+from search.records.predictions import Answers, image_keys, read_answers, split_digest, write_answers
 from trainables.errors import DataError
 
 

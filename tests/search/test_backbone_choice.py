@@ -10,12 +10,12 @@ import optuna
 import pytest
 from optuna.distributions import IntDistribution
 
-from search.config import SearchConfig, load_config
-from search.early_checks import check_inputs
-from search.space import Choice, IntRange, Space, core_space, full_space, load_space
-from search.steady_tpe import SteadyTPESampler, common_parameters, depth_at, share_of
-from search.workspace import Workspace
-from trainables.datasets import prepare
+from search.config.search_config import SearchConfig, load_config
+from search.config.space import Choice, IntRange, Space, core_space, full_space, load_space
+from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters, depth_at, share_of
+from search.ledger.workspace import Workspace
+from search.study.early_checks import check_inputs
+from trainables.data.datasets import prepare
 from trainables.errors import UsageError
 
 BLOCKS = {"small": 3, "large": 12}
@@ -187,8 +187,8 @@ def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
 
 
 def test_tables_show_the_end_of_a_path() -> None:
-    from search.phrases import number
-    from search.report.words import number as in_report
+    from search.records.formatting import number
+    from search.report.analysis.wording import number as in_report
 
     for shown in (number, in_report):
         assert [shown(v) for v in ("/home/me/my nets/small.keras", "models:/photos@champion", "print")] == [

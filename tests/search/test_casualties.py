@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from search.casualties import Casualties
+from search.execution.crash_attribution import Casualties
 
 
 def under_way(*numbers: int, engine: str | None = "first") -> Casualties:

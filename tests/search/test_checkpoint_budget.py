@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.config import SearchConfig
-from search.engine import CHECKPOINT, Engine
-from search.kept_checkpoints import KeptCheckpoints, checkpoint_folder, default_budget
-from search.reading import read_record
-from search.record import EpochRecord, State, TrialRecord
+from search.config.search_config import SearchConfig
+from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_folder, default_budget
+from search.execution.engines.engine import CHECKPOINT, Engine
+from search.ledger.reader import read_record
+from search.records.record import EpochRecord, State, TrialRecord
 from search.sizes import format_size, parse_size
-from trainables.backbones import BackboneSpec, load
-from trainables.checkpoints import (
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.errors import DataError, UsageError
+from trainables.training.checkpoints import (
     Checkpoint,
     before,
     generations,
@@ -31,8 +33,6 @@ from trainables.checkpoints import (
     sweep,
     write_checkpoint,
 )
-from trainables.datasets import prepare
-from trainables.errors import DataError, UsageError
 
 SIZE = 1000
 

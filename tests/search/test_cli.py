@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from search import cli
-from search.arguments import Parser
 from search.commands import search as search_command
-from search.config import SearchConfig, load_config
-from search.quiet_libraries import quieted
-from search.stores import default_tracking_uri
+from search.config.argument_parser import Parser
+from search.config.search_config import SearchConfig, load_config
+from search.tracking.stores import default_tracking_uri
+from search.views.quiet_libraries import quieted
 from trainables.errors import DataError, UsageError
 
 HEAVY = ("tensorflow", "keras", "mlflow", "ray", "optuna", "sklearn", "pandas", "numpy", "pydantic", "rich")
@@ -225,7 +225,7 @@ def test_flags_and_file_make_the_same_config(tmp_path: Path) -> None:
 def test_native_messages_stay_off_the_terminal_and_come_with_a_crash(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from search.quiet_libraries import quieted\n"
+        "from search.views.quiet_libraries import quieted\n"
         "try:\n"
         "    with quieted():\n"
         "        os.write(2, b'WARNING from C++\\n')\n"

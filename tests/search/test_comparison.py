@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.answers import Answers, image_keys
-from search.comparison import Candidate, Judgement, judge_candidates, refuse_forgetting
 from search.old_answers import OldAnswers
-from search.record import Interval
-from search.retention import retention_of
-from trainables.footprint import Footprint, Milliseconds
+from search.records.predictions import Answers, image_keys
+from search.records.record import Interval
+from search.records.stats.forgetting import retention_of
+from search.registry.gate import Candidate, Judgement, judge_candidates, refuse_forgetting
+from trainables.serving.footprint import Footprint, Milliseconds
 
 CLASSES = ("one", "two", "three", "four")
 IMAGES = 400

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from search.confidence import calibration
-from search.record import Calibration
+from search.records.record import Calibration
+from search.records.stats.calibration import calibration
 
 
 def told(images: int, off: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

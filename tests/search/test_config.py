@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search.choices import METHODS, SAMPLERS, SCHEDULERS
-from search.config import SearchConfig, load_config
-from search.durations import format_duration, parse_duration
+from search.config.choices import METHODS, SAMPLERS, SCHEDULERS
+from search.config.search_config import SearchConfig, load_config
+from search.records.units import format_duration, parse_duration
 from trainables.errors import UsageError
 
 
@@ -313,8 +313,8 @@ def test_whatever_a_file_holds_is_taken_or_refused_in_words(
 
 
 def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
-    from search.samplers import make_sampler
-    from search.schedulers import make_scheduler
+    from search.execution.schedulers import make_scheduler
+    from search.ledger.sampling.samplers import make_sampler
 
     for name in SAMPLERS:
         assert make_sampler(name, seed=0) is not None
@@ -332,9 +332,9 @@ def test_what_happens_to_trials_that_die_or_hang_can_be_chosen() -> None:
 
 @pytest.mark.slow
 def test_names_of_methods_are_those_that_exist() -> None:
-    import trainables.methods
+    from trainables.methods import methods
 
-    assert set(METHODS) == set(trainables.methods.METHODS)
+    assert set(METHODS) == set(methods.METHODS)
 
 
 def test_what_is_not_given_may_stand_in_the_environment(

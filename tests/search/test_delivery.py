@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from search.delivery import Delivery
-from search.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
+from search.tracking.delivery import Delivery
 from trainables.errors import TrackingError
 
 TASK = TaskSummary("t", "d", ("a", "b"), {"train": 1}, (8, 8), "digits")

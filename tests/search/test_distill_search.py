@@ -9,11 +9,11 @@ import mlflow
 import pytest
 
 from search import SearchConfig, run_search
-from search.config import load_config
-from search.reading import read_record
-from search.space import core_space, full_space
-from trainables.distill import DISTILLATIONS
+from search.config.search_config import load_config
+from search.config.space import core_space, full_space
+from search.ledger.reader import read_record
 from trainables.errors import LedgerError, UsageError
+from trainables.methods.distill import DISTILLATIONS
 
 
 def test_distill_without_a_teacher_names_the_option() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from search.engine import CHECKPOINT, Engine
-from trainables.backbones import BackboneSpec, load
-from trainables.checkpoints import generations
-from trainables.datasets import prepare
+from search.execution.engines.engine import CHECKPOINT, Engine
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
+from trainables.training.checkpoints import generations
 
 EPOCHS = 3
 RATES = {"a": 1e-2, "b": 3e-3, "c": 1e30, "d": 1e-3}

@@ -18,10 +18,17 @@ import ray
 from ray.air.execution import FixedResourceManager, ResourceRequest
 from ray.air.execution._internal.actor_manager import RayActorManager
 
-from search import tune_memory_errors
-from search.engine import UnknownTrial
-from search.engine_access import DIED, DIED_OF_MEMORY, SILENT, Deadline, EngineLost, SharedEngine
-from search.memory_kills import says_memory
+from search.execution import tune_patches as tune_memory_errors
+from search.execution.engines.engine import UnknownTrial
+from search.execution.engines.engine_client import (
+    DIED,
+    DIED_OF_MEMORY,
+    SILENT,
+    Deadline,
+    EngineLost,
+    SharedEngine,
+)
+from search.execution.engines.oom_kills import says_memory
 
 pytestmark = pytest.mark.cluster
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from search.cli import main
-from search.export import NAMES, export_model
-from search.model_package import write_package
-from search.stores import default_tracking_uri
+from search.registry.inference.export import NAMES, export_model
+from search.registry.model_package import write_package
+from search.tracking.stores import default_tracking_uri
 from trainables.errors import SearchError
 
 keras = pytest.importorskip("keras")
@@ -30,7 +30,7 @@ IMAGES = [
 
 def classifier(name: str, size: int | None = None) -> Any:
     """A backbone with a head, as it is registered; random weights give answers that differ between images."""
-    from trainables.backbones import BackboneSpec, load
+    from trainables.backbones.backbone import BackboneSpec, load
 
     keras.utils.set_random_seed(1)
     backbone = load(BackboneSpec(name, weights="none" if size else "default", input_size=size))
@@ -142,7 +142,7 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("search.export.NEEDED", {"onnx": ("no_such_converter",)})
+    monkeypatch.setattr("search.registry.inference.export.NEEDED", {"onnx": ("no_such_converter",)})
     assert export("http://127.0.0.1:9", "--output", tmp_path / "a.onnx") == 1
     assert (
         "no_such_converter, which is not installed: pip install 'unfreeze[export]'" in capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_answers_that_differ_are_not_kept(
 ) -> None:
     import dataclasses
 
-    from trainables import exports
+    from trainables.serving import exports
 
     def wrong(path: Path) -> exports.Answer:
         return lambda images: np.full((len(images), 3), value, np.float32)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import ray
 
-from search.config import SearchConfig
-from search.session import Session, connect
-from search.spread import spread
-from search.trial import engine_of_trials
+from search.config.search_config import SearchConfig
+from search.execution.engines.dispatch import spread
+from search.execution.engines.session import Session, connect
+from search.execution.trial_actor import engine_of_trials
 from tests.faults.clusters import Machines, machines
 from trainables.errors import ClusterError
 

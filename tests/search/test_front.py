@@ -10,11 +10,11 @@ import numpy as np
 import optuna
 import pytest
 
-from search.front import dominates, knee, losses, pareto, spread_out
-from search.latencies import latencies
-from search.objectives import values_at_best
-from search.patience import Patience
-from search.record import EpochRecord, TrialRecord, front
+from search.config.objectives import values_at_best
+from search.execution.stop_conditions import Patience
+from search.records.pareto import dominates, knee, losses, pareto, spread_out
+from search.records.record import EpochRecord, TrialRecord, front
+from search.records.stats.latency_ratios import latencies
 from search.sparing import beaten
 
 NAMES = ("val_accuracy", "latency_ms")

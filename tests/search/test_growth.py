@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.config import SearchConfig
-from search.growth import Growth, find_growth
-from search.nodes import Node
+from search.config.search_config import SearchConfig
+from search.execution.engines.autoscaling import Growth, find_growth
+from search.execution.engines.nodes import Node
 
 CLOUD = """\
 cluster_name: c

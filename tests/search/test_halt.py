@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from search.execution import Halt
-from search.plain_view import PlainView
+from search.execution.trial_runner import Halt
+from search.views.plain import PlainView
 
 
 class InterruptedWhileWriting(io.StringIO):

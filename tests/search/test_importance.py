@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.importance import Judged, importance_intervals, importances
+from search.records.stats.importance import Judged, importance_intervals, importances
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),

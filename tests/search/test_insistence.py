@@ -9,8 +9,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from search import SearchConfig, run_search
-from search.environment import SERVICE_PATIENCE, service_patience
-from search.insistence import Insistence
+from search.config.environment import SERVICE_PATIENCE, service_patience
+from search.ledger.database_retry import Insistence
 from trainables.errors import LedgerError, UsageError
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.intervals import paired_gain, verdict, wilson
-from search.record import Interval
+from search.records.record import Interval
+from search.records.stats.intervals import paired_gain, verdict, wilson
 
 
 def test_wilson_matches_published_values() -> None:

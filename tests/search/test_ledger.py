@@ -13,9 +13,9 @@ import numpy as np
 import optuna
 import pytest
 
-from search.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
-from search.record import EpochRecord
-from search.space import core_space, full_space
+from search.config.space import core_space, full_space
+from search.ledger.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
+from search.records.record import EpochRecord
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -161,9 +161,9 @@ def test_a_curve_of_an_earlier_ledger_goes_on(folder: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord
-from search.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord
+from search.config.space import core_space
 ledger = Ledger(sqlite_url(Path(sys.argv[1])), "a search", direction="maximize", metric="val_accuracy",
                 method="finetune", sampler="random", seed=3)
 with ledger.at_work():
@@ -323,7 +323,7 @@ def test_a_reader_writes_nothing_into_tables_that_are_still_empty(folder: Path) 
 def test_several_searches_may_begin_in_one_new_database_at_once(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "shared.db")
     program = (
-        "import sys; from search.ledger import Ledger; sys.stdin.readline();"
+        "import sys; from search.ledger.ledger import Ledger; sys.stdin.readline();"
         "Ledger(sys.argv[1], sys.argv[2], direction='maximize', metric='m', method='f', sampler='tpe', seed=0)"
     )
     started = [

@@ -9,8 +9,8 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
-from search.promotion import Contest
 from search.registry import PromotionRefused, history, judge, promote
+from search.registry.promotion import Contest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 

@@ -14,16 +14,16 @@ import pytest
 from rich.console import Console
 
 from search import SearchConfig, cli, run_search
-from search.engine_log import DRIVER, EngineLog, line_of, read_lines, shorten
-from search.logged_view import LoggedView
 from search.logs_page import logs_page
-from search.progress import QuietView
-from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.event_log import DRIVER, EngineLog, line_of, read_lines, shorten
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 from search.trial_story import tell
+from search.views.logged import LoggedView
+from search.views.view import QuietView
 
 DIES = """
 import os, sys
-from search.engine_log import EngineLog, keep_output
+from search.records.event_log import EngineLog, keep_output
 folder = sys.argv[1]
 keep_output(folder)
 log = EngineLog()

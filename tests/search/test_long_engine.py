@@ -23,8 +23,8 @@ from pathlib import Path
 
 import psutil
 
-from search.engine import Engine
-from trainables.datasets import prepare
+from search.execution.engines.engine import Engine
+from trainables.data.datasets import prepare
 
 folder = Path(sys.argv[1])
 engine = Engine(threads=2)

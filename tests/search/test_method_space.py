@@ -15,13 +15,13 @@ from rich.console import Console
 
 from search import SearchConfig
 from search.baselines import equal_steps
-from search.live_table import trial_table
-from search.parameters import parameters
-from search.phrases import SHORT
-from search.ranges import Choice
-from search.samplers import make_sampler
-from search.space import Space, make_space
-from search.steady_tpe import common_parameters
+from search.config.parameters import parameters
+from search.config.ranges import Choice
+from search.config.space import Space, make_space
+from search.ledger.sampling.samplers import make_sampler
+from search.ledger.sampling.tpe import common_parameters
+from search.records.formatting import SHORT
+from search.views.trial_table import trial_table
 from trainables.errors import UsageError
 
 METHODS = ("finetune", "reweight", "align")

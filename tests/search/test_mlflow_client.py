@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from search.stores import default_tracking_uri
+from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError
 
 pytest.importorskip("mlflow")
-from search.mlflow_client import connect, transient
-from search.tracking import Mirror
+from search.tracking.client import connect, transient
+from search.tracking.mirror import Mirror
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -83,8 +83,8 @@ def test_a_damaged_database_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_a_normal_run_is_silent(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from search.tracking import Mirror\n"
-        "from search.stores import default_tracking_uri\n"
+        "import sys; from pathlib import Path; from search.tracking.mirror import Mirror\n"
+        "from search.tracking.stores import default_tracking_uri\n"
         "Mirror(default_tracking_uri(Path(sys.argv[1])), experiment='x', storage=Path(sys.argv[1]))"
     )
     done = subprocess.run(
@@ -95,7 +95,9 @@ def test_a_normal_run_is_silent(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) -> None:
-    words = "import sys; from search.mlflow_client import connect; connect(sys.argv[1]).search_experiments()"
+    words = (
+        "import sys; from search.tracking.client import connect; connect(sys.argv[1]).search_experiments()"
+    )
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     comers = [
         subprocess.Popen([sys.executable, "-c", words, uri], stderr=subprocess.PIPE, text=True)
@@ -109,7 +111,7 @@ def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) 
 def test_a_process_that_dies_while_it_makes_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
     folder = tmp_path / "mlflow.db 100 % ü?"
     uri, made = default_tracking_uri(folder), folder / "mlflow.db"
-    command = "import sys; from search.mlflow_client import connect; connect(sys.argv[1])"
+    command = "import sys; from search.tracking.client import connect; connect(sys.argv[1])"
     maker = subprocess.Popen([sys.executable, "-c", command, uri])
     end = time.monotonic() + 120
     while not any(file.stat().st_size for file in folder.glob(".mlflow.db.making")):

@@ -14,7 +14,7 @@ from browser import chromium, picture, visit
 from playwright.sync_api import BrowserContext, Page, expect
 from searched_site import MODEL, NAME, Site, make_site
 
-from search.record import TrialRecord
+from search.records.record import TrialRecord
 
 pytestmark = pytest.mark.slow
 TRAINING = "?workflowType=machine_learning"

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 from mlflow_service import Server, free_port, wait_for
 
-from search.delivery import Delivery
-from search.record import (
+from search.records.record import (
     BackboneSummary,
     EpochRecord,
     Interval,
@@ -28,7 +27,8 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
-from search.tracking import Mirror
+from search.tracking.delivery import Delivery
+from search.tracking.mirror import Mirror
 from trainables.errors import TrackingError
 
 mlflow = pytest.importorskip("mlflow")

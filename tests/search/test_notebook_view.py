@@ -10,10 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from search.notebook_html import progress_html, result_html
-from search.notebook_view import NotebookView, in_notebook
-from search.progress import QuietView, default_view
-from search.record import (
+from search.records.record import (
     BackboneSummary,
     EpochRecord,
     Interval,
@@ -22,6 +19,9 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
+from search.views.notebook import NotebookView, in_notebook
+from search.views.notebook_html import progress_html, result_html
+from search.views.view import QuietView, default_view
 
 HOSTILE = "</td><script>alert(1)</script>"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from search import SearchConfig
-from search.config import load_config
-from search.engine import Engine
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
+from search.config.search_config import load_config
+from search.execution.engines.engine import Engine
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.data.datasets import prepare
 from trainables.errors import UsageError
 
 

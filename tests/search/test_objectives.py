@@ -13,12 +13,12 @@ import numpy as np
 import optuna
 import pytest
 
-from search.config import SearchConfig, load_config
-from search.ledger import Ledger, refuse_difference, sqlite_url
-from search.ranges import Choice, IntRange
-from search.record import EpochRecord, front
-from search.serving_prices import BackboneFile, ServingPrices
-from search.space import core_space, make_space
+from search.config.ranges import Choice, IntRange
+from search.config.search_config import SearchConfig, load_config
+from search.config.space import core_space, make_space
+from search.ledger.ledger import Ledger, refuse_difference, sqlite_url
+from search.records.record import EpochRecord, front
+from search.study.serving_costs import BackboneFile, ServingPrices
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)

@@ -16,10 +16,10 @@ import pytest
 from search_command import SearchCommand
 
 from search import SearchConfig, SearchResult, cli, run_search
-from search.answers import read_answers
-from search.ledger import sqlite_url
-from search.reading import read_record
-from search.seams import VARIABLE
+from search.fault_injection import VARIABLE
+from search.ledger.ledger import sqlite_url
+from search.ledger.reader import read_record
+from search.records.predictions import read_answers
 from trainables.errors import LedgerError
 
 FIRST = (

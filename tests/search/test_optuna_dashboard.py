@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from mlflow_service import free_port
 
-from search.ledger import Ledger, sqlite_url
-from search.record import EpochRecord
-from search.space import core_space
+from search.config.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import EpochRecord
 
 SPACE = core_space(4)
 COMPLETE, PRUNED = 3, 2

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search.event_files import run_name, write_events
-from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-from search.results import write_results
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.results import write_results
+from search.tracking.tensorboard_events import run_name, write_events
 
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")
@@ -134,9 +134,9 @@ def test_the_command_writes_the_curves_of_a_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from search.cli import main
-    from search.ledger import Ledger, sqlite_url
-    from search.reading import about_to_json
-    from search.space import core_space
+    from search.config.space import core_space
+    from search.ledger.ledger import Ledger, sqlite_url
+    from search.ledger.reader import about_to_json
 
     (tmp_path / "ü").mkdir()
     ledger = Ledger(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from search.paired_tests import bootstrap_gain, mcnemar
+from search.records.stats.paired_tests import bootstrap_gain, mcnemar
 
 
 def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from search.patience import Patience
-from search.record import Direction, TrialRecord
+from search.execution.stop_conditions import Patience
+from search.records.record import Direction, TrialRecord
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 

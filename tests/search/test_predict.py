@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from search.predict import Classifier, Prediction
-from search.predict_inputs import images_in
+from search.registry.inference.classifier import Classifier, Prediction
+from search.registry.inference.inputs import images_in
 from trainables.errors import DataError, UsageError
 
 

@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from search.cli import main
-from search.model_package import write_package
 from search.predict_progress import Progress
-from search.prediction_files import columns
-from search.stores import default_tracking_uri
+from search.registry.inference.outputs import columns
+from search.registry.model_package import write_package
+from search.tracking.stores import default_tracking_uri
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.ledger import Ledger, sqlite_url
-from search.prior import BackbonePrior, prior_worth
-from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-from search.space import core_space
-from search.steady_tpe import SteadyTPESampler, common_parameters
+from search.config.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.sampling.backbone_prior import BackbonePrior, prior_worth
+from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 
 LEVELS = {"poor": 0.80, "fair": 0.84, "good": 0.88, "best": 0.94}
 """What each backbone of the made-up task reaches at most."""

@@ -12,13 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search.forecast import remaining_seconds
 from search.live_panel import Shown, Stage, panel
-from search.live_view import LiveView
-from search.plain_view import PlainView
-from search.progress import GuardedView, QuietView, make_view
-from search.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
 from search.sparkline import sparkline
+from search.views.plain import PlainView
+from search.views.remaining_time import remaining_seconds
+from search.views.terminal import LiveView
+from search.views.view import GuardedView, QuietView, make_view
 
 EPOCHS = 10
 

@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.answers import FILE, Answers, image_keys, write_answers
 from search.cli import main
-from search.front_tags import FRONT, OBJECTIVES
-from search.mlflow_client import connect
-from search.promotion import PREVIOUS
-from search.record import Interval, Outcome
+from search.fault_injection import VARIABLE
+from search.records.predictions import FILE, Answers, image_keys, write_answers
+from search.records.record import Interval, Outcome
+from search.records.results import outcome_from_json, outcome_to_json
 from search.registry import PromotionRefused, WhichPoint, history, judge, promote, rollback
-from search.results import outcome_from_json, outcome_to_json
-from search.seams import VARIABLE
-from search.stores import default_tracking_uri
-from search.version_facts import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
+from search.registry.front_versions import FRONT, OBJECTIVES
+from search.registry.promotion import PREVIOUS
+from search.tracking.client import connect
+from search.tracking.stores import default_tracking_uri
+from search.tracking.tags import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
 from trainables.errors import TrackingError, UsageError
-from trainables.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Milliseconds
 
 IMAGES = 300
 LABELS = np.arange(IMAGES) % 3

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.answers import Answers, image_keys, write_answers
-from search.mlflow_client import connect, global_store
-from search.model_files import expect_model
-from search.record import (
+from search.records.predictions import Answers, image_keys, write_answers
+from search.records.record import (
     BackboneSummary,
     EpochRecord,
     Interval,
@@ -32,10 +30,12 @@ from search.registry import (
     register,
     rollback,
 )
-from search.stores import default_tracking_uri
-from search.tracking import Mirror
+from search.registry.downloads import expect_model
+from search.tracking.client import connect, global_store
+from search.tracking.mirror import Mirror
+from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError
-from trainables.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Milliseconds
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from example_search import PNG, curve, finished, search, trial
 
-from search.record import ErrorExample, Interval, SearchRecord
+from search.records.record import ErrorExample, Interval, SearchRecord
 from search.report import write_report
 
 SECTIONS = {"how", "what", "winner", "time", "trials", "again"}

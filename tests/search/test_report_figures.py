@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from example_search import STARTED, curve, finished, search, trial
 
-from search.record import Calibration, Interval, SearchRecord, Sureness, TrialRecord
+from search.records.record import Calibration, Interval, SearchRecord, Sureness, TrialRecord
+from search.report.analysis.ranking import badness
+from search.report.analysis.timeline import anytime, timeline
 from search.report.charts.anytime import anytime_curve
 from search.report.charts.calibration import calibration
 from search.report.charts.figure import Figure
 from search.report.charts.history import history
-from search.report.charts.importance import importance
+from search.report.charts.parameters import importance
 from search.report.charts.slices import slices
 from search.report.figures import figures
-from search.report.ranking import badness
-from search.report.timeline import anytime, timeline
 
 
 def rows(figure: Figure, field: str) -> list[dict[str, Any]]:

@@ -13,15 +13,15 @@ from example_search import finished, search
 from PIL import Image
 
 from search.cli import main
-from search.ledger import Ledger, sqlite_url
-from search.reading import about_to_json, read_record
-from search.record import EpochRecord, Interval, SearchRecord
+from search.config.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.reader import about_to_json, read_record
+from search.records.record import EpochRecord, Interval, SearchRecord
+from search.records.results import outcome_to_json
 from search.report.extracts import extracts
 from search.report.figures import figures
 from search.report.markdown import markdown
 from search.report.pictures import pictures, write_pictures
-from search.results import outcome_to_json
-from search.space import core_space
 
 HOSTILE = "</td>|<img src=x onerror=alert(1)>\n# `x` @someone [a](https://evil.example/) $HOME;'"
 

@@ -16,15 +16,15 @@ from sklearn.datasets import load_digits
 
 from search import cli
 from search.commands import score as command
-from search.config import SearchConfig
-from search.material import data_folder
-from search.progress import QuietView
-from search.record import Interval
-from search.scores import BackboneScores, Likeness, Scoring, scoring_json
-from search.scores_page import write_scoring
+from search.config.search_config import SearchConfig
+from search.records.record import Interval
+from search.records.scores import BackboneScores, Likeness, Scoring, scoring_json
+from search.report.scores_page import write_scoring
 from search.scores_table import dot_plot, scoring_page
-from search.scoring import score_backbones, shared_images
-from trainables.datasets import open_task
+from search.study.resolved_inputs import data_folder
+from search.study.scoring import score_backbones, shared_images
+from search.views.view import QuietView
+from trainables.data.datasets import open_task
 from trainables.errors import BackboneError, DataError, SearchError, UsageError
 from trainables.transferability import knn_accuracy, label_cka, logme
 
@@ -78,7 +78,7 @@ def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
 
 @pytest.mark.slow
 def test_scores_are_those_of_the_frozen_features(scored: tuple[Scoring, dict[str, SearchConfig]]) -> None:
-    from trainables.backbones import BackboneSpec, load
+    from trainables.backbones.backbone import BackboneSpec, load
 
     scoring, configs = scored
     backbone = load(BackboneSpec("print"))
@@ -107,9 +107,9 @@ def test_scores_are_those_of_the_frozen_features(scored: tuple[Scoring, dict[str
 def test_activations_are_kept_for_the_search(
     scored: tuple[Scoring, dict[str, SearchConfig]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainables.activations import Activations
-    from trainables.backbones import BackboneSpec, load
-    from trainables.calibration import Machine
+    from trainables.activations.activations import Activations
+    from trainables.activations.machine_speed import Machine
+    from trainables.backbones.backbone import BackboneSpec, load
 
     monkeypatch.setattr(Machine, "file_seconds", 0.0)  # so few images are not worth a file otherwise
     _, configs = scored

@@ -10,8 +10,8 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
-from search.answers import read_answers
-from search.reading import read_record
+from search.ledger.reader import read_record
+from search.records.predictions import read_answers
 from trainables.errors import LedgerError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
@@ -71,7 +71,7 @@ def test_backbones_are_scored_before_the_first_trial_and_the_report_says_what_fo
 
 
 def baseline_ledger(config: SearchConfig) -> str:
-    from search.ledger import sqlite_url
+    from search.ledger.ledger import sqlite_url
 
     return sqlite_url(Path(config.storage) / "several" / "baseline" / "ledger.db")
 

@@ -16,11 +16,11 @@ import pytest
 from model_server import ModelServer
 from PIL import Image
 
-from search.mlflow_client import global_store
-from search.model_package import write_package
-from search.served_images import ServedImages
-from search.stores import default_tracking_uri
-from trainables.images import decode_image
+from search.registry.model_package import write_package
+from search.registry.served_images import ServedImages
+from search.tracking.client import global_store
+from search.tracking.stores import default_tracking_uri
+from trainables.modalities.image.images import decode_image
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")

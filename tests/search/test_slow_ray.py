@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from search import SearchConfig
-from search.session import connect
+from search.execution.engines.session import connect
 from trainables.errors import ClusterError
 
 WORDS = "The current node timed out during startup. This could happen because some of the raylet failed to startup."

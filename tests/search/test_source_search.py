@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from search import SearchConfig, run_search
-from search.reading import read_record
-from search.record import SearchRecord
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord
 from trainables.errors import LedgerError, UsageError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.space import (
+from search.config.space import (
     Choice,
     FloatRange,
     IntRange,

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger, sqlite_url
-from search.ledger_file import check
-from search.sqlite_log import on_local_disk
+from search.ledger.backup import check
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.sqlite_wal import on_local_disk
 from trainables.errors import LedgerError
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from search.ledger import Ledger, sqlite_url
-from search.ledger_file import LedgerCopy
-from search.space import core_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.backup import LedgerCopy
+from search.config.space import core_space
 file = Path(sys.argv[1])
 ledger = Ledger(sqlite_url(file), "a search", direction="maximize", metric="val_accuracy",
                 method="finetune", sampler="random", seed=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.stores import (
+from search.tracking.stores import (
     absolute_uri,
     artifact_location,
     check_sqlite,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.phrases import magnitude, number, plural
-from search.record import (
+from search.record_json import record_json
+from search.records.formatting import magnitude, number, plural
+from search.records.record import (
     BackboneSummary,
     EpochRecord,
     Interval,
@@ -21,10 +22,9 @@ from search.record import (
     TrialRecord,
     Verdict,
 )
-from search.record_json import record_json
 from search.status_page import status_page
-from search.summary import next_commands, print_summary
-from trainables.footprint import Footprint, Milliseconds
+from search.views.summary import next_commands, print_summary
+from trainables.serving.footprint import Footprint, Milliseconds
 
 PARAMS = {"unfreeze_depth": 2, "learning_rate": 0.00431, "head_units": 64, "augmentation_strength": 0.25}
 CURVE = tuple(EpochRecord(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from search.experiment_names import experiment_name
-from search.record import (
+from search.records.record import (
     BackboneSummary,
     EpochRecord,
     Interval,
@@ -24,8 +24,8 @@ from search.record import (
     TaskSummary,
     TrialRecord,
 )
-from search.stores import default_tracking_uri
-from search.tracking import Mirror
+from search.tracking.mirror import Mirror
+from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError
 
 mlflow = pytest.importorskip("mlflow")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from search.stores import default_tracking_uri
+from search.tracking.stores import default_tracking_uri
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.slow
@@ -23,9 +23,9 @@ SESSION = textwrap.dedent("""
     import sys
     from datetime import UTC, datetime
     from pathlib import Path
-    from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-    from search.stores import default_tracking_uri
-    from search.tracking import Mirror
+    from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+    from search.tracking.stores import default_tracking_uri
+    from search.tracking.mirror import Mirror
 
     START = datetime(2025, 3, 1, tzinfo=UTC)
     TRIALS, EPOCHS = 40, 3

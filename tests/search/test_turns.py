@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from search.lease import boot_id
-from search.turns import Turn
+from search.ledger.driver_lease import boot_id
+from search.registry.model_lock import Turn
 from trainables.errors import TrackingError
 
 

@@ -9,7 +9,7 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, run_search
-from search.record import Outcome
+from search.records.record import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 

@@ -11,16 +11,16 @@ import numpy as np
 import optuna
 import pytest
 
-from search.config import SearchConfig
-from search.early_checks import check_inputs
-from search.guides import Guides
-from search.ledger import Ledger, sqlite_url
-from search.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-from search.space import Space, core_space, full_space
-from search.steady_tpe import SteadyTPESampler, common_parameters
-from search.warm_prior import WarmPrior, misled, warm_start_worth
-from search.warm_start import first_few, from_json, lessons, similarity, to_json, translate
-from search.workspace import Workspace
+from search.config.search_config import SearchConfig
+from search.config.space import Space, core_space, full_space
+from search.ledger.ledger import Ledger, sqlite_url
+from search.ledger.sampling.proposals import Guides
+from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters
+from search.ledger.sampling.warm_start import first_few, from_json, lessons, similarity, to_json, translate
+from search.ledger.sampling.warm_start_prior import WarmPrior, misled, warm_start_worth
+from search.ledger.workspace import Workspace
+from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.study.early_checks import check_inputs
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -184,8 +184,8 @@ def test_parameters_are_carried_into_the_new_space() -> None:
 
 def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3) -> Path:
     """A search in the storage ``folder`` as far as its ledger goes."""
-    from search.ledger_format import FORMAT, KEY
-    from search.reading import about_to_json
+    from search.ledger.format_version import FORMAT, KEY
+    from search.ledger.reader import about_to_json
 
     workspace = Workspace(folder, name)
     workspace.create()

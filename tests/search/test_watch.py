@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from search import watch
-from search.watch import Watch
+from search.execution.engines import cluster_watchdog as watch
+from search.execution.engines.cluster_watchdog import Watch
 
 PROGRAM = """
 import socket, sys, time
-from search import watch
+from search.execution.engines import cluster_watchdog as watch
 watch.KNOCK_SECONDS = 0.05
 door = socket.create_server(("127.0.0.1", 0))
 looking = watch.Watch({"the head": door.getsockname()}, lambda: print("view closed", flush=True), 0.2, 0.2)

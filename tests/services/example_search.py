@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from search.record import (
+from search.records.record import (
     BackboneSummary,
     Calibration,
     EpochRecord,

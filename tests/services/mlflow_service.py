@@ -16,7 +16,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from search.stores import default_tracking_uri
+from search.tracking.stores import default_tracking_uri
 
 
 def free_port() -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 import mlflow
 import psutil
 
-from search.reading import read_record
-from search.record import SearchRecord
+from search.ledger.reader import read_record
+from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
 MARK = "UNFREEZE_TEST_FOLDER"

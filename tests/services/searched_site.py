@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow_service import free_port
 from search_command import SearchCommand
 
-from search.record import SearchRecord
+from search.records.record import SearchRecord
 
 NAME = "digits"
 CONFIGURATIONS = (

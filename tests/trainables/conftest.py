@@ -8,9 +8,9 @@ import pytest
 @pytest.fixture(scope="session")
 def print_bench(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """The built-in backbone and the digits, opened once."""
-    from trainables.backbones import BackboneSpec, load
-    from trainables.datasets import prepare
-    from trainables.workbench import Workbench
+    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.data.datasets import prepare
+    from trainables.training.workbench import Workbench
 
     folder: Path = tmp_path_factory.mktemp("bench ü")
     backbone = folder / "backbone.keras"

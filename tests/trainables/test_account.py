@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from trainables.account import STAGES, Account
-from trainables.activations import Activations
-from trainables.methods import begin
-from trainables.program import Program
+from trainables.activations.activations import Activations
+from trainables.compiled.program import Program
+from trainables.cost_account import STAGES, Account
+from trainables.methods.methods import begin
 from trainables.reuse import Reuse
-from trainables.training import Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.training import Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 EPOCHS = 2
 

@@ -13,14 +13,14 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.activations import Activations
-from trainables.augment import distort
-from trainables.backbones import Backbone, BackboneSpec
-from trainables.calibration import Rates
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.views import LEVELS, nearest_level, view_draws, view_of
-from trainables.workbench import Workbench
+from trainables.activations.activations import Activations
+from trainables.activations.augmentation_views import LEVELS, nearest_level, view_draws, view_of
+from trainables.activations.machine_speed import Rates
+from trainables.backbones.backbone import Backbone, BackboneSpec
+from trainables.methods.methods import begin
+from trainables.modalities.image.augment import distort
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 SIZE, COUNT = 16, 90
 

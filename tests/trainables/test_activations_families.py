@@ -22,12 +22,12 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.activations import Activations
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.calibration import Rates
-from trainables.methods import begin
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.activations.activations import Activations
+from trainables.activations.machine_speed import Rates
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 pytestmark = pytest.mark.slow
 
@@ -186,12 +186,12 @@ def test_trials_on_kept_activations_equal_trials_on_images(
 _SCRIPT = """
 import sys
 from pathlib import Path
-from trainables.activations import Activations
-from trainables.backbones import Backbone
-from trainables.datasets import open_task
+from trainables.activations.activations import Activations
+from trainables.backbones.backbone import Backbone
+from trainables.data.datasets import open_task
 
 class Fast:
-    from trainables.calibration import Rates
+    from trainables.activations.machine_speed import Rates
     memory = disk = Rates(1e12, 1e12, 1e12)
     file_cache, file_seconds = 10**12, 0.0
 

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from trainables.cache.entryfile import Draft, read_entry
-from trainables.cache.key import EntryKey
-from trainables.cache.place import default_budget, default_directory
-from trainables.cache.store import Store
+from trainables.activations.entry_file import Draft, read_entry
+from trainables.activations.key import EntryKey
+from trainables.activations.location import default_budget, default_directory
+from trainables.activations.store import Store
 from trainables.errors import DataError, UsageError
 
 KEY = EntryKey(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.augment import DRAWS, distort, draw
+from trainables.modalities.image.augment import DRAWS, distort, draw
 
 
 def picture(size: int = 32) -> np.ndarray:

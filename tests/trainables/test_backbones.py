@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.builtin import CUTS
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.errors import BackboneError
+from trainables.modalities.image.print_backbone import CUTS
 
 BLOCKS = {
     "MobileNetV2": 18,

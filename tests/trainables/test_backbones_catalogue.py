@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from trainables.applications import APPLICATIONS, find_application, similar_names
-from trainables.backbones import catalogue
-from trainables.catalogue import measure
+from trainables.backbones.backbone import catalogue
+from trainables.modalities.image.applications import APPLICATIONS, find_application, similar_names
+from trainables.modalities.image.catalogue import measure
 
 
 def test_every_model_of_keras_applications_is_listed() -> None:
@@ -51,7 +51,10 @@ def test_names_that_look_alike_come_closest_first() -> None:
 
 
 def test_listing_needs_no_tensorflow() -> None:
-    code = "import sys, trainables.catalogue as c; print(len(c.catalogue()), 'tensorflow' in sys.modules)"
+    code = (
+        "import sys, trainables.modalities.image.catalogue as c; "
+        "print(len(c.catalogue()), 'tensorflow' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

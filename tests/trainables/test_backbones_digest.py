@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.fingerprint import digest
-from trainables.graph import name_uniquely, operations
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.fingerprint import digest
+from trainables.backbones.graph import name_uniquely, operations
 
 
 def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
@@ -95,7 +95,7 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
     code = (
         "import sys, keras; keras.layers.Conv2D(1, 1); keras.layers.Add()\n"
         "from pathlib import Path\n"
-        "from trainables.backbones import Backbone, BackboneSpec, load\n"
+        "from trainables.backbones.backbone import Backbone, BackboneSpec, load\n"
         f"there = load({spec!r})\n"
         "opened = Backbone.open(Path(sys.argv[1]))\n"
         "print(there.digest, opened.digest, *(b.name for b in there.blocks))"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.errors import BackboneError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.errors import BackboneError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("float32")

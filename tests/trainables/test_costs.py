@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.calibration import FILE, Machine, Rates, disk_rates, memory_rates
-from trainables.costs import Demand, Room, decide, place
+from trainables.activations.machine_speed import FILE, Machine, Rates, disk_rates, memory_rates
+from trainables.activations.reuse_policy import Demand, Room, decide, place
 
 GB = 10**9
 MEMORY, DISK = Rates(4e9, 4e9, 4e9), Rates(5e8, 1e8, 2e9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.cuts import find_cuts, find_segments
+from trainables.backbones.cuts import find_cuts, find_segments
 
 
 def names(model: Any) -> list[str]:

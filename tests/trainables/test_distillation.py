@@ -11,22 +11,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.account import Account
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.distill import DISTILLATIONS
-from trainables.distillation import EMBEDDINGS, SCORES, Distillation, plain_loss, relational_loss
+from trainables.activations.stages import Stages
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.precision import recast_backbone
+from trainables.compiled.head import head_arrays, initial_weights
+from trainables.compiled.program import Batches, Hyper, Program, Shape
+from trainables.cost_account import Account
+from trainables.data.datasets import prepare
 from trainables.errors import UsageError
-from trainables.heads import head_arrays, initial_weights
-from trainables.methods import begin
-from trainables.program import Batches, Hyper, Program, Shape
-from trainables.recasting import recast_backbone
+from trainables.methods.distill import DISTILLATIONS
+from trainables.methods.distillation_losses import (
+    EMBEDDINGS,
+    SCORES,
+    Distillation,
+    plain_loss,
+    relational_loss,
+)
+from trainables.methods.methods import begin
 from trainables.relations import angle_loss, distance_loss
-from trainables.stages import Stages
 from trainables.teacher import take_lesson
 from trainables.testing import TrainableConformance
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 
 def huber(difference: float) -> float:

@@ -10,17 +10,17 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.anchor import Pull
-from trainables.backbones import Backbone, BackboneSpec
+from trainables.activations.stages import Stages
+from trainables.backbones.backbone import Backbone, BackboneSpec
+from trainables.compiled.head import head_arrays, initial_weights
+from trainables.compiled.l2sp import Pull
+from trainables.compiled.program import Batches, Hyper, Program, Shape
 from trainables.errors import UsageError
-from trainables.heads import head_arrays, initial_weights
-from trainables.methods import begin
-from trainables.program import Batches, Hyper, Program, Shape
-from trainables.schedule import block_ratios, thawed
-from trainables.stages import Stages
+from trainables.methods.methods import begin
 from trainables.testing import TrainableConformance
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.schedule import block_ratios, thawed
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 WIDTHS, CLASSES, BATCH, STEPS = (3, 6, 5, 4), 3, 8, 4
 DEPTH = len(WIDTHS) - 1

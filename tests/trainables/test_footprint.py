@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.footprint import Milliseconds, measure_footprint, processor
+from trainables.serving.footprint import Milliseconds, measure_footprint, processor
 
 keras = pytest.importorskip("keras")
 

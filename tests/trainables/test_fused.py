@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainables.batched_heads.batching import Together
+from trainables.batched_heads.fused import FusedHeads
+from trainables.batched_heads.program import HeadProgram
+from trainables.batched_heads.state import HeadEpoch
+from trainables.compiled.program import Program
 from trainables.errors import Diverged, OutOfMemory
-from trainables.fused import FusedHeads
-from trainables.headprogram import HeadProgram
-from trainables.headstate import HeadEpoch
-from trainables.methods import begin
-from trainables.program import Program
+from trainables.methods.methods import begin
 from trainables.reuse import Reuse
-from trainables.together import Together
-from trainables.training import EpochMetrics, Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.training import EpochMetrics, Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 EPOCHS = 4
 TOLERANCE = 1e-4

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.idle import IdlePrograms
-from trainables.program import Program, Shape
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.compiled.program import Program, Shape
+from trainables.compiled.program_pool import IdlePrograms
+from trainables.data.datasets import prepare
+from trainables.training.workbench import Workbench
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from search.parameters import parameters
-from search.ranges import Choice
-from trainables.account import Account
+from search.config.parameters import parameters
+from search.config.ranges import Choice
+from trainables.cost_account import Account
 from trainables.errors import UsageError
-from trainables.finetune import HEAD_INITS
-from trainables.linear_probe import probe_head
 from trainables.linear_probe_folder import LinearProbeFolder
-from trainables.linear_probe_store import LinearProbeStore
-from trainables.methods import begin
+from trainables.methods.finetune import HEAD_INITS
+from trainables.methods.methods import begin
 from trainables.reuse import Reuse
 from trainables.testing import TrainableConformance
-from trainables.training import Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.linear_probe import probe_head
+from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.training import Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 PARAMS = {"unfreeze_depth": 1, "learning_rate": 1e-3, "head_units": 0, "head_init": "probe"}
 EPOCHS = 2

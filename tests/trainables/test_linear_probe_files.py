@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.account import Account
+from trainables.cost_account import Account
 from trainables.errors import DataError, Diverged
 from trainables.linear_probe_file import read_weights, write_weights
 from trainables.linear_probe_folder import LinearProbeFolder
-from trainables.linear_probe_store import LinearProbeStore
+from trainables.training.probe_cache import LinearProbeStore
 
 KEY = '{"data": "ü", "recipe": 1}'
 SHAPES = [(5, 3), (3,)]

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from trainables.checkpoints import read_checkpoint
 from trainables.errors import DataError, UsageError
-from trainables.methods import METHODS, begin
-from trainables.serving import export, served_model
+from trainables.methods.methods import METHODS, begin
+from trainables.serving.served_model import export, served_model
 from trainables.testing import TrainableConformance
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.checkpoints import read_checkpoint
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.finetune import FineTune
-from trainables.headprogram import HeadProgram
-from trainables.heads import initial_weights
-from trainables.methods import METHODS, begin
-from trainables.objective import Extra, Objective, Step
+from trainables.batched_heads.program import HeadProgram
+from trainables.compiled.head import initial_weights
+from trainables.compiled.objective import Extra, Objective, Step
+from trainables.methods.finetune import FineTune
+from trainables.methods.methods import METHODS, begin
 from trainables.testing import TrainableConformance
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 WIDTH = 3
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.activations import Activations
-from trainables.backbones import Backbone, BackboneSpec, load
-from trainables.calibration import Rates
+from trainables.activations.activations import Activations
+from trainables.activations.machine_speed import Rates
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.precision import recast, recast_backbone
+from trainables.compiled.loss_scale import GROWTH_STEPS, START, LossScale
 from trainables.errors import UsageError
-from trainables.lossscale import GROWTH_STEPS, START, LossScale
-from trainables.methods import begin
+from trainables.methods.methods import begin
 from trainables.numerics import FLOAT32, Numerics, choose_numerics
-from trainables.recasting import recast, recast_backbone
-from trainables.serving import export
+from trainables.serving.served_model import export
 from trainables.testing import TrainableConformance
-from trainables.training import EpochMetrics, TrialConfig
-from trainables.workbench import Workbench
+from trainables.training.training import EpochMetrics, TrialConfig
+from trainables.training.workbench import Workbench
 
 VOLTA, PASCAL, HOPPER = (7, 0), (6, 1), (9, 0)
 
@@ -248,7 +248,7 @@ def test_loss_scale_skips_what_overflows_and_grows_again() -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, Path, Path]:
     """Two small convolutions and a dense layer: XLA takes seconds even for the print backbone."""
-    from trainables.datasets import prepare
+    from trainables.data.datasets import prepare
 
     folder = tmp_path_factory.mktemp("tiny")
     image = keras.Input((8, 8, 3))

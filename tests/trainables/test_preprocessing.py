@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.applications import APPLICATIONS, Application
-from trainables.backbones import BackboneSpec, load
+from trainables.backbones.backbone import BackboneSpec, load
 from trainables.errors import BackboneError
-from trainables.preprocessing import preprocess, to_channels
+from trainables.modalities.image.applications import APPLICATIONS, Application
+from trainables.modalities.image.preprocessing import preprocess, to_channels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype("float32")
 

@@ -10,16 +10,16 @@ import matplotlib
 import numpy as np
 import pytest
 
-from trainables.builtin import CUTS, weights_path
-from trainables.builtin.architecture import WIDTHS, build
-from trainables.builtin.distort import distort
-from trainables.builtin.distortions import Distortions
-from trainables.builtin.fonts import find_fonts
-from trainables.builtin.pretrain import main
-from trainables.builtin.recipe import Recipe, pretrain
-from trainables.builtin.render import CLASSES, Glyphs, render_glyph, render_glyphs
-from trainables.builtin.sampling import probabilities, split_families
 from trainables.errors import DataError
+from trainables.modalities.image.print_backbone import CUTS, weights_path
+from trainables.modalities.image.print_backbone.architecture import WIDTHS, build
+from trainables.modalities.image.print_backbone.distort import distort
+from trainables.modalities.image.print_backbone.distortions import Distortions
+from trainables.modalities.image.print_backbone.fonts import find_fonts
+from trainables.modalities.image.print_backbone.pretrain import main
+from trainables.modalities.image.print_backbone.recipe import Recipe, pretrain
+from trainables.modalities.image.print_backbone.render import CLASSES, Glyphs, render_glyph, render_glyphs
+from trainables.modalities.image.print_backbone.sampling import probabilities, split_families
 
 SHIPPED_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 READABLE = [

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from digit_tasks import dense_classifier, few_labels
 
-from trainables.account import Account
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import Task, prepare
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.cost_account import Account
+from trainables.data.datasets import Task, prepare
 from trainables.errors import UsageError
-from trainables.methods import begin
-from trainables.old_task import OldHead, fisher, fisher_diagonal, fit_head, old_accuracy, old_head
-from trainables.training import Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.methods.methods import begin
+from trainables.training.old_task import OldHead, fisher, fisher_diagonal, fit_head, old_accuracy, old_head
+from trainables.training.training import Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.activations import Activations
-from trainables.calibration import Rates
-from trainables.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trainables.activations.activations import Activations
+from trainables.activations.machine_speed import Rates
 from trainables.errors import DataError
-from trainables.methods import begin
-from trainables.training import Training, TrialConfig
-from trainables.workbench import Workbench
+from trainables.methods.methods import begin
+from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trainables.training.training import Training, TrialConfig
+from trainables.training.workbench import Workbench
 
 EPOCHS = 3
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.schedule import learning_rates, order, steps_per_epoch
+from trainables.training.schedule import learning_rates, order, steps_per_epoch
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainables.methods import begin
-from trainables.serving import export
-from trainables.training import TrialConfig
+from trainables.methods.methods import begin
+from trainables.serving.served_model import export
+from trainables.training.training import TrialConfig
 
 
 def test_a_served_model_never_trains(print_bench: Any, tmp_path: Path) -> None:

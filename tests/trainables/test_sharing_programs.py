@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.adam import Adam
-from trainables.backbones import BackboneSpec, load
-from trainables.datasets import prepare
-from trainables.heads import head_arrays, initial_weights
-from trainables.methods import begin
-from trainables.openhead import OpenHead
-from trainables.training import TrialConfig
-from trainables.workbench import Workbench
+from trainables.backbones.backbone import BackboneSpec, load
+from trainables.compiled.adam import Adam
+from trainables.compiled.head import head_arrays, initial_weights
+from trainables.compiled.resizable_head import OpenHead
+from trainables.data.datasets import prepare
+from trainables.methods.methods import begin
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 
 
 @pytest.fixture(scope="module")

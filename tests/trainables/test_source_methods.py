@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables import tasks
-from trainables.align import Aligned
-from trainables.dataoptions import DataOptions
-from trainables.datasets import prepare
-from trainables.density_ratio import log_ratios
+from trainables.compiled.program import Batches
+from trainables.data import task as tasks
+from trainables.data.class_names import shared_classes, source_notes
+from trainables.data.datasets import prepare
+from trainables.data.inputs.options import DataOptions
+from trainables.data.split_file import Split, open_split
 from trainables.errors import UsageError
-from trainables.methods import METHODS, begin
-from trainables.program import Batches
-from trainables.shared_classes import shared_classes, source_notes
+from trainables.methods.align import Aligned
+from trainables.methods.importance_weights import log_ratios
+from trainables.methods.methods import METHODS, begin
 from trainables.source_only import SourceOnly
-from trainables.splitfiles import Split, open_split
 from trainables.testing import TrainableConformance
-from trainables.training import TrialConfig
+from trainables.training.training import TrialConfig
+from trainables.training.workbench import Workbench
 from trainables.unlabelled import HIDDEN
-from trainables.workbench import Workbench
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small target of digits 0 to 4; a source of digits 1 to 5, turned by 20°."""
     from sklearn.datasets import load_digits
 
-    from trainables.backbones import BackboneSpec, load
+    from trainables.backbones.backbone import BackboneSpec, load
 
     folder = tmp_path_factory.mktemp("source ü")
     digits = load_digits()

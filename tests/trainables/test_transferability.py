@@ -29,8 +29,8 @@ from trainables.transferability import (
     nce,
     source_probabilities,
 )
-from trainables.transferability.evidence import LEAST_RATIO
-from trainables.transferability.probabilities import most_probable
+from trainables.transferability.leep import most_probable
+from trainables.transferability.logme import LEAST_RATIO
 
 Case = tuple[np.ndarray, np.ndarray]
 

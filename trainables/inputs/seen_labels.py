@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from trainables.inputs.source import SPLITS, UNSPLIT
+from trainables.data.inputs.source import SPLITS, UNSPLIT
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 

@@ -7,12 +7,12 @@ never a filter. ``docs/transferability.md`` says how they did on tasks made here
 
 from __future__ import annotations
 
-from trainables.transferability.alignment import label_cka, linear_cka
-from trainables.transferability.discrepancy import Discrepancy, mmd_test
-from trainables.transferability.evidence import logme
-from trainables.transferability.neighbours import knn_accuracy, knn_correct
-from trainables.transferability.probabilities import leep, most_probable, nce
-from trainables.transferability.scatter import h_score
+from trainables.transferability.cka import label_cka, linear_cka
+from trainables.transferability.h_score import h_score
+from trainables.transferability.knn import knn_accuracy, knn_correct
+from trainables.transferability.leep import leep, most_probable, nce
+from trainables.transferability.logme import logme
+from trainables.transferability.mmd import Discrepancy, mmd_test
 from trainables.transferability.source_head import source_probabilities
 
 __all__ = [

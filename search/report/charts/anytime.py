@@ -7,14 +7,14 @@ from typing import Any
 
 import altair as alt
 
-from search.durations import format_duration
-from search.record import SearchRecord
+from search.records.record import SearchRecord
+from search.records.units import format_duration
+from search.report.analysis.ranking import badness, readable_domain
+from search.report.analysis.timeline import Moment, Timeline, anytime, timeline
+from search.report.analysis.wording import label, objective
 from search.report.charts.axes import value_format
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.ranking import badness, readable_domain
 from search.report.theme import ACCENT, MUTED, PAPER
-from search.report.timeline import Moment, Timeline, anytime, timeline
-from search.report.words import label, objective
 
 KEY = "anytime"
 TITLE = "The best so far, by the clock"

@@ -9,10 +9,10 @@ from typing import Any
 
 import altair as alt
 
-from search.record import ParameterValue, SearchRecord
-from search.report.ranking import TONES
+from search.records.record import ParameterValue, SearchRecord
+from search.report.analysis.ranking import TONES
+from search.report.analysis.wording import LOGARITHMIC, is_fraction, label
 from search.report.theme import TONE_RANGE
-from search.report.words import LOGARITHMIC, is_fraction, label
 
 
 def value_format(record: SearchRecord) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import altair as alt
 
-from search.phrases import plural
-from search.record import Calibration, SearchRecord
+from search.records.formatting import plural
+from search.records.record import Calibration, SearchRecord
+from search.report.analysis.wording import between, listing, percent
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
 from search.report.theme import ACCENT, INK, MUTED, PAPER
-from search.report.words import between, listing, percent
 
 KEY = "calibration"
 TITLE = "Can its probabilities be believed?"

@@ -8,11 +8,11 @@ from typing import Any
 
 import altair as alt
 
-from search.phrases import plural
-from search.record import Outcome, SearchRecord
+from search.records.formatting import plural
+from search.records.record import Outcome, SearchRecord
+from search.report.analysis.wording import listing, percent
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
 from search.report.theme import ACCENT, INK, PAPER, RULE, WRONG
-from search.report.words import listing, percent
 
 KEY = "confusion"
 TITLE = "Which classes it confuses"

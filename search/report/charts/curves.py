@@ -8,13 +8,13 @@ from typing import Any
 
 import altair as alt
 
-from search.phrases import plural
-from search.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.formatting import plural
+from search.records.record import EpochRecord, SearchRecord, TrialRecord
+from search.report.analysis.ranking import readable_domain, tones, winner
+from search.report.analysis.wording import label, percent
 from search.report.charts.axes import tone_scale, value_format, whole_numbers
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.ranking import readable_domain, tones, winner
 from search.report.theme import PAPER, WINNER
-from search.report.words import label, percent
 
 KEY = "curves"
 HEIGHT = 340

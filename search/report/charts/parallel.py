@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from search.phrases import plural
-from search.record import SearchRecord, TrialRecord
+from search.records.formatting import plural
+from search.records.record import SearchRecord, TrialRecord
+from search.report.analysis.ranking import ranked, tones, winner
+from search.report.analysis.wording import label, listing, parameter
 from search.report.charts.figure import Figure, drawable, json_safe, nothing
 from search.report.charts.parallel_axes import UNUSED, Axis, objective_axis, parameter_axes
 from search.report.charts.parallel_spec import parallel_spec
-from search.report.ranking import ranked, tones, winner
-from search.report.words import label, listing, parameter
 
 KEY = "parallel"
 TITLE = "What good trials have in common"

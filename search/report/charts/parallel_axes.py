@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.record import ParameterValue, SearchRecord, TrialRecord
+from search.records.record import ParameterValue, SearchRecord, TrialRecord
+from search.report.analysis.ranking import objective_domain
+from search.report.analysis.wording import label, number
 from search.report.charts.axes import is_logarithmic, value_format
-from search.report.ranking import objective_domain
-from search.report.words import label, number
 
 UNUSED = -0.13
 """Where a trial lies that has no use for the parameter: below the axis."""

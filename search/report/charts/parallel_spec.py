@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from search.report.analysis.ranking import TONES
 from search.report.charts.figure import NOBODY
 from search.report.charts.parallel_axes import UNUSED, Axis
-from search.report.ranking import TONES
 from search.report.theme import ACCENT, INK, MUTED, TONE_RANGE, WINNER, config
 
 HEIGHT = 300

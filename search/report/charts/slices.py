@@ -7,13 +7,13 @@ from typing import Any
 
 import altair as alt
 
-from search.record import ParameterValue, SearchRecord, TrialRecord
+from search.records.record import ParameterValue, SearchRecord, TrialRecord
+from search.report.analysis.ranking import objective_domain, ranked, tones, winner
+from search.report.analysis.wording import label, listing, number, objective, parameter
 from search.report.charts.axes import is_logarithmic, log_ticks, tone_scale, value_axis
 from search.report.charts.figure import Figure, compiled, focus_param, when_focused
 from search.report.charts.parallel_axes import MOST_NAMED
-from search.report.ranking import objective_domain, ranked, tones, winner
 from search.report.theme import PAPER, STAR, WINNER
-from search.report.words import label, listing, number, objective, parameter
 
 KEY = "slice"
 TITLE = "Each parameter by itself"

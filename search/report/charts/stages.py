@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from search.durations import format_duration
-from search.record import SearchRecord
+from search.records.record import SearchRecord
+from search.records.units import format_duration
+from search.report.analysis.wording import label, listing, percent
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
 from search.report.theme import STAGE_RANGE
-from search.report.words import label, listing, percent
 
 KEY = "stages"
 BAR_WIDTH = 80

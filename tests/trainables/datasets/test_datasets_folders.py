@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.datasets import DataOptions, Task, prepare
+from trainables.data.datasets import DataOptions, Task, prepare
 from trainables.errors import DataError
 
 Fill = Callable[[Path, Mapping[str, int]], Path]

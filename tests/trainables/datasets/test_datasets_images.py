@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainables.errors import DataError
-from trainables.images import decode_image
+from trainables.modalities.image.images import decode_image
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.splitfiles import open_split, write_split
+from trainables.data.split_file import open_split, write_split
 
 IMAGES = 50_000
 SIZE = 64
@@ -21,7 +21,7 @@ SIZE = 64
 SCRIPT = """
 import json, resource, sys
 from pathlib import Path
-from trainables.datasets import prepare
+from trainables.data.datasets import prepare
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

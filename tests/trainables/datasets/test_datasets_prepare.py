@@ -17,10 +17,10 @@ import pyarrow as pa
 import pytest
 from sklearn.datasets import load_digits
 
-from trainables.datasets import DataOptions, Task, open_task, prepare, task_name
+from trainables.data.build_task import build_task
+from trainables.data.datasets import DataOptions, Task, open_task, prepare, task_name
+from trainables.data.inputs.source import UNSPLIT, Encoded, Listing
 from trainables.errors import DataError, UsageError
-from trainables.inputs.source import UNSPLIT, Encoded, Listing
-from trainables.taskbuilding import build_task
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
 
@@ -217,7 +217,7 @@ def test_pixels_that_are_not_what_was_written_are_found_and_made_again(
 def test_of_much_data_only_what_bears_another_time_is_read_again(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.tasks.READ_ALWAYS", 0)
+    monkeypatch.setattr("trainables.data.task.READ_ALWAYS", 0)
     prepared(pets, tmp_path)
     path = tmp_path / "train.arrow"
     whole, before = path.read_bytes(), path.stat()
@@ -265,7 +265,7 @@ def test_an_interrupt_leaves_nothing_half_done(pets: Path, tmp_path: Path) -> No
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from trainables.datasets import prepare
+from trainables.data.datasets import prepare
 
 def progress(done, total):
     if {when} and done >= 32:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.dataoptions import DataOptions
+from trainables.data.checks import refuse_unfit
+from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.source import UNSPLIT, Listing
+from trainables.data.splits import assign_splits
 from trainables.errors import DataError, UsageError
-from trainables.fitness import refuse_unfit
-from trainables.inputs.source import UNSPLIT, Listing
-from trainables.splits import assign_splits
 
 TRAIN, VALIDATION, TEST = range(3)
 

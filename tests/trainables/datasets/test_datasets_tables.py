@@ -13,7 +13,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.datasets import DataOptions, Task, prepare
+from trainables.data.datasets import DataOptions, Task, prepare
 from trainables.errors import DataError
 
 Encode = Callable[..., bytes]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from trainables import nodecopy
-from trainables.datasets import open_task, prepare
+from trainables.data import node_copy as nodecopy
+from trainables.data.datasets import open_task, prepare
+from trainables.data.node_copy import FOLDER, local_copy
 from trainables.errors import DataError
-from trainables.nodecopy import FOLDER, local_copy
 from trainables.taskdigest import task_digest
 
 
@@ -123,7 +123,7 @@ def test_copies_that_nobody_reads_make_room_the_longest_unused_first(
     shared: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodecopy, "KEPT", 1)
-    code = "import sys; from pathlib import Path; from trainables.nodecopy import local_copy\n"
+    code = "import sys; from pathlib import Path; from trainables.data.node_copy import local_copy\n"
     code += "[print(local_copy(Path(task), Path(sys.argv[1])).name) for task in sys.argv[2:]]"
     tasks = [digits(shared, side) for side in (8, 9, 10, 11)]
     line = [sys.executable, "-c", code, str(cache), *map(str, tasks[:2])]

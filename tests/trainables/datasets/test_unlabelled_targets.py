@@ -14,9 +14,9 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.datasets import DataOptions, Task, check_data, prepare
+from trainables.data.datasets import DataOptions, Task, check_data, prepare
+from trainables.data.inputs.source import SPLITS
 from trainables.errors import DataError, UsageError
-from trainables.inputs.source import SPLITS
 from trainables.unlabelled import HIDDEN
 
 Fill = Callable[[Path, Mapping[str, int]], Path]

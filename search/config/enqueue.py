@@ -1,0 +1,70 @@
+"""Configurations that a user wants tried first: one JSON object of parameters a line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from search.config.strict_yaml import read_text
+from search.config.validation_errors import written
+from search.records.record import ParameterValue
+from trainables.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.config.space import Space
+
+
+def read_enqueue(path: str | Path, space: Space) -> list[dict[str, ParameterValue]]:
+    """The checked configurations of the file, in order; empty lines are skipped.
+
+    A line may leave parameters out: the sampler fills them in. Raises UsageError with the file and the line.
+    """
+    file = Path(path)
+    found = []
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", read_text(file, "enqueue: file")), start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(space.check(_parse(line)))
+        except UsageError as error:
+            raise UsageError(f"enqueue: {str(file)!r}, line {number}: {error}") from None
+    if not found:
+        raise UsageError(
+            f"enqueue: {str(file)!r}: expected one JSON object of parameters a line, received no line"
+        )
+    return found
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        content = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"expected a JSON object, received {_start(line)} ({error.msg})") from None
+    except RecursionError:
+        raise UsageError(f"expected a JSON object, received {_start(line)} (a deep nest)") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"expected a JSON object, received {_start(line)} ({error})") from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f'expected a JSON object such as {{"learning_rate": 0.001}}, received {_start(line)}'
+        )
+    return content
+
+
+def _start(line: str) -> str:
+    return repr(line.strip()[:60])
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise UsageError(f"{written(name)}: expected once, received {count:,} times")
+    return dict(pairs)
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise UsageError(f"expected finite numbers, received {word}")

@@ -1,0 +1,112 @@
+"""Knocks at a Ray cluster's head before Ray does.
+
+``ray.init`` takes 20 s to say "failed to connect" to a head that wants another token, and two minutes where nothing
+listens. One request says which of the two it is in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+from search.doctor.token import MODE, Token, own_token
+from search.records.finding import Finding, failed, ok
+
+SECONDS = 5.0
+"""That a head may take to answer."""
+
+_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+
+
+def check_head(address: str) -> Finding:
+    """Whether a head answers at ``address`` and lets this machine in: ``ray.init`` would work."""
+    try:
+        where = _resolved(address)
+    except (ConnectionError, ValueError, OSError) as error:
+        return failed("ray", _no_address(address, error))
+    if where is None:
+        return ok("ray", address)
+    host, _, port = where.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        return failed(
+            "ray", f"nothing answers at {where} ({error}): is the head up (`ray status` there), the address right, "
+            "and does no firewall keep this machine out?"
+        )  # fmt: skip
+    token = own_token()
+    refusal = _ask(where, token.text if token.sent else "")
+    if refusal is None:
+        return ok("ray", f"the head at {where} answers")
+    if refusal == "UNAUTHENTICATED":
+        return failed("token", _refused(where, token))
+    return failed(
+        "ray",
+        f"{where} is no head of a Ray cluster (it answers {refusal}): its port is 6379 unless chosen otherwise",
+    )
+
+
+def plainly(error: Exception) -> str:
+    """What Ray says when it can't join a cluster, in fewer words where we know them."""
+    found = re.findall(r"(Ray|Python): (\S+)", str(error)) if "Version mismatch" in str(error) else []
+    if len(found) != 4:
+        return str(error)
+    cluster, mine = (
+        " and ".join(f"{name} {version}" for name, version in half) for half in (found[:2], found[2:])
+    )
+    return f"versions differ: the cluster runs {cluster}, this machine {mine}: install the cluster's here"
+
+
+def _resolved(address: str) -> str | None:
+    """HOST:PORT of the head; None where Ray knows better (Ray Client's addresses, ``local``)."""
+    if "://" in address or address == "local":
+        return None
+    from ray._private.services import canonicalize_bootstrap_address
+
+    resolved: str | None = canonicalize_bootstrap_address(address)
+    return resolved
+
+
+def _ask(where: str, token: str) -> str | None:
+    """The name of the gRPC status that is the answer to a request with ``token``; None if all is well."""
+    import grpc
+
+    def as_is(message: Any) -> Any:
+        return message
+
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.unary_unary(_METHOD, request_serializer=as_is, response_deserializer=as_is)
+        try:
+            call(b"", timeout=SECONDS, metadata=metadata)
+        except grpc.RpcError as error:
+            name: str = error.code().name
+            return name
+    return None
+
+
+def _refused(where: str, token: Token) -> str:
+    if token.text and not token.sent:
+        return (
+            f"the head at {where} asks for a token, and {MODE}={token.mode} keeps this machine from sending the one in "
+            f"{token.source}: set {MODE}=token"
+        )
+    if token.text:
+        return (
+            f"the token in {token.source} is not the one of the head at {where}: copy the head's ~/.ray/auth_token to "
+            "~/.ray/auth_token on this machine (a cluster file does it for its nodes with file_mounts)"
+        )
+    return (
+        f"the head at {where} asks for a token and there is none in {token.source}: copy the head's ~/.ray/auth_token "
+        f"there and set {MODE}=token"
+    )
+
+
+def _no_address(address: str, error: Exception) -> str:
+    if address == "auto":
+        return (
+            "no Ray cluster runs on this machine, which --address auto means: start one (`ray up`, `ray start "
+            "--head`), or give the head's address, as in --address 10.0.0.1:6379"
+        )
+    return f"{address!r} is no address of a cluster ({error}): expected HOST:PORT or auto"

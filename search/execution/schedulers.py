@@ -1,0 +1,58 @@
+"""Ray Tune's trial schedulers by name: which trials are stopped early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from search.records.record import Direction
+    from search.sparing import Beaten
+
+SCHEDULERS = ("asha", "hyperband", "median", "none")
+
+TIME = "epoch"
+"""What of a trial's results counts as its age."""
+
+
+def make_scheduler(
+    name: str, metric: str, direction: Direction, epochs: int, beaten: Beaten | None = None
+) -> TrialScheduler:
+    """A scheduler that compares trials by ``metric`` at equal epochs.
+
+    ``asha`` is successive halving without waiting (Li et al. 2020): a trial in the lower two thirds after 1, 3,
+    9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
+    Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
+
+    With several objectives ``metric`` is the first, and ``beaten`` says of a trial's number and newest epoch whether it
+    may be stopped at all.
+    """
+    from search.execution.resuming_scheduler import SchedulingByNumber
+    from search.sparing import SparingTheFront
+
+    scheduler = _scheduler(name, metric, direction, epochs)
+    if beaten is not None:
+        return SparingTheFront(scheduler, TIME, beaten)
+    return SchedulingByNumber(scheduler, TIME)
+
+
+def _scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
+    from ray.tune import schedulers
+
+    common = {"time_attr": TIME, "metric": metric, "mode": "max" if direction == "maximize" else "min"}
+    if name == "asha":
+        return schedulers.ASHAScheduler(**common, max_t=epochs, grace_period=1, reduction_factor=3)
+    if name == "hyperband":
+        return schedulers.ASHAScheduler(
+            **common, max_t=epochs, grace_period=1, reduction_factor=3, brackets=3
+        )
+    if name == "median":
+        return schedulers.MedianStoppingRule(
+            **common, grace_period=max(1, epochs // 5), min_samples_required=3
+        )
+    if name == "none":
+        return schedulers.FIFOScheduler()
+    raise UsageError(f"scheduler: expected one of {', '.join(SCHEDULERS)}, received {name!r}")

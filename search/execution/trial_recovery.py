@@ -1,0 +1,120 @@
+"""Trials that stopped before their end: who is to blame, who goes on, and when."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.execution.crash_attribution import Casualties
+from search.execution.engines.engine_client import DIED_OF_MEMORY, REASONS, SILENT
+from search.execution.engines.oom_kills import says_memory
+from search.records.formatting import plural
+from search.retries import Cause, Retries
+
+_LONGEST_ERROR = 2000
+_WORDS: dict[Cause, str] = {
+    "crashed": "died",
+    "timed_out": "hung",
+    "out_of_memory": "died for lack of memory",
+}
+
+
+@dataclass
+class Comebacks:
+    """Told of every trial that Ray Tune runs.
+
+    Args:
+        retries: decide whether a trial that was to blame goes on.
+        timeout: seconds without an epoch that a trial may take, if there is a limit.
+        told: takes a line for whoever watches.
+    """
+
+    retries: Retries
+    timeout: float | None
+    told: Callable[[str], None]
+    _casualties: Casualties = field(default_factory=Casualties)
+    _causes: dict[str, Cause] = field(default_factory=dict)
+    """Why each engine died, as the first trial that noticed said: to the others it may look otherwise."""
+    _heard: dict[int, float] = field(default_factory=dict)
+    """When each trial under way was heard of."""
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing may start right now."""
+        return self._casualties.holding
+
+    def next(self) -> int | None:
+        """The trial that comes back now, if any."""
+        return self._casualties.next()
+
+    def began(self, number: int) -> None:
+        """A trial has been handed to Ray Tune."""
+        self._casualties.began(number)
+
+    def heard(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial has reported an epoch."""
+        self._heard[number] = time.monotonic()
+        self._casualties.heard(number, result.get("engine"), trained=not result.get("again"))
+
+    def ended(self, number: int) -> None:
+        """A trial is over."""
+        self._heard.pop(number, None)
+        self._casualties.ended(number)
+
+    def stopped(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether a trial's last result is not its end: it stopped for now, or the ledger has its end already."""
+        reason, engine, error = result.get("reason"), result.get("engine"), str(result.get("error") or "")
+        if reason == "out_of_memory":
+            self.ended(number)
+            self._blame(number, "out_of_memory", error, alone=False)
+        elif reason == SILENT:
+            self._silent(number, str(engine), error)
+        elif reason in REASONS:
+            self._died(number, engine, "out_of_memory" if reason == DIED_OF_MEMORY else "crashed", error)
+        else:
+            return False
+        self._heard.pop(number, None)
+        return True
+
+    def astray(self, number: int) -> None:
+        """A trial's node was lost, which is nobody's fault: it goes on elsewhere, at any time."""
+        self.ended(number)
+        self._casualties.again(number, alone=False)
+
+    def lost(self, number: int, words: str, silent: bool) -> None:
+        """A trial's own process has died, which harms no other; unless the whole machine lacks memory."""
+        if says_memory(words):
+            self._died(number, None, "out_of_memory", words)
+            return
+        self.ended(number)
+        self._blame(number, "timed_out" if silent else "crashed", "" if silent else words, alone=False)
+
+    def _silent(self, number: int, engine: str, error: str) -> None:
+        """A trial has waited too long for its engine: alone, or its neighbours have heard nothing either."""
+        now, limit = time.monotonic(), self.timeout or 0.0
+        others = self._casualties.beside(number)
+        alone = any(now - self._heard.get(other, -math.inf) < limit / 2 for other in others)
+        if not alone or engine in self._causes:
+            self._died(number, engine, "timed_out", error)
+            return
+        self._causes[engine] = "timed_out"
+        self._casualties.stopped(number, engine)
+        self._blame(number, "timed_out", error, alone=False)
+
+    def _died(self, number: int, engine: str | None, cause: Cause, error: str) -> None:
+        known = engine in self._causes if engine else self._casualties.holding
+        first = self._causes.setdefault(engine, cause) if engine else cause
+        others = len(self._casualties.beside(number))
+        if self._casualties.died(number, engine):
+            self._blame(number, first, error, alone=True)
+        elif not known:
+            self.told(
+                f"an engine with {plural(others + 1, 'trial')} in it {_WORDS[first]}; they come back one after another"
+            )
+
+    def _blame(self, number: int, cause: Cause, error: str, alone: bool) -> None:
+        if self.retries.go_on(number, cause, error[:_LONGEST_ERROR]):
+            self._casualties.again(number, alone)

@@ -1,0 +1,260 @@
+"""Runs a ledger's trials under Ray Tune until there are as many as asked for."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+from search.alike import Alike
+from search.config.search_config import SearchConfig
+from search.execution import tune_patches as tune_memory_errors
+from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_folder
+from search.execution.engines.session import Session
+from search.execution.schedulers import make_scheduler
+from search.execution.searcher import LedgerSearcher
+from search.execution.stop_conditions import Patience
+from search.execution.trial_actor import TrialActor
+from search.execution.trial_recovery import Comebacks
+from search.execution.tune_callbacks import Silence
+from search.ledger.ledger import Ledger, Suggest
+from search.records.record import EpochRecord, Parameters, TrialRecord
+from search.retries import Retries
+from search.sparing import beaten
+from search.whereabouts import Whereabouts
+
+
+@dataclass
+class Halt:
+    """Why everything should stop now: a deadline passed or a person said so."""
+
+    deadline: float | None = None
+    signalled: threading.Event = field(default_factory=threading.Event)
+    told: Callable[[str], None] = lambda words: None
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set when another process has taken over the search."""
+
+    @property
+    def reason(self) -> str | None:
+        """``taken_over``, ``interrupted``, ``time_budget`` or None."""
+        if self.at_once:
+            return "taken_over" if self.lost.is_set() else "interrupted"
+        return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to end whatever runs, and not only the trials."""
+        return self.signalled.is_set() or self.lost.is_set()
+
+    def again(self, seconds: float | None) -> Halt:
+        """The same wish of a person, with a deadline of its own."""
+        deadline = time.monotonic() + seconds if seconds else None
+        return Halt(deadline, self.signalled, self.told, self.lost)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the first SIGINT or SIGTERM as a wish to end tidily; a second one acts as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.signalled.set()
+            for known, handler in before.items():
+                signal.signal(known, handler)
+            # Not from here: the signal may have come while this very thread was showing something.
+            words = ("ending tidily; once more to end at once",)
+            threading.Thread(target=self.told, args=words, daemon=True).start()
+
+        for known in before:
+            signal.signal(known, handle)
+        try:
+            yield
+        finally:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+
+
+class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
+    """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
+
+    def setup(self, *where: Any, **what: Any) -> None:
+        """Nothing."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
+
+
+class _StopAll(tune.Stopper):  # type: ignore[misc]
+    """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
+
+    def __init__(self, told: Callable[[], bool]) -> None:
+        self._told = told
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._told()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune pickles it for a restore that is never made
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one run of a ledger's trials needs besides the ledger.
+
+    ``place`` has the paths of backbone, task and logs for a trial with given parameters;
+    ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
+    """
+
+    config: SearchConfig
+    session: Session
+    ledger: Ledger
+    suggest: Suggest
+    place: Callable[[Parameters], Mapping[str, str]]
+    checkpoints: Path
+    kept: KeptCheckpoints
+    limit: int
+    halt: Halt
+    changed: Callable[[], None]
+    trainable: type[tune.Trainable] = TrialActor
+    alike: Alike = field(default_factory=Alike)
+    patience: Patience = field(default_factory=Patience)
+
+    def run(self) -> str | None:
+        """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
+        self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
+        self.patience.objectives = self.config.objective or ()
+        self.patience.look(self.ledger.trials, self.config.direction)
+        stopped = self._exhausted()
+        if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
+            return stopped
+        config, told = self.config, self.halt.told
+        retries = Retries(self.ledger, config.max_retries, config.batch_size, told)
+        whereabouts = Whereabouts()
+        searcher = LedgerSearcher(
+            self.ledger,
+            self.suggest,
+            self._trial,
+            Comebacks(retries, config.trial_timeout, told),
+            limit=self.limit,
+            room=lambda: self.config.max_concurrent or self.session.capacity,
+            epochs=self.config.epochs,
+            go_on=lambda: self._exhausted() is None,
+            changed=self.changed,
+            heard=self._heard,
+            finished=self._ended,
+            astray=whereabouts.astray,
+        )
+        resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
+        scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
+        try:
+            tuner = tune.Tuner(
+                tune.with_resources(self.trainable, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=make_scheduler(
+                        config.scheduler,
+                        config.metric,
+                        config.direction,
+                        config.epochs,
+                        self._beaten if config.objective else None,
+                    ),
+                    num_samples=-1,
+                    reuse_actors=self.session.reuse.processes,
+                ),
+                run_config=tune.RunConfig(
+                    name="run",
+                    storage_path=str(scratch),
+                    stop=_StopAll(
+                        lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
+                    ),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
+                    callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
+                    progress_reporter=_NoReport(),
+                    verbose=0,
+                ),
+            )
+            with tune_memory_errors.understood():
+                tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        self.session.refuse_lost()
+        if searcher.trouble is not None:
+            raise searcher.trouble
+        if self.halt.reason == "time_budget":
+            for number in list(self.ledger.running()):
+                self.ledger.finish(number, "pruned", reason="time_budget")
+                self._ended(number)
+            self.changed()
+        return self.halt.reason or self._exhausted()
+
+    def _trial(self, record: TrialRecord) -> dict[str, Any]:
+        config = self.config
+        return {
+            "number": record.number,
+            "session": self.session.describe(),
+            "timeout": config.trial_timeout,
+            "trial": {
+                "method": record.method,
+                "params": dict(record.params),
+                "epochs": config.epochs,
+                "batch_size": record.batch_size or config.batch_size,
+                "seed": record.seed,
+                "metric": config.metric,
+                "batch_norm": config.batch_norm,
+            },
+            "known": len(record.epochs),
+            "place": {
+                **self.place(record.params),
+                "checkpoints": str(checkpoint_folder(self.checkpoints, record.number)),
+            },
+        }
+
+    def _beaten(self, number: int, newest: EpochRecord) -> bool:
+        """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
+        trials = self.ledger.trials
+        return beaten(trials, self.ledger.trial(number), newest, self.config.objectives)
+
+    def _heard(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial has run an epoch, and has written its checkpoint or could not."""
+        folder = checkpoint_folder(self.checkpoints, number)
+        if "damaged" in result:
+            self.kept.damaged(str(result["damaged"]), int(result["epoch"]))
+        if "unsaved" in result:
+            self.kept.not_written(folder, str(result["unsaved"]))
+        self.kept.written(folder)
+
+    def _ended(self, number: int) -> None:
+        """Nobody resumes a trial that the ledger says has ended; its checkpoint stays only if it is a good one."""
+        folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
+        self.alike.ended(trial)
+        self.patience.ended(trial, self.config.direction)
+        self.kept.ended(folder, trial, self.config.direction, self.config.keep_best)
+
+    def _exhausted(self) -> str | None:
+        """Whether to start no more trials, and why."""
+        if self.halt.reason:
+            return self.halt.reason
+        if self.alike.error is not None:
+            return "failing_alike"
+        converged = self.config.patience is not None and self.patience.since >= self.config.patience
+        return "converged" if converged else None

@@ -1,0 +1,79 @@
+"""Sees trial processes that die or that say nothing any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+GRACE_SECONDS = 60.0
+"""What a process gets beyond ``trial_timeout``: to start, and to tell of an engine that hangs by itself."""
+
+
+class Silence(tune.Callback):  # type: ignore[misc]
+    """Tells of each trial whose own process has died, and ends those that are silent for too long.
+
+    A process that waits for a silent engine says so in time (:mod:`search.execution.engines.engine_client`);
+    this is for one that can't:
+    it was stopped itself, or is its own engine.
+
+    Args:
+        limit: seconds without an epoch that a trial may take; None for as many as it likes.
+        lost: called with Ray Tune's name for the trial, what Ray said, and whether it had been silent.
+    """
+
+    def __init__(self, limit: float | None, lost: Callable[[str, str, bool], None]) -> None:
+        self._limit, self._lost = limit, lost
+        self._since: dict[Trial, float] = {}
+        self._ended: set[Trial] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its process has started."""
+        self._since[trial] = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch."""
+        self._since[trial] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It ended in peace."""
+        self._forget(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its process has died, or has raised something."""
+        self._lost(trial.trial_id, _error(trial), trial in self._ended)
+        self._forget(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ten times a second or more: end what is silent."""
+        if self._limit is None:
+            return
+        oldest = time.monotonic() - self._limit - GRACE_SECONDS
+        for trial in [t for t, since in self._since.items() if since < oldest]:
+            actor = trial.temporary_state.ray_actor
+            if trial.status == Trial.RUNNING and actor is not None:
+                self._ended.add(trial)
+                del self._since[trial]
+                ray.kill(actor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune pickles it for a restore that is never made
+
+    def _forget(self, trial: Trial) -> None:
+        self._since.pop(trial, None)
+        self._ended.discard(trial)
+
+
+def _error(trial: Trial) -> str:
+    """What Ray Tune has written down of a trial's end; its own way of reading it looks where the file gets later."""
+    try:
+        return Path(trial.error_file).read_text()
+    except (OSError, TypeError):
+        return ""

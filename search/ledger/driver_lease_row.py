@@ -1,0 +1,107 @@
+"""The row of a ledger's database that says who drives a search: changed by comparing, so that one writer wins.
+
+It is one of the study's own attributes, so that everything else of Optuna reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import sqlalchemy as sql
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from search.ledger.database import open_study
+from search.records.record import Direction
+from trainables.errors import LedgerError, TakenOver
+
+KEY = "driver"
+
+_NOTES: sql.Table = models.StudyUserAttributeModel.__table__
+_VALUE = _NOTES.c.value_json
+
+
+class DriverMark:
+    """The mark of the search ``name`` in the database at ``url``; the study is begun if there is none.
+
+    Every method raises a LedgerError where the database can't be asked.
+    """
+
+    def __init__(self, url: str, name: str, *directions: Direction) -> None:
+        self._name = name
+        self._database: RDBStorage = open_study(url, name, directions or ("maximize",))
+        study = self._database.get_study_id_from_name(name)
+        self._mine = (_NOTES.c.study_id == study, _NOTES.c.key == KEY)
+        self._row = {"study_id": study, "key": KEY}
+
+    def read(self) -> str | None:
+        """The mark as text, to be compared with; None where there never was one."""
+        with self._asking(), self._database.engine.connect() as connection:
+            text: str | None = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
+            return text
+
+    def replace(self, seen: str | None, mark: dict[str, Any]) -> bool:
+        """Set ``mark`` if the text is still ``seen``; False if another process was quicker."""
+        with self._asking(), self._database.engine.begin() as connection:
+            if seen is not None:
+                return self._set(connection, _VALUE.is_not_distinct_from(seen), mark)
+            try:
+                connection.execute(sql.insert(_NOTES), {**self._row, "value_json": json.dumps(mark)})
+            except IntegrityError:
+                return False
+            return True
+
+    def renew(self, token: str, mark: dict[str, Any] | None) -> bool:
+        """Set ``mark`` if the present one bears ``token``; False if it does not."""
+        with self._asking(), self._database.engine.begin() as connection:
+            return self._set(connection, _VALUE.contains(token), mark)
+
+    def hold(self, connection: sql.Connection, token: str) -> None:
+        """Make sure, until the transaction of ``connection`` ends, that the mark bears ``token``.
+
+        Written, not read: so the row stays locked, and who takes over comes before this transaction or after it.
+
+        Raises:
+            TakenOver: it does not.
+        """
+        same = sql.update(_NOTES).where(*self._mine, _VALUE.contains(token)).values(value_json=_VALUE)
+        if connection.execute(same).rowcount != 1:
+            text = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
+            raise taken_over(self._name, text)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.remove_session()
+        self._database.engine.dispose()
+
+    def _set(self, connection: sql.Connection, condition: Any, mark: dict[str, Any] | None) -> bool:
+        change = sql.update(_NOTES).where(*self._mine, condition).values(value_json=json.dumps(mark))
+        return connection.execute(change).rowcount == 1
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            words = str(error).splitlines()[0]
+            raise LedgerError(f"ledger: its database can't be read or written: {words}") from error
+
+
+def described(text: str | None) -> dict[str, Any]:
+    """Who a mark's text speaks of; empty for nobody."""
+    return (json.loads(text) if text else None) or {}
+
+
+def taken_over(name: str, text: str | None) -> TakenOver:
+    """The error for a driver whose mark has become ``text``."""
+    holder = described(text)
+    by = f"process {holder['pid']} on host {holder['host']!r}" if holder.get("pid") else "another process"
+    return TakenOver(
+        f"name: the search {name!r} was taken over by {by} while this process gave no sign of life. "
+        "Nothing more is written here; the search goes on there."
+    )

@@ -1,0 +1,127 @@
+"""Reads a search back from its ledger, without data, backbone or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.ledger.format_version import expect_readable, explaining
+from search.ledger.workspace import Workspace
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary
+from trainables.errors import LedgerError
+
+if TYPE_CHECKING:
+    from search.ledger.ledger import Ledger
+
+
+def about_to_json(record: SearchRecord) -> dict[str, Any]:
+    """What a ledger keeps of a search besides its trials."""
+    return {
+        "metric": record.metric,
+        "direction": record.direction,
+        "objectives": list(record.objectives),
+        "task": vars(record.task),
+        "source": vars(record.source) if record.source else None,
+        "backbone": vars(record.backbone),
+        "backbones": {name: vars(backbone) for name, backbone in record.backbones.items()},
+        "teacher": vars(record.teacher) if record.teacher else None,
+        "config": dict(record.config),
+        "requested": record.requested,
+        "tracking_uri": record.tracking_uri,
+    }
+
+
+def read_record(
+    name: str, storage: str, ledger: str | None = None, *, baseline: bool = False, whole: bool = False
+) -> SearchRecord:
+    """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
+
+    ``whole`` adds what takes a moment to compute.
+
+    Raises:
+        LedgerError: there is no such search, or another version of unfreeze wrote it.
+    """
+    from search.ledger.ledger import Ledger, sqlite_url
+
+    workspace = Workspace(Path(storage).absolute(), name)
+    if ledger is None and not workspace.ledger.is_file():
+        where = f"{str(workspace.storage)!r}{_known(workspace)}"
+        raise LedgerError(f"name: expected a search in {where}, received {name!r}")
+    file, study = workspace.ledger, name
+    if baseline:
+        file, study = workspace.baseline_ledger(), workspace.baseline_name()
+        if ledger is None and not file.is_file():
+            raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
+    opened = Ledger(
+        ledger or sqlite_url(file),
+        study,
+        direction="maximize",
+        metric="val_accuracy",
+        method="finetune",
+        sampler="tpe",
+        seed=0,
+        create=False,
+    )
+    expect_readable(name, opened.noted)
+    about = opened.noted("about")
+    if about is None:
+        raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
+    with explaining(name):
+        record = _record(study, workspace, opened, about)
+    return replace(record, importance_intervals=opened.importance_intervals()) if whole else record
+
+
+def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str, Any]) -> SearchRecord:
+    from search.records.results import outcome_from_json
+
+    objectives = tuple(about.get("objectives", ()))
+    opened.judge_by(about["metric"], about["direction"], objectives)
+    outcome, alternatives = opened.noted("outcome"), opened.noted("alternatives") or []
+    return SearchRecord(
+        name=name,
+        metric=about["metric"],
+        direction=about["direction"],
+        objectives=objectives,
+        task=_task(about["task"]),
+        source=_task(about["source"]) if about.get("source") else None,
+        backbone=_backbone(about["backbone"]),
+        teacher=_backbone(about["teacher"]) if about.get("teacher") else None,
+        config=about["config"],
+        trials=opened.trials,
+        requested=about["requested"],
+        started=datetime.fromisoformat(opened.noted("started")),
+        elapsed=float(opened.noted("elapsed") or 0.0),
+        importances=opened.importances(),
+        edges=tuple(opened.noted("edges") or ()),
+        outcome=outcome_from_json(outcome) if outcome else None,
+        alternatives=tuple(map(outcome_from_json, alternatives)),
+        storage=str(workspace.storage),
+        tracking_uri=about["tracking_uri"],
+        stopped=opened.noted("stopped"),
+        prior=opened.noted("prior"),
+        warm_start=_several(opened.noted("warm_start")),
+        backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
+    )
+
+
+def _task(values: Mapping[str, Any]) -> TaskSummary:
+    height, width = values["image_size"]
+    return TaskSummary(**{**values, "classes": tuple(values["classes"]), "image_size": (height, width)})
+
+
+def _backbone(values: Mapping[str, Any]) -> BackboneSummary:
+    height, width = values["input_size"]
+    return BackboneSummary(**{**values, "blocks": tuple(values["blocks"]), "input_size": (height, width)})
+
+
+def _known(workspace: Workspace) -> str:
+    """The searches that are there, for an error message."""
+    found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
+    return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"
+
+
+def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

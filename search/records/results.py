@@ -1,0 +1,189 @@
+"""What a search leaves in its storage: trials.parquet, best.json, and reading them back."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search.config.choices import OBJECTIVES
+from search.records.atomic_file import write_bytes, write_text
+from search.records.cost import search_cost
+from search.records.record import (
+    Baseline,
+    Calibration,
+    ErrorExample,
+    Interval,
+    OldTask,
+    Outcome,
+    SearchRecord,
+    Sureness,
+    TrialRecord,
+    front,
+)
+from search.tracking.run_metrics import objective_key
+from trainables.serving.footprint import Footprint, Milliseconds
+
+FORMAT = 1
+
+
+def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = ()) -> pa.Table:
+    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost.
+
+    Of several ``objectives`` there is a column for each (:func:`search.tracking.run_metrics.objective_key`),
+    and ``front``.
+    """
+    names = sorted({name for t in trials for name in t.params})
+    columns: dict[str, list[Any]] = {
+        "number": [t.number for t in trials],
+        "state": [t.state for t in trials],
+        "reason": [t.reason for t in trials],
+        "method": [t.method for t in trials],
+        "seed": [t.seed for t in trials],
+        "retries": [t.retries for t in trials],
+        "batch_size": [t.batch_size for t in trials],
+        **{name: [t.params.get(name) for t in trials] for name in names},
+        "value": [t.value for t in trials],
+        **_objectives(trials, objectives),
+        "epochs": [len(t.epochs) for t in trials],
+        "seconds": [t.seconds for t in trials],
+        "val_accuracy": [[e.val_accuracy for e in t.epochs] for t in trials],
+        "val_loss": [[e.val_loss for e in t.epochs] for t in trials],
+        "train_loss": [[e.train_loss for e in t.epochs] for t in trials],
+        "epoch_seconds": [[e.epoch_seconds for e in t.epochs] for t in trials],
+        "stages": [json.dumps(dict(t.stages)) for t in trials],
+        "cost": [json.dumps(dict(t.cost)) for t in trials],
+        "started": [t.started for t in trials],
+        "ended": [t.ended for t in trials],
+        "error": [t.error for t in trials],
+    }
+    text, curve = pa.string(), pa.list_(pa.float64())
+    types = {
+        **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
+        **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
+        **dict.fromkeys(("value", "seconds", *map(objective_key, objectives)), pa.float64()),
+        **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
+        **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
+    }
+    naive = {k: [v.replace(tzinfo=None) if v else None for v in columns[k]] for k in ("started", "ended")}
+    columns |= naive
+    return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
+
+
+def _objectives(trials: tuple[TrialRecord, ...], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    if not names:
+        return {}
+    values = {objective_key(name): [t.objectives.get(name) for t in trials] for name in names}
+    best = {t.number for t in front(trials, names)}
+    return {**values, "front": [t.number in best for t in trials]}
+
+
+def write_results(record: SearchRecord, directory: Path) -> None:
+    """Write trials.parquet and best.json."""
+    buffer = io.BytesIO()
+    pq.write_table(trials_table(record.trials, record.objectives), buffer)
+    write_bytes(directory / "trials.parquet", buffer.getvalue())
+    best = record.best
+    if best is not None:
+        write_text(
+            directory / "best.json", json.dumps(best_json(record, best), indent=2, ensure_ascii=False) + "\n"
+        )
+
+
+def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
+    """The best trial and, once it is confirmed, its outcome, as JSON values."""
+    return {
+        "format": FORMAT,
+        "search": record.name,
+        "trial": best.number,
+        "method": best.method,
+        "params": dict(best.params),
+        record.metric: best.value,
+        "trials": len(record.trials),
+        "data_digest": record.task.digest,
+        "backbone_digest": record.leading_backbone.digest,
+        **({"teacher_digest": record.teacher.digest} if record.teacher else {}),
+        "stages": dict(best.stages),
+        "cost": dict(best.cost),
+        "search_cost": search_cost(record).describe(),
+        **front_json(record),
+        "outcome": outcome_to_json(record.outcome) if record.outcome else None,
+        **({"alternatives": [outcome_to_json(o) for o in record.alternatives]} if record.objectives else {}),
+    }
+
+
+def front_json(record: SearchRecord) -> dict[str, Any]:
+    """The objectives with their directions, and the points of the front, best in the first one first; or nothing."""
+    if not record.objectives:
+        return {}
+    return {
+        "objectives": {name: OBJECTIVES[name] for name in record.objectives},
+        "front": [_point_json(record, trial) for trial in record.front],
+    }
+
+
+def _point_json(record: SearchRecord, trial: TrialRecord) -> dict[str, Any]:
+    outcome = record.outcome_of(trial.number)
+    return {
+        "trial": trial.number,
+        "values": dict(trial.objectives),
+        "params": dict(trial.params),
+        "model_version": outcome.model_version if outcome else None,
+    }
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """JSON values that :func:`outcome_from_json` reads back."""
+    values = dataclasses.asdict(outcome)
+    values["examples"] = [
+        {**dataclasses.asdict(e), "png": base64.b64encode(e.png).decode()} for e in outcome.examples
+    ]
+    return values
+
+
+def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
+    """The outcome that was kept with the ledger."""
+    kept = dict(values)
+    for name in ("seeds", "val_accuracies", "seed_test_accuracies", "scratch_test_accuracies"):
+        kept[name] = tuple(kept[name])
+    kept["confusion"] = tuple(map(tuple, kept["confusion"]))
+    kept["test_accuracy"] = Interval(**kept["test_accuracy"])
+    kept["baselines"] = tuple(
+        Baseline(**{**b, "test_accuracies": tuple(b["test_accuracies"])}) for b in kept.get("baselines", ())
+    )
+    kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
+    kept["footprint"] = _footprint(kept.get("footprint"))
+    kept["calibration"] = _calibration(kept.get("calibration"))
+    old = kept.get("old_task")
+    kept["old_task"] = _old_task(old) if old else None
+    kept["examples"] = tuple(
+        ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
+    )
+    return Outcome(**kept)
+
+
+def _old_task(values: Mapping[str, Any]) -> OldTask:
+    lost = values.get("lost")  # not there in earlier versions
+    return OldTask(**{**values, "after": tuple(values["after"]), "lost": Interval(**lost) if lost else None})
+
+
+def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
+    if values is None:  # measured before there was any
+        return None
+    bins = tuple(Sureness(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
+    intervals = {name: Interval(**values[name]) for name in ("error", "excess")}
+    return Calibration(**{**values, "bins": bins, **intervals})
+
+
+def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
+    if values is None:  # measured before there were any
+        return None
+    times = {name: Milliseconds(**values[name]) for name in ("latency", "batch_latency")}
+    return Footprint(**{**values, **times})

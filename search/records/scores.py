@@ -1,0 +1,119 @@
+"""What ``unfreeze score`` found, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.records.record import Interval
+
+HOW_TO_READ = (
+    "Greater is better in every column but MMD². Begin with k-NN; it can't tell backbones marked ≈ from the first one: "
+    "there, the other columns break the tie."
+)
+LIMITS = (
+    "Scores look at frozen features. They can't say what a backbone reaches once blocks are unfrozen, nor rule it out: "
+    "take them as a prior, and let a search decide. All but k-NN compare within this table alone."
+)
+ABOUT_SOURCE = (
+    "A small p says that the backbone can tell source from target images, as it nearly always can, not that transfer "
+    "fails."
+)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What is known where there is a source: LEEP, NCE (nats, at most 0), MMD² and its p-value."""
+
+    leep: float
+    nce: float
+    mmd_squared: float
+    mmd_p_value: float
+
+
+@dataclass(frozen=True)
+class BackboneScores:
+    """One backbone's scores (:mod:`trainables.transferability`).
+
+    ``name`` is what the user called it. ``knn`` is the leave-one-out accuracy with its 95 % interval; ``tied``
+    whether the paired difference to the first backbone of the table may be chance. ``features`` is their number.
+    ``seconds``: to load the backbone, to have its features, and to compute the scores.
+    """
+
+    name: str
+    weights: str
+    digest: str
+    input_size: tuple[int, int]
+    parameters: int
+    features: int
+    knn: Interval
+    tied: bool
+    logme: float
+    h_score: float
+    label_cka: float
+    likeness: Likeness | None
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """All backbones on the same images of one task, the best by k-NN first.
+
+    ``images`` were scored, of ``known`` that are training or validation images at every input size. ``alike`` is the
+    linear CKA between the features of two backbones, by name. ``failed`` maps backbones without scores to the reason.
+    """
+
+    task: str
+    source: str | None
+    classes: int
+    images: int
+    known: int
+    neighbours: int
+    backbones: tuple[BackboneScores, ...]
+    alike: Mapping[tuple[str, str], float]
+    failed: Mapping[str, str]
+    elapsed: float
+
+    @property
+    def note(self) -> str | None:
+        """A warning where there are too few images for the scores to mean much."""
+        share = self.images / self.classes
+        if share >= 10:
+            return None
+        more = " (--images N takes more)" if self.images < self.known else ""
+        return f"{share:.2g} images a class are few{more}: differences may be chance"
+
+
+def scoring_json(scoring: Scoring, report: str | None) -> dict[str, Any]:
+    """The same as one JSON object; every number is finite or null."""
+    return {
+        "task": scoring.task,
+        "source": scoring.source,
+        "classes": scoring.classes,
+        "images": scoring.images,
+        "known_images": scoring.known,
+        "neighbours": scoring.neighbours,
+        "backbones": [_finite(asdict(scores)) for scores in scoring.backbones],
+        "alike": [{"backbones": list(pair), "cka": cka} for pair, cka in scoring.alike.items()],
+        "failed": dict(scoring.failed),
+        "seconds": round(scoring.elapsed, 3),
+        "note": scoring.note,
+        "report": report,
+        "words": words(scoring),
+    }
+
+
+def words(scoring: Scoring) -> list[str]:
+    """How to read the scores, and what they can't say."""
+    said = [HOW_TO_READ, LIMITS, ABOUT_SOURCE if scoring.source is not None else None, scoring.note]
+    return [sentence for sentence in said if sentence is not None]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,111 @@
+"""Calibration: whether a model that says 90 % is right nine times in ten.
+
+The expected calibration error of Guo et al. (ICML 2017, eq. 3) over ten bins of equal width. It is above 0 even for
+a model without fault, the more so the fewer images there are:
+:attr:`~search.records.record.Calibration.by_chance` says how far
+(consistency resampling, Bröcker and Smith 2007).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.records.record import Calibration, Interval, Sureness
+from search.records.stats.intervals import Z95, wilson
+
+BINS = 10
+FEWEST, MOST = 200, 1000
+"""Resamples: the fewer, the more images there are, whose interval is narrow then."""
+
+DRAWN = 2**22
+"""Numbers that the resamples hold together, and at once, where FEWEST of them hold more."""
+
+Numbers = NDArray[np.floating]
+
+
+def calibration(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed: int = 0) -> Calibration:
+    """How a model's probabilities compare with how often it is right.
+
+    Args:
+        certain: (N,) probabilities of what the model said.
+        right: (N,) whether that was true.
+        truth: (N,) probabilities of the true classes.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: the arrays are empty or of different lengths.
+    """
+    if not len(certain) or not certain.shape == right.shape == truth.shape:
+        raise ValueError(
+            f"expected three arrays (N,) with N > 0, received {certain.shape}, {right.shape} and {truth.shape}"
+        )
+    sure = np.clip(np.asarray(certain, np.float64), 0.0, 1.0)
+    place = _places(sure)
+    difference = sure - right
+    error = _errors(difference[None], place)[0]
+    random = np.random.default_rng(seed)
+    excess, spread = float(difference.mean()), float(difference.std()) / math.sqrt(len(sure))
+    return Calibration(
+        bins=tuple(_bin(b, sure[place == b], right[place == b]) for b in range(BINS) if np.any(place == b)),
+        error=_interval(float(error), _resampled(difference, place, random)),
+        by_chance=float(np.quantile(_calibrated(sure, place, random), 0.95)),
+        excess=Interval(excess, excess - Z95 * spread, excess + Z95 * spread),
+        log_loss=float(-np.log(np.maximum(truth.astype(np.float64), np.finfo(np.float32).tiny)).mean()),
+    )
+
+
+def _places(sure: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each probability: the first holds 0 to 0.1, the second what lies above up to 0.2, and so on."""
+    return np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def _bin(place: int, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Sureness:
+    accuracy = wilson(int(right.sum()), len(right))
+    return Sureness(place / BINS, (place + 1) / BINS, len(right), float(sure.mean()), accuracy)
+
+
+def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Calibration errors (R,) of (R, N) differences between probability and outcome."""
+    member = (place[:, None] == np.arange(BINS)).astype(np.float64)
+    errors: NDArray[np.float64] = np.abs(differences @ member).sum(axis=1) / len(place)
+    return errors
+
+
+def _resampled(
+    difference: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Errors of tests with as many images, drawn from these with replacement."""
+    count = len(place)
+    even = np.full(count, 1 / count)
+    return np.concatenate(
+        [_errors(random.multinomial(count, even, size=rows) * difference, place) for rows in _pieces(count)]
+    )
+
+
+def _calibrated(
+    sure: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Errors of a model that is right just as often as it says."""
+    count = len(place)
+    return np.concatenate(
+        [_errors(sure - (random.random((rows, count)) < sure), place) for rows in _pieces(count)]
+    )
+
+
+def _pieces(count: int) -> list[int]:
+    """Sizes of the pieces in which the resamples of ``count`` images are made."""
+    whole = min(max(DRAWN // count, FEWEST), MOST)
+    step = max(1, DRAWN // count)
+    return [min(step, whole - start) for start in range(0, whole, step)]
+
+
+def _interval(estimate: float, resampled: NDArray[np.float64]) -> Interval:
+    """The basic bootstrap interval: a test errs from the truth as a resample does from the test.
+
+    The percentile interval would take over the bias of the error twice.
+    """
+    low, high = 2 * estimate - np.quantile(resampled, (0.975, 0.025))
+    return Interval(estimate, float(max(0.0, min(low, estimate))), float(min(1.0, max(high, estimate))))

@@ -1,0 +1,115 @@
+"""Which parameters make the difference between the best trials and the others, and how sure that is.
+
+PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023): how much the distribution of a parameter among the best trials
+differs from the one among all of them. Intervals come from drawing trials with replacement.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.records.record import Direction, Interval, Parameters
+
+FEWEST_TRIALS = 4
+BEST_SHARE, BEST_TRIALS = 0.1, 5
+"""The best trials are a tenth of all, but at least five where they are no more than half."""
+
+FEWEST, MOST = 40, 100
+"""Resamples: the more trials there are, the narrower is the interval and the longer takes a resample."""
+
+DRAWN = 20_000
+"""Trials that the resamples hold together, where FEWEST of them hold no more."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One trial that counts: its parameters, what they could have been, and its value."""
+
+    params: Parameters
+    distributions: Mapping[str, BaseDistribution]
+    value: float
+
+
+def importances(trials: Sequence[Judged], direction: Direction) -> dict[str, float]:
+    """Share of each parameter in what makes trials good: they sum to 1; empty where too few trials differ."""
+    return _shares(_study(trials, direction))
+
+
+def importance_intervals(
+    trials: Sequence[Judged], direction: Direction, seed: int = 0
+) -> dict[str, Interval]:
+    """:func:`importances` with 95 % percentile intervals over trials drawn with replacement.
+
+    A draw in which a parameter never varies says 0 of it. An interval always holds its estimate.
+    """
+    study = _study(trials, direction)
+    known = _shares(study)
+    if not known:
+        return {}
+    random = np.random.default_rng(seed)
+    resamples = min(max(DRAWN // len(trials), FEWEST), MOST)
+    drawn = [_shares(study.drawn(random.integers(0, len(trials), len(trials)))) for _ in range(resamples)]
+    shares = {
+        name: [draw.get(name, 0.0) for draw in drawn if draw] or [share] for name, share in known.items()
+    }
+    return {name: _interval(share, shares[name]) for name, share in known.items()}
+
+
+class _Study(optuna.Study):
+    """A study of given trials. To add them for each draw would take most of the time."""
+
+    def __init__(
+        self, name: str, storage: InMemoryStorage, trials: Sequence[FrozenTrial] | None = None
+    ) -> None:
+        super().__init__(name, storage)
+        self._name_and_storage = name, storage
+        self._given = list(super().get_trials(deepcopy=False) if trials is None else trials)
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials, all of which are complete."""
+        return self._given
+
+    def drawn(self, places: Iterable[int]) -> _Study:
+        """The study of the trials at ``places``, where some may come several times."""
+        return _Study(*self._name_and_storage, [self._given[place] for place in places])
+
+
+def _study(trials: Sequence[Judged], direction: Direction) -> _Study:
+    storage = InMemoryStorage()
+    study = optuna.create_study(direction=direction, storage=storage)
+    study.add_trials(
+        [
+            create_trial(params=dict(t.params), distributions=dict(t.distributions), value=t.value)
+            for t in trials
+        ]
+    )
+    return _Study(study.study_name, storage)
+
+
+def _shares(study: _Study) -> dict[str, float]:
+    trials = study.get_trials()
+    if len(trials) < FEWEST_TRIALS or len({t.value for t in trials}) < 2:
+        return {}
+    from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn, which takes long
+
+    best = min(max(BEST_SHARE, BEST_TRIALS / len(trials)), 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of each kind of experiment that Optuna has, once a resample
+        found = PedAnovaImportanceEvaluator(target_quantile=best).evaluate(study)
+    total = sum(found.values())
+    return {name: value / total for name, value in found.items()} if total > 0 else {}
+
+
+def _interval(share: float, drawn: Sequence[float]) -> Interval:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Interval(share, min(float(low), share), max(float(high), share))

@@ -1,0 +1,165 @@
+"""Models out of the registry: a Keras file on this machine, and the names of its classes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.tracking.client import connect, global_store, speaking
+
+# isort: split
+import mlflow
+from mlflow.models import Model
+
+from search.records.atomic_file import write_bytes
+from search.records.predictions import FILE as ANSWERS_FILE
+from search.records.predictions import Answers, read_answers
+from search.registry.model_package import CLASSES_KEY
+from search.registry.versions import CHALLENGER, CHAMPION, Version, aliased, registered, versions
+from search.tracking.stores import absolute_uri
+from search.tracking.tags import TEST_DIGEST
+from trainables.errors import DataError, TrackingError
+
+_ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+_NUMBERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
+
+
+def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
+    """The Keras file of an MLflow model, in ``directory``. An alias is resolved anew at each call.
+
+    Args:
+        uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/MODEL_ID`` or ``runs:/RUN/PATH``.
+
+    Raises:
+        TrackingError: no such model, or it holds no ``.keras`` file.
+    """
+    store = absolute_uri(tracking_uri)
+    fixed = resolve(uri, store)
+    target = directory / (re.sub(r"[^\w.-]+", "-", fixed.partition(":/")[2]).strip("-") + ".keras")
+    if not target.is_file():
+        with _downloaded(fixed, store) as folder:
+            write_bytes(target, _keras_file(folder, uri).read_bytes())
+    return target
+
+
+def download_answers(version: Version, tracking_uri: str) -> Answers | None:
+    """What a version said of its test images; None if it was registered without.
+
+    Raises:
+        TrackingError: they can't be had, or are not those that were registered.
+    """
+    digest = version.tags.get(TEST_DIGEST)
+    if digest is None:
+        return None
+    store = absolute_uri(tracking_uri)
+    try:
+        with _downloaded(f"{version.uri}/{ANSWERS_FILE}", store) as file:
+            answers = read_answers(file)
+    except DataError as error:
+        raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
+    if answers.digest != digest:
+        raise TrackingError(
+            f"version {version.version} of model {version.name!r}: expected the answers to the test images {digest}, "
+            f"as its tag {TEST_DIGEST!r} says, received those to {answers.digest}"
+        )
+    return answers
+
+
+def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:
+    """Names of a model's classes, in the order of its outputs.
+
+    Args:
+        tracking_uri: where; MLflow's own setting if not given.
+
+    Raises:
+        TrackingError: no such model, or it was logged without names.
+    """
+    store = absolute_uri(tracking_uri or mlflow.get_tracking_uri())
+    with _downloaded(f"{resolve(model_uri, store).rstrip('/')}/MLmodel", store) as file:
+        metadata: dict[str, Any] = Model.load(str(file)).metadata or {}
+    names = metadata.get(CLASSES_KEY)
+    if not names:
+        raise TrackingError(
+            f"model {model_uri!r} was logged without class names: expected {CLASSES_KEY!r} in its metadata"
+        )
+    return tuple(str(name) for name in names)
+
+
+@contextmanager
+def model_folder(model_uri: str, tracking_uri: str) -> Iterator[Path]:
+    """The MLflow model's folder on this machine, for as long as the context lasts.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    store = absolute_uri(tracking_uri)
+    with _downloaded(resolve(model_uri, store), store) as folder:
+        yield folder
+
+
+def resolve(uri: str, tracking_uri: str) -> str:
+    """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address as it is.
+
+    Raises:
+        TrackingError: no such model or alias.
+    """
+    match = _ALIASED.fullmatch(uri)
+    if match is None:
+        return uri
+    with speaking(tracking_uri):
+        client = connect(tracking_uri)
+        version = aliased(client, match["name"], match["alias"])
+        known = sorted(registered(client, match["name"]).aliases)
+    if version is None:
+        promotable = match["alias"] == CHAMPION and CHALLENGER in known
+        hint = "; `unfreeze promote` makes one" if promotable else ""
+        raise TrackingError(
+            f"model {match['name']!r} has no version with the alias {match['alias']!r} "
+            f"(it has {', '.join(known) or 'none'}{hint})"
+        )
+    return version.uri
+
+
+def expect_model(uri: str, tracking_uri: str) -> None:
+    """Look whether ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` is there; other addresses are taken for good.
+
+    Raises:
+        TrackingError: no such model, alias or version; the message lists those that there are.
+    """
+    store = absolute_uri(tracking_uri)
+    resolve(uri, store)
+    match = _NUMBERED.fullmatch(uri)
+    if match is not None:
+        with speaking(store):
+            known = [str(v.version) for v in versions(connect(store), match["name"])]
+            if not known:
+                registered(connect(store), match["name"])
+        if match["version"] not in known:
+            raise TrackingError(
+                f"model {match['name']!r} has no version {match['version']} (it has {', '.join(known) or 'none'})"
+            )
+
+
+@contextmanager
+def _downloaded(uri: str, tracking_uri: str) -> Iterator[Path]:
+    connect(tracking_uri)
+    folder = tempfile.mkdtemp(prefix="unfreeze-download-")
+    try:
+        with speaking(tracking_uri), global_store(tracking_uri):  # an argument would not reach the registry
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+        yield Path(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keras_file(folder: Path, uri: str) -> Path:
+    found = sorted(folder.rglob("*.keras")) if folder.is_dir() else [folder]
+    if len(found) != 1 or found[0].suffix != ".keras":
+        names = ", ".join(sorted(p.name for p in folder.rglob("*") if p.is_file())[:8]) or "nothing"
+        raise TrackingError(f"model {uri!r}: expected one .keras file in it, received {names}")
+    return found[0]

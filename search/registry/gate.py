@@ -1,0 +1,275 @@
+"""Is the challenger to be promoted? A pure function of what two versions said of the same test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from search.records.formatting import points
+from search.records.predictions import Answers
+from search.records.record import Interval
+from search.records.stats.forgetting import Retention
+from search.records.stats.intervals import LEAST_SEEDS, paired_gain
+from search.records.stats.paired_tests import McNemar, Right, bootstrap_gain, mcnemar
+from search.registry.comparability import differences, same_images
+from search.savings import Savings, savings
+from search.wider_interval import WiderInterval
+from trainables.serving.footprint import Footprint
+
+MARGIN = 0.01
+"""Accuracy that a cheaper challenger may lack, unless another is asked for: one percentage point."""
+
+MAJORITY, SCRATCH = "majority class", "scratch"
+
+Decision = Literal[
+    "better", "cheaper", "first", "worse", "not better", "not comparable", "unknown", "forgets"
+]
+"""Why a challenger passes (the first three), or does not."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One version, as far as it is judged; ``answers`` is None if it was registered without them."""
+
+    version: str
+    answers: Answers | None
+    input_form: str = ""
+    footprint: Footprint | None = None
+
+
+@dataclass(frozen=True)
+class Comparison(WiderInterval):
+    """The challenger against one other: the champion, ``scratch`` or the majority class.
+
+    Attributes:
+        other: the name of the other.
+        accuracy: its mean test accuracy.
+        seeds: its trainings; 0 for a constant answer.
+        gain: challenger minus other, means over seeds, with the interval of
+        :func:`search.records.stats.intervals.paired_gain`.
+        bootstrap: the same with the interval of :func:`search.records.stats.paired_tests.bootstrap_gain`.
+        served: McNemar's test of the two models that are served, the challenger's first; None but for a champion.
+    """
+
+    other: str
+    accuracy: float
+    seeds: int
+    gain: Interval
+    bootstrap: Interval
+    served: McNemar | None = None
+
+    def __str__(self) -> str:
+        return f"{points(self.gain.estimate)} points ({points(self.low)} to {points(self.high)})"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate decides.
+
+    Attributes:
+        decision: in a word or two.
+        reason: the decision in a sentence.
+        margin: accuracy that a cheaper challenger may lack.
+        images: test images in the comparison; 0 if there was none.
+        accuracy: mean test accuracy of the challenger over its seeds; None if there was no comparison.
+        seeds: the challenger's trainings.
+        comparisons: against the champion, or ``scratch`` and the majority class.
+        footprints: of challenger and champion.
+        notes: what else a person should know.
+        retention: the old task before and after; None where the challenger's search had none to keep, or was made by an
+            earlier version.
+    """
+
+    decision: Decision
+    reason: str
+    margin: float
+    images: int = 0
+    accuracy: float | None = None
+    seeds: int = 0
+    comparisons: tuple[Comparison, ...] = ()
+    footprints: tuple[Footprint | None, Footprint | None] = (None, None)
+    notes: tuple[str, ...] = ()
+    retention: Retention | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the challenger may become champion."""
+        return self.decision in ("better", "cheaper", "first")
+
+
+def judge_candidates(challenger: Candidate, champion: Candidate | None, margin: float = MARGIN) -> Judgement:
+    """Decide whether ``challenger`` takes the place of ``champion``.
+
+    Args:
+        champion: None for a model that has none yet; the challenger then has to beat its search's baseline, if
+            there was one, and the best constant answer.
+        margin: accuracy that the challenger may lack if it is cheaper, as a fraction.
+    """
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin: expected a fraction from 0 to below 1, received {margin}")
+    new, footprints = challenger.answers, (challenger.footprint, champion.footprint if champion else None)
+    if new is None or (champion is not None and champion.answers is None):
+        version = challenger.version if new is None or champion is None else champion.version
+        return Judgement("unknown", _without_answers(version), margin, footprints=footprints)
+    if champion is None or champion.answers is None:
+        decision, reason, others, notes = _first(new)
+    else:
+        old = champion.answers
+        found = differences(new, old, challenger.input_form, champion.input_form)
+        if found:
+            reason = f"it can't be compared with version {champion.version}: {'; '.join(found)}"
+            return Judgement("not comparable", reason, margin, footprints=footprints)
+        new, old, notes = same_images(new, old)
+        other = _against(champion.version, new, old)
+        saved = savings(*footprints)
+        once = [c.version for c, side in ((challenger, new), (champion, old)) if len(side.right) == 1]
+        if once:
+            decision, reason = "not better", _once(f"version {' and version '.join(once)} was")
+        else:
+            decision, reason = _decided(other, len(new.labels), saved, margin)
+        others, notes = [other], (*notes, *saved.unknown)
+    return Judgement(
+        decision,
+        reason,
+        margin,
+        images=len(new.labels),
+        accuracy=float(new.right.mean()),
+        seeds=len(new.right),
+        comparisons=tuple(others),
+        footprints=footprints,
+        notes=notes,
+    )
+
+
+def _first(answers: Answers) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
+    """The decision, its reason, the comparisons and notes for a model without champion."""
+    right, scratch = answers.right, answers.scratch_right
+    constant = np.stack([answers.majority_right] * 2)  # a constant answer has no luck: twice the same
+    others = [_compared(MAJORITY, right, constant, seeds=0)]
+    notes: tuple[str, ...] = ()
+    if len(scratch):
+        others.insert(0, _compared(SCRATCH, right, scratch, seeds=len(scratch)))
+    else:
+        notes = ("no baseline was trained from scratch: only the majority class is there to compare with",)
+    unbeaten = [f"{other.other}, but gains {other}" for other in others if other.low <= 0]
+    if len(scratch) and min(len(right), len(scratch)) == 1:
+        return "not better", _once("the winner, or the baseline, was"), others, notes
+    if unbeaten:
+        return (
+            "not better",
+            f"the first champion has to beat {' and '.join(unbeaten)}: not surely above 0",
+            others,
+            notes,
+        )
+    return "first", f"it beats {' and '.join(other.other for other in others)}", others, notes
+
+
+def _against(version: str, new: Answers, old: Answers) -> Comparison:
+    served = mcnemar(new.right[new.chosen], old.right[old.chosen])
+    return _compared(f"version {version}", new.right, old.right, len(old.right), served)
+
+
+def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | None = None) -> Comparison:
+    return Comparison(
+        other, float(old.mean()), seeds, paired_gain(new, old), bootstrap_gain(new, old), served
+    )
+
+
+def _decided(other: Comparison, images: int, saved: Savings, margin: float) -> tuple[Decision, str]:
+    """The decision on a challenger that has a champion before it, and the reason."""
+    shortfall = _shortfall(other.served, images)
+    equal = f"it gains {other}: not worse than {other.other} by more than the margin of {_margin(margin)}"
+    if other.low > 0 and shortfall <= 0:
+        return "better", f"it gains {other}: it is better than {other.other}"
+    if other.low >= -margin and shortfall <= margin and saved.cheaper:
+        return "cheaper", f"{equal}, and cheaper: {', '.join(saved.less)}"
+    if other.served is not None and shortfall > 0 and other.low >= -margin:
+        return "worse", (
+            f"the model that would be served is worse than the one that is, whatever their means: only it is right on "
+            f"{other.served.first_only:,} images, only the other on {other.served.second_only:,} (McNemar's exact p "
+            f"= {other.served.p_value:.2g})"
+        )
+    if other.high < 0:
+        return "worse", f"it gains {other}: it is worse than {other.other}"
+    if other.low < -margin:
+        unsure = "it may be better or worse by more than the margin"
+        return "not better", f"it gains {other} over {other.other}: {unsure} of {_margin(margin)}"
+    if saved.less:
+        mixed = f"cheaper in one way ({', '.join(saved.less)}), not in another ({', '.join(saved.more)})"
+        return "not better", f"{equal}; {mixed}"
+    return "not better", f"{equal}, but neither better nor cheaper"
+
+
+def _shortfall(served: McNemar | None, images: int) -> float:
+    """Accuracy that the served model lacks if McNemar's test finds it worse than the served champion, else 0."""
+    if served is None or not served.second_better:
+        return 0.0
+    return (served.second_only - served.first_only) / images
+
+
+def _once(which: str) -> str:
+    return (
+        f"{which} trained with one seed, so that a lucky one can't be told from a better model: let the search "
+        "confirm its winner with several (--confirm-seeds 3)"
+    )
+
+
+def _margin(margin: float) -> str:
+    return f"{100 * margin:.3g} points"
+
+
+def _without_answers(version: str) -> str:
+    return (
+        f"version {version} was registered without its answers to the test images, by an earlier version of "
+        "unfreeze or by another program, so that nothing can be compared"
+    )
+
+
+def refuse_forgetting(judgement: Judgement, forgotten: float | None, most: float) -> Judgement:
+    """The same judgement, unless a challenger that would pass may have lost more than ``most`` of the old task's
+    accuracy, as a fraction: where the interval of what its trainings lose reaches beyond, or McNemar's test finds that
+    the model to be served has lost more.
+
+    ``forgotten`` is what a version says that it has lost, None if it does not. It decides alone, with a note, where
+    an earlier version of unfreeze has kept no more than that.
+    """
+    if not judgement.passes:
+        return judgement
+    if judgement.retention is not None:
+        reason = _forgets(judgement.retention, most)
+        return replace(judgement, decision="forgets", reason=reason) if reason else judgement
+    if forgotten is None:
+        reason = (
+            "nothing is known of what it has forgotten: its search had no old task to keep (--remember DATA), and "
+            f"at most {_margin(most)} may be lost"
+        )
+    elif forgotten > most:
+        reason = f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(most)} may be lost"
+    else:
+        note = (
+            "what the challenger has lost on the old task is judged without an interval: it was registered by an "
+            "earlier version of unfreeze, which kept no answers to the old images"
+        )
+        return replace(judgement, notes=(*judgement.notes, note))
+    return replace(judgement, decision="forgets", reason=reason)
+
+
+def _forgets(kept: Retention, most: float) -> str | None:
+    """Why it can't be said that no more than ``most`` is lost; None where it can."""
+    allowed = f"at most {_margin(most)} may be lost"
+    if kept.seeds < LEAST_SEEDS and kept.changed:
+        return f"what it has lost on the old task is not known: {_once('the winner was')}"
+    gain = f"{points(kept.gain.estimate)} points ({points(kept.low)} to {points(kept.high)})"
+    if kept.low < -most:
+        sure = "it has lost more" if kept.high < -most else "it may have lost more"
+        return f"it gains {gain} on the old task: {sure}, and {allowed}"
+    shortfall = _shortfall(kept.served, kept.images)
+    if shortfall > most:
+        return (
+            f"the model that would be served has lost {_margin(shortfall)} on the old task, whatever the mean: right "
+            f"on {kept.served.first_only:,} images only after, on {kept.served.second_only:,} only before (McNemar's "
+            f"exact p = {kept.served.p_value:.2g}), and {allowed}"
+        )
+    return None

@@ -1,0 +1,183 @@
+"""A registered model as a file of another runtime, checked against the Keras model before it is kept."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.output_place import expect_writable
+from trainables.errors import DataError, SearchError, UsageError
+
+if TYPE_CHECKING:
+    from trainables.serving.exports import Format, Images
+
+TOLERANCE = 1e-4
+"""Largest difference of two probabilities that an export may show; converted models differ by about 1e-6."""
+
+NAMES = ("savedmodel", "tflite", "onnx")
+_SUFFIXES = {".tflite": "tflite", ".onnx": "onnx"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What an export was compared on, and how it did: images, their sizes, the largest difference of a probability,
+    and how many got another class.
+    """
+
+    images: int
+    sizes: int
+    difference: float
+    others: int
+
+
+def export_format(output: str, wanted: str | None) -> str:
+    """The format as asked for, else by the extension of ``output``.
+
+    Raises:
+        UsageError: no such format, or none that the extension tells.
+    """
+    if wanted is None:
+        wanted = _SUFFIXES.get(Path(output).suffix.lower())
+        if wanted is None:
+            raise UsageError(f"--format: expected one of {', '.join(NAMES)}, received none")
+    if wanted not in NAMES:
+        raise UsageError(f"--format: expected one of {', '.join(NAMES)}, received {wanted!r}")
+    return wanted
+
+
+NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
+"""Packages that a format takes besides TensorFlow."""
+
+
+def check_target(output: str, overwrite: bool, name: str) -> Path:
+    """The path to write, known to be free and in a folder that can be written.
+
+    Raises:
+        UsageError: it is not. SearchError: a package that the format ``name`` takes is missing.
+    """
+    missing = [p for p in NEEDED.get(name, ()) if importlib.util.find_spec(p) is None]
+    if missing:
+        raise SearchError(
+            f"--format: {name} needs {' and '.join(missing)}, which is not installed: pip install 'unfreeze[export]'"
+        )
+    target = expect_writable(output, overwrite, folders=True)
+    if target.is_dir() and not (target / "saved_model.pb").is_file():
+        raise UsageError(
+            f"--output: expected a new path or an earlier export, received the folder {output!r}"
+        )
+    return target
+
+
+def export_model(
+    model: Any, classes: Sequence[str], name: str, target: Path, images: Sequence[Images]
+) -> Checked:
+    """Write ``model`` to ``target`` in the format ``name``, unless it does not do there what it does in Keras.
+
+    Args:
+        images: each uint8 (H, W, 3), of any size, to compare it on.
+
+    Raises:
+        SearchError: it can't be converted, opened or run, or its answers differ by more than :data:`TOLERANCE`.
+    """
+    from trainables.serving.exports import FORMATS, largest_difference
+
+    made = FORMATS[name]
+    with _beside(target) as temporary:
+        with _explained(made, "converted"):
+            made.write(model, classes, temporary)
+        with _explained(made, "run once it was converted"):
+            difference, others = largest_difference(model, made.open(temporary), images)
+        if not difference <= TOLERANCE:
+            raise SearchError(
+                f"--format: expected answers in {name} that differ from Keras' by at most {TOLERANCE:g}, received "
+                f"{difference:.2g}; nothing was written"
+            )
+        if target.is_dir():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    return Checked(len(images), len({image.shape for image in images}), difference, others)
+
+
+def example_images(folder: Path, size: tuple[int, int]) -> list[Images]:
+    """The input example of the MLflow model at ``folder``, at its own size and at others, smaller and larger.
+
+    Args:
+        size: (H, W) that the model resizes to.
+
+    Raises:
+        DataError: the model has none.
+    """
+    import numpy as np
+    from mlflow.models import Model
+    from PIL import Image
+
+    example = Model.load(str(folder)).load_input_example(str(folder))
+    if example is None:
+        raise DataError(
+            "--check: expected images to check the export on, since the model has no input example"
+        )
+    images = [np.asarray(image, np.uint8) for image in example]
+    height, width = size
+    for first in list(images):
+        for other in {
+            (width, height),
+            (2 * width + 1, 3 * height),
+            (max(width // 2, 1), max(height // 3, 1)),
+        }:
+            images.append(np.asarray(Image.fromarray(first).resize(other)))
+    return images
+
+
+def images_to_check(paths: Sequence[str]) -> list[Images]:
+    """The images at ``paths``, at their own sizes.
+
+    Raises:
+        DataError: one can't be read.
+    """
+    from search.registry.inference.inputs import images_in
+    from trainables.modalities.image.images import decode_whole
+
+    found = []
+    for name, encoded in images_in(paths):
+        try:
+            found.append(decode_whole(encoded))
+        except DataError as error:
+            raise DataError(f"--check: {name}: can't be read: {error}") from error
+    return found
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` for a file or a folder, which is gone afterwards unless it was moved."""
+    temporary = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex}{target.suffix}")
+    try:
+        yield temporary
+    except OSError as error:
+        raise SearchError(f"--output: {str(target)!r} can't be written: {error.strerror or error}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(made: Format, deed: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SearchError):
+        raise
+    except Exception as error:
+        raise SearchError(f"--format: this model can't be {deed} in {made.name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What converters say, in a few words: their messages are pages long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "error:" in line or "not supported" in line or "Custom ops" in line]
+    return f"{type(error).__name__}: {(told or lines or ['no reason given'])[0][:300]}"

@@ -1,0 +1,112 @@
+"""The images of ``unfreeze predict``: files, folders and Parquet files, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.data.inputs.source import Encoded, printable
+from trainables.errors import DataError, UsageError
+from trainables.modalities.image.image_files import Clutter, holds_images, images_below
+
+_COMMON = ("image", "img", "images", "picture", "photo")
+
+
+def images_in(paths: Sequence[str], image_column: str | None = None) -> Iterator[tuple[str, Encoded]]:
+    """Each image with where it came from: a path, or a Parquet file and the row (from 0).
+
+    Raises:
+        UsageError: a path that is not there; known before the first image is handed out.
+        DataError: a folder without images, a Parquet file without a column of images.
+    """
+    files = [Path(path) for path in paths]
+    for file in files:
+        if not file.exists():
+            raise UsageError(
+                f"PATH: expected an image, a folder or a Parquet file, received {str(file)!r}: no such file"
+            )
+    return (pair for file in files for pair in _images(file, image_column))
+
+
+def count_images(paths: Sequence[str]) -> int:
+    """How many there will be, without opening them; 0 if that can't be found out."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    try:
+        for file in map(Path, paths):
+            if file.is_dir():
+                count += sum(1 for _ in images_below(file, Clutter()))
+            else:
+                count += pq.read_metadata(file).num_rows if file.suffix.lower() == ".parquet" else 1
+    except (pa.ArrowException, OSError, DataError):  # told by whoever reads them
+        return 0
+    return count
+
+
+def _images(file: Path, image_column: str | None) -> Iterator[tuple[str, Encoded]]:
+    if file.is_dir():
+        yield from _folder(file)
+    elif file.suffix.lower() == ".parquet":
+        yield from _parquet(file, image_column)
+    else:
+        yield printable(file), file
+
+
+def _folder(folder: Path) -> Iterator[tuple[str, Encoded]]:
+    if not holds_images(folder):
+        raise DataError(
+            f"PATH: expected a folder with images in it, received {str(folder)!r}, which has none"
+        )
+    for found in images_below(folder, Clutter()):
+        yield printable(Path(found.path)), Path(found.path)
+
+
+def _parquet(file: Path, image_column: str | None) -> Iterator[tuple[str, Encoded]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = 0
+    try:
+        table = pq.ParquetFile(file)
+        column = _column(table.schema_arrow, image_column, file)
+        for batch in table.iter_batches(batch_size=256, columns=[column]):
+            for value in batch.column(0).to_pylist():
+                yield f"{printable(file)}#{row}", _encoded(value, file)
+                row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"PATH: expected a Parquet file, received {str(file)!r}: {error}") from error
+
+
+def _column(schema: Any, wanted: str | None, file: Path) -> str:
+    import pyarrow.types as types
+
+    names = list(schema.names)
+    if wanted is not None:
+        if wanted not in names:
+            raise UsageError(
+                f"--image-column: expected one of {', '.join(names)} in {str(file)!r}, received {wanted!r}"
+            )
+        return wanted
+    kinds = {field.name: field.type for field in schema}
+    fit = [
+        n
+        for n, kind in kinds.items()
+        if types.is_struct(kind) or types.is_binary(kind) or n.lower() in _COMMON
+    ]
+    if len(fit) != 1:
+        raise UsageError(
+            f"--image-column: expected a column of images; {str(file)!r} has the columns {', '.join(names)}"
+        )
+    return str(fit[0])
+
+
+def _encoded(value: Any, file: Path) -> Encoded:
+    """An image as Hugging Face writes it (bytes and path), as bytes, or as a path beside the file."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str):
+        return file.parent / value
+    return value if isinstance(value, bytes) else b""

@@ -1,0 +1,173 @@
+"""Predictions as CSV, JSON lines or Parquet, to a stream or to a file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from trainables.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.registry.inference.classifier import Prediction
+
+FORMATS = ("csv", "jsonl", "parquet")
+
+FIRST_COLUMNS = ("path", "class", "probability")
+DIGITS = 6
+"""Decimals of a probability as text."""
+
+ROW_GROUP = 16_384
+"""Rows that are held in memory before they are written to a Parquet file."""
+
+
+class Writer(Protocol):
+    """Takes predictions one by one."""
+
+    def write(self, prediction: Prediction) -> None:
+        """Add one image that could be read."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still held."""
+        ...
+
+
+def output_format(path: str | None, wanted: str | None) -> str:
+    """The format: as asked for, else by the extension of ``path``, else CSV.
+
+    Raises:
+        UsageError: no such format; an extension that says nothing; Parquet to a terminal.
+    """
+    if wanted is not None and wanted not in FORMATS:
+        raise UsageError(f"--format: expected one of {', '.join(FORMATS)}, received {wanted!r}")
+    if path is None:
+        if wanted == "parquet":
+            raise UsageError("--format: parquet expects a file to write to: --output FILE.parquet")
+        return wanted or "csv"
+    extension = Path(path).suffix.lower().removeprefix(".")
+    if wanted is None and extension not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise UsageError(f"--output: expected a name that ends in {known}, or --format; received {path!r}")
+    return wanted or extension
+
+
+def columns(classes: Sequence[str], whole: bool) -> list[str]:
+    """Names of the columns: three, and one a class if ``whole``; ``class:NAME`` where the bare name is taken."""
+    names = list(FIRST_COLUMNS)
+    for name in classes if whole else ():
+        names.append(f"class:{name}" if name in names else name)
+    return names
+
+
+@contextmanager
+def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> Iterator[Writer]:
+    """A writer to a temporary neighbour of ``path``, which takes its place at the end unless an error came."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name[:40]}-{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            writer = writer_to(file, kind, classes, whole)
+            try:
+                yield writer
+            except BaseException:
+                with suppress(Exception):  # the file is thrown away
+                    writer.close()
+                raise
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> Writer:
+    """The writer of one of :data:`FORMATS` to a stream of text, or of bytes, which stays open."""
+    if kind == "parquet":
+        return _ParquetWriter(stream, classes, whole)
+    text: Any = stream if isinstance(stream, io.TextIOBase) else _Wrapped(stream, "utf-8", newline="")
+    return (_CsvWriter if kind == "csv" else _JsonWriter)(text, classes, whole)
+
+
+class _Wrapped(io.TextIOWrapper):
+    """Text over a stream of bytes that belongs to another."""
+
+
+class _CsvWriter:
+    def __init__(self, stream: IO[str], classes: Sequence[str], whole: bool) -> None:
+        self._stream, self._classes, self._whole = stream, classes, whole
+        self._writer = csv.writer(stream, lineterminator="\n")
+        self._writer.writerow(columns(classes, whole))
+
+    def write(self, prediction: Prediction) -> None:
+        name, probability = prediction.top(self._classes)
+        rest = prediction.probabilities if self._whole else ()
+        self._writer.writerow([prediction.path, name, *(f"{p:.{DIGITS}f}" for p in (probability, *rest))])
+
+    def close(self) -> None:
+        _let_go(self._stream)
+
+
+class _JsonWriter:
+    def __init__(self, stream: IO[str], classes: Sequence[str], whole: bool) -> None:
+        self._stream, self._classes, self._whole = stream, classes, whole
+
+    def write(self, prediction: Prediction) -> None:
+        name, probability = prediction.top(self._classes)
+        values: tuple[object, ...] = (prediction.path, name, round(probability, DIGITS))
+        line: dict[str, object] = dict(zip(FIRST_COLUMNS, values, strict=True))
+        if self._whole:
+            rounded = (round(p, DIGITS) for p in prediction.probabilities)
+            line["probabilities"] = dict(zip(self._classes, rounded, strict=True))
+        print(json.dumps(line, ensure_ascii=False), file=self._stream)
+
+    def close(self) -> None:
+        _let_go(self._stream)
+
+
+def _let_go(stream: IO[str]) -> None:
+    stream.flush()
+    if isinstance(stream, _Wrapped):
+        stream.detach()
+
+
+class _ParquetWriter:
+    """Text for path and class, float32 for probabilities: plain columns that any reader knows."""
+
+    def __init__(self, stream: Any, classes: Sequence[str], whole: bool) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._classes, self._whole = classes, whole
+        names = columns(classes, whole)
+        self._schema = pa.schema([(n, pa.string() if i < 2 else pa.float32()) for i, n in enumerate(names)])
+        self._writer = pq.ParquetWriter(stream, self._schema, compression="zstd")
+        self._rows: list[tuple[object, ...]] = []
+
+    def write(self, prediction: Prediction) -> None:
+        name, probability = prediction.top(self._classes)
+        self._rows.append(
+            (prediction.path, name, probability, *(prediction.probabilities if self._whole else ()))
+        )
+        if len(self._rows) == ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            values = zip(*self._rows, strict=True)
+            arrays = [pa.array(v, field.type) for v, field in zip(values, self._schema, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+            self._rows = []

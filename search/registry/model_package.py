@@ -1,0 +1,116 @@
+"""A Keras classifier as an MLflow model folder: signature, input example, class names, pinned requirements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.tracking import mlflow_environment as _first
+
+# isort: split
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from search.records.predictions import FILE as ANSWERS_FILE
+from search.registry.image_package import IMAGES_FOLDER, share_weights, write_image_package
+from trainables.errors import TrackingError
+
+CLASSES_FILE = "classes.json"
+CLASSES_KEY = "class_names"
+REQUIREMENTS = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy")
+
+_first.apply_environment()
+
+
+def write_package(
+    model: Any,
+    folder: Path,
+    classes: Sequence[str],
+    examples: np.ndarray,
+    document: Model,
+    answers: Path | None = None,
+) -> None:
+    """Write ``model`` to the empty ``folder``, and in it the folder ``images``, which serves image files, too.
+
+    Args:
+        model: Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes).
+        classes: a name for each output; kept in the MLmodel's metadata and in ``classes.json``.
+        examples: uint8 images (N, H, W, 3), of which the first is the input example.
+        document: the MLmodel to fill, with the ids of its logged model and run.
+        answers: a file of :mod:`search.records.predictions`, to travel with the model.
+
+    The folder has to be there: MLflow 3.17's ``log_model`` for Keras fails with an input example, which it
+    writes before it makes the folder.
+    """
+    import mlflow.keras  # brings TensorFlow
+
+    names = list(classes)
+    mlflow.keras.save_model(
+        model,
+        str(folder),
+        mlflow_model=document,
+        signature=signature(model, names),
+        input_example=np.ascontiguousarray(examples[:1]),
+        pip_requirements=requirements(),
+        metadata={CLASSES_KEY: names},
+    )
+    (folder / CLASSES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+    keras_file, flavor = folder / "data" / "model.keras", document.flavors["keras"]
+    write_image_package(folder / IMAGES_FOLDER, keras_file, names, requirements(), flavor)
+    share_weights(folder, document)
+    if answers is not None:
+        shutil.copyfile(answers, folder / ANSWERS_FILE)
+
+
+def input_form(model: Any, classes: Sequence[str]) -> str:
+    """What the model takes, in a word: ``uint8 (-1, -1, -1, 3)``."""
+    spec = signature(model, classes).inputs.inputs[0]
+    return f"{spec.type} {spec.shape}"
+
+
+def signature(model: Any, classes: Sequence[str]) -> ModelSignature:
+    """uint8 (-1, H, W, 3) to float32 (-1, classes), H and W as the model has them (-1: any).
+
+    Raises:
+        TrackingError: the model is of another form.
+    """
+    inputs, outputs = tuple(model.input_shape), tuple(model.output_shape)
+    dtype = str(model.inputs[0].dtype)
+    if len(model.inputs) != 1 or len(inputs) != 4 or inputs[-1] != 3 or dtype != "uint8":
+        raise TrackingError(f"model: expected one input of uint8 (N, H, W, 3), received {dtype} {inputs}")
+    if outputs != (None, len(classes)):
+        raise TrackingError(
+            f"model: expected outputs (None, {len(classes)}), a class each, received {outputs}"
+        )
+    images = tuple(-1 if size is None else size for size in inputs)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("uint8"), images)]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(classes)))]),
+    )
+
+
+def model_digest(model: Any, classes: Sequence[str]) -> str:
+    """SHA-256 over the weights in their order, and the class names: the same model has the same digest."""
+    digest = hashlib.sha256(json.dumps(list(classes)).encode())
+    for weights in model.get_weights():
+        digest.update(f"{weights.dtype}{weights.shape}".encode())
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    return digest.hexdigest()
+
+
+def requirements() -> list[str]:
+    """What serving needs, pinned to what is installed; asking MLflow to find out takes seconds."""
+    pinned = []
+    for name in REQUIREMENTS:
+        try:
+            pinned.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:  # the CPU build of TensorFlow has a name of its own
+            continue
+    return pinned

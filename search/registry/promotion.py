@@ -1,0 +1,328 @@
+"""Which version is in production: ``champion`` follows ``challenger`` if the gate lets it, and goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from search.tracking.client import connect, speaking
+
+# isort: split
+from mlflow import MlflowClient
+
+from search.fault_injection import reached
+from search.promotion_numbers import numbers
+from search.records.stats.forgetting import retention_of
+from search.registry.downloads import download_answers
+from search.registry.front_versions import FrontVersion, front_versions
+from search.registry.gate import MARGIN, Candidate, Judgement, judge_candidates, refuse_forgetting
+from search.registry.model_lock import Turn
+from search.registry.promotion_history import Event, events, next_event, written
+from search.registry.versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
+from search.tracking.stores import absolute_uri
+from search.tracking.tags import INPUT_FORM, footprint_of, forgotten_of
+from search.user import user_name
+from trainables.errors import TrackingError, UsageError
+
+PREVIOUS = "unfreeze.previous_champions"
+"""Tag of the registered model: versions that were champion, the latest last."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Challenger and champion as they were looked at, and what the gate decides.
+
+    ``proposed`` has the alias ``challenger``; it is another version than the challenger where a person has chosen
+    another point of the front.
+    """
+
+    challenger: Version
+    champion: Version | None
+    judgement: Judgement
+    proposed: Version | None = None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The version in production now, the one before it, and why it moved; a rollback has no judgement."""
+
+    champion: Version
+    before: Version | None
+    forced: bool = False
+    judgement: Judgement | None = None
+
+    def __str__(self) -> str:
+        return self.champion.version
+
+
+class PromotionRefused(TrackingError):
+    """The gate keeps the challenger out; ``contest`` says who was compared, and how it went."""
+
+    def __init__(self, contest: Contest) -> None:
+        new = contest.challenger
+        super().__init__(
+            f"version {new.version} of model {new.name!r} stays challenger: {contest.judgement.reason}. "
+            "--force promotes it all the same."
+        )
+        self.contest = contest
+
+
+class WhichPoint(UsageError):
+    """The challenger is one of several ``points`` of a front: somebody has to say which; ``champion`` is a version."""
+
+    def __init__(self, points: tuple[FrontVersion, ...], champion: str | None, trial: int | None) -> None:
+        known = ", ".join(str(point.trial) for point in points)
+        received = "none" if trial is None else f"{trial}"
+        super().__init__(
+            f"trial: expected one of the points of the front, by the number of its trial ({known}), received {received}"
+        )
+        self.points, self.champion, self.received = points, champion, trial
+
+
+def judge(
+    model_name: str,
+    tracking_uri: str,
+    *,
+    margin: float = MARGIN,
+    trial: int | None = None,
+    max_forgetting: float | None = None,
+) -> Contest:
+    """What :func:`promote` would decide, changing nothing.
+
+    Raises:
+        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
+        TrackingError: no such model, no challenger, or it is champion already.
+    """
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        proposed, champion = _contestants(client, model_name)
+        challenger = _chosen(client, proposed, champion, trial)
+    new = _candidate(challenger, uri)
+    old = _candidate(champion, uri) if champion is not None else None
+    judgement = judge_candidates(new, old, margin)
+    if new.answers is not None and new.answers.old is not None:
+        judgement = replace(judgement, retention=retention_of(new.answers.old, new.answers.chosen))
+    if max_forgetting is not None:
+        judgement = refuse_forgetting(judgement, forgotten_of(challenger.tags), max_forgetting)
+    return Contest(challenger, champion, judgement, proposed)
+
+
+def promote(
+    model_name: str,
+    tracking_uri: str,
+    *,
+    margin: float = MARGIN,
+    force: bool = False,
+    trial: int | None = None,
+    max_forgetting: float | None = None,
+) -> Promotion:
+    """Make the challenger the champion, if it passes the gate.
+
+    Args:
+        margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
+        force: promote whatever the gate says; that it was overruled is recorded.
+        trial: which point of the front, where a search with several objectives has brought one.
+        max_forgetting: accuracy on an old task that may be lost, as a fraction, by the interval of what is lost; None:
+            whatever.
+
+    Raises:
+        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
+        PromotionRefused: the gate keeps it out.
+        TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
+            meanwhile.
+    """
+    contest = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
+    judgement = contest.judgement
+    forced = not judgement.passes
+    if forced and not force:
+        raise PromotionRefused(contest)
+    with _turn(model_name, tracking_uri) as (client, turn):
+        challenger, champion = contest.challenger, contest.champion
+        _refuse_change(client, contest.proposed, champion)
+        if contest.proposed is not None and contest.proposed.version != challenger.version:
+            client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
+        stack = _previous(client, model_name)
+        if champion is not None and stack[-1:] != [champion.version]:
+            client.set_registered_model_tag(model_name, PREVIOUS, " ".join([*stack, champion.version]))
+        event = replace(
+            next_event(_settled(client, model_name), "promoted", challenger, champion),
+            decision=judgement.decision,
+            reason=judgement.reason,
+            forced=forced,
+            numbers=numbers(judgement),
+        )
+        _move(client, model_name, turn, event)
+        _sign(client, challenger, "promoted", forced=forced)
+    return Promotion(challenger, champion, forced, judgement)
+
+
+def rollback(model_name: str, tracking_uri: str) -> Promotion:
+    """Make the champion before this one the champion again.
+
+    Raises:
+        TrackingError: no such model, no champion, or none before it.
+    """
+    uri = absolute_uri(tracking_uri)
+    with speaking(uri):
+        champion = aliased(connect(uri), model_name, CHAMPION)
+    if champion is None:
+        raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
+    with _turn(model_name, tracking_uri) as (client, turn):
+        _refuse_change(client, None, champion)
+        stack = _previous(client, model_name)
+        ready = {str(v.version) for v in versions(client, model_name)}
+        while stack and (stack[-1] == champion.version or stack[-1] not in ready):
+            stack.pop()
+        if not stack:
+            raise TrackingError(
+                f"version {champion.version} of model {model_name!r} is its first champion: "
+                "there is none before it to go back to"
+            )
+        before = to_version(client.get_model_version(model_name, stack[-1]))
+        event = next_event(_settled(client, model_name), "rolled back", before, champion)
+        _move(client, model_name, turn, event)
+        client.set_registered_model_tag(model_name, PREVIOUS, " ".join(stack[:-1]))
+        _sign(client, champion, "rolled_back")
+    return Promotion(before, champion)
+
+
+def history(model_name: str, tracking_uri: str) -> tuple[Event, ...]:
+    """Every change of the champion that went through this program, the oldest first.
+
+    Raises:
+        TrackingError: no such model.
+    """
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        return _events(client, model_name)
+
+
+class _ModelTags:
+    """The tags of one registered model."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client, self._name = client, name
+
+    def read(self) -> dict[str, str]:
+        return dict(registered(self._client, self._name).tags)
+
+    def write(self, key: str, value: str) -> None:
+        self._client.set_registered_model_tag(self._name, key, value)
+
+    def erase(self, key: str) -> None:
+        self._client.delete_registered_model_tag(self._name, key)
+
+
+@contextmanager
+def _turn(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, Turn]]:
+    """Change the model's aliases while nobody else does."""
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        registered(client, model_name)
+        turn = Turn(_ModelTags(client, model_name), model_name)
+        with turn.held():
+            yield client, turn
+
+
+def _contestants(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
+    challenger = aliased(client, name, CHALLENGER)
+    champion = aliased(client, name, CHAMPION)
+    if challenger is None:
+        raise TrackingError(
+            f"model {name!r} has no version with the alias {CHALLENGER!r}: run a search that registers one"
+        )
+    return challenger, champion
+
+
+def _chosen(client: MlflowClient, proposed: Version, champion: Version | None, trial: int | None) -> Version:
+    """The challenger, or the point of its front that came from ``trial``."""
+    name = proposed.name
+    points = front_versions(proposed, map(to_version, versions(client, name)))
+    chosen = {point.trial: point.version for point in points}
+    if trial is None and len(points) <= 1:
+        version = proposed
+    elif trial in chosen:
+        version = chosen[trial]
+    elif points:
+        raise WhichPoint(points, champion.version if champion else None, trial)
+    else:
+        raise UsageError(
+            f"trial: expected a model with several points of a front to choose from, received {trial} for {name!r}, "
+            f"whose challenger, version {proposed.version}, is none"
+        )
+    if champion is not None and champion.version == version.version:
+        raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
+    return version
+
+
+def _candidate(version: Version, tracking_uri: str) -> Candidate:
+    return Candidate(
+        version.version,
+        download_answers(version, tracking_uri),
+        version.tags.get(INPUT_FORM, ""),
+        footprint_of(version.tags),
+    )
+
+
+def _refuse_change(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
+    """Refuse to go on from a state that is no more; ``challenger`` is None where it does not matter."""
+    some = challenger or champion
+    if some is None:
+        raise ValueError("expected a challenger or a champion")
+    aliases = registered(client, some.name).aliases
+    now = {alias: str(aliases.get(alias)) for alias in (CHALLENGER, CHAMPION)}
+    changed = [
+        f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} any more"
+        for alias, version in ((CHALLENGER, challenger), (CHAMPION, champion))
+        if (alias == CHAMPION or version) and now[alias] != str(version and version.version)
+    ]
+    if not changed:
+        return
+    last = _events(client, some.name)[-1:]
+    by = f" ({last[0]})" if last else ""
+    raise TrackingError(
+        f"model {some.name!r} was changed by another command at the same time: {' and '.join(changed)}{by}. "
+        "Nothing was done; look again."
+    )
+
+
+def _move(client: MlflowClient, name: str, turn: Turn, event: Event) -> None:
+    """Note the event, move the alias, and note that it has moved."""
+    client.set_registered_model_tag(name, event.key, written(event))
+    turn.assure()
+    client.set_registered_model_alias(name, CHAMPION, event.version)
+    reached("champion-moved")
+    client.set_registered_model_tag(name, event.key, written(replace(event, done=True)))
+
+
+def _events(client: MlflowClient, name: str) -> tuple[Event, ...]:
+    model = registered(client, name)
+    champion = model.aliases.get(CHAMPION)
+    return events(model.tags, str(champion) if champion is not None else None)
+
+
+def _settled(client: MlflowClient, name: str) -> tuple[Event, ...]:
+    """The events, after the last one has been noted as done if whoever did it could not say so any more."""
+    known = _events(client, name)
+    if known:
+        client.set_registered_model_tag(name, known[-1].key, written(known[-1]))
+    return known
+
+
+def _previous(client: MlflowClient, name: str) -> list[str]:
+    text: str = registered(client, name).tags.get(PREVIOUS, "")
+    return text.split()
+
+
+def _sign(client: MlflowClient, version: Version, deed: str, forced: bool = False) -> None:
+    """Note on the version when, and by whom."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    client.set_model_version_tag(version.name, version.version, f"unfreeze.{deed}_at", now)
+    client.set_model_version_tag(version.name, version.version, f"unfreeze.{deed}_by", user_name())
+    if deed == "promoted":
+        client.set_model_version_tag(version.name, version.version, "unfreeze.forced", str(forced).lower())

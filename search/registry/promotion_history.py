@@ -1,0 +1,112 @@
+"""Which version was champion when, and why: events in the tags of the registered model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from search.registry.versions import Version
+from search.user import user_name
+
+Kind = Literal["promoted", "rolled back"]
+
+_PREFIX = "unfreeze.event."
+_LONGEST = 1000
+"""Letters of a text; a tag of a registered model holds 5000 in all."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of the champion.
+
+    Attributes:
+        number: counts from 1.
+        kind: what was done.
+        version: the champion since.
+        before: the champion until then, if there was one.
+        when: by the clock of whoever did it, in UTC.
+        by: login name.
+        search: that the version comes from, with the number of the ``trial``.
+        decision: of the gate, in a word or two (:data:`search.registry.gate.Decision`); None for a rollback.
+        reason: of the gate.
+        forced: whether the gate's refusal was overruled.
+        numbers: accuracies, gains and costs that the decision rests on, by name.
+        done: whether the alias has moved; False for a moment, or where the process died in between.
+    """
+
+    number: int
+    kind: Kind
+    version: str
+    before: str | None
+    when: datetime
+    by: str = field(default_factory=user_name)
+    search: str | None = None
+    trial: int | None = None
+    decision: str | None = None
+    reason: str = ""
+    forced: bool = False
+    numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+    done: bool = False
+
+    @property
+    def key(self) -> str:
+        """The tag that holds it."""
+        return f"{_PREFIX}{self.number:06d}"
+
+    def __str__(self) -> str:
+        words = "promoted" if self.kind == "promoted" else "brought back"
+        return f"version {self.version} {words} by {self.by} on {self.when:%Y-%m-%d at %H:%M} UTC"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "when": self.when.isoformat(timespec="seconds")}
+
+
+def written(event: Event) -> str:
+    """The value of the event's tag."""
+    short = replace(event, reason=shortened(event.reason), by=shortened(event.by, 100))
+    return json.dumps(short.to_json(), ensure_ascii=False, separators=(",", ":"))
+
+
+def events(tags: Mapping[str, str], champion: str | None) -> tuple[Event, ...]:
+    """The events in a registered model's tags, the oldest first.
+
+    Args:
+        champion: the version that has the alias now. It tells whether the last event came to its end.
+    """
+    found = [_event(value) for key, value in sorted(tags.items()) if key.startswith(_PREFIX)]
+    known = [event for event in found if event is not None]
+    if known and not known[-1].done and known[-1].version == champion:
+        known[-1] = replace(known[-1], done=True)
+    return tuple(known)
+
+
+def next_event(known: tuple[Event, ...], kind: Kind, version: Version, before: Version | None) -> Event:
+    """The event that is about to happen: ``version`` takes the place of ``before``."""
+    trial = version.tags.get("unfreeze.trial", "")
+    return Event(
+        number=known[-1].number + 1 if known else 1,
+        kind=kind,
+        version=version.version,
+        before=before.version if before else None,
+        when=datetime.now(UTC),
+        search=version.tags.get("unfreeze.search"),
+        trial=int(trial) if trial.isdecimal() else None,
+    )
+
+
+def shortened(text: str, length: int = _LONGEST) -> str:
+    """``text``, cut with an ellipsis if it is too long."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _event(value: str) -> Event | None:
+    """None for what a person has written over."""
+    try:
+        fields = json.loads(value)
+        return Event(**{**fields, "when": datetime.fromisoformat(fields["when"])})
+    except (ValueError, TypeError, KeyError):
+        return None

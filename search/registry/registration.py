@@ -1,0 +1,202 @@
+"""A search's winner becomes a version of a registered model, the challenger."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.tracking.client import connect, global_store, speaking
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from search.fault_injection import reached
+from search.records.predictions import read_answers
+from search.records.record import Outcome, SearchRecord
+from search.registry.front_versions import one_search
+from search.registry.model_package import input_form, model_digest, write_package
+from search.registry.versions import CHALLENGER, Version, aliased, quoted, to_version, versions
+from search.tracking.run_descriptions import model_note, winner_note
+from search.tracking.stores import absolute_uri
+from search.tracking.tags import INPUT_FORM, TEST_DIGEST, footprint_tags, memory_tags
+from trainables.errors import TrackingError
+
+MODEL = "model"
+"""Name of the logged model in its run."""
+
+_LINEAGE = ("search", "trial", "data_digest", "backbone_digest", "model_digest")
+
+
+def register(
+    record: SearchRecord,
+    model: Any,
+    *,
+    run_id: str,
+    examples: np.ndarray,
+    model_name: str,
+    tracking_uri: str,
+    answers: Path | None = None,
+    point: Mapping[str, str] | None = None,
+    challenger: bool = True,
+) -> Version:
+    """Log the winner's model into its run and make it a version of ``model_name``, alias ``challenger``.
+
+    To repeat it, after a kill at any point too, neither logs nor registers the same model twice. The run's
+    status is left as it is.
+
+    Args:
+        record: the search, with its outcome.
+        model: a Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes), or its file.
+        run_id: MLflow's run of the winning trial.
+        examples: uint8 images (N, H, W, 3) that the model could be asked.
+        answers: file of what the winner said of the test images (:mod:`search.records.predictions`), without
+        which the version
+            can't be compared with another later.
+        point: with several objectives, tags that say which point of which front it is
+        (:mod:`search.registry.front_versions`).
+        challenger: whether it gets the alias; the winner does, other points of the front don't.
+
+    Raises:
+        TrackingError: MLflow can't be reached or refuses, or the model is of another form.
+    """
+    outcome = record.outcome
+    if outcome is None:
+        raise TrackingError("record: expected a search whose winner has been measured, received one without")
+    keras_model = _load(model) if isinstance(model, (str, Path)) else model
+    classes = record.task.classes
+    kept = read_answers(answers) if answers is not None else None
+    tags = _tags(record, outcome, model_digest(keras_model, classes))
+    tags |= {INPUT_FORM: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
+    tags |= {TEST_DIGEST: kept.digest} if kept else {}
+    uri = absolute_uri(tracking_uri)
+    client = connect(uri)
+    with speaking(uri):
+        quoted(model_name)
+        _ensure_model(client, model_name, record)
+        found = _known_version(client, model_name, tags)
+        if found is None:
+            model_id = _ready_model(client, run_id, tags)
+            if model_id is None:
+                model_id = _log(client, keras_model, run_id, classes, examples, tags, answers)
+            _attach(client, run_id, model_id)
+            address, about = f"models:/{model_id}", winner_note(record, outcome)
+            with global_store(uri):  # a database store looks the model up at MLflow's own address
+                found = client.create_model_version(
+                    model_name, address, run_id, tags, description=about, model_id=model_id
+                )
+        for key, value in (
+            point or {}
+        ).items():  # of a version that was there already the front may be another now
+            client.set_model_version_tag(model_name, found.version, key, value)
+        version = (
+            to_version(client.get_model_version(model_name, found.version)) if point else to_version(found)
+        )
+        reached("version-created")
+        if challenger:
+            _challenge(client, version)
+    return version
+
+
+def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]:
+    tags = {
+        "search": record.name,
+        "trial": str(outcome.trial),
+        "task": record.task.name,
+        "data_digest": record.task.digest,
+        **({"source": record.source.name, "source_digest": record.source.digest} if record.source else {}),
+        "backbone": record.backbone_of(outcome.params).name,
+        "backbone_digest": record.backbone_of(outcome.params).digest,
+        **(
+            {"teacher": record.teacher.name, "teacher_digest": record.teacher.digest}
+            if record.teacher
+            else {}
+        ),
+        "model_digest": digest,
+        "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}",
+        "test_accuracy_low": f"{outcome.test_accuracy.low:.6f}",
+        "test_accuracy_high": f"{outcome.test_accuracy.high:.6f}",
+    }
+    if outcome.gain is not None:
+        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
+
+
+def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None:
+    try:
+        client.create_registered_model(name, {"unfreeze.task": record.task.name}, model_note(record))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _known_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any | None:
+    """A version of the same model from the same trial."""
+    lineage = {f"unfreeze.{key}": tags[f"unfreeze.{key}"] for key in _LINEAGE}
+    same = [v for v in versions(client, name) if lineage.items() <= v.tags.items()]
+    return same[-1] if same else None
+
+
+def _ready_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str | None:
+    """The same model, logged whole by a session that was killed then; halves are deleted."""
+    experiment = client.get_run(run_id).info.experiment_id
+    ready = None
+    for logged in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if logged.tags.get("unfreeze.model_digest") is None:
+            continue
+        if logged.status.value != "READY":
+            client.delete_logged_model(logged.model_id)
+        elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST)):
+            ready = logged.model_id
+    return ready
+
+
+def _log(
+    client: MlflowClient,
+    model: Any,
+    run_id: str,
+    classes: tuple[str, ...],
+    examples: np.ndarray,
+    tags: dict[str, str],
+    answers: Path | None,
+) -> str:
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(run.info.experiment_id, MODEL, run_id, tags, run.data.params)
+    document = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        run_id=run_id,
+        model_id=logged.model_id,
+    )
+    with tempfile.TemporaryDirectory(prefix="unfreeze-model-") as folder:
+        write_package(model, Path(folder), classes, examples, document, answers)
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, "READY")
+    return str(logged.model_id)
+
+
+def _attach(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Make the model an output of its run, once."""
+    outputs = client.get_run(run_id).outputs
+    known = {output.model_id for output in outputs.model_outputs} if outputs else set()
+    if model_id not in known:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def _challenge(client: MlflowClient, version: Version) -> None:
+    """Point ``challenger`` at ``version``, unless it points at a newer one, of another search or of no front."""
+    current = aliased(client, version.name, CHALLENGER)
+    if current is None or int(current.version) < int(version.version) or one_search(current, version):
+        client.set_registered_model_alias(version.name, CHALLENGER, version.version)
+
+
+def _load(path: str | Path) -> Any:
+    import keras
+
+    return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -1,0 +1,79 @@
+"""Registered model versions, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from search.tracking.client import missing
+from trainables.errors import TrackingError
+
+CHALLENGER = "challenger"
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def to_version(found: Any) -> Version:
+    """From MLflow's own type."""
+    return Version(found.name, str(found.version), found.run_id or "", dict(found.tags))
+
+
+def aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that ``alias`` stands for, None if the model has no such alias.
+
+    Raises:
+        TrackingError: no such model; the message lists those that there are.
+    """
+    aliases = registered(client, name).aliases
+    number = aliases.get(alias)
+    return to_version(client.get_model_version(name, str(number))) if number is not None else None
+
+
+def registered(client: MlflowClient, name: str) -> Any:
+    """MLflow's registered model ``name``. Raises TrackingError if there is none."""
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if not missing(error):
+            raise
+        known = sorted(model.name for model in client.search_registered_models(max_results=50))
+        raise TrackingError(
+            f"model: expected a registered model ({', '.join(known) or 'there is none yet'}), received {name!r}"
+        ) from None
+
+
+def versions(client: MlflowClient, name: str) -> list[Any]:
+    """MLflow's model versions of ``name`` that are ready, newest first."""
+    found, token = [], None
+    while True:
+        page = client.search_model_versions(f"name = '{quoted(name)}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    return sorted((v for v in found if v.status == "READY"), key=lambda v: -int(v.version))
+
+
+def quoted(text: str) -> str:
+    """``text`` for a filter in single quotes."""
+    if "'" in text:
+        raise TrackingError(f"model: expected a name without quotes, received {text!r}")
+    return text

@@ -1,0 +1,115 @@
+"""When each epoch of a search ended, by the clock, long pauses left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from search.records.record import SearchRecord, TrialRecord
+from search.report.analysis.ranking import badness
+
+PAUSE = 60.0
+"""Seconds without any trial from which on they count as a pause."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An epoch that ended ``seconds`` after the search began, pauses left out, with its objective."""
+
+    seconds: float
+    trial: int
+    epoch: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """``moments`` in the order of time; ``paused`` are the seconds that were left out."""
+
+    moments: tuple[Moment, ...]
+    length: float
+    paused: float
+
+
+def timeline(record: SearchRecord) -> Timeline:
+    """The epochs of all trials that tell when they began.
+
+    The ledger keeps when a trial began and ended, and what each epoch took: the epochs share the time between. The
+    clock runs from the first trial's beginning.
+    """
+    placed = [(trial, span) for trial in record.trials if (span := _span(trial)) is not None]
+    if not placed:
+        return Timeline((), 0.0, 0.0)
+    origin = min(begun for _, (begun, _) in placed)
+    pauses = list(_pauses([(max(begun, end - _busy(t)), end) for t, (begun, end) in placed], origin))
+    found = [
+        Moment(_without(seconds, pauses) - origin, trial.number, epoch, value)
+        for trial, span in placed
+        for seconds, epoch, value in _epochs(record, trial, *span)
+    ]
+    last = max(end for _, (_, end) in placed)
+    return Timeline(
+        moments=tuple(sorted(found, key=lambda m: (m.seconds, m.trial, m.epoch))),
+        length=_without(last, pauses) - origin,
+        paused=sum(end - begun for begun, end in pauses),
+    )
+
+
+def anytime(record: SearchRecord, known: Timeline) -> list[Moment]:
+    """The moments at which the best value so far got better."""
+    steps: list[Moment] = []
+    for moment in known.moments:
+        if not steps or badness(record, moment.value) < badness(record, steps[-1].value):
+            steps.append(moment)
+    return steps
+
+
+def _span(trial: TrialRecord) -> tuple[float, float] | None:
+    """When it began and ended, in seconds; a running trial has come as far as its epochs."""
+    if trial.started is None or not trial.epochs or trial.state == "failed":
+        return None
+    begun = trial.started.timestamp()
+    end = _timestamp(trial.ended)
+    return begun, max(begun, begun + _trained(trial) if end is None else end)
+
+
+def _timestamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _trained(trial: TrialRecord) -> float:
+    return sum(e.epoch_seconds for e in trial.epochs if math.isfinite(e.epoch_seconds))
+
+
+def _busy(trial: TrialRecord) -> float:
+    """Seconds that a trial itself accounts for: one that was interrupted spans the interruption."""
+    stages = sum(s for s in trial.stages.values() if math.isfinite(s))
+    return max(stages, _trained(trial))
+
+
+def _epochs(
+    record: SearchRecord, trial: TrialRecord, begun: float, end: float
+) -> Iterator[tuple[float, int, float]]:
+    whole = _trained(trial)
+    passed = 0.0
+    for count, epoch in enumerate(trial.epochs, 1):
+        passed += epoch.epoch_seconds if math.isfinite(epoch.epoch_seconds) else 0.0
+        share = passed / whole if whole > 0 else count / len(trial.epochs)
+        if math.isfinite(value := epoch.metric(record.metric)):
+            yield begun + share * (end - begun), epoch.epoch, value
+
+
+def _pauses(busy: list[tuple[float, float]], origin: float) -> Iterator[tuple[float, float]]:
+    """Times from ``origin`` on in which no trial was busy, if they are longer than :data:`PAUSE`."""
+    reached = origin
+    for begun, end in sorted(busy):
+        if begun - reached > PAUSE:
+            yield reached, begun
+        reached = max(reached, end)
+
+
+def _without(seconds: float, pauses: list[tuple[float, float]]) -> float:
+    """``seconds`` less the parts of ``pauses`` that lie before it."""
+    return seconds - sum(min(seconds, end) - begun for begun, end in pauses if begun < seconds)

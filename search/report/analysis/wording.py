@@ -1,0 +1,81 @@
+"""Numbers and configurations as a person would say them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from search.records.formatting import short_name
+from search.records.record import Interval, ParameterValue
+
+LOGARITHMIC = frozenset(
+    {"learning_rate", "weight_decay", "backbone_lr_ratio", "distill_weight", "remember_weight"}
+)
+"""Parameters that live on a logarithmic scale."""
+THIN_SPACE = "\u202f"
+_PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
+
+
+def number(value: ParameterValue | None) -> str:
+    """Three digits at most: ``64``, ``0.5``, ``1.2e-3``; a dash for None and what is no number."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return short_name(value)
+    if isinstance(value, int) or value == 0:
+        return f"{value:,}" if value else "0"
+    if 0.01 <= abs(value) < 10_000:
+        return f"{value:.3g}"
+    return _scientific(value)
+
+
+def parameter(name: str, value: ParameterValue | None) -> str:
+    """A parameter's value; one of :data:`LOGARITHMIC` always as ``1.2e-3``."""
+    if name not in LOGARITHMIC or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return number(value)
+    return _scientific(value)
+
+
+def _scientific(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """``0.955`` as ``95.5 %``."""
+    return f"{100 * fraction:.{digits}f}{THIN_SPACE}%" if math.isfinite(fraction) else "–"
+
+
+def between(interval: Interval) -> str:
+    """An interval of fractions, as in ``94.3 to 96.5 %``."""
+    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether values of ``metric`` read best as percentages."""
+    return "accuracy" in metric
+
+
+def objective(metric: str, value: float | None) -> str:
+    """A value of ``metric``, as a percentage where it is one."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return percent(value) if is_fraction(metric) else f"{value:.4g}"
+
+
+def label(name: str) -> str:
+    """A parameter or metric name without underscores."""
+    return name.replace("val_", "validation ").replace("_", " ")
+
+
+def listing(words: Sequence[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
+
+
+def without_passwords(text: str) -> str:
+    """``text`` with the password of every URL in it starred out."""
+    return _PASSWORD.sub(r"\1:***@", text)

@@ -1,0 +1,48 @@
+"""Makes a confirmed trial a version of a registered model, by way of the thread that speaks with MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from search.records.record import Outcome
+from search.registry.front_versions import front_tags
+from search.study.phase import Phase
+from search.tracking.delivery import Delivery
+
+UPLOAD_SECONDS = 300
+"""Who uploads a model gets much time; of a server that is not there one hears sooner."""
+
+
+def registered(
+    search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery, models: Path, model_name: str
+) -> Outcome:
+    """The outcome at ``place`` with its model's name and version; that at 0 is the winner's.
+
+    ``models`` is the folder of the models and of their answers to the test images.
+    """
+    from search.registry import register
+
+    outcome = outcomes[place]
+    record = replace(search.record(), outcome=outcome)
+    answers = models / outcome.answers_file if outcome.answers_file else None
+    examples = np.array(search.prepared.of(outcome.params).task.split("validation").images[:4])
+    delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
+    version = delivery.ask(
+        lambda mirror: register(
+            record,
+            models / outcome.model_file,
+            run_id=mirror.run_id(outcome.trial),
+            examples=examples,
+            model_name=model_name,
+            tracking_uri=search.tracking_uri,
+            answers=answers,
+            point=front_tags(record, [o.trial for o in outcomes]),
+            challenger=place == 0,
+        ),
+        timeout=UPLOAD_SECONDS,
+    )
+    return replace(outcome, model_name=model_name, model_version=str(version.version))

@@ -1,0 +1,235 @@
+"""One ledger's trials, run and shown: the search itself, or its baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from search.config.enqueue import read_enqueue
+from search.config.search_config import SearchConfig
+from search.config.space import Space, make_space
+from search.execution.checkpoint_retention import KeptCheckpoints
+from search.execution.engines.session import Session
+from search.execution.trial_actor import TrialActor
+from search.execution.trial_runner import Execution, Halt
+from search.ledger import format_version as ledger_format
+from search.ledger.backup import LedgerCopy
+from search.ledger.format_version import expect_readable
+from search.ledger.ledger import Ledger, refuse_difference
+from search.ledger.reader import about_to_json
+from search.ledger.sampling.backbone_prior import BackbonePrior
+from search.ledger.sampling.proposals import Guide, Guides
+from search.ledger.sampling.warm_start import Lesson, first_few, from_json, lessons, read_earlier, to_json
+from search.ledger.sampling.warm_start_prior import WarmPrior
+from search.ledger.workspace import Workspace
+from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord
+from search.study.backbone_scores import score_prepared
+from search.study.preparation import Prepared
+
+NEWS_SECONDS = 0.2
+"""Whoever watches hears of changes at most this often."""
+
+NEWS_SHARE = 0.05
+"""Of the driver's time that telling may take, whatever the number of trials."""
+
+FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
+"""Settings that make trials comparable: a search keeps them for its whole life."""
+
+
+@dataclass
+class Phase:
+    """A ledger with everything that is needed to fill it.
+
+    ``told`` is called with the newest record when there is news, a few times a second at most.
+    """
+
+    config: SearchConfig
+    name: str
+    ledger: Ledger
+    prepared: Prepared
+    session: Session
+    halt: Halt
+    checkpoints: Path
+    logs: Path
+    kept: KeptCheckpoints
+    storage: Path
+    tracking_uri: str
+    told: Callable[[SearchRecord], None]
+    limit: int
+    copy: LedgerCopy
+    trainable: type[Any] = TrialActor
+    stopped: str | None = None
+    outcome: Outcome | None = None
+    alternatives: tuple[Outcome, ...] = ()
+    _began: float = field(default_factory=time.monotonic)
+    _next_news: float = 0.0
+
+    def __post_init__(self) -> None:
+        expect_readable(self.name, self.ledger.noted)
+        several = self.prepared.blocks
+        blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
+        self._earlier = float(self.ledger.noted("elapsed") or 0.0)
+        asked = self.config
+        self.space: Space = make_space(
+            asked.space,
+            blocks,
+            asked.method,
+            asked.methods,
+            asked.unlabelled_target,
+            several,
+            remember=asked.remember is not None,
+        )
+        refuse_difference(self.ledger, self._identity())
+        started = self.ledger.noted("started")
+        if started is None:
+            self.ledger.note("started", started := datetime.now(UTC).isoformat())
+        self._started = datetime.fromisoformat(started)
+        self.ledger.note(ledger_format.KEY, ledger_format.FORMAT)
+        self.ledger.note("about", about_to_json(self.record()))
+        if self.config.enqueue and self.config.transfers:
+            self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
+        self._lessons = self._learn() if self.config.warm_start else []
+
+    def run(self) -> None:
+        """Fill the ledger up to ``limit`` trials, unless something says to stop."""
+        execution = Execution(
+            self.config,
+            self.session,
+            self.ledger,
+            self._suggest,
+            self._place,
+            self.checkpoints,
+            self.kept,
+            self.limit,
+            self.halt,
+            self.news,
+            self.trainable,
+        )
+        try:
+            with self.ledger.at_work():
+                self.stopped = execution.run()
+            self.ledger.note("stopped", self.stopped)
+        finally:
+            self.keep_time()
+            self.news(now=True)
+
+    def believe(self, told: Callable[[str], None]) -> None:
+        """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
+        known = self.ledger.noted("prior")
+        if (
+            known is None
+            and self.config.prior == "on"
+            and self.prepared.several
+            and not self.ledger.started()
+        ):
+            found = score_prepared(self.prepared, self.session, self.config.seed, told)
+            if found is not None:
+                self.ledger.note("prior", known := found.to_json())
+        guides: list[Guide] = []
+        if self._lessons:
+            guides.append(WarmPrior(self._lessons, self.space, self.config.direction))
+        if known is not None and self.config.prior == "on":
+            guides.append(BackbonePrior.from_json(known))
+        self.ledger.guide = Guides(guides)
+
+    def _learn(self) -> list[Lesson]:
+        """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
+        known = self.ledger.noted("warm_start")
+        if known is None:
+            earlier = read_earlier(self.config, Workspace(self.storage, self.name))
+            own: dict[str | None, BackboneSummary] = dict(self.prepared.backbones.items())
+            found = lessons(
+                earlier, self.space, self.prepared.task_summary, own or {None: self.prepared.backbone}
+            )
+            self.ledger.note("warm_start", known := to_json(found))
+        found = from_json(known)
+        few = first_few(found, self.limit)
+        if not self.ledger.started():
+            self.ledger.enqueue([lesson.params for lesson in few], [lesson.origin for lesson in few])
+        return found
+
+    def news(self, now: bool = False) -> None:
+        """Tell whoever watches, unless they heard of it just now."""
+        moment = time.monotonic()
+        if now or moment >= self._next_news:
+            self.told(self.record())
+            self._next_news = moment + max(NEWS_SECONDS, (time.monotonic() - moment) / NEWS_SHARE)
+            self.copy.keep()
+
+    def keep_time(self) -> None:
+        """Write the time spent so far into the ledger."""
+        self.ledger.note("elapsed", self._elapsed())
+        self.copy.keep(now=True)
+
+    def record(self, whole: bool = False) -> SearchRecord:
+        """The search as data; ``whole`` adds what takes a moment to compute."""
+        record = SearchRecord(
+            name=self.name,
+            metric=self.config.metric,
+            direction=self.config.direction,
+            objectives=self.config.objective or (),
+            task=self.prepared.task_summary,
+            source=self.prepared.source_summary,
+            teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
+            backbone=self.prepared.backbone,
+            config=self.config.model_dump(mode="json"),
+            trials=self.ledger.trials,
+            requested=self.limit,
+            started=self._started,
+            elapsed=self._elapsed(),
+            outcome=self.outcome,
+            alternatives=self.alternatives,
+            storage=str(self.storage),
+            tracking_uri=self.tracking_uri,
+            stopped=self.stopped,
+            backbones=self.prepared.backbones,
+            prior=self.ledger.noted("prior"),
+            warm_start=None if (taken := self.ledger.noted("warm_start")) is None else tuple(taken),
+        )
+        if not whole:
+            return record
+        edges = self.space.edges(record.best.params) if record.best else ()
+        self.ledger.note("edges", list(edges))
+        return replace(
+            record,
+            importances=self.ledger.importances(),
+            importance_intervals=self.ledger.importance_intervals(),
+            edges=edges,
+        )
+
+    def _suggest(self, trial: object) -> Parameters:
+        return self.space.suggest(trial)  # type: ignore[arg-type]
+
+    def _place(self, params: Parameters) -> dict[str, str]:
+        place = {**self.prepared.of(params).place, "logs": str(self.logs)}
+        if self.config.remember is None:  # a baseline's
+            place.pop("remember", None)
+        return place
+
+    def _elapsed(self) -> float:
+        return self._earlier + time.monotonic() - self._began
+
+    def _identity(self) -> dict[str, object]:
+        values = self.config.model_dump(mode="json")
+        return {
+            **{name: values[name] for name in FIXED},
+            **({"objective": values["objective"]} if self.config.objective else {}),
+            "views": self.config.reused.views,
+            "space": self.space.describe(),
+            "data": self.prepared.task.digest,
+            "backbone": self._digests(),
+            "warm_start": values["warm_start"],
+            "remember": self.prepared.remember.digest if self.prepared.remember else None,
+            "source": self.prepared.source.digest if self.prepared.source else None,
+            "unlabelled_target": self.config.unlabelled_target or None,
+            "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
+        }
+
+    def _digests(self) -> object:
+        """What the backbones are: a changed file is another backbone, whatever its name."""
+        digests = {name: backbone.digest for name, backbone in self.prepared.backbones.items()}
+        return digests or self.prepared.backbone.digest

@@ -1,0 +1,284 @@
+"""Scores backbones on a task: features of the frozen backbones from the cache of activations, without Ray."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from search.config.search_config import SearchConfig
+from search.ledger.workspace import Workspace
+from search.records.scores import BackboneScores, Likeness, Scoring
+from search.records.stats.intervals import paired_gain, wilson
+from search.study.early_checks import data_options
+from search.study.resolved_inputs import backbone_spec, data_folder
+from search.views.view import View
+from trainables.activations.activations import Activations
+from trainables.activations.location import default_directory
+from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.precision import recast_backbone
+from trainables.data.datasets import Task, prepare
+from trainables.errors import DataError, SearchError
+from trainables.numerics import choose_numerics
+from trainables.transferability import (
+    h_score,
+    knn_correct,
+    label_cka,
+    leep,
+    linear_cka,
+    logme,
+    mmd_test,
+    most_probable,
+    nce,
+    source_probabilities,
+)
+from trainables.transferability.knn import NEIGHBOURS
+
+SPLITS = ("train", "validation")
+"""What may be looked at before a search: test images may not."""
+
+MMD_IMAGES = 500
+"""Images of each set that MMD compares: its cost grows with their square."""
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Candidate:
+    """A backbone on its way to its scores; ``task`` and ``source`` are prepared for its input size."""
+
+    name: str
+    config: SearchConfig
+    backbone: Backbone
+    task: Task
+    source: Task | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Features (N, D) of a backbone and the classes (N,) of the same images, in an order that all backbones share."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def score_backbones(
+    configs: Mapping[str, SearchConfig], source: str | None, most: int, view: View
+) -> Scoring:
+    """Score each backbone on at most ``most`` training and validation images of the target, and of ``source``.
+
+    Args:
+        configs: by name of the backbone: the options that a search on it would have, alike but for backbone and
+            weights.
+        source: other data, of which the same is looked at; None if there is none.
+        most: images of each of the two.
+        view: told how far it is.
+
+    Raises:
+        DataError: the data is unfit, or backbones of several input sizes have no image in common.
+        SearchError: no backbone can be scored; the first one's reason.
+    """
+    began = time.monotonic()
+    first = next(iter(configs.values()))
+    storage = Path(first.storage).absolute()
+    _leave_memory()
+    failed: dict[str, str] = {}
+    candidates = _each(configs, lambda name: _opened(name, configs[name], source, storage, view), failed)
+    tasks = [c.task for c in candidates.values()]
+    sources = [c.source for c in candidates.values() if c.source is not None]
+    common = shared_images(tasks, first.seed)
+    ids, other = common[:most], shared_images(sources, first.seed)[:most]
+    samples: dict[str, Sample] = {}
+    seen = iter(range(1, len(candidates) + 1))
+
+    def score(name: str) -> tuple[BackboneScores, np.ndarray]:
+        view.stage("scoring", next(seen), len(candidates))
+        found, right, samples[name] = _scored(candidates[name], ids, other)
+        return found, right
+
+    scored = _each(candidates, score, failed)
+    return Scoring(
+        task=tasks[0].name,
+        source=sources[0].name if sources else None,
+        classes=len(np.unique(next(iter(samples.values())).labels)),
+        images=len(ids),
+        known=len(common),
+        neighbours=min(NEIGHBOURS, len(ids) - 1),
+        backbones=_ranked(scored),
+        alike={
+            (a, b): linear_cka(samples[a].features, samples[b].features, debiased=True)
+            for a, b in combinations(scored, 2)
+        },
+        failed=failed,
+        elapsed=time.monotonic() - began,
+    )
+
+
+def _leave_memory() -> None:
+    """Take no more of a GPU than is needed: others may train there."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+
+
+def _each(names: Mapping[str, Any], work: Callable[[str], Found], failed: dict[str, str]) -> dict[str, Found]:
+    """``work`` on each name; a backbone that can't be scored stands in nobody's way, unless there is no other."""
+    done: dict[str, Found] = {}
+    reason: SearchError | None = None
+    for name in names:
+        try:
+            done[name] = work(name)
+        except SearchError as error:
+            reason = reason or error
+            failed[name] = str(error)
+    if not done and reason is not None:
+        raise reason
+    return done
+
+
+def _opened(name: str, config: SearchConfig, source: str | None, storage: Path, view: View) -> Candidate:
+    began = time.perf_counter()
+    view.event(f"backbone {name}: loading")
+    with tempfile.TemporaryDirectory(prefix="unfreeze-") as downloads:
+        loaded = load(BackboneSpec(**backbone_spec(config, storage, Path(downloads))))
+    backbone = recast_backbone(loaded, choose_numerics(config.precision).precision)
+    seconds = {"load": time.perf_counter() - began}
+    target = _prepared(config, backbone, storage, view)
+    other = None if source is None else _prepared(config.replace(data=source), backbone, storage, view)
+    return Candidate(name, config, backbone, target, other, seconds)
+
+
+def _prepared(config: SearchConfig, backbone: Backbone, storage: Path, view: View) -> Task:
+    """Where a search of the same storage looks for it, too."""
+    return prepare(
+        config.data,
+        image_size=backbone.input_size,
+        directory=Workspace(storage, "").data / data_folder(config, backbone.input_size),
+        options=data_options(config),
+        progress=lambda done, total: view.stage("data", done, total),
+    )
+
+
+def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
+    """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
+
+    Splits that are made here follow from the pixels, and so differ between input sizes.
+    """
+    if not tasks:
+        return []
+    known = [{i for split in SPLITS for i in task.split(split).ids[:]} for task in tasks]
+    common = sorted(set.intersection(*known))
+    if len(common) < 4:
+        raise DataError(
+            f"data: expected training and validation images that are the same at the input sizes of all backbones, "
+            f"found {len(common)}; give all backbones one --input-size"
+        )
+    return [common[row] for row in np.random.default_rng(seed).permutation(len(common))]
+
+
+def _scored(
+    candidate: Candidate, ids: Sequence[str], other: Sequence[str]
+) -> tuple[BackboneScores, np.ndarray, Sample]:
+    """The scores, which images k-NN tells right, and what was scored."""
+    began = time.perf_counter()
+    target = _sample(candidate, candidate.task, ids)
+    source = None if candidate.source is None else _sample(candidate, candidate.source, other)
+    candidate.seconds["features"] = time.perf_counter() - began
+    began, backbone = time.perf_counter(), candidate.backbone
+    right = knn_correct(target.features, target.labels)
+    found = BackboneScores(
+        name=candidate.name,
+        weights=backbone.weights,
+        digest=backbone.digest,
+        input_size=backbone.input_size,
+        parameters=backbone.parameters,
+        features=target.features.shape[1],
+        knn=wilson(int(right.sum()), len(right)),
+        tied=False,
+        logme=logme(target.features, target.labels),
+        h_score=h_score(target.features, target.labels),
+        label_cka=label_cka(target.features, target.labels),
+        likeness=None if source is None else _likeness(source, target),
+        seconds=candidate.seconds,
+    )
+    candidate.seconds["scores"] = time.perf_counter() - began
+    return found, right, target
+
+
+def _likeness(source: Sample, target: Sample) -> Likeness:
+    probabilities = source_probabilities(source.features, source.labels, target.features)
+    apart = mmd_test(source.features[:MMD_IMAGES], target.features[:MMD_IMAGES])
+    return Likeness(
+        leep(probabilities, target.labels),
+        nce(most_probable(probabilities), target.labels),
+        apart.squared,
+        apart.p_value,
+    )
+
+
+def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> Sample:
+    config = candidate.config
+    cache = default_directory(wanted=config.reused.cache)
+    activations = Activations(
+        candidate.backbone, task, directory=cache, disk_budget=config.reused.cache_budget
+    )
+    return take_sample(activations, task, ids)
+
+
+def score_sample(sample: Sample) -> dict[str, float]:
+    """The scores that need the target alone, by name; greater is better."""
+    return {
+        "h_score": h_score(sample.features, sample.labels),
+        "logme": logme(sample.features, sample.labels),
+        "label_cka": label_cka(sample.features, sample.labels),
+        "knn": float(knn_correct(sample.features, sample.labels).mean()),
+    }
+
+
+def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sample:
+    """Features and labels of the images ``ids``, in this order."""
+    place = {name: row for row, name in enumerate(ids)}
+    parts, labels = [], []
+    order: list[int] = []
+    for name in SPLITS:
+        split = task.split(name)
+        found = {row: place[i] for row, i in enumerate(split.ids[:]) if i in place}
+        if not found:
+            continue
+        rows = np.fromiter(found, np.int64)
+        parts.append(_features(activations, name, split.images, rows))
+        labels.append(split.labels[rows])
+        order.extend(found.values())
+    back = np.argsort(order)
+    return Sample(np.concatenate(parts)[back], np.concatenate(labels)[back])
+
+
+def _features(activations: Activations, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
+    whole = activations.kept(split, 0)
+    if whole is None and 2 * len(rows) >= len(images):
+        whole = np.concatenate(list(activations.chunks(split, 0)))
+    if whole is not None:
+        return np.asarray(whole[rows], np.float32)
+    stages = activations.stages
+    pixels = (stages.distorted(images[rows[piece]]) for piece in stages.pieces(len(rows)))
+    return np.concatenate([stages.run(x, stages.images, 0)[0].numpy() for x in pixels])
+
+
+def _ranked(scored: Mapping[str, tuple[BackboneScores, np.ndarray]]) -> tuple[BackboneScores, ...]:
+    """The best by k-NN first, by LogME where that is the same; with a mark on those that chance may have parted."""
+    found = sorted(scored.values(), key=lambda s: (-s[0].knn.estimate, -s[0].logme))
+    best = found[0][1]
+    return tuple(replace(s, tied=i > 0 and not _worse(right, best)) for i, (s, right) in enumerate(found))
+
+
+def _worse(right: np.ndarray, best: np.ndarray) -> bool:
+    return len(best) > 1 and paired_gain(best[None], right[None]).low > 0

@@ -1,0 +1,165 @@
+"""What each architecture of a search costs to serve, kept in its ledger: equal architectures have equal numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from search.config.choices import COSTS
+from search.config.ranges import Choice, IntRange, Range
+from search.ledger.ledger import Ledger
+from search.records.record import Parameters, ParameterValue
+from search.records.stats.latency_ratios import latencies
+
+if TYPE_CHECKING:
+    from search.study.phase import Phase
+    from search.study.preparation import Prepared
+
+NOTE = "serving_costs"
+
+AHEAD = 32
+"""Most architectures that are priced before the first trial; the others when a trial first has them."""
+
+COMPARED = 4
+"""Known architectures beside which a new one is timed."""
+
+BACKBONE, HEAD = "backbone", "head_units"
+"""The parameters that an architecture follows from."""
+
+LATENCY = "latency_ms"
+
+Ask = Callable[[str, Sequence[Mapping[str, Any]]], Any]
+"""Calls a method of an engine (``parameters`` or ``paired_times``) for architectures
+(:class:`trainables.serving.architecture_costs.Architecture`, its fields)."""
+
+
+@dataclass(frozen=True)
+class BackboneFile:
+    """A backbone that trials may have: its digest, and where its file is."""
+
+    digest: str
+    file: str
+
+
+@dataclass
+class ServingPrices:
+    """The price list of a search.
+
+    Args:
+        ledger: where it is kept.
+        objectives: of the search; only the costs among them are found out.
+        backbones: by the value of the parameter ``backbone``; None stands for trials without it.
+        classes: of the task.
+        ask: an engine on the driver's machine.
+        told: takes a line for whoever watches.
+    """
+
+    ledger: Ledger
+    objectives: Sequence[str]
+    backbones: Mapping[ParameterValue | None, BackboneFile]
+    classes: int
+    ask: Ask
+    told: Callable[[str], object]
+    _known: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known = dict((self.ledger.noted(NOTE) or {}).get("architectures", {}))
+
+    def ahead(self, ranges: Mapping[str, Range]) -> None:
+        """Price what the space offers while nothing else runs, unless it is too much or known."""
+        heads, backbones = _values(ranges.get(HEAD), 0), _values(ranges.get(BACKBONE), None)
+        if heads and backbones and len(heads) * len(backbones) <= AHEAD:
+            self._price([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
+
+    def of(self, params: Parameters) -> dict[str, float]:
+        """The costs of a model with these parameters, by objective."""
+        key = self._key(params)
+        if key not in self._known:
+            self._price([params])
+        return {name: self._known[key][name] for name in self.objectives if name in COSTS}
+
+    def _price(self, wanted: Iterable[Mapping[str, Any]]) -> None:
+        new = {key: params for params in wanted if (key := self._key(params)) not in self._known}
+        if not new:
+            return
+        asked = [self._architecture(params) for params in new.values()]
+        found = {
+            key: {"parameters": float(count), "megabytes": 4e-6 * count}
+            for key, count in zip(new, self.ask("parameters", asked), strict=True)
+        }
+        if LATENCY in self.objectives:
+            for key, milliseconds in zip(new, self._timed(asked), strict=True):
+                found[key][LATENCY] = milliseconds
+        self._known |= found
+        self.ledger.note(NOTE, {"architectures": self._known})
+
+    def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""
+        self.told(f"latency: timing {len(asked)} kinds of model on this machine")
+        beside = {key: self._known[key] for key in sorted(self._known)[:COMPARED]}
+        known = [self._from_key(key) for key in beside]
+        times = self.ask("paired_times", [*known, *asked])
+        before = {row: costs[LATENCY] for row, costs in enumerate(beside.values())}
+        found = latencies(times, before)
+        low, high = min(found), max(found)
+        sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
+        self.told(f"latency: {sure}")
+        return found[len(known) :]
+
+    def _architecture(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        file = self.backbones[params.get(BACKBONE)].file
+        return {"backbone": file, "head_units": int(params.get(HEAD, 0)), "classes": self.classes}
+
+    def _key(self, params: Mapping[str, Any]) -> str:
+        return f"{self.backbones[params.get(BACKBONE)].digest}/{int(params.get(HEAD, 0))}"
+
+    def _from_key(self, key: str) -> dict[str, Any]:
+        digest, _, units = key.rpartition("/")
+        file = next(known.file for known in self.backbones.values() if known.digest == digest)
+        return {"backbone": file, "head_units": int(units), "classes": self.classes}
+
+
+def price_list(phase: Phase, told: Callable[[str], object]) -> ServingPrices:
+    """The price list of a search that has several objectives, made as far as it can be before the first trial."""
+    prepared, config = phase.prepared, phase.config
+    files: dict[ParameterValue | None, BackboneFile] = {
+        name: _file(own) for name, own in prepared.several.items()
+    }
+    files[None] = _file(prepared)
+    prices = ServingPrices(
+        phase.ledger,
+        config.objectives,
+        files,
+        len(prepared.task_summary.classes),
+        lambda method, architectures: _asked(phase, method, list(architectures)),
+        told,
+    )
+    if phase.ledger.started() < phase.limit:
+        prices.ahead(phase.space.ranges)
+    return prices
+
+
+def _file(prepared: Prepared) -> BackboneFile:
+    return BackboneFile(prepared.backbone.digest, str(prepared.backbone_file))
+
+
+def _asked(phase: Phase, method: str, architectures: Sequence[Mapping[str, Any]]) -> Any:
+    """What an engine on the driver's machine answers, once it has nothing else to open."""
+    import ray
+
+    with phase.session.fleet.at_home() as engine:
+        ray.get(engine.open.remote(**phase.prepared.place))
+        return ray.get(getattr(engine, method).remote(architectures))
+
+
+def _values(values: Range | None, otherwise: ParameterValue | None) -> list[Any]:
+    """All values of a range if they are few; none if not."""
+    if values is None:
+        return [otherwise]
+    if isinstance(values, Choice):
+        return list(values.values)
+    if isinstance(values, IntRange) and (values.high - values.low) // values.step < AHEAD:
+        return list(range(values.low, values.high + 1, values.step))
+    return []

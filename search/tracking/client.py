@@ -1,0 +1,125 @@
+"""Connecting to MLflow, and its errors in words."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from search.tracking import mlflow_environment as mlflow_settings
+
+# isort: split
+import mlflow
+import requests
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.new_store import make_store
+from search.tracking.stores import absolute_uri, check_sqlite, without_secrets
+from search.user import user_name
+from trainables.errors import TrackingError
+
+_REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
+_ABSENCES = (
+    (requests.exceptions.RetryError, "its server answers with errors"),
+    (requests.exceptions.Timeout, "its server takes too long"),
+    (requests.exceptions.ConnectionError, "no server answers there"),
+)
+_HINTS = {
+    401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+    403: "Check the account's permissions, and the server's --allowed-hosts.",
+}
+
+_TURN_SECONDS = 60.0
+
+
+def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
+    """A client for runs and models at ``tracking_uri``; a new SQLite store is made (some seconds).
+
+    Raises:
+        TrackingError: the address is no store, or the store can't be opened.
+    """
+    uri = absolute_uri(tracking_uri)
+    mlflow_settings.quiet_loggers(verbose)
+    check_sqlite(uri)
+    with speaking(uri), _in_turn(uri):
+        make_store(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _in_turn(uri: str) -> AbstractContextManager[Any]:
+    """MLflow makes and upgrades the tables of a SQLite file without a lock: two at once damage each other's work."""
+    if not uri.startswith("sqlite"):
+        return nullcontext()
+    name = hashlib.sha256(f"{user_name()} {uri}".encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"unfreeze-mlflow-{name}.lock", timeout=_TURN_SECONDS)
+
+
+@contextmanager
+def speaking(tracking_uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises inside into a TrackingError that names the store and the cause."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        status = _status(error)
+        where = without_secrets(tracking_uri)
+        what = _REFUSALS.get(status) or _absence(error) or first_line(error)
+        hint = _HINTS.get(status, "")
+        raise TrackingError(f"MLflow at {where} can't do what was asked: {what}. {hint}".rstrip()) from error
+
+
+@contextmanager
+def global_store(tracking_uri: str) -> Iterator[None]:
+    """Point MLflow's module-level functions at ``tracking_uri``, and back afterwards."""
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(tracking_uri)
+    registry = mlflow.get_registry_uri()
+    if registry != tracking_uri:
+        mlflow.set_registry_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        if registry != tracking_uri:
+            mlflow.set_registry_uri(registry)
+
+
+def transient(error: TrackingError) -> bool:
+    """Whether the same request may succeed later: the store was away, slow, locked or broken."""
+    cause = error.__cause__
+    if isinstance(cause, MlflowException):
+        return _status(cause) >= 500 or _status(cause) in (408, 429)
+    if isinstance(cause, sqlite3.Error):
+        return "locked" in str(cause)
+    return isinstance(cause, (SQLAlchemyError, requests.RequestException, ConnectionError, TimeoutError))
+
+
+def missing(error: MlflowException) -> bool:
+    """Whether ``error`` says that the thing asked for does not exist."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST" or _status(error) == 404)
+
+
+def first_line(error: Exception, length: int = 300) -> str:
+    """The beginning of an error's text, without passwords."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return without_secrets(lines[0])[:length].rstrip(". ")
+
+
+def _absence(error: BaseException | None) -> str | None:
+    """Words for a server that is not there, if that is the root of ``error``."""
+    while error is not None:
+        for kind, words in _ABSENCES:
+            if isinstance(error, kind):
+                return words
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _status(error: Any) -> int:
+    return int(error.get_http_status_code()) if isinstance(error, MlflowException) else 0

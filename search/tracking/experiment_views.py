@@ -1,0 +1,163 @@
+"""Views of a task's runs that MLflow's UI offers under *Views*: which runs, in which order, columns and charts.
+
+MLflow keeps a view as a tag of the experiment: an envelope with a name and two times around the state of the page
+(``SavedViews`` of MLflow's own UI; MLflow 3.17). An older UI shows its usual page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.config.parameters import parameters
+from search.records.formatting import SHORT
+from search.records.record import SearchRecord
+from search.tracking.run_metrics import objective_key
+
+PREFIX = "mlflow.sharedViewState."
+TRIALS = "unfreeze-trials"
+"""The view to open: trials, the best on top, with what the searches varied."""
+
+_TRIALS_NAME = "Trials, the best first"
+_SEARCHES = "unfreeze-searches"
+_SEARCHES_NAME = "Searches, their trials below them"
+_SECTION = "Trials compared"
+_MOST_LINES = 20
+_NAME_WIDTH, _START_WIDTH = 320, 150
+"""Pixels of the columns that are always there: a run's name, and when it began."""
+_LONGEST = 5000
+"""Letters of an experiment's tag."""
+
+
+def view_tags(record: SearchRecord, now: int) -> dict[str, str]:
+    """The views as tags of the experiment; ``now`` in milliseconds since 1970."""
+    views = {TRIALS: (_TRIALS_NAME, _trials(record)), _SEARCHES: (_SEARCHES_NAME, _searches(record))}
+    tags = {PREFIX + key: _envelope(name, state, now) for key, (name, state) in views.items()}
+    return {key: value for key, value in tags.items() if len(value) <= _LONGEST}
+
+
+def outdated(known: str | None, wanted: str) -> bool:
+    """Whether a view is to be written: there is none, or ours shows something else; a person's own changes stay."""
+    if known is None:
+        return True
+    try:
+        old, new = json.loads(known), json.loads(wanted)
+        return bool(old["createdAt"] == old["updatedAt"] and old["state"] != new["state"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def parameter_names(record: SearchRecord) -> list[str]:
+    """What the trials varied, the usual ones first; before there are trials, what they usually vary."""
+    found = {name for trial in record.trials for name in trial.params} or _core(record)
+    usual = [name for name in SHORT if name in found]
+    return [*usual, *sorted(found - set(usual))]
+
+
+def _core(record: SearchRecord) -> set[str]:
+    core = {name for name, p in parameters(len(record.backbone.blocks)).items() if p.core}
+    return core | ({"backbone"} if record.backbones else set())
+
+
+def _envelope(name: str, state: Mapping[str, Any], now: int) -> str:
+    packed = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode())).decode()
+    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+
+
+def _trials(record: SearchRecord) -> Mapping[str, Any]:
+    best, names = f"best_{record.metric}", parameter_names(record)
+    metrics = list(dict.fromkeys([best, record.metric, *map(objective_key, record.objectives)]))
+    section = "unfreeze-trials-compared"
+    charts = [
+        _card("PARALLEL", section, selectedParams=names, selectedMetrics=[best], showAllRuns=True),
+        _line(section, record.metric),
+        _line(section, "train_loss"),
+    ]
+    if "learning_rate" in names:
+        axes = {"xaxis": _axis("learning_rate", "PARAM"), "yaxis": _axis(best, "METRIC")}
+        charts.append(_card("SCATTER", section, runsCountToCompare=100, **axes))
+    return {
+        "searchFilter": "tags.`unfreeze.kind` = 'trial'",
+        "orderByKey": _column("metrics", best),
+        "orderByAsc": record.direction == "minimize",
+        **_columns(metrics, names, ["unfreeze.state", "unfreeze.reason"]),
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": charts,
+        "compareRunSections": [
+            {
+                "uuid": section,
+                "name": _SECTION,
+                "display": True,
+                "columns": 2,
+                "isReordered": False,
+                "deleted": False,
+            }
+        ],
+        "isAccordionReordered": True,  # MLflow puts the sections that it makes itself below
+    }
+
+
+def _searches(record: SearchRecord) -> Mapping[str, Any]:
+    """In the order of their start, the only one in which MLflow shows children under their parents."""
+    tags = ["unfreeze.state", "unfreeze.test_accuracy", "unfreeze.gain", "unfreeze.verdict"]
+    return {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        **_columns([f"best_{record.metric}", record.metric], parameter_names(record), tags),
+    }
+
+
+def _columns(metrics: Sequence[str], params: Sequence[str], tags: Sequence[str]) -> Mapping[str, Any]:
+    """Which columns, in this order, wide enough for their names."""
+    named = [("metrics", metrics), ("params", params), ("tags", tags)]
+    widths = {_column(kind, name): _width(name) for kind, names in named for name in names}
+    fixed = {"tags.`mlflow.runName`": _NAME_WIDTH, "attributes.start_time": _START_WIDTH}
+    return {
+        "selectedColumns": list(widths),
+        "columnOrder": [*fixed, *widths],
+        "columnWidths": {**fixed, **widths},
+    }
+
+
+def _width(name: str) -> int:
+    """Pixels for a column's head."""
+    return 48 + 7 * len(name)
+
+
+def _column(kind: str, name: str) -> str:
+    return f"{kind}.`{name}`"
+
+
+def _line(section: str, metric: str) -> dict[str, Any]:
+    return _card(
+        "LINE",
+        section,
+        metricKey=metric,
+        selectedMetricKeys=[metric],
+        runsCountToCompare=_MOST_LINES,
+        lineSmoothness=0,
+        scaleType="linear",
+        xAxisScaleType="linear",
+        xAxisKey="step",
+        selectedXAxisMetricKey="",
+        yAxisKey="metric",
+        yAxisExpressions=[],
+        range={},
+        ignoreOutliers=False,
+        useGlobalXaxisKey=True,
+        useGlobalLineSmoothing=True,
+    )
+
+
+def _axis(key: str, kind: str) -> dict[str, str]:
+    return {"key": key, "type": kind}
+
+
+def _card(kind: str, section: str, **settings: Any) -> dict[str, Any]:
+    name = f"unfreeze-{kind.lower()}-{settings.get('metricKey', '')}"
+    fixed = {"uuid": name, "type": kind, "metricSectionId": section, "deleted": False, "isGenerated": False}
+    return {"runsCountToCompare": 10, **fixed, **settings}

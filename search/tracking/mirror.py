@@ -1,0 +1,187 @@
+"""The adapter to MLflow tracking: a mirror of the ledger, one parent run a search, one child run a trial.
+
+The ledger is the truth. A :class:`Mirror` compares what MLflow should hold (:mod:`search.tracking.run_content`) with
+what it is known to hold (:mod:`search.tracking.run_snapshot`) and sends the difference, so any call may be
+repeated, cut
+short or taken up by another process: no run is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from search.tracking.client import connect, speaking
+
+# isort: split
+from mlflow.exceptions import MlflowException
+
+from search.fault_injection import reached
+from search.records.record import SearchRecord, TrialRecord
+from search.tracking.experiments import describe_experiment
+from search.tracking.run_content import search_content, trial_content
+from search.tracking.run_snapshot import RunImages, find_runs
+from search.tracking.run_writer import RunWriter
+from search.tracking.stores import absolute_uri, artifact_location
+from trainables.errors import TrackingError
+
+ParentStatus = Literal["FINISHED", "KILLED", "FAILED"]
+_STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
+
+
+class Mirror:
+    """One search's runs in MLflow.
+
+    Args:
+        tracking_uri: a server, or a database; a SQLite file is made where there is none.
+        experiment: name of the experiment; made where there is none.
+        storage: the search's storage, where a store without a server keeps artifacts.
+        verbose: let MLflow log.
+
+    Everything here is for one thread at a time.
+
+    Raises:
+        TrackingError: the store can't be reached or refuses.
+    """
+
+    def __init__(self, tracking_uri: str, *, experiment: str, storage: Path, verbose: bool = False) -> None:
+        self.tracking_uri = absolute_uri(tracking_uri)
+        self._client = connect(self.tracking_uri, verbose)
+        with speaking(self.tracking_uri):
+            self._experiment = self._open_experiment(experiment, storage)
+        self._writer = RunWriter(self._client, self._experiment)
+        self._runs: RunImages | None = None
+        self._marks: dict[int, object] = {}
+        self.pace: Callable[[], None] = lambda: None
+        """Called after each trial, by a thread that should not work without a break."""
+        self.brought = 0
+        """How often something new was brought: whoever waits sees that it goes on."""
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment
+
+    @property
+    def parent_run_id(self) -> str:
+        """MLflow's id of the search's run. Raises TrackingError before the first :meth:`sync`."""
+        return self._known().parent.run_id
+
+    def run_id(self, trial: int) -> str:
+        """MLflow's id of a trial's run. Raises TrackingError if it has none."""
+        child = self._known().children.get(trial)
+        if child is None:
+            raise TrackingError(f"trial: expected the number of a trial with an MLflow run, received {trial}")
+        return child.run_id
+
+    def sync(self, record: SearchRecord) -> None:
+        """Send what MLflow does not have of ``record``. Trials without news cost nothing.
+
+        Raises:
+            TrackingError: something was not delivered; call again.
+        """
+        with self._delivering():
+            runs = self._found(record)
+            self._writer.bring(runs.parent, search_content(record), record.task, record.source)
+            for trial in record.trials:
+                self._sync_trial(runs, record, trial)
+
+    def close(self, record: SearchRecord, status: ParentStatus = "FINISHED") -> None:
+        """Send the rest and leave nothing running: an unfinished trial is KILLED with the state ``interrupted``.
+
+        A later :meth:`sync` opens those runs again. Runs are looked up once more, so that one which a lost
+        answer left behind is found.
+        """
+        self.sync(record)
+        self._forget()
+        self.sync(record)
+        now = int(time.time() * 1000)
+        with self._delivering():
+            runs = self._known()
+            for number, child in runs.children.items():
+                if child.status in ("RUNNING", "SCHEDULED"):
+                    self._marks.pop(number, None)
+                    self._writer.rest(child, "KILLED", "interrupted", now)
+            self._writer.rest(runs.parent, status, _STATES[status], now)
+
+    def undelivered(self, record: SearchRecord) -> int:
+        """How many trials of ``record`` have news that MLflow has not heard."""
+        return sum(
+            self._marks.get(t.number) != _mark(record, t) for t in record.trials if t.state != "waiting"
+        )
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or a folder, to the artifacts of the search's run; files of the same name are replaced."""
+        with speaking(self.tracking_uri):
+            self._client.log_artifact(self.parent_run_id, str(path), folder)
+
+    def _sync_trial(self, runs: RunImages, record: SearchRecord, trial: TrialRecord) -> None:
+        mark = _mark(record, trial)
+        child = runs.children.get(trial.number)
+        if self._marks.get(trial.number) == mark or (trial.state == "waiting" and child is None):
+            return
+        content = trial_content(record, trial, runs.parent.run_id)
+        if child is None:
+            child = runs.children[trial.number] = self._writer.create(content)
+            reached("run-created")
+        self._writer.bring(child, content, record.task, record.source)
+        self._marks[trial.number] = mark
+        self.brought += 1
+        self.pace()
+        reached("run-delivered")
+
+    def _found(self, record: SearchRecord) -> RunImages:
+        if self._runs is None:
+            runs = find_runs(self._client, self._experiment, record)
+            if runs is None:
+                runs = RunImages(self._writer.create(search_content(record)), {})
+                self.brought += 1
+            self.brought += describe_experiment(self._client, self._experiment, record)
+            self._runs = runs
+        return self._runs
+
+    def _known(self) -> RunImages:
+        if self._runs is None:
+            raise TrackingError("this search has no MLflow runs yet: call sync first")
+        return self._runs
+
+    @contextmanager
+    def _delivering(self) -> Iterator[None]:
+        """After an error nobody knows what arrived: look again next time."""
+        try:
+            with speaking(self.tracking_uri):
+                yield
+        except TrackingError:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        self._runs = None
+        self._marks.clear()
+
+    def _open_experiment(self, name: str, storage: Path) -> str:
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                location = artifact_location(self.tracking_uri, storage)
+                return str(self._client.create_experiment(name, location))
+            except MlflowException as error:
+                known = self._client.get_experiment_by_name(name)  # another search may have been quicker
+                if known is None:
+                    raise error
+        if known.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"MLflow's experiment {name!r} is deleted. Bring it back with `mlflow experiments restore "
+                f"--experiment-id {known.experiment_id}`, or use another tracking store."
+            )
+        return str(known.experiment_id)
+
+
+def _mark(record: SearchRecord, trial: TrialRecord) -> object:
+    """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
+    outcome = record.outcome_of(trial.number)
+    best = trial.number in record.front_numbers
+    return trial.state, len(trial.epochs), outcome, outcome is not None and outcome is record.outcome, best

@@ -1,0 +1,212 @@
+"""What MLflow should hold of a search: a pure function of its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from search.ledger.sampling.backbone_prior import prior_worth
+from search.ledger.sampling.warm_start_prior import warm_start_worth
+from search.records.cost import activations_phrase, cost_phrases, search_cost
+from search.records.record import Outcome, SearchRecord, State, TrialRecord
+from search.tracking.run_descriptions import search_note, trial_name, trial_note
+from search.tracking.run_metrics import Point, best_curve, epoch_points, final_points, milliseconds
+from search.tracking.stores import without_secrets
+from search.tracking.tags import memory_tags
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+STATUSES: Mapping[State, RunStatus] = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+}
+OLD = ("old_accuracy_before", "old_accuracy")
+"""What a trial may say of an old task, among its costs."""
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+_BUDGET = frozenset(
+    {
+        "trials",
+        "time_budget",
+        "patience",
+        "enqueue",
+        "prior",
+        "warm_start",
+        "confirm_seeds",
+        "confirm_points",
+        "baseline_trials",
+    }
+)
+_MACHINES = frozenset(
+    {"max_concurrent", "cpus_per_trial", "gpus_per_trial", "max_retries", "trial_timeout", "address"}
+)
+_REUSE = frozenset({"reuse", "cache", "cache_budget"})
+_PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
+_KEPT = frozenset({"keep_best", "checkpoint_budget"})
+_CHANGEABLE = _BUDGET | _MACHINES | _PLACES | _REUSE | _KEPT
+"""Settings that may differ from one session of a search to the next: tags, since a param is for ever."""
+
+_LONGEST_PARAM = 500
+_LONGEST_TAG = 5000
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """One run: everything that MLflow should hold of it. Times in milliseconds since 1970."""
+
+    name: str
+    status: RunStatus
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    points: tuple[Point, ...]
+    start: int
+    end: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is at rest."""
+        return self.status in ("FINISHED", "FAILED", "KILLED")
+
+    def interrupted(self, now: int) -> RunContent:
+        """The same run, not going on for now."""
+        return replace(self, status="KILLED", end=now, tags={**self.tags, "unfreeze.state": "interrupted"})
+
+
+def identity(record: SearchRecord) -> str:
+    """What tells this search from an earlier one of the same name whose ledger is gone: its first start."""
+    return record.started.isoformat() if record.started else ""
+
+
+def search_content(record: SearchRecord) -> RunContent:
+    """The parent run, as long as the search goes on."""
+    facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
+    facts |= {"source_digest": record.source.digest} if record.source else {}
+    facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
+    kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
+    changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
+    tags = {
+        "unfreeze.search": record.name,
+        "unfreeze.kind": "search",
+        "unfreeze.state": "running",
+        "unfreeze.started": identity(record),
+        **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
+        **_prior_tags(record),
+        **_warm_tags(record),
+        **_outcome_tags(record.outcome),
+        **_front_tags(record),
+        **_cost_tags(record),
+        NOTE: search_note(record),
+    }
+    params = {name: _text(value)[:_LONGEST_PARAM] for name, value in {**kept, **facts}.items()}
+    return RunContent(record.name, "RUNNING", tags, params, best_curve(record), milliseconds(record.started))
+
+
+def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunContent:
+    """The child run of ``trial`` under the run ``parent``."""
+    outcome = record.outcome_of(trial.number)
+    tags = {
+        "unfreeze.search": record.name,
+        PARENT: parent,
+        "unfreeze.kind": "trial",
+        "unfreeze.trial": str(trial.number),
+        "unfreeze.state": trial.state,
+        "unfreeze.method": trial.method,
+        "unfreeze.seed": str(trial.seed),
+        NOTE: trial_note(trial, record, outcome),
+    }
+    if trial.reason:
+        tags["unfreeze.reason"] = trial.reason
+    if trial.error:
+        tags["unfreeze.error"] = _tag(without_secrets(trial.error))
+    for name in OLD:
+        if name in trial.cost:
+            tags[f"unfreeze.{name}"] = f"{float(trial.cost[name]):.6f}"
+    if trial.origin:
+        tags["unfreeze.origin"] = trial.origin
+    if trial.retries:
+        tags["unfreeze.retries"] = str(trial.retries)
+    if trial.batch_size:
+        tags["unfreeze.batch_size"] = str(trial.batch_size)
+    if trial.cost:
+        tags["unfreeze.activations"] = activations_phrase(trial)
+    if outcome:
+        tags["unfreeze.winner" if outcome is record.outcome else "unfreeze.confirmed"] = "true"
+    if record.objectives and trial.finished:
+        tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
+    return RunContent(
+        name=trial_name(record.name, trial, record.backbone_of(trial.params)),
+        status=STATUSES[trial.state],
+        tags=tags,
+        params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
+        points=epoch_points(trial) + final_points(trial, record.metric, outcome),
+        start=milliseconds(trial.started or record.started),
+        end=milliseconds(trial.ended) if trial.finished else None,
+    )
+
+
+def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
+    if outcome is None:
+        return {}
+    tags = {"winner": str(outcome.trial), "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}"}
+    if outcome.gain is not None:
+        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
+    if outcome.model_name and outcome.model_version:
+        tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
+
+
+def _prior_tags(record: SearchRecord) -> dict[str, str]:
+    """What was believed of the backbones; once the winner is known also what that was worth."""
+    if record.prior is None:
+        return {}
+    tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
+    worth = prior_worth(record) if record.outcome else None
+    return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
+
+
+def _warm_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    if record.warm_start is None:
+        return {}
+    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    worth = warm_start_worth(record) if record.outcome else None
+    tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
+    return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
+
+
+def _front_tags(record: SearchRecord) -> dict[str, str]:
+    """Which trials are the points of the front, the best in the first objective first."""
+    if not record.objectives:
+        return {}
+    return {"unfreeze.front": ", ".join(str(trial.number) for trial in record.front) or "none yet"}
+
+
+def _cost_tags(record: SearchRecord) -> dict[str, str]:
+    """Known once all trials have ended: a tag that changed with each of them would cost a request each time."""
+    if record.outcome is None:
+        return {}
+    phrases = cost_phrases(search_cost(record))
+    return {"unfreeze.cost": "; ".join(phrases)} if phrases else {}
+
+
+def _digests(record: SearchRecord) -> str:
+    """Of the backbone; of several all, by name."""
+    if not record.backbones:
+        return record.backbone.digest
+    return json.dumps({name: b.digest for name, b in record.backbones.items()}, ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return without_secrets(text)
+
+
+def _tag(text: str) -> str:
+    """The end of a long text: of a traceback it says most."""
+    return text if len(text) <= _LONGEST_TAG else "…" + text[1 - _LONGEST_TAG :]

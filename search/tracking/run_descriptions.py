@@ -1,0 +1,157 @@
+"""What MLflow shows of a run in words: its name, and a sentence that says what it is."""
+
+from __future__ import annotations
+
+from search.records.formatting import number, percent, plural, points, values_phrase
+from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
+from search.sizes import format_size
+from trainables.serving.footprint import Footprint
+
+_POINTS = 8
+"""Of the front, that a note tells of."""
+
+_REASONS = {
+    "scheduler": "stopped early by the scheduler",
+    "diverged": "stopped because its loss diverged",
+    "time_budget": "stopped when the time was up",
+    "out_of_memory": "stopped for lack of memory",
+    "crashed": "stopped by an error",
+    "timed_out": "stopped because it reported nothing for too long",
+}
+
+_VERDICTS = {
+    "helps": "transfer helps",
+    "no difference": "transfer makes no difference",
+    "negative transfer": "training from scratch is better",
+}
+
+
+def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> str:
+    """``digits #7: top 2 blocks, lr 1.2e-03``."""
+    parts = [_trained(trial.params.get("unfreeze_depth"), len(backbone.blocks), trial.method)]
+    rate = trial.params.get("learning_rate")
+    if isinstance(rate, float):
+        parts.append(f"lr {rate:.1e}")
+    return f"{search} #{trial.number}: {', '.join(parts)}"
+
+
+def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
+    """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    backbone = record.backbone_of(trial.params)
+    what = (
+        f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record, backbone.name)}, "
+        f"{_trained(trial.params.get('unfreeze_depth'), len(backbone.blocks), trial.method)}"
+        f" ({_settings(trial.params)})."
+    )
+    sentences = [what]
+    if trial.batch_size:
+        sentences.append(
+            f"The memory was too small for batches of {record.config.get('batch_size')}: it went on with batches of "
+            f"{trial.batch_size}, so its numbers are not quite those of the others."
+        )
+    if trial.retries:
+        sentences.append(f"It died or hung {plural(trial.retries, 'time')} and went on from its checkpoint.")
+    if trial.finished:
+        sentences.append(_ending(trial, record.metric))
+    if trial.number in record.front_numbers:
+        sentences.append(f"A point of the front: {values_phrase(trial.objectives)}.")
+    if outcome is not None:
+        which = "The winner" if outcome is record.outcome else "Confirmed"
+        sentences.append(f"{which}: {_measured(outcome)}")
+    return " ".join(sentences)
+
+
+def search_note(record: SearchRecord) -> str:
+    """Sentences on a search: the winner once it is measured, or the best so far; and what the search looks for."""
+    names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
+    subject = _subject(str(record.config.get("method", "finetune")), record, names)
+    sentences = [
+        f"Search **{record.name}**: {subject}, {plural(record.requested, 'trial')}, a run each below this one."
+    ]
+    best, outcome = record.best, record.outcome
+    if outcome is not None:
+        sentences.append(
+            f"The winner is **trial {outcome.trial}**: {_measured(outcome)} The report is among the artifacts."
+        )
+    elif best is not None and best.value is not None:
+        sentences.append(f"Best {record.metric} so far {best.value:.4f}, in trial {best.number}.")
+    if record.front:
+        told = "; ".join(f"trial {t.number} ({values_phrase(t.objectives)})" for t in record.front[:_POINTS])
+        more = f"; and {len(record.front) - _POINTS} more" if len(record.front) > _POINTS else ""
+        sentences.append(f"Points of the front: {told}{more}.")
+    return " ".join(sentences)
+
+
+def winner_note(record: SearchRecord, outcome: Outcome) -> str:
+    """Sentences on the winner's model: how good it is, of which lists show the beginning, and where it comes from."""
+    measured, backbone = _measured(outcome), record.backbone_of(outcome.params).name
+    params = _settings(outcome.params)
+    known = next((trial for trial in record.trials if trial.number == outcome.trial), None)
+    beside = record.objectives and record.best is not None and record.best.number != outcome.trial
+    if known is not None and known.objectives:
+        params += f"; {values_phrase(known.objectives)}"
+    which = "A point of the front" if beside else "Winner"
+    return (
+        f"{measured[0].upper()}{measured[1:]} {which} of the search **{record.name}**, trial {outcome.trial} "
+        f"({params}): `{backbone}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"
+    )
+
+
+def model_note(record: SearchRecord) -> str:
+    """Sentences on a registered model: what it takes and gives, and how to ask it."""
+    task, most = record.task, 20
+    names = ", ".join(task.classes[:most]) + (", …" if len(task.classes) > most else "")
+    return (
+        f"Classifies images into the {len(task.classes)} classes of `{task.name}` ({names}). Takes raw uint8 images "
+        "(N, H, W, 3) of any size, gives probabilities (N, classes). The version with the alias `champion` is in "
+        "production, `challenger` is the newest. Made by unfreeze; `unfreeze history` tells how it came about."
+    )
+
+
+def _costs(footprint: Footprint | None) -> str:
+    """A sentence on what the model costs to serve; empty if that was not measured."""
+    if footprint is None:
+        return ""
+    return (
+        f" {format_size(footprint.file_bytes)}, loaded in {footprint.load_seconds:.1f} s, "
+        f"{footprint.latency.median:.3g} ms for an image ({footprint.processor})."
+    )
+
+
+def _subject(method: str, record: SearchRecord, backbone: str) -> str:
+    origin = "from random weights" if method == "scratch" else f"by {method}"
+    return f"`{backbone}` trained {origin} on `{record.task.name}`"
+
+
+def _trained(depth: object, blocks: int, method: str) -> str:
+    if method == "scratch":
+        return "all blocks from scratch"
+    if not isinstance(depth, int):
+        return method
+    if depth == 0:
+        return "head only"
+    return "all blocks" if depth >= blocks else f"top {plural(depth, 'block')}"
+
+
+def _settings(params: Parameters) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in params.items()) or "no parameters"
+
+
+def _ending(trial: TrialRecord, metric: str) -> str:
+    after = f"after {plural(len(trial.epochs), 'epoch')}"
+    value = "" if trial.value is None else f", best {metric} {trial.value:.4f}"
+    if trial.state == "complete":
+        return f"Trained to the end {after}{value}."
+    return f"It was {_REASONS.get(trial.reason or '', trial.reason or trial.state)} {after}{value}."
+
+
+def _measured(outcome: Outcome) -> str:
+    accuracy = outcome.test_accuracy
+    text = f"test accuracy {percent(accuracy.estimate)} ({percent(accuracy.low)} to {percent(accuracy.high)})"
+    if outcome.gain is not None:
+        gain = outcome.gain
+        text += (
+            f"; transfer gain {points(gain.estimate)} points ({points(gain.low)} to {points(gain.high)}): "
+            f"{_VERDICTS.get(outcome.verdict or '', 'no verdict')}"
+        )
+    return text + "."

@@ -1,0 +1,90 @@
+"""A search's numbers as points of MLflow metrics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from search.records.record import METRICS, Outcome, SearchRecord, TrialRecord
+
+COSTS = (
+    "hits",
+    "misses",
+    "derived",
+    "bytes_read",
+    "bytes_written",
+    "saved_seconds",
+    "programs_compiled",
+    "epochs_together",
+)
+"""The counts of a trial's cost (:class:`trainables.cost_account.Counts`)."""
+
+ASIDE = "system/"
+"""MLflow shows metrics of this name on a page of their own; elsewhere they would stand before the learning curves."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; ``time`` in milliseconds since 1970. MLflow never sees an infinite value."""
+
+    metric: str
+    step: int
+    value: float
+    time: int
+
+
+def epoch_points(trial: TrialRecord) -> tuple[Point, ...]:
+    """The metrics of every epoch; step is the epoch.
+
+    Metric times follow from the record, so that a value delivered twice is the same row.
+    """
+    points, time = [], float(milliseconds(trial.started))
+    for epoch in trial.epochs:
+        time += 1000 * epoch.epoch_seconds if math.isfinite(epoch.epoch_seconds) else 0
+        points += [Point(m, epoch.epoch, _finite(epoch.metric(m)), int(time)) for m in METRICS]
+    return tuple(points)
+
+
+def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[Point, ...]:
+    """What is known once the trial has ended: its best values, its time by stage, its cost, the winner's test."""
+    if not trial.finished:
+        return ()
+    values = {f"{ASIDE}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
+    values |= {f"{ASIDE}cost_{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
+    if trial.value is not None:
+        values[f"best_{metric}"] = trial.value
+    values |= {objective_key(name): value for name, value in trial.objectives.items()}
+    if outcome is not None:
+        values["test_accuracy"] = outcome.test_accuracy.estimate
+    time = milliseconds(trial.ended)
+    return tuple(Point(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
+
+
+def objective_key(name: str) -> str:
+    """What one of several objectives is called beside a trial's curves: ``best_val_loss``, ``latency_ms``."""
+    return f"best_{name}" if name in METRICS else name
+
+
+def best_curve(record: SearchRecord) -> tuple[Point, ...]:
+    """The best objective, a point wherever it improves; a step is a finished trial."""
+    ended = [t for t in record.trials if t.finished and t.state != "failed"]
+    ended.sort(key=lambda t: (milliseconds(t.ended), t.number))
+    sign = 1 if record.direction == "maximize" else -1
+    points: list[Point] = []
+    best = -math.inf
+    for step, trial in enumerate(ended, start=1):
+        if trial.value is not None and sign * trial.value > best:
+            best = sign * trial.value
+            points.append(Point(f"best_{record.metric}", step, trial.value, milliseconds(trial.ended)))
+    return tuple(points)
+
+
+def milliseconds(moment: datetime | None) -> int:
+    """Milliseconds since 1970; 0 for None."""
+    return int(moment.timestamp() * 1000) if moment else 0
+
+
+def _finite(value: float) -> float:
+    """NaN for what is no number: MLflow's databases would turn infinity into 1.8e308."""
+    return value if math.isfinite(value) else math.nan

@@ -1,0 +1,110 @@
+"""What MLflow is known to hold of a search's runs, and finding the runs of an earlier session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from search.records.record import SearchRecord
+from search.tracking.run_content import PARENT, RunContent, identity
+
+PAGE = 1000
+
+
+@dataclass
+class RunImage:
+    """One run as MLflow holds it. ``points`` are (metric, step) pairs; None until they are read."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: frozenset[str] = frozenset()
+    has_dataset: bool = False
+    points: set[tuple[str, int]] | None = None
+
+    def settled(self, content: RunContent) -> bool:
+        """Whether all of ``content`` has been delivered: a run's last status is written after all else."""
+        known = all(self.tags.get(name) == value for name, value in content.tags.items())
+        return content.ended and self.status == content.status and known
+
+    def read_points(self, client: MlflowClient) -> set[tuple[str, int]]:
+        """The points that MLflow holds already; asked for once."""
+        if self.points is None:
+            histories = [client.get_metric_history(self.run_id, name) for name in sorted(self.metrics)]
+            self.points = {(m.key, m.step) for history in histories for m in history}
+        return self.points
+
+
+@dataclass
+class RunImages:
+    """The runs of one search: its parent, and its children by trial number."""
+
+    parent: RunImage
+    children: dict[int, RunImage]
+
+
+def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> RunImages | None:
+    """Look for the runs of ``record``'s search in the experiment with the id ``experiment``.
+
+    A kill or a lost answer between a request and its reply may have left a run twice: the fuller one stays,
+    the other one is deleted (MLflow keeps deleted runs out of sight).
+    """
+    searches = _search(client, experiment, "tags.`unfreeze.kind` = 'search'")
+    parents = [run for run in searches if _is(run, record)]
+    if not parents:
+        return None
+    candidates = [(run, _children(client, experiment, run.info.run_id)) for run in parents]
+    candidates.sort(key=lambda c: (-len(c[1]), c[0].info.start_time, c[0].info.run_id))
+    for duplicate, children in candidates[1:]:
+        if not children:
+            client.delete_run(duplicate.info.run_id)
+    parent, children = candidates[0]
+    return RunImages(_image(parent), _by_trial(client, children))
+
+
+def _is(run: Any, record: SearchRecord) -> bool:
+    tags = run.data.tags
+    return (tags.get("unfreeze.search"), tags.get("unfreeze.started")) == (record.name, identity(record))
+
+
+def _children(client: MlflowClient, experiment: str, parent: str) -> list[Any]:
+    return list(_search(client, experiment, f"tags.`{PARENT}` = '{parent}'"))
+
+
+def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunImage]:
+    found: dict[int, RunImage] = {}
+    for run in sorted(runs, key=lambda r: (-len(r.data.metrics), -len(r.data.params), r.info.run_id)):
+        trial = run.data.tags.get("unfreeze.trial", "")
+        if not trial.isdecimal():
+            continue
+        if int(trial) in found:
+            client.delete_run(run.info.run_id)
+        else:
+            found[int(trial)] = _image(run)
+    return found
+
+
+def _image(run: Any) -> RunImage:
+    return RunImage(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=frozenset(run.data.metrics),
+        has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
+    )
+
+
+def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,127 @@
+"""Sends MLflow the difference between what it should hold of a run and what it is known to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from search.records.record import TaskSummary
+from search.tracking.dataset_input import dataset_input
+from search.tracking.run_content import RunContent
+from search.tracking.run_metrics import Point
+from search.tracking.run_snapshot import RunImage
+from search.user import user_name
+from trainables.errors import TrackingError
+
+METRICS_PER_BATCH = 800
+PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
+"""MLflow takes 1,000 values a request, at most 100 of them params and 100 tags."""
+
+PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
+"""Tags that are taken off again: of a trial that is tried once more, of a winner that was beaten."""
+
+Item = TypeVar("Item")
+
+
+class RunWriter:
+    """Writes runs of one experiment. Each method leaves the image as it leaves MLflow."""
+
+    def __init__(self, client: MlflowClient, experiment: str) -> None:
+        self._client = client
+        self._experiment = experiment
+
+    def create(self, content: RunContent) -> RunImage:
+        """Make a run that can be found again by its tags, whatever happens next."""
+        origin = {
+            "mlflow.user": user_name(),
+            "mlflow.source.name": "unfreeze search",
+            "mlflow.source.type": "LOCAL",
+        }
+        tags = {**origin, **content.tags, "unfreeze.state": "running"}
+        run = self._client.create_run(self._experiment, content.start, tags, content.name)
+        return RunImage(run.info.run_id, "RUNNING", tags, points=set())
+
+    def bring(
+        self, image: RunImage, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
+    ) -> None:
+        """Make the run ``image`` hold ``content``, its status last.
+
+        Raises:
+            TrackingError: the run is of another trial, for it has other parameters.
+        """
+        if image.settled(content):
+            return
+        if not image.has_dataset:
+            inputs = [dataset_input(task), *([dataset_input(source, "source")] if source else [])]
+            self._client.log_inputs(image.run_id, inputs)
+            image.has_dataset = True
+        if not content.ended and image.status != content.status:
+            self._client.update_run(image.run_id, status=content.status)
+            image.status = content.status
+        self._send(image, content)
+        if content.ended:
+            self._client.set_terminated(image.run_id, content.status, content.end)
+            image.status = content.status
+
+    def rest(self, image: RunImage, status: str, state: str, now: int) -> None:
+        """End a run that is open; ``now`` in milliseconds since 1970."""
+        self._client.set_tag(image.run_id, "unfreeze.state", state)
+        image.tags["unfreeze.state"] = state
+        self._client.set_terminated(image.run_id, status, now)
+        image.status = status
+
+    def _send(self, image: RunImage, content: RunContent) -> None:
+        known = image.read_points(self._client)
+        points = [p for p in content.points if (p.metric, p.step) not in known]
+        params = {k: v for k, v in content.params.items() if k not in image.params}
+        wanted = {**content.tags, **_changed(image, content)}
+        tags = {k: v for k, v in wanted.items() if image.tags.get(k) != v}
+        for batch in _batches(points, list(params.items()), list(tags.items())):
+            self._client.log_batch(image.run_id, **batch)
+        known.update((p.metric, p.step) for p in points)
+        image.params.update(params)
+        image.tags.update(tags)
+        for name in PASSING_TAGS:
+            if name in image.tags and name not in wanted:
+                self._client.delete_tag(image.run_id, name)
+                del image.tags[name]
+
+
+def _changed(image: RunImage, content: RunContent) -> dict[str, str]:
+    """MLflow's params are for ever; a search's setting that changed since is a tag."""
+    changed = {k: v for k, v in content.params.items() if image.params.get(k, v) != v}
+    if changed and "unfreeze.trial" in content.tags:
+        name, value = next(iter(changed.items()))
+        raise TrackingError(
+            f"MLflow's run {image.run_id} of trial {content.tags['unfreeze.trial']} has "
+            f"{name}={image.params[name]}, the ledger says {value}: delete that run, or choose another --name"
+        )
+    return {f"unfreeze.{name}": value for name, value in changed.items()}
+
+
+def _batches(
+    points: Sequence[Point], params: Sequence[tuple[str, str]], tags: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Arguments of as few ``log_batch`` calls as MLflow's limits allow; tags go last."""
+    batches: list[dict[str, Any]] = []
+    for metrics in _parts(points, METRICS_PER_BATCH):
+        batches.append({"metrics": [Metric(p.metric, p.value, p.time, p.step) for p in metrics]})
+    for index, pairs in enumerate(_parts(params, PARAMS_PER_BATCH)):
+        _put(batches, index, "params", [Param(*pair) for pair in pairs])
+    last = max(len(batches) - 1, 0)
+    for index, pairs in enumerate(_parts(tags, TAGS_PER_BATCH)):
+        _put(batches, last + index, "tags", [RunTag(*pair) for pair in pairs])
+    return batches
+
+
+def _put(batches: list[dict[str, Any]], index: int, name: str, values: list[Any]) -> None:
+    if index == len(batches):
+        batches.append({})
+    batches[index][name] = values
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

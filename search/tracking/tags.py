@@ -1,0 +1,92 @@
+"""What a model version's tags say of it: what it takes, what it was tested on, what it costs to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search.records.record import OldTask, Outcome
+from trainables.serving.footprint import Footprint, Milliseconds
+
+INPUT_FORM = "unfreeze.input"
+TEST_DIGEST = "unfreeze.test_digest"
+"""Digest of the test images whose answers lie beside the model; a version without has none there."""
+
+FORGOTTEN = "unfreeze.forgotten"
+"""Accuracy on an old task that the version's backbone has lost; with ``_mean``, ``_low`` and ``_high`` what the
+winner's trainings lose on average, and its 95 % interval.
+"""
+
+_PREFIX = "unfreeze."
+_LATENCIES = ("latency_ms", "batch_latency_ms")
+
+
+def footprint_tags(footprint: Footprint | None) -> dict[str, str]:
+    """A version's tags for its footprint; none if it was not measured."""
+    if footprint is None:
+        return {}
+    tags = {
+        "model_bytes": str(footprint.file_bytes),
+        "parameters": str(footprint.parameters),
+        "load_seconds": f"{footprint.load_seconds:.4g}",
+        "processor": footprint.processor,
+    }
+    for name, time in zip(_LATENCIES, (footprint.latency, footprint.batch_latency), strict=True):
+        tags |= {
+            name: f"{time.median:.5g}",
+            f"{name}_fastest": f"{time.fastest:.5g}",
+            f"{name}_upper": f"{time.upper:.5g}",
+        }
+    return {f"{_PREFIX}{name}": value for name, value in tags.items()}
+
+
+def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
+    """The footprint that a version's tags tell of; None if they don't, or not wholly."""
+    kept = {name.removeprefix(_PREFIX): value for name, value in tags.items() if name.startswith(_PREFIX)}
+    try:
+        latency, batch = (
+            Milliseconds(float(kept[name]), float(kept[f"{name}_fastest"]), float(kept[f"{name}_upper"]))
+            for name in _LATENCIES
+        )
+        return Footprint(
+            file_bytes=int(kept["model_bytes"]),
+            parameters=int(kept["parameters"]),
+            load_seconds=float(kept["load_seconds"]),
+            latency=latency,
+            batch_latency=batch,
+            processor=kept["processor"],
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def memory_tags(outcome: Outcome) -> dict[str, str]:
+    """A version's, or a run's, tags for its old task; none where the search had none."""
+    old = outcome.old_task
+    if old is None:
+        return {}
+    tags = {
+        f"{_PREFIX}old_accuracy_before": f"{old.before:.6f}",
+        f"{_PREFIX}old_accuracy": f"{old.after[old.chosen]:.6f}",
+        FORGOTTEN: f"{old.forgotten:.6f}",
+    }
+    if old.lost is not None:
+        mean = {"mean": old.lost.estimate, "low": old.lost.low, "high": old.lost.high}
+        tags |= {f"{FORGOTTEN}_{name}": f"{value:.6f}" for name, value in mean.items()}
+    return tags
+
+
+def memory_of(tags: Mapping[str, str]) -> OldTask | None:
+    """What a version's tags say of its old task; None if they don't."""
+    try:
+        before, after = (float(tags[f"{_PREFIX}{name}"]) for name in ("old_accuracy_before", "old_accuracy"))
+    except (KeyError, ValueError):
+        return None
+    return OldTask(before, (after,), 0)
+
+
+def forgotten_of(tags: Mapping[str, str]) -> float | None:
+    """Accuracy that a version has lost on the old task; None if its tags don't say."""
+    try:
+        return float(tags[FORGOTTEN])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,123 @@
+"""Progress as lines of text, for files, pipes and continuous integration."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import IO
+
+from search.execution.engines.node_usage import NodeUse
+from search.records.formatting import (
+    configuration,
+    ending,
+    objective,
+    objective_phrase,
+    plural,
+    subject,
+    tally,
+)
+from search.records.record import SearchRecord, TrialRecord
+from search.records.units import format_duration
+from search.views.node_table import summary
+from search.views.remaining_time import remaining_seconds
+
+STAGE_EVERY = 30.0
+"""Seconds between two lines of the same stage."""
+
+
+class PlainView:
+    """One line a finished trial; a stage when it begins, when it ends and every half minute."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._known: set[int] | None = None
+        self._stage: tuple[str, float] = ("", 0.0)
+        self._nodes: tuple[NodeUse, ...] = ()
+        self._nodes_line, self._nodes_said = "", 0.0
+
+    def event(self, message: str) -> None:
+        """One line."""
+        with self._lock:
+            self._say(message)
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """A line now and then."""
+        with self._lock:
+            last, said = self._stage
+            finished = bool(total) and done >= total
+            if name == last and (
+                said == math.inf or (not finished and time.monotonic() - said < STAGE_EVERY)
+            ):
+                return
+            self._say(f"{name}: {done:,} of {total:,}" if done else name)
+            self._stage = (name, math.inf if finished else time.monotonic())
+
+    def update(self, record: SearchRecord) -> None:
+        """A line for each trial that has finished since the last call."""
+        with self._lock:
+            if self._known is None:
+                self._known = self._begin(record)
+            new = [t for t in record.trials if t.finished and t.number not in self._known]
+            for trial in new:
+                self._known.add(trial.number)
+                self._say(_line(trial, record))
+            if new and not record.stopped:
+                self._pace(record)
+
+    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+        """A line when there are more or fewer of them, and every half minute where what is in use has changed."""
+        with self._lock:
+            line, now = summary(nodes), time.monotonic()
+            changed = len(nodes) != len(self._nodes) or now - self._nodes_said >= STAGE_EVERY
+            if line != self._nodes_line and changed:
+                self._say(line)
+                self._nodes_line, self._nodes_said = line, now
+            self._nodes = nodes
+
+    def close(self) -> None:
+        """Nothing is left to say."""
+
+    def _begin(self, record: SearchRecord) -> set[int]:
+        self._say(f"{record.name}: {plural(record.requested, 'trial')} · {subject(record)}")
+        finished = {t.number for t in record.trials if t.finished}
+        if finished:
+            self._say(f"going on after {plural(len(finished), 'finished trial')},{_best(record)}")
+        return finished
+
+    def _pace(self, record: SearchRecord) -> None:
+        finished = sum(t.finished for t in record.trials)
+        if finished % 10 == 0 and finished < record.requested:
+            left = remaining_seconds(record, record.elapsed)
+            rest = f", about {format_duration(left)} left" if left is not None else ""
+            counts = ", ".join(f"{count} {words}" for words, count in tally(record))
+            self._say(f"after {format_duration(record.elapsed)}: {counts}{rest}")
+
+    def _say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def _line(trial: TrialRecord, record: SearchRecord) -> str:
+    epochs = plural(len(trial.epochs), "epoch")
+    values = f"{record.metric} {objective(trial.value)}{_costs(trial, record)}"
+    return (
+        f"trial {trial.number:>3}  {ending(trial):<11} {values}  "
+        f"{epochs:>9}  {format_duration(trial.seconds):>7}{_best(record)}  "
+        + (f"on {trial.node}  " if trial.node and record.config.get("address") else "")
+        + " ".join(configuration(trial.params, "="))
+    )
+
+
+def _best(record: SearchRecord) -> str:
+    best = record.best
+    front = f", front of {len(record.front)}" if record.objectives else ""
+    return "" if best is None else f"  best {objective(best.value)} (trial {best.number}{front})"
+
+
+def _costs(trial: TrialRecord, record: SearchRecord) -> str:
+    """The values of the objectives beside the first."""
+    return "".join(
+        f", {objective_phrase(name, trial.objectives.get(name))}" for name in record.objectives[1:]
+    )

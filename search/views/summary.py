@@ -1,0 +1,204 @@
+"""What is printed when a search is over: the winner, how good it is, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from search.baselines import BASELINES, trained_from
+from search.records.cost import cost_phrases, search_cost
+from search.records.formatting import (
+    ending,
+    memory_phrase,
+    number,
+    objective,
+    percent,
+    plural,
+    points,
+    tally,
+    values_phrase,
+)
+from search.records.record import Interval, Outcome, SearchRecord
+from search.records.units import format_duration
+from search.sizes import format_size
+
+_LABEL = 16
+"""Width of the column of labels."""
+
+_POINTS = 12
+"""Of a front that was not confirmed, that are shown."""
+
+_STOPPED = {
+    "converged": "stopped early: no better trial in a while (--patience)",
+    "time_budget": "stopped early: the time budget is spent",
+}
+_VERDICTS = {
+    "helps": ("transfer helps", "bold green"),
+    "no difference": ("no difference: transfer neither helps nor hurts here", "bold yellow"),
+    "negative transfer": ("negative transfer: {} is better here", "bold red"),
+}
+
+
+def summary(record: SearchRecord, report: Path | None) -> Text:
+    """The end of a search: a few sections of short lines; paths and commands are never broken."""
+    sections = [_headline(record), _outcome(record), _configuration(record), _front(record)]
+    if any(trial.cost for trial in record.trials):
+        sections.append(_cost(record))
+    sections.append(_places(record, report))
+    if record.edges:
+        sections.append(_edges(record.edges))
+    sections.append(_commands(next_commands(record)))
+    return Text("\n\n").join(section for section in sections if section)
+
+
+def print_summary(record: SearchRecord, report: Path | None, console: Console) -> None:
+    """Print :func:`summary`; the terminal, not this program, breaks what is too long for it."""
+    console.print(summary(record, report), highlight=False, soft_wrap=True)
+
+
+def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
+    """Commands to run next, quoted for a shell, each with what it does."""
+    store = store_options(record)
+    commands = [(f"unfreeze ui{store}", "compare the runs")]
+    outcome = record.outcome
+    if outcome is not None and outcome.model_name is not None:
+        which = f" --trial {outcome.trial}" if record.alternatives else ""
+        promote = f"unfreeze promote {shlex.quote(outcome.model_name)}{which}{store}"
+        commands.insert(
+            0, (promote, "make it, or another point, the champion" if which else "make it the champion")
+        )
+    return commands
+
+
+def store_options(record: SearchRecord) -> str:
+    """The options by which another command finds this search's store; empty where it is the default."""
+    options = ""
+    for key, default in (("storage", "./unfreeze-runs"), ("tracking_uri", None)):
+        value = record.config.get(key)
+        if isinstance(value, str) and value != default:
+            options += f" --{key.replace('_', '-')} {shlex.quote(value)}"
+    return options
+
+
+def _headline(record: SearchRecord) -> Text:
+    counts = ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come")
+    line = Text.assemble((record.name, "bold"), f": {plural(len(record.trials), 'trial')} in ")
+    line.append(format_duration(record.elapsed), style="bold")
+    if counts:
+        line.append(f" ({counts})", style="dim")
+    if record.stopped:
+        line.append(f"\n{_STOPPED.get(record.stopped, record.stopped)}", style="yellow")
+    return line
+
+
+def _outcome(record: SearchRecord) -> Text:
+    outcome = record.outcome
+    if outcome is None:
+        return Text()
+    images = record.task.counts.get("test")
+    accuracy = Text.assemble((percent(outcome.test_accuracy.estimate), "bold green"))
+    accuracy.append(f"   95 % interval {_between(outcome.test_accuracy)}", style="dim")
+    accuracy.append(f", {plural(images, 'image')}" if images else "", style="dim")
+    rows = [_row("test accuracy", accuracy), _row("transfer gain", _gain(outcome))]
+    if outcome.old_task is not None:
+        rows.append(_row("old task", Text(memory_phrase(outcome.old_task))))
+    return Text("\n").join(rows)
+
+
+def _gain(outcome: Outcome) -> Text:
+    gain = outcome.gain
+    rival = outcome.rival
+    if gain is None or outcome.verdict is None or rival is None:
+        return Text("not measured: no baseline was trained to compare with")
+    words, style = _VERDICTS[outcome.verdict]
+    words = words.format(trained_from(rival.method))
+    text = Text.assemble((f"{points(gain.estimate)} points", style))
+    text.append(f"   95 % interval {points(gain.low)} to {points(gain.high)}", style="dim")
+    text.append(f"\n{words}", style=style)
+    against = f" (against {plural(rival.trials, 'trial')} from {BASELINES[rival.method]})"
+    text.append(against, style="dim")
+    for other in outcome.baselines[1:]:
+        mean = sum(other.test_accuracies) / len(other.test_accuracies)
+        text.append(f"\nfrom {BASELINES[other.method]}: {percent(mean)}", style="dim")
+    return text
+
+
+def _configuration(record: SearchRecord) -> Text:
+    best = record.best
+    if best is None:
+        return _row("best", Text("no trial has a result"))
+    text = Text.assemble(f"trial {best.number}, {record.metric} ", (objective(best.value), "bold"))
+    if best.state != "complete":
+        text.append(f", {ending(best)} after {plural(len(best.epochs), 'epoch')}", style="dim")
+    width = max((len(name) for name in best.params), default=0)
+    for name, value in best.params.items():
+        text.append(f"\n{name:<{width}}  ").append(number(value), style="bold")
+    return _row("best", text)
+
+
+def _front(record: SearchRecord) -> Text:
+    """With several objectives, the points of the front that were confirmed, and how many there are."""
+    if not record.front:
+        return Text()
+    confirmed = [t for t in record.front if record.outcome_of(t.number)] or list(record.front[:_POINTS])
+    text = Text(
+        f"{plural(len(record.front), 'point')}{', of which:' if len(confirmed) < len(record.front) else ''}"
+    )
+    for trial in confirmed:
+        outcome = record.outcome_of(trial.number)
+        version = f", version {outcome.model_version}" if outcome and outcome.model_version else ""
+        text.append(f"\n{values_phrase(trial.objectives)}", style="bold")
+        text.append(f"   trial {trial.number}{version}", style="dim")
+    return _row("front", text)
+
+
+def _places(record: SearchRecord, report: Path | None) -> Text:
+    rows, outcome = [], record.outcome
+    if outcome is not None and outcome.model_name is not None:
+        version = f" version {outcome.model_version}, alias challenger" if outcome.model_version else ""
+        rows.append(_row("model", Text(outcome.model_name + version).append(_costs(outcome), style="dim")))
+    if report is not None:
+        rows.append(_row("report", Text(str(report))))
+    return Text("\n").join(rows)
+
+
+def _costs(outcome: Outcome) -> str:
+    """A line on what the model costs to serve; empty if that was not measured."""
+    footprint = outcome.footprint
+    if footprint is None:
+        return ""
+    latency = f"{footprint.latency.median:.3g} ms for an image"
+    return f"\n{format_size(footprint.file_bytes)}, {latency} ({footprint.processor})"
+
+
+def _cost(record: SearchRecord) -> Text:
+    return _row("cost", Text("\n".join(cost_phrases(search_cost(record))), "dim"))
+
+
+def _edges(edges: tuple[str, ...]) -> Text:
+    names = " and ".join(edges)
+    lies = f"{names} lies on an edge" if len(edges) == 1 else f"{names} lie on edges"
+    return _row(
+        "note",
+        Text(f"{lies} of the search space:\na wider range may do better (--space FILE.yaml)", "yellow"),
+    )
+
+
+def _commands(commands: list[tuple[str, str]]) -> Text:
+    width = max(len(command) for command, _ in commands)
+    lines = [Text.assemble((f"{c:<{width}}", "cyan"), (f"   # {words}", "dim")) for c, words in commands]
+    return _row("next", Text("\n").join(lines))
+
+
+def _row(label: str, content: Text) -> Text:
+    """``content`` beside ``label``, its further lines under its first."""
+    lines = content.split("\n")
+    head = Text.assemble((f"{label:<{_LABEL}}", "bold"), lines[0])
+    return Text("\n").join([head, *(Text(" " * _LABEL).append(line) for line in lines[1:])])
+
+
+def _between(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"

@@ -1,0 +1,129 @@
+"""The table of trials in the live panel: running ones first, then the most recent."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+from rich.text import Text
+
+from search.records.formatting import SHORT, ending, number, objective
+from search.records.record import SearchRecord, TrialRecord
+from search.sparkline import sparkline
+
+STYLES = {
+    "running": "cyan",
+    "complete": "green",
+    "pruned": "bright_black",
+    "failed": "red",
+    "waiting": "dim",
+    "to come": "dim",
+}
+COST_HEADS = {"latency_ms": "ms", "parameters": "params", "megabytes": "MB"}
+"""Costs that are objectives, as column heads."""
+
+_NODE = 16
+"""Most letters of a node's name."""
+
+_FIXED = 36
+"""Characters of the columns before the curve, with their gaps."""
+
+
+def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
+    """At most ``rows`` trials and a heading in ``width`` characters; parameters as far as they fit."""
+    chosen = _chosen(record, rows)
+    names = [name for name in SHORT if any(name in t.params for t in chosen)]
+    most = _most_epochs(record)
+    places = {t.number: t.node for t in chosen if t.node} if record.config.get("address") else {}
+    beside = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
+    costs = [name for name in record.objectives if name in COST_HEADS]
+    beside += sum(len(COST_HEADS[name]) + 8 for name in costs)
+    curve, names = _room(names, width - beside, most)
+    low, high = _span(chosen, record.metric)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    table.add_column("#", justify="right", min_width=4)
+    table.add_column("state", min_width=9, no_wrap=True)
+    table.add_column("epoch", justify="right", min_width=5)
+    table.add_column(_metric_head(record.metric), justify="right", min_width=8, no_wrap=True)
+    for name in costs:
+        table.add_column(COST_HEADS[name], justify="right", no_wrap=True)
+    table.add_column("curve", min_width=curve, max_width=curve, no_wrap=True)
+    if places:
+        table.add_column("node", no_wrap=True, max_width=_NODE, overflow="ellipsis")
+    for name in names:
+        table.add_column(SHORT[name], justify="right", no_wrap=True)
+    best = record.best
+    for trial in chosen:
+        part = max(1, round(curve * min(len(trial.epochs) / most, 1.0)))
+        line = sparkline([e.metric(record.metric) for e in trial.epochs], low, high, part, ascii_only)
+        node = [places.get(trial.number, "")] if places else []
+        table.add_row(
+            *_cells(trial, record, best, costs, line), *node, *(number(trial.params.get(n)) for n in names)
+        )
+    return table
+
+
+def _cells(
+    trial: TrialRecord, record: SearchRecord, best: TrialRecord | None, costs: list[str], line: str
+) -> list[Text | str]:
+    style = "yellow" if trial.reason == "diverged" else STYLES[trial.state]
+    winning = best is not None and trial.number == best.number
+    return [
+        Text(f"{'* ' if winning else ''}{trial.number}", style="bold green" if winning else ""),
+        Text(ending(trial), style=style),
+        _epochs(trial, record),
+        Text(objective(trial.value), style="bold green" if winning else ""),
+        *(Text(_cost(trial.objectives.get(name))) for name in costs),
+        Text(line, style=style),
+    ]
+
+
+def _cost(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _epochs(trial: TrialRecord, record: SearchRecord) -> str:
+    return (
+        f"{len(trial.epochs)}/{_most_epochs(record)}" if trial.state == "running" else f"{len(trial.epochs)}"
+    )
+
+
+def _most_epochs(record: SearchRecord) -> int:
+    asked = record.config.get("epochs")
+    return asked if isinstance(asked, int) else max([1, *(len(t.epochs) for t in record.trials)])
+
+
+def _chosen(record: SearchRecord, rows: int) -> list[TrialRecord]:
+    running = [t for t in record.trials if t.state == "running"]
+    finished = sorted((t for t in record.trials if t.finished), key=_ended, reverse=True)
+    kept = min(len(finished), rows // 3)
+    shown = [*running[: rows - kept], *finished][:rows]
+    best = record.best
+    if best is not None and best not in shown and len(shown) > 1:
+        shown[-1] = best
+    return shown
+
+
+def _ended(trial: TrialRecord) -> tuple[float, int]:
+    return (trial.ended.timestamp() if trial.ended else 0.0, trial.number)
+
+
+def _room(names: list[str], width: int, most: int) -> tuple[int, list[str]]:
+    """How wide the curve is and which parameters fit beside it."""
+    shown = list(names)
+    while shown and width - _FIXED - _needed(shown) < 10:
+        shown.pop()
+    return max(5, min(40, most, width - _FIXED - _needed(shown))), shown
+
+
+def _needed(names: list[str]) -> int:
+    return sum(max(len(SHORT[n]), 8 if n in ("learning_rate", "weight_decay") else 5) + 2 for n in names)
+
+
+def _span(trials: list[TrialRecord], metric: str) -> tuple[float, float]:
+    values = [v for t in trials for e in t.epochs if math.isfinite(v := e.metric(metric))]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _metric_head(metric: str) -> str:
+    return {"val_accuracy": "accuracy", "val_loss": "loss", "epoch_seconds": "seconds"}.get(metric, metric)

@@ -1,0 +1,286 @@
+"""Activations at a cut: what the frozen prefix makes of every image of a split, computed once per machine.
+
+Kept as float16 (see :mod:`trainables.activations.stages`), in memory or in files that all processes of the
+machine share (see
+:mod:`trainables.activations`). A higher cut is computed from the nearest lower one that is there. What is read
+is the same,
+bit for bit, as what would be computed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trainables.activations.augmentation_views import nearest_level
+from trainables.activations.key import EntryKey
+from trainables.activations.machine_speed import Machine, Speeds
+from trainables.activations.memory import Memory
+from trainables.activations.prefix import Frozen, View
+from trainables.activations.reuse_policy import LARGE_SHARE, Decision, Place, Room, decide, place
+from trainables.activations.stages import Stages
+from trainables.activations.store import Store
+from trainables.backbones.backbone import Backbone
+from trainables.cost_account import Account, Counts
+from trainables.data.datasets import Task
+from trainables.reuse import VIEWS
+
+MEMORY = 2 * 2**30
+"""Bytes of activations in memory, unless another number is asked for."""
+
+
+class Activations:
+    """Activations of a task's splits under one backbone. Safe to use from several threads.
+
+    Args:
+        backbone: whose prefix it is.
+        task: whose images.
+        budget: bytes in memory.
+        directory: of the files; None to keep all in memory.
+        disk_budget: bytes of files; None for a share of the disk
+        (:func:`trainables.activations.location.default_budget`).
+        views: of each augmentation strength; 0 to share nothing that is augmented.
+        speeds: of this machine; measured if not given.
+        stages: of another task under the same backbone, so that both are rounded alike.
+
+    Attributes:
+        stages: the prefix, for those who train on images.
+        counts: what all trials together found and computed.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        budget: int = MEMORY,
+        directory: Path | None = None,
+        disk_budget: int | None = None,
+        views: int = VIEWS,
+        speeds: Speeds | None = None,
+        stages: Stages | None = None,
+    ) -> None:
+        self.views = views
+        self.stages = stages or Stages(backbone, task.split("train").images)
+        self.counts = Counts()
+        self._frozen = Frozen(backbone, task, self.stages)
+        self._counts = task.counts
+        self._memory = Memory(budget)
+        self._store = Store(directory, disk_budget) if directory is not None else None
+        self._speeds = speeds or Machine(directory)
+        self._asked: Counter[tuple[int, float, bool]] = Counter()
+        self._locks: defaultdict[View, threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
+
+    @property
+    def hits(self) -> int:
+        """How often something was there."""
+        return self.counts.hits
+
+    @property
+    def misses(self) -> int:
+        """How often it had to be computed."""
+        return self.counts.misses
+
+    @property
+    def derived(self) -> int:
+        """How often it was computed from a lower cut."""
+        return self.counts.derived
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong with the files, in words, each thing once."""
+        return tuple(self._store.notes) if self._store is not None else ()
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes in ``memory`` and on ``disk`` now; those on disk are of all searches."""
+        return {"memory": self._memory.bytes, "disk": self._store.bytes if self._store is not None else 0}
+
+    def fits(self, split: str, depth: int) -> bool:
+        """Whether one view of the whole split at ``depth`` may be kept, in memory or on disk."""
+        room = self._room
+        needed = self._counts[split] * self._frozen.bytes_per_image(depth)
+        return needed <= max(room.memory, room.disk) * LARGE_SHARE
+
+    def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> Decision:
+        """Whether a trial of ``epochs`` epochs should train on kept activations.
+
+        As many trials as asked for the same cut, strength and flip before, and one more, are expected to share them.
+        """
+        view = View("train", depth, nearest_level(strength), flip)
+        decision = self._decide(view, epochs)
+        with self._lock:
+            self._asked[depth, view.level, flip] += 1
+        return replace(decision, depth=depth, level=view.level)
+
+    def dtype(self, depth: int, *, strength: float = 0.0, flip: bool = False) -> str:
+        """``float16`` or ``float32``: what activations of the training images at ``depth`` come as, most likely."""
+        kept = self._kept(View("train", depth, nearest_level(strength), flip))
+        return self._frozen.dtype(depth) if kept is None else kept.dtype.name
+
+    def get(
+        self,
+        split: str,
+        depth: int,
+        *,
+        strength: float = 0.0,
+        flip: bool = False,
+        view: int = 0,
+        account: Account | None = None,
+        passing: bool = False,
+    ) -> np.ndarray | None:
+        """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
+
+        Args:
+            split: train, validation or test.
+            depth: 0 to one less than the number of blocks.
+            strength: of the augmentation; the nearest level counts.
+            flip: whether half of the images are mirrored.
+            view: which of the draws; without augmentation there is just one.
+            account: of the trial that asks; it is told what was there and what was not.
+            passing: where they can't be kept, compute them for this once, if half of the free memory holds them.
+
+        Returns:
+            (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
+            is in use as long as the array or a part of it is held.
+        """
+        wanted, account = View(split, depth, nearest_level(strength), flip, view), account or Account()
+        kept = self._kept(wanted)
+        if kept is None:
+            with self._alone(wanted, account):
+                kept = self._kept(wanted)
+                if kept is None:
+                    return self._make(wanted, account, passing)
+        self._count_hit(wanted, kept, account)
+        return kept
+
+    def kept(self, split: str, depth: int) -> np.ndarray | None:
+        """The same as :meth:`get` without augmentation, if it is there already."""
+        return self._kept(View(split, depth))
+
+    def chunks(self, split: str, depth: int, account: Account | None = None) -> Iterator[np.ndarray]:
+        """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
+        account = account or Account()
+        whole = self.get(split, depth, account=account) if self.fits(split, depth) else None
+        if whole is None:
+            yield from self._compute(View(split, depth), account)
+            return
+        for piece in self.stages.pieces(len(whole)):
+            yield whole[piece]
+
+    @property
+    def _room(self) -> Room:
+        disk = self._store.budget if self._store is not None and self._store.usable else 0
+        return Room(self._memory.budget, disk)
+
+    def _decide(self, view: View, epochs: int) -> Decision:
+        if view.depth >= self.stages.images:
+            return Decision(False, "none", "nothing is frozen")
+        if view.augmented and not self.views:
+            return Decision(False, "none", "every epoch has distortions of its own (0 views)")
+        if not self._room.memory and not self._room.disk:
+            return Decision(False, "none", "no room is given to activations")
+        views = self.views if view.augmented else 1
+        needed = [replace(view, number=number) for number in range(min(views, epochs))]
+        kept = sum(map(self._has, needed))
+        if kept == len(needed):
+            where: Place = "memory" if self._frozen.key(view).digest in self._memory else "disk"
+            return Decision(True, where, "all of it is there already", views=views, kept=kept)
+        refused = self._frozen.unsteady(view.depth)
+        if refused:
+            return Decision(False, "none", refused)
+        sharing = self._asked[view.depth, view.level, view.flip] + 1
+        demand = self._frozen.demand("train", view.depth)
+        demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
+        return decide(demand, self._room, self._speeds)
+
+    @contextmanager
+    def _alone(self, view: View, account: Account) -> Iterator[None]:
+        """Nobody else computes ``view`` in this process meanwhile."""
+        with self._lock:
+            lock = self._locks[view]
+        with account.timing("wait"):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self, view: View, account: Account, passing: bool) -> np.ndarray | None:
+        if self._frozen.unsteady(view.depth):
+            return None
+        demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
+        where = place(demand, self._room, self._speeds)
+        if where == "disk" and self._store is not None:
+            made = self._make_file(view, key, demand.images, account)
+            if made is not None:
+                return made
+        kept = where != "none" and demand.bytes <= self._memory.budget * LARGE_SHARE
+        if not kept and not (passing and demand.bytes <= self._speeds.file_cache):
+            return None
+        whole = self._whole(view, demand.images, account)
+        if kept:
+            self._memory.put(key.digest, whole)
+            self._count(account, bytes_written=whole.nbytes)
+        return whole
+
+    def _make_file(self, view: View, key: EntryKey, rows: int, account: Account) -> np.ndarray | None:
+        if self._store is None:
+            return None
+        computed = account.counts.misses
+        made = self._store.fill(
+            key,
+            rows,
+            self.stages.shape(view.depth),
+            lambda: self._compute(view, account),
+            waiting=lambda: account.timing("wait"),
+        )
+        if made is None:
+            return None
+        if account.counts.misses > computed:
+            self._count(account, bytes_written=made.nbytes)
+        else:  # another process was faster
+            self._count_hit(view, made, account)
+        return made
+
+    def _whole(self, view: View, count: int, account: Account) -> np.ndarray:
+        whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
+        for piece, part in zip(self.stages.pieces(count), self._compute(view, account), strict=True):
+            if part.dtype == np.float32 and whole.dtype == np.float16:
+                whole = whole.astype(np.float32)
+            whole[piece] = part
+        whole.flags.writeable = False
+        return whole
+
+    def _compute(self, view: View, account: Account) -> Iterator[np.ndarray]:
+        self._count(account, misses=1)
+        for depth in range(view.depth + 1, self.stages.images):
+            lower = self._kept(view.at(depth))
+            if lower is not None:
+                self._count(account, derived=1)
+                return self._frozen.compute(view, depth, lower)
+        return self._frozen.compute(view)
+
+    def _kept(self, view: View) -> np.ndarray | None:
+        key = self._frozen.key(view)
+        kept = self._memory.get(key.digest)
+        return self._store.open(key) if kept is None and self._store is not None else kept
+
+    def _has(self, view: View) -> bool:
+        key = self._frozen.key(view)
+        return key.digest in self._memory or (self._store is not None and key in self._store)
+
+    def _count_hit(self, view: View, kept: np.ndarray, account: Account) -> None:
+        saved = len(kept) * self.stages.known_seconds(view.depth)
+        self._count(account, hits=1, bytes_read=kept.nbytes, saved_seconds=saved)
+
+    def _count(self, account: Account, **amounts: float) -> None:
+        account.counts.add(**amounts)
+        with self._lock:
+            self.counts.add(**amounts)

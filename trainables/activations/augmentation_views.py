@@ -1,0 +1,44 @@
+"""Augmentation that trials can share: a few strengths, and a few keyed views of each.
+
+A view is one fixed draw of distortions for every image: a function of (strength, flip, view) and nothing else, so that
+its activations are computed once and read by every trial of the machine. Whether they are read or computed again, a
+trial sees the same images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainables.errors import UsageError
+from trainables.modalities.image.augment import draw
+
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Strengths that views exist for."""
+
+_KEY = 0x71E35
+
+
+def nearest_level(strength: float) -> float:
+    """The level that ``strength`` stands for; the lower one of two that are equally near.
+
+    Raises:
+        UsageError: ``strength`` is not between 0 and 1.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise UsageError(f"augmentation_strength: expected 0 to 1, received {strength!r}")
+    return min(LEVELS, key=lambda level: (abs(level - strength), level))
+
+
+def view_of(epoch: int, views: int) -> int:
+    """The view, from 0, that ``epoch`` (from 1) shows.
+
+    The same for every seed: trials that a scheduler ends early all need the same first views.
+    """
+    return (epoch - 1) % views
+
+
+def view_draws(count: int, level: float, flip: bool, view: int) -> np.ndarray:
+    """Random numbers (count, DRAWS) float32 of one view of ``count`` images, for
+    :func:`trainables.modalities.image.augment.distort`.
+    """
+    return draw(count, _KEY, round(level * 4), int(flip), view)

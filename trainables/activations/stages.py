@@ -1,0 +1,163 @@
+"""A frozen prefix in stages, one for each block, so that what lies between two cuts can run apart.
+
+What a stage hands to the next is rounded to float16, the precision that activations are kept in. A tensor at a cut is
+therefore the same whether it was computed from the image or from a kept tensor at a lower cut, and whether it was kept
+at all. A stage whose values float16 cannot hold (see :mod:`trainables.activations.precision_probe`) stays float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainables.activations.precision_probe import PROBED, StageFacts, examine
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.fingerprint import digest
+from trainables.building import BUILDING
+from trainables.modalities.image.augment import DRAWS, distort
+
+LARGEST_FLOAT16 = 65504.0
+CHUNK = 256
+"""Most images that go through a prefix at once."""
+
+CHUNK_BYTES = 128 * 2**20
+"""Most bytes of a chunk's largest tensor at a cut."""
+
+
+class Stages:
+    """The stages of ``backbone``, built and traced when they are first needed. Safe to use from several threads.
+
+    ``images`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
+    d + 1 to that of depth d; the first one preprocesses, too. ``chunk`` is the number of images that run at once,
+    always the same for a backbone, because the last bits of a convolution depend on it.
+
+    Args:
+        backbone: whose prefix it is.
+        sample: images (N, H, W, 3) uint8, the first of which a stage is examined with before it is first used.
+    """
+
+    def __init__(self, backbone: Backbone, sample: np.ndarray) -> None:
+        self._backbone = backbone
+        self._sample = np.array(sample[:PROBED])
+        self.images = len(backbone.blocks)
+        largest = max(math.prod(size or 1 for size in cut.shape) * 4 for cut in backbone.cuts)
+        self.chunk = min(CHUNK, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
+        self._models: dict[int, Any] = {}
+        self._traced: dict[int, Any] = {}
+        self._digests: dict[int, str] = {self.images: ""}
+        self._facts: dict[int, StageFacts] = {}
+        self._distort = tf.function(
+            distort,
+            input_signature=[
+                tf.TensorSpec([None, *backbone.input_size, 3], tf.float32),
+                tf.TensorSpec([None, DRAWS], tf.float32),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([], tf.float32),
+            ],
+            autograph=False,
+        )
+
+    def shape(self, depth: int) -> tuple[int, ...]:
+        """Shape of one image's tensor at the cut of ``depth``."""
+        return tuple(int(size) for size in self._tensor(depth).shape[1:])
+
+    def digest(self, depth: int) -> str:
+        """Hexadecimal digest of configuration and weights of all stages below the cut of ``depth``."""
+        with BUILDING:
+            for d in range(self.images - 1, depth - 1, -1):
+                if d not in self._digests:
+                    whole = self._digests[d + 1] + digest(self._model(d))
+                    self._digests[d] = hashlib.sha256(whole.encode()).hexdigest()[:32]
+            return self._digests[depth]
+
+    def facts(self, depth: int) -> tuple[StageFacts, ...]:
+        """What a run over the sample tells of each stage below the cut of ``depth``, the first one first."""
+        wanted = range(self.images - 1, depth - 1, -1)
+        with BUILDING, tf.init_scope():
+            if any(d not in self._facts for d in wanted):
+                x: Any = tf.cast(tf.constant(self._sample), tf.float32)
+                for d in wanted:
+                    if d not in self._facts:
+                        self._facts[d] = examine(partial(self._raw, x, d))
+                    x, _ = self._stage(d)(x, self._facts[d].narrow)
+        return tuple(self._facts[d] for d in wanted)
+
+    def known_seconds(self, depth: int) -> float:
+        """Seconds per image of all stages below the cut of ``depth``; 0 where not all of them were examined yet."""
+        facts = [self._facts.get(d) for d in range(self.images - 1, depth - 1, -1)]
+        return 0.0 if None in facts else sum(f.seconds for f in facts if f is not None)
+
+    def distorted(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
+        """``images`` (B, H, W, 3) of any type as float32, distorted by ``draws`` (B, DRAWS) where they are given."""
+        pixels = tf.cast(images, tf.float32)
+        return pixels if draws is None else self._distort(pixels, draws, strength, tf.cast(flip, tf.float32))
+
+    def run(self, x: Any, start: int, depth: int) -> tuple[Any, Any]:
+        """Lead ``x`` (B, …) float32 at the cut of depth ``start`` up to that of ``depth``; eager or inside a graph.
+
+        Args:
+            x: pixels 0..255 where ``start`` is ``images``.
+            start: depth of the cut where ``x`` is.
+            depth: at most ``start``.
+
+        Returns:
+            The tensor (B, …) float32 and the greatest magnitude in it, a scalar (0 if no stage ran).
+        """
+        narrow = [facts.narrow for facts in self.facts(depth)]
+        peak = tf.constant(0.0)
+        for d in range(start - 1, depth - 1, -1):
+            x, peak = self._stage(d)(x, narrow[self.images - 1 - d])
+        return x, peak
+
+    def narrow(self, depth: int) -> bool:
+        """Whether float16 holds what the stage below the cut of ``depth`` makes, but for single values perhaps."""
+        return self.facts(depth)[-1].narrow
+
+    def pieces(self, count: int) -> Iterator[slice]:
+        """``count`` images in chunks."""
+        return (slice(start, min(start + self.chunk, count)) for start in range(0, count, self.chunk))
+
+    def _raw(self, x: Any, d: int) -> Any:
+        return self._stage(d)(x, False)[0]
+
+    def _tensor(self, depth: int) -> Any:
+        return self._backbone.blocks[-depth].cut.tensor if depth else self._backbone.model.outputs[0]
+
+    def _model(self, d: int) -> Any:
+        with BUILDING:
+            if d not in self._models:
+                below = self._backbone.model.inputs[0] if d + 1 == self.images else self._tensor(d + 1)
+                self._models[d] = keras.Model(below, self._tensor(d), name=f"stage_{d}")
+            return self._models[d]
+
+    def _stage(self, d: int) -> Any:
+        with BUILDING:
+            if d not in self._traced:
+                model = self._model(d)
+                signature = [
+                    tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32),
+                    tf.TensorSpec([], tf.bool),
+                ]
+                function = tf.function(
+                    lambda x, narrow: _rounded(model(x, training=False), narrow),
+                    input_signature=signature,
+                    autograph=False,
+                )
+                function.get_concrete_function()
+                self._traced[d] = function
+            return self._traced[d]
+
+
+def _rounded(y: Any, narrow: Any) -> tuple[Any, Any]:
+    """``y`` at float16's precision where it is within its range, if ``narrow``; and its greatest magnitude."""
+    y = tf.cast(y, tf.float32)
+    magnitude = tf.abs(y)
+    fits = tf.logical_and(narrow, magnitude <= LARGEST_FLOAT16)
+    return tf.where(fits, tf.cast(tf.cast(y, tf.float16), tf.float32), y), tf.reduce_max(magnitude)

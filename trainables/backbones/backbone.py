@@ -1,0 +1,175 @@
+"""Backbones: pretrained networks without their head, with preprocessing, cuts and blocks."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from trainables.backbones.blocks import find_blocks
+from trainables.backbones.cuts import Cut, Segment, find_cuts, find_segments
+from trainables.backbones.fingerprint import digest
+from trainables.backbones.initialization import fresh_weights
+from trainables.backbones.keras_files import read_model, read_note, write_model
+from trainables.backbones.normalise import normalise
+from trainables.backbones.sources import find_source
+from trainables.backbones.spec import BackboneSpec
+from trainables.block_names import name_blocks
+from trainables.errors import BackboneError
+from trainables.modalities.image.catalogue import CatalogueEntry, catalogue
+
+__all__ = ["Backbone", "BackboneSpec", "Block", "CatalogueEntry", "Cut", "catalogue", "load"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A unit of ``unfreeze_depth``: what lies between ``cut`` and the next block's; it has ``parameters``."""
+
+    name: str
+    parameters: int
+    cut: Cut
+
+
+class Backbone:
+    """A network from raw pixels to pooled features that can be parted at the cuts between its blocks.
+
+    Attributes:
+        model: functional Keras model; float32 (N, H, W, 3), RGB, 0..255 → (N, C). Its first layers
+        preprocess, its
+            last pool.
+        cuts: all cuts of its graph, from the input to the output. blocks: from the first one above
+        preprocessing to the last, which ends with the pooling. Their number is the
+            greatest ``unfreeze_depth``.
+        digest: of configuration and weights, hexadecimal.
+        parameters: number of weights, trainable or not.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, name: str, weights: str, model: Any, starts: Sequence[int] = ()
+    ) -> None:
+        self.spec = spec
+        self.name = name
+        self.weights = weights
+        self.model = model
+        self.cuts = find_cuts(model)
+        segments = find_segments(model.inputs[0], model.outputs[0])
+        grouped = _cut_at(segments, starts) if starts else find_blocks(segments)
+        if not grouped:
+            raise BackboneError(f"backbone {name}: expected layers with weights to train, found none")
+        names = name_blocks(grouped)
+        self.blocks = tuple(Block(n, _count(b), b[0].below) for n, b in zip(names, grouped, strict=True))
+        self.parameters = int(model.count_params())
+        self.digest = digest(model)
+        self._parts: dict[int, tuple[Any, Any | None]] = {0: (model, None)}
+        self._lock = threading.Lock()
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        _, height, width, _ = self.model.inputs[0].shape
+        return int(height), int(width)
+
+    @property
+    def starts(self) -> list[int]:
+        """Which of ``cuts`` each block begins with."""
+        tensors = [id(cut.tensor) for cut in self.cuts]
+        return [tensors.index(id(block.cut.tensor)) for block in self.blocks]
+
+    def parts(self, depth: int) -> tuple[Any, Any | None]:
+        """The graph in two: (prefix, suffix), where the suffix holds the top ``depth`` blocks.
+
+        The prefix maps raw pixels to the tensor at the cut, the suffix that tensor to pooled features. Depth
+        0 gives (the whole, None); at ``len(blocks)`` the prefix only preprocesses. Both share layers with
+        ``model``.
+
+        Raises:
+            BackboneError: ``depth`` is not between 0 and the number of blocks.
+        """
+        if not 0 <= depth <= len(self.blocks):
+            raise BackboneError(f"depth: expected 0 to {len(self.blocks)}, received {depth}")
+        with self._lock:
+            if depth not in self._parts:
+                tensor = self.blocks[-depth].cut.tensor
+                prefix = keras.Model(self.model.inputs[0], tensor, name="prefix")
+                self._parts[depth] = prefix, keras.Model(tensor, self.model.outputs[0], name="suffix")
+            return self._parts[depth]
+
+    def fresh_weights(self, seed: int) -> list[np.ndarray]:
+        """Newly initialised weights in the order of ``model.weights``: the same for the same ``seed``."""
+        return fresh_weights(self.model, seed)
+
+    def summary(self) -> dict[str, Any]:
+        """Name, weights, digest, input_size, parameters and the names of the blocks."""
+        fields = ("name", "weights", "digest", "input_size", "parameters")
+        return {f: getattr(self, f) for f in fields} | {"blocks": tuple(block.name for block in self.blocks)}
+
+    def save(self, path: Path) -> None:
+        """Write one ``.keras`` file, whole or not at all, that :meth:`open` reads back unchanged."""
+        note = {"spec": asdict(self.spec), "name": self.name, "weights": self.weights}
+        write_model(self.model, path, note | {"digest": self.digest, "starts": self.starts})
+
+    @classmethod
+    def open(cls, path: Path) -> Backbone:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            BackboneError: no such file, one that something else wrote, or one that was changed since.
+        """
+        model = read_model(path)
+        note = _note(path)
+        if "starts" not in note:
+            raise BackboneError(
+                f"backbone {path}: expected a file saved by Backbone.save, received another model"
+            )
+        try:
+            spec = BackboneSpec(**note["spec"])
+            backbone = cls(spec, note["name"], note["weights"], model, note["starts"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
+        if backbone.digest != note.get("digest"):
+            raise BackboneError(
+                f"backbone {path}: expected digest {note.get('digest')}, received {backbone.digest}; "
+                "the file was changed"
+            )
+        return backbone
+
+
+def load(spec: BackboneSpec) -> Backbone:
+    """The backbone that ``spec`` describes, from the package, ``keras.applications`` or a file.
+
+    Raises:
+        BackboneError: no such backbone, weights missing or unfit, a file that can't be read safely, or a
+        graph
+            without anything to train.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise BackboneError("Keras' image_data_format: expected channels_last, received channels_first")
+    source = find_source(spec)
+    model = normalise(source, spec.input_size)
+    if source.fresh:
+        model.set_weights(fresh_weights(model, spec.seed))
+    return Backbone(spec, source.name, source.weights, model)
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        return read_note(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
+
+
+def _cut_at(segments: tuple[Segment, ...], starts: Sequence[int]) -> list[tuple[Segment, ...]]:
+    ends = [*starts[1:], len(segments)]
+    return [segments[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _count(block: Sequence[Segment]) -> int:
+    called = (call.operation for segment in block for call in segment.calls)
+    weights = {id(w): w for operation in called for w in getattr(operation, "weights", ())}
+    return sum(int(np.prod(w.shape)) for w in weights.values())

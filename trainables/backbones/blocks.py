@@ -1,0 +1,177 @@
+"""Blocks: the units of ``unfreeze_depth``, made of what lies between the cuts.
+
+A *unit* is the smallest thing worth unfreezing apart: one residual or inception block (a segment that
+branches), or one convolution with the normalisation, activation and pooling after it. Then, from the shape of
+the graph alone (never from the input size or a layer's name):
+
+- normalisation that follows a merge opens the next unit (ResNetV2, DenseNet); padding opens it, too;
+- a depthwise convolution and a squeeze-and-excite gate stay with the projection that follows them;
+- a tensor wider in channels than both its neighbours is no boundary (expansion before a linear bottleneck);
+- in a plain chain the units up to a pooling are one unit (VGG's five stages);
+- a boundary never parts two calls of one layer.
+
+Where there are more than ``MOST`` units, those of the longest stages are grouped in runs as equal as can be,
+a stage being what lies between two reductions of the image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from operator import add
+from typing import Any
+
+from trainables.backbones.cuts import Segment
+
+MOST = 20
+"""The greatest number of blocks."""
+
+_PADDING = ("ZeroPadding", "Cropping", "UpSampling", "Pad")
+_POOLING = ("MaxPooling", "AveragePooling")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Segments that are unfrozen together, bottom to top.
+
+    ``up`` and ``down``: belongs with the unit above, with the unit below. ``merges``: branches meet in it.
+    ``pooled``: ends with a pooling. ``strided``: the image gets smaller in it, before its top.
+    """
+
+    segments: tuple[Segment, ...]
+    up: bool
+    down: bool
+    merges: bool
+    pooled: bool
+    strided: bool
+
+    def __add__(self, above: Unit) -> Unit:
+        """Both as one."""
+        segments = self.segments + above.segments
+        merges, strided = self.merges or above.merges, self.strided or above.strided
+        return Unit(segments, above.up, self.down, merges, above.pooled, strided)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Sizes of the last axis of the tensors below and above."""
+        return self.segments[0].below.shape[-1] or 0, self.segments[-1].above.shape[-1] or 0
+
+
+def find_blocks(segments: Sequence[Segment], most: int = MOST) -> tuple[tuple[Segment, ...], ...]:
+    """Group ``segments`` into at most ``most`` blocks, bottom to top; each holds a kernel.
+
+    Segments below the first block (preprocessing) belong to none; those above the last kernel belong to the
+    last block. Without any kernel there is no block.
+    """
+    units = _units(segments)
+    for together in (_is_loose, _is_expansion, _leads_to_pooling, _parts_a_layer):
+        units = _merge(units, together)
+    return tuple(unit.segments for unit in _group(units, most))
+
+
+def _units(segments: Sequence[Segment]) -> list[Unit]:
+    """One unit for each segment with a kernel."""
+    kernels = [i for i, segment in enumerate(segments) if segment.has_kernel]
+    if not kernels:
+        return []
+    starts = [_opening(segments, 0, kernels[0], merged=True)]
+    for kernel, following in pairwise(kernels):
+        starts.append(_opening(segments, kernel + 1, following, _merges(segments[kernel])))
+    ends = [*starts[1:], len(segments)]
+    return [_unit(segments, *place) for place in zip(starts, kernels, ends, strict=True)]
+
+
+def _opening(segments: Sequence[Segment], first: int, kernel: int, merged: bool) -> int:
+    """Which of the segments from ``first`` to ``kernel`` opens the unit of ``kernel``."""
+    opening = first
+    for index in range(first, kernel):
+        segment = segments[index]
+        if merged and any(getattr(call.operation, "trainable_variables", ()) for call in segment.calls):
+            break
+        if segment.only is None or not segment.only.kind.startswith(_PADDING):
+            opening = index + 1
+    return opening
+
+
+def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Unit:
+    own = segments[kernel]
+    gate = own.only is None and not _merges(own)
+    return Unit(
+        tuple(segments[start:end]),
+        up=gate or (own.only is not None and own.only.kind.startswith("Depthwise")),
+        down=gate,
+        merges=_merges(own),
+        pooled=any(
+            s.only is not None and s.only.kind.startswith(_POOLING) for s in segments[kernel + 1 : end]
+        ),
+        strided=any(_stride(call.operation) > 1 for call in own.calls),
+    )
+
+
+def _merges(segment: Segment) -> bool:
+    """Whether branches meet in it, other than to scale one by the other (squeeze-and-excite)."""
+    return segment.only is None and segment.calls[-1].kind != "Multiply"
+
+
+def _stride(operation: Any) -> int:
+    strides = getattr(operation, "strides", None) or 1
+    return max(strides) if isinstance(strides, (tuple, list)) else int(strides)
+
+
+def _merge(units: list[Unit], together: Callable[[list[Unit], int], bool]) -> list[Unit]:
+    """Make one of units ``i`` and ``i + 1`` wherever ``together(units, i)``."""
+    merged = units[:1]
+    for below, unit in enumerate(units[1:]):
+        if together(units, below):
+            merged[-1] = merged[-1] + unit
+        else:
+            merged.append(unit)
+    return merged
+
+
+def _is_loose(units: list[Unit], below: int) -> bool:
+    return units[below].up or units[below + 1].down
+
+
+def _is_expansion(units: list[Unit], below: int) -> bool:
+    before, here = units[below].channels
+    return here > before and here > units[below + 1].channels[1]
+
+
+def _leads_to_pooling(units: list[Unit], below: int) -> bool:
+    if units[below].pooled or units[below].merges:
+        return False
+    for unit in units[below + 1 :]:
+        if unit.merges or unit.pooled:
+            return not unit.merges
+    return False
+
+
+def _parts_a_layer(units: list[Unit], below: int) -> bool:
+    def layers(some: list[Unit]) -> Counter[int]:
+        called = (c.operation for unit in some for segment in unit.segments for c in segment.calls)
+        return Counter(id(operation) for operation in called if getattr(operation, "weights", ()))
+
+    return bool(layers(units[: below + 1]) & layers(units[below + 1 :]))
+
+
+def _group(units: list[Unit], most: int) -> list[Unit]:
+    stages: list[list[Unit]] = []
+    for unit in units:
+        if not stages or unit.strided or stages[-1][-1].pooled:
+            stages.append([])
+        stages[-1].append(unit)
+    if len(stages) > most:
+        stages = [units]
+    limit = max(map(len, stages), default=0)
+    while sum(min(len(stage), limit) for stage in stages) > most:
+        limit -= 1
+    return [reduce(add, run) for stage in stages for run in _runs(stage, min(len(stage), limit))]
+
+
+def _runs(stage: list[Unit], count: int) -> list[list[Unit]]:
+    bounds = [i * len(stage) // count for i in range(count + 1)]
+    return [stage[low:high] for low, high in pairwise(bounds)]

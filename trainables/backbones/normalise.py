@@ -1,0 +1,85 @@
+"""Bring any image model into one form: raw RGB pixels 0..255 → preprocessing → blocks → pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from trainables.backbones.cuts import find_segments
+from trainables.backbones.graph import name_uniquely, operations, replay
+from trainables.backbones.sources import Source
+from trainables.errors import BackboneError
+from trainables.features import find_features
+from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
+
+DEFAULT_SIZE = 224
+"""Pixels a side for a model that takes any size and names none."""
+
+_RESIZERS = ("Resizing", "CenterCrop", "RandomCrop")
+
+
+def normalise(source: Source, size: int | None) -> Any:
+    """A flat functional model with the weights of ``source``.
+
+    Its input is float32 (N, H, W, 3), raw pixels 0..255; its output (N, C) are the pooled features. Nested
+    models are opened, a head is left out, a first resizing is, too (it gives the input size unless ``size``
+    does), layers that Keras named are numbered anew, and everything is trainable.
+
+    Raises:
+        BackboneError: there is nothing to train below the head, or the network can't take this size.
+    """
+    model = source.model
+    _thaw(model)
+    native = keras.Input(model.inputs[0].shape[1:])
+    features = find_features(native, replay(model.inputs, model.outputs, [native], {})[0])
+    swap, target = _entrance(native, features)
+    height, width = (size, size) if size else target or _static(native) or (DEFAULT_SIZE, DEFAULT_SIZE)
+    image = keras.Input((height, width, 3), name="image")
+    pixels = to_channels(preprocess(image, source.preprocessing), native.shape[3])
+    try:
+        (pooled,) = replay([native], [features], [pixels], swap)
+    except (ValueError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BackboneError(
+            f"backbone {source.name}: it can't take images of {height}x{width} pixels ({reason}); "
+            "expected another --input-size"
+        ) from error
+    name_uniquely([image._keras_history.operation, *operations([image], [pooled])])
+    return keras.Model(image, pooled, name="backbone")
+
+
+def _thaw(model: Any) -> None:
+    """Make every layer trainable; a file may hold frozen ones."""
+    for operation in operations(model.inputs, model.outputs):
+        if isinstance(operation, keras.Layer):
+            operation.trainable = False  # else Keras sees no change and leaves what is inside a wrapper
+            operation.trainable = True
+
+
+def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]], tuple[int, int] | None]:
+    """What to swap (resizing for nothing, adapted statistics for constants), and the size resized to."""
+    swap: dict[int, Callable[..., Any]] = {
+        id(operation): constant_normalization(operation)
+        for operation in operations([native], [features])
+        if isinstance(operation, keras.layers.Normalization) and operation.weights
+    }
+    size = None
+    for segment in find_segments(native, features):
+        if segment.has_kernel:
+            break
+        if segment.only is not None and segment.only.kind in _RESIZERS:
+            layer = segment.only.operation
+            swap[id(layer)] = _nothing
+            size = (int(layer.height), int(layer.width))
+    return swap, size
+
+
+def _nothing(pixels: Any) -> Any:
+    return pixels
+
+
+def _static(image: Any) -> tuple[int, int] | None:
+    height, width = image.shape[1:3]
+    return (int(height), int(width)) if height and width else None

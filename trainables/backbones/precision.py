@@ -1,0 +1,50 @@
+"""Copies of networks whose layers compute in another precision, with the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.graph import operations
+
+FLOATING = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+"""Dtype policies that can take each other's place."""
+
+
+def recast_backbone(backbone: Backbone, policy: str) -> Backbone:
+    """``backbone`` under a Keras dtype ``policy``, with the same cuts and blocks; itself if it is that already.
+
+    Preprocessing stays as it is: 16 bits are too few for pixels.
+    """
+    model, first = backbone.model, backbone.blocks[0].cut.tensor
+    below = {id(operation) for operation in operations(model.inputs, [first])}
+    if all(layer.dtype_policy.name == policy for layer in model.layers if id(layer) not in below):
+        return backbone
+    copy = recast(model, policy, below)
+    return Backbone(backbone.spec, backbone.name, backbone.weights, copy, backbone.starts)
+
+
+def recast(model: Any, policy: str, keep: set[int] | None = None) -> Any:
+    """A copy of a functional ``model`` with weights of its own, all of its layers under the dtype ``policy``.
+
+    Layers whose id is in ``keep`` are copied as they are. Weights are float32 under every mixed policy.
+    """
+
+    def copied(layer: Any) -> Any:
+        config = layer.get_config()
+        return type(layer).from_config(config if keep and id(layer) in keep else _renamed(config, policy))
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _renamed(config: Any, policy: str) -> Any:
+    """``config`` with ``policy`` in place of every floating one, those of wrapped layers included."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in FLOATING:
+            return {**config, "config": {"name": policy}}
+        return {key: _renamed(value, policy) for key, value in config.items()}
+    return [_renamed(item, policy) for item in config] if isinstance(config, list) else config

@@ -1,0 +1,152 @@
+"""Where backbones come from: the package, ``keras.applications``, a file."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from trainables.backbones.initialization import seeded
+from trainables.backbones.keras_files import WEIGHT_FILES, read_model, read_weights
+from trainables.backbones.spec import BUILT_IN, BackboneSpec
+from trainables.errors import BackboneError
+from trainables.modalities.image.applications import Application, find_application, similar_names
+from trainables.modalities.image.preprocessing import correct_efficientnet
+
+DOWNLOAD_TIMEOUT = 20.0
+"""Seconds of silence after which a download of weights is given up."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Keras model as it was found, perhaps with a head.
+
+    ``weights`` says where its weights are from; ``fresh`` that they are still to be drawn at random.
+    """
+
+    name: str
+    model: Any
+    weights: str
+    preprocessing: str
+    fresh: bool = False
+
+
+def find_source(spec: BackboneSpec) -> Source:
+    """Build or read what ``spec`` names.
+
+    Raises:
+        BackboneError: there is no such backbone or file, its weights can't be had, or it can't be read
+        safely.
+    """
+    if spec.input_size is not None and spec.input_size < 1:
+        raise BackboneError(f"input_size: expected a positive number of pixels, received {spec.input_size}")
+    if spec.name == BUILT_IN:
+        shipped = resources.files("trainables.modalities.image.print_backbone").joinpath("print.keras")
+        with resources.as_file(shipped) as path:
+            return _from_file(spec, path, BUILT_IN, "shipped")
+    application = find_application(spec.name)
+    if application is not None:
+        return _from_application(spec, application)
+    path = Path(spec.name)
+    if path.suffix not in WEIGHT_FILES and not path.exists():
+        raise BackboneError(_unknown(spec.name))
+    return _from_file(spec, path, path.stem, "file")
+
+
+def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> Source:
+    if spec.weights == "imagenet":
+        raise BackboneError(
+            f"weights: expected default, none or a file for backbone {name!r}, received 'imagenet'; "
+            "only the models of keras.applications have ImageNet weights to download"
+        )
+    model = read_model(path)
+    if spec.weights not in ("default", "none"):
+        read_weights(model, Path(spec.weights))
+        weights = spec.weights
+    fresh = spec.weights == "none"
+    mode = "none" if spec.preprocessing == "auto" else spec.preprocessing
+    return Source(name, model, "none" if fresh else weights, mode, fresh)
+
+
+def _from_application(spec: BackboneSpec, application: Application) -> Source:
+    name, size = application.name, spec.input_size or application.input_size
+    if spec.preprocessing not in ("auto", application.preprocessing):
+        raise BackboneError(
+            f"preprocessing: {name} brings its own, expected 'auto', received {spec.preprocessing!r}"
+        )
+    if size < application.least:
+        raise BackboneError(f"input_size: {name} needs {application.least} pixels or more, received {size}")
+    wanted = "imagenet" if spec.weights == "default" else spec.weights
+    if wanted == "imagenet":
+        model = _with_imagenet(name, size)
+    elif wanted == "none":
+        with seeded(spec.seed):
+            model = _build(name, size)
+    else:
+        model = _with_file(name, size, Path(wanted))
+    return Source(name, model, wanted, application.preprocessing)
+
+
+def _build(name: str, size: int, **options: Any) -> Any:
+    constructor = getattr(keras.applications, name)
+    return constructor(
+        **{"weights": None, "include_top": False, "pooling": "avg", "input_shape": (size, size, 3)} | options
+    )
+
+
+def _with_imagenet(name: str, size: int) -> Any:
+    try:
+        with _quiet_download():
+            return _build(name, size, weights="imagenet")
+    except Exception as error:
+        raise BackboneError(
+            f"backbone {name}: its ImageNet weights could not be downloaded ({error}); "
+            "without internet, pass a local file with --weights FILE, or --weights none for random ones"
+        ) from error
+
+
+def _with_file(name: str, size: int, path: Path) -> Any:
+    model = _build(name, size)
+    try:
+        read_weights(model, path)
+    except BackboneError as headless:
+        try:
+            model = _build(name, size, include_top=True, pooling=None, input_shape=None)
+            read_weights(model, path)
+        except BackboneError:
+            raise headless from None
+    if name.startswith("EfficientNetB"):
+        correct_efficientnet(model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet_download() -> Iterator[None]:
+    """Progress goes to stderr, a dead connection ends soon, and Keras' note on input sizes is left out."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _unknown(name: str) -> str:
+    if name.startswith("models:/"):
+        return f"backbone {name}: expected a file here; a registered model is downloaded first"
+    similar = similar_names(name, BUILT_IN)
+    hint = f"did you mean {' or '.join(similar)}? " if similar else ""
+    return (
+        f"backbone: expected {BUILT_IN}, a model of keras.applications or a .keras file, received {name!r}; "
+        f"{hint}`unfreeze backbones` lists them"
+    )

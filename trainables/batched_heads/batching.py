@@ -1,0 +1,102 @@
+"""Trials that only train heads, an epoch at a time, as many together as wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.batched_heads.fused import FusedHeads
+from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
+from trainables.building import BUILDING
+from trainables.gathering import Gathering
+
+MOST = 32
+"""Trials that run as one batch: more gain nothing, and a batch's memory grows with them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An epoch to train, and what to evaluate after it: activations in pieces, and their labels (N,) int32."""
+
+    epoch: HeadEpoch
+    validation: Sequence[np.ndarray]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of it. ``loss`` is the sum of the steps' mean losses; seconds are this trial's share.
+
+    ``together`` is how many trials the batch had.
+    """
+
+    state: HeadState
+    loss: float
+    val_loss: float
+    val_accuracy: float
+    train_seconds: float
+    evaluate_seconds: float
+    together: int = 1
+
+
+class Together:
+    """Runs epochs of heads of one shape; calls that wait at the same moment become one batch.
+
+    Attributes:
+        fused: the compiled heads.
+        gathering: where epochs wait for each other.
+        batches: how many trials each batch had, as {size: count}.
+    """
+
+    def __init__(self, shape: HeadShape) -> None:
+        self.shape = shape
+        self.batches: dict[int, int] = {}
+        self.fused = FusedHeads(shape)
+        self._dtypes: set[str] = set()
+        self.gathering = Gathering[Run, Ran](self._reply, MOST)
+
+    def compile(self, dtype: str) -> float:
+        """Trace what is not traced yet for activations of ``dtype``; returns the seconds it took."""
+        with BUILDING:
+            if dtype in self._dtypes:
+                return 0.0
+            began = time.perf_counter()
+            self.fused.compile(dtype)
+            self._dtypes.add(dtype)
+            return time.perf_counter() - began
+
+    def run(self, run: Run) -> Ran:
+        """Train and evaluate one epoch of one trial, together with all that wait now."""
+        return self.gathering.ask(run)
+
+    def _reply(self, runs: Sequence[Run]) -> list[Ran | Exception]:
+        """One batch; where that fails (no memory, most likely), each trial alone, with an error of its own."""
+        try:
+            ran: list[Ran | Exception] = [*self._batch(runs)]
+        except Exception as error:  # noqa: BLE001 - raised where the trial that it belongs to waits
+            return [error] if len(runs) == 1 else [self._reply([run])[0] for run in runs]
+        self.batches[len(runs)] = self.batches.get(len(runs), 0) + 1
+        return ran
+
+    def _batch(self, runs: Sequence[Run]) -> list[Ran]:
+        share = 1.0 / len(runs)
+        began = time.perf_counter()
+        trained = self.fused.train([run.epoch for run in runs])
+        between = time.perf_counter()
+        losses, correct = self._evaluate([state.weights for _, state in trained], runs[0])
+        seconds = (between - began) * share, (time.perf_counter() - between) * share
+        count = len(runs[0].labels)
+        return [
+            Ran(state, loss, float(losses[i]) / count, int(correct[i]) / count, *seconds, len(runs))
+            for i, (loss, state) in enumerate(trained)
+        ]
+
+    def _evaluate(self, weights: list[list[np.ndarray]], run: Run) -> tuple[np.ndarray, np.ndarray]:
+        losses, correct, seen = np.zeros(len(weights)), np.zeros(len(weights), np.int64), 0
+        for piece in run.validation:
+            loss, right, _ = self.fused.evaluate(weights, piece, run.labels[seen : seen + len(piece)])
+            losses, correct, seen = losses + loss, correct + right, seen + len(piece)
+        return losses, correct

@@ -1,0 +1,170 @@
+"""Makes the files of a task out of a source: list, check, decode, split, write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.checks import refuse_unfit
+from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.source import SPLITS, UNSPLIT, Listing, Source, printable
+from trainables.data.split_file import write_split
+from trainables.data.splits import assign_splits, leak_notes, split_notes
+from trainables.data.task import Task, save_task
+from trainables.data.unlabelled import assign_unlabelled, hide_labels, refuse_unfit_target
+from trainables.errors import DataError
+from trainables.modalities.image.decoding import Decoded, Progress, decode_all
+from trainables.samesplits import orders_like
+from trainables.taskdigest import digest_of
+
+SHOWN = 10
+"""How many bad images an error names."""
+
+Order = NDArray[np.int64]
+
+
+def refuse_unfit_for(listing: Listing, place: str, options: DataOptions) -> None:
+    """Check an input as listed, or what is left of it without bad images.
+
+    Raises:
+        DataError: no classifier can be trained, chosen and tested on it.
+        UsageError: it has no class in common with those that ``options`` names.
+    """
+    if options.unlabelled:
+        refuse_unfit_target(listing, place, options.classes)
+    else:
+        refuse_unfit(listing, place)
+
+
+def build_task(
+    name: str,
+    source: Source,
+    size: tuple[int, int],
+    options: DataOptions,
+    request: Mapping[str, Any],
+    directory: Path,
+    progress: Progress | None = None,
+    like: Task | None = None,
+) -> None:
+    """Write the files of a task into the empty ``directory``, with the splits of ``like`` if it is given.
+
+    Raises:
+        DataError: the data is unfit or unreadable, or there is too little room.
+        OSError: writing failed.
+    """
+    listing = source.listing()
+    refuse_unfit_for(listing, source.place, options)
+    _refuse_full_disk(len(listing), size, directory)
+    pixels = directory / "pixels"
+    with pixels.open("wb") as sink:
+        decoded = decode_all(source.images(), len(listing), size, sink, progress)
+    good, skipped = _without_bad(listing, decoded, source.place, options)
+    digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
+    if like is None:
+        assign = assign_unlabelled if options.unlabelled else assign_splits
+        splits = assign(good, digests, options)
+    else:
+        splits = _splits_of(orders_like(like, good), len(good))
+    if options.unlabelled:
+        good = hide_labels(good, splits, options.classes, source.place)
+    orders = _orders(decoded, good, splits) if like is None else orders_like(like, good)
+    _write_splits(directory, pixels, good, orders, size)
+    task = Task(
+        name=name,
+        directory=directory,
+        classes=good.classes,
+        image_size=size,
+        digest=_digest(good, digests, orders, size),
+        counts={split: len(rows) for split, rows in zip(SPLITS, orders, strict=True)},
+        source=source.place,
+        skipped=skipped,
+        notes=(*good.notes, *split_notes(good, splits, options), *leak_notes(digests, splits)),
+    )
+    save_task(task, request, directory)
+
+
+def _without_bad(
+    listing: Listing, decoded: Decoded, place: str, options: DataOptions
+) -> tuple[Listing, tuple[tuple[str, str], ...]]:
+    """The images that could be decoded; the others by name, with reasons, if these may be left out."""
+    _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), place)
+    skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
+    _refuse_bad(skipped, len(listing), place, options)
+    good = listing.only(np.array(decoded.rows, dtype=np.int64))
+    if skipped:
+        refuse_unfit_for(good, f"{place}, without the {len(skipped):,} images that can't be read,", options)
+    return good, skipped
+
+
+def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
+    """The images of each split by their pixels' digests: a shuffle that any source agrees on."""
+
+    def key(row: int) -> tuple[bytes, int]:
+        return decoded.digests[row], int(listing.labels[row])
+
+    rows = [np.flatnonzero(splits == number) for number in range(len(SPLITS))]
+    return [np.array(sorted(each.tolist(), key=key), dtype=np.int64) for each in rows]
+
+
+def _splits_of(orders: Sequence[Order], count: int) -> NDArray[np.int8]:
+    splits = np.full(count, UNSPLIT, np.int8)
+    for number, rows in enumerate(orders):
+        splits[rows] = number
+    return splits
+
+
+def _write_splits(
+    directory: Path, pixels: Path, listing: Listing, orders: Sequence[Order], size: tuple[int, int]
+) -> None:
+    with pixels.open("rb") as file:
+        for name, rows in zip(SPLITS, orders, strict=True):
+            ids = [listing.ids[row] for row in rows]
+            write_split(directory / f"{name}.arrow", file, rows, listing.labels[rows], ids, size)
+    pixels.unlink()
+
+
+def _digest(
+    listing: Listing, digests: NDArray[np.uint8], orders: Sequence[Order], size: tuple[int, int]
+) -> str:
+    splits = zip(SPLITS, orders, strict=True)
+    return digest_of(
+        listing.classes,
+        size,
+        ((name, listing.labels[rows], [digests[rows].tobytes()]) for name, rows in splits),
+    )
+
+
+def _refuse_change(found: int, listed: int, place: str) -> None:
+    if found != listed:
+        raise DataError(
+            f"{place} changed while it was read: expected {listed:,} images, found {found:,}. Run it again."
+        )
+
+
+def _refuse_bad(bad: Sequence[tuple[str, str]], total: int, place: str, options: DataOptions) -> None:
+    if not bad or (options.skip_bad_images and len(bad) < total):
+        return
+    shown = "".join(f"\n  {image}: {reason}" for image, reason in bad[:SHOWN])
+    more = f"\n  and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    way_out = "" if len(bad) == total else ", or leave them out with --skip-bad-images (skip_bad_images)"
+    raise DataError(
+        f"{place}: {len(bad):,} of {total:,} images can't be read:{shown}{more}\n"
+        f"Repair or remove them{way_out}."
+    )
+
+
+def _refuse_full_disk(count: int, size: tuple[int, int], directory: Path) -> None:
+    """The pixels are on disk twice while they are put in order."""
+    needed = 2 * count * size[0] * size[1] * 3
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"preparing {count:,} images of {size[0]}x{size[1]} pixels takes {needed / 1e9:.1f} GB of disk, "
+            f"but {printable(directory)} has {free / 1e9:.1f} GB free. Free some, choose another --storage, "
+            "or a smaller --input-size."
+        )

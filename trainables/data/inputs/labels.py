@@ -1,0 +1,150 @@
+"""Turns columns of labels and of split names into indices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainables.data.inputs.columns import value_type
+from trainables.data.inputs.source import NO_LABEL, SPLITS, some
+from trainables.data.inputs.split_names import EXPECTED, split_of
+from trainables.errors import DataError
+from trainables.inputs.seen_labels import HINT
+
+Value = int | str | bool | float
+
+LONGEST = 500
+"""Letters in the name of a class."""
+
+
+def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+    """A pyarrow ChunkedArray as (N,) codes and the distinct values that they stand for.
+
+    Raises:
+        DataError: a value is missing, or Arrow can't compare values of the type.
+    """
+    codes, values = _encoded(column, what, place)
+    if (codes == NO_LABEL).any():
+        raise _missing(codes == NO_LABEL, what, place)
+    empty = [code for code, value in enumerate(values) if _blank(value)]
+    if empty:
+        raise _missing(np.isin(codes, empty), what, place)
+    return codes, values
+
+
+def labels_where(
+    column: Any, seen: NDArray[np.bool_], names: Sequence[str] | None, place: str
+) -> tuple[NDArray[np.int64], list[Value]]:
+    """:func:`coded`, for a column whose labels are read in the (N,) rows ``seen`` alone, and may be missing there.
+
+    Other rows have the code NO_LABEL, and no value stands for them alone. A missing label is null, blank, NaN or, where
+    integers have ``names``, -1, as Hugging Face writes it.
+
+    Raises:
+        DataError: Arrow can't compare values of the type.
+    """
+    if pa.types.is_null(column.type):
+        return np.full(len(seen), NO_LABEL, np.int64), []
+    codes, values = _encoded(column, "label", place)
+    missing = [code for code, value in enumerate(values) if _blank(value) or (names and value == -1)]
+    codes = np.where(seen & ~np.isin(codes, missing), codes, NO_LABEL)
+    used = np.unique(codes[codes != NO_LABEL])
+    place_of = np.full(len(values) + 1, NO_LABEL, np.int64)  # the last is that of NO_LABEL itself
+    place_of[used] = np.arange(len(used))
+    return place_of[codes], [values[code] for code in used]
+
+
+def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+    """(N,) codes, NO_LABEL where a value is null, and the distinct values."""
+    try:
+        plain = _plain(column)
+        encoded = plain.dictionary_encode()
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(
+            f"{place}: {what}: expected strings or integers, received the type {column.type}."
+        ) from error
+    codes = encoded.indices.fill_null(NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, encoded.dictionary.to_pylist()
+
+
+def _blank(value: Value | None) -> bool:
+    return value is None or (not value.strip() if isinstance(value, str) else value != value)
+
+
+def _plain(column: Any) -> Any:
+    """One Array of all chunks, of values and not of indices into a dictionary."""
+    kind = value_type(column.type)
+    plain = column.cast(kind).combine_chunks() if kind != column.type else column.combine_chunks()
+    if isinstance(plain, pa.ChunkedArray):
+        return pa.concat_arrays(plain.chunks) if plain.num_chunks else pa.array([], kind)
+    return plain
+
+
+def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
+    rows = [str(row) for row in np.flatnonzero(where)]
+    return DataError(
+        f"{place}: {len(rows):,} of {len(where):,} rows have no {what} (rows {some(rows, 5)}). "
+        "Fill them in, or leave these rows out." + (f" {HINT}" if what == "label" else "")
+    )
+
+
+def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> Callable[[Value], str]:
+    """What maps a label as stored to the name of its class; ``names`` are those of integer labels, if known.
+
+    The mapping raises DataError for a label that no class can have; ``what`` is what it calls the column.
+    """
+    twice = {word for word, count in Counter(names or ()).items() if count > 1}
+    if twice:
+        raise DataError(
+            f"{place}: class names: expected different ones, received {some(sorted(twice))} twice."
+        )
+
+    def name(value: Value) -> str:
+        return _fit(text(value), place)
+
+    def text(value: Value) -> str:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, float):
+            raise DataError(f"{place}: {what}: expected an integer or a string, received {value}")
+        if names is None or isinstance(value, str):
+            return str(value)
+        if not 0 <= value < len(names):
+            hint = f" -1 stands for an image without a label: leave these out. {HINT}" if value == -1 else ""
+            raise DataError(f"{place}: {what}: expected 0 to {len(names) - 1}, received {value}.{hint}")
+        return names[value]
+
+    return name
+
+
+def _fit(word: str, place: str) -> str:
+    if len(word) > LONGEST or "\0" in word:
+        raise DataError(
+            f"{place}: label: expected names of classes of at most {LONGEST} letters, received {some([word])}. "
+            "Name another column by --label-column (label_column)."
+        )
+    return word
+
+
+def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str) -> NDArray[np.int8]:
+    """(N,) index into SPLITS of each row, from the column called ``name``.
+
+    Raises:
+        DataError: a split is missing or unknown.
+    """
+    codes, values = coded(column, "split", place)
+    name_of = label_name(names, place, "split")
+    words = [name_of(value) for value in values]
+    splits = [split_of(word) for word in words]
+    unknown = [word for word, split in zip(words, splits, strict=True) if split is None]
+    if unknown:
+        raise DataError(
+            f"{place}: split column {name!r}: expected {EXPECTED}, received {some(unknown)}. "
+            "Name another column by --split-column (split_column)."
+        )
+    return np.array([SPLITS.index(split) for split in splits if split], dtype=np.int8)[codes]

@@ -1,0 +1,89 @@
+"""Which folders of an image folder are splits, and which are classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.inputs.source import printable, some
+from trainables.data.inputs.split_names import EXPECTED, split_of
+from trainables.errors import DataError
+from trainables.inputs.seen_labels import HINT
+from trainables.modalities.image.image_files import Clutter, holds_images, images_directly_in, subfolders
+
+SHAPES = (
+    "expected DIR/CLASS/image.jpg, or DIR/train/CLASS/image.jpg with DIR/validation and DIR/test beside it"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders that hold class folders, each with its split (None where the input isn't split)."""
+
+    folders: tuple[tuple[str | None, Path], ...]
+    left_out: frozenset[Path] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def find_layout(root: Path, ours: Path) -> Layout:
+    """Look at the folders of ``root``; the one that leads to ``ours``, where results go, is left out.
+
+    A folder called like a split is one only if it holds folders itself: a class may be called ``train``.
+
+    Raises:
+        DataError: there are no class folders, or split folders and others are mixed.
+    """
+    folders = subfolders(root)
+    left_out = frozenset(folder for folder in folders if folder.resolve() in (ours, *ours.parents))
+    notes = tuple(f"left out the folder {printable(folder)}, where results go" for folder in left_out)
+    folders = [folder for folder in folders if folder not in left_out]
+    named = [folder for folder in folders if split_of(folder.name)]
+    others = [folder for folder in folders if not split_of(folder.name)]
+    if not folders:
+        raise DataError(_nothing(root))
+    if not any(subfolders(folder) for folder in named):
+        if named and not others:
+            raise DataError(f"{printable(named[0])} holds no class folders; {SHAPES}. {HINT}")
+        _refuse_wrapping(folders)
+        return Layout(((None, root),), left_out, notes)
+    _refuse_mixture(root, named, others)
+    return Layout(tuple((split_of(folder.name), folder) for folder in named), left_out, notes)
+
+
+def _nothing(root: Path) -> str:
+    loose = images_directly_in(root, Clutter())
+    if loose:
+        return f"{printable(root)} holds {len(loose):,} images but no class folders; {SHAPES}. {HINT}"
+    return f"{printable(root)} holds no images; {SHAPES}, or Parquet or Arrow files."
+
+
+def _refuse_wrapping(folders: Sequence[Path]) -> None:
+    if len(folders) == 1 and (inner := subfolders(folders[0])):
+        raise DataError(
+            f"{printable(folders[0].parent)} holds one class folder only, {printable(folders[0].name)!r}, "
+            f"with the folders {_names(inner)} in it. If these are the classes, pass "
+            f"{printable(folders[0])} instead."
+        )
+
+
+def _refuse_mixture(root: Path, named: Sequence[Path], others: Sequence[Path]) -> None:
+    splits = [split_of(folder.name) for folder in named]
+    twice = [folder for folder in named if splits.count(split_of(folder.name)) > 1]
+    if twice:
+        raise DataError(
+            f"{printable(root)}: expected one folder per split, received {_names(twice)} for the same one."
+        )
+    if "train" not in splits:
+        raise DataError(f"{printable(root)} holds {_names(named)} but no train folder; expected {EXPECTED}.")
+    strangers = [folder for folder in others if holds_images(folder)]
+    if strangers:
+        raise DataError(
+            f"{printable(root)} holds images both in split folders ({_names(named)}) and in other folders "
+            f"({_names(strangers)}). Move the others away, or, if all of them are classes, put them into a "
+            "folder of their own and pass that."
+        )
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return some([printable(folder.name) for folder in folders])

@@ -1,0 +1,147 @@
+"""Finds and reads Parquet and Arrow files: their schema, some columns, or one column batch by batch.
+
+The kind of a file is told by its first bytes, not by its name: Hugging Face calls both the file and the
+stream format of Arrow ``.arrow``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.data.inputs.source import printable, some
+from trainables.data.inputs.split_names import split_in, split_of
+from trainables.errors import DataError
+
+EXTENSIONS = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+ROWS = 32
+"""Rows of a Parquet file that are read at a time."""
+
+BUFFER = 1 << 20
+"""Bytes of a Parquet column that are read at a time: a row group may hold all images."""
+
+
+LONGEST_REASON = 500
+"""Letters of Arrow's own words."""
+
+
+def table_files(root: Path) -> list[tuple[Path, str | None]]:
+    """Table files of a folder, each with its split: in the folder itself, in ``data``, or in split folders.
+
+    Raises:
+        DataError: some file names say their split and some don't.
+    """
+    files = _directly_in(root) or _directly_in(root / "data")
+    if not files:
+        folders = sorted(folder for folder in root.iterdir() if split_of(folder.name))
+        return [(file, split_of(folder.name)) for folder in folders for file in _directly_in(folder)]
+    found = [(file, split_in(file.stem)) for file in files]
+    nameless = [printable(file.name) for file, split in found if split is None]
+    if nameless and len(nameless) < len(found):
+        raise DataError(
+            f"{printable(files[0].parent)}: expected either all or none of the files to have train, "
+            f"validation or test in their names, received {some(nameless)} beside others that do."
+        )
+    return found
+
+
+def _directly_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+
+
+class TableFile:
+    """One Parquet or Arrow file.
+
+    Raises:
+        DataError: from every method, when the file is damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parquet = False
+        with self._readable():
+            self._parquet = self._kind() == "parquet"
+            self.schema: Any = self._open().schema_arrow if self._parquet else self._open().schema
+            _refuse_unreadable_names(self.schema)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        with self._readable():
+            if self._parquet:
+                return int(self._open().metadata.num_rows)
+            return sum(batch.num_rows for batch in self._batches())
+
+    def columns(self, names: Sequence[str]) -> Any:
+        """A pyarrow Table of these columns, whole."""
+        with self._readable():
+            if self._parquet:
+                return _sound(self._open().read(columns=list(names)))
+            batches = [_sound(batch.select(list(names))) for batch in self._batches()]
+            return pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
+
+    def arrays(self, name: str) -> Iterator[Any]:
+        """One column as pyarrow Arrays; of a Parquet file a few rows at a time."""
+        with self._readable():
+            if self._parquet:
+                for batch in self._open().iter_batches(ROWS, columns=[name], use_threads=False):
+                    yield _sound(batch).column(0)
+            else:
+                for batch in self._batches():
+                    yield _sound(batch.select([name])).column(0)
+
+    def _kind(self) -> str:
+        with self.path.open("rb") as file:
+            magic = file.read(6)
+        if magic.startswith(b"FEA1"):
+            raise DataError(
+                f"{printable(self.path)} is in Feather's old format: write it again as version 2."
+            )
+        return (
+            "parquet" if magic.startswith((b"PAR1", b"PARE")) else "file" if magic == b"ARROW1" else "stream"
+        )
+
+    def _open(self) -> Any:
+        if self._parquet:
+            return pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+        mapped = pa.memory_map(str(self.path))
+        return pa.ipc.open_file(mapped) if self._kind() == "file" else pa.ipc.open_stream(mapped)
+
+    def _batches(self) -> Iterator[Any]:
+        reader = self._open()
+        if isinstance(reader, pa.RecordBatchFileReader):
+            return (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return iter(reader)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
+            kind = "a Parquet" if self._parquet else "an Arrow"
+            words = " ".join(str(error).split())[:LONGEST_REASON] or "not enough memory"
+            raise DataError(f"can't read {printable(self.path)} as {kind} file: {words}") from error
+
+
+def _refuse_unreadable_names(kind: Any) -> None:
+    """Read the names of a schema or a struct once: UnicodeDecodeError comes here or never."""
+    for field in kind:
+        if field.name and pa.types.is_struct(field.type):
+            _refuse_unreadable_names(field.type)
+
+
+def _sound(data: Any) -> Any:
+    """``data``, a RecordBatch or a Table, if its buffers are what they say.
+
+    Arrow maps a file as it is: to read a value by an offset that was damaged would end the process.
+    """
+    data.validate(full=True)
+    return data

@@ -1,0 +1,178 @@
+"""Parquet and Arrow files with a column of images and one of labels.
+
+A row's split is told by a split column, or by the name of its file, or not at all. Paths in the image
+column are relative to the file's folder. Classes come in the order of Hugging Face's class names where the
+files hold them, else integers in the order of numbers and strings in that of letters.
+
+Where no trial may see a label, only rows of the test need one; those of the others are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.inputs.cells import encoded_images, paths_in
+from trainables.data.inputs.columns import Columns, class_names, find_columns
+from trainables.data.inputs.labels import Value, coded, label_name, labels_where, split_codes
+from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.source import NO_LABEL, SPLITS, UNSPLIT, Encoded, Listing, printable
+from trainables.data.inputs.table_files import TableFile
+from trainables.inputs.seen_labels import splits_with_labels
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file with its columns, and its split where its name says it."""
+
+    name: str
+    table: TableFile
+    columns: Columns
+    split: str | None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.columns.label is None else class_names(self.table.schema, self.columns.label)
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means.
+
+    The code NO_LABEL means none.
+    """
+
+    codes: NDArray[np.int64]
+    values: Sequence[Value]
+    names: Sequence[str]
+    splits: NDArray[np.int8]
+
+
+class Tables:
+    """One table file, or the table files of a folder."""
+
+    def __init__(self, place: Path, files: Sequence[tuple[Path, str | None]], options: DataOptions) -> None:
+        """Open the files and find their columns.
+
+        Raises:
+            DataError: a file can't be read, or its columns can't be told.
+        """
+        self._place, self._unlabelled = place, options.unlabelled
+        self._parts = [_part(_name(path, place), path, split, options) for path, split in files]
+        if not any(part.columns.label for part in self._parts):
+            first = self._parts[0]  # not even the test has labels: say so as ever
+            find_columns(first.table.schema, replace(options, unlabelled=False), first.name)
+
+    @property
+    def place(self) -> str:
+        return printable(self._place)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for part in self._parts:
+            digest.update(repr((_stamp(part.table.path), part.columns, part.split)).encode())
+            for path in paths_in(part.table, part.columns.image):
+                digest.update(repr(_stamp(path)).encode())
+        return digest.hexdigest()
+
+    def listing(self) -> Listing:
+        facts = self._facts
+        classes, notes = self._classes()
+        index = {name: number for number, name in enumerate(classes)}
+        labels = [
+            np.array([*(index[name] for name in each.names), NO_LABEL], dtype=np.int64)[each.codes]
+            for each in facts
+        ]
+        ids = [
+            f"{part.name}#{row}"
+            for part, each in zip(self._parts, facts, strict=True)
+            for row in range(len(each.codes))
+        ]
+        return Listing(
+            ids, np.concatenate(labels), np.concatenate([each.splits for each in facts]), classes, notes
+        )
+
+    def images(self) -> Iterator[Encoded | None]:
+        for part in self._parts:
+            for array in part.table.arrays(part.columns.image):
+                yield from encoded_images(array, part.table.path.parent)
+
+    @cached_property
+    def _facts(self) -> list[Facts]:
+        splits = [_splits(part) for part in self._parts]
+        if not self._unlabelled:
+            return [_facts(part, each, None) for part, each in zip(self._parts, splits, strict=True)]
+        seen = sorted(splits_with_labels({int(number) for each in splits for number in np.unique(each)}))
+        return [
+            _facts(part, each, np.isin(each, seen)) for part, each in zip(self._parts, splits, strict=True)
+        ]
+
+    def _classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The classes that have images, in order; and a note on those that have none."""
+        meaning = {
+            name: value for each in self._facts for name, value in zip(each.names, each.values, strict=True)
+        }
+        known = {part.class_names for part in self._parts}
+        names = known.pop() if len(known) == 1 else None
+        if names is None:
+            return tuple(sorted(meaning, key=lambda name: _rank(name, meaning[name]))), ()
+        used = tuple(name for name in dict.fromkeys(names) if name in meaning)
+        others = tuple(sorted(name for name in meaning if name not in names))
+        idle = len(set(names)) - len(used)
+        told = idle and not self._unlabelled  # there, most labels are not known
+        return used + others, (f"left out {idle:,} class names that no image has",) if told else ()
+
+
+def _rank(name: str, value: Value) -> tuple[bool, float, str]:
+    return (True, 0.0, name) if isinstance(value, str) else (False, float(value), name)
+
+
+def _name(path: Path, place: Path) -> str:
+    """The file's path inside the input, for people."""
+    return printable(path.name if path == place else path.relative_to(place))
+
+
+def _part(name: str, path: Path, split: str | None, options: DataOptions) -> Part:
+    table = TableFile(path)
+    columns = find_columns(table.schema, options, name)
+    if split is not None and options.split_column is None:
+        columns = replace(columns, split=None)
+    return Part(name, table, columns, None if columns.split else split)
+
+
+def _splits(part: Part) -> NDArray[np.int8]:
+    """(N,) index into SPLITS of each row, or UNSPLIT."""
+    if part.columns.split is not None:
+        names = class_names(part.table.schema, part.columns.split)
+        column = part.table.columns([part.columns.split]).column(part.columns.split)
+        return split_codes(column, names, part.columns.split, part.name)
+    split = UNSPLIT if part.split is None else SPLITS.index(part.split)
+    return np.full(part.table.rows, split, dtype=np.int8)
+
+
+def _facts(part: Part, splits: NDArray[np.int8], seen: NDArray[np.bool_] | None) -> Facts:
+    """``seen`` are the (N,) rows whose labels may be read, and may be missing; None: all, and all have one."""
+    if part.columns.label is None:
+        return Facts(np.full(len(splits), NO_LABEL, np.int64), (), (), splits)
+    column = part.table.columns([part.columns.label]).column(part.columns.label)
+    if seen is None:
+        codes, values = coded(column, "label", part.name)
+    else:
+        codes, values = labels_where(column, seen, part.class_names, part.name)
+    name = label_name(part.class_names, part.name)
+    return Facts(codes, values, [name(value) for value in values], splits)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Changes when the file does; a missing file has one, too: reading it says what is wrong."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # a ValueError is for a path with a zero byte in it
+        return str(path), -1, 0
+    return str(path), status.st_size, status.st_mtime_ns

@@ -1,0 +1,156 @@
+"""A node's own copy of a prepared task that lies on a disk which many nodes share.
+
+Each node fetches a task once, whichever and however many of its processes ask; mapped into memory, it is then read from
+the node's own disk. The copy is kept for the searches to come. It is checked when it is made, and again when its files
+or the boot of the machine are not those of the last check; a damaged one is fetched again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from trainables.data.file_locks import SUPPORTED, claim, hold
+from trainables.data.inputs.source import SPLITS, printable
+from trainables.data.task import FILE, Task, open_task
+from trainables.errors import DataError
+from trainables.taskdigest import task_digest
+
+KEPT = 3
+"""Copies that nobody reads now and that stay nevertheless: those used last."""
+
+SPARE = 0.1
+"""Share of the disk that stays free; a task that would take more is read from where it lies."""
+
+FOLDER = "data"
+_CHECKED, _USED, _PARTIAL = ".checked", ".used", ".partial"
+
+_LOG = logging.getLogger(__name__)
+
+
+def local_copy(task: Path, cache: Path | None) -> Path:
+    """The folder to read ``task`` from: a copy under ``cache``, the node's cache of activations.
+
+    ``task`` itself where there is no cache, no room for a copy, or where both lie on one file system, so that a copy
+    would bring nothing. The copy stays for as long as this process lives.
+
+    Raises:
+        DataError: ``task`` is missing, half-written or damaged.
+    """
+    shared = open_task(task)
+    if cache is None or not SUPPORTED:
+        return task
+    try:
+        folder = cache / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_dev == task.stat().st_dev:
+            return task
+        return _fetched(shared, folder) or task
+    except (
+        OSError,
+        NotImplementedError,
+    ) as error:  # the second is filelock's word for a file system without locks
+        _LOG.warning("data: can't copy %s to this node (%s); reading it where it lies", task, error)
+        return task
+
+
+def _fetched(shared: Task, folder: Path) -> Path | None:
+    mine = folder / f"{shared.digest[:32]}-{shared.name[:40]}"
+    with FileLock(_lock_of(mine)):
+        if not _whole(mine, shared.digest):
+            if not _make_room(folder, shared):
+                _LOG.warning(
+                    "data: no room for a copy of %s in %s; reading it where it lies", shared.name, folder
+                )
+                return None
+            _fetch(shared, mine)
+        (mine / _USED).touch()
+        hold(mine / _USED)
+    return mine
+
+
+def _fetch(shared: Task, mine: Path) -> None:
+    """Copy, check, and only then give the copy its name."""
+    partial = mine.with_name(mine.name + _PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(mine, ignore_errors=True)
+    try:
+        partial.mkdir()
+        for name in _files():
+            shutil.copyfile(shared.directory / name, partial / name)
+        if not _checked(partial, shared.digest):
+            raise DataError(
+                f"{printable(shared.directory)} is damaged: what was read there is not what was prepared. Delete it "
+                "and run the search again."
+            )
+        partial.rename(mine)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _whole(mine: Path, digest: str) -> bool:
+    """Whether a copy is there and as it was when it was last checked, or passes a new check."""
+    try:
+        return (mine / _CHECKED).read_text() == _state(mine) or _checked(mine, digest)
+    except (FileNotFoundError, NotADirectoryError):
+        return mine.is_dir() and all((mine / name).exists() for name in _files()) and _checked(mine, digest)
+
+
+def _checked(mine: Path, digest: str) -> bool:
+    """Read all of a copy; notes its state if it is whole."""
+    try:
+        whole = task_digest(open_task(mine)) == digest
+    except DataError:
+        return False
+    if whole:
+        (mine / _CHECKED).write_text(_state(mine))
+    return whole
+
+
+def _state(mine: Path) -> str:
+    """What changes when a file does, and with each boot: a power cut may have kept something from the disk."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    facts = [[name, s.st_size, s.st_mtime_ns] for name in _files() for s in [(mine / name).stat()]]
+    return json.dumps([boot.read_text().strip() if boot.exists() else "", facts])
+
+
+def _make_room(folder: Path, shared: Task) -> bool:
+    """Remove copies that nobody reads, those first that were not used for longest, until there is room for one more."""
+    needed = sum((shared.directory / name).stat().st_size for name in _files())
+    idle = sorted(
+        (p for p in folder.iterdir() if p.is_dir() and (p / _USED).exists()),
+        key=lambda p: (p / _USED).stat().st_mtime_ns,
+    )
+    while idle and (len(idle) > KEPT or not _fits(folder, needed)):
+        _remove_unused(idle.pop(0))
+    return _fits(folder, needed)
+
+
+def _fits(folder: Path, needed: int) -> bool:
+    disk = shutil.disk_usage(folder)
+    return disk.free - needed >= SPARE * disk.total
+
+
+def _remove_unused(copy: Path) -> None:
+    """Remove a copy, unless somebody reads it or is about to."""
+    with suppress(Timeout), FileLock(_lock_of(copy), timeout=0):
+        descriptor = os.open(copy / _USED, os.O_RDONLY)
+        try:
+            if claim(descriptor):
+                shutil.rmtree(copy, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_of(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.lock")
+
+
+def _files() -> list[str]:
+    return [*(f"{split}.arrow" for split in SPLITS), FILE]

@@ -1,0 +1,170 @@
+"""A prepared task: a folder with one Arrow file per split, and ``task.json``, which is written last.
+
+``task.json`` holds size, time and SHA-256 of each file. Who is about to begin a search makes sure that they are what
+was written (:func:`find_task`); who only opens them looks at the sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.data.inputs.source import SPLITS, printable
+from trainables.data.split_file import Split, open_split
+from trainables.errors import DataError
+
+FILE = "task.json"
+READ_ALWAYS = 1 << 30
+"""Bytes of split files that are read again at each start. Of more, only a file that bears another time than then."""
+
+FORMAT = 1
+"""Changes whenever the same input would give other pixels, another split or other files."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset with train, validation and test splits on disk.
+
+    Attributes:
+        name: ``digits``, or the folder's or file's stem; fit for the name of an experiment or a model.
+        directory: holds train.arrow, validation.arrow, test.arrow and task.json.
+        classes: names of the classes, in the order of their indices.
+        image_size: (H, W) in pixels.
+        digest: hex SHA-256 over classes, image size, splits, labels and pixels. The order of the images
+            follows from their pixels, so that tasks of the same digest are the same arrays, whatever they
+            were read from.
+        counts: images per split.
+        source: where the data came from, in words.
+        skipped: images that were left out because they can't be read, each with the reason.
+        notes: sentences on what was split off, left out or looks wrong, for the user to read.
+    """
+
+    name: str
+    directory: Path
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    digest: str
+    counts: Mapping[str, int]
+    source: str
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Split:
+        """Map a split into memory.
+
+        Raises:
+            DataError: there is no such split, or its file is damaged.
+        """
+        if name not in self.counts:
+            raise DataError(f"split: expected one of {', '.join(self.counts)}, received {name!r}")
+        path = self.directory / f"{name}.arrow"
+        try:
+            split = open_split(path, name)
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{printable(path)} is damaged: {error}. {_again(self.directory)}") from error
+        if split.images.shape != (self.counts[name], *self.image_size, 3):
+            raise DataError(f"{printable(path)} belongs to another task. {_again(self.directory)}")
+        return split
+
+
+def open_task(directory: Path) -> Task:
+    """Open what ``prepare`` left in ``directory``.
+
+    Raises:
+        DataError: nothing is there, it was left half-written, or its files were damaged since.
+    """
+    path = directory / FILE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return _task(directory, facts)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{printable(directory)} holds no prepared data: {error.filename} is missing"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{printable(path)} is damaged: {error}. {_again(directory)}") from error
+
+
+def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
+    """The task in ``directory``, if it is whole and answers ``request``; else None: it has to be made."""
+    try:
+        facts = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        if facts["request"] != request:
+            return None
+        task = _task(directory, facts)
+        return task if _as_written(directory, facts) else None
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return None  # absent, half-written or damaged: all three mean that it has to be made
+
+
+def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
+    """Write ``task.json`` beside the split files in ``directory``, with what the task was made from."""
+    facts = {
+        "format": FORMAT,
+        "name": task.name,
+        "classes": task.classes,
+        "image_size": task.image_size,
+        "digest": task.digest,
+        "counts": dict(task.counts),
+        "source": task.source,
+        "skipped": task.skipped,
+        "notes": task.notes,
+        "files": {name: (directory / f"{name}.arrow").stat().st_size for name in SPLITS},
+        "written": {
+            name: {"time": path.stat().st_mtime_ns, "sha256": _sha256(path)}
+            for name, path in ((name, directory / f"{name}.arrow") for name in SPLITS)
+        },
+        "request": request,
+    }
+    with (directory / FILE).open("w", encoding="utf-8") as file:
+        json.dump(facts, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
+    if facts["format"] != FORMAT:
+        raise DataError(f"{printable(directory)}: expected format {FORMAT}, received {facts['format']}")
+    for name, size in facts["files"].items():
+        path = directory / f"{name}.arrow"
+        found = path.stat().st_size
+        if found != size:
+            raise DataError(
+                f"{printable(path)}: expected {size:,} bytes, found {found:,}. {_again(directory)}"
+            )
+    height, width = facts["image_size"]
+    return Task(
+        name=facts["name"],
+        directory=directory,
+        classes=tuple(facts["classes"]),
+        image_size=(height, width),
+        digest=facts["digest"],
+        counts=facts["counts"],
+        source=facts["source"],
+        skipped=tuple((image, reason) for image, reason in facts["skipped"]),
+        notes=tuple(facts["notes"]),
+    )
+
+
+def _as_written(directory: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether the split files hold what was written; True for a task that was made before that was noted."""
+    small = sum(facts["files"].values()) <= READ_ALWAYS
+    for name, file in facts.get("written", {}).items():
+        path = directory / f"{name}.arrow"
+        if (small or path.stat().st_mtime_ns != file["time"]) and _sha256(path) != file["sha256"]:
+            return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _again(directory: Path) -> str:
+    return f"Delete {printable(directory)} and run the search again."

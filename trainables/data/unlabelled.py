@@ -1,0 +1,107 @@
+"""Splits and classes of a target whose training and validation labels nothing may depend on.
+
+What the test is drawn from has labels; which of them are drawn depends on pixels and seed alone, and so does
+validation. The classes are those of the source, and after them the others that test images have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.checks import TRAIN, missing_splits
+from trainables.data.class_names import shared_classes
+from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.source import NO_LABEL, UNSPLIT, Listing, some
+from trainables.data.splits import cut
+from trainables.errors import DataError
+from trainables.inputs.seen_labels import TEST, splits_with_labels
+
+
+def refuse_unfit_target(listing: Listing, place: str, known: tuple[str, ...]) -> None:
+    """Check an input as listed, or what is left of it without bad images; ``known`` are the source's classes.
+
+    Raises:
+        DataError: no test image has a label, there is nothing to train on or too little to be split, or one class only.
+        UsageError: source and test have no class in common.
+    """
+    if not len(listing):
+        raise DataError(f"{place} holds no images.")
+    pool = (listing.splits == TRAIN) | (listing.splits == UNSPLIT)
+    if not pool.any():
+        raise DataError(f"{place} holds no train split: expected images to train on.")
+    testable = np.isin(listing.splits, sorted(splits_with_labels(listing.splits.tolist())))
+    labels = listing.labels[testable & (listing.labels != NO_LABEL)]
+    if not len(labels):
+        raise DataError(
+            f"{place}: none of {int(testable.sum()):,} images for the test has a label. With --unlabelled-target "
+            "(unlabelled_target) no label of training and validation is read, but the winner is measured once, on test "
+            "images with labels. Put some into DIR/test/CLASS/image.jpg, or into rows whose split is test."
+        )
+    missing = missing_splits(listing)
+    if pool.sum() < 1 + len(missing):
+        raise DataError(
+            f"{place}: expected at least {1 + len(missing)} images to split off {' and '.join(missing)}, "
+            f"received {int(pool.sum())}."
+        )
+    _classes({listing.classes[label] for label in np.unique(labels)}, known, place)
+
+
+def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
+    """(N,) index into SPLITS of each image, or UNSPLIT for one that is left out: of the test, and without a label.
+
+    Args:
+        listing: N images that :func:`refuse_unfit_target` has let pass.
+        digests: (N, 32) of their pixels.
+        options: fractions and seed. Validation and test get these shares of what is to be split; the test no more than
+            there are labels.
+    """
+    missing = missing_splits(listing)
+    splits = np.maximum(listing.splits, TRAIN).astype(np.int8)
+    splits[(splits == TEST) & (listing.labels == NO_LABEL)] = UNSPLIT
+    whole = int((splits == TRAIN).sum())
+    for left, split in reversed(list(enumerate(missing, start=1))):  # the test first: it can't take any image
+        pool = np.flatnonzero(splits == TRAIN)
+        able = pool[listing.labels[pool] != NO_LABEL] if split == "test" else pool
+        most = min(len(able), len(pool) - left)
+        size = min(max(1, round(whole * options.fraction(split))), most)
+        splits[_drawn(able, digests, options.seed, size, most)] = TEST if split == "test" else TEST - 1
+    return splits
+
+
+def hide_labels(listing: Listing, splits: NDArray[np.int8], known: tuple[str, ...], place: str) -> Listing:
+    """The listing with labels in the test alone, in terms of ``known`` and the test's own classes.
+
+    Raises:
+        UsageError: source and test have no class in common.
+    """
+    test = np.flatnonzero(splits == TEST)
+    found = {listing.classes[label] for label in np.unique(listing.labels[test])}
+    classes = _classes(found, known, place)
+    labels = np.full(len(listing), NO_LABEL, np.int64)
+    labels[test] = [classes.index(listing.classes[label]) for label in listing.labels[test]]
+    unlabelled = int(((listing.splits == TEST) & (listing.labels == NO_LABEL)).sum())
+    note = (f"left out {unlabelled:,} test images without a label",) if unlabelled else ()
+    return replace(listing, labels=labels, classes=classes, notes=(*listing.notes, *note))
+
+
+def _classes(found: set[str], known: tuple[str, ...], place: str) -> tuple[str, ...]:
+    others = sorted(found - set(known))
+    if known:
+        shared_classes(known, sorted(found))
+    if len(known) + len(others) < 2:
+        raise DataError(f"{place} holds one class only, {some(others)}: expected at least two to tell apart.")
+    return (*known, *others)
+
+
+def _drawn(
+    rows: NDArray[np.int64], digests: NDArray[np.uint8], seed: int, size: int, most: int
+) -> NDArray[np.int64]:
+    """``size`` of ``rows``, by seed and pixels; more, but at most ``most``, where identical images would be parted."""
+    keys = [hashlib.sha256(b"%d " % seed + digests[row].tobytes()).digest() for row in rows]
+    order = sorted(range(len(rows)), key=keys.__getitem__)
+    _, stop = cut([keys[place] for place in order], [size])
+    return rows[order[: stop if stop <= most else size]]

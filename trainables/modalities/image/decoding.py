@@ -1,0 +1,132 @@
+"""Decodes a stream of images on all cores, in bounded memory, into one file of raw pixels.
+
+Threads, not processes: Pillow and hashlib let go of the interpreter while they work, and a user's script that
+calls us is not started again in children.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.inputs.source import Encoded
+from trainables.errors import DataError
+from trainables.modalities.image.images import decode_image
+
+CHUNK_IMAGES = 32
+CHUNK_BYTES = 4 << 20
+"""A task for a thread ends with the image that reaches either."""
+
+MOST_THREADS = 32
+
+Progress = Callable[[int, int], None]
+"""Called with how many images are done, and how many there are."""
+
+
+@dataclass
+class Decoded:
+    """What came out of the images.
+
+    Attributes:
+        rows: which images are in the file of pixels, in its order.
+        digests: SHA-256 of the pixels of each, 32 bytes.
+        bad: the other images, each with the reason why it can't be read.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """(n, H, W, 3) pixels of the good images, their digests, and for every image None or why it is bad."""
+
+    pixels: NDArray[np.uint8]
+    digests: list[bytes]
+    reasons: list[str | None]
+
+
+def decode_all(
+    images: Iterable[Encoded | None],
+    total: int,
+    size: tuple[int, int],
+    sink: BinaryIO,
+    progress: Progress | None = None,
+) -> Decoded:
+    """Decode ``images`` to ``size`` (H, W) and write the pixels of the good ones to ``sink``, in order.
+
+    Memory is bounded by the threads' chunks, whatever the number of images.
+    """
+    result, done = Decoded(), 0
+    for chunk in _in_threads(images, size):
+        for row, reason in enumerate(chunk.reasons, start=done):
+            if reason is None:
+                result.rows.append(row)
+            else:
+                result.bad.append((row, reason))
+        result.digests.extend(chunk.digests)
+        sink.write(chunk.pixels.data)
+        done += len(chunk.reasons)
+        if progress is not None:
+            progress(done, total)
+    return result
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _in_threads(images: Iterable[Encoded | None], size: tuple[int, int]) -> Iterator[_Chunk]:
+    threads = min(cores(), MOST_THREADS)
+    waiting: deque[Future[_Chunk]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads, "decode") as pool:
+        warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files that are read all the same
+        for batch in _batches(images):
+            waiting.append(pool.submit(_decode, batch, size))
+            if len(waiting) > threads + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _batches(images: Iterable[Encoded | None]) -> Iterator[list[Encoded | None]]:
+    batch: list[Encoded | None] = []
+    held = 0
+    for image in images:
+        batch.append(image)
+        held += 0 if image is None or isinstance(image, Path) else len(image)
+        if len(batch) == CHUNK_IMAGES or held >= CHUNK_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _decode(batch: list[Encoded | None], size: tuple[int, int]) -> _Chunk:
+    pixels = np.empty((len(batch), *size, 3), dtype=np.uint8)
+    digests: list[bytes] = []
+    reasons: list[str | None] = []
+    for image in batch:
+        try:
+            if image is None:
+                raise DataError("there is no image")
+            pixels[len(digests)] = decode_image(image, size)
+            digests.append(hashlib.sha256(pixels[len(digests)]).digest())
+            reasons.append(None)
+        except DataError as error:
+            reasons.append(str(error))
+    return _Chunk(pixels[: len(digests)], digests, reasons)

@@ -1,0 +1,131 @@
+"""Finds images in folders: what counts as an image, what as clutter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.data.inputs.source import printable
+from trainables.errors import DataError
+
+CLUTTER_EXTENSIONS = frozenset(
+    f".{word}"
+    for group in (
+        "txt md rst html htm pdf doc docx log readme license names labels url lnk",
+        "csv tsv json jsonl ndjson xml yaml yml toml ini cfg conf lock md5 sha1 sha256",
+        "py ipynb m mat npy npz pkl pt h5 hdf5 keras parquet arrow feather db sqlite xls xlsx",
+        "zip tar gz tgz bz2 xz 7z rar",
+    )
+    for word in group.split()
+)
+"""Files that come along with datasets and are no images. Any other file must be one."""
+
+CLUTTER_NAMES = frozenset(
+    ["thumbs.db", "desktop.ini", "icon\r", "readme", "license", "licence", "checksums", "md5sums", "__macosx"]
+)
+
+
+DEEPEST = 100
+"""Folders in folders in a class folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file that should be an image; ``size`` is -1 where there is none (a dead link)."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@dataclass
+class Clutter:
+    """Files that a walk left out on purpose."""
+
+    count: int = 0
+    kinds: set[str] = field(default_factory=set)
+
+    def add(self, name: str) -> None:
+        """Count one more file."""
+        self.count += 1
+        self.kinds.add(Path(name).suffix.lower() or name)
+
+    @property
+    def note(self) -> str:
+        """What was left out, in words."""
+        noun = "file that holds" if self.count == 1 else "files that hold"
+        return f"left out {self.count:,} {noun} no image ({', '.join(sorted(self.kinds))})"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders directly inside ``folder``, sorted by name."""
+    entries = _entries(folder)
+    return [Path(entry.path) for entry in entries if not _ignored(entry.name) and _is_folder(entry)]
+
+
+def images_directly_in(folder: Path, clutter: Clutter) -> list[ImageFile]:
+    """Image files of ``folder`` itself, sorted by name; clutter is counted there."""
+    return [file for entry in _entries(folder) if (file := _image(entry, clutter)) is not None]
+
+
+def images_below(folder: Path, clutter: Clutter) -> Iterator[ImageFile]:
+    """Image files of ``folder`` and of all folders in it, at any depth, in the order of their names.
+
+    Hidden names are skipped; links are followed, but never in circles.
+    """
+    return _below(folder, clutter, frozenset())
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is any image file in ``folder``, at any depth."""
+    return next(images_below(folder, Clutter()), None) is not None
+
+
+def _below(folder: Path, clutter: Clutter, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    if len(above) > DEEPEST:
+        raise DataError(f"{printable(folder)}: expected at most {DEEPEST} folders in each other.")
+    for entry in _entries(folder):
+        if _is_folder(entry):
+            if not _ignored(entry.name):
+                yield from _below(Path(entry.path), clutter, above | {identity})
+        elif (file := _image(entry, clutter)) is not None:
+            yield file
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"can't list {printable(folder)}: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself is a dead one
+        return False
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in CLUTTER_NAMES
+
+
+def _image(entry: os.DirEntry[str], clutter: Clutter) -> ImageFile | None:
+    """The entry as an image file; None for hidden files, clutter, folders, pipes and devices."""
+    dead_link = entry.is_symlink() and not Path(entry.path).exists()
+    if entry.name.startswith(".") or not (dead_link or entry.is_file()):
+        return None
+    if _ignored(entry.name) or Path(entry.name).suffix.lower() in CLUTTER_EXTENSIONS:
+        clutter.add(entry.name)
+        return None
+    if dead_link:
+        return ImageFile(entry.path, -1, 0)
+    status = entry.stat()
+    return ImageFile(entry.path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,104 @@
+"""What models of other architectures would cost to serve, before any is trained: numbers and milliseconds.
+
+The costs of a served model follow from its architecture (backbone and head), not from its weights nor from how deep it
+was trained. Times are taken of all architectures in turn, round by round, so that what else the machine does meets them
+alike: two of them are compared by their times in the same rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.compiled.head import Head, head_arrays, initial_weights
+
+BYTES = 4
+"""Of each number: a served model computes in float32."""
+
+WARM_UP = 5
+FEWEST, MOST = 15, 300
+"""Rounds, of one call of each model; between the two, as many as fit into SECONDS a model."""
+
+SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A served model but for its weights: the file of its backbone (as Backbone.save wrote it) and its head.
+
+    Attributes:
+        backbone: path of the file.
+        head_units: width of the head's hidden layer; 0 for a linear head.
+        classes: number of classes.
+    """
+
+    backbone: str
+    head_units: int
+    classes: int
+
+
+def parameters(architectures: Sequence[Architecture]) -> list[int]:
+    """How many numbers each has, in their order: computed, no model is built."""
+    backbones = _open({architecture.backbone for architecture in architectures})
+    return [_parameters(backbones[a.backbone], a) for a in architectures]
+
+
+def paired_times(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+    """Milliseconds for one image of the backbone's size, asked alone: (architectures, rounds).
+
+    Models are built with random weights. Takes about :data:`SECONDS` a model and as much to build it.
+    """
+    backbones = _open({architecture.backbone for architecture in architectures})
+    models = [_model(backbones[a.backbone], a) for a in architectures]
+    images = [np.zeros((1, *backbones[a.backbone].input_size, 3), np.uint8) for a in architectures]
+    pairs = list(zip(models, images, strict=True))
+    for model, image in pairs * WARM_UP:
+        model.predict_on_batch(image)
+    rounds: list[list[float]] = []
+    end = time.perf_counter() + SECONDS * len(models)
+    while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() < end):
+        rounds.append([_milliseconds(model, image) for model, image in pairs])
+    return np.asarray(rounds).T
+
+
+def _open(files: set[str]) -> dict[str, Any]:
+    from trainables.backbones.backbone import Backbone
+
+    return {file: Backbone.open(Path(file)) for file in sorted(files)}
+
+
+def _parameters(backbone: Any, architecture: Architecture) -> int:
+    return int(backbone.parameters) + sum(math.prod(shape) for shape in _head(backbone, architecture))
+
+
+def _head(backbone: Any, architecture: Architecture) -> list[tuple[int, ...]]:
+    features = int(backbone.model.output.shape[-1])
+    return head_arrays(features, architecture.head_units, architecture.classes)
+
+
+def _model(backbone: Any, architecture: Architecture) -> Any:
+    from trainables.building import BUILDING
+    from trainables.serving.served_model import assembled
+
+    features = int(backbone.model.output.shape[-1])
+    with BUILDING:
+        head = Head(features, architecture.head_units, architecture.classes)
+        for variable, value in zip(
+            head.variables, initial_weights(_head(backbone, architecture), 0), strict=True
+        ):
+            variable.assign(value)
+        prefix, suffix = backbone.parts(0)
+        return assembled(backbone.input_size, prefix, suffix, head)
+
+
+def _milliseconds(model: Any, image: NDArray[np.uint8]) -> float:
+    began = time.perf_counter()
+    model.predict_on_batch(image)
+    return 1000 * (time.perf_counter() - began)

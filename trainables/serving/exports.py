@@ -1,0 +1,138 @@
+"""Served models in the formats of other runtimes, and what those runtimes make of images."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.errors import BackboneError
+from trainables.serving.export_layers import convertible, inference
+
+CLASSES_KEY = "class_names"
+"""Name under which class names travel: a JSON list in ONNX's metadata and in the SavedModel's extra assets."""
+
+Images = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+Answer = Callable[[Images], Probabilities]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: as users write it. suffix: how its files end; empty for a folder.
+        write: (model, class names, path) writes it.
+        open: (path) opens it with its own runtime: uint8 images (N, H, W, 3) in, probabilities (N, classes) out.
+    """
+
+    name: str
+    suffix: str
+    write: Callable[[Any, Sequence[str], Path], None]
+    open: Callable[[Path], Answer]
+
+
+def largest_difference(model: Any, answer: Answer, images: Sequence[Images]) -> tuple[float, int]:
+    """The largest difference of two probabilities, and how many images get another class.
+
+    Args:
+        model: the Keras model. answer: the exported one.
+        images: each uint8 (H, W, 3), of any size.
+    """
+    difference, others = 0.0, 0
+    for image in images:
+        expected, said = np.asarray(model.predict_on_batch(image[None])), answer(image[None])
+        if said.shape != expected.shape:
+            raise BackboneError(f"export: expected probabilities {expected.shape}, received {said.shape}")
+        difference = float(np.maximum(difference, np.abs(expected - said).max()))  # NaN stays
+        others += int(expected.argmax() != said.argmax())
+    return difference, others
+
+
+def _write_saved_model(model: Any, classes: Sequence[str], path: Path) -> None:
+    _save(inference(model), path)
+    extra = path / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    (extra / f"{CLASSES_KEY}.json").write_text(
+        json.dumps(list(classes), ensure_ascii=False), encoding="utf-8"
+    )
+
+
+def _save(model: Any, path: Path) -> None:
+    model.export(str(path), format="tf_saved_model", verbose=False)
+
+
+def _open_saved_model(path: Path) -> Answer:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: np.asarray(loaded.serve(images))
+
+
+def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="unfreeze-export-") as folder:
+        _save(convertible(model), Path(folder) / "model")
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model").convert())
+    with zipfile.ZipFile(path, "a") as archive:  # behind the model, where TFLite's own tools put labels
+        archive.writestr("labels.txt", "".join(f"{name}\n" for name in classes))
+
+
+def _open_tflite(path: Path) -> Answer:
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a remark that the interpreter will move to another package
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def answer(images: Images) -> Probabilities:
+        interpreter.resize_tensor_input(entry["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(entry["index"], images)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(result["index"]))
+
+    return answer
+
+
+def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
+    import onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on old names of NumPy
+        ready = convertible(model)
+        spec = keras.InputSpec(dtype=ready.inputs[0].dtype, shape=ready.inputs[0].shape, name="images")
+        ready.export(str(path), format="onnx", verbose=False, input_signature=[spec])
+    document = onnx.load(str(path))
+    onnx.helper.set_model_props(document, {CLASSES_KEY: json.dumps(list(classes), ensure_ascii=False)})
+    onnx.save(document, str(path))
+
+
+def _open_onnx(path: Path) -> Answer:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: np.asarray(session.run(None, {name: images})[0])
+
+
+FORMATS = {
+    made.name: made
+    for made in (
+        Format("savedmodel", "", _write_saved_model, _open_saved_model),
+        Format("tflite", ".tflite", _write_tflite, _open_tflite),
+        Format("onnx", ".onnx", _write_onnx, _open_onnx),
+    )
+}

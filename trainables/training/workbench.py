@@ -1,0 +1,250 @@
+"""What the trials of one process share: backbone, data, activations and compiled programs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.activations.activations import MEMORY, Activations
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.precision import recast_backbone
+from trainables.batched_heads.batching import Together
+from trainables.batched_heads.program import HeadProgram
+from trainables.batched_heads.state import HeadShape
+from trainables.building import BUILDING
+from trainables.compiled.program import DISTORTED, Program, Shape
+from trainables.compiled.program_pool import KEPT_PROGRAMS, IdlePrograms
+from trainables.data.datasets import Task, open_task
+from trainables.errors import UsageError
+from trainables.linear_probe_folder import LinearProbeFolder
+from trainables.numerics import FLOAT32, Numerics
+from trainables.reuse import Reuse
+from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.source_data import SourceData
+from trainables.unlabelled import UnlabelledTask
+
+
+@dataclass
+class Workbench:
+    """Holds everything that a second trial need not pay for again.
+
+    A program belongs to one trial at a time; two trials of one shape that run at once get one each, unless they
+    only train heads.
+
+    Attributes:
+        probes: heads that trials may start from.
+        open_source: opens the source dataset, where there is one.
+        open_teacher: opens what students learn from, where there is a teacher.
+        open_remembered: opens the old task that is to be kept, where there is one.
+        compiled: how many programs were made.
+        idle: those that wait for the next trial of their shape.
+    """
+
+    backbone: Backbone
+    task: Task
+    activations: Activations
+    reuse: Reuse = field(default_factory=Reuse)
+    numerics: Numerics = FLOAT32
+    probes: LinearProbeStore = field(default_factory=LinearProbeStore)
+    open_source: Callable[[], SourceData] | None = None
+    open_teacher: Callable[[], Workbench] | None = None
+    open_remembered: Callable[[], SourceData] | None = None
+    compiled: int = 0
+    _heads: dict[HeadShape, Together] = field(default_factory=dict)
+    _training: Counter[HeadShape] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _source: SourceData | None = None
+    _remembered: SourceData | None = None
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.idle = IdlePrograms(KEPT_PROGRAMS if self.reuse.programs else 0)
+
+    @classmethod
+    def open(
+        cls,
+        backbone: Path,
+        task: Path,
+        cache: Path | None = None,
+        reuse: Reuse | None = None,
+        numerics: Numerics = FLOAT32,
+        source: Callable[[], Path] | None = None,
+        unlabelled: bool = False,
+        teacher: Callable[[], Workbench] | None = None,
+        remember: Callable[[], Path] | None = None,
+    ) -> Workbench:
+        """Open a saved backbone and a prepared task.
+
+        ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
+        memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
+        ``numerics`` says in which precision the backbone computes. ``source`` finds the folder of a prepared source
+        task, when a trial first asks for it. Of an ``unlabelled`` task no trial sees labels of training or validation.
+        ``teacher`` opens another workbench, of another backbone over the same images, that students learn from.
+        ``remember`` finds the folder of a prepared task that the backbone shall not forget.
+        """
+        reuse = reuse or Reuse()
+        opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
+        activations = Activations(
+            opened,
+            data,
+            budget=MEMORY if reuse.activations else 0,
+            directory=cache if reuse.activations else None,
+            disk_budget=reuse.cache_budget,
+            views=reuse.views,
+        )
+
+        def beside(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
+            other = open_task(folder())
+            kept = Activations(
+                opened,
+                other,
+                budget=MEMORY if reuse.activations else 0,
+                directory=cache if reuse.activations else None,
+                disk_budget=reuse.cache_budget,
+                views=reuse.views,
+                stages=activations.stages,
+            )
+            return SourceData(other, classes or other.classes, kept)
+
+        task_seen = UnlabelledTask.of(data) if unlabelled else data
+        probes = _probes(cache, reuse)
+        return cls(
+            opened,
+            task_seen,
+            activations,
+            reuse,
+            numerics,
+            probes,
+            (lambda: beside(source, data.classes)) if source is not None else None,
+            teacher,
+            (lambda: beside(remember)) if remember is not None else None,
+        )
+
+    @property
+    def source(self) -> SourceData:
+        """The source dataset, opened when it is first asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_source is None:
+            raise UsageError(
+                "source: expected a source dataset (--source DATA), which this method needs, received none"
+            )
+        with self._opening:
+            if self._source is None:
+                self._source = self.open_source()
+            return self._source
+
+    @property
+    def remembered(self) -> SourceData:
+        """The old task, opened when it is first asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_remembered is None:
+            raise UsageError(
+                "remember: expected an old task (--remember DATA) that is to be kept, received none"
+            )
+        with self._opening:
+            if self._remembered is None:
+                self._remembered = self.open_remembered()
+            return self._remembered
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether trials see no labels of the target."""
+        return isinstance(self.task, UnlabelledTask)
+
+    @property
+    def teacher(self) -> Workbench:
+        """What students learn from.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.open_teacher is None:
+            raise UsageError(
+                "teacher: expected a backbone to learn from (--teacher BACKBONE), as this method needs, received none"
+            )
+        return self.open_teacher()
+
+    @property
+    def features(self) -> int:
+        """Width of the pooled features."""
+        return int(self.backbone.model.output.shape[-1])
+
+    def take(
+        self, shape: Shape, head_units: int, train: str, evaluate: str
+    ) -> tuple[Program | HeadProgram, float]:
+        """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
+
+        ``train`` and ``evaluate`` are the types of its inputs (see
+        :meth:`~trainables.compiled.program.Program.compile`).
+        Trials that only train a head of ``head_units``, on activations and with no objective of their own, share one
+        program (:mod:`trainables.batched_heads.batching`).
+        """
+        fused = self.reuse.heads and shape.depth == 0 and shape.objective is None
+        if fused and train not in ("uint8", DISTORTED):
+            heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
+            together, seconds = self.take_heads(heads, train)
+            return HeadProgram(self.backbone, shape, together), seconds
+        return self.take_alone(shape, train, evaluate)
+
+    def take_alone(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+        """The same, of a trial's own."""
+        program, seconds = self.idle.take(shape), 0.0
+        if program is None:
+            with BUILDING:
+                began = time.perf_counter()
+                program = Program(self.backbone, shape, self.activations.stages)
+                seconds = time.perf_counter() - began
+            with self._lock:
+                self.compiled += 1
+        return program, seconds + program.compile(train, evaluate)
+
+    def take_heads(self, heads: HeadShape, dtype: str) -> tuple[Together, float]:
+        """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
+        with BUILDING:
+            known = self._heads.get(heads)
+            together = known or Together(heads)
+            with self._lock:
+                self.compiled += known is None
+                self._heads.pop(heads, None)
+                self._heads[heads] = together  # the newest
+                self._training[heads] += 1
+        return together, together.compile(dtype)
+
+    def give_back(self, program: Program | HeadProgram) -> None:
+        """Keep ``program`` for the next trial of its shape, if programs are reused."""
+        if isinstance(program, HeadProgram):
+            self.give_back_heads(program.together.shape)
+            return
+        self.idle.put(program)
+
+    def give_back_heads(self, heads: HeadShape) -> None:
+        """End what :meth:`take_heads` began.
+
+        Trials that run at once share a head's program even where none is handed on to the next. Of those that nobody
+        trains, the longest idle ones are dropped.
+        """
+        most = KEPT_PROGRAMS if self.reuse.programs else 0
+        with self._lock:
+            self._training[heads] -= 1
+            idle = [shape for shape in self._heads if not self._training[shape]]
+            for shape in idle[: max(0, len(idle) - most)]:
+                del self._heads[shape], self._training[shape]
+
+
+def _probes(cache: Path | None, reuse: Reuse) -> LinearProbeStore:
+    """Beside the activations, and switched off with them."""
+    if not reuse.activations:
+        return LinearProbeStore(budget=0)
+    if cache is None or reuse.cache_budget == 0:
+        return LinearProbeStore()
+    return LinearProbeStore(LinearProbeFolder(cache / "probes"))
