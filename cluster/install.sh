@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Gives this node the environment ~/.unfreeze/venv with unfreeze and the pinned versions of what it needs.
+# Install unfreeze and the pinned versions of its requirements into ~/.unfreeze/venv on this node.
 #
 #   install.sh SOURCE [REQUIREMENT…]
 #   install.sh --digest SOURCE [REQUIREMENT…]
 #
-# SOURCE is a copy of the repository. REQUIREMENT is what this cluster needs besides, as in "psycopg[binary]".
-# UNFREEZE_PYTHON names the Python to make the environment with [python3]; all nodes need the same minor version.
+# SOURCE is a copy of the repository. REQUIREMENT is an additional package for this cluster, for example
+# "psycopg[binary]". UNFREEZE_PYTHON names the Python that creates the environment (default: python3); all nodes need
+# the same minor version.
 #
-# Two digests are kept in the environment: of the requirements, and of the source. A node that has both is left as it
-# is; one that has the requirements only gets the new source, which takes seconds and no network. Who makes an image
-# of a machine with the requirements in it writes what --digest prints to ~/.unfreeze/venv/.unfreeze-requirements.
-# Where packages come from is pip's configuration: for nodes without internet name a mirror or a folder of wheels in
-# /etc/pip.conf.
+# The environment keeps two digests, one of the requirements and one of the source. If both are current, nothing is
+# done. If only the source has changed, it is installed again, which takes seconds and needs no network. If you build a
+# machine image that contains the requirements, write the output of --digest to ~/.unfreeze/venv/.unfreeze-requirements.
+# Packages come from where pip is configured to find them: for nodes without internet access, name a mirror or a folder
+# of wheels in /etc/pip.conf.
 set -euo pipefail
 
 only_digest=
@@ -28,7 +29,7 @@ python=${UNFREEZE_PYTHON:-python3}
 say() { printf 'unfreeze: %s\n' "$*"; }
 digest() { sha256sum | cut -d' ' -f1; }
 
-# A GPU is of no use to the plain package of TensorFlow.
+# TensorFlow uses a GPU only if its CUDA libraries are installed as well.
 if command -v nvidia-smi >/dev/null; then set -- "$@" "tensorflow[and-cuda]"; fi
 
 requirements=$({ cat "$source_folder/constraints.txt" "$source_folder/pyproject.toml" && printf '%s\n' "$@"; } | digest)
@@ -38,7 +39,8 @@ if [ "$only_digest" ]; then
 fi
 
 mkdir -p "$home"
-exec 9>"$home/.lock" # the next one waits, and then finds all done
+# Two installations may run at once on one machine. The second waits for the lock and then finds everything installed.
+exec 9>"$home/.lock"
 flock 9
 
 source=$(cd "$source_folder" &&
@@ -47,10 +49,10 @@ source=$(cd "$source_folder" &&
 if [ "$(cat "$venv/.unfreeze-requirements" 2>/dev/null)" != "$requirements" ]; then
   if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "expected Python 3.11 or newer with venv as $python on $(hostname), received" \
-      "$("$python" --version 2>&1 || echo nothing); name another one with UNFREEZE_PYTHON (on Debian: apt install python3-venv)" >&2
+      "$("$python" --version 2>&1 || echo nothing); choose another one with UNFREEZE_PYTHON (on Debian: apt install python3-venv)" >&2
     exit 1
   fi
-  say "installing the requirements into $venv; the first time this takes minutes"
+  say "installing the requirements into $venv (takes minutes the first time)"
   rm -f "$venv/.unfreeze-source" "$venv/.unfreeze-requirements"
   "$python" -m venv "$venv"
   list=$(mktemp)
@@ -74,12 +76,12 @@ if [ "$(cat "$venv/.unfreeze-source" 2>/dev/null)" != "$source" ]; then
   echo "$source" >"$venv/.unfreeze-source"
 fi
 
-# `ray up`, `ray submit` and `ray down` look for `python` and `ray` in a login shell. The lines go to the top: many a
-# .bashrc ends early where nobody is typing.
+# `ray up`, `ray submit` and `ray down` look for `python` and `ray` in a login shell. The lines must be at the top,
+# because many .bashrc files return early in a shell that is not interactive.
 if ! grep -qs '^# unfreeze: begin' "$HOME/.bashrc"; then
   touch "$HOME/.bashrc"
   {
-    echo '# unfreeze: begin (made by cluster/install.sh)'
+    echo '# unfreeze: begin (added by cluster/install.sh)'
     echo 'export PATH="$HOME/.unfreeze/venv/bin:$PATH"'
     echo 'if [ -f "$HOME/.unfreeze/environment" ]; then . "$HOME/.unfreeze/environment"; fi'
     echo '# unfreeze: end'

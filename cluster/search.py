@@ -1,7 +1,7 @@
-"""``unfreeze search`` on a running cluster: ``ray submit cluster.yaml search.py -- ARGS``.
+"""Run ``unfreeze search`` on a running cluster: ``ray submit cluster.yaml search.py -- ARGS``.
 
-``ray submit`` copies this file alone to ``~/search.py`` on the head and runs ``python ~/search.py ARGS`` there. It
-bears the name of the package that it calls, so it makes sure that nobody takes it for the package.
+``ray submit`` copies only this file to ``~/search.py`` on the head and runs ``python ~/search.py ARGS`` there. The file
+has the same name as the package ``search`` that it calls, so it must not be imported in the package's place.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 def leave_the_import_path() -> None:
-    """Take this file's folder off the import path, of which Ray tells the workers, too."""
+    """Remove this file's folder from the import path. Ray copies the import path to its workers."""
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the search on the cluster of this machine; the exit code of ``unfreeze search``."""
+    """Run the search on the cluster of this machine and return the exit code of ``unfreeze search``."""
     leave_the_import_path()
     try:
         from search.cli import main as unfreeze
@@ -29,13 +29,13 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    # A search that finds no cluster must not start one of its own on the head.
+    # Without an address, a search that finds no cluster would start its own on the head.
     if not any(a == "--address" or a.startswith("--address=") for a in arguments):
         arguments = [*arguments, "--address", "auto"]
     code = unfreeze(["search", *arguments])
     if code == 2:
         print(
-            "search.py: `ray submit` hands arguments to a shell as they are. Quote those with spaces twice: "
+            "search.py: `ray submit` passes arguments to a shell without quoting them. Quote those with spaces twice: "
             "--data '\"/mnt/unfreeze/my photos\"'",
             file=sys.stderr,
         )
@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 
-# A worker whose import path begins with this file's folder (`ray job submit --working-dir .`) has taken it for the
-# package: give way to the real one.
+# This line is reached if the file was imported as `search`: by a worker whose import path begins with this folder
+# (`ray job submit --working-dir .`). Import the real package in its place.
 leave_the_import_path()
 del sys.modules[__name__]
 importlib.import_module(__name__)
