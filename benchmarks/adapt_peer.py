@@ -93,7 +93,7 @@ def kmm_peer(data: Data) -> tuple[float, float, float]:
     from adapt.instance_based import KMM
     from sklearn.linear_model import LogisticRegression
 
-    from trainables.kernel_mean_matching import median_gamma, problem, solve, standardised
+    from trainables.methods.importance_weights import median_gamma, problem, solve, standardised
 
     x, z = standardised(data["source"], data["target"])
     gamma = median_gamma(x, z)

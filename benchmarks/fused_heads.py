@@ -28,7 +28,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
-from trainables.compiled.program import Program, Shape
+from trainables.compiled.program import Program
+from trainables.compiled.shapes import Shape
 from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.methods.methods import begin

@@ -35,16 +35,17 @@ from ray import tune
 
 from search.config.search_config import SearchConfig
 from search.execution.checkpoint_retention import KeptCheckpoints
+from search.execution.engines.engine_actor import NAMESPACE
 from search.execution.engines.session import QUIET, Session
-from search.execution.trial_actor import NAMESPACE
-from search.execution.trial_runner import Halt
-from search.experiment_names import experiment_name
+from search.execution.stop_request import Halt
 from search.ledger.backup import LedgerCopy
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import METRICS, BackboneSummary, TaskSummary
+from search.records.metrics import METRICS
+from search.records.record import BackboneSummary, TaskSummary
 from search.study.phase import Phase
 from search.study.preparation import Prepared
 from search.tracking.delivery import Delivery
+from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
 from trainables.data.datasets import prepare
 

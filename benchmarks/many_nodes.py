@@ -36,8 +36,8 @@ from ray.cluster_utils import Cluster
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.session import QUIET, Session
-from search.experiment_names import experiment_name
 from search.tracking.delivery import Delivery
+from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
 
 EPOCHS = 5

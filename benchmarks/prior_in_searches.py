@@ -32,8 +32,8 @@ from search.config.backbone_parameter import BACKBONE
 from search.config.space import core_space
 from search.ledger.sampling.backbone_prior import SCORE, BackbonePrior
 from search.ledger.sampling.proposals import Guides
-from search.study.scoring import score_sample, shared_images, take_sample
 from trainables.training.workbench import Workbench
+from trainables.transferability.feature_sample import score_sample, shared_images, take_sample
 
 ARMS = ("off", "on", "turned round")
 AFTER = (1, 2, 4, 8, 12, 16)

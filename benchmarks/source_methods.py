@@ -140,7 +140,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     asked = options.parse_args()
 
-    from search.baselines import equal_steps
+    from search.config.choices import equal_steps
     from trainables.backbones.backbone import BackboneSpec, load
     from trainables.data.datasets import open_task, prepare
     from trainables.training.workbench import Workbench

@@ -4,17 +4,22 @@ TensorFlow registers the gradient of each ``tf.custom_gradient`` that it meets i
 step of a Keras optimizer) under a name of its own, for as long as the process lives, and with it the whole graph and
 its variables. The name is looked up only while that graph is differentiated. What is traced here holds its gradients
 already, so the entries go when the trace is made.
+
+One lock for everything that builds or traces a Keras graph: Keras' naming state is global.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 from tensorflow.python.framework import ops
 
-from trainables.building import BUILDING
+BUILDING = threading.RLock()
+"""Hold it to build a model or to trace a function."""
+
 
 _PREFIX = "CustomGradient-"
 

@@ -1,18 +1,168 @@
-"""``unfreeze logs``: what happened to one trial."""
+"""``unfreeze logs``: what happened to one trial.
+
+What ``unfreeze logs`` prints.
+
+What happened to one trial, put together from the ledger and from what engines and the driver wrote down.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.text import Text
 
 from search.config.argument_parser import Parser, add_store, add_verbose
+from search.records.event_log import DRIVER, LEAVES, Line, read_lines
+from search.records.formatting import configuration, ending, number, objective, plural
+from search.records.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.units import format_duration
 from trainables.errors import UsageError
 
-if TYPE_CHECKING:
-    from search.trial_story import Story
+MOST_OUTPUT = 200
+"""Lines of other output that are kept for each stay of a trial in an engine, the last ones."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something at a moment; ``source`` is ``driver`` or the engine, as ``HOST-PROCESS``."""
+
+    moment: datetime
+    source: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """``happenings`` in order of time; ``output`` is what each engine printed while the trial was in it."""
+
+    trial: TrialRecord
+    happenings: tuple[Happening, ...]
+    output: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def tell(trial: TrialRecord, folder: Path, baseline: bool = False) -> Story:
+    """The story of ``trial``, whose search's logs are in ``folder``; what was not kept is not in it.
+
+    The driver calls the trials of a search and those of its ``baseline`` by the same numbers, but not at the same time.
+    """
+    key, happenings, output = trial_key(trial), [], []
+    for file in sorted(folder.glob("*.log")):
+        lines = list(read_lines(file))
+        if file.name == DRIVER:
+            happenings += [
+                h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)
+            ]
+            continue
+        mine = [
+            Happening(line.moment, file.stem, line.words)
+            for line in lines
+            if line.trial == key and line.moment
+        ]
+        happenings += mine
+        if mine and (printed := _printed(lines, key)):
+            output.append((file.stem, tuple(printed[-MOST_OUTPUT:])))
+    return Story(trial, tuple(sorted(happenings, key=lambda h: h.moment)), tuple(output))
+
+
+def trial_key(trial: TrialRecord) -> str:
+    """What engines call a trial."""
+    return f"{trial.method}-{trial.number}"
+
+
+def _of_driver(lines: Iterable[Line], number: int) -> Iterator[Happening]:
+    """The driver's lines that name this trial, alone or among others."""
+    named = re.compile(rf"\btrials? (?:[\d, and]*\b)?{number}\b")
+    for line in lines:
+        if line.moment and named.search(line.words):
+            yield Happening(line.moment, "driver", line.words)
+
+
+def _during(trial: TrialRecord, moment: datetime) -> bool:
+    return (trial.started is None or moment >= trial.started) and (
+        trial.ended is None or moment <= trial.ended
+    )
+
+
+def _printed(lines: Iterable[Line], key: str) -> list[str]:
+    """What was printed between a trial's lines, from its first one to the last or, if its engine died, to the end.
+
+    Other trials of the engine may have caused it.
+    """
+    found: list[str] = []
+    since: list[str] = []
+    inside = False
+    for line in lines:
+        if line.trial == key:
+            inside = line.words != LEAVES
+            found += since
+            since = []
+        elif inside and line.moment is None:
+            since.append(line.words)
+    return found + (since if inside else [])
+
+
+_LABEL = 10
+
+
+def logs_page(record: SearchRecord, story: Story) -> Text:
+    """A trial's life, epochs, error and the output of its engines."""
+    trial = story.trial
+    lines = [Text(f"{record.name}, trial {trial.number}", style="bold"), *_life(trial, record)]
+    if story.happenings:
+        lines += [Text(), Text("what happened", style="bold")]
+        lines += [
+            Text.assemble((f"{_clock(h.moment)}  ", "dim"), (f"{h.source:<20}  ", "cyan"), h.words)
+            for h in story.happenings
+        ]
+    if trial.epochs:
+        lines += [Text(), Text("epoch  val_accuracy  val_loss  train_loss  seconds", style="bold")]
+        lines += [Text(_epoch(e)) for e in trial.epochs]
+    if trial.error:
+        lines += [Text(), Text("error", style="bold red"), Text(trial.error.rstrip())]
+    for engine, printed in story.output:
+        lines += [
+            Text(),
+            Text(f"printed by the engine {engine} meanwhile", style="bold"),
+            *map(Text, printed),
+        ]
+    return Text("\n").join(lines)
+
+
+def _life(trial: TrialRecord, record: SearchRecord) -> Iterator[Text]:
+    yield _line(
+        "state", ending(trial) + (f", {record.metric} {objective(trial.value)}" if trial.epochs else "")
+    )
+    yield _line("with", " ".join(configuration(trial.params, "=")) or "no parameters yet")
+    yield _line("method", f"{trial.method}, seed {trial.seed}")
+    if trial.node:
+        yield _line("node", trial.node)
+    if trial.started is not None:
+        until = f", ended {_clock(trial.ended)}" if trial.ended else ""
+        yield _line("started", f"{_clock(trial.started)}{until}")
+    epochs = f"{plural(len(trial.epochs), 'epoch')} in {format_duration(trial.seconds)}"
+    yield _line("trained", epochs)
+
+
+def _epoch(epoch: EpochRecord) -> str:
+    return (
+        f"{epoch.epoch:>5}  {number(epoch.val_accuracy):>12}  {number(epoch.val_loss):>8}  "
+        f"{number(epoch.train_loss):>10}  {epoch.epoch_seconds:>7.2f}"
+    )
+
+
+def _clock(moment: datetime) -> str:
+    """In this machine's time."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _line(label: str, words: str) -> Text:
+    return Text.assemble((f"{label:<{_LABEL}}", "bold"), words)
 
 
 def parser() -> Parser:
@@ -38,7 +188,6 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise UsageError(f"TRIAL: expected the number of a trial, received {options.trial!r}")
     from search.ledger.reader import read_record
     from search.ledger.workspace import Workspace
-    from search.trial_story import tell
 
     record = read_record(options.name, options.storage, options.ledger, baseline=options.baseline)
     if number >= len(record.trials):
@@ -54,14 +203,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     from rich.console import Console
 
-    from search.logs_page import logs_page
-
     Console().print(logs_page(record, story), highlight=False, soft_wrap=True)
     return 0
 
 
 def _as_json(name: str, story: Story) -> dict[str, object]:
-    from search.record_json import finite_json
+    from search.records.results import finite_json
 
     trial = story.trial
     return {

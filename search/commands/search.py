@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 from search.config.argument_parser import Parser, add_verbose
 from search.config.choices import (
     BATCH_NORM,
-    DIRECTIONS,
     JIT,
     METHOD_NAMES,
-    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     PRIOR,
@@ -23,6 +21,7 @@ from search.config.choices import (
     SCHEDULERS,
 )
 from search.config.search_config import SearchConfig, load_config
+from search.records.metrics import DIRECTIONS, OBJECTIVES
 
 if TYPE_CHECKING:
     from search.study.search_result import SearchResult
@@ -197,7 +196,7 @@ def flags(options: argparse.Namespace) -> dict[str, Any]:
 def _show(result: SearchResult, options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from search.record_json import record_json
+    from search.records.results import record_json
     from search.views.summary import print_summary
 
     if not options.quiet:

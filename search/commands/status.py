@@ -1,12 +1,163 @@
-"""``unfreeze status``: where a search stands."""
+"""``unfreeze status``: where a search stands.
+
+What ``unfreeze status`` prints.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from rich.text import Text
+
 from search.config.argument_parser import Parser, add_store, add_verbose
+from search.records.formatting import (
+    configuration,
+    ending,
+    memory_phrase,
+    objective,
+    percent,
+    plural,
+    points,
+    reason,
+    subject,
+    tally,
+    values_phrase,
+)
+from search.records.record import SearchRecord, TrialRecord
+from search.records.units import format_duration
+from search.views.remaining_time import remaining_seconds
+
+_LABEL = 10
+
+_POINTS = 12
+"""Of the front, that are shown."""
+
+
+def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
+    """Counts, best, cost and failures of a search; ``tracebacks`` in full."""
+    lines = [
+        Text.assemble((record.name, "bold"), "  ", (subject(record), "dim")),
+        _line("trials", f"{_counts(record)} of {record.requested:,}"),
+        _line("best", _best(record)),
+        *_front(record),
+        _line("cost", _cost(record)),
+    ]
+    if record.config.get("address") and (running := _running(record)):
+        lines.append(_line("running", running))
+    if record.outcome is not None:
+        lines.append(_line("test", _test(record)))
+        if record.outcome.old_task is not None:
+            lines.append(_line("old task", memory_phrase(record.outcome.old_task)))
+    if words := _reasons(record):
+        lines.append(_line("pruned", words))
+    if words := _retried(record):
+        lines.append(_line("retried", words))
+    for trials in _alike(record):
+        lines.append(_line("failed", _failure(trials), style="red"))
+        if tracebacks and trials[0].error:
+            lines.append(Text(trials[0].error.rstrip(), style="dim"))
+    return Text("\n").join(lines)
+
+
+def _counts(record: SearchRecord) -> str:
+    return ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come") or "none"
+
+
+def _best(record: SearchRecord) -> str:
+    best = record.best
+    if best is None:
+        return "no trial has a result yet"
+    params = " ".join(configuration(best.params, "="))
+    return f"{record.metric} {objective(best.value)} (trial {best.number}): {params}"
+
+
+def _front(record: SearchRecord) -> list[Text]:
+    """A line for each point of the front, as far as they can be read at once."""
+    shown = [f"{values_phrase(t.objectives)} (trial {t.number}){_version(record, t)}" for t in record.front]
+    more = [f"and {len(shown) - _POINTS} more"] if len(shown) > _POINTS else []
+    if record.objectives and not shown:
+        shown = ["no trial is complete yet"]
+    return [_line("" if place else "front", words) for place, words in enumerate(shown[:_POINTS] + more)]
+
+
+def _version(record: SearchRecord, trial: TrialRecord) -> str:
+    outcome = record.outcome_of(trial.number)
+    return f", version {outcome.model_version}" if outcome and outcome.model_version else ""
+
+
+def _cost(record: SearchRecord) -> str:
+    training = sum(t.seconds for t in record.trials if math.isfinite(t.seconds))
+    left = remaining_seconds(record, record.elapsed)
+    words = f"{format_duration(record.elapsed)}, of it {format_duration(training)} in epochs of training"
+    return words + (f"; about {format_duration(left)} left" if left and record.count("running") else "")
+
+
+def _test(record: SearchRecord) -> str:
+    outcome = record.outcome
+    if outcome is None:
+        return ""
+    words = f"accuracy {percent(outcome.test_accuracy.estimate)}"
+    if outcome.gain is not None and outcome.verdict is not None:
+        words += f", transfer gain {points(outcome.gain.estimate)} points: {outcome.verdict}"
+    return words
+
+
+def _reasons(record: SearchRecord) -> str:
+    """Why trials were pruned, where it was not the scheduler alone."""
+    reasons = Counter(t.reason for t in record.trials if t.state == "pruned")
+    if set(reasons) <= {"scheduler"}:
+        return ""
+    words = {"scheduler": "by the scheduler"}
+    return ", ".join(f"{n} {words.get(r or '', reason(r))}" for r, n in reasons.most_common())
+
+
+def _retried(record: SearchRecord) -> str:
+    """Which trials went on after they had died or hung, and which with smaller batches."""
+    smaller = [f"trial {t.number} with batches of {t.batch_size}" for t in record.trials if t.batch_size]
+    died = [f"trial {t.number} {plural(t.retries, 'time')}" for t in record.trials if t.retries]
+    return _some(died + smaller)
+
+
+def _running(record: SearchRecord) -> str:
+    """Which trials run on which node."""
+    where: dict[str, list[int]] = defaultdict(list)
+    for trial in record.trials:
+        if trial.state == "running":
+            where[trial.node or "a node not yet known"].append(trial.number)
+    return "; ".join(f"{', '.join(map(str, numbers))} on {node}" for node, numbers in sorted(where.items()))
+
+
+def _alike(record: SearchRecord) -> list[list[TrialRecord]]:
+    """Failed trials, those that ended alike together."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for trial in record.trials:
+        if trial.state == "failed":
+            groups[ending(trial), _last_line(trial)].append(trial)
+    return list(groups.values())
+
+
+def _failure(trials: list[TrialRecord]) -> str:
+    numbers = _some([str(t.number) for t in trials])
+    words = _last_line(trials[0])
+    return f"{plural(len(trials), 'trial')} ({numbers}): {ending(trials[0])}" + (
+        f": {words}" if words else ""
+    )
+
+
+def _some(words: list[str], most: int = 8) -> str:
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+
+
+def _last_line(trial: TrialRecord) -> str:
+    return (trial.error or "").strip().rpartition("\n")[2]
+
+
+def _line(label: str, words: str, style: str = "") -> Text:
+    return Text.assemble((f"{label:<{_LABEL}}", "bold"), (words, style))
 
 
 def parser() -> Parser:
@@ -25,13 +176,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     record = read_record(options.name, options.storage, options.ledger)
     if options.json:
-        from search.record_json import record_json
+        from search.records.results import record_json
 
         print(json.dumps(record_json(record), ensure_ascii=False, allow_nan=False))
         return 0
     from rich.console import Console
-
-    from search.status_page import status_page
 
     Console().print(status_page(record, tracebacks=options.verbose), highlight=False, soft_wrap=True)
     return 0

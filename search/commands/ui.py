@@ -75,9 +75,9 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
 
     The first is the runs of the task that was searched last, the list of experiments if there was none.
     """
-    from search.experiment_names import is_search
     from search.tracking.client import connect, speaking
     from search.tracking.experiment_views import PREFIX, TRIALS
+    from search.tracking.experiments import is_search
 
     with speaking(uri):
         found = connect(uri).search_experiments(order_by=["last_update_time DESC"])

@@ -1,10 +1,37 @@
-"""The names that options accept, each with a line for the help page. Every list of valid names lives here."""
+"""The names that options accept, each with a line for the help page. Every list of valid names lives here.
+
+What a search is compared with, in words.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+BASELINES: Mapping[str, str] = {
+    "scratch": "scratch",
+    "finetune": "the target alone",
+    "source": "the source alone",
+}
+"""What each trains from."""
+
+
+def trained_from(method: str) -> str:
+    """``training from scratch`` and the like."""
+    return f"training from {BASELINES.get(method, method)}"
+
+
+MOST_TIMES = 10.0
+
+
+def equal_steps(target: int, source: int) -> float:
+    """How many times as many epochs training images of the ``target`` alone get as those of both, ten at most.
+
+    An epoch of both has as many more batches; a baseline of fewer steps would be beaten for that alone.
+    """
+    return min((target + source) / target, MOST_TIMES)
+
 
 _LONGEST = 60
 """Letters of a word that are compared with the names: no name is as long."""
@@ -98,20 +125,6 @@ JIT: Mapping[str, str] = {
     "on": "XLA compiles the training step",
     "off": "TensorFlow runs it operation by operation",
 }
-DIRECTIONS: Mapping[str, str] = {
-    "val_accuracy": "maximize",
-    "val_loss": "minimize",
-    "train_loss": "minimize",
-    "epoch_seconds": "minimize",
-}
-COSTS: Mapping[str, str] = {
-    "latency_ms": "milliseconds for one image, asked alone, measured on the driver's machine",
-    "parameters": "numbers in the served model",
-    "megabytes": "of the served model's weights, 10^6 bytes each",
-}
-"""What a model costs to serve, less being better: objectives beside one of DIRECTIONS."""
-
-OBJECTIVES: Mapping[str, str] = {**DIRECTIONS, **dict.fromkeys(COSTS, "minimize")}
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

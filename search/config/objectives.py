@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from search.config.choices import DIRECTIONS, OBJECTIVES, SAMPLERS
+from search.config.choices import SAMPLERS
 from search.config.validation_errors import shown
-from search.records.record import METRICS, Direction, EpochRecord
+from search.records.metrics import DIRECTIONS, METRICS, OBJECTIVES, Direction
+from search.records.record import EpochRecord
 from trainables.errors import UsageError
 
 SINGLE = frozenset({"cmaes"})

@@ -17,10 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from search.config.choices import (
     BATCH_NORM,
-    DIRECTIONS,
     JIT,
     METHOD_NAMES,
-    OBJECTIVES,
     PRECISION,
     PREPROCESSING,
     PRIOR,
@@ -29,8 +27,8 @@ from search.config.choices import (
     SPACES,
     nearest,
 )
-from search.records.units import parse_duration
-from search.sizes import parse_size
+from search.records.metrics import DIRECTIONS, OBJECTIVES
+from search.records.units import parse_duration, parse_size
 from trainables.reuse import PARTS
 
 _UNFIT = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff/\\:*?"<>|]')

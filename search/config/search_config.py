@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from search.config.choices import ALL_METHODS, COSTS, METHODS, NEEDS
+from search.config.choices import ALL_METHODS, METHODS, NEEDS
 from search.config.environment import VARIABLES, from_environment
 from search.config.objectives import check_sampler, direction, settled
 from search.config.option_types import (
@@ -51,7 +51,7 @@ from search.config.option_types import (
 )
 from search.config.strict_yaml import read_mapping
 from search.config.validation_errors import explain, written
-from search.records.record import Direction
+from search.records.metrics import COSTS, Direction
 from trainables.errors import UsageError
 from trainables.reuse import PARTS, VIEWS, Reuse
 

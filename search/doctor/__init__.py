@@ -39,7 +39,7 @@ def _checks(places: Places) -> Iterator[tuple[str, Callable[[], Iterable[Finding
 
         yield "ray", lambda: check_cluster(places)
     elif places.cluster_file is None:
-        from search.doctor.this_machine import check_ray
+        from search.doctor.machine import check_ray
 
         yield "gpu", lambda: [machine.check_gpu()]
         yield "ray", lambda: [check_ray(places)]

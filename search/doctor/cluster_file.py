@@ -14,7 +14,7 @@ from search.doctor.demand import Resources, fits, words
 from search.doctor.hosts import check_hosts
 from search.doctor.places import Places
 from search.doctor.rayjob import check_rayjob
-from search.doctor.token import own_token
+from search.execution.engines.head_check import own_token
 from search.records.finding import Finding, failed, ok, warning
 
 BLANK = re.compile(r"<[^<>\s][^<>]*>|\bFILL[-_ ]?IN\b|\bYOUR[-_]|\bCHANGE[-_ ]?ME\b|\bTODO\b", re.IGNORECASE)

@@ -1,4 +1,7 @@
-"""Checks of the machine that the doctor runs on: packages, memory, GPUs."""
+"""Checks of the machine that the doctor runs on: packages, memory, GPUs.
+
+Check of Ray on this machine, where no cluster is named.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,27 @@ import subprocess
 import sys
 from importlib import metadata
 
+from search.doctor.demand import check_request
 from search.doctor.node_probe import SEE_GPUS, SLOW, gpus_of_driver
+from search.doctor.places import Places
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
+
+
+def check_ray(places: Places) -> Finding:
+    """Whether Ray starts here, and could run a trial."""
+    from search.doctor.joining import joined
+    from trainables.errors import ClusterError
+
+    try:
+        with joined(None):
+            import ray
+
+            found = check_request(places, [n["Resources"] for n in ray.nodes() if n["Alive"]], {})
+            return Finding("ray", found.grade, f"this machine: {found.words}")
+    except ClusterError as error:
+        return failed("ray", str(error))
+
 
 GIGABYTE = 2**30
 SPARE_MEMORY = 2 * GIGABYTE

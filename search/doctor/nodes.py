@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.doctor import node_probe
-from search.node_names import node_names
+from search.execution.engines.nodes import node_names
 
 SECONDS = 20.0
 """That a node may take to start a process that answers."""

@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 
 from search.records.finding import Finding, failed, ok
-from search.tracking.stores import without_secrets
+from search.records.formatting import without_secrets
 
 TIMEOUT = 5.0
 """Seconds that a server may take to answer."""

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.records.record import Direction, TrialRecord, rank
-from search.sizes import format_size
+from search.records.metrics import Direction
+from search.records.record import TrialRecord, rank
+from search.records.units import format_size
 from trainables.training.checkpoints import drop_before, sweep
 
 MOST_BYTES = 20 * 10**9

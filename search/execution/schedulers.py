@@ -9,8 +9,8 @@ from trainables.errors import UsageError
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from search.records.record import Direction
-    from search.sparing import Beaten
+    from search.execution.resuming_scheduler import Beaten
+    from search.records.metrics import Direction
 
 SCHEDULERS = ("asha", "hyperband", "median", "none")
 
@@ -30,8 +30,7 @@ def make_scheduler(
     With several objectives ``metric`` is the first, and ``beaten`` says of a trial's number and newest epoch whether it
     may be stopped at all.
     """
-    from search.execution.resuming_scheduler import SchedulingByNumber
-    from search.sparing import SparingTheFront
+    from search.execution.resuming_scheduler import SchedulingByNumber, SparingTheFront
 
     scheduler = _scheduler(name, metric, direction, epochs)
     if beaten is not None:

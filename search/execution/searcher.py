@@ -9,10 +9,10 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.execution.engines.engine_client import REASONS
+from search.execution.engines.nodes import NodeLabels
 from search.execution.trial_recovery import Comebacks
 from search.fault_injection import reached
 from search.ledger.ledger import Ledger, Suggest
-from search.node_names import NodeLabels
 from search.records.record import EpochRecord, TrialRecord
 from trainables.errors import LedgerError
 

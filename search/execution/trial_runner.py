@@ -3,87 +3,28 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ray import tune
 
-from search.alike import Alike
 from search.config.search_config import SearchConfig
 from search.execution import tune_patches as tune_memory_errors
 from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_folder
 from search.execution.engines.session import Session
+from search.execution.resuming_scheduler import beaten
 from search.execution.schedulers import make_scheduler
 from search.execution.searcher import LedgerSearcher
-from search.execution.stop_conditions import Patience
+from search.execution.stop_conditions import Alike, Patience
+from search.execution.stop_request import Halt
 from search.execution.trial_actor import TrialActor
-from search.execution.trial_recovery import Comebacks
-from search.execution.tune_callbacks import Silence
+from search.execution.trial_recovery import Comebacks, Retries
+from search.execution.tune_callbacks import Silence, Whereabouts
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import EpochRecord, Parameters, TrialRecord
-from search.retries import Retries
-from search.sparing import beaten
-from search.whereabouts import Whereabouts
-
-
-@dataclass
-class Halt:
-    """Why everything should stop now: a deadline passed or a person said so."""
-
-    deadline: float | None = None
-    signalled: threading.Event = field(default_factory=threading.Event)
-    told: Callable[[str], None] = lambda words: None
-    lost: threading.Event = field(default_factory=threading.Event)
-    """Set when another process has taken over the search."""
-
-    @property
-    def reason(self) -> str | None:
-        """``taken_over``, ``interrupted``, ``time_budget`` or None."""
-        if self.at_once:
-            return "taken_over" if self.lost.is_set() else "interrupted"
-        return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
-
-    @property
-    def at_once(self) -> bool:
-        """Whether to end whatever runs, and not only the trials."""
-        return self.signalled.is_set() or self.lost.is_set()
-
-    def again(self, seconds: float | None) -> Halt:
-        """The same wish of a person, with a deadline of its own."""
-        deadline = time.monotonic() + seconds if seconds else None
-        return Halt(deadline, self.signalled, self.told, self.lost)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the first SIGINT or SIGTERM as a wish to end tidily; a second one acts as usual."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.signalled.set()
-            for known, handler in before.items():
-                signal.signal(known, handler)
-            # Not from here: the signal may have come while this very thread was showing something.
-            words = ("ending tidily; once more to end at once",)
-            threading.Thread(target=self.told, args=words, daemon=True).start()
-
-        for known in before:
-            signal.signal(known, handle)
-        try:
-            yield
-        finally:
-            for known, handler in before.items():
-                signal.signal(known, handler)
 
 
 class _NoReport(tune.ProgressReporter):  # type: ignore[misc]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search.baselines import BASELINES
+from search.config.choices import BASELINES
 from search.ledger.database import has_study, move_study
 from search.ledger.driver_lease import Lease
 from search.ledger.driver_lease_row import DriverMark

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from search.ledger.buffered_storage import GroupedStorage
 from search.ledger.optuna_tables import Fence
-from search.records.record import Direction
-from search.tracking.stores import without_secrets
+from search.records.formatting import without_secrets
+from search.records.metrics import Direction
 from trainables.errors import LedgerError
 
 TABLE_TRIES = 4

@@ -17,7 +17,7 @@ from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from search.ledger.database import open_study
-from search.records.record import Direction
+from search.records.metrics import Direction
 from trainables.errors import LedgerError, TakenOver
 
 KEY = "driver"

@@ -24,16 +24,8 @@ from search.ledger.sampling.proposals import Guide, Guides
 from search.ledger.sampling.samplers import make_sampler
 from search.ledger.sampling.tpe import common_parameters
 from search.ledger.trial_attributes import curve, finite, last_chunk, spent, with_zone
-from search.records.record import (
-    METRICS,
-    Cost,
-    Direction,
-    EpochRecord,
-    Interval,
-    Parameters,
-    State,
-    TrialRecord,
-)
+from search.records.metrics import METRICS, Direction
+from search.records.record import Cost, EpochRecord, Interval, Parameters, State, TrialRecord
 from search.records.stats.importance import Judged, importance_intervals, importances
 from trainables.errors import LedgerError
 

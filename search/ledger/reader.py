@@ -15,6 +15,11 @@ from trainables.errors import LedgerError
 
 if TYPE_CHECKING:
     from search.ledger.ledger import Ledger
+from search.config.search_config import SearchConfig
+from search.records.record import (
+    rank,
+)
+from trainables.errors import UsageError
 
 
 def about_to_json(record: SearchRecord) -> dict[str, Any]:
@@ -125,3 +130,32 @@ def _known(workspace: Workspace) -> str:
 
 def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
+
+
+def read_earlier(config: SearchConfig, workspace: Workspace) -> list[SearchRecord]:
+    """The searches that ``warm_start`` names.
+
+    Raises:
+        UsageError: one is this search itself, or was judged by another metric, or by none of this search's methods.
+        LedgerError: one is not there, or has no result.
+    """
+    found = []
+    for name in config.warm_start or ():
+        if name == workspace.name:
+            raise UsageError(f"warm_start: expected another search than this one, received {name!r}")
+        try:
+            record = read_record(name, str(workspace.storage), config.ledger)
+        except LedgerError as error:
+            raise LedgerError(f"warm_start: {str(error).removeprefix('name: ')}") from error
+        if record.metric != config.metric:
+            raise UsageError(
+                f"warm_start: expected a search for {config.metric}, received {name!r}, whose objective is "
+                f"{record.metric}"
+            )
+        if not any(t.method in config.methods and rank(t, record.direction) for t in record.trials):
+            raise LedgerError(
+                f"warm_start: expected a search with a result of --method {' or '.join(config.methods)}, "
+                f"received {name!r}, which has none"
+            )
+        found.append(record)
+    return found

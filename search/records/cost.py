@@ -9,8 +9,7 @@ from typing import Any
 
 from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
-from search.records.units import format_duration
-from search.sizes import format_size
+from search.records.units import format_duration, format_size
 
 MOST_LINES = 200
 """Trials that the report goes through one by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from search.records.record import (
@@ -168,3 +169,11 @@ def subject(record: SearchRecord) -> str:
 def _sized(backbone: BackboneSummary) -> str:
     size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
     return f"{backbone.name} ({size})"
+
+
+_SECRET = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
+
+
+def without_secrets(text: str) -> str:
+    """``text`` with the password of every address in it replaced by ``***``."""
+    return _SECRET.sub(r"\1:***@", text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from search.config.choices import OBJECTIVES
+from search.records.metrics import OBJECTIVES
 
 Point = tuple[float, ...]
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
+from search.records.metrics import METRICS, Direction
 from search.records.pareto import losses, pareto
 from trainables.serving.footprint import Footprint
 
@@ -20,11 +21,7 @@ ParameterValue = int | float | bool | str
 Parameters = Mapping[str, ParameterValue]
 Cost = Mapping[str, ParameterValue]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
-Direction = Literal["maximize", "minimize"]
 Verdict = Literal["helps", "no difference", "negative transfer"]
-
-METRICS = ("val_accuracy", "val_loss", "train_loss", "epoch_seconds")
-"""The metrics that every trial reports after each epoch."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _together(first: Version, second: Version) -> bool:
 
 
 def _place(found: FrontVersion) -> tuple[float, int]:
-    from search.config.choices import OBJECTIVES as KNOWN
+    from search.records.metrics import OBJECTIVES as KNOWN
 
     name, value = next(iter(found.values.items()))
     return (-value if KNOWN.get(name) == "maximize" else value), found.trial

@@ -11,11 +11,9 @@ from search.records.formatting import points
 from search.records.predictions import Answers
 from search.records.record import Interval
 from search.records.stats.forgetting import Retention
-from search.records.stats.intervals import LEAST_SEEDS, paired_gain
+from search.records.stats.intervals import LEAST_SEEDS, WiderInterval, paired_gain
 from search.records.stats.paired_tests import McNemar, Right, bootstrap_gain, mcnemar
-from search.registry.comparability import differences, same_images
-from search.savings import Savings, savings
-from search.wider_interval import WiderInterval
+from search.registry.comparability import Savings, differences, same_images, savings
 from trainables.serving.footprint import Footprint
 
 MARGIN = 0.01

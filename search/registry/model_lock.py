@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from search.ledger.driver_lease import boot_id, died_here
-from search.user import user_name
+from search.tracking.mlflow_environment import user_name
 from trainables.errors import TrackingError
 
 PATIENCE = 30.0

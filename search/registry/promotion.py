@@ -13,17 +13,16 @@ from search.tracking.client import connect, speaking
 from mlflow import MlflowClient
 
 from search.fault_injection import reached
-from search.promotion_numbers import numbers
 from search.records.stats.forgetting import retention_of
 from search.registry.downloads import download_answers
 from search.registry.front_versions import FrontVersion, front_versions
 from search.registry.gate import MARGIN, Candidate, Judgement, judge_candidates, refuse_forgetting
 from search.registry.model_lock import Turn
-from search.registry.promotion_history import Event, events, next_event, written
+from search.registry.promotion_history import Event, events, next_event, numbers, written
 from search.registry.versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
+from search.tracking.mlflow_environment import user_name
 from search.tracking.stores import absolute_uri
 from search.tracking.tags import INPUT_FORM, footprint_of, forgotten_of
-from search.user import user_name
 from trainables.errors import TrackingError, UsageError
 
 PREVIOUS = "unfreeze.previous_champions"

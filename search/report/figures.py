@@ -15,8 +15,7 @@ from search.report.charts.front import front
 from search.report.charts.history import history
 from search.report.charts.landscape import landscape
 from search.report.charts.parallel import parallel
-from search.report.charts.parameters import importance
-from search.report.charts.slices import slices
+from search.report.charts.parameters import importance, slices
 from search.report.charts.stages import stages
 
 _BEFORE = (history, anytime_curve, curves, importance, landscape, parallel)

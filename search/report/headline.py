@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.baselines import BASELINES
+from search.config.choices import BASELINES
 from search.records.formatting import plural, points
 from search.records.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
 from search.records.stats.intervals import LEAST_SEEDS
-from search.records.units import format_duration
+from search.records.units import format_duration, format_size
 from search.report.analysis.ranking import winner
 from search.report.analysis.wording import between, label, objective, percent
 from search.report.configuration import in_words
-from search.sizes import format_size
 from trainables.serving.footprint import Footprint
 
 

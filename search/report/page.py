@@ -18,9 +18,9 @@ from search.records.record import ErrorExample, SearchRecord
 from search.records.units import format_duration
 from search.report.analysis.ranking import with_numbers_only
 from search.report.analysis.wording import label, percent
-from search.report.charts import slices
 from search.report.charts.confusion import mistakes
 from search.report.charts.figure import VEGA_LITE
+from search.report.charts.parameters import SLICE_KEY
 from search.report.charts.stages import stage_totals
 from search.report.figures import figures
 from search.report.headline import headline
@@ -49,7 +49,7 @@ def render(record: SearchRecord) -> str:
             steps=next_steps(known),
             figures=drawn,
             metric=label(known.metric),
-            slices=[figure for key, figure in drawn.items() if key.startswith(slices.KEY)],
+            slices=[figure for key, figure in drawn.items() if key.startswith(SLICE_KEY)],
             stages=stage_totals(known),
             cost=cost_table(search_cost(known)),
             cost_lines=cost_lines(known),

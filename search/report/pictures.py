@@ -17,10 +17,10 @@ from PIL import Image
 from search.records.atomic_file import write_bytes
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import TONES, with_numbers_only
+from search.report.charts.axes import INK, MUTED, TONE_RANGE
 from search.report.charts.figure import Figure
-from search.report.charts.slices import KEY as SLICE
+from search.report.charts.parameters import SLICE_KEY as SLICE
 from search.report.figures import figures
-from search.report.theme import INK, MUTED, TONE_RANGE
 
 SCALE = 2.0
 """Pixels of a picture for each pixel of the page."""

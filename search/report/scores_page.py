@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from search.records.formatting import magnitude, percent, plural
 from search.records.scores import BackboneScores, Scoring, words
+from search.report.charts.axes import FONT
 from search.report.charts.figure import VEGA_LITE, json_safe
-from search.report.theme import FONT
 from trainables.errors import SearchError, UsageError
 
 FORMATS = (".html", ".png", ".svg")

@@ -17,12 +17,11 @@ import numpy as np
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import spread
 from search.execution.engines.session import Session
-from search.execution.trial_runner import Halt
+from search.execution.stop_request import Halt
 from search.fault_injection import reached
-from search.old_answers import OldAnswers
 from search.records.atomic_file import write_text
 from search.records.pareto import losses, spread_out
-from search.records.predictions import Answers, image_keys, split_digest, write_answers
+from search.records.predictions import Answers, OldAnswers, image_keys, split_digest, write_answers
 from search.records.record import (
     Baseline,
     ErrorExample,
@@ -58,7 +57,9 @@ class Retrained:
     """Accuracy on the old task before and after, where there is one."""
 
     old_right: tuple[str, str] | None = None
-    """Whether each of its test images was right, before and after, as :func:`search.old_answers.pack` makes it."""
+    """Whether each of its test images was right, before and after, as :func:`search.records.predictions.pack`
+    makes it.
+    """
 
 
 @dataclass(frozen=True)

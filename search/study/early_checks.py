@@ -9,9 +9,9 @@ from search.config.enqueue import read_enqueue
 from search.config.environment import service_patience
 from search.config.search_config import SearchConfig
 from search.config.space import make_space
-from search.ledger.sampling.warm_start import read_earlier
+from search.ledger.reader import read_earlier
 from search.ledger.workspace import Workspace
-from search.pinned_models import pinned
+from search.study.resolved_inputs import pinned
 from search.tracking.stores import known_store
 from trainables.data.class_names import shared_classes
 from trainables.data.datasets import DataOptions, check_data

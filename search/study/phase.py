@@ -14,16 +14,17 @@ from search.config.search_config import SearchConfig
 from search.config.space import Space, make_space
 from search.execution.checkpoint_retention import KeptCheckpoints
 from search.execution.engines.session import Session
+from search.execution.stop_request import Halt
 from search.execution.trial_actor import TrialActor
-from search.execution.trial_runner import Execution, Halt
+from search.execution.trial_runner import Execution
 from search.ledger import format_version as ledger_format
 from search.ledger.backup import LedgerCopy
 from search.ledger.format_version import expect_readable
 from search.ledger.ledger import Ledger, refuse_difference
-from search.ledger.reader import about_to_json
+from search.ledger.reader import about_to_json, read_earlier
 from search.ledger.sampling.backbone_prior import BackbonePrior
 from search.ledger.sampling.proposals import Guide, Guides
-from search.ledger.sampling.warm_start import Lesson, first_few, from_json, lessons, read_earlier, to_json
+from search.ledger.sampling.warm_start import Lesson, first_few, from_json, lessons, to_json
 from search.ledger.sampling.warm_start_prior import WarmPrior
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord

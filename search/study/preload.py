@@ -48,7 +48,7 @@ class Ahead:
 
 
 def _libraries() -> None:
-    for name in ("optuna.importance", "search.tracking.mirror", "search.report.extracts"):
+    for name in ("optuna.importance", "search.tracking.mirror", "search.report.formats"):
         importlib.import_module(name)
     from search.report.page import ready
 

@@ -13,10 +13,9 @@ from search.config.backbone_parameter import BACKBONE
 from search.config.search_config import SearchConfig
 from search.execution.engines.session import Session
 from search.ledger.workspace import Workspace
-from search.pinned_models import pin, pinned
 from search.records.record import BackboneSummary, Parameters, TaskSummary
 from search.study.early_checks import data_options, target_options
-from search.study.resolved_inputs import backbone_spec, data_folder, fingerprint
+from search.study.resolved_inputs import backbone_spec, data_folder, fingerprint, pin, pinned
 from search.tracking.stores import default_tracking_uri
 from search.views.view import View
 from trainables.data.class_names import source_notes

@@ -24,7 +24,7 @@ from trainables.activations.location import default_directory
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast_backbone
 from trainables.data.datasets import Task, prepare
-from trainables.errors import DataError, SearchError
+from trainables.errors import SearchError
 from trainables.numerics import choose_numerics
 from trainables.transferability import (
     h_score,
@@ -38,10 +38,8 @@ from trainables.transferability import (
     nce,
     source_probabilities,
 )
+from trainables.transferability.feature_sample import Sample, shared_images, take_sample
 from trainables.transferability.knn import NEIGHBOURS
-
-SPLITS = ("train", "validation")
-"""What may be looked at before a search: test images may not."""
 
 MMD_IMAGES = 500
 """Images of each set that MMD compares: its cost grows with their square."""
@@ -59,14 +57,6 @@ class Candidate:
     task: Task
     source: Task | None
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Features (N, D) of a backbone and the classes (N,) of the same images, in an order that all backbones share."""
-
-    features: np.ndarray
-    labels: np.ndarray
 
 
 def score_backbones(
@@ -167,23 +157,6 @@ def _prepared(config: SearchConfig, backbone: Backbone, storage: Path, view: Vie
     )
 
 
-def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
-    """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
-
-    Splits that are made here follow from the pixels, and so differ between input sizes.
-    """
-    if not tasks:
-        return []
-    known = [{i for split in SPLITS for i in task.split(split).ids[:]} for task in tasks]
-    common = sorted(set.intersection(*known))
-    if len(common) < 4:
-        raise DataError(
-            f"data: expected training and validation images that are the same at the input sizes of all backbones, "
-            f"found {len(common)}; give all backbones one --input-size"
-        )
-    return [common[row] for row in np.random.default_rng(seed).permutation(len(common))]
-
-
 def _scored(
     candidate: Candidate, ids: Sequence[str], other: Sequence[str]
 ) -> tuple[BackboneScores, np.ndarray, Sample]:
@@ -231,46 +204,6 @@ def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> Sample:
         candidate.backbone, task, directory=cache, disk_budget=config.reused.cache_budget
     )
     return take_sample(activations, task, ids)
-
-
-def score_sample(sample: Sample) -> dict[str, float]:
-    """The scores that need the target alone, by name; greater is better."""
-    return {
-        "h_score": h_score(sample.features, sample.labels),
-        "logme": logme(sample.features, sample.labels),
-        "label_cka": label_cka(sample.features, sample.labels),
-        "knn": float(knn_correct(sample.features, sample.labels).mean()),
-    }
-
-
-def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sample:
-    """Features and labels of the images ``ids``, in this order."""
-    place = {name: row for row, name in enumerate(ids)}
-    parts, labels = [], []
-    order: list[int] = []
-    for name in SPLITS:
-        split = task.split(name)
-        found = {row: place[i] for row, i in enumerate(split.ids[:]) if i in place}
-        if not found:
-            continue
-        rows = np.fromiter(found, np.int64)
-        parts.append(_features(activations, name, split.images, rows))
-        labels.append(split.labels[rows])
-        order.extend(found.values())
-    back = np.argsort(order)
-    return Sample(np.concatenate(parts)[back], np.concatenate(labels)[back])
-
-
-def _features(activations: Activations, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
-    whole = activations.kept(split, 0)
-    if whole is None and 2 * len(rows) >= len(images):
-        whole = np.concatenate(list(activations.chunks(split, 0)))
-    if whole is not None:
-        return np.asarray(whole[rows], np.float32)
-    stages = activations.stages
-    pixels = (stages.distorted(images[rows[piece]]) for piece in stages.pieces(len(rows)))
-    return np.concatenate([stages.run(x, stages.images, 0)[0].numpy() for x in pixels])
 
 
 def _ranked(scored: Mapping[str, tuple[BackboneScores, np.ndarray]]) -> tuple[BackboneScores, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from search.config.choices import COSTS
 from search.config.ranges import Choice, IntRange, Range
 from search.ledger.ledger import Ledger
+from search.records.metrics import COSTS
 from search.records.record import Parameters, ParameterValue
 from search.records.stats.latency_ratios import latencies
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.baselines import BASELINES, equal_steps
-from search.config.choices import ALL_METHODS
+from search.config.choices import ALL_METHODS, BASELINES, equal_steps
 from search.config.search_config import SearchConfig
 from search.doctor.quick import QuickLook
 from search.execution.checkpoint_retention import KeptCheckpoints, default_budget
 from search.execution.engines.node_usage import watched
 from search.execution.engines.session import Session, connect
-from search.execution.trial_runner import Halt
-from search.experiment_names import experiment_name
+from search.execution.stop_request import Halt
 from search.fault_injection import reached
 from search.ledger.archive import archive
 from search.ledger.backup import LedgerCopy, check
@@ -27,21 +25,21 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.backbone_prior import prior_worth
 from search.ledger.sampling.warm_start_prior import warm_start_worth
 from search.ledger.workspace import Workspace
-from search.naming import search_name
-from search.no_result import failing_alike, nothing_worked
 from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.records.results import write_results
 from search.study.confirmation import Rival, measure, points, retrain
 from search.study.early_checks import check_inputs
 from search.study.model_versions import registered
-from search.study.outcomes import keep, known_outcomes
+from search.study.outcomes import failing_alike, keep, known_outcomes, nothing_worked
 from search.study.phase import Phase
 from search.study.preload import Ahead
 from search.study.preparation import Prepared, prepare_all
+from search.study.resolved_inputs import search_name
 from search.study.search_result import SearchResult, model_uri
 from search.study.serving_costs import price_list
 from search.tracking.delivery import Delivery
+from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
 from search.views.logged import LoggedView
 from search.views.view import View, default_view
@@ -347,7 +345,7 @@ class _Run:
 
     def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
         """What is shown with the search's run: its tables, the report, and the plots by themselves."""
-        from search.report.extracts import extracts
+        from search.report.formats import extracts
 
         folder = self.workspace.directory
         return (

@@ -1,4 +1,10 @@
-"""Connecting to MLflow, and its errors in words."""
+"""Connecting to MLflow, and its errors in words.
+
+A new SQLite store of MLflow's is there whole or not at all.
+
+MLflow makes its tables one migration after another, in some seconds. A process that dies in between would leave a file
+that no later one can open or complete.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from search.tracking import mlflow_environment as mlflow_settings
-
-# isort: split
 import mlflow
 import requests
 from filelock import FileLock
@@ -20,10 +23,29 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.new_store import make_store
-from search.tracking.stores import absolute_uri, check_sqlite, without_secrets
-from search.user import user_name
+from search.records.formatting import without_secrets
+from search.tracking import mlflow_environment as mlflow_settings
+from search.tracking.mlflow_environment import user_name
+from search.tracking.stores import absolute_uri, check_sqlite, sqlite_path
 from trainables.errors import TrackingError
+
+
+def make_store(tracking_uri: str) -> None:
+    """Make the SQLite file of ``tracking_uri`` with all its tables, if it is missing or empty; others are left alone.
+
+    Only one process at a time may do so.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is None or (path.exists() and path.stat().st_size):
+        return
+    making = path.with_name(f".{path.name}.making")
+    making.unlink(missing_ok=True)  # of a process that has died
+    folder, _, rest = tracking_uri.rpartition("/")
+    name, mark, options = rest.partition("?")
+    uri = f"{folder}/.{name}.making{mark}{options}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri)
+    making.replace(path)
+
 
 _REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
 _ABSENCES = (

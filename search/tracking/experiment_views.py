@@ -14,8 +14,8 @@ from typing import Any
 
 from search.config.parameters import parameters
 from search.records.formatting import SHORT
+from search.records.metrics import objective_key
 from search.records.record import SearchRecord
-from search.tracking.run_metrics import objective_key
 
 PREFIX = "mlflow.sharedViewState."
 TRIALS = "unfreeze-trials"

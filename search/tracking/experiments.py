@@ -1,4 +1,7 @@
-"""What MLflow shows of an experiment, the page of a task: what it holds, and views of its runs."""
+"""What MLflow shows of an experiment, the page of a task: what it holds, and views of its runs.
+
+Names of MLflow's experiments: one for the searches of a task, one for each kind of baseline.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
 
+from search.config.choices import BASELINES
 from search.records.record import SearchRecord
 from search.tracking.experiment_views import PREFIX, outdated, view_tags
 from search.tracking.run_content import NOTE
+
+_FAMILY = "unfreeze/"
+
+
+def experiment_name(task: str, baseline: str = "") -> str:
+    """The experiment of a task's searches, or of their baselines of one method."""
+    return f"{_FAMILY}{task}{f'/{baseline}' if baseline else ''}"
+
+
+def is_search(experiment: str) -> bool:
+    """Whether an experiment of this name holds searches, and no baselines."""
+    endings = tuple(f"/{method}" for method in BASELINES)
+    return experiment.startswith(_FAMILY) and not experiment.removeprefix(_FAMILY.rstrip("/")).endswith(
+        endings
+    )
+
 
 _KIND = "mlflow.experimentKind"
 _METRIC = "mlflow.experiment.primaryMetric.name"

@@ -1,12 +1,24 @@
 """MLflow's environment and loggers, set so that a normal run is quiet and a dead server is noticed soon.
 
 MLflow reads part of its environment when it is imported: import this module first.
+
+Who runs this.
 """
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
+
+
+def user_name() -> str:
+    """The login name; ``unknown`` where the system knows none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
 
 ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",

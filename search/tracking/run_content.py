@@ -10,10 +10,10 @@ from typing import Literal
 from search.ledger.sampling.backbone_prior import prior_worth
 from search.ledger.sampling.warm_start_prior import warm_start_worth
 from search.records.cost import activations_phrase, cost_phrases, search_cost
+from search.records.formatting import without_secrets
 from search.records.record import Outcome, SearchRecord, State, TrialRecord
 from search.tracking.run_descriptions import search_note, trial_name, trial_note
 from search.tracking.run_metrics import Point, best_curve, epoch_points, final_points, milliseconds
-from search.tracking.stores import without_secrets
 from search.tracking.tags import memory_tags
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search.records.formatting import number, percent, plural, points, values_phrase
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
-from search.sizes import format_size
+from search.records.units import format_size
 from trainables.serving.footprint import Footprint
 
 _POINTS = 8

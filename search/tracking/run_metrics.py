@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from search.records.record import METRICS, Outcome, SearchRecord, TrialRecord
+from search.records.metrics import METRICS, objective_key
+from search.records.record import Outcome, SearchRecord, TrialRecord
 
 COSTS = (
     "hits",
@@ -59,11 +60,6 @@ def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tu
         values["test_accuracy"] = outcome.test_accuracy.estimate
     time = milliseconds(trial.ended)
     return tuple(Point(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
-
-
-def objective_key(name: str) -> str:
-    """What one of several objectives is called beside a trial's curves: ``best_val_loss``, ``latency_ms``."""
-    return f"best_{name}" if name in METRICS else name
 
 
 def best_curve(record: SearchRecord) -> tuple[Point, ...]:

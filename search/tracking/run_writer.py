@@ -10,10 +10,10 @@ from mlflow.entities import Metric, Param, RunTag
 
 from search.records.record import TaskSummary
 from search.tracking.dataset_input import dataset_input
+from search.tracking.mlflow_environment import user_name
 from search.tracking.run_content import RunContent
 from search.tracking.run_metrics import Point
 from search.tracking.run_snapshot import RunImage
-from search.user import user_name
 from trainables.errors import TrackingError
 
 METRICS_PER_BATCH = 800

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +12,6 @@ DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"
 
 _SQLITE = "sqlite:///"
-_SECRET = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
 
 
 def default_tracking_uri(storage: Path) -> str:
@@ -113,8 +111,3 @@ def check_sqlite(tracking_uri: str) -> None:
             f"tracking_uri: expected a SQLite database that can be written, received {str(path)!r}: {error}. "
             "Repair or move that file, or name another store with --tracking-uri."
         ) from error
-
-
-def without_secrets(text: str) -> str:
-    """``text`` with the password of every address in it replaced by ``***``."""
-    return _SECRET.sub(r"\1:***@", text)

@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.records.record import METRICS, SearchRecord, TrialRecord
+from search.records.metrics import METRICS
+from search.records.record import SearchRecord, TrialRecord
 
 FOLDER = "tensorboard"
 """Beside a search's other files, if no other place is named."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from search.baselines import BASELINES, trained_from
+from search.config.choices import BASELINES, trained_from
 from search.records.cost import cost_phrases, search_cost
 from search.records.formatting import (
     ending,
@@ -22,8 +22,7 @@ from search.records.formatting import (
     values_phrase,
 )
 from search.records.record import Interval, Outcome, SearchRecord
-from search.records.units import format_duration
-from search.sizes import format_size
+from search.records.units import format_duration, format_size
 
 _LABEL = 16
 """Width of the column of labels."""

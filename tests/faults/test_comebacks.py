@@ -9,10 +9,9 @@ import pytest
 
 from search.config.space import core_space
 from search.execution.engines.engine_client import DIED, DIED_OF_MEMORY, SILENT
-from search.execution.trial_recovery import Comebacks
+from search.execution.trial_recovery import Comebacks, Retries
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import TrialRecord
-from search.retries import Retries
 
 SPACE = core_space(4)
 RAY_S_WORDS = "1 worker(s) were killed due to the node running low on memory. Memory on the node was …"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search.alike import ENOUGH, Alike
 from search.config.space import core_space
+from search.execution.stop_conditions import ENOUGH, Alike
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import EpochRecord, State, TrialRecord
 

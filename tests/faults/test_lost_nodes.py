@@ -12,10 +12,9 @@ import pytest
 from search.config.space import core_space
 from search.execution.engines.engine_client import DIED
 from search.execution.searcher import LedgerSearcher
-from search.execution.trial_recovery import Comebacks
+from search.execution.trial_recovery import Comebacks, Retries
+from search.execution.tune_callbacks import UNSTARTED, Whereabouts
 from search.ledger.ledger import Ledger, sqlite_url
-from search.retries import Retries
-from search.whereabouts import UNSTARTED, Whereabouts
 
 SPACE = core_space(4)
 

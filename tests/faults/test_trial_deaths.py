@@ -19,9 +19,9 @@ import mlflow
 import psutil
 import pytest
 
+from search.fault_injection import TRIAL_FAULTS_VARIABLE
 from search.ledger.reader import read_record
 from search.records.record import SearchRecord, TrialRecord
-from search.trial_faults import VARIABLE
 from trainables.errors import LedgerError
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -59,7 +59,7 @@ class Search:
             str(self.epochs),
         ]
         line += ["--scheduler", "none", "--baseline-trials", "0", "--confirm-seeds", "1", "--no-register"]
-        environment = {**os.environ, MARK: str(self.folder), VARIABLE: faults}
+        environment = {**os.environ, MARK: str(self.folder), TRIAL_FAULTS_VARIABLE: faults}
         with (self.folder / "log.txt").open("a") as log:
             return subprocess.Popen(
                 [*line, *arguments], cwd=self.folder, stdout=log, stderr=log, env=environment, text=True

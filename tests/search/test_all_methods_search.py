@@ -9,8 +9,8 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
+from search.commands.status import status_page
 from search.ledger.reader import read_record
-from search.status_page import status_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 

@@ -7,8 +7,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from search.old_answers import OldAnswers, pack, unpack
-from search.records.predictions import Answers, image_keys, read_answers, split_digest, write_answers
+from search.records.predictions import (
+    Answers,
+    OldAnswers,
+    image_keys,
+    pack,
+    read_answers,
+    split_digest,
+    unpack,
+    write_answers,
+)
 from trainables.errors import DataError
 
 

@@ -21,7 +21,7 @@ from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_fo
 from search.execution.engines.engine import CHECKPOINT, Engine
 from search.ledger.reader import read_record
 from search.records.record import EpochRecord, State, TrialRecord
-from search.sizes import format_size, parse_size
+from search.records.units import format_size, parse_size
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
 from trainables.errors import DataError, UsageError

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.old_answers import OldAnswers
-from search.records.predictions import Answers, image_keys
+from search.records.predictions import Answers, OldAnswers, image_keys
 from search.records.record import Interval
 from search.records.stats.forgetting import retention_of
 from search.registry.gate import Candidate, Judgement, judge_candidates, refuse_forgetting

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search.record_json import record_json
 from search.records.cost import activations_phrase, cost_phrases, cost_table, search_cost
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-from search.records.results import best_json, trials_table
+from search.records.results import best_json, record_json, trials_table
 from search.report.page import render
 from search.tracking.run_content import trial_content
 from search.views.summary import print_summary

@@ -13,8 +13,8 @@ import ray
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import spread
+from search.execution.engines.engine_actor import engine_of_trials
 from search.execution.engines.session import Session, connect
-from search.execution.trial_actor import engine_of_trials
 from tests.faults.clusters import Machines, machines
 from trainables.errors import ClusterError
 

@@ -11,11 +11,11 @@ import optuna
 import pytest
 
 from search.config.objectives import values_at_best
+from search.execution.resuming_scheduler import beaten
 from search.execution.stop_conditions import Patience
 from search.records.pareto import dominates, knee, losses, pareto, spread_out
 from search.records.record import EpochRecord, TrialRecord, front
 from search.records.stats.latency_ratios import latencies
-from search.sparing import beaten
 
 NAMES = ("val_accuracy", "latency_ms")
 

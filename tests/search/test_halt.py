@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from search.execution.trial_runner import Halt
+from search.execution.stop_request import Halt
 from search.views.plain import PlainView
 
 

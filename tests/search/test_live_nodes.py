@@ -8,14 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from search.commands.status import status_page
 from search.execution.engines.node_usage import NodeUse
-from search.live_panel import Shown, panel
-from search.node_names import node_names
+from search.execution.engines.nodes import node_names
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
-from search.status_page import status_page
 from search.views.node_table import summary
 from search.views.plain import PlainView
-from search.views.terminal import LiveView
+from search.views.terminal import LiveView, Shown, panel
 
 NODES = tuple(NodeUse(f"worker-{n}", float(n % 5), 4.0, 0.5 * (n % 3), 1.0) for n in range(1, 4))
 MANY = tuple(NodeUse(f"knoten-ü-{n:04}.cluster.example.org", 2.0, 64.0, 1.0, 8.0) for n in range(1000))

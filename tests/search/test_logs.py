@@ -14,10 +14,9 @@ import pytest
 from rich.console import Console
 
 from search import SearchConfig, cli, run_search
-from search.logs_page import logs_page
+from search.commands.logs import logs_page, tell
 from search.records.event_log import DRIVER, EngineLog, line_of, read_lines, shorten
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
-from search.trial_story import tell
 from search.views.logged import LoggedView
 from search.views.view import QuietView
 

@@ -14,7 +14,7 @@ from example_search import search
 from rich.console import Console
 
 from search import SearchConfig
-from search.baselines import equal_steps
+from search.config.choices import equal_steps
 from search.config.parameters import parameters
 from search.config.ranges import Choice
 from search.config.space import Space, make_space

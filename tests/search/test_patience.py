@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from search.execution.stop_conditions import Patience
-from search.records.record import Direction, TrialRecord
+from search.records.metrics import Direction
+from search.records.record import TrialRecord
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 

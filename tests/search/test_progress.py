@@ -12,12 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search.live_panel import Shown, Stage, panel
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
-from search.sparkline import sparkline
 from search.views.plain import PlainView
 from search.views.remaining_time import remaining_seconds
-from search.views.terminal import LiveView
+from search.views.terminal import LiveView, Shown, Stage, panel
+from search.views.trial_table import sparkline
 from search.views.view import GuardedView, QuietView, make_view
 
 EPOCHS = 10

@@ -14,17 +14,17 @@ from example_search import finished
 from rich.console import Console
 
 from search import SearchConfig, SearchResult, run_search
+from search.commands.promote import contest_table
+from search.commands.status import status_page
 from search.config.space import core_space, full_space
-from search.contest_table import contest_table
 from search.ledger.reader import read_record
-from search.promotion_numbers import numbers
 from search.records.record import OldTask
 from search.records.results import outcome_from_json, outcome_to_json
 from search.registry import judge
 from search.registry.gate import refuse_forgetting
 from search.registry.promotion import Contest
+from search.registry.promotion_history import numbers
 from search.report.notices import notices
-from search.status_page import status_page
 from search.tracking.tags import forgotten_of
 from search.views.summary import summary
 from trainables.data.datasets import open_task

@@ -19,8 +19,7 @@ from search.report.charts.anytime import anytime_curve
 from search.report.charts.calibration import calibration
 from search.report.charts.figure import Figure
 from search.report.charts.history import history
-from search.report.charts.parameters import importance
-from search.report.charts.slices import slices
+from search.report.charts.parameters import importance, slices
 from search.report.figures import figures
 
 

@@ -18,8 +18,8 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import about_to_json, read_record
 from search.records.record import EpochRecord, Interval, SearchRecord
 from search.records.results import outcome_to_json
-from search.report.extracts import extracts
 from search.report.figures import figures
+from search.report.formats import extracts
 from search.report.markdown import markdown
 from search.report.pictures import pictures, write_pictures
 

@@ -16,17 +16,18 @@ from sklearn.datasets import load_digits
 
 from search import cli
 from search.commands import score as command
+from search.commands.score import dot_plot, scoring_page
 from search.config.search_config import SearchConfig
 from search.records.record import Interval
 from search.records.scores import BackboneScores, Likeness, Scoring, scoring_json
 from search.report.scores_page import write_scoring
-from search.scores_table import dot_plot, scoring_page
 from search.study.resolved_inputs import data_folder
-from search.study.scoring import score_backbones, shared_images
+from search.study.scoring import score_backbones
 from search.views.view import QuietView
 from trainables.data.datasets import open_task
 from trainables.errors import BackboneError, DataError, SearchError, UsageError
 from trainables.transferability import knn_accuracy, label_cka, logme
+from trainables.transferability.feature_sample import shared_images
 
 CLASSES = 3
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from search.records.formatting import without_secrets
 from search.tracking.stores import (
     absolute_uri,
     artifact_location,
     check_sqlite,
     default_tracking_uri,
     sqlite_path,
-    without_secrets,
 )
 from trainables.errors import TrackingError
 

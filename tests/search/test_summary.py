@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.record_json import record_json
+from search.commands.status import status_page
 from search.records.formatting import magnitude, number, plural
 from search.records.record import (
     BackboneSummary,
@@ -22,7 +22,7 @@ from search.records.record import (
     TrialRecord,
     Verdict,
 )
-from search.status_page import status_page
+from search.records.results import record_json
 from search.views.summary import next_commands, print_summary
 from trainables.serving.footprint import Footprint, Milliseconds
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from search.experiment_names import experiment_name
 from search.records.record import (
     BackboneSummary,
     EpochRecord,
@@ -24,6 +23,7 @@ from search.records.record import (
     TaskSummary,
     TrialRecord,
 )
+from search.tracking.experiments import experiment_name
 from search.tracking.mirror import Mirror
 from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError

@@ -9,9 +9,8 @@ import keras
 import pytest
 from keras import layers
 
-from trainables.backbones.blocks import find_blocks
+from trainables.backbones.blocks import find_blocks, name_blocks
 from trainables.backbones.cuts import find_segments
-from trainables.block_names import name_blocks
 
 
 def blocks(image: Any, output: Any, most: int = 20) -> list[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from trainables.backbones.backbone import catalogue
 from trainables.modalities.image.applications import APPLICATIONS, find_application, similar_names
-from trainables.modalities.image.catalogue import measure
+from trainables.modalities.image.catalogue_table import measure
 
 
 def test_every_model_of_keras_applications_is_listed() -> None:

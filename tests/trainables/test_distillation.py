@@ -15,21 +15,22 @@ from trainables.activations.stages import Stages
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast_backbone
 from trainables.compiled.head import head_arrays, initial_weights
-from trainables.compiled.program import Batches, Hyper, Program, Shape
+from trainables.compiled.program import Program
+from trainables.compiled.shapes import Batches, Hyper, Shape
 from trainables.cost_account import Account
 from trainables.data.datasets import prepare
 from trainables.errors import UsageError
-from trainables.methods.distill import DISTILLATIONS
+from trainables.methods.distill import DISTILLATIONS, take_lesson
 from trainables.methods.distillation_losses import (
     EMBEDDINGS,
     SCORES,
     Distillation,
+    angle_loss,
+    distance_loss,
     plain_loss,
     relational_loss,
 )
 from trainables.methods.methods import begin
-from trainables.relations import angle_loss, distance_loss
-from trainables.teacher import take_lesson
 from trainables.testing import TrainableConformance
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench

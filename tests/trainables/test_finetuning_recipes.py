@@ -14,7 +14,8 @@ from trainables.activations.stages import Stages
 from trainables.backbones.backbone import Backbone, BackboneSpec
 from trainables.compiled.head import head_arrays, initial_weights
 from trainables.compiled.l2sp import Pull
-from trainables.compiled.program import Batches, Hyper, Program, Shape
+from trainables.compiled.program import Program
+from trainables.compiled.shapes import Batches, Hyper, Shape
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
 from trainables.testing import TrainableConformance

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trainables.gathering import Gathering
+from trainables.batched_heads.batching import Gathering
 
 
 class Doubler:

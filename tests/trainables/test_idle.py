@@ -9,8 +9,9 @@ import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from trainables.backbones.backbone import BackboneSpec, load
-from trainables.compiled.program import Program, Shape
+from trainables.compiled.program import Program
 from trainables.compiled.program_pool import IdlePrograms
+from trainables.compiled.shapes import Shape
 from trainables.data.datasets import prepare
 from trainables.training.workbench import Workbench
 

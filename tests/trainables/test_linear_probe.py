@@ -15,13 +15,12 @@ from search.config.parameters import parameters
 from search.config.ranges import Choice
 from trainables.cost_account import Account
 from trainables.errors import UsageError
-from trainables.linear_probe_folder import LinearProbeFolder
 from trainables.methods.finetune import HEAD_INITS
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
 from trainables.testing import TrainableConformance
 from trainables.training.linear_probe import probe_head
-from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore
 from trainables.training.training import Training, TrialConfig
 from trainables.training.workbench import Workbench
 

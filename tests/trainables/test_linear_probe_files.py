@@ -14,9 +14,7 @@ import pytest
 
 from trainables.cost_account import Account
 from trainables.errors import DataError, Diverged
-from trainables.linear_probe_file import read_weights, write_weights
-from trainables.linear_probe_folder import LinearProbeFolder
-from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore, read_weights, write_weights
 
 KEY = '{"data": "ü", "recipe": 1}'
 SHAPES = [(5, 3), (3,)]

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.compiled.program import Batches
+from trainables.compiled.shapes import Batches
 from trainables.data import task as tasks
 from trainables.data.class_names import shared_classes, source_notes
 from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.data.split_file import Split, open_split
+from trainables.data.unlabelled import HIDDEN
 from trainables.errors import UsageError
 from trainables.methods.align import Aligned
+from trainables.methods.baselines import SourceOnly
 from trainables.methods.importance_weights import log_ratios
 from trainables.methods.methods import METHODS, begin
-from trainables.source_only import SourceOnly
 from trainables.testing import TrainableConformance
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
-from trainables.unlabelled import HIDDEN
 
 
 @pytest.fixture(scope="session")

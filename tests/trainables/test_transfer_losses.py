@@ -10,13 +10,28 @@ import pytest
 import tensorflow as tf
 from scipy.optimize import minimize
 
-from trainables.discrepancy import KERNELS, coral, mmd
-from trainables.kernel_mean_matching import matching_weights, median_gamma, problem, solve, standardised
 from trainables.methods.align import ramp
-from trainables.methods.domain_losses import SHAPES, confusion, first_discriminator, reversed_gradient
-from trainables.methods.importance_weights import likeness_weights, log_ratios, tempered
+from trainables.methods.domain_losses import (
+    KERNELS,
+    SHAPES,
+    confusion,
+    coral,
+    first_discriminator,
+    mmd,
+    reversed_gradient,
+)
+from trainables.methods.importance_weights import (
+    likeness_weights,
+    log_ratios,
+    matching_weights,
+    median_gamma,
+    problem,
+    solve,
+    standardised,
+    tempered,
+)
+from trainables.methods.reweight import shrinkage, shrunk
 from trainables.methods.unlabelled_selection import uninformedness
-from trainables.tradaboost import shrinkage, shrunk
 
 GENERATOR = np.random.default_rng(3)
 

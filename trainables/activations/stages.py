@@ -20,8 +20,8 @@ import tensorflow as tf
 from trainables.activations.precision_probe import PROBED, StageFacts, examine
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.fingerprint import digest
-from trainables.building import BUILDING
 from trainables.modalities.image.augment import DRAWS, distort
+from trainables.tracing import BUILDING
 
 LARGEST_FLOAT16 = 65504.0
 CHUNK = 256

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainables.backbones.blocks import find_blocks
+from trainables.backbones.blocks import find_blocks, name_blocks
 from trainables.backbones.cuts import Cut, Segment, find_cuts, find_segments
 from trainables.backbones.fingerprint import digest
 from trainables.backbones.initialization import fresh_weights
@@ -20,7 +20,6 @@ from trainables.backbones.keras_files import read_model, read_note, write_model
 from trainables.backbones.normalise import normalise
 from trainables.backbones.sources import find_source
 from trainables.backbones.spec import BackboneSpec
-from trainables.block_names import name_blocks
 from trainables.errors import BackboneError
 from trainables.modalities.image.catalogue import CatalogueEntry, catalogue
 

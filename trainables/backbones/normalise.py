@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 
-from trainables.backbones.cuts import find_segments
+from trainables.backbones.cuts import find_features, find_segments
 from trainables.backbones.graph import name_uniquely, operations, replay
 from trainables.backbones.sources import Source
 from trainables.errors import BackboneError
-from trainables.features import find_features
 from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
 
 DEFAULT_SIZE = 224

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
 from trainables.compiled.adam import BETAS, EPSILON
-from trainables.compiled.program import Hyper
+from trainables.compiled.shapes import Hyper
 
 BYTES = 64 * 2**20
 """Input, or scores, that one call of a compiled function gets or makes, at most."""

@@ -9,9 +9,9 @@ import numpy as np
 from trainables.backbones.backbone import Backbone
 from trainables.batched_heads.batching import Ran, Run, Together
 from trainables.batched_heads.state import HeadEpoch, HeadState
-from trainables.building import BUILDING
 from trainables.compiled.head import Head
-from trainables.compiled.program import Shape
+from trainables.compiled.shapes import Shape
+from trainables.tracing import BUILDING
 
 
 class HeadProgram:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.compiled.head import head_arrays
-from trainables.compiled.program import Hyper
+from trainables.compiled.shapes import Hyper
 
 
 @dataclass(frozen=True)

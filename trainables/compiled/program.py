@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,52 +18,20 @@ import tensorflow as tf
 
 from trainables.activations.stages import Stages
 from trainables.backbones.backbone import Backbone
-from trainables.building import BUILDING
 from trainables.compiled.adam import Adam
 from trainables.compiled.head import Head
 from trainables.compiled.l2sp import Pull
 from trainables.compiled.loss_scale import LossScale
-from trainables.compiled.objective import Objective
 from trainables.compiled.objective_state import ObjectiveState
 from trainables.compiled.resizable_head import OpenHead
+from trainables.compiled.shapes import DISTORTED, Batches, Hyper, Shape
 from trainables.compiled.suffix import seed_variables, trainable_copy
 from trainables.compiled.suffix_training import Unfrozen
 from trainables.modalities.image.augment import DRAWS
-from trainables.tracing import tracing
-
-DISTORTED = "distorted"
-"""The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
+from trainables.tracing import BUILDING, tracing
 
 GRAPH_BYTES = 2**19
 """Memory of compiled functions for each array of weights: 12 MB for 22 of them, 76 for 140, 60 for 98 were measured."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a compiled epoch depends on.
-
-    An ``exact`` program runs the frozen prefix as it is; others round at each cut, as kept activations are
-    (:mod:`trainables.activations.stages`). ``adapt`` lets BatchNorm of the unfrozen blocks use and update
-    batch statistics;
-    otherwise it stays as pretrained. ``momentum`` of those statistics is part of the graph. ``precision`` is the dtype
-    policy of the backbone's layers; with ``jit`` XLA compiles a training step, but for the frozen prefix, which makes
-    the same numbers either way (:mod:`trainables.numerics`). XLA knows all sizes: then, and only then,
-    ``head_units`` is given. Without an ``objective`` a step minimises the mean cross-entropy of its labels.
-    ``gradual`` and ``pulled`` say how the unfrozen blocks train (:mod:`trainables.compiled.suffix_training`).
-    """
-
-    depth: int
-    classes: int
-    batch_size: int
-    exact: bool
-    adapt: bool
-    momentum: float
-    precision: str = "float32"
-    jit: bool = False
-    head_units: int | None = None
-    objective: Objective | None = None
-    gradual: bool = False
-    pulled: bool = False
 
 
 class Program:
@@ -323,35 +289,6 @@ class Program:
             tf.cast(tf.equal(tf.argmax(scores, axis=1, output_type=tf.int32), labels), tf.int32)
         )
         return loss, correct, tf.nn.softmax(scores)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Some steps' worth of data: inputs (S, B, …), labels (S, B) int32, draws (S, B, DRAWS) float32.
-
-    ``inputs`` are images (uint8) or activations at the cut (float16, float32); images with ``draws`` are distorted.
-    ``extras`` (S, B, …) are what the objective asks for, by name.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    draws: np.ndarray | None = None
-    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """Hyperparameters that are arguments of the compiled epoch."""
-
-    weight_decay: float = 0.0
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    strength: float = 0.0
-    flip: float = 0.0
-
-    def as_array(self) -> np.ndarray:
-        """(5,) float32, in the order of the fields."""
-        return np.array([*vars(self).values()], np.float32)
 
 
 def _dtype(kind: str) -> str:

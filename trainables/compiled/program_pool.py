@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 
-from trainables.compiled.program import Program, Shape
+from trainables.compiled.program import Program
+from trainables.compiled.shapes import Shape
 
 KEPT_PROGRAMS = 64
 KEPT_BYTES = 2 * 2**30

@@ -14,13 +14,11 @@ from trainables.data.checks import refuse_unfit
 from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import SPLITS, UNSPLIT, Listing, Source, printable
 from trainables.data.split_file import write_split
-from trainables.data.splits import assign_splits, leak_notes, split_notes
-from trainables.data.task import Task, save_task
+from trainables.data.splits import assign_splits, leak_notes, orders_like, split_notes
+from trainables.data.task import Task, digest_of, save_task
 from trainables.data.unlabelled import assign_unlabelled, hide_labels, refuse_unfit_target
 from trainables.errors import DataError
 from trainables.modalities.image.decoding import Decoded, Progress, decode_all
-from trainables.samesplits import orders_like
-from trainables.taskdigest import digest_of
 
 SHOWN = 10
 """How many bad images an error names."""

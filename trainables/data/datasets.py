@@ -16,13 +16,12 @@ from filelock import FileLock
 
 from trainables.data.build_task import build_task, refuse_unfit_for
 from trainables.data.inputs.find import find_source
-from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.options import DIGITS, DataOptions, task_name
 from trainables.data.inputs.source import SPLITS, Source, printable
 from trainables.data.split_file import Split
 from trainables.data.task import FILE, FORMAT, Task, find_task, open_task
 from trainables.errors import DataError, UsageError
 from trainables.modalities.image.digits import CLASSES
-from trainables.tasknames import DIGITS, task_name
 
 __all__ = ["DataOptions", "Split", "Task", "check_data", "open_task", "prepare", "task_name"]
 

@@ -18,9 +18,8 @@ from filelock import FileLock, Timeout
 
 from trainables.data.file_locks import SUPPORTED, claim, hold
 from trainables.data.inputs.source import SPLITS, printable
-from trainables.data.task import FILE, Task, open_task
+from trainables.data.task import FILE, Task, open_task, task_digest
 from trainables.errors import DataError
-from trainables.taskdigest import task_digest
 
 KEPT = 3
 """Copies that nobody reads now and that stay nevertheless: those used last."""

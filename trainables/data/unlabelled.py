@@ -2,12 +2,14 @@
 
 What the test is drawn from has labels; which of them are drawn depends on pixels and seed alone, and so does
 validation. The classes are those of the source, and after them the others that test images have.
+
+A target whose labels no trial may see.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,29 @@ from numpy.typing import NDArray
 from trainables.data.checks import TRAIN, missing_splits
 from trainables.data.class_names import shared_classes
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import NO_LABEL, UNSPLIT, Listing, some
+from trainables.data.inputs.source import NO_LABEL, TEST, UNSPLIT, Listing, some, splits_with_labels
+from trainables.data.split_file import Split
 from trainables.data.splits import cut
+from trainables.data.task import Task
 from trainables.errors import DataError
-from trainables.inputs.seen_labels import TEST, splits_with_labels
+
+HIDDEN = NO_LABEL
+"""In the place of each label."""
+
+
+@dataclass(frozen=True)
+class UnlabelledTask(Task):
+    """A task that hands out its images and no labels; those of the test split are for whoever measures the winner."""
+
+    @classmethod
+    def of(cls, task: Task) -> UnlabelledTask:
+        """``task`` without its labels."""
+        return cls(**{f.name: getattr(task, f.name) for f in fields(task)})
+
+    def split(self, name: str) -> Split:
+        """A split with the label :data:`HIDDEN` everywhere."""
+        split = super().split(name)
+        return replace(split, labels=np.full(len(split), HIDDEN, np.int64))
 
 
 def refuse_unfit_target(listing: Listing, place: str, known: tuple[str, ...]) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.compiled.objective import Extra, Objective, Step
-from trainables.discrepancy import coral, mmd
 from trainables.errors import UsageError
-from trainables.methods.domain_losses import SHAPES, confusion, first_discriminator
+from trainables.methods.domain_losses import SHAPES, confusion, coral, first_discriminator, mmd
 from trainables.methods.source_training import SourceTraining
 from trainables.training.training import Plan
 

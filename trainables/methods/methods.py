@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from trainables.errors import UsageError
 from trainables.methods.align import Align
-from trainables.methods.baselines import Scratch
+from trainables.methods.baselines import Scratch, SourceOnly
 from trainables.methods.distill import Distill
 from trainables.methods.remember import RememberingFineTune
 from trainables.methods.reweight import Reweight
-from trainables.source_only import SourceOnly
 from trainables.training.training import Training, TrialConfig
 from trainables.training.workbench import Workbench
 

@@ -1,18 +1,37 @@
-"""Instance transfer: source images train beside the target's, each with a weight of its likeness to the target."""
+"""Instance transfer: source images train beside the target's, each with a weight of its likeness to the target.
+
+Boosting for transfer: source images that a model of the target gets wrong lose weight (Dai et al. 2007, TrAdaBoost).
+
+    w_S ← w_S · β^e,   β = 1 / (1 + √(2 ln n_S / N))
+
+e in [0, 1] is the error on a source image, N the number of rounds. There a round is a weak learner and the answer a
+vote of them; here it is an epoch of one network, e is one minus the probability that the network gives to the image's
+class, and the target's own weights, which a vote needs, stay 1.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from trainables.errors import UsageError
-from trainables.kernel_mean_matching import matching_weights
-from trainables.methods.importance_weights import likeness_weights, tempered
+from trainables.methods.importance_weights import likeness_weights, matching_weights, tempered
 from trainables.methods.source_features import both_features, source_log_ratios
 from trainables.methods.source_training import SourceTraining
-from trainables.tradaboost import shrinkage, shrunk
 from trainables.training.training import Plan
+
+
+def shrinkage(images: int, rounds: int) -> float:
+    """β for ``images`` of the source (n_S) and ``rounds`` (N)."""
+    return 1.0 / (1.0 + math.sqrt(2.0 * math.log(max(images, 1)) / max(rounds, 1)))
+
+
+def shrunk(weights: np.ndarray, errors: np.ndarray, beta: float) -> np.ndarray:
+    """Source weights (n_S,) after a round with ``errors`` (n_S,) between 0 and 1."""
+    return np.asarray(weights * beta ** np.clip(errors, 0.0, 1.0))
+
 
 WEIGHTINGS = ("odds", "kmm", "tradaboost")
 """Odds of a domain classifier, kernel mean matching, or weights that shrink with the trial's own errors."""

@@ -84,8 +84,8 @@ def _head(backbone: Any, architecture: Architecture) -> list[tuple[int, ...]]:
 
 
 def _model(backbone: Any, architecture: Architecture) -> Any:
-    from trainables.building import BUILDING
     from trainables.serving.served_model import assembled
+    from trainables.tracing import BUILDING
 
     features = int(backbone.model.output.shape[-1])
     with BUILDING:

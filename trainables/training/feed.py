@@ -16,7 +16,7 @@ import numpy as np
 
 from trainables.activations.augmentation_views import nearest_level, view_draws, view_of
 from trainables.activations.reuse_policy import Decision
-from trainables.compiled.program import DISTORTED, Batches
+from trainables.compiled.shapes import DISTORTED, Batches
 from trainables.cost_account import Account
 from trainables.modalities.image.augment import draw
 from trainables.training.schedule import order, steps_per_epoch

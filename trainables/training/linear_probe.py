@@ -22,10 +22,10 @@ import tensorflow as tf
 from trainables.batched_heads.fused import FusedHeads
 from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
 from trainables.compiled.head import initial_weights
-from trainables.compiled.program import Hyper
+from trainables.compiled.shapes import Hyper
 from trainables.cost_account import Account
 from trainables.errors import Diverged
-from trainables.linear_probe_folder import Weights
+from trainables.training.probe_cache import Weights
 from trainables.training.schedule import learning_rates, order, steps_per_epoch
 
 if TYPE_CHECKING:

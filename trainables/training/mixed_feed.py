@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.activations.augmentation_views import view_draws, view_of
-from trainables.compiled.program import Batches
+from trainables.compiled.shapes import Batches
 from trainables.modalities.image.augment import draw
 from trainables.training.feed import Feed
 from trainables.training.schedule import steps_per_epoch

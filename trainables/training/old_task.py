@@ -15,10 +15,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainables.building import BUILDING
 from trainables.compiled.suffix import trainable_copy
 from trainables.cost_account import Account
-from trainables.tracing import tracing
+from trainables.tracing import BUILDING, tracing
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench

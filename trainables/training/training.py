@@ -24,7 +24,8 @@ from trainables.batched_heads.state import HeadEpoch
 from trainables.compiled.head import head_arrays, initial_weights
 from trainables.compiled.l2sp import Pull
 from trainables.compiled.objective import Objective
-from trainables.compiled.program import Hyper, Program, Shape
+from trainables.compiled.program import Program
+from trainables.compiled.shapes import Hyper, Shape
 from trainables.cost_account import Account
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
 from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint

@@ -15,17 +15,17 @@ from trainables.backbones.precision import recast_backbone
 from trainables.batched_heads.batching import Together
 from trainables.batched_heads.program import HeadProgram
 from trainables.batched_heads.state import HeadShape
-from trainables.building import BUILDING
-from trainables.compiled.program import DISTORTED, Program, Shape
+from trainables.compiled.program import Program
 from trainables.compiled.program_pool import KEPT_PROGRAMS, IdlePrograms
+from trainables.compiled.shapes import DISTORTED, Shape
 from trainables.data.datasets import Task, open_task
+from trainables.data.unlabelled import UnlabelledTask
 from trainables.errors import UsageError
-from trainables.linear_probe_folder import LinearProbeFolder
 from trainables.numerics import FLOAT32, Numerics
 from trainables.reuse import Reuse
-from trainables.training.probe_cache import LinearProbeStore
+from trainables.tracing import BUILDING
+from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore
 from trainables.training.source_data import SourceData
-from trainables.unlabelled import UnlabelledTask
 
 
 @dataclass

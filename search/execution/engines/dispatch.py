@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
+from search.execution.engines.engine_actor import on_engine
 from search.execution.engines.engine_client import EngineLost
 from search.execution.engines.session import Session
-from search.execution.trial_actor import on_engine
 from trainables.errors import SearchError
 
 ATTEMPTS = 5

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.trial_faults import suffer
+from search.fault_injection import suffer
 from trainables.errors import BackboneError, DataError, OutOfMemory, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
@@ -193,7 +193,7 @@ class Engine:
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None
     ) -> dict[str, Any]:
         """Train a configuration to its end, keep its best epoch, and save the served model to ``model``."""
-        from search.old_answers import pack
+        from search.records.predictions import pack
         from trainables.methods.methods import begin
         from trainables.serving.served_model import export
         from trainables.training.training import TrialConfig
@@ -239,7 +239,7 @@ class Engine:
         (:func:`search.study.scoring.score_sample`),
         and the seconds that they took. Looks at no test image.
         """
-        from search.study.scoring import score_sample, shared_images, take_sample
+        from trainables.transferability.feature_sample import score_sample, shared_images, take_sample
 
         bench, began = self._bench(place), time.monotonic()
         images = shared_images([bench.task], seed)[:most]

@@ -13,9 +13,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.engines.autoscaling import Growth
-from search.execution.engines.nodes import Demand, Node, living
-from search.execution.trial_actor import engine_on, visible_gpus
-from search.node_names import NodeLabels
+from search.execution.engines.engine_actor import engine_on, visible_gpus
+from search.execution.engines.nodes import Demand, Node, NodeLabels, living
 from trainables.errors import ClusterError
 
 PROBE_SECONDS = 60.0

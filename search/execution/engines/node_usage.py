@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from search.node_names import node_names
+from search.execution.engines.nodes import node_names
 
 SECONDS = 2.0
 """Between two looks; more where there are many nodes, so that looking takes a small part of the head's time."""

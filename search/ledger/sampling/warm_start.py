@@ -17,11 +17,8 @@ from optuna.distributions import IntDistribution
 
 from search.config.backbone_parameter import BACKBONE, DEPTH
 from search.config.choices import ALL_METHODS
-from search.config.search_config import SearchConfig
 from search.config.space import Space
-from search.ledger.reader import read_record
 from search.ledger.sampling.tpe import depth_at, share_of
-from search.ledger.workspace import Workspace
 from search.records.record import (
     BackboneSummary,
     ParameterValue,
@@ -30,7 +27,7 @@ from search.records.record import (
     TrialRecord,
     rank,
 )
-from trainables.errors import LedgerError, UsageError
+from trainables.errors import UsageError
 
 MOST = 3
 """Configurations that are tried first, at most."""
@@ -58,35 +55,6 @@ class Lesson:
     def origin(self) -> str:
         """Where it comes from, in the words of the ledger."""
         return f"{ORIGIN}: {self.search} #{self.trial}"
-
-
-def read_earlier(config: SearchConfig, workspace: Workspace) -> list[SearchRecord]:
-    """The searches that ``warm_start`` names.
-
-    Raises:
-        UsageError: one is this search itself, or was judged by another metric, or by none of this search's methods.
-        LedgerError: one is not there, or has no result.
-    """
-    found = []
-    for name in config.warm_start or ():
-        if name == workspace.name:
-            raise UsageError(f"warm_start: expected another search than this one, received {name!r}")
-        try:
-            record = read_record(name, str(workspace.storage), config.ledger)
-        except LedgerError as error:
-            raise LedgerError(f"warm_start: {str(error).removeprefix('name: ')}") from error
-        if record.metric != config.metric:
-            raise UsageError(
-                f"warm_start: expected a search for {config.metric}, received {name!r}, whose objective is "
-                f"{record.metric}"
-            )
-        if not any(t.method in config.methods and rank(t, record.direction) for t in record.trials):
-            raise LedgerError(
-                f"warm_start: expected a search with a result of --method {' or '.join(config.methods)}, "
-                f"received {name!r}, which has none"
-            )
-        found.append(record)
-    return found
 
 
 def similarity(task: TaskSummary, backbones: Iterable[BackboneSummary], earlier: SearchRecord) -> float:

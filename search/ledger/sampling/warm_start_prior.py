@@ -20,7 +20,8 @@ from search.config.ranges import FloatRange, IntRange, Range
 from search.config.space import Space
 from search.ledger.sampling.proposals import Proposal
 from search.ledger.sampling.warm_start import ORIGIN, Lesson
-from search.records.record import Direction, Parameters, ParameterValue, SearchRecord, TrialRecord
+from search.records.metrics import Direction
+from search.records.record import Parameters, ParameterValue, SearchRecord, TrialRecord
 from trainables.errors import UsageError
 
 STRENGTH = 1.0

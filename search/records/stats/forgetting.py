@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.old_answers import OldAnswers
+from search.records.predictions import OldAnswers
 from search.records.record import Interval
-from search.records.stats.intervals import paired_gain
+from search.records.stats.intervals import WiderInterval, paired_gain
 from search.records.stats.paired_tests import McNemar, bootstrap_gain, mcnemar
-from search.wider_interval import WiderInterval
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.records.record import Direction, Interval, Parameters
+from search.records.metrics import Direction
+from search.records.record import Interval, Parameters
 
 FEWEST_TRIALS = 4
 BEST_SHARE, BEST_TRIALS = 0.1, 5

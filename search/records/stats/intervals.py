@@ -1,4 +1,7 @@
-"""Intervals for what is measured on test images, and the verdict on transfer."""
+"""Intervals for what is measured on test images, and the verdict on transfer.
+
+The ends of a gain that has two intervals and nobody knows which is right: the one that reaches further counts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,24 @@ import math
 import numpy as np
 
 from search.records.record import Interval, Verdict
+
+
+class WiderInterval:
+    """Mixed into what has a ``gain`` by Student's t and the same gain by ``bootstrap``."""
+
+    gain: Interval
+    bootstrap: Interval
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval that reaches lower."""
+        return min(self.gain.low, self.bootstrap.low)
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval that reaches higher."""
+        return max(self.gain.high, self.bootstrap.high)
+
 
 Z95 = 1.959963984540054
 

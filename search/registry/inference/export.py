@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.output_place import expect_writable
+from search.registry.inference.outputs import expect_writable
 from trainables.errors import DataError, SearchError, UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from search.records.units import format_duration
 from search.report.analysis.ranking import badness, readable_domain
 from search.report.analysis.timeline import Moment, Timeline, anytime, timeline
 from search.report.analysis.wording import label, objective
-from search.report.charts.axes import value_format
+from search.report.charts.axes import ACCENT, MUTED, PAPER, value_format
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.theme import ACCENT, MUTED, PAPER
 
 KEY = "anytime"
 TITLE = "The best so far, by the clock"

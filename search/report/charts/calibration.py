@@ -9,8 +9,8 @@ import altair as alt
 from search.records.formatting import plural
 from search.records.record import Calibration, SearchRecord
 from search.report.analysis.wording import between, listing, percent
+from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.theme import ACCENT, INK, MUTED, PAPER
 
 KEY = "calibration"
 TITLE = "Can its probabilities be believed?"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import altair as alt
 
-from search.baselines import BASELINES, trained_from
+from search.config.choices import BASELINES, trained_from
 from search.records.formatting import plural, points
 from search.records.record import Baseline, Outcome, SearchRecord
 from search.report.analysis.wording import listing, percent
+from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.theme import ACCENT, INK, MUTED, PAPER
 
 KEY = "comparison"
 TITLE = "Transfer against its baselines"

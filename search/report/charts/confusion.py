@@ -11,8 +11,8 @@ import altair as alt
 from search.records.formatting import plural
 from search.records.record import Outcome, SearchRecord
 from search.report.analysis.wording import listing, percent
+from search.report.charts.axes import ACCENT, INK, PAPER, RULE, WRONG
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.theme import ACCENT, INK, PAPER, RULE, WRONG
 
 KEY = "confusion"
 TITLE = "Which classes it confuses"

@@ -12,9 +12,8 @@ from search.records.formatting import plural
 from search.records.record import EpochRecord, SearchRecord, TrialRecord
 from search.report.analysis.ranking import readable_domain, tones, winner
 from search.report.analysis.wording import label, percent
-from search.report.charts.axes import tone_scale, value_format, whole_numbers
+from search.report.charts.axes import PAPER, WINNER, tone_scale, value_format, whole_numbers
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.theme import PAPER, WINNER
 
 KEY = "curves"
 HEIGHT = 340

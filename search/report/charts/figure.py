@@ -13,7 +13,7 @@ import altair as alt
 import vl_convert
 from altair.utils.schemapi import debug_mode
 
-from search.report.theme import config
+from search.report.charts.axes import config
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 NOBODY = -1

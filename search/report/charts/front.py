@@ -10,9 +10,8 @@ from search.records.formatting import objective_phrase, plural
 from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import objective_domain, ranked
 from search.report.analysis.wording import label, listing, objective
-from search.report.charts.axes import value_axis
+from search.report.charts.axes import ACCENT, INK, MUTED, PAPER, WINNER, value_axis
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.theme import ACCENT, INK, MUTED, PAPER, WINNER
 
 KEY = "front"
 TITLE = "The Pareto front"

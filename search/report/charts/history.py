@@ -10,9 +10,18 @@ from search.records.formatting import plural
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import best_so_far, objective_domain, ranked, still_improving, winner
 from search.report.analysis.wording import label, objective
-from search.report.charts.axes import trial_axis, value_axis
+from search.report.charts.axes import (
+    INK,
+    PAPER,
+    STAR,
+    STATE_COLOURS,
+    STATE_SHAPES,
+    WINNER,
+    WRONG,
+    trial_axis,
+    value_axis,
+)
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.theme import INK, PAPER, STAR, STATE_COLOURS, STATE_SHAPES, WINNER, WRONG
 
 KEY = "history"
 HEIGHT = 300

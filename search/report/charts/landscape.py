@@ -11,9 +11,8 @@ from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import badness, ranked, tones, winner
 from search.report.analysis.wording import label, number, objective, parameter
-from search.report.charts.axes import log_ticks, tone_scale
+from search.report.charts.axes import GRID, PAPER, STAR, WINNER, log_ticks, tone_scale
 from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.theme import GRID, PAPER, STAR, WINNER
 
 KEY = "landscape"
 BAND = 0.7

@@ -10,8 +10,7 @@ from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import ranked, tones, winner
 from search.report.analysis.wording import label, listing, parameter
 from search.report.charts.figure import Figure, drawable, json_safe, nothing
-from search.report.charts.parallel_axes import UNUSED, Axis, objective_axis, parameter_axes
-from search.report.charts.parallel_spec import parallel_spec
+from search.report.charts.parallel_spec import UNUSED, Axis, objective_axis, parallel_spec, parameter_axes
 
 KEY = "parallel"
 TITLE = "What good trials have in common"

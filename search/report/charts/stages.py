@@ -10,8 +10,8 @@ import altair as alt
 from search.records.record import SearchRecord
 from search.records.units import format_duration
 from search.report.analysis.wording import label, listing, percent
+from search.report.charts.axes import STAGE_RANGE
 from search.report.charts.figure import Figure, compiled, focus_param, nothing
-from search.report.theme import STAGE_RANGE
 
 KEY = "stages"
 BAR_WIDTH = 80

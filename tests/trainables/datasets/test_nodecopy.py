@@ -15,8 +15,8 @@ import pytest
 from trainables.data import node_copy as nodecopy
 from trainables.data.datasets import open_task, prepare
 from trainables.data.node_copy import FOLDER, local_copy
+from trainables.data.task import task_digest
 from trainables.errors import DataError
-from trainables.taskdigest import task_digest
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 
 from trainables.data.datasets import DataOptions, Task, check_data, prepare
 from trainables.data.inputs.source import SPLITS
+from trainables.data.unlabelled import HIDDEN
 from trainables.errors import DataError, UsageError
-from trainables.unlabelled import HIDDEN
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
 Encode = Callable[..., bytes]

@@ -10,9 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import some
+from trainables.data.inputs.source import HINT, some
 from trainables.errors import DataError
-from trainables.inputs.seen_labels import HINT
 
 IMAGE_NAMES = (
     "image",

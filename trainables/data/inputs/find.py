@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trainables.data.inputs.options import DataOptions
+from trainables.data.inputs.options import DIGITS, DataOptions
 from trainables.data.inputs.source import Source, printable
 from trainables.errors import DataError, UsageError
-from trainables.tasknames import DIGITS
 
 EXPECTED = "digits, a folder of images, or a Parquet or Arrow file"
 

@@ -11,10 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.inputs.columns import value_type
-from trainables.data.inputs.source import NO_LABEL, SPLITS, some
+from trainables.data.inputs.source import HINT, NO_LABEL, SPLITS, some
 from trainables.data.inputs.split_names import EXPECTED, split_of
 from trainables.errors import DataError
-from trainables.inputs.seen_labels import HINT
 
 Value = int | str | bool | float
 

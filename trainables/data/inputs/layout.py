@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.inputs.source import printable, some
+from trainables.data.inputs.source import HINT, printable, some
 from trainables.data.inputs.split_names import EXPECTED, split_of
 from trainables.errors import DataError
-from trainables.inputs.seen_labels import HINT
 from trainables.modalities.image.image_files import Clutter, holds_images, images_directly_in, subfolders
 
 SHAPES = (

@@ -1,9 +1,12 @@
-"""What every input offers: a listing of its images, then the images themselves, still encoded."""
+"""What every input offers: a listing of its images, then the images themselves, still encoded.
+
+Which labels of a target are read where no trial may see those of its training and validation images.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -94,3 +97,16 @@ def some(words: Sequence[str], most: int = 10) -> str:
     cut = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:most])
     shown = ", ".join(map(repr, cut))
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown
+
+
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
+
+HINT = "With --unlabelled-target (unlabelled_target) only test images of the target need a label."
+
+
+def splits_with_labels(splits: Collection[int]) -> frozenset[int]:
+    """Indices of the splits whose labels are read, of an input that names ``splits``.
+
+    These are the test's; or, where the test has yet to be split off, those of the images that it may be drawn from.
+    """
+    return frozenset({TEST}) if TEST in splits else frozenset({UNSPLIT, TRAIN})

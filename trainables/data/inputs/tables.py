@@ -22,9 +22,16 @@ from trainables.data.inputs.cells import encoded_images, paths_in
 from trainables.data.inputs.columns import Columns, class_names, find_columns
 from trainables.data.inputs.labels import Value, coded, label_name, labels_where, split_codes
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import NO_LABEL, SPLITS, UNSPLIT, Encoded, Listing, printable
+from trainables.data.inputs.source import (
+    NO_LABEL,
+    SPLITS,
+    UNSPLIT,
+    Encoded,
+    Listing,
+    printable,
+    splits_with_labels,
+)
 from trainables.data.inputs.table_files import TableFile
-from trainables.inputs.seen_labels import splits_with_labels
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,17 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.inputs.layout import Layout, find_layout
-from trainables.data.inputs.source import NO_LABEL, SPLITS, UNSPLIT, Encoded, Listing, printable
+from trainables.data.inputs.source import (
+    NO_LABEL,
+    SPLITS,
+    TEST,
+    UNSPLIT,
+    Encoded,
+    Listing,
+    printable,
+    splits_with_labels,
+)
 from trainables.errors import DataError
-from trainables.inputs.seen_labels import TEST, splits_with_labels
 from trainables.modalities.image.image_files import (
     Clutter,
     ImageFile,
@@ -46,7 +54,7 @@ class ImageFolder:
     def __init__(self, root: Path, ours: Path, unlabelled: bool = False) -> None:
         """List the files below ``root``, but not what lies on the way to ``ours``, where results go.
 
-        ``unlabelled`` is whether no trial may see a label (:mod:`trainables.inputs.seen_labels`).
+        ``unlabelled`` is whether no trial may see a label (:mod:`trainables.data.inputs.source`).
 
         Raises:
             DataError: there are no class folders, or a class folder holds no image.

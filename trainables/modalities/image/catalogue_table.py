@@ -1,0 +1,36 @@
+"""Measure every known backbone and write the table `catalogue.json` (some minutes, 4 GB of memory).
+
+Run it as ``python -m trainables.modalities.image.catalogue_table`` after a change of the blocks or of the applications.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from trainables.modalities.image.catalogue import TABLE, CatalogueEntry
+
+
+def measure(name: str) -> CatalogueEntry:
+    """The entry of backbone ``name``, found by building it with random weights."""
+    from trainables.backbones.backbone import BackboneSpec, load
+
+    backbone = load(BackboneSpec(name, weights="none"))
+    return CatalogueEntry(backbone.name, backbone.input_size[0], backbone.parameters, len(backbone.blocks))
+
+
+def main() -> None:
+    """Write the table beside this file."""
+    from trainables.modalities.image.applications import APPLICATIONS
+
+    entries = []
+    for name in ("print", *APPLICATIONS):
+        entries.append(measure(name))
+        print(entries[-1])
+    rows = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
+    Path(__file__).with_name(TABLE).write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Feature sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.activations.activations import Activations
+from trainables.data.datasets import Task
+from trainables.errors import DataError
+from trainables.transferability import (
+    h_score,
+    knn_correct,
+    label_cka,
+    logme,
+)
+
+SPLITS = ("train", "validation")
+"""What may be looked at before a search: test images may not."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Features (N, D) of a backbone and the classes (N,) of the same images, in an order that all backbones share."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
+    """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
+
+    Splits that are made here follow from the pixels, and so differ between input sizes.
+    """
+    if not tasks:
+        return []
+    known = [{i for split in SPLITS for i in task.split(split).ids[:]} for task in tasks]
+    common = sorted(set.intersection(*known))
+    if len(common) < 4:
+        raise DataError(
+            f"data: expected training and validation images that are the same at the input sizes of all backbones, "
+            f"found {len(common)}; give all backbones one --input-size"
+        )
+    return [common[row] for row in np.random.default_rng(seed).permutation(len(common))]
+
+
+def score_sample(sample: Sample) -> dict[str, float]:
+    """The scores that need the target alone, by name; greater is better."""
+    return {
+        "h_score": h_score(sample.features, sample.labels),
+        "logme": logme(sample.features, sample.labels),
+        "label_cka": label_cka(sample.features, sample.labels),
+        "knn": float(knn_correct(sample.features, sample.labels).mean()),
+    }
+
+
+def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sample:
+    """Features and labels of the images ``ids``, in this order."""
+    place = {name: row for row, name in enumerate(ids)}
+    parts, labels = [], []
+    order: list[int] = []
+    for name in SPLITS:
+        split = task.split(name)
+        found = {row: place[i] for row, i in enumerate(split.ids[:]) if i in place}
+        if not found:
+            continue
+        rows = np.fromiter(found, np.int64)
+        parts.append(_features(activations, name, split.images, rows))
+        labels.append(split.labels[rows])
+        order.extend(found.values())
+    back = np.argsort(order)
+    return Sample(np.concatenate(parts)[back], np.concatenate(labels)[back])
+
+
+def _features(activations: Activations, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
+    whole = activations.kept(split, 0)
+    if whole is None and 2 * len(rows) >= len(images):
+        whole = np.concatenate(list(activations.chunks(split, 0)))
+    if whole is not None:
+        return np.asarray(whole[rows], np.float32)
+    stages = activations.stages
+    pixels = (stages.distorted(images[rows[piece]]) for piece in stages.pieces(len(rows)))
+    return np.concatenate([stages.run(x, stages.images, 0)[0].numpy() for x in pixels])
