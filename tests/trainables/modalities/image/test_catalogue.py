@@ -60,6 +60,6 @@ def test_listing_needs_no_tensorflow() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[4],
     )
     assert done.stdout.split() == [str(len(catalogue())), "False"]

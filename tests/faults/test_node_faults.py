@@ -11,11 +11,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from clusters import Search, machines
 
 from search.execution.engines.cluster_watchdog import GONE_SECONDS, GRACE_SECONDS
 from search.execution.engines.engine import Engine
 from search.records.record import SearchRecord
-from tests.faults.clusters import Search, machines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

@@ -105,7 +105,7 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert done.stdout.split() == [here.digest, here.digest, *(b.name for b in here.blocks)]
 

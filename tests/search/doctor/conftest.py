@@ -9,12 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from raylets import LIMIT, Doctor, Findings, Raylets, can_mount, short_folder
 
 

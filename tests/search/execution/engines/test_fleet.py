@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import ray
+from clusters import Machines, machines
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import spread
 from search.execution.engines.engine_actor import engine_of_trials
 from search.execution.engines.session import Session, connect
-from tests.faults.clusters import Machines, machines
 from trainables.errors import ClusterError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

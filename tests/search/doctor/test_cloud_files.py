@@ -15,7 +15,7 @@ import yaml
 from search.doctor.places import Places
 from search.records.finding import Finding
 
-CLUSTER = Path(__file__).parents[2] / "cluster"
+CLUSTER = Path(__file__).parents[3] / "cluster"
 RAY_FILES = ("aws.yaml", "gcp.yaml")
 FULL_SCHEMA = os.environ.get("KUBERAY_RAYJOB_CRD")
 """Path of KubeRay's ``ray.io_rayjobs.yaml``, 1.4 MB, which is not ours to ship: with it the whole schema is checked."""

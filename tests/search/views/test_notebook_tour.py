@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 pytestmark = pytest.mark.timeout(1800)  # two searches in one, on machines that do other things as well
-TOUR = Path(__file__).parents[2] / "docs" / "tour.ipynb"
+TOUR = Path(__file__).parents[3] / "docs" / "tour.ipynb"
 _LARGEST = 1_000_000
 _VOLATILE = ("execution", "widgets")
 
