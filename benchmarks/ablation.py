@@ -19,15 +19,15 @@ from measuring import append, measure, read
 from same_work import asked, conditions, options
 from tables import stages, table
 
-from trainables.reuse import PARTS
+from trainables.reuse import REUSABLE_PARTS
 
 ALL_ON = "all on"
 
 
 def rows() -> dict[str, str]:
     """Values of ``SearchConfig.reuse`` by the name of their row."""
-    without = {f"without {part}": ",".join(p for p in PARTS if p != part) for part in PARTS}
-    return {ALL_ON: ",".join(PARTS), **without, "all off": "none"}
+    without = {f"without {part}": ",".join(p for p in REUSABLE_PARTS if p != part) for part in REUSABLE_PARTS}
+    return {ALL_ON: ",".join(REUSABLE_PARTS), **without, "all off": "none"}
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def kmm_peer(data: Data) -> tuple[float, float, float]:
     from adapt.instance_based import KMM
     from sklearn.linear_model import LogisticRegression
 
-    from trainables.methods.importance_weights import median_gamma, problem, solve, standardised
+    from trainables.methods.importance_weights import kmm_problem, median_gamma, solve_kmm, standardised
 
     x, z = standardised(data["source"], data["target"])
     gamma = median_gamma(x, z)
@@ -101,7 +101,7 @@ def kmm_peer(data: Data) -> tuple[float, float, float]:
         LogisticRegression(max_iter=2000), Xt=z, B=10.0, kernel="rbf", gamma=gamma, verbose=0, random_state=0
     )
     model.fit(x, data["source labels"])
-    mine = solve(*problem(x, z, gamma), 10.0)
+    mine = solve_kmm(*kmm_problem(x, z, gamma), 10.0)
     theirs = np.asarray(model.predict_weights())
     _, test = standardised(data["source"], np.concatenate([data["target"], data["test"]]))
     test = test[len(z) :]

@@ -29,7 +29,7 @@ from sklearn.datasets import load_digits
 
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.compiled.program import Program
-from trainables.compiled.shapes import Shape
+from trainables.compiled.shapes import ProgramShape
 from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.methods.methods import begin
@@ -42,7 +42,7 @@ TASK = DataOptions(validation_fraction=151 / 1797, test_fraction=1046 / 1797)
 class OwnPrograms(Workbench):
     """Gives each trial a compiled program of its own, as those have that train more than a head."""
 
-    def take(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+    def take(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
         return self.take_alone(shape, train, evaluate)
 
 

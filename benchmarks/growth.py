@@ -34,13 +34,13 @@ import ray
 from ray import tune
 
 from search.config.search_config import SearchConfig
-from search.execution.checkpoint_retention import KeptCheckpoints
+from search.execution.checkpoint_retention import CheckpointRetention
 from search.execution.engines.engine_actor import NAMESPACE
-from search.execution.engines.session import QUIET, Session
-from search.execution.stop_request import Halt
-from search.ledger.backup import LedgerCopy
+from search.execution.engines.session import RAY_ENVIRONMENT, Session
+from search.execution.stop_request import StopRequest
+from search.ledger.backup import LedgerBackup
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.metrics import METRICS
+from search.records.metrics import EPOCH_METRICS
 from search.records.record import BackboneSummary, TaskSummary
 from search.study.phase import Phase
 from search.study.preparation import Prepared
@@ -55,7 +55,7 @@ PROCESSORS = ("process", "driver", "mlflow")
 
 
 def metrics(epoch: int) -> dict[str, Any]:
-    return dict.fromkeys(METRICS, 1 / (1 + epoch)) | {"epoch": epoch, "done": epoch >= EPOCHS}
+    return dict.fromkeys(EPOCH_METRICS, 1 / (1 + epoch)) | {"epoch": epoch, "done": epoch >= EPOCHS}
 
 
 class NoTraining(tune.Trainable):
@@ -219,15 +219,15 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
         ),
         prepared=Prepared(task, summary, backbone, folder / "backbone.keras"),
         session=session,
-        halt=Halt(),
+        halt=StopRequest(),
         checkpoints=folder / "checkpoints",
         logs=folder / "logs",
         storage=folder,
         tracking_uri=default_tracking_uri(folder),
         told=lambda record: None,
         limit=config.trials,
-        kept=KeptCheckpoints(10**9, print),
-        copy=LedgerCopy(folder / "ledger.db", print),
+        kept=CheckpointRetention(10**9, print),
+        copy=LedgerBackup(folder / "ledger.db", print),
     )
 
 
@@ -242,7 +242,7 @@ def thread_seconds(name: str) -> float:
 
 def run_here(case: str, trials: int) -> None:
     """One measurement; prints it as JSON."""
-    os.environ.update(QUIET)
+    os.environ.update(RAY_ENVIRONMENT)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ray.init(include_dashboard=False, num_cpus=AT_ONCE, log_to_driver=False, logging_level="ERROR")

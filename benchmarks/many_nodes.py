@@ -35,7 +35,7 @@ from ray import tune
 from ray.cluster_utils import Cluster
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.session import QUIET, Session
+from search.execution.engines.session import RAY_ENVIRONMENT, Session
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
@@ -134,7 +134,7 @@ def seconds_of_head() -> float:
 
 def run_here(case: str, nodes: int, trials: int) -> None:
     """One measurement; prints it as JSON."""
-    os.environ.update(QUIET)
+    os.environ.update(RAY_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="many-") as place:
         cluster = start_nodes(nodes, Path(place))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")

@@ -30,29 +30,29 @@ from transferability import BACKBONES, TASKS, make_backbone, make_task
 
 from search.config.backbone_parameter import BACKBONE
 from search.config.space import core_space
-from search.ledger.sampling.backbone_prior import SCORE, BackbonePrior
-from search.ledger.sampling.proposals import Guides
+from search.ledger.sampling.backbone_prior import PRIOR_SCORE, BackbonePrior
+from search.ledger.sampling.proposals import ProposalChain
 from trainables.training.workbench import Workbench
-from trainables.transferability.feature_sample import score_sample, shared_images, take_sample
+from trainables.transferability.feature_sample import extract_features, score_sample, shared_image_ids
 
 ARMS = ("off", "on", "turned round")
 AFTER = (1, 2, 4, 8, 12, 16)
 
 
-def guides(arm: str, scores: Mapping[str, float]) -> Guides:
+def guides(arm: str, scores: Mapping[str, float]) -> ProposalChain:
     """Whom a search asks before its sampler."""
     if arm == "off":
-        return Guides()
+        return ProposalChain()
     sign = 1.0 if arm == "on" else -1.0
-    return Guides([BackbonePrior({name: sign * score for name, score in scores.items()})])
+    return ProposalChain([BackbonePrior({name: sign * score for name, score in scores.items()})])
 
 
 def h_scores(benches: Mapping[str | None, Workbench], seed: int) -> dict[str, float]:
     """What a search would score."""
     found = {}
     for name, bench in benches.items():
-        images = shared_images([bench.task], seed)
-        found[str(name)] = score_sample(take_sample(bench.activations, bench.task, images))[SCORE]
+        images = shared_image_ids([bench.task], seed)
+        found[str(name)] = score_sample(extract_features(bench.activations, bench.task, images))[PRIOR_SCORE]
     return found
 
 

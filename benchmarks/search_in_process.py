@@ -17,14 +17,14 @@ from scipy.stats import t as student
 from search.config.backbone_parameter import BACKBONE
 from search.config.space import Space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.sampling.proposals import Guides
-from search.ledger.sampling.warm_start import Lesson
+from search.ledger.sampling.proposals import ProposalChain
+from search.ledger.sampling.warm_start import TransferredConfig
 from search.records.record import EpochRecord, TrialRecord
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.data.datasets import Task
 from trainables.errors import Diverged
 from trainables.methods.methods import begin
-from trainables.training.probe_cache import LinearProbeStore
+from trainables.training.probe_cache import ProbeCache
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -46,8 +46,8 @@ class Searched:
 
 def beside(bench: Workbench, task: Task) -> Workbench:
     """The same backbone on another task; of tasks with as many classes, programs are shared."""
-    kept = Activations(bench.backbone, task, stages=bench.activations.stages)
-    other = replace(bench, task=task, activations=kept, probes=LinearProbeStore())
+    kept = ActivationCache(bench.backbone, task, stages=bench.activations.stages)
+    other = replace(bench, task=task, activations=kept, probes=ProbeCache())
     other.idle = bench.idle
     return other
 
@@ -58,8 +58,8 @@ def search(
     trials: int,
     epochs: int,
     seed: int,
-    guides: Guides | None = None,
-    first: Sequence[Lesson] = (),
+    guides: ProposalChain | None = None,
+    first: Sequence[TransferredConfig] = (),
     told: Told = float,
 ) -> Searched:
     """TPE for the validation accuracy, or for what ``told`` makes of it.
@@ -79,7 +79,7 @@ def search(
             sampler="tpe",
             seed=seed,
         )
-        ledger.guide = guides or Guides()
+        ledger.guide = guides or ProposalChain()
         if first:
             ledger.enqueue([lesson.params for lesson in first], [lesson.origin for lesson in first])
         tests: list[float] = []

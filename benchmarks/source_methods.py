@@ -140,7 +140,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     asked = options.parse_args()
 
-    from search.config.choices import equal_steps
+    from search.config.choices import baseline_epoch_factor
     from trainables.backbones.backbone import BackboneSpec, load
     from trainables.data.datasets import open_task, prepare
     from trainables.training.workbench import Workbench
@@ -176,7 +176,7 @@ def main() -> None:
                 epochs = asked.epochs
                 if name == "target only":
                     counts = bench.task.counts["train"], bench.source.task.counts["train"]
-                    epochs = round(epochs * equal_steps(*counts))
+                    epochs = round(epochs * baseline_epoch_factor(*counts))
                 if asked.untuned:
                     params = iter([{**UNTUNED, **fixed}])
                 accuracy, chosen, everything = best_of(bench, method, params, epochs, seed)

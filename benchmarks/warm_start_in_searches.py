@@ -31,9 +31,9 @@ from sklearn.datasets import load_digits
 from transferability import SIZE, prepare_digits, prepare_images
 
 from search.config.space import Space, core_space
-from search.ledger.sampling.proposals import Guides
-from search.ledger.sampling.warm_start import first_few, lessons
-from search.ledger.sampling.warm_start_prior import WarmPrior
+from search.ledger.sampling.proposals import ProposalChain
+from search.ledger.sampling.warm_start import first_configs, transferred_configs
+from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import Task
@@ -129,9 +129,9 @@ def run(given: argparse.Namespace, known: Sequence[tuple[int, str]]) -> Iterator
                         bench.on(task), bench.space, given.earlier, given.epochs, 500 + seed, told=told
                     )
                     record = earlier(arm, task, bench.summary, before)
-                    found = lessons([record], bench.space, task_summary("new", new), own)
-                guides = Guides([WarmPrior(found, bench.space, "maximize")] if found else [])
-                few = first_few(found, WHOLE) if found else []
+                    found = transferred_configs([record], bench.space, task_summary("new", new), own)
+                guides = ProposalChain([WarmStartPrior(found, bench.space, "maximize")] if found else [])
+                few = first_configs(found, WHOLE) if found else []
                 done = search(bench.on(new), bench.space, given.trials, given.epochs, seed, guides, few)
                 yield {
                     "seed": seed,

@@ -54,17 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UsageError as error:
-        return _fail(str(error), 2, verbose)
+        return _print_error(str(error), 2, verbose)
     except UnfreezeError as error:
-        return _fail(_words(error), 1, verbose)
+        return _print_error(_message(error), 1, verbose)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130, verbose=False)
+        return _print_error("interrupted", 130, verbose=False)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter's own flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001  the last resort: a traceback is no message
-        return _fail(_unexpected(error, verbose), 1, verbose)
+        return _print_error(_unexpected(error, verbose), 1, verbose)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -78,11 +78,11 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        from search.config.choices import nearest
-        from search.config.validation_errors import written
+        from search.config.choices import did_you_mean
+        from search.config.validation_errors import format_key
 
         raise UsageError(
-            f"{written(name)}: unknown command{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
+            f"{format_key(name)}: unknown command{did_you_mean(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
         )
     command = importlib.import_module(f"search.commands.{name}")
     try:
@@ -91,9 +91,9 @@ def _dispatch(arguments: list[str]) -> int:
         return int(ended.code or 0)
     if options.verbose:
         return int(command.run(options, rest))
-    from search.views.quiet_libraries import quieted
+    from search.views.quiet_libraries import quiet_libraries
 
-    with quieted():
+    with quiet_libraries():
         return int(command.run(options, rest))
 
 
@@ -102,7 +102,7 @@ def page() -> str:
     return _PAGE.format(commands="\n".join(f"  {name:<11}{words}" for name, words in COMMANDS.items()))
 
 
-def _words(error: UnfreezeError) -> str:
+def _message(error: UnfreezeError) -> str:
     """The message as it was raised, also where Ray has wrapped the error on its way here."""
     cause = getattr(error, "cause", None)
     return str(cause if isinstance(cause, UnfreezeError) else error)
@@ -119,7 +119,7 @@ def _unexpected(error: Exception, verbose: bool) -> str:
     return f"this should not have happened: {first}\nThe traceback is in {log.name}; --verbose shows it."
 
 
-def _fail(message: str, code: int, verbose: bool) -> int:
+def _print_error(message: str, code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ

@@ -1,13 +1,14 @@
 """Declared places where the driver can be made to die, so that tests can prove that nothing is lost there.
 
 With ``UNFREEZE_KILL_AT=NAME`` or ``NAME:N`` in its environment the process kills itself, as by ``kill -9``, when it
-comes to the place for the first or Nth time. Without, :func:`reached` does nothing.
+comes to the place for the first or Nth time. Without, :func:`failpoint` does nothing.
 
 A declared place where a trial can be made to do harm, so that tests can prove that it harms nobody else.
 
 ``UNFREEZE_TRIAL_FAULTS`` in the environment holds words of the form ``TRIAL:FAULT``, as in ``1:kill 4:memory>16``.
 Whenever that trial is about to train an epoch it kills its process (``kill``), never comes to an end (``hang``), or
-finds no memory (``memory``; ``memory>16`` with batches of more than 16 images). Without, :func:`suffer` does nothing.
+finds no memory (``memory``; ``memory>16`` with batches of more than 16 images). Without, :func:`inject_fault`
+does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import Counter
 TRIAL_FAULTS_VARIABLE = "UNFREEZE_TRIAL_FAULTS"
 
 
-def suffer(trial: str, batch_size: int) -> None:
+def inject_fault(trial: str, batch_size: int) -> None:
     """Do what the environment asks for; ``trial`` ends with a dash and the trial's number."""
     for word in os.environ.get(TRIAL_FAULTS_VARIABLE, "").split():
         number, _, fault = word.partition(":")
@@ -40,9 +41,9 @@ def suffer(trial: str, batch_size: int) -> None:
             )
 
 
-VARIABLE = "UNFREEZE_KILL_AT"
+KILL_AT_VARIABLE = "UNFREEZE_KILL_AT"
 
-SEAMS = (
+FAILPOINTS = (
     "prepared",
     "suggested",
     "reported",
@@ -65,14 +66,14 @@ has moved, the history does not know that yet."""
 _counts: Counter[str] = Counter()
 
 
-def reached(name: str) -> None:
+def failpoint(name: str) -> None:
     """Die here if that is what the environment asks for."""
-    wanted = os.environ.get(VARIABLE)
+    wanted = os.environ.get(KILL_AT_VARIABLE)
     if not wanted:
         return
     place, _, count = wanted.partition(":")
-    if place not in SEAMS:
-        raise ValueError(f"{VARIABLE}: expected one of {', '.join(SEAMS)}, received {place!r}")
+    if place not in FAILPOINTS:
+        raise ValueError(f"{KILL_AT_VARIABLE}: expected one of {', '.join(FAILPOINTS)}, received {place!r}")
     _counts[name] += 1
     if name == place and _counts[name] == int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)

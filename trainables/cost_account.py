@@ -15,7 +15,7 @@ train together."""
 
 
 @dataclass
-class Counts:
+class CostCounts:
     """What a trial got from others, and what it made.
 
     Attributes:
@@ -45,11 +45,11 @@ class Counts:
 
 
 @dataclass
-class Account:
+class CostAccount:
     """Kept by one trial, in the thread that works for it. ``stages`` maps a stage of work to seconds."""
 
     stages: dict[str, float] = field(default_factory=dict)
-    counts: Counts = field(default_factory=Counts)
+    counts: CostCounts = field(default_factory=CostCounts)
     _inside: float = 0.0
 
     @contextmanager
@@ -81,7 +81,7 @@ class Account:
         """
         for stage, seconds in known["stages"].items():
             self._charge(str(stage), float(seconds))
-        names = {f.name for f in fields(Counts)}
+        names = {f.name for f in fields(CostCounts)}
         self.counts.add(**{name: _number(value) for name, value in known["counts"].items() if name in names})
 
     def _charge(self, stage: str, seconds: float) -> None:

@@ -43,7 +43,7 @@ class LedgerError(SearchError):
     """The ledger is unreachable, damaged, or contradicts what was asked for."""
 
 
-class TakenOver(LedgerError):
+class LeaseLost(LedgerError):
     """Another process drives the search now: this one may write nothing more."""
 
 

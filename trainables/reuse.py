@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from trainables.errors import UsageError
 
-PARTS = ("processes", "programs", "activations", "views", "heads")
+REUSABLE_PARTS = ("processes", "programs", "activations", "views", "heads")
 """What can be switched off by name."""
 
-VIEWS = 8
+DEFAULT_VIEWS = 8
 """Views of each augmentation strength, unless another number is asked for."""
 
 
@@ -34,7 +34,7 @@ class Reuse:
     programs: bool = True
     activations: bool = True
     heads: bool = True
-    views: int = VIEWS
+    views: int = DEFAULT_VIEWS
     cache: str | None = None
     cache_budget: int | None = None
 
@@ -42,19 +42,21 @@ class Reuse:
     def of(
         cls,
         parts: Iterable[str],
-        views: int = VIEWS,
+        views: int = DEFAULT_VIEWS,
         cache: str | None = None,
         cache_budget: int | None = None,
     ) -> Reuse:
-        """Reuse of these of :data:`PARTS` and of no others.
+        """Reuse of these of :data:`REUSABLE_PARTS` and of no others.
 
         Raises:
             UsageError: there is no such part.
         """
         wanted = set(parts)
-        unknown = sorted(wanted - set(PARTS))
+        unknown = sorted(wanted - set(REUSABLE_PARTS))
         if unknown:
-            raise UsageError(f"reuse: expected some of {', '.join(PARTS)}, received {', '.join(unknown)}")
-        switches = {part: part in wanted for part in PARTS if part != "views"}
+            raise UsageError(
+                f"reuse: expected some of {', '.join(REUSABLE_PARTS)}, received {', '.join(unknown)}"
+            )
+        switches = {part: part in wanted for part in REUSABLE_PARTS if part != "views"}
         kept = views if "views" in wanted else 0
         return cls(**switches, views=kept, cache=cache, cache_budget=cache_budget)

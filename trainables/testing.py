@@ -23,7 +23,7 @@ from trainables.training.workbench import Workbench
 EPOCHS = 4
 
 
-class TrainableConformance:
+class MethodConformance:
     """Inherit, set ``method`` and ``params``, and provide a fixture ``bench`` (a Workbench on a small task)."""
 
     method: str

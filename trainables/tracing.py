@@ -17,7 +17,7 @@ from typing import Any
 
 from tensorflow.python.framework import ops
 
-BUILDING = threading.RLock()
+BUILD_LOCK = threading.RLock()
 """Hold it to build a model or to trace a function."""
 
 
@@ -27,7 +27,7 @@ _PREFIX = "CustomGradient-"
 @contextmanager
 def tracing() -> Iterator[None]:
     """Trace inside the block; what it makes must not be differentiated later. Holds the lock on building graphs."""
-    with BUILDING:
+    with BUILD_LOCK:
         known = set(_gradients())
         try:
             yield

@@ -7,15 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.config.argument_parser import Parser, add_verbose
-from search.records.formatting import magnitude
+from search.config.argument_parser import Parser, add_verbose_option
+from search.records.formatting import abbreviate_count
 
 
 def parser() -> Parser:
     """No more than the form of the output."""
     made = Parser("backbones", "List the backbones that have a name. Any functional .keras file is one too.")
     made.add_argument("--json", action="store_true", help="print a JSON list")
-    add_verbose(made)
+    add_verbose_option(made)
     return made
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(json.dumps([asdict(entry) for entry in entries]))
         return 0
     rows = [("name", "input", "parameters", "blocks")]
-    rows += [(e.name, str(e.input_size), magnitude(e.parameters), str(e.blocks)) for e in entries]
+    rows += [(e.name, str(e.input_size), abbreviate_count(e.parameters), str(e.blocks)) for e in entries]
     width = max(len(row[0]) for row in rows)
     for name, size, parameters, blocks in rows:
         print(f"{name:<{width}}  {size:>5}  {parameters:>10}  {blocks:>6}")

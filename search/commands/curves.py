@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.records.formatting import plural
 from trainables.errors import SearchError
 
@@ -18,18 +18,20 @@ def parser() -> Parser:
     made = Parser("curves", "Write a search's learning curves and parameters for TensorBoard, a run a trial.")
     made.add_argument("name", metavar="NAME", help="name of the search")
     made.add_argument("--output", metavar="DIR", help="where to write; STORAGE/NAME/tensorboard if not given")
-    add_store(made, tracking=False, ledger=True)
-    add_verbose(made)
+    add_storage_options(made, tracking=False, ledger=True)
+    add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the event files and print their folder."""
     from search.ledger.reader import read_record
-    from search.tracking.tensorboard_events import FOLDER, write_events
+    from search.tracking.tensorboard_events import TENSORBOARD_FOLDER, write_events
 
     record = read_record(options.name, options.storage, options.ledger)
-    folder = Path(options.output) if options.output else Path(options.storage) / options.name / FOLDER
+    folder = (
+        Path(options.output) if options.output else Path(options.storage) / options.name / TENSORBOARD_FOLDER
+    )
     try:
         written = write_events(record, folder)
     except OSError as error:

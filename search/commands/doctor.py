@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from trainables.errors import UsageError
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
@@ -24,22 +24,22 @@ Check what a search needs, and name in plain words what is wrong: before anythin
 def parser() -> Parser:
     """The places that a search would use, and what a trial would ask for."""
     made = Parser("doctor", _DESCRIPTION)
-    add_store(made)
+    add_storage_options(made)
     made.add_argument("--address", metavar="RAY", help="Ray cluster to look at; this machine if not given")
     made.add_argument("--cluster", metavar="FILE", help="cluster file to check, as `ray up` takes it")
     made.add_argument("--cache", metavar="DIR|off", help="folder of frozen activations on every machine")
     made.add_argument("--cpus-per-trial", metavar="X", default="1", help="CPU cores a trial asks for [1]")
     made.add_argument("--gpus-per-trial", metavar="X", default="0", help="GPUs a trial asks for [0]")
     made.add_argument("--json", action="store_true", help="print a JSON list")
-    add_verbose(made)
+    add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print each finding as soon as it is known; 1 if any check failed."""
-    from search.doctor import Places, examine
+    from search.doctor import CheckTargets, run_checks
 
-    places = Places(
+    places = CheckTargets(
         Path(options.storage),
         options.tracking_uri,
         options.address,
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _amount("--gpus-per-trial", options.gpus_per_trial),
     )
     findings = []
-    for finding in examine(places):
+    for finding in run_checks(places):
         findings.append(finding)
         if not options.json:
             print(f"{_MARKS[finding.grade]}  {finding.check:<9} {finding.words}", flush=True)

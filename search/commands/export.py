@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.records.formatting import plural
 from search.registry.inference.export import (
-    NAMES,
+    EXPORT_FORMATS,
     TOLERANCE,
     check_target,
     export_format,
@@ -27,7 +27,7 @@ def parser() -> Parser:
         f"Keras model: no probability may differ by more than {TOLERANCE:g}.",
     )
     made.add_argument("model", metavar="MODEL_URI", help="such as models:/unfreeze-digits@champion")
-    made.add_argument("--format", metavar="|".join(NAMES), help="format [by PATH's extension]")
+    made.add_argument("--format", metavar="|".join(EXPORT_FORMATS), help="format [by PATH's extension]")
     made.add_argument(
         "--output", metavar="PATH", required=True, help="FILE.tflite, FILE.onnx, or a folder for a savedmodel"
     )
@@ -38,8 +38,8 @@ def parser() -> Parser:
         nargs="+",
         help="images, folders or Parquet files to compare the two on [the model's input example, at four sizes]",
     )
-    add_store(made)
-    add_verbose(made)
+    add_storage_options(made)
+    add_verbose_option(made)
     return made
 
 
@@ -49,14 +49,14 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     target = check_target(options.output, options.overwrite, name)
     images = images_to_check(options.check) if options.check else []
     uri = model_store(options.model, options.tracking_uri, options.storage)
-    from search.registry.downloads import model_folder
+    from search.registry.downloads import downloaded_model
     from search.registry.inference.classifier import load_classifier
 
     classifier = load_classifier(options.model, uri)
     if not images:
         from search.registry.inference.export import example_images
 
-        with model_folder(options.model, uri) as folder:
+        with downloaded_model(options.model, uri) as folder:
             images = example_images(folder, classifier.image_size)
     found = export_model(classifier.model, classifier.classes, name, target, images)
     same = "each gets the same class" if not found.others else f"{found.others:,} get another class"

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.registry.promotion_history import Event
-from search.tracking.stores import known_store
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.registry.promotion_history import PromotionEvent
+from search.tracking.stores import store_to_read
 
 
-def history_table(events: Sequence[Event]) -> Table:
+def history_table(events: Sequence[PromotionEvent]) -> Table:
     """A row an event."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("#", justify="right")
@@ -29,7 +29,7 @@ def history_table(events: Sequence[Event]) -> Table:
     return table
 
 
-def _row(event: Event) -> tuple[str | Text, ...]:
+def _row(event: PromotionEvent) -> tuple[str | Text, ...]:
     return (
         str(event.number),
         f"{event.when:%Y-%m-%d %H:%M}",
@@ -40,7 +40,7 @@ def _row(event: Event) -> tuple[str | Text, ...]:
     )
 
 
-def _why(event: Event) -> Text:
+def _why(event: PromotionEvent) -> Text:
     if not event.done:
         return Text("interrupted: the champion did not change", "yellow")
     if event.kind == "rolled back":
@@ -55,8 +55,8 @@ def parser() -> Parser:
     made = Parser("history", "Every change of a model's champion: when, by whom, from which search, and why.")
     made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
     made.add_argument("--json", action="store_true", help="print one JSON array, with all numbers")
-    add_store(made)
-    add_verbose(made)
+    add_storage_options(made)
+    add_verbose_option(made)
     return made
 
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Read the events from the registry and print them, the oldest first."""
     from search.registry import history
 
-    events = history(options.model, known_store(options.tracking_uri, options.storage))
+    events = history(options.model, store_to_read(options.tracking_uri, options.storage))
     if options.json:
         print(json.dumps([event.to_json() for event in events], ensure_ascii=False, allow_nan=False))
         return 0

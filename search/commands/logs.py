@@ -17,19 +17,19 @@ from pathlib import Path
 
 from rich.text import Text
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.records.event_log import DRIVER, LEAVES, Line, read_lines
-from search.records.formatting import configuration, ending, number, objective, plural
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.records.event_log import DRIVER_LOG, ENGINE_EXIT, LogLine, read_lines
+from search.records.formatting import ending_phrase, format_objective, format_value, parameter_phrases, plural
 from search.records.record import EpochRecord, SearchRecord, TrialRecord
 from search.records.units import format_duration
 from trainables.errors import UsageError
 
-MOST_OUTPUT = 200
+MAX_OUTPUT_LINES = 200
 """Lines of other output that are kept for each stay of a trial in an engine, the last ones."""
 
 
 @dataclass(frozen=True)
-class Happening:
+class LogEvent:
     """Something at a moment; ``source`` is ``driver`` or the engine, as ``HOST-PROCESS``."""
 
     moment: datetime
@@ -38,15 +38,15 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Story:
+class TrialLog:
     """``happenings`` in order of time; ``output`` is what each engine printed while the trial was in it."""
 
     trial: TrialRecord
-    happenings: tuple[Happening, ...]
+    happenings: tuple[LogEvent, ...]
     output: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def tell(trial: TrialRecord, folder: Path, baseline: bool = False) -> Story:
+def read_trial_log(trial: TrialRecord, folder: Path, baseline: bool = False) -> TrialLog:
     """The story of ``trial``, whose search's logs are in ``folder``; what was not kept is not in it.
 
     The driver calls the trials of a search and those of its ``baseline`` by the same numbers, but not at the same time.
@@ -54,20 +54,20 @@ def tell(trial: TrialRecord, folder: Path, baseline: bool = False) -> Story:
     key, happenings, output = trial_key(trial), [], []
     for file in sorted(folder.glob("*.log")):
         lines = list(read_lines(file))
-        if file.name == DRIVER:
+        if file.name == DRIVER_LOG:
             happenings += [
                 h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)
             ]
             continue
         mine = [
-            Happening(line.moment, file.stem, line.words)
+            LogEvent(line.moment, file.stem, line.words)
             for line in lines
             if line.trial == key and line.moment
         ]
         happenings += mine
         if mine and (printed := _printed(lines, key)):
-            output.append((file.stem, tuple(printed[-MOST_OUTPUT:])))
-    return Story(trial, tuple(sorted(happenings, key=lambda h: h.moment)), tuple(output))
+            output.append((file.stem, tuple(printed[-MAX_OUTPUT_LINES:])))
+    return TrialLog(trial, tuple(sorted(happenings, key=lambda h: h.moment)), tuple(output))
 
 
 def trial_key(trial: TrialRecord) -> str:
@@ -75,12 +75,12 @@ def trial_key(trial: TrialRecord) -> str:
     return f"{trial.method}-{trial.number}"
 
 
-def _of_driver(lines: Iterable[Line], number: int) -> Iterator[Happening]:
+def _of_driver(lines: Iterable[LogLine], number: int) -> Iterator[LogEvent]:
     """The driver's lines that name this trial, alone or among others."""
     named = re.compile(rf"\btrials? (?:[\d, and]*\b)?{number}\b")
     for line in lines:
         if line.moment and named.search(line.words):
-            yield Happening(line.moment, "driver", line.words)
+            yield LogEvent(line.moment, "driver", line.words)
 
 
 def _during(trial: TrialRecord, moment: datetime) -> bool:
@@ -89,7 +89,7 @@ def _during(trial: TrialRecord, moment: datetime) -> bool:
     )
 
 
-def _printed(lines: Iterable[Line], key: str) -> list[str]:
+def _printed(lines: Iterable[LogLine], key: str) -> list[str]:
     """What was printed between a trial's lines, from its first one to the last or, if its engine died, to the end.
 
     Other trials of the engine may have caused it.
@@ -99,7 +99,7 @@ def _printed(lines: Iterable[Line], key: str) -> list[str]:
     inside = False
     for line in lines:
         if line.trial == key:
-            inside = line.words != LEAVES
+            inside = line.words != ENGINE_EXIT
             found += since
             since = []
         elif inside and line.moment is None:
@@ -110,7 +110,7 @@ def _printed(lines: Iterable[Line], key: str) -> list[str]:
 _LABEL = 10
 
 
-def logs_page(record: SearchRecord, story: Story) -> Text:
+def logs_page(record: SearchRecord, story: TrialLog) -> Text:
     """A trial's life, epochs, error and the output of its engines."""
     trial = story.trial
     lines = [Text(f"{record.name}, trial {trial.number}", style="bold"), *_life(trial, record)]
@@ -136,9 +136,10 @@ def logs_page(record: SearchRecord, story: Story) -> Text:
 
 def _life(trial: TrialRecord, record: SearchRecord) -> Iterator[Text]:
     yield _line(
-        "state", ending(trial) + (f", {record.metric} {objective(trial.value)}" if trial.epochs else "")
+        "state",
+        ending_phrase(trial) + (f", {record.metric} {format_objective(trial.value)}" if trial.epochs else ""),
     )
-    yield _line("with", " ".join(configuration(trial.params, "=")) or "no parameters yet")
+    yield _line("with", " ".join(parameter_phrases(trial.params, "=")) or "no parameters yet")
     yield _line("method", f"{trial.method}, seed {trial.seed}")
     if trial.node:
         yield _line("node", trial.node)
@@ -151,8 +152,8 @@ def _life(trial: TrialRecord, record: SearchRecord) -> Iterator[Text]:
 
 def _epoch(epoch: EpochRecord) -> str:
     return (
-        f"{epoch.epoch:>5}  {number(epoch.val_accuracy):>12}  {number(epoch.val_loss):>8}  "
-        f"{number(epoch.train_loss):>10}  {epoch.epoch_seconds:>7.2f}"
+        f"{epoch.epoch:>5}  {format_value(epoch.val_accuracy):>12}  {format_value(epoch.val_loss):>8}  "
+        f"{format_value(epoch.train_loss):>10}  {epoch.epoch_seconds:>7.2f}"
     )
 
 
@@ -176,8 +177,8 @@ def parser() -> Parser:
     made.add_argument("trial", metavar="TRIAL", help="number of the trial")
     made.add_argument("--baseline", action="store_true", help="a trial of the search's baseline")
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    add_store(made, tracking=False, ledger=True)
-    add_verbose(made)
+    add_storage_options(made, tracking=False, ledger=True)
+    add_verbose_option(made)
     return made
 
 
@@ -197,7 +198,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             else f"TRIAL: {record.name!r} has no trials yet"
         )
     logs = Workspace(Path(options.storage).absolute(), options.name).logs
-    story = tell(record.trials[number], logs, options.baseline)
+    story = read_trial_log(record.trials[number], logs, options.baseline)
     if options.json:
         print(json.dumps(_as_json(record.name, story), ensure_ascii=False, allow_nan=False))
         return 0
@@ -207,7 +208,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _as_json(name: str, story: Story) -> dict[str, object]:
+def _as_json(name: str, story: TrialLog) -> dict[str, object]:
     from search.records.results import finite_json
 
     trial = story.trial

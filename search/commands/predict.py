@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.config.validation_errors import shown
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.config.validation_errors import format_value
 from search.records.formatting import plural
 from search.records.units import format_duration
 from search.registry.inference.outputs import (
-    FORMATS,
-    Writer,
-    expect_writable,
+    PREDICTION_FORMATS,
+    PredictionWriter,
+    check_writable,
     open_output,
     output_format,
     writer_to,
@@ -34,10 +34,10 @@ import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
-LINE_EVERY = 10.0
+LINE_SECONDS = 10.0
 """Seconds between two lines."""
 
-BAR_EVERY = 0.1
+BAR_SECONDS = 0.1
 """Seconds between two changes of the bar."""
 
 Item = TypeVar("Item")
@@ -45,7 +45,7 @@ Show = Callable[[int], float]
 """Shows how many are done; returns the seconds until it wants to be called again."""
 
 
-class Progress:
+class PredictionProgress:
     """Counts items that go by, and says so on ``stream``; ``total`` 0 where it is not known."""
 
     def __init__(self, stream: IO[str], total: int) -> None:
@@ -89,21 +89,21 @@ class Progress:
 
             def draw(done: int) -> float:
                 bar.update(task, completed=done, rate=self.rate)
-                return BAR_EVERY
+                return BAR_SECONDS
 
             yield draw
 
     def _line(self, done: int) -> float:
-        if self.seconds >= LINE_EVERY:
+        if self.seconds >= LINE_SECONDS:
             whole = f" of {self._total:,}" if self._total else ""
             left = self.seconds * (self._total - done) / done
             rest = f", {format_duration(left)} left" if self._total > done else ""
             print(f"unfreeze: {done:,}{whole} images, {self.rate}{rest}", file=self._stream, flush=True)
-            return LINE_EVERY
-        return LINE_EVERY - self.seconds
+            return LINE_SECONDS
+        return LINE_SECONDS - self.seconds
 
 
-NAMED = 100
+MAX_NAMED_IMAGES = 100
 """Images that can't be read and are named, at most; the others are counted."""
 
 
@@ -115,13 +115,15 @@ def parser() -> Parser:
     made.add_argument("--output", metavar="FILE", help="where to write: FILE.csv, FILE.jsonl or FILE.parquet")
     made.add_argument("--overwrite", action="store_true", help="replace FILE if it is there already")
     made.add_argument(
-        "--format", metavar="|".join(FORMATS), help="form of the output [by FILE's extension, else csv]"
+        "--format",
+        metavar="|".join(PREDICTION_FORMATS),
+        help="form of the output [by FILE's extension, else csv]",
     )
     made.add_argument("--all", action="store_true", help="the probability of every class")
     made.add_argument("--image-column", metavar="COLUMN", help="column of images in Parquet files")
     made.add_argument("--batch-size", metavar="N", default="64", help="images at a time [64]")
-    add_store(made)
-    add_verbose(made)
+    add_storage_options(made)
+    add_verbose_option(made)
     return made
 
 
@@ -130,14 +132,14 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     kind = output_format(options.output, options.format)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", options.batch_size, re.ASCII):
         raise UsageError(
-            f"--batch-size: expected a whole number from 1 to 999,999, received {shown(options.batch_size)}"
+            f"--batch-size: expected a whole number from 1 to 999,999, received {format_value(options.batch_size)}"
         )
     from search.registry.inference.inputs import count_images, images_in
 
     images = images_in(options.paths, options.image_column)
     uri = model_store(options.model, options.tracking_uri, options.storage)
     if options.output is not None:
-        expect_writable(options.output, options.overwrite)
+        check_writable(options.output, options.overwrite)
     elif options.overwrite:
         raise UsageError("--overwrite: expected --output FILE with it, received none")
     from search.registry.inference.classifier import load_classifier
@@ -145,19 +147,19 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     classifier = load_classifier(options.model, uri)
     predictions = classifier.predict(images, int(options.batch_size))
     told = options.output is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
-    progress = Progress(sys.stderr, count_images(options.paths)) if told else None
+    progress = PredictionProgress(sys.stderr, count_images(options.paths)) if told else None
     with _writer(options, kind, classifier) as writer:
         unread = _write(progress.watch(predictions) if progress else predictions, writer)
     if progress and options.output:
         words = f"{plural(progress.done - len(unread), 'image')} in {format_duration(progress.seconds)}"
         print(f"unfreeze: {words}, {progress.rate}", file=sys.stderr)
         print(Path(options.output).absolute())
-    _complain(unread)
+    _report_unread(unread)
     return 1 if unread else 0
 
 
 @contextmanager
-def _writer(options: argparse.Namespace, kind: str, classifier: Classifier) -> Iterator[Writer]:
+def _writer(options: argparse.Namespace, kind: str, classifier: Classifier) -> Iterator[PredictionWriter]:
     if options.output is None:
         writer = writer_to(sys.stdout, kind, classifier.classes, options.all)
         yield writer
@@ -170,7 +172,7 @@ def _writer(options: argparse.Namespace, kind: str, classifier: Classifier) -> I
         raise SearchError(f"--output: {options.output!r} can't be written: {error.strerror}") from error
 
 
-def _write(found: Iterable[Prediction], writer: Writer) -> list[Prediction]:
+def _write(found: Iterable[Prediction], writer: PredictionWriter) -> list[Prediction]:
     """Write what could be read; the others are returned."""
     unread = []
     for prediction in found:
@@ -181,11 +183,11 @@ def _write(found: Iterable[Prediction], writer: Writer) -> list[Prediction]:
     return unread
 
 
-def _complain(unread: Sequence[Prediction]) -> None:
+def _report_unread(unread: Sequence[Prediction]) -> None:
     if not unread:
         return
     print(f"unfreeze: {plural(len(unread), 'image')} can't be read:", file=sys.stderr)
-    for prediction in unread[:NAMED]:
+    for prediction in unread[:MAX_NAMED_IMAGES]:
         print(f"  {prediction.path}: {prediction.error}", file=sys.stderr)
-    if len(unread) > NAMED:
-        print(f"  and {len(unread) - NAMED:,} more", file=sys.stderr)
+    if len(unread) > MAX_NAMED_IMAGES:
+        print(f"  and {len(unread) - MAX_NAMED_IMAGES:,} more", file=sys.stderr)

@@ -13,29 +13,29 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.config.validation_errors import shown
-from search.tracking.stores import known_store
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.config.validation_errors import format_value
+from search.tracking.stores import store_to_read
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
-    from search.registry.promotion import Contest, WhichPoint
+    from search.registry.promotion import AmbiguousChallenger, PromotionComparison
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.records.formatting import memory_phrase, objective, percent, plural, points
-from search.records.pareto import knee, losses
+from search.records.formatting import format_objective, format_percent, format_points, old_task_phrase, plural
+from search.records.pareto import knee, objective_losses
 from search.records.record import Interval
-from search.records.stats.forgetting import Retention
+from search.records.stats.forgetting import ForgettingComparison
 from search.records.stats.paired_tests import McNemar
 from search.records.units import format_size
 from search.registry.front_versions import FrontVersion
-from search.registry.gate import Comparison, Judgement
-from search.registry.promotion import Contest
-from search.tracking.tags import memory_of
+from search.registry.gate import Comparison, GateDecision
+from search.registry.promotion import PromotionComparison
+from search.tracking.tags import old_task_of
 from trainables.serving.footprint import BATCH, Footprint
 
 
@@ -45,7 +45,7 @@ def front_table(points: Sequence[FrontVersion], champion: str | None) -> Table:
     Test accuracies are left out on purpose: who chooses by them uses the test images up.
     """
     names = list(points[0].values)
-    placed = [losses(point.values, names) for point in points]
+    placed = [objective_losses(point.values, names) for point in points]
     whole = [point for point in placed if point is not None]
     middle = placed.index(whole[knee(whole)]) if len(whole) > 2 else None
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
@@ -76,15 +76,15 @@ def _special(placed: Sequence[tuple[float, ...] | None], place: int, names: Sequ
 def _shown(name: str, value: float) -> str:
     if name == "parameters":
         return f"{value:,.0f}"
-    return f"{value:.4g}" if name in ("latency_ms", "megabytes") else objective(value)
+    return f"{value:.4g}" if name in ("latency_ms", "megabytes") else format_objective(value)
 
 
-def contest_table(contest: Contest) -> Group:
+def comparison_table(contest: PromotionComparison) -> Group:
     """Accuracies with their intervals, costs, notes, and the decision."""
     return Group(*_parts(contest))
 
 
-def _parts(contest: Contest) -> Iterator[RenderableType]:
+def _parts(contest: PromotionComparison) -> Iterator[RenderableType]:
     judgement = contest.judgement
     if judgement.accuracy is not None:
         yield _accuracies(contest, judgement, judgement.accuracy)
@@ -93,8 +93,8 @@ def _parts(contest: Contest) -> Iterator[RenderableType]:
         yield Text(_served(test, judgement.images), "dim")
     if judgement.retention is not None:
         yield _old_task(contest, judgement.retention)
-    elif (old := memory_of(contest.challenger.tags)) is not None:
-        yield Text(f"of the old task's test images it got right {memory_phrase(old)}")
+    elif (old := old_task_of(contest.challenger.tags)) is not None:
+        yield Text(f"of the old task's test images it got right {old_task_phrase(old)}")
     if any(judgement.footprints):
         yield _costs(contest)
     for note in judgement.notes:
@@ -103,10 +103,10 @@ def _parts(contest: Contest) -> Iterator[RenderableType]:
     yield Text.assemble((judgement.decision, style), f": {judgement.reason}")
 
 
-def _accuracies(contest: Contest, judgement: Judgement, accuracy: float) -> Table:
+def _accuracies(contest: PromotionComparison, judgement: GateDecision, accuracy: float) -> Table:
     table = _table(f"{plural(judgement.images, 'test image')}", "accuracy", "gain", "95 %", "bootstrap")
     mine = f"version {contest.challenger.version}, challenger"
-    table.add_row(mine, f"{percent(accuracy)}{_trained(judgement.seeds)}", "", "", "")
+    table.add_row(mine, f"{format_percent(accuracy)}{_trained(judgement.seeds)}", "", "", "")
     for other in judgement.comparisons:
         table.add_row(*_row(other, champion=contest.champion is not None))
     return table
@@ -115,30 +115,30 @@ def _accuracies(contest: Contest, judgement: Judgement, accuracy: float) -> Tabl
 def _row(other: Comparison, champion: bool) -> tuple[str, ...]:
     return (
         other.other + (", champion" if champion else ""),
-        percent(other.accuracy) + _trained(other.seeds),
-        points(other.gain.estimate),
+        format_percent(other.accuracy) + _trained(other.seeds),
+        format_points(other.gain.estimate),
         _between(other.gain),
         _between(other.bootstrap),
     )
 
 
-def _old_task(contest: Contest, old: Retention) -> Table:
+def _old_task(contest: PromotionComparison, old: ForgettingComparison) -> Table:
     """What the challenger's trainings have left of the old task, beside the backbone that they began with."""
     table = _table(
         f"{plural(old.images, 'test image')} of the old task", "accuracy", "gain", "95 %", "bootstrap"
     )
-    table.add_row("before", percent(old.before), "", "", "")
+    table.add_row("before", format_percent(old.before), "", "", "")
     table.add_row(
         f"version {contest.challenger.version}, challenger",
-        percent(old.after) + _trained(old.seeds),
-        points(old.gain.estimate),
+        format_percent(old.after) + _trained(old.seeds),
+        format_points(old.gain.estimate),
         _between(old.gain),
         _between(old.bootstrap),
     )
     return table
 
 
-def _costs(contest: Contest) -> Table:
+def _costs(contest: PromotionComparison) -> Table:
     table = _table("", "size", "load", "1 image", f"in {BATCH}", "measured on")
     versions = (contest.challenger, contest.champion)
     for version, role, footprint in zip(
@@ -181,7 +181,7 @@ def _trained(seeds: int) -> str:
 
 
 def _between(interval: Interval) -> str:
-    return f"{points(interval.low)} to {points(interval.high)}"
+    return f"{format_points(interval.low)} to {format_points(interval.high)}"
 
 
 def parser() -> Parser:
@@ -212,8 +212,8 @@ def parser() -> Parser:
     made.add_argument(
         "--force", action="store_true", help="promote whatever the comparison says; it is recorded"
     )
-    add_store(made)
-    add_verbose(made)
+    add_storage_options(made)
+    add_verbose_option(made)
     return made
 
 
@@ -222,17 +222,17 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     margin, trial = _fraction("margin", options.margin), _number(options.trial)
     if options.max_forgetting is not None:
         options.max_forgetting = _fraction("max-forgetting", options.max_forgetting)
-    from search.registry import WhichPoint
+    from search.registry import AmbiguousChallenger
 
-    uri = known_store(options.tracking_uri, options.storage)
+    uri = store_to_read(options.tracking_uri, options.storage)
     try:
         return _promoted(options, uri, margin, trial)
-    except WhichPoint as asked:
-        return _promoted(options, uri, margin, _asked(asked))
+    except AmbiguousChallenger as asked:
+        return _promoted(options, uri, margin, _ask_for_point(asked))
 
 
 def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
-    from search.registry import Contest, PromotionRefused, judge, promote
+    from search.registry import PromotionComparison, PromotionRefused, judge, promote
 
     if options.dry_run:
         contest = judge(options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting)
@@ -252,7 +252,7 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
         _show(refused.contest)
         raise
     if done.judgement is not None:
-        _show(Contest(done.champion, done.before, done.judgement))
+        _show(PromotionComparison(done.champion, done.before, done.judgement))
     before = f" after version {done.before.version}" if done.before else ""
     forced = ", by force" if done.forced else ""
     print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
@@ -260,7 +260,7 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
     return 0
 
 
-def _asked(which: WhichPoint) -> int:
+def _ask_for_point(which: AmbiguousChallenger) -> int:
     """The trial that a person chooses from the table; without one at a terminal, the error that says so."""
     from rich.console import Console
 
@@ -277,20 +277,20 @@ def _asked(which: WhichPoint) -> int:
             raise UsageError(f"--{which}") from None
         if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):
             return int(answer or known[0])
-        print(f"expected one of {', '.join(map(str, known))}, received {shown(answer)}")
+        print(f"expected one of {', '.join(map(str, known))}, received {format_value(answer)}")
 
 
 def _number(text: str | None) -> int | None:
     """The number of a trial."""
     if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
-        raise UsageError(f"--trial: expected the number of a trial, received {shown(text)}")
+        raise UsageError(f"--trial: expected the number of a trial, received {format_value(text)}")
     return None if text is None else int(text)
 
 
-def _show(contest: Contest) -> None:
+def _show(contest: PromotionComparison) -> None:
     from rich.console import Console
 
-    Console().print(contest_table(contest), highlight=False)
+    Console().print(comparison_table(contest), highlight=False)
 
 
 def _fraction(name: str, text: str) -> float:
@@ -299,6 +299,6 @@ def _fraction(name: str, text: str) -> float:
     value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
     if not 0 <= value < 1:
         raise UsageError(
-            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {shown(text)}"
+            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {format_value(text)}"
         )
     return value

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.config.choices import nearest
-from search.config.validation_errors import shown
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.config.choices import did_you_mean
+from search.config.validation_errors import format_value
 from trainables.errors import SearchError, UsageError
 
 FORMATS = ("html", "md", "png")
@@ -30,8 +30,8 @@ def parser() -> Parser:
         help="where to write (- for the terminal, of md alone); STORAGE/NAME/report.html, report.md, or plots/ if "
         "not given",
     )
-    add_store(made, tracking=False, ledger=True)
-    add_verbose(made)
+    add_storage_options(made, tracking=False, ledger=True)
+    add_verbose_option(made)
     return made
 
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             f"--output: expected a path with --format {form}, received '-'\nsee unfreeze report --help"
         )
     from search.ledger.reader import read_record
-    from search.report.formats import FORMATS
+    from search.report.formats import REPORT_FORMATS
 
     record = read_record(options.name, options.storage, options.ledger, whole=True)
     if options.output == "-":
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
         print(markdown(record), end="")
         return 0
-    name, write = FORMATS[form]
+    name, write = REPORT_FORMATS[form]
     path = Path(options.output) if options.output else Path(options.storage) / options.name / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def _checked(form: str) -> str:
     if plain not in FORMATS:
         expected = ", ".join(FORMATS)
         raise UsageError(
-            f"--format: expected one of {expected}, received {shown(form)}{nearest(plain, FORMATS)}\n"
+            f"--format: expected one of {expected}, received {format_value(form)}{did_you_mean(plain, FORMATS)}\n"
             "see unfreeze report --help"
         )
     return plain

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from search.config.argument_parser import Parser, add_store, add_verbose
-from search.tracking.stores import known_store
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.tracking.stores import store_to_read
 
 
 def parser() -> Parser:
     """Which model, in which store."""
     made = Parser("rollback", "Make the champion before this one the champion again.")
     made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
-    add_store(made)
-    add_verbose(made)
+    add_storage_options(made)
+    add_verbose_option(made)
     return made
 
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Move the alias back and say what moved."""
     from search.registry import rollback
 
-    uri = known_store(options.tracking_uri, options.storage)
+    uri = store_to_read(options.tracking_uri, options.storage)
     done = rollback(options.model, uri)
     before = f" instead of version {done.before.version}" if done.before else ""
     print(f"{options.model}: version {done.champion.version} is the champion again{before}")

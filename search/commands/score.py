@@ -18,12 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from search.commands.search import GROUPS, add_field
-from search.config.argument_parser import Parser, add_verbose
+from search.config.argument_parser import Parser, add_verbose_option
 from search.config.search_config import SearchConfig, load_config
-from search.config.validation_errors import shown
-from search.records.formatting import magnitude, percent, plural
+from search.config.validation_errors import format_value
+from search.records.formatting import abbreviate_count, format_percent, plural
 from search.records.record import Interval
-from search.records.scores import Scoring, words
+from search.records.scores import ScoringResult, explanations
 from search.records.units import format_duration
 from trainables.errors import UsageError
 
@@ -31,13 +31,13 @@ PLOT = 18
 """Characters of the plot."""
 
 
-def print_scoring(scoring: Scoring, console: Console) -> None:
+def print_scoring(scoring: ScoringResult, console: Console) -> None:
     """Everything that a person wants to know of it; the terminal, not this program, breaks long sentences."""
     for part in scoring_page(scoring, _plain(console)):
         console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
 
 
-def scoring_page(scoring: Scoring, ascii_only: bool = False) -> list[RenderableType]:
+def scoring_page(scoring: ScoringResult, ascii_only: bool = False) -> list[RenderableType]:
     """Headline, tables, what failed, how alike backbones are, how to read it."""
     head = Text.assemble((scoring.task, "bold"))
     head.append(f": {plural(scoring.images, 'image')} of {plural(scoring.classes, 'class')}, k-NN of ")
@@ -51,31 +51,33 @@ def scoring_page(scoring: Scoring, ascii_only: bool = False) -> list[RenderableT
     if alike:
         pairs = ", ".join(f"{a} and {b} {cka:.2f}" for (a, b), cka in alike)
         parts.append(Text(f"\nalike in their features (CKA, 1 = the same but for rotation): {pairs}"))
-    said = [sentence.replace("≈", _mark(ascii_only)) for sentence in words(scoring)]
+    said = [sentence.replace("≈", _mark(ascii_only)) for sentence in explanations(scoring)]
     return [*parts, Text(), *(Text(sentence, "dim") for sentence in said)]
 
 
-def score_table(scoring: Scoring, ascii_only: bool) -> Table:
+def score_table(scoring: ScoringResult, ascii_only: bool) -> Table:
     """The backbones in order."""
     low, high = _span(scoring)
     table = _table()
     table.add_column("k-NN", justify="right", no_wrap=True)
-    table.add_column(f"{percent(low)}{percent(high):>{PLOT - len(percent(low))}}", no_wrap=True)
+    table.add_column(
+        f"{format_percent(low)}{format_percent(high):>{PLOT - len(format_percent(low))}}", no_wrap=True
+    )
     for name in ("LogME", "H-score", "CKA", "weights"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, scores in enumerate(scoring.backbones):
         mark = f"{_mark(ascii_only)} " if scores.tied else ""
         table.add_row(
             Text(scores.name, "bold green" if number == 0 else ""),
-            Text(f"{mark}{percent(scores.knn.estimate)}", "bold" if number == 0 else ""),
+            Text(f"{mark}{format_percent(scores.knn.estimate)}", "bold" if number == 0 else ""),
             Text(dot_plot(scores.knn, low, high, ascii_only), "green" if number == 0 else "cyan"),
             *map(_number, (scores.logme, scores.h_score, scores.label_cka)),
-            magnitude(scores.parameters),
+            abbreviate_count(scores.parameters),
         )
     return table
 
 
-def source_table(scoring: Scoring) -> Table:
+def source_table(scoring: ScoringResult) -> Table:
     """What is known of the backbones that have a source."""
     table = _table()
     for name in ("LEEP", "NCE", "MMD²", "p"):
@@ -117,7 +119,7 @@ def _number(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
-def _span(scoring: Scoring) -> tuple[float, float]:
+def _span(scoring: ScoringResult) -> tuple[float, float]:
     """From the lowest end of an interval to the highest, in whole percents."""
     low = min(scores.knn.low for scores in scoring.backbones)
     high = max(scores.knn.high for scores in scoring.backbones)
@@ -170,13 +172,13 @@ def parser() -> Parser:
     output.add_argument("--report", metavar="FILE.html|.png|.svg", help="write a page or a figure as well")
     output.add_argument("--quiet", action="store_true", help="show no progress")
     output.add_argument("--json", action="store_true", help="print one JSON object")
-    add_verbose(output)
+    add_verbose_option(output)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print the table; 1 if a backbone can't be scored, after the others were."""
-    configs, most = configurations(options), images(options.images)
+    configs, most = backbone_configs(options), image_limit(options.images)
     report = None if options.report is None else Path(options.report)
     if report is not None:
         from search.report.scores_page import check_report
@@ -213,7 +215,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 1 if scoring.failed else 0
 
 
-def configurations(options: argparse.Namespace) -> dict[str, SearchConfig]:
+def backbone_configs(options: argparse.Namespace) -> dict[str, SearchConfig]:
     """The options of a search on each backbone, by a name that tells them apart.
 
     Raises:
@@ -231,7 +233,7 @@ def configurations(options: argparse.Namespace) -> dict[str, SearchConfig]:
     for name, own in pairs:
         label = name if names.count(name) == 1 else f"{name} ({own})"
         if label in found:
-            raise UsageError(f"--backbone: expected each one once, received {shown(name)} twice")
+            raise UsageError(f"--backbone: expected each one once, received {format_value(name)} twice")
         found[label] = load_config(None, {**given, "backbone": name, "weights": own})
     return found
 
@@ -247,10 +249,10 @@ def check_inputs(config: SearchConfig, source: str | None) -> None:
             check_data(data, directory=directory, options=data_options(config))
 
 
-def images(text: str) -> int:
+def image_limit(text: str) -> int:
     """The value of ``--images``."""
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and LEAST_IMAGES <= int(text) <= MOST_IMAGES:
         return int(text)
     raise UsageError(
-        f"--images: expected a whole number from {LEAST_IMAGES} to {MOST_IMAGES:,}, received {shown(text)}"
+        f"--images: expected a whole number from {LEAST_IMAGES} to {MOST_IMAGES:,}, received {format_value(text)}"
     )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.config.argument_parser import Parser, add_verbose
+from search.config.argument_parser import Parser, add_verbose_option
 from search.config.choices import (
     BATCH_NORM,
     JIT,
@@ -21,7 +21,7 @@ from search.config.choices import (
     SCHEDULERS,
 )
 from search.config.search_config import SearchConfig, load_config
-from search.records.metrics import DIRECTIONS, OBJECTIVES
+from search.records.metrics import EPOCH_METRIC_DIRECTIONS, OBJECTIVES
 
 if TYPE_CHECKING:
     from search.study.search_result import SearchResult
@@ -88,7 +88,7 @@ _CHOICES = {
     "method": METHOD_NAMES,
     "sampler": SAMPLERS,
     "scheduler": SCHEDULERS,
-    "metric": DIRECTIONS,
+    "metric": EPOCH_METRIC_DIRECTIONS,
     "objective": OBJECTIVES,
     "preprocessing": PREPROCESSING,
     "batch_norm": BATCH_NORM,
@@ -156,13 +156,13 @@ def parser() -> Parser:
     output = made.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="show nothing but errors")
     output.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    add_verbose(output)
+    add_verbose_option(output)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run the search with a view on stderr; the result goes to stdout."""
-    config = load_config(options.config, flags(options))
+    config = load_config(options.config, given_options(options))
     from search.views.view import make_view
 
     view = make_view(quiet=options.quiet, verbose=options.verbose)
@@ -173,7 +173,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         result = run_search(config, view, verbose=options.verbose)
     except KeyboardInterrupt:
         view.close()
-        again = shlex.join(["unfreeze", "search", *_to_go_on(config, arguments)])
+        again = shlex.join(["unfreeze", "search", *_resume_arguments(config, arguments)])
         print(f"\ninterrupted; what was done is kept. To go on:\n\n  {again}\n", file=sys.stderr)
         return 130
     finally:
@@ -182,13 +182,13 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _to_go_on(config: SearchConfig, arguments: Sequence[str]) -> list[str]:
+def _resume_arguments(config: SearchConfig, arguments: Sequence[str]) -> list[str]:
     """The same command, but not anew once more."""
     same = [a for a in arguments if a != "--fresh"]
     return [*same, "--no-fresh"] if config.fresh and len(same) == len(arguments) else same
 
 
-def flags(options: argparse.Namespace) -> dict[str, Any]:
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options that were given on the command line, by field name."""
     return {name: value for name, value in vars(options).items() if name in SearchConfig.model_fields}
 

@@ -13,18 +13,18 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.records.formatting import (
-    configuration,
-    ending,
-    memory_phrase,
-    objective,
-    percent,
+    ending_phrase,
+    format_objective,
+    format_percent,
+    format_points,
+    old_task_phrase,
+    parameter_phrases,
     plural,
-    points,
-    reason,
-    subject,
-    tally,
+    reason_phrase,
+    search_subject,
+    state_counts,
     values_phrase,
 )
 from search.records.record import SearchRecord, TrialRecord
@@ -40,7 +40,7 @@ _POINTS = 12
 def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
     """Counts, best, cost and failures of a search; ``tracebacks`` in full."""
     lines = [
-        Text.assemble((record.name, "bold"), "  ", (subject(record), "dim")),
+        Text.assemble((record.name, "bold"), "  ", (search_subject(record), "dim")),
         _line("trials", f"{_counts(record)} of {record.requested:,}"),
         _line("best", _best(record)),
         *_front(record),
@@ -51,12 +51,12 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
     if record.outcome is not None:
         lines.append(_line("test", _test(record)))
         if record.outcome.old_task is not None:
-            lines.append(_line("old task", memory_phrase(record.outcome.old_task)))
+            lines.append(_line("old task", old_task_phrase(record.outcome.old_task)))
     if words := _reasons(record):
         lines.append(_line("pruned", words))
     if words := _retried(record):
         lines.append(_line("retried", words))
-    for trials in _alike(record):
+    for trials in _failure_groups(record):
         lines.append(_line("failed", _failure(trials), style="red"))
         if tracebacks and trials[0].error:
             lines.append(Text(trials[0].error.rstrip(), style="dim"))
@@ -64,15 +64,17 @@ def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
 
 
 def _counts(record: SearchRecord) -> str:
-    return ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come") or "none"
+    return (
+        ", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come") or "none"
+    )
 
 
 def _best(record: SearchRecord) -> str:
     best = record.best
     if best is None:
         return "no trial has a result yet"
-    params = " ".join(configuration(best.params, "="))
-    return f"{record.metric} {objective(best.value)} (trial {best.number}): {params}"
+    params = " ".join(parameter_phrases(best.params, "="))
+    return f"{record.metric} {format_objective(best.value)} (trial {best.number}): {params}"
 
 
 def _front(record: SearchRecord) -> list[Text]:
@@ -100,9 +102,9 @@ def _test(record: SearchRecord) -> str:
     outcome = record.outcome
     if outcome is None:
         return ""
-    words = f"accuracy {percent(outcome.test_accuracy.estimate)}"
+    words = f"accuracy {format_percent(outcome.test_accuracy.estimate)}"
     if outcome.gain is not None and outcome.verdict is not None:
-        words += f", transfer gain {points(outcome.gain.estimate)} points: {outcome.verdict}"
+        words += f", transfer gain {format_points(outcome.gain.estimate)} points: {outcome.verdict}"
     return words
 
 
@@ -112,7 +114,7 @@ def _reasons(record: SearchRecord) -> str:
     if set(reasons) <= {"scheduler"}:
         return ""
     words = {"scheduler": "by the scheduler"}
-    return ", ".join(f"{n} {words.get(r or '', reason(r))}" for r, n in reasons.most_common())
+    return ", ".join(f"{n} {words.get(r or '', reason_phrase(r))}" for r, n in reasons.most_common())
 
 
 def _retried(record: SearchRecord) -> str:
@@ -131,19 +133,19 @@ def _running(record: SearchRecord) -> str:
     return "; ".join(f"{', '.join(map(str, numbers))} on {node}" for node, numbers in sorted(where.items()))
 
 
-def _alike(record: SearchRecord) -> list[list[TrialRecord]]:
+def _failure_groups(record: SearchRecord) -> list[list[TrialRecord]]:
     """Failed trials, those that ended alike together."""
     groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for trial in record.trials:
         if trial.state == "failed":
-            groups[ending(trial), _last_line(trial)].append(trial)
+            groups[ending_phrase(trial), _last_line(trial)].append(trial)
     return list(groups.values())
 
 
 def _failure(trials: list[TrialRecord]) -> str:
     numbers = _some([str(t.number) for t in trials])
     words = _last_line(trials[0])
-    return f"{plural(len(trials), 'trial')} ({numbers}): {ending(trials[0])}" + (
+    return f"{plural(len(trials), 'trial')} ({numbers}): {ending_phrase(trials[0])}" + (
         f": {words}" if words else ""
     )
 
@@ -165,8 +167,8 @@ def parser() -> Parser:
     made = Parser("status", "Trials by state, the best so far, and what it cost.")
     made.add_argument("name", metavar="NAME", help="name of the search")
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    add_store(made, tracking=False, ledger=True)
-    add_verbose(made)
+    add_storage_options(made, tracking=False, ledger=True)
+    add_verbose_option(made)
     return made
 
 

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config.argument_parser import Parser, add_store, add_verbose
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.tracking.stores import artifact_location, default_tracking_uri, sqlite_path
 from trainables.errors import TrackingError, UsageError
 
@@ -26,10 +26,10 @@ with the next click, so the page to open is that of the runs."""
 def parser() -> Parser:
     """Which store, and on which port."""
     made = Parser("ui", "Open the MLflow UI on the runs and models of a storage. Ctrl-C ends it.")
-    add_store(made)
+    add_storage_options(made)
     made.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     made.add_argument("--port", default="5000", help="port to listen on [5000]")
-    add_verbose(made)
+    add_verbose_option(made)
     return made
 
 
@@ -41,18 +41,18 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(uri)
         return 0
     command = server_command(uri, storage, options.host, options.port)
-    _refuse_busy(options.host, int(options.port))
+    _check_port_free(options.host, int(options.port))
     address = f"http://{options.host}:{options.port}"
     print(f"starting MLflow on {uri} …", file=sys.stderr)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     output = None if options.verbose else subprocess.DEVNULL
     # A session of its own: Ctrl-C reaches this process alone, which then ends the server and all its workers.
     server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-    _listen()
+    _restore_signal_handlers()
     try:
         _wait_for(server, address)
         page, others = _pages(uri)
-        _listen()  # again: a native library that MLflow has loaded takes Ctrl-C for itself
+        _restore_signal_handlers()  # again: a native library that MLflow has loaded takes Ctrl-C for itself
         print(f"open {address}/{page} in a browser; Ctrl-C ends it", flush=True)
         for words, other in others.items():
             print(f"  {words}: {address}/{other}", flush=True)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     raise TrackingError(f"the MLflow UI ended with code {code}; --verbose shows why")
 
 
-def _listen() -> None:
+def _restore_signal_handlers() -> None:
     """Ctrl-C and SIGTERM end this process, also where a script has started it with ``&``."""
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, signal.default_int_handler)
@@ -75,18 +75,20 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
 
     The first is the runs of the task that was searched last, the list of experiments if there was none.
     """
-    from search.tracking.client import connect, speaking
-    from search.tracking.experiment_views import PREFIX, TRIALS
-    from search.tracking.experiments import is_search
+    from search.tracking.client import connect, translate_errors
+    from search.tracking.experiment_views import TRIALS_VIEW, VIEW_TAG_PREFIX
+    from search.tracking.experiments import is_search_experiment
 
-    with speaking(uri):
+    with translate_errors(uri):
         found = connect(uri).search_experiments(order_by=["last_update_time DESC"])
-    searched = [experiment for experiment in found if is_search(experiment.name)]
+    searched = [experiment for experiment in found if is_search_experiment(experiment.name)]
     if not searched:
         return f"#/experiments{TRAINING}", {}
     newest = searched[0]
     runs = f"#/experiments/{newest.experiment_id}/runs{TRAINING}"
-    trials = f"{runs}&viewStateShareKey={TRIALS}" if PREFIX + TRIALS in newest.tags else runs
+    trials = (
+        f"{runs}&viewStateShareKey={TRIALS_VIEW}" if VIEW_TAG_PREFIX + TRIALS_VIEW in newest.tags else runs
+    )
     return trials, {
         "learning curves and parallel coordinates": f"{trials}&compareRunsMode=CHART",
         "all searches": f"#/experiments{TRAINING}",
@@ -94,7 +96,7 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
     }
 
 
-def _refuse_busy(host: str, port: int) -> None:
+def _check_port_free(host: str, port: int) -> None:
     """UsageError if something else listens there, which would be taken for our server."""
     try:
         with socket.create_server((host, port)):

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from search.config.choices import nearest
-from search.config.environment import from_environment
-from search.config.validation_errors import shown, written
+from search.config.choices import did_you_mean
+from search.config.environment import options_from_environment
+from search.config.validation_errors import format_key, format_value
 from trainables.errors import UsageError
 
-LONGEST = 4095
-LONGEST_NAME = 255
+MAX_ARGUMENT_LENGTH = 4095
+MAX_NAME_LENGTH = 255
 """What Linux and macOS take as a path, and as a name in it."""
 
 
@@ -39,18 +39,22 @@ class Parser(argparse.ArgumentParser):
         if left:
             known = [name for action in self._actions for name in action.option_strings]
             word = left[0].partition("=")[0]
-            hint = nearest(word, known) if word.startswith("-") else ""
-            raise UsageError(f"{written(word)}: unknown argument{hint}\n{self._see()}")
+            hint = did_you_mean(word, known) if word.startswith("-") else ""
+            raise UsageError(f"{format_key(word)}: unknown argument{hint}\n{self._see()}")
         return options
 
     def _refuse_unfit(self, argument: str) -> None:
         """Most arguments are names of files, sooner or later: refuse what none can be called."""
         parts = [] if "://" in argument else argument.split("/")
         lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
-        if "\0" in argument or len(argument) > LONGEST or max(lengths, default=0) > LONGEST_NAME:
+        if (
+            "\0" in argument
+            or len(argument) > MAX_ARGUMENT_LENGTH
+            or max(lengths, default=0) > MAX_NAME_LENGTH
+        ):
             raise UsageError(
-                f"{shown(argument)}: expected an argument of at most {LONGEST:,} letters, "
-                f"{LONGEST_NAME} between two slashes\n{self._see()}"
+                f"{format_value(argument)}: expected an argument of at most {MAX_ARGUMENT_LENGTH:,} letters, "
+                f"{MAX_NAME_LENGTH} between two slashes\n{self._see()}"
             )
 
     def error(self, message: str) -> NoReturn:
@@ -61,9 +65,9 @@ class Parser(argparse.ArgumentParser):
         return f"see {self.prog} --help"
 
 
-def add_store(parser: Parser, tracking: bool = True, ledger: bool = False) -> None:
+def add_storage_options(parser: Parser, tracking: bool = True, ledger: bool = False) -> None:
     """The options that say where a search's files and runs are."""
-    known = from_environment()
+    known = options_from_environment()
     parser.add_argument(
         "--storage",
         metavar="DIR",
@@ -86,6 +90,6 @@ def add_store(parser: Parser, tracking: bool = True, ledger: bool = False) -> No
         )
 
 
-def add_verbose(parser: argparse._ActionsContainer) -> None:
+def add_verbose_option(parser: argparse._ActionsContainer) -> None:
     """``--verbose``, which every command has."""
     parser.add_argument("--verbose", action="store_true", help="show warnings, logs and tracebacks")

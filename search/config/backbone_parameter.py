@@ -23,14 +23,14 @@ def backbone_parameter(names: tuple[str, ...]) -> Parameter:
     return Parameter("name", "which of the backbones is trained", Choice(names), core=True)
 
 
-def up_to(values: Range, blocks: int) -> Range:
+def limit_depth(values: Range, blocks: int) -> Range:
     """``values`` of a depth for a backbone of so many blocks."""
     if not isinstance(values, IntRange) or values.high <= blocks:
         return values
     return replace(values, high=values.low + (blocks - values.low) // values.step * values.step)
 
 
-def refuse_unreachable(ranges: Mapping[str, Range], backbones: Mapping[str, int]) -> None:
+def check_depths(ranges: Mapping[str, Range], backbones: Mapping[str, int]) -> None:
     """Each backbone that is searched must have the depths.
 
     Raises:

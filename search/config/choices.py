@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-BASELINES: Mapping[str, str] = {
+BASELINE_SOURCES: Mapping[str, str] = {
     "scratch": "scratch",
     "finetune": "the target alone",
     "source": "the source alone",
@@ -17,20 +17,20 @@ BASELINES: Mapping[str, str] = {
 """What each trains from."""
 
 
-def trained_from(method: str) -> str:
+def baseline_phrase(method: str) -> str:
     """``training from scratch`` and the like."""
-    return f"training from {BASELINES.get(method, method)}"
+    return f"training from {BASELINE_SOURCES.get(method, method)}"
 
 
-MOST_TIMES = 10.0
+MAX_EPOCH_FACTOR = 10.0
 
 
-def equal_steps(target: int, source: int) -> float:
+def baseline_epoch_factor(target: int, source: int) -> float:
     """How many times as many epochs training images of the ``target`` alone get as those of both, ten at most.
 
     An epoch of both has as many more batches; a baseline of fewer steps would be beaten for that alone.
     """
-    return min((target + source) / target, MOST_TIMES)
+    return min((target + source) / target, MAX_EPOCH_FACTOR)
 
 
 _LONGEST = 60
@@ -66,7 +66,7 @@ METHODS: Mapping[str, Method] = {
     "source": Method("train on the source alone: a baseline", True, ("source",), False, rival=False),
     "scratch": Method("start from random weights: the baseline that transfers nothing", False, rival=False),
 }
-NEEDS: Mapping[str, str] = {
+REQUIRED_OPTIONS: Mapping[str, str] = {
     "source": "--source DATA, which it transfers from",
     "teacher": "--teacher BACKBONE, which it learns from",
 }
@@ -127,7 +127,7 @@ JIT: Mapping[str, str] = {
 }
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the name most like ``word``, or nothing."""
     found = difflib.get_close_matches(word[:_LONGEST].lower(), list(names), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.config.strict_yaml import read_text
-from search.config.validation_errors import written
+from search.config.validation_errors import format_key
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
@@ -62,7 +62,7 @@ def _start(line: str) -> str:
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
-            raise UsageError(f"{written(name)}: expected once, received {count:,} times")
+            raise UsageError(f"{format_key(name)}: expected once, received {count:,} times")
     return dict(pairs)
 
 

@@ -6,7 +6,7 @@ import os
 
 from trainables.errors import UsageError
 
-VARIABLES = {
+OPTION_VARIABLES = {
     "storage": "UNFREEZE_STORAGE",
     "tracking_uri": "UNFREEZE_TRACKING_URI",
     "ledger": "UNFREEZE_LEDGER",
@@ -18,9 +18,9 @@ SERVICE_PATIENCE = "UNFREEZE_SERVICE_PATIENCE"
 """Seconds, 60 if it is not set: see :func:`service_patience`."""
 
 
-def from_environment() -> dict[str, str]:
+def options_from_environment() -> dict[str, str]:
     """The values that are set, by field of SearchConfig."""
-    return {name: os.environ[key] for name, key in VARIABLES.items() if os.environ.get(key)}
+    return {name: os.environ[key] for name, key in OPTION_VARIABLES.items() if os.environ.get(key)}
 
 
 def service_patience() -> float:

@@ -8,12 +8,12 @@ from statistics import median
 from typing import Any
 
 from search.config.choices import SAMPLERS
-from search.config.validation_errors import shown
-from search.records.metrics import DIRECTIONS, METRICS, OBJECTIVES, Direction
+from search.config.validation_errors import format_value
+from search.records.metrics import EPOCH_METRIC_DIRECTIONS, EPOCH_METRICS, OBJECTIVES, Direction
 from search.records.record import EpochRecord
 from trainables.errors import UsageError
 
-SINGLE = frozenset({"cmaes"})
+SINGLE_OBJECTIVE_SAMPLERS = frozenset({"cmaes"})
 """Samplers that rank trials by one number."""
 
 
@@ -22,7 +22,7 @@ def direction(name: str) -> Direction:
     return "maximize" if OBJECTIVES[name] == "maximize" else "minimize"
 
 
-def settled(data: Mapping[str, Any], label: Callable[[str], str]) -> dict[str, Any]:
+def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> dict[str, Any]:
     """Settings of a search in which ``metric`` is the first objective, and ``objective`` holds several or is not there.
 
     Names that are no objectives are left for whoever checks them.
@@ -36,12 +36,12 @@ def settled(data: Mapping[str, Any], label: Callable[[str], str]) -> dict[str, A
         return dict(data)
     first = _plain(names[0])
     metric = data.get("metric", first)
-    if isinstance(metric, str) and _plain(metric) in DIRECTIONS and _plain(metric) != first:
+    if isinstance(metric, str) and _plain(metric) in EPOCH_METRIC_DIRECTIONS and _plain(metric) != first:
         raise UsageError(
             f"{label('objective')}, {label('metric')}: expected one of the two, or the same objective first in both, "
-            f"received {shown(given)} and {shown(metric)}"
+            f"received {format_value(given)} and {format_value(metric)}"
         )
-    if first not in DIRECTIONS:
+    if first not in EPOCH_METRIC_DIRECTIONS:
         return dict(data)
     rest = {key: value for key, value in data.items() if key != "objective"} if len(names) == 1 else data
     return {**rest, "metric": metric}
@@ -61,7 +61,7 @@ def values_at_best(
     if not known:
         return found
     best = min(known, key=lambda epoch: (sign * epoch.metric(first), _or_worst(epoch.val_loss), epoch.epoch))
-    trained = {name: best.metric(name) for name in names if name in METRICS}
+    trained = {name: best.metric(name) for name in names if name in EPOCH_METRICS}
     if "epoch_seconds" in trained and first != "epoch_seconds":
         trained["epoch_seconds"] = median(epoch.epoch_seconds for epoch in epochs)
     return {name: {**trained, **found}[name] for name in names if name in trained or name in found}
@@ -73,8 +73,8 @@ def check_sampler(name: str, objectives: int) -> None:
     Raises:
         UsageError: it can't.
     """
-    if objectives > 1 and name in SINGLE:
-        others = ", ".join(sampler for sampler in SAMPLERS if sampler not in SINGLE)
+    if objectives > 1 and name in SINGLE_OBJECTIVE_SAMPLERS:
+        others = ", ".join(sampler for sampler in SAMPLERS if sampler not in SINGLE_OBJECTIVE_SAMPLERS)
         raise UsageError(
             f"sampler: expected one of {others} with {objectives} objectives (CMA-ES ranks trials by one number), "
             f"received {name!r}"

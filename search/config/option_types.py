@@ -25,11 +25,11 @@ from search.config.choices import (
     SAMPLERS,
     SCHEDULERS,
     SPACES,
-    nearest,
+    did_you_mean,
 )
-from search.records.metrics import DIRECTIONS, OBJECTIVES
+from search.records.metrics import EPOCH_METRIC_DIRECTIONS, OBJECTIVES
 from search.records.units import parse_duration, parse_size
-from trainables.reuse import PARTS
+from trainables.reuse import REUSABLE_PARTS
 
 _UNFIT = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff/\\:*?"<>|]')
 
@@ -50,7 +50,7 @@ def _as_text(value: object) -> str:
     return value
 
 
-def _home(value: str) -> str:
+def _expand_home(value: str) -> str:
     path = str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
     try:
         fits = len(os.fsencode(path)) <= 4095 and all(len(os.fsencode(n)) <= 255 for n in Path(path).parts)
@@ -64,8 +64,8 @@ def _home(value: str) -> str:
 def _backbones(value: object) -> str | tuple[str, ...]:
     """One backbone as text, several as a tuple: a list of one is that one."""
     if not isinstance(value, list | tuple):
-        return _home(_as_text(value))
-    named = tuple(_home(_as_text(each)) for each in value)
+        return _expand_home(_as_text(value))
+    named = tuple(_expand_home(_as_text(each)) for each in value)
     twice = [name for name in named if named.count(name) > 1]
     if not named or twice:
         raise ValueError(f"expected {'each backbone once' if twice else 'at least one backbone'}")
@@ -86,7 +86,7 @@ def _choice(names: Iterable[str]) -> Callable[[object], object]:
         word = "none" if value is None and "none" in valid else value
         if isinstance(word, str) and word.strip().lower() in valid:
             return word.strip().lower()
-        hint = nearest(word, valid) if isinstance(word, str) else ""
+        hint = did_you_mean(word, valid) if isinstance(word, str) else ""
         raise ValueError(f"expected one of {', '.join(valid)}{hint}")
 
     return check
@@ -98,7 +98,7 @@ def _space(value: str) -> str:
     if Path(value).suffix.lower() in (".yaml", ".yml"):
         return value
     raise ValueError(
-        f"expected {', '.join(SPACES)} or a file that ends in .yaml or .yml{nearest(value, SPACES)}"
+        f"expected {', '.join(SPACES)} or a file that ends in .yaml or .yml{did_you_mean(value, SPACES)}"
     )
 
 
@@ -144,25 +144,27 @@ def _reuse(value: object) -> str:
     if named in (["all"], ["none"]):
         return named[0]
     for word in named:
-        if word not in PARTS:
-            raise ValueError(f"expected all, none, or some of {','.join(PARTS)}{nearest(word, PARTS)}")
-    return ",".join(part for part in PARTS if part in named) or "none"
+        if word not in REUSABLE_PARTS:
+            raise ValueError(
+                f"expected all, none, or some of {','.join(REUSABLE_PARTS)}{did_you_mean(word, REUSABLE_PARTS)}"
+            )
+    return ",".join(part for part in REUSABLE_PARTS if part in named) or "none"
 
 
 def _cache(value: str) -> str:
-    return "off" if value.strip().lower() == "off" else _home(value)
+    return "off" if value.strip().lower() == "off" else _expand_home(value)
 
 
-def _off_word(value: object) -> object:
+def _false_means_off(value: object) -> object:
     return "off" if value is False else value
 
 
-def _switch_word(value: object) -> object:
+def _boolean_means_on_or_off(value: object) -> object:
     """``on`` and ``off`` are booleans to YAML."""
-    return "on" if value is True else _off_word(value)
+    return "on" if value is True else _false_means_off(value)
 
 
-def _none_word(value: object) -> object:
+def _null_means_none(value: object) -> object:
     return "none" if value is None else value
 
 
@@ -173,9 +175,10 @@ def _objectives(value: object) -> tuple[str, ...] | None:
     doubled = [name for place, name in enumerate(named) if name in named[:place]]
     if doubled:
         raise ValueError(f"expected each objective once; {doubled[0]} is there twice")
-    if named and named[0] not in DIRECTIONS:
+    if named and named[0] not in EPOCH_METRIC_DIRECTIONS:
         raise ValueError(
-            f"expected the first to be what training improves ({', '.join(DIRECTIONS)}): schedulers stop trials by it, "
+            f"expected the first to be what training improves ({', '.join(EPOCH_METRIC_DIRECTIONS)}): "
+            f"schedulers stop trials by it, "
             "and the winner is the best in it"
         )
     return named or None
@@ -189,21 +192,21 @@ def _gpu_share(value: float) -> float:
 
 _objective = _choice(OBJECTIVES)
 
-Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
+WholeNumber = Annotated[int, BeforeValidator(_not_a_boolean)]
 Number = Annotated[float, BeforeValidator(_not_a_boolean)]
 GpuShare = Annotated[Number, AfterValidator(_gpu_share)]
 Text = Annotated[str, BeforeValidator(_as_text)]
-PathText = Annotated[Text, AfterValidator(_home)]
+PathText = Annotated[Text, AfterValidator(_expand_home)]
 BackboneNames = Annotated[str | tuple[str, ...], BeforeValidator(_backbones)]
 SearchNames = Annotated[tuple[str, ...], BeforeValidator(_several_names)]
 StorageText = Annotated[PathText, AfterValidator(_storage)]
-Weights = Annotated[PathText, BeforeValidator(_none_word)]
+Weights = Annotated[PathText, BeforeValidator(_null_means_none)]
 SpaceText = Annotated[PathText, AfterValidator(_space)]
 ReuseText = Annotated[str, BeforeValidator(_reuse)]
-CacheText = Annotated[Text, AfterValidator(_cache), BeforeValidator(_off_word)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+CacheText = Annotated[Text, AfterValidator(_cache), BeforeValidator(_false_means_off)]
+ByteCount = Annotated[int, BeforeValidator(parse_size)]
 JsonlText = Annotated[PathText, AfterValidator(_jsonl)]
-Name = Annotated[Text, AfterValidator(_folder_name)]
+FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Url = Annotated[Text, AfterValidator(_url)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 MethodName = Annotated[str, BeforeValidator(_choice(METHOD_NAMES))]
@@ -211,8 +214,8 @@ SamplerName = Annotated[str, BeforeValidator(_choice(SAMPLERS))]
 SchedulerName = Annotated[str, BeforeValidator(_choice(SCHEDULERS))]
 PreprocessingName = Annotated[str, BeforeValidator(_choice(PREPROCESSING))]
 PrecisionName = Annotated[str, BeforeValidator(_choice(PRECISION))]
-JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_switch_word)]
-PriorName = Annotated[str, BeforeValidator(_choice(PRIOR)), BeforeValidator(_switch_word)]
+JitName = Annotated[str, BeforeValidator(_choice(JIT)), BeforeValidator(_boolean_means_on_or_off)]
+PriorName = Annotated[str, BeforeValidator(_choice(PRIOR)), BeforeValidator(_boolean_means_on_or_off)]
 BatchNormName = Annotated[str, BeforeValidator(_choice(BATCH_NORM))]
-MetricName = Annotated[str, BeforeValidator(_choice(DIRECTIONS))]
+MetricName = Annotated[str, BeforeValidator(_choice(EPOCH_METRIC_DIRECTIONS))]
 ObjectiveNames = Annotated[tuple[str, ...] | None, BeforeValidator(_objectives)]

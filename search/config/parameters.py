@@ -13,16 +13,16 @@ from search.records.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
 
-FINETUNED = ("finetune", "reweight", "align", "distill", "source")
+PRETRAINED_METHODS = ("finetune", "reweight", "align", "distill", "source")
 """Methods that train the top blocks of a pretrained backbone."""
 
 
 REWEIGHTED = ("reweight",)
 ALIGNED = ("align",)
-REMEMBERING = ("remembering", "remember_weight")
+OLD_TASK_PARAMETERS = ("remembering", "remember_weight")
 """Parameters of a search that has an old task to keep."""
 DISTILLED = ("distill",)
-WITHOUT_LABELS = ("odds", "kmm")
+LABEL_FREE_WEIGHTINGS = ("odds", "kmm")
 """Weightings that ask for no labels of the target."""
 
 
@@ -84,7 +84,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=blocks,
             core=True,
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             fixed=0,
         ),
         "learning_rate": Parameter(
@@ -131,7 +131,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=1,
             open_least=True,
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             when="unfreeze_depth",
         ),
         "horizontal_flip": Parameter(
@@ -141,7 +141,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             "name",
             "what the head starts from: random weights, or a probe trained on the frozen backbone",
             Choice(("random", "probe")),
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             when="unfreeze_depth",
             labels=True,
         ),
@@ -250,7 +250,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),
             least=0,
             most=1e6,
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             when="unfreeze_depth",
         ),
         "layer_lr_decay": Parameter(
@@ -260,7 +260,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=1,
             open_least=True,
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             when="unfreeze_depth",
         ),
         "gradual_unfreezing": Parameter(
@@ -270,7 +270,7 @@ def parameters(blocks: int) -> Mapping[str, Parameter]:
             least=0,
             most=1,
             open_most=True,
-            methods=FINETUNED,
+            methods=PRETRAINED_METHODS,
             when="unfreeze_depth",
         ),
         "remembering": Parameter(

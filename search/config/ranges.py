@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from search.config.validation_errors import shown
+from search.config.validation_errors import format_value
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
-NEAR = 0.02
+EDGE_SHARE = 0.02
 """Share of a range's (log) width within which a value counts as being on its edge."""
 
 _MOST_STEPS = 1_000_000
@@ -21,7 +21,7 @@ _SHOWN = 10
 """Values that are worth reading at once."""
 
 
-class Suggests(Protocol):
+class SupportsSuggest(Protocol):
     """What an Optuna trial offers."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
@@ -53,7 +53,7 @@ class IntRange:
         if self.log and self.step != 1:
             raise UsageError(f"expected either step or log: true, received step {self.step} and log: true")
 
-    def suggest(self, trial: Suggests, name: str) -> int:
+    def suggest(self, trial: SupportsSuggest, name: str) -> int:
         """A value for ``trial``."""
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
@@ -92,7 +92,7 @@ class FloatRange:
         if self.log and self.step is not None:
             raise UsageError(f"expected either step or log: true, received step {self.step:g} and log: true")
 
-    def suggest(self, trial: Suggests, name: str) -> float:
+    def suggest(self, trial: SupportsSuggest, name: str) -> float:
         """A value for ``trial``."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
@@ -127,9 +127,9 @@ class Choice:
         if not self.values:
             raise UsageError("expected at least one value, received an empty list")
         if len({(isinstance(v, bool), v) for v in self.values}) < len(self.values):
-            raise UsageError(f"expected different values, received {shown(list(self.values))}")
+            raise UsageError(f"expected different values, received {format_value(list(self.values))}")
 
-    def suggest(self, trial: Suggests, name: str) -> ParameterValue:
+    def suggest(self, trial: SupportsSuggest, name: str) -> ParameterValue:
         """A value for ``trial``."""
         chosen: ParameterValue = trial.suggest_categorical(name, list(self.values))
         return chosen
@@ -173,7 +173,7 @@ def _between(values: IntRange | FloatRange, value: object) -> int | float:
 
 
 def _unfit(values: Range, value: object) -> UsageError:
-    return UsageError(f"expected {values}, received {shown(value)}")
+    return UsageError(f"expected {values}, received {format_value(value)}")
 
 
 def _check_range(low: float, high: float, step: float | None, log: bool) -> None:

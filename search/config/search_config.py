@@ -17,20 +17,21 @@ from pydantic import (
     model_validator,
 )
 
-from search.config.choices import ALL_METHODS, METHODS, NEEDS
-from search.config.environment import VARIABLES, from_environment
-from search.config.objectives import check_sampler, direction, settled
+from search.config.choices import ALL_METHODS, METHODS, REQUIRED_OPTIONS
+from search.config.environment import OPTION_VARIABLES, options_from_environment
+from search.config.objectives import check_sampler, direction, resolve_objectives
 from search.config.option_types import (
     BackboneNames,
     BatchNormName,
+    ByteCount,
     CacheText,
     Duration,
+    FolderName,
     GpuShare,
     JitName,
     JsonlText,
     MethodName,
     MetricName,
-    Name,
     Number,
     ObjectiveNames,
     PathText,
@@ -41,19 +42,18 @@ from search.config.option_types import (
     SamplerName,
     SchedulerName,
     SearchNames,
-    Size,
     SpaceText,
     StorageText,
     Text,
     Url,
     Weights,
-    Whole,
+    WholeNumber,
 )
 from search.config.strict_yaml import read_mapping
-from search.config.validation_errors import explain, written
-from search.records.metrics import COSTS, Direction
+from search.config.validation_errors import format_key, validation_message
+from search.records.metrics import SERVING_COSTS, Direction
 from trainables.errors import UsageError
-from trainables.reuse import PARTS, VIEWS, Reuse
+from trainables.reuse import DEFAULT_VIEWS, REUSABLE_PARTS, Reuse
 
 
 class SearchConfig(BaseModel):
@@ -105,7 +105,7 @@ class SearchConfig(BaseModel):
     teacher_weights: Weights = Field(
         "default", description="of the teacher: default, imagenet, none, or a weights file"
     )
-    input_size: Whole | None = Field(
+    input_size: WholeNumber | None = Field(
         None, ge=8, le=4096, description="pixels a side; the backbone's own if not given"
     )
     preprocessing: PreprocessingName = Field(
@@ -113,10 +113,10 @@ class SearchConfig(BaseModel):
     )
     batch_norm: BatchNormName = Field("auto", description="mode of batch normalisation in the unfrozen part")
 
-    name: Name | None = Field(None, description="name of the search; the task's name if not given")
-    trials: Whole = Field(24, ge=1, le=1_000_000, description="number of trials")
-    epochs: Whole = Field(20, ge=1, le=100_000, description="most epochs a trial trains")
-    batch_size: Whole = Field(32, ge=1, le=65_536, description="images per step")
+    name: FolderName | None = Field(None, description="name of the search; the task's name if not given")
+    trials: WholeNumber = Field(24, ge=1, le=1_000_000, description="number of trials")
+    epochs: WholeNumber = Field(20, ge=1, le=100_000, description="most epochs a trial trains")
+    batch_size: WholeNumber = Field(32, ge=1, le=65_536, description="images per step")
     method: MethodName = Field("finetune", description="how knowledge is transferred")
     space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
     enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
@@ -137,22 +137,29 @@ class SearchConfig(BaseModel):
     metric: MetricName = Field("val_accuracy", description="the objective")
     objective: ObjectiveNames = Field(
         None,
-        description=f"several objectives, given once for each, the first of --metric's, then {', '.join(COSTS)} too",
+        description=(
+            "several objectives, given once for each, the first of --metric's, "
+            f"then {', '.join(SERVING_COSTS)} too"
+        ),
     )
     time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
-    patience: Whole | None = Field(
+    patience: WholeNumber | None = Field(
         None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
     )
-    seed: Whole = Field(0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training")
+    seed: WholeNumber = Field(
+        0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training"
+    )
 
-    confirm_seeds: Whole = Field(3, ge=1, le=100, description="seeds with which the winner is trained again")
-    confirm_points: Whole = Field(
+    confirm_seeds: WholeNumber = Field(
+        3, ge=1, le=100, description="seeds with which the winner is trained again"
+    )
+    confirm_points: WholeNumber = Field(
         5,
         ge=1,
         le=50,
         description="with several objectives: points of the front that are confirmed and registered",
     )
-    baseline_trials: Whole | None = Field(
+    baseline_trials: WholeNumber | None = Field(
         None,
         ge=0,
         le=1_000_000,
@@ -166,13 +173,13 @@ class SearchConfig(BaseModel):
     fresh: bool = Field(
         False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
     )
-    keep_best: Whole = Field(
+    keep_best: WholeNumber = Field(
         3,
         ge=0,
         le=1_000_000,
         description="checkpoints of ended trials to keep, those of the best; 0 for none",
     )
-    checkpoint_budget: Size | None = Field(
+    checkpoint_budget: ByteCount | None = Field(
         None,
         description="bytes that all checkpoints of the search may take, as in '2 GB'; a fifth of the free disk, at "
         "most 20 GB; a running trial's stay in any case",
@@ -183,15 +190,15 @@ class SearchConfig(BaseModel):
     tracking_uri: Url | None = Field(
         None, description="MLflow server; a SQLite file in the storage if not given"
     )
-    model_name: Name | None = Field(None, description="registered model; unfreeze-TASK if not given")
+    model_name: FolderName | None = Field(None, description="registered model; unfreeze-TASK if not given")
     register_model: bool = Field(True, alias="register", description="register the winner")
 
-    max_concurrent: Whole | None = Field(None, ge=1, le=100_000, description="most trials at once")
+    max_concurrent: WholeNumber | None = Field(None, ge=1, le=100_000, description="most trials at once")
     cpus_per_trial: Number = Field(1.0, gt=0, le=1024, description="CPU cores a trial asks for")
     gpus_per_trial: GpuShare = Field(
         0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
     )
-    max_retries: Whole = Field(
+    max_retries: WholeNumber = Field(
         2,
         ge=0,
         le=1000,
@@ -209,10 +216,11 @@ class SearchConfig(BaseModel):
     jit: JitName = Field("auto", description="whether XLA compiles training steps; only where there is a GPU")
 
     reuse: ReuseText = Field(
-        "all", description=f"what trials take over from each other: all, none, or some of {','.join(PARTS)}"
+        "all",
+        description=f"what trials take over from each other: all, none, or some of {','.join(REUSABLE_PARTS)}",
     )
-    views: Whole = Field(
-        VIEWS,
+    views: WholeNumber = Field(
+        DEFAULT_VIEWS,
         ge=0,
         le=10_000,
         description="distorted copies of each image for each augmentation strength, which trials share; "
@@ -223,7 +231,7 @@ class SearchConfig(BaseModel):
         description="folder of frozen activations on every machine, or off; "
         "$UNFREEZE_CACHE or ~/.cache/unfreeze/activations if not given",
     )
-    cache_budget: Size | None = Field(
+    cache_budget: ByteCount | None = Field(
         None,
         description="bytes that this folder may take, as in '20 GB'; a fifth of the free disk, at most 10 GB",
     )
@@ -246,10 +254,12 @@ class SearchConfig(BaseModel):
             }  # the accuracy is the source's: see trainables.methods.unlabelled_selection
         try:
             config = handler(
-                settled(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
+                resolve_objectives(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
             )
         except ValidationError as error:
-            raise UsageError(explain(error, cls.model_fields, lambda key: labels.get(key, key))) from None
+            raise UsageError(
+                validation_message(error, cls.model_fields, lambda key: labels.get(key, key))
+            ) from None
         if config.validation_fraction + config.test_fraction > 0.9:
             raise UsageError(
                 "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
@@ -283,7 +293,9 @@ class SearchConfig(BaseModel):
         for method in self.methods:
             for option in METHODS[method].needs:
                 if getattr(self, option) is None:
-                    raise UsageError(f"{named}: {method!r} expected {NEEDS[option]}, received none")
+                    raise UsageError(
+                        f"{named}: {method!r} expected {REQUIRED_OPTIONS[option]}, received none"
+                    )
             if self.unlabelled_target and METHODS[method].labels:
                 valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
                 raise UsageError(
@@ -372,7 +384,9 @@ class SearchConfig(BaseModel):
     @property
     def reused(self) -> Reuse:
         """What trials take over from each other."""
-        parts: tuple[str, ...] = {"all": PARTS, "none": ()}.get(self.reuse, tuple(self.reuse.split(",")))
+        parts: tuple[str, ...] = {"all": REUSABLE_PARTS, "none": ()}.get(
+            self.reuse, tuple(self.reuse.split(","))
+        )
         cache = self.cache if self.cache in (None, "off") else str(Path(str(self.cache)).absolute())
         return Reuse.of(parts, self.views, cache, self.cache_budget)
 
@@ -395,18 +409,18 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
         if "register_model" in content:
             raise UsageError(f"{path}: register: expected once, received register_model, too")
         content["register_model"] = content.pop("register")
-    _refuse_beside_file(path, content)
+    _check_relative_paths(path, content)
     for key, other in (("metric", "objective"), ("objective", "metric")):
         if key in overrides and other not in overrides:
             content.pop(other, None)  # both say what is optimised, and flags go before what the file says
-    surroundings = from_environment()
-    labels = {key: VARIABLES[key] for key in surroundings}
-    labels.update({key: f"{path}: {written(key)}" for key in content})
+    surroundings = options_from_environment()
+    labels = {key: OPTION_VARIABLES[key] for key in surroundings}
+    labels.update({key: f"{path}: {format_key(key)}" for key in content})
     labels.update({key: "--" + key.replace("_", "-") for key in overrides})
     return SearchConfig.model_validate({**surroundings, **content, **overrides}, context=labels)
 
 
-def _refuse_beside_file(path: str | Path | None, content: Mapping[str, object]) -> None:
+def _check_relative_paths(path: str | Path | None, content: Mapping[str, object]) -> None:
     """Say so when a path in the file would only be found from the file's own folder."""
     keys = (
         "data",

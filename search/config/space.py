@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.config.backbone_parameter import BACKBONE, DEPTH, backbone_parameter, refuse_unreachable, up_to
-from search.config.choices import ALL_METHODS, nearest
+from search.config.backbone_parameter import BACKBONE, DEPTH, backbone_parameter, check_depths, limit_depth
+from search.config.choices import ALL_METHODS, did_you_mean
 from search.config.enqueue import read_enqueue as read_enqueue
-from search.config.parameters import REMEMBERING, WITHOUT_LABELS, Parameter, parameters
-from search.config.ranges import NEAR, Choice, FloatRange, IntRange, Range, Suggests
+from search.config.parameters import LABEL_FREE_WEIGHTINGS, OLD_TASK_PARAMETERS, Parameter, parameters
+from search.config.ranges import EDGE_SHARE, Choice, FloatRange, IntRange, Range, SupportsSuggest
 from search.config.space_file import parse_range
 from search.config.strict_yaml import read_mapping
-from search.config.validation_errors import shown, written
+from search.config.validation_errors import format_key, format_value
 from search.records.record import Parameters, ParameterValue
 from trainables.errors import UsageError
 
@@ -23,7 +23,7 @@ __all__ = [
     "FloatRange",
     "IntRange",
     "Space",
-    "Suggests",
+    "SupportsSuggest",
     "core_space",
     "full_space",
     "load_space",
@@ -49,7 +49,7 @@ class Space:
     method: str = "finetune"
     backbones: Mapping[str, int] = field(default_factory=dict)
 
-    def suggest(self, trial: Suggests) -> dict[str, ParameterValue]:
+    def suggest(self, trial: SupportsSuggest) -> dict[str, ParameterValue]:
         """A configuration from ``trial`` (of Optuna), without the parameters that it has no use for."""
         params: dict[str, ParameterValue] = {}
         for name, values in self.ranges.items():
@@ -66,14 +66,14 @@ class Space:
             raise UsageError(f"expected at least one parameter of {', '.join(self.ranges)}, received none")
         for name in params:
             if name not in self.ranges:
-                raise UsageError(f"{written(name)}: {self._unknown(name)}")
+                raise UsageError(f"{format_key(name)}: {self._unknown(name)}")
         checked: dict[str, ParameterValue] = {}
         for name, values in self.ranges.items():
             if name not in params:
                 continue
             idle = self._idle(name, checked)
             if idle is not None:
-                raise UsageError(f"{name}: {idle}, received {shown(params[name])}")
+                raise UsageError(f"{name}: {idle}, received {format_value(params[name])}")
             try:
                 checked[name] = self._within(name, values, checked).check(params[name])
             except UsageError as error:
@@ -101,7 +101,7 @@ class Space:
     def _within(self, name: str, values: Range, params: Parameters) -> Range:
         """The range of ``name`` in a trial that has ``params`` already."""
         backbone = params.get(BACKBONE)
-        return up_to(values, self.backbones[str(backbone)]) if name == DEPTH and backbone else values
+        return limit_depth(values, self.backbones[str(backbone)]) if name == DEPTH and backbone else values
 
     def _idle(self, name: str, params: Parameters) -> str | None:
         """Why a trial with ``params`` has no use for ``name``, or None."""
@@ -127,7 +127,7 @@ class Space:
             return f"the method {self.method!r} has no use for it; {valid}"
         if name in known:
             return f"not a parameter of this space; {valid}"
-        return f"unknown parameter{nearest(name, self.ranges)}; {valid}"
+        return f"unknown parameter{did_you_mean(name, self.ranges)}; {valid}"
 
     def _edge(self, name: str, values: Range, params: Parameters) -> bool:
         value = params[name]
@@ -137,8 +137,8 @@ class Space:
             return False  # all that there is of this backbone
         values = self._within(name, values, params)
         parameter, place, (low, high) = self._parameter(name), values.place(value), values.bounds
-        at_low = place <= NEAR and (parameter.least is None or low > parameter.least)
-        return at_low or (place >= 1 - NEAR and (parameter.most is None or high < parameter.most))
+        at_low = place <= EDGE_SHARE and (parameter.least is None or low > parameter.least)
+        return at_low or (place >= 1 - EDGE_SHARE and (parameter.most is None or high < parameter.most))
 
 
 def core_space(blocks: int, method: str = "finetune", **target: Any) -> Space:
@@ -167,10 +167,10 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune", **target
     ranges: dict[str, Range] = {n: Choice((p.fixed,)) for n, p in known.items() if p.fixed is not None}
     ranges |= {name: known[name].range for name in ("method", BACKBONE) if name in known}
     for name, value in content.items():
-        where = f"space: {str(path)!r}: {written(name)}"
+        where = f"space: {str(path)!r}: {format_key(name)}"
         if name not in known:
             raise UsageError(
-                f"{where}: unknown parameter{nearest(name, known)}; expected one of {', '.join(known)}"
+                f"{where}: unknown parameter{did_you_mean(name, known)}; expected one of {', '.join(known)}"
             )
         try:
             ranges[name] = parse_range(value, known[name])
@@ -179,7 +179,7 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune", **target
     kept = {name: ranges[name] for name in known if name in ranges}
     if target.get("backbones"):
         try:
-            refuse_unreachable(kept, target["backbones"])
+            check_depths(kept, target["backbones"])
         except UsageError as error:
             raise UsageError(f"space: {str(path)!r}: {error}") from None
     return _space(kept, blocks, method, **target)
@@ -225,13 +225,13 @@ def _space(
     able = methods if method == ALL_METHODS else (method,)
     kept = {n: r for n, r in ranges.items() if any(map(known[n].serves, (method, *able)))}
     if "method" in kept:
-        kept["method"] = _able(kept["method"], able)
+        kept["method"] = _restrict_choice(kept["method"], able)
     if not remember:
-        kept = {n: r for n, r in kept.items() if n not in REMEMBERING}
+        kept = {n: r for n, r in kept.items() if n not in OLD_TASK_PARAMETERS}
     if unlabelled:
         kept = {n: r for n, r in kept.items() if not known[n].labels}
         if "weighting" in kept:
-            kept["weighting"] = _able(kept["weighting"], WITHOUT_LABELS)
+            kept["weighting"] = _restrict_choice(kept["weighting"], LABEL_FREE_WEIGHTINGS)
     return Space(kept, blocks, method, backbones or {})
 
 
@@ -241,7 +241,7 @@ def _known(blocks: int, backbones: Backbones) -> Mapping[str, Parameter]:
     return {BACKBONE: backbone_parameter(tuple(sorted(backbones))), **known} if backbones else known
 
 
-def _able(values: Range, able: Sequence[str]) -> Range:
+def _restrict_choice(values: Range, able: Sequence[str]) -> Range:
     """``values`` without names that can't be had here."""
     names = tuple(v for v in values.values if v in able) if isinstance(values, Choice) else ()
     if not names:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from search.config.choices import nearest
+from search.config.choices import did_you_mean
 from search.config.parameters import Parameter
 from search.config.ranges import Choice, FloatRange, IntRange, Range
-from search.config.validation_errors import shown
+from search.config.validation_errors import format_value
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
@@ -33,7 +33,7 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
     """``value`` as the parameter's kind, within its natural limits."""
     if parameter.kind == "bool":
         if not isinstance(value, bool):
-            raise UsageError(f"expected true or false, received {shown(value)}")
+            raise UsageError(f"expected true or false, received {format_value(value)}")
         return value
     if parameter.kind == "name":
         return parameter.range.check(value)
@@ -43,19 +43,19 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
 
 def _range(content: Mapping[object, object], parameter: Parameter) -> Range:
     if parameter.kind == "bool":
-        raise UsageError(f"expected true, false or [false, true], received {shown(content)}")
+        raise UsageError(f"expected true, false or [false, true], received {format_value(content)}")
     if parameter.kind == "name":
-        raise UsageError(f"expected {parameter.range}, or a list of them, received {shown(content)}")
+        raise UsageError(f"expected {parameter.range}, or a list of them, received {format_value(content)}")
     for key in content:
         if key not in ("low", "high", "step", "log"):
-            hint = nearest(str(key), ("low", "high", "step", "log"))
-            raise UsageError(f"expected low, high, step, log in a range, received {shown(key)}{hint}")
+            hint = did_you_mean(str(key), ("low", "high", "step", "log"))
+            raise UsageError(f"expected low, high, step, log in a range, received {format_value(key)}{hint}")
     missing = [key for key in ("low", "high") if key not in content]
     if missing:
         raise UsageError(f"expected low and high in a range, {' and '.join(missing)} missing")
     log = content.get("log", False)
     if not isinstance(log, bool):
-        raise UsageError(f"log: expected true or false, received {shown(log)}")
+        raise UsageError(f"log: expected true or false, received {format_value(log)}")
     low, high = (_within(key, content[key], parameter) for key in ("low", "high"))
     step = content.get("step")
     if parameter.kind == "int":
@@ -86,12 +86,12 @@ Limits = tuple[str, Callable[[float], bool]]
 def _number(value: object, parameter: Parameter, limits: Limits) -> float:
     expected, fits = limits
     if isinstance(value, Mapping | list) or value is None:
-        raise UsageError(f"expected {_SYNTAX}, received {shown(value)}")
+        raise UsageError(f"expected {_SYNTAX}, received {format_value(value)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e15:
-        raise UsageError(f"expected {expected}, received {shown(value)}")
+        raise UsageError(f"expected {expected}, received {format_value(value)}")
     whole = parameter.kind != "int" or float(value).is_integer()
     if not (math.isfinite(value) and whole and fits(float(value))):
-        raise UsageError(f"expected {expected}, received {shown(value)}")
+        raise UsageError(f"expected {expected}, received {format_value(value)}")
     return float(value)
 
 

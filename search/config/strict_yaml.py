@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from search.config.validation_errors import shown
+from search.config.validation_errors import format_value
 from trainables.errors import UsageError
 
 _LARGEST = 1_000_000
@@ -51,7 +51,7 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, An
             raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(
-                None, None, f"key {shown(key)} is given twice", key_node.start_mark
+                None, None, f"key {format_value(key)} is given twice", key_node.start_mark
             )
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
@@ -63,7 +63,7 @@ def _scalar(kind: Callable[[str], object], words: str) -> Callable[[_StrictLoade
         try:
             return kind(text)
         except ValueError:
-            reason = f"expected {words}, received {shown(text)}"
+            reason = f"expected {words}, received {format_value(text)}"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
     return make
@@ -113,7 +113,7 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines at the top, received a {kind}")
     for key in content:
         if not isinstance(key, str) or _SURROGATES.search(key):
-            raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {shown(key)}")
+            raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {format_value(key)}")
     return content
 
 

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from search.config.choices import nearest
+from search.config.choices import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -22,7 +22,7 @@ _LONGEST = 200
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
-def explain(
+def validation_message(
     error: ValidationError,
     fields: Mapping[str, FieldInfo],
     label: Callable[[str], str],
@@ -37,7 +37,7 @@ def explain(
     return "\n".join(lines)
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """``value`` as the user knows it, cut short."""
     if value is None:
         return "nothing"
@@ -46,7 +46,7 @@ def shown(value: object) -> str:
     return _cut(_REPR.repr(value), _LONGEST)
 
 
-def written(key: str) -> str:
+def format_key(key: str) -> str:
     """A key as the user wrote it; escaped where it can't be shown, cut where it is long."""
     return _cut(key if key.isprintable() else repr(key), _LONGEST // 3)
 
@@ -62,15 +62,15 @@ _REPR.maxlevel = 2
 
 def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable[[str], str]) -> str:
     if not detail["loc"]:
-        return f"expected keys with values, received {shown(detail['input'])}"
+        return f"expected keys with values, received {format_value(detail['input'])}"
     key = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
-        return f"{label(key)}: unknown key{nearest(key, _names(fields))}"
+        return f"{label(key)}: unknown key{did_you_mean(key, _names(fields))}"
     if detail["type"] == "value_error":
         expected = str(detail["ctx"]["error"])
     else:
         expected = f"expected {_expected(fields[key] if key in fields else _names(fields)[key])}"
-    return f"{label(key)}: {expected}, received {shown(detail['input'])}"
+    return f"{label(key)}: {expected}, received {format_value(detail['input'])}"
 
 
 def _names(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:

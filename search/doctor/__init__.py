@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from search.doctor.places import Places
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding, Grade, failed
 
-__all__ = ["Finding", "Grade", "Places", "examine"]
+__all__ = ["CheckTargets", "Finding", "Grade", "run_checks"]
 
 
-def examine(places: Places) -> Iterator[Finding]:
+def run_checks(places: CheckTargets) -> Iterator[Finding]:
     """All findings, the quick checks first; each is handed out as soon as it is known."""
     for name, check in _checks(places):
         try:
@@ -22,7 +22,7 @@ def examine(places: Places) -> Iterator[Finding]:
             yield failed(name, f"could not be checked ({type(error).__name__}: {_first_line(error)})")
 
 
-def _checks(places: Places) -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
+def _checks(places: CheckTargets) -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
     from search.doctor import machine, storage, tracking
 
     yield "packages", lambda: [machine.check_packages()]

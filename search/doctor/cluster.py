@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from search.doctor.demand import check_demand, node_types
 from search.doctor.node_checks import check_nodes
-from search.doctor.nodes import Nodes
-from search.doctor.places import Places
+from search.doctor.nodes import ProbedNodes
+from search.doctor.places import CheckTargets
 from search.execution.engines.head_check import check_head
 from search.records.finding import Finding, failed, ok
 from search.records.formatting import plural
 
 
-def check_cluster(places: Places) -> Iterator[Finding]:
+def check_cluster(places: CheckTargets) -> Iterator[Finding]:
     """Findings about the cluster at ``places.address``."""
     if places.address is None:
         raise ValueError("address: expected a cluster's, received None")
@@ -23,11 +23,11 @@ def check_cluster(places: Places) -> Iterator[Finding]:
         return
     import ray
 
-    from search.doctor.joining import joined
+    from search.doctor.joining import ray_connection
     from trainables.errors import ClusterError
 
     try:
-        with joined(places.address):
+        with ray_connection(places.address):
             yield ok("ray", f"{places.address}: joined")
             known = ray.nodes()
             lost = [n for n in known if not n["Alive"] and n.get("DeathReasonMessage")]
@@ -37,6 +37,6 @@ def check_cluster(places: Places) -> Iterator[Finding]:
             )
             yield ok("nodes", f"{plural(alive, 'node')} up{gone}")
             yield from check_demand(places, known, node_types(places.cluster_file))
-            yield from check_nodes(Nodes.alive(), places)
+            yield from check_nodes(ProbedNodes.alive(), places)
     except ClusterError as error:
         yield failed("ray", str(error))

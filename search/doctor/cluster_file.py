@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.doctor.demand import Resources, fits, words
+from search.doctor.demand import Resources, fits, resources_text
 from search.doctor.hosts import check_hosts
-from search.doctor.places import Places
+from search.doctor.places import CheckTargets
 from search.doctor.rayjob import check_rayjob
 from search.execution.engines.head_check import own_token
 from search.records.finding import Finding, failed, ok, warning
 
-BLANK = re.compile(r"<[^<>\s][^<>]*>|\bFILL[-_ ]?IN\b|\bYOUR[-_]|\bCHANGE[-_ ]?ME\b|\bTODO\b", re.IGNORECASE)
+PLACEHOLDER = re.compile(
+    r"<[^<>\s][^<>]*>|\bFILL[-_ ]?IN\b|\bYOUR[-_]|\bCHANGE[-_ ]?ME\b|\bTODO\b", re.IGNORECASE
+)
 """What stands where something is to be filled in."""
 
 TOKEN = "~/.ray/auth_token"
@@ -25,7 +27,7 @@ TOKEN = "~/.ray/auth_token"
 Content = Mapping[str, Any]
 
 
-def check_cluster_file(places: Places) -> Iterator[Finding]:
+def check_cluster_file(places: CheckTargets) -> Iterator[Finding]:
     """What is wrong with ``places.cluster_file``, its keys and its machines; a RayJob for Kubernetes will do, too."""
     file = places.cluster_file
     if file is None:
@@ -34,12 +36,12 @@ def check_cluster_file(places: Places) -> Iterator[Finding]:
     if isinstance(content, Finding):
         yield content
         return
-    if blanks := sorted(set(_blanks(content))):
+    if blanks := sorted(set(_placeholders(content))):
         yield failed("file", f"{file}: still to be filled in: {'; '.join(blanks)}")
     if "kind" in content:
         yield from check_rayjob(file, content, places)
         return
-    if (wrong := _schema(content)) is not None:
+    if (wrong := _schema_error(content)) is not None:
         yield failed("file", f"{file}: {wrong}")
         return
     yield ok("file", f"{file} is what `ray up` takes")
@@ -65,19 +67,19 @@ def _read(file: Path) -> Content | Finding:
     return content
 
 
-def _blanks(value: object, where: str = "") -> Iterator[str]:
+def _placeholders(value: object, where: str = "") -> Iterator[str]:
     """Every place that still holds what stands for something else."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _blanks(inner, f"{where}.{key}" if where else str(key))
+            yield from _placeholders(inner, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _blanks(inner, f"{where}[{index}]")
-    elif isinstance(value, str) and (found := BLANK.search(value)):
+            yield from _placeholders(inner, f"{where}[{index}]")
+    elif isinstance(value, str) and (found := PLACEHOLDER.search(value)):
         yield f"{where} ({value if len(value) <= 60 else found.group()})"
 
 
-def _schema(content: Content) -> str | None:
+def _schema_error(content: Content) -> str | None:
     """What Ray itself would say of the file, once it has filled in its defaults."""
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -119,7 +121,7 @@ def _check_keys(content: Content) -> Iterator[Finding]:
 
 def _check_token(content: Content) -> Iterator[Finding]:
     mounts = content.get("file_mounts") or {}
-    if _says("RAY_AUTH_MODE=disabled", content):
+    if _mentions("RAY_AUTH_MODE=disabled", content):
         yield warning(
             "token", "RAY_AUTH_MODE=disabled: whoever reaches the head's ports can run programs on the nodes"
         )
@@ -141,7 +143,7 @@ def _check_token(content: Content) -> Iterator[Finding]:
             "token", f"this machine uses the token in {own.source}, and the nodes get that of {source}: unset it, or "
             "this machine can't talk to the cluster's Ray"
         )  # fmt: skip
-    elif not _says("RAY_AUTH_MODE=token", content):
+    elif not _mentions("RAY_AUTH_MODE=token", content):
         yield warning(
             "token", "RAY_AUTH_MODE=token is missing before `ray start`: the head may let everybody in"
         )
@@ -149,7 +151,7 @@ def _check_token(content: Content) -> Iterator[Finding]:
         yield ok("token", f"{source} goes to all nodes")
 
 
-def _says(words: str, content: Content) -> bool:
+def _mentions(words: str, content: Content) -> bool:
     keys = ("head_start_ray_commands", "worker_start_ray_commands", "setup_commands", "docker")
     return any(words in str(content.get(key, "")) for key in keys)
 
@@ -166,7 +168,7 @@ def _check_mounts(file: Path, content: Content) -> Iterator[Finding]:
         yield failed("file", f"file_mounts: no such file or folder: {'; '.join(missing)}")
 
 
-def _check_types(content: Content, places: Places) -> Iterator[Finding]:
+def _check_types(content: Content, places: CheckTargets) -> Iterator[Finding]:
     """Whether a trial fits a type of node, where the file says what the types have."""
     types: dict[str, Resources] = {
         name: kind.get("resources") or {}
@@ -178,9 +180,10 @@ def _check_types(content: Content, places: Places) -> Iterator[Finding]:
     wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
     fitting = [name for name, has in types.items() if fits(wanted, has)]
     if fitting:
-        yield ok("requests", f"a trial's {words(wanted)} fit nodes of type {', '.join(fitting)}")
+        yield ok("requests", f"a trial's {resources_text(wanted)} fit nodes of type {', '.join(fitting)}")
     else:
         yield failed(
-            "requests", f"a trial asks for {words(wanted)} and no node type has that ("
-            + "; ".join(f"{name}: {words(has)}" for name, has in types.items()) + "): trials would stay PENDING"
+            "requests", f"a trial asks for {resources_text(wanted)} and no node type has that ("
+            + "; ".join(f"{name}: {resources_text(has)}" for name, has in types.items())
+            + "): trials would stay PENDING"
         )  # fmt: skip

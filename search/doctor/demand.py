@@ -6,31 +6,32 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.doctor.places import Places
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+RAY_UP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves its file on the head."""
 
 Resources = Mapping[str, float]
 
 
 def check_demand(
-    places: Places, nodes: Iterable[Mapping[str, Any]], types: Mapping[str, Resources]
+    places: CheckTargets, nodes: Iterable[Mapping[str, Any]], types: Mapping[str, Resources]
 ) -> Iterator[Finding]:
     """Whether a trial fits a node that is there or a node ``types`` that may come, and what else waits in vain."""
     alive = [n["Resources"] for n in nodes if n["Alive"]]
     yield check_request(places, alive, types)
     waiting = list(pending())
     hopeless = [
-        f"{words(bundle)} ({count} waiting)"
+        f"{resources_text(bundle)} ({count} waiting)"
         for bundle, count in waiting
         if not any(fits(bundle, has) for has in (*alive, *types.values()))
     ]
     if hopeless:
         yield failed(
-            "requests", f"PENDING for ever: no node has {'; '.join(hopeless)}. The largest of {_have(alive)}. Ask for "
+            "requests", f"PENDING for ever: no node has {'; '.join(hopeless)}. The largest of "
+            f"{_largest_node(alive)}. Ask for "
             "less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
         )  # fmt: skip
     elif waiting:
@@ -43,22 +44,23 @@ def check_demand(
         yield ok("requests", f"{plural(count, 'request')} wait while {how}")
 
 
-def check_request(places: Places, alive: list[Resources], types: Mapping[str, Resources]) -> Finding:
+def check_request(places: CheckTargets, alive: list[Resources], types: Mapping[str, Resources]) -> Finding:
     """Whether any node could run a trial."""
     wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
-    at_once = int(sum(_times(wanted, has) for has in alive))
+    at_once = int(sum(_trials_at_once(wanted, has) for has in alive))
     if at_once:
-        return ok("requests", f"{plural(at_once, 'trial')} at once, each with {words(wanted)}")
+        return ok("requests", f"{plural(at_once, 'trial')} at once, each with {resources_text(wanted)}")
     fitting = [name for name, has in types.items() if fits(wanted, has)]
     if fitting:
         return warning(
-            "requests", f"no node that is up has {words(wanted)}; the autoscaler has to start one of type "
+            "requests", f"no node that is up has {resources_text(wanted)}; the autoscaler has to start one of type "
             f"{', '.join(fitting)} first"
         )  # fmt: skip
     kinds = f", nor has a type that the autoscaler may start ({', '.join(types)})" if types else ""
     return failed(
-        "requests", f"a trial asks for {words(wanted)} and no node has that{kinds}: trials would stay PENDING. The "
-        f"largest of {_have(alive)}. Ask for less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
+        "requests", f"a trial asks for {resources_text(wanted)} and no node has that{kinds}: trials would "
+        "stay PENDING. The "
+        f"largest of {_largest_node(alive)}. Ask for less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
     )  # fmt: skip
 
 
@@ -77,7 +79,7 @@ def node_types(cluster_file: Path | None) -> dict[str, Resources]:
     """What each type of node that may be started has, by the cluster's file or the one that ``ray up`` left here."""
     import yaml
 
-    file = (cluster_file or BOOTSTRAP).expanduser()
+    file = (cluster_file or RAY_UP_CONFIG).expanduser()
     try:
         content = yaml.safe_load(file.read_text())
         types = content.get("available_node_types") or {}
@@ -95,7 +97,7 @@ def fits(wanted: Resources, has: Resources) -> bool:
     return all(has.get(name, 0) >= amount - 1e-9 for name, amount in wanted.items() if amount)
 
 
-def words(bundle: Resources) -> str:
+def resources_text(bundle: Resources) -> str:
     """``2 CPU and 0.5 GPU``; Ray's own resources, such as a place on a certain node, are left out."""
     shown = [
         f"{amount:g} {name}" for name, amount in bundle.items() if amount and not name.startswith("node:")
@@ -103,12 +105,14 @@ def words(bundle: Resources) -> str:
     return " and ".join(shown) or "nothing"
 
 
-def _times(wanted: Resources, has: Resources) -> int:
+def _trials_at_once(wanted: Resources, has: Resources) -> int:
     return int(min((has.get(n, 0) / a + 1e-9 for n, a in wanted.items() if a), default=0))
 
 
-def _have(alive: list[Resources]) -> str:
+def _largest_node(alive: list[Resources]) -> str:
     if not alive:
         return "no node: none is alive"
     largest = max(alive, key=lambda has: (has.get("GPU", 0), has.get("CPU", 0)))
-    return f"{plural(len(alive), 'node')} has " + words({n: largest.get(n, 0) for n in ("CPU", "GPU")})
+    return f"{plural(len(alive), 'node')} has " + resources_text(
+        {n: largest.get(n, 0) for n in ("CPU", "GPU")}
+    )

@@ -21,7 +21,7 @@ from search.records.formatting import plural
 SECONDS = 5.0
 """That a machine may take to answer."""
 
-_LOOK = """
+_INSPECT_SCRIPT = """
 hostname; date +%s.%N
 sha256sum ~/.ray/auth_token 2>/dev/null | cut -d' ' -f1 | grep . || echo none
 missing=; for program in rsync python3; do command -v $program >/dev/null || missing="$missing $program"; done
@@ -46,7 +46,7 @@ def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
     provider, auth = content["provider"], content.get("auth", {})
     addresses = [provider["head_ip"], *(provider.get("worker_ips") or [])]
     with ThreadPoolExecutor(min(len(addresses), 32)) as pool:
-        hosts = list(pool.map(lambda address: _look(address, auth), addresses))
+        hosts = list(pool.map(lambda address: _inspect_host(address, auth), addresses))
     inside = [h for h in hosts if not h.wrong]
     for host in hosts:
         if host.wrong:
@@ -69,7 +69,7 @@ def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
         yield ok("hosts", f"SSH works to {plural(len(hosts), 'machine')}")
 
 
-def _look(address: str, auth: Mapping[str, Any]) -> Host:
+def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
     target, port = _resolved(address)
     if port is not None:
         try:
@@ -92,7 +92,9 @@ def _look(address: str, auth: Mapping[str, Any]) -> Host:
     ]
     began = time.time()
     try:
-        done = subprocess.run(command, input=_LOOK, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            command, input=_INSPECT_SCRIPT, capture_output=True, text=True, timeout=20, check=False
+        )
     except subprocess.TimeoutExpired:
         return Host(address, f"{address}: SSH lets nobody in within 20 s")
     lines = done.stdout.splitlines()

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.session import QUIET, _init
+from search.execution.engines.session import RAY_ENVIRONMENT, _init
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
+def ray_connection(address: str | None) -> Iterator[None]:
     """As a search would join it.
 
     Raises:
         ClusterError: no cluster is there, or it does not let this machine in.
     """
-    for key, value in QUIET.items():
+    for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
 

@@ -12,19 +12,19 @@ import sys
 from importlib import metadata
 
 from search.doctor.demand import check_request
-from search.doctor.node_probe import SEE_GPUS, SLOW, gpus_of_driver
-from search.doctor.places import Places
+from search.doctor.node_probe import COUNT_GPUS_PROGRAM, SLOW_START, count_driver_gpus
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
 
-def check_ray(places: Places) -> Finding:
+def check_ray(places: CheckTargets) -> Finding:
     """Whether Ray starts here, and could run a trial."""
-    from search.doctor.joining import joined
+    from search.doctor.joining import ray_connection
     from trainables.errors import ClusterError
 
     try:
-        with joined(None):
+        with ray_connection(None):
             import ray
 
             found = check_request(places, [n["Resources"] for n in ray.nodes() if n["Alive"]], {})
@@ -34,7 +34,7 @@ def check_ray(places: Places) -> Finding:
 
 
 GIGABYTE = 2**30
-SPARE_MEMORY = 2 * GIGABYTE
+MIN_FREE_MEMORY = 2 * GIGABYTE
 TENSORFLOW_SECONDS = float(os.environ.get("UNFREEZE_DOCTOR_PATIENCE", 45))
 """How long TensorFlow may take to look for GPUs; a machine that is busy with other work may need more."""
 
@@ -71,16 +71,16 @@ def check_memory() -> Finding:
 
     free, cores = psutil.virtual_memory().available, psutil.cpu_count() or 1
     words = f"{free / GIGABYTE:.1f} GB available, {plural(cores, 'core')}"
-    if free < SPARE_MEMORY:
+    if free < MIN_FREE_MEMORY:
         return warning("memory", f"{words}: a search needs about 2 GB and more for large backbones")
     return ok("memory", words)
 
 
 def check_gpu() -> Finding:
     """Whether TensorFlow sees the GPUs that the driver sees; it is asked in a process of its own."""
-    there = gpus_of_driver()
+    there = count_driver_gpus()
     seen, trouble = _seen_by_tensorflow()
-    if SLOW in trouble:
+    if SLOW_START in trouble:
         return warning("gpu", f"TensorFlow {trouble}: is this machine busy with other work?")
     if trouble:
         return failed(
@@ -107,7 +107,7 @@ def _seen_by_tensorflow() -> tuple[int, str]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", SEE_GPUS],
+            [sys.executable, "-c", COUNT_GPUS_PROGRAM],
             env=environment,
             capture_output=True,
             text=True,
@@ -115,7 +115,7 @@ def _seen_by_tensorflow() -> tuple[int, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 0, f"{SLOW} {TENSORFLOW_SECONDS:.0f} s"
+        return 0, f"{SLOW_START} {TENSORFLOW_SECONDS:.0f} s"
     if asked.returncode:
         return 0, (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
     return int(asked.stdout.split()[-1]), ""

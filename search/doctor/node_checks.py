@@ -9,9 +9,9 @@ from typing import Any
 
 from search.doctor import node_probe
 from search.doctor.machine import TENSORFLOW_SECONDS, gpu_finding
-from search.doctor.node_probe import SLOW
-from search.doctor.nodes import SECONDS, Nodes
-from search.doctor.places import Places
+from search.doctor.node_probe import SLOW_START
+from search.doctor.nodes import ANSWER_SECONDS, ProbedNodes
+from search.doctor.places import CheckTargets
 from search.doctor.storage import cache_finding, shared_probe
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
@@ -25,7 +25,7 @@ PACKAGES = ("unfreeze", "ray", "tensorflow", "keras")
 _LOGS = "/tmp/ray/session_latest/logs"
 
 
-def check_nodes(nodes: Nodes, places: Places) -> Iterator[Finding]:
+def check_nodes(nodes: ProbedNodes, places: CheckTargets) -> Iterator[Finding]:
     """Everything that nodes can be asked; those that start no process are named last."""
     tensorflow = nodes.begin(lambda node, probe: probe.gpus.remote(nodes.gpus[node], TENSORFLOW_SECONDS))
     yield check_versions(nodes)
@@ -41,7 +41,7 @@ def check_nodes(nodes: Nodes, places: Places) -> Iterator[Finding]:
         )
 
 
-def check_versions(nodes: Nodes) -> Finding:
+def check_versions(nodes: ProbedNodes) -> Finding:
     """Whether all nodes have this machine's Python, packages and unfreeze."""
     mine = node_probe.NodeProbe().versions(PACKAGES)
     answers = nodes.ask(lambda node, probe: probe.versions.remote(PACKAGES))
@@ -69,7 +69,7 @@ def check_versions(nodes: Nodes) -> Finding:
     return ok("versions", f"{plural(len(answers), 'node')} with {versions}")
 
 
-def check_shared(nodes: Nodes, storage: Path) -> Iterator[Finding]:
+def check_shared(nodes: ProbedNodes, storage: Path) -> Iterator[Finding]:
     """Whether the storage is one folder for this machine and all nodes, which all of them can write."""
     try:
         with shared_probe(storage) as probe:
@@ -81,7 +81,7 @@ def check_shared(nodes: Nodes, storage: Path) -> Iterator[Finding]:
         yield failed("storage", f"{storage} can't be written from this machine ({error.strerror})")
 
 
-def check_clocks(nodes: Nodes) -> Finding:
+def check_clocks(nodes: ProbedNodes) -> Finding:
     """Whether the nodes' clocks agree with this machine's, by the quickest of some answers (Cristian's algorithm)."""
     skews = {node: skew for node in list(nodes.probes) if (skew := _skew(nodes, node)) is not None}
     wrong = [
@@ -98,7 +98,7 @@ def check_clocks(nodes: Nodes) -> Finding:
     return ok("clock", f"{plural(len(skews), 'node')} within {max(most, 0.1):.1f} s")
 
 
-def _skew(nodes: Nodes, node: str) -> float | None:
+def _skew(nodes: ProbedNodes, node: str) -> float | None:
     """Seconds that a node's clock is ahead of this machine's; None if it does not answer."""
     best, skew = float("inf"), None
     for _ in range(3):
@@ -110,7 +110,7 @@ def _skew(nodes: Nodes, node: str) -> float | None:
     return skew
 
 
-def check_caches(nodes: Nodes, wanted: str | None) -> Iterable[Finding]:
+def check_caches(nodes: ProbedNodes, wanted: str | None) -> Iterable[Finding]:
     """Whether each node's disk has room for activations; one line if all have."""
     answers = nodes.ask(lambda node, probe: probe.cache.remote(wanted))
     found = [cache_finding(f"{nodes.label(node)}: ", *answer) for node, answer in answers.items()]
@@ -119,13 +119,13 @@ def check_caches(nodes: Nodes, wanted: str | None) -> Iterable[Finding]:
     ]
 
 
-def check_gpus(nodes: Nodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
+def check_gpus(nodes: ProbedNodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
     """Whether TensorFlow sees each node's GPUs, as it was ``asked``; it is not started where there are none."""
-    answers = nodes.wait(asked, TENSORFLOW_SECONDS + SECONDS / 2)
+    answers = nodes.wait(asked, TENSORFLOW_SECONDS + ANSWER_SECONDS / 2)
     found = []
     for node, (there, seen, visible, wrong) in answers.items():
         if wrong:
-            grade = warning if SLOW in wrong else failed  # it may be busy with other work
+            grade = warning if SLOW_START in wrong else failed  # it may be busy with other work
             found.append(grade("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
         else:
             found.append(gpu_finding(nodes.label(node), there, seen, visible))

@@ -15,13 +15,13 @@ import time
 from importlib import metadata, util
 from pathlib import Path
 
-SEE_GPUS = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+COUNT_GPUS_PROGRAM = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 """A program that prints how many GPUs TensorFlow sees."""
 
-SLOW = "did not start within"
+SLOW_START = "did not start within"
 """Part of what is said of a TensorFlow that takes too long."""
 
-PATIENCE = 3.0
+SHARED_FOLDER_SECONDS = 3.0
 """Seconds that a shared folder may take to show what another machine wrote."""
 
 
@@ -42,7 +42,7 @@ class NodeProbe:
 
     def storage(self, folder: str, content: str, name: str) -> tuple[str, str]:
         """What is wrong with reading the driver's file in ``folder``, and with writing one called ``name`` there."""
-        return read_wrong(folder, content), write_wrong(folder, content, name)
+        return read_problem(folder, content), write_problem(folder, content, name)
 
     def cache(self, wanted: str | None) -> tuple[str, int, str]:
         """Folder of the cache (empty: none), bytes free there, what is wrong with writing to it."""
@@ -59,18 +59,18 @@ class NodeProbe:
 
         TensorFlow is only asked where there should be GPUs.
         """
-        there = max(expected, gpus_of_driver())
+        there = max(expected, count_driver_gpus())
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if not there:
             return 0, 0, visible, ""
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-c", SEE_GPUS]
+        command = [sys.executable, "-c", COUNT_GPUS_PROGRAM]
         try:
             asked = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            return there, 0, visible, f"TensorFlow {SLOW} {seconds:.0f} s"
+            return there, 0, visible, f"TensorFlow {SLOW_START} {seconds:.0f} s"
         if asked.returncode:
             return there, 0, visible, (asked.stderr.strip().splitlines() or ["no words"])[-1]
         return there, int(asked.stdout.split()[-1]), visible, ""
@@ -97,7 +97,7 @@ def digest_of_code() -> str:
     return digest.hexdigest()[:12]
 
 
-def gpus_of_driver() -> int:
+def count_driver_gpus() -> int:
     """How many GPUs nvidia-smi lists; 0 without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -109,10 +109,10 @@ def gpus_of_driver() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def read_wrong(folder: str, content: str) -> str:
+def read_problem(folder: str, content: str) -> str:
     """Why the driver's file in ``folder`` can't be read from here; empty if it can."""
     file, parent = Path(folder) / "driver", Path(folder).parent
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SHARED_FOLDER_SECONDS
     while True:
         try:
             known = file.read_text()
@@ -125,7 +125,7 @@ def read_wrong(folder: str, content: str) -> str:
             return f"can't read what is there: {error.strerror}"
 
 
-def write_wrong(folder: str, content: str, name: str) -> str:
+def write_problem(folder: str, content: str, name: str) -> str:
     """Why no file can be written into ``folder`` from here; empty if one was."""
     try:
         (Path(folder) / name).write_text(content)

@@ -9,7 +9,7 @@ from typing import Any
 from search.doctor import node_probe
 from search.execution.engines.nodes import node_names
 
-SECONDS = 20.0
+ANSWER_SECONDS = 20.0
 """That a node may take to start a process that answers."""
 
 Answers = dict[str, Any]
@@ -17,7 +17,7 @@ Answers = dict[str, Any]
 
 
 @dataclass
-class Nodes:
+class ProbedNodes:
     """The nodes that are alive, each with a probe on it; those that do not answer are left out from then on."""
 
     names: dict[str, str]
@@ -26,7 +26,7 @@ class Nodes:
     silent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def alive(cls, wanted: Callable[[Mapping[str, float]], bool] = lambda resources: True) -> Nodes:
+    def alive(cls, wanted: Callable[[Mapping[str, float]], bool] = lambda resources: True) -> ProbedNodes:
         """Start a probe on each node of the cluster that this process has joined and whose resources are ``wanted``."""
         import ray
         from ray import cloudpickle
@@ -51,7 +51,7 @@ class Nodes:
         gpus = {n["NodeID"]: int(n["Resources"].get("GPU", 0)) for n in known}
         return cls(node_names(alive), gpus, probes)
 
-    def ask(self, call: Callable[[str, Any], Any], seconds: float = SECONDS) -> Answers:
+    def ask(self, call: Callable[[str, Any], Any], seconds: float = ANSWER_SECONDS) -> Answers:
         """What the probes that answer say to ``call``, made with a node's id and its probe, all at once."""
         return self.wait(self.begin(call), seconds)
 
@@ -61,7 +61,7 @@ class Nodes:
 
     def ask_one(self, node: str, call: Callable[[Any], Any]) -> Answers:
         """What the probe of one node says; nothing if it does not answer."""
-        return self.wait({call(self.probes[node]): node} if node in self.probes else {}, SECONDS)
+        return self.wait({call(self.probes[node]): node} if node in self.probes else {}, ANSWER_SECONDS)
 
     def wait(self, asked: Mapping[Any, str], seconds: float) -> Answers:
         """The answers to calls that were made; a node that gives none is lost."""

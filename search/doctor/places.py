@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class CheckTargets:
     """The places that a search would use, and what each of its trials would ask for.
 
     ``address`` is a running Ray cluster, ``cluster_file`` what one is started from; without either, this machine.

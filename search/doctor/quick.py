@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from search.config.search_config import SearchConfig
-from search.doctor.storage import existing
+from search.doctor.storage import nearest_existing
 from search.doctor.tracking import ask_server, is_server
 from search.records.finding import Finding, warning
 from search.views.view import View
 from trainables.activations.location import default_directory
 from trainables.errors import ClusterError
 
-LITTLE = 256 * 2**20
+LOW_DISK_BYTES = 256 * 2**20
 """Bytes: with less than that on a disk, even a small search gets into trouble."""
 
 logger = logging.getLogger(__name__)
 
 
-class QuickLook:
+class StartupChecks:
     """The quick part of the doctor, in threads beside the start of a search.
 
     Args:
@@ -36,13 +36,13 @@ class QuickLook:
 
     def at_places(self) -> threading.Thread:
         """Look at the disks and the tracking server."""
-        return self._start(lambda: look_at_places(self._config, self._storage))
+        return self._start(lambda: check_disks_and_tracking(self._config, self._storage))
 
     def at_nodes(self) -> threading.Thread | None:
         """Look at the nodes of the cluster that was joined, if one was."""
         if self._config.address is None:
             return None
-        return self._start(lambda: look_at_nodes(self._config, self._storage))
+        return self._start(lambda: check_search_nodes(self._config, self._storage))
 
     def refuse(self) -> None:
         """Go no further if it is known by now that trials would fail.
@@ -72,11 +72,11 @@ class QuickLook:
         self._view.event(f"{finding.check}: {finding.words}")
 
 
-def look_at_places(config: SearchConfig, storage: Path) -> Iterator[Finding]:
+def check_disks_and_tracking(config: SearchConfig, storage: Path) -> Iterator[Finding]:
     """Disks that are all but full; a tracking server that does not answer, or not us."""
     cache = default_directory(wanted=config.cache) if config.reused.activations else None
     for name, folder in (("storage", storage), ("cache", cache)):
-        if folder is not None and (free := shutil.disk_usage(existing(folder)).free) < LITTLE:
+        if folder is not None and (free := shutil.disk_usage(nearest_existing(folder)).free) < LOW_DISK_BYTES:
             yield warning(name, f"{folder} has only {free / 2**20:.0f} MB free")
     if config.tracking_uri and is_server(config.tracking_uri):
         found = ask_server(config.tracking_uri.rstrip("/"))
@@ -85,14 +85,14 @@ def look_at_places(config: SearchConfig, storage: Path) -> Iterator[Finding]:
         )
 
 
-def look_at_nodes(config: SearchConfig, storage: Path) -> Iterator[Finding]:
+def check_search_nodes(config: SearchConfig, storage: Path) -> Iterator[Finding]:
     """Whether the nodes that trials may run on share the storage, and have this machine's versions."""
     from search.doctor.demand import fits
     from search.doctor.node_checks import check_shared, check_versions
-    from search.doctor.nodes import Nodes
+    from search.doctor.nodes import ProbedNodes
 
     wanted = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
-    nodes = Nodes.alive(lambda has: fits(wanted, has))
+    nodes = ProbedNodes.alive(lambda has: fits(wanted, has))
     try:
         yield from check_shared(nodes, storage)
         yield check_versions(nodes)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.doctor.demand import Resources, fits, words
-from search.doctor.places import Places
+from search.doctor.demand import Resources, fits, resources_text
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 
 Content = Mapping[str, Any]
 
-JOB = {
+JOB_FIELDS = {
     "entrypoint": str,
     "runtimeEnvYAML": str,
     "jobId": str,
@@ -31,7 +31,7 @@ JOB = {
     "clusterSelector": dict,
     "submitterPodTemplate": dict,
 }
-CLUSTER = {
+CLUSTER_FIELDS = {
     "rayVersion": str,
     "enableInTreeAutoscaling": bool,
     "autoscalerOptions": dict,
@@ -40,8 +40,8 @@ CLUSTER = {
     "workerGroupSpecs": list,
     "gcsFaultToleranceOptions": dict,
 }
-HEAD = {"rayStartParams": dict, "template": dict, "serviceType": str}
-WORKER = {
+HEAD_FIELDS = {"rayStartParams": dict, "template": dict, "serviceType": str}
+WORKER_FIELDS = {
     "groupName": str,
     "replicas": int,
     "minReplicas": int,
@@ -50,8 +50,8 @@ WORKER = {
     "template": dict,
     "idleTimeoutSeconds": int,
 }
-WORKER_NEEDS = ("groupName", "minReplicas", "maxReplicas", "template")
-CONTAINER = {
+WORKER_REQUIRED = ("groupName", "minReplicas", "maxReplicas", "template")
+CONTAINER_FIELDS = {
     "name": str,
     "image": str,
     "imagePullPolicy": str,
@@ -68,7 +68,7 @@ CONTAINER = {
 }
 
 
-def check_rayjob(file: Path, content: Content, places: Places) -> Iterator[Finding]:
+def check_rayjob(file: Path, content: Content, places: CheckTargets) -> Iterator[Finding]:
     """Everything that can be seen in the file alone."""
     if (content.get("apiVersion"), content.get("kind")) != ("ray.io/v1", "RayJob"):
         yield failed(
@@ -98,14 +98,16 @@ def problems(content: Content) -> Iterator[str]:
     if not isinstance(spec, dict) or not isinstance(spec.get("rayClusterSpec"), dict):
         yield "spec.rayClusterSpec: expected a cluster"
         return
-    yield from _fields(spec, JOB, "spec", ("entrypoint",))
+    yield from _fields(spec, JOB_FIELDS, "spec", ("entrypoint",))
     cluster = spec["rayClusterSpec"]
-    yield from _fields(cluster, CLUSTER, "rayClusterSpec", ("headGroupSpec",))
+    yield from _fields(cluster, CLUSTER_FIELDS, "rayClusterSpec", ("headGroupSpec",))
     groups: list[tuple[str, Content, Mapping[str, type], tuple[str, ...]]] = [
-        ("headGroupSpec", cluster.get("headGroupSpec") or {}, HEAD, ("template",))
+        ("headGroupSpec", cluster.get("headGroupSpec") or {}, HEAD_FIELDS, ("template",))
     ]
     for group in cluster.get("workerGroupSpecs") or ():
-        groups.append((f"workerGroupSpecs.{group.get('groupName', '?')}", group, WORKER, WORKER_NEEDS))
+        groups.append(
+            (f"workerGroupSpecs.{group.get('groupName', '?')}", group, WORKER_FIELDS, WORKER_REQUIRED)
+        )
     for place, group, known, needs in groups:
         yield from _fields(group, known, place, needs)
         yield from _pod(group.get("template") or {}, place)
@@ -133,13 +135,13 @@ def _pod(template: Content, place: str) -> Iterator[str]:
         yield f"{place}.template.spec.containers: expected at least one"
     for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
         here = f"{place}.{container.get('name', 'container')}"
-        yield from _fields(container, CONTAINER, here, ("name", "image"))
+        yield from _fields(container, CONTAINER_FIELDS, here, ("name", "image"))
         for mount in container.get("volumeMounts") or ():
             if mount.get("name") not in volumes:
                 yield f"{here}.volumeMounts: {mount.get('name')}: no volume of the pod has this name"
 
 
-def _check_groups(cluster: Content, places: Places) -> Iterator[Finding]:
+def _check_groups(cluster: Content, places: CheckTargets) -> Iterator[Finding]:
     """Whether a trial fits a pod."""
     wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
     groups = {
@@ -149,11 +151,12 @@ def _check_groups(cluster: Content, places: Places) -> Iterator[Finding]:
     }
     fitting = [name for name, has in groups.items() if fits(wanted, has)]
     if fitting:
-        yield ok("requests", f"a trial's {words(wanted)} fit pods of {', '.join(fitting)}")
+        yield ok("requests", f"a trial's {resources_text(wanted)} fit pods of {', '.join(fitting)}")
     else:
-        shown = "; ".join(f"{name}: {words(has)}" for name, has in groups.items()) or "there is none"
+        shown = "; ".join(f"{name}: {resources_text(has)}" for name, has in groups.items()) or "there is none"
         yield failed(
-            "requests", f"a trial asks for {words(wanted)} and no group of workers has that ({shown}): trials would "
+            "requests", f"a trial asks for {resources_text(wanted)} and no group of workers has that "
+            f"({shown}): trials would "
             "stay PENDING"
         )  # fmt: skip
 

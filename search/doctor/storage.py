@@ -13,15 +13,15 @@ from pathlib import Path
 from search.doctor.machine import GIGABYTE
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
-from trainables.activations.location import MOST_SHARE, default_directory
+from trainables.activations.location import MAX_DISK_SHARE, default_directory
 
-SPARE_DISK = 2 * GIGABYTE
-SPARE_CACHE = 2 * GIGABYTE
+MIN_FREE_DISK = 2 * GIGABYTE
+MIN_FREE_CACHE = 2 * GIGABYTE
 
 
 def check_storage(storage: Path) -> Finding:
     """Whether the folder of the searches can be written, and has room."""
-    folder = existing(storage)
+    folder = nearest_existing(storage)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".unfreeze-doctor-") as probe:
             probe.write(b"unfreeze")
@@ -33,7 +33,7 @@ def check_storage(storage: Path) -> Finding:
         )
     free = shutil.disk_usage(folder).free
     words = f"{storage.absolute()}, {free / GIGABYTE:.1f} GB free"
-    if free < SPARE_DISK:
+    if free < MIN_FREE_DISK:
         return warning("storage", f"{words}: checkpoints and models may need more")
     return ok("storage", words)
 
@@ -43,7 +43,7 @@ def check_cache(wanted: str | None) -> Finding:
     folder = default_directory(wanted=wanted)
     if folder is None:
         return ok("cache", "off: nothing is kept on disk")
-    return cache_finding("", str(folder), shutil.disk_usage(existing(folder)).free, "")
+    return cache_finding("", str(folder), shutil.disk_usage(nearest_existing(folder)).free, "")
 
 
 def cache_finding(where: str, folder: str, free: int, wrong: str) -> Finding:
@@ -53,16 +53,16 @@ def cache_finding(where: str, folder: str, free: int, wrong: str) -> Finding:
     if wrong:
         return warning("cache", f"{where}{folder}: {wrong}: activations are computed again and again")
     words = f"{where}{folder}, {free / GIGABYTE:.1f} GB free"
-    if free < SPARE_CACHE:
+    if free < MIN_FREE_CACHE:
         return warning(
-            "cache", f"{words}, too little for the cache, which may take {MOST_SHARE:.0%} of that: trials will "
+            "cache", f"{words}, too little for the cache, which may take {MAX_DISK_SHARE:.0%} of that: trials will "
             "compute activations again and again. Name a larger disk with UNFREEZE_CACHE=DIR there, or give "
             "--cache-budget"
         )  # fmt: skip
     return ok("cache", words)
 
 
-def existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
     """The path itself or the nearest folder above it that is there."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
@@ -116,7 +116,7 @@ def shared_probe(storage: Path) -> Iterator[SharedProbe]:
         OSError: it can't be written.
     """
     content = secrets.token_hex(16)
-    folder = Path(tempfile.mkdtemp(dir=existing(storage), prefix=".unfreeze-doctor-"))
+    folder = Path(tempfile.mkdtemp(dir=nearest_existing(storage), prefix=".unfreeze-doctor-"))
     try:
         folder.chmod(0o777)  # nodes may run as another user
         (folder / "driver").write_text(content)

@@ -14,7 +14,7 @@ from search.records.formatting import without_secrets
 TIMEOUT = 5.0
 """Seconds that a server may take to answer."""
 
-QUESTION = "/api/2.0/mlflow/experiments/search?max_results=1"
+API_PATH = "/api/2.0/mlflow/experiments/search?max_results=1"
 """Not ``/health``: that is answered to everybody, also to those whose requests are refused."""
 
 
@@ -43,11 +43,11 @@ def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
     """Ask for an experiment, as a search would; MLflow itself is not imported."""
     shown = without_secrets(uri)
     try:
-        with urllib.request.urlopen(_question(uri), timeout=timeout) as answer:
+        with urllib.request.urlopen(_authorized_request(uri), timeout=timeout) as answer:
             answer.read(1)
         return ok("tracking", f"{shown} answers")
     except urllib.error.HTTPError as error:
-        return failed("tracking", f"{shown} {_refusal(error, uri)}")
+        return failed("tracking", f"{shown} {_explain_refusal(error, uri)}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return failed(
@@ -55,11 +55,11 @@ def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
         )
 
 
-def _question(uri: str) -> urllib.request.Request:
+def _authorized_request(uri: str) -> urllib.request.Request:
     """With the login that MLflow's own client would send."""
     parts = urllib.parse.urlsplit(uri)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    request = urllib.request.Request(bare + QUESTION)
+    request = urllib.request.Request(bare + API_PATH)
     user = os.environ.get("MLFLOW_TRACKING_USERNAME") or urllib.parse.unquote(parts.username or "")
     word = os.environ.get("MLFLOW_TRACKING_PASSWORD") or urllib.parse.unquote(parts.password or "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -71,7 +71,7 @@ def _question(uri: str) -> urllib.request.Request:
     return request
 
 
-def _refusal(error: urllib.error.HTTPError, uri: str) -> str:
+def _explain_refusal(error: urllib.error.HTTPError, uri: str) -> str:
     said = error.read(200).decode(errors="replace")
     host = urllib.parse.urlsplit(uri).netloc.rpartition("@")[2]
     if error.code == 403 and "host" in said.lower():

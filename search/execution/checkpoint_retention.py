@@ -17,24 +17,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.records.metrics import Direction
-from search.records.record import TrialRecord, rank
+from search.records.record import TrialRecord, rank_key
 from search.records.units import format_size
-from trainables.training.checkpoints import drop_before, sweep
+from trainables.training.checkpoints import remove_partial_files, remove_previous
 
-MOST_BYTES = 20 * 10**9
-MOST_SHARE = 0.2
+DEFAULT_BUDGET_BYTES = 20 * 10**9
+DEFAULT_BUDGET_SHARE = 0.2
 """The budget, unless another is asked for: this much, or this share of what the disk has left, whichever is less."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptCheckpoint:
     rank: tuple[float, ...]
     folder: Path
     bytes: int
 
 
 @dataclass
-class KeptCheckpoints:
+class CheckpointRetention:
     """Checkpoints of a whole search, its baseline included, a folder a trial. Not for several threads.
 
     Args:
@@ -45,7 +45,7 @@ class KeptCheckpoints:
     budget: int
     told: Callable[[str], None]
     _live: dict[Path, int] = field(default_factory=dict)
-    _kept: list[_Kept] = field(default_factory=list)
+    _kept: list[_KeptCheckpoint] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
 
     def look(self, root: Path, trials: Iterable[TrialRecord], direction: Direction, keep: int) -> None:
@@ -55,14 +55,14 @@ class KeptCheckpoints:
         for folder in checkpoint_folders(root):
             trial = known.get(folder)
             if trial is not None and trial.state == "running":
-                self._tidy(folder, sweep)
+                self._tidy(folder, remove_partial_files)
                 self.written(folder)
             else:
                 self.ended(folder, trial, direction, keep)
 
     def written(self, folder: Path) -> None:
         """A trial that runs has written its checkpoint in ``folder``."""
-        self._live[folder] = taken(folder)
+        self._live[folder] = folder_bytes(folder)
         self._fit()
 
     def not_written(self, folder: Path, reason: str) -> None:
@@ -82,14 +82,14 @@ class KeptCheckpoints:
     def ended(self, folder: Path, trial: TrialRecord | None, direction: Direction, keep: int) -> None:
         """``trial`` runs no longer: keep what is in ``folder`` if it is among the ``keep`` best."""
         self._live.pop(folder, None)
-        self._tidy(folder, sweep)
-        self._tidy(folder, drop_before)
-        place = rank(trial, direction) if trial is not None and keep else None
-        size = taken(folder)
+        self._tidy(folder, remove_partial_files)
+        self._tidy(folder, remove_previous)
+        place = rank_key(trial, direction) if trial is not None and keep else None
+        size = folder_bytes(folder)
         if place is None or not size:
             self._tidy(folder, shutil.rmtree)
             return
-        self._kept.append(_Kept(place, folder, size))
+        self._kept.append(_KeptCheckpoint(place, folder, size))
         self._kept.sort(key=lambda kept: kept.rank)
         while len(self._kept) > keep:
             self._tidy(self._kept.pop().folder, shutil.rmtree)
@@ -101,8 +101,8 @@ class KeptCheckpoints:
             self._tidy(self._kept.pop().folder, shutil.rmtree)
         if live > self.budget:
             for folder in self._live:
-                self._tidy(folder, drop_before)
-                self._live[folder] = taken(folder)
+                self._tidy(folder, remove_previous)
+                self._live[folder] = folder_bytes(folder)
             live = sum(self._live.values())
         if live > self.budget:
             self._say_once(
@@ -138,7 +138,7 @@ def checkpoint_folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if re.fullmatch("[0-9]{5,}", p.name) and p.is_dir())
 
 
-def taken(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Bytes of the files in ``folder``; 0 where there is none."""
     total = 0
     for file in folder.glob("*"):
@@ -150,5 +150,5 @@ def taken(folder: Path) -> int:
 def default_budget(*roots: Path) -> int:
     """Bytes for checkpoints under ``roots``, which need not exist; what they take already counts as free."""
     existing = next(p for p in (roots[0], *roots[0].parents) if p.is_dir())
-    own = sum(taken(folder) for root in roots for folder in checkpoint_folders(root))
-    return min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(existing).free + own)))
+    own = sum(folder_bytes(folder) for root in roots for folder in checkpoint_folders(root))
+    return min(DEFAULT_BUDGET_BYTES, int(DEFAULT_BUDGET_SHARE * (shutil.disk_usage(existing).free + own)))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Casualties:
+class CrashAttribution:
     """Told of what happens to trials; says which of them go on, and when. Not for several threads."""
 
     _engines: dict[int, str | None] = field(default_factory=dict)

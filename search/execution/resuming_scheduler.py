@@ -13,12 +13,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.config.objectives import values_at_best
-from search.records.metrics import METRICS
-from search.records.pareto import as_good, losses
+from search.records.metrics import EPOCH_METRICS
+from search.records.pareto import objective_losses, weakly_dominates
 from search.records.record import EpochRecord, TrialRecord
 
 
-class SchedulingByNumber(TrialScheduler):  # type: ignore[misc]
+class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
     """Passes on what happens, but under the first of Ray Tune's trials that had the ledger's number.
 
     To Ray Tune a trial that comes back after its process has died is a new one. To a scheduler that compares trials it
@@ -88,13 +88,13 @@ class SchedulingByNumber(TrialScheduler):  # type: ignore[misc]
         return bool(time > known)
 
 
-Beaten = Callable[[int, EpochRecord], bool]
+IsDominated = Callable[[int, EpochRecord], bool]
 
 
-class SparingTheFront(SchedulingByNumber):
-    """Passes on a scheduler's wish to stop a trial only if ``beaten`` (by number and newest epoch) agrees."""
+class ParetoAwareScheduler(ResumingScheduler):
+    """Passes on a scheduler's wish to stop a trial only if ``is_dominated`` (by number and newest epoch) agrees."""
 
-    def __init__(self, scheduler: TrialScheduler, time_attr: str, beaten: Beaten) -> None:
+    def __init__(self, scheduler: TrialScheduler, time_attr: str, beaten: IsDominated) -> None:
         super().__init__(scheduler, time_attr)
         self._beaten = beaten
 
@@ -112,7 +112,7 @@ class SparingTheFront(SchedulingByNumber):
         return {name: value for name, value in vars(self).items() if name != "_beaten"}
 
 
-def beaten(
+def is_dominated(
     trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochRecord, names: Sequence[str]
 ) -> bool:
     """Whether some other of ``trials`` is, after as many epochs as ``trial``, at least as good in every objective.
@@ -126,7 +126,7 @@ def beaten(
     own = _point(replace(trial, epochs=(*known, newest)), newest.epoch, names)
     others = (t for t in trials if t.number != trial.number and _comparable(t, newest.epoch))
     points = (_point(other, newest.epoch, names) for other in others)
-    return own is None or any(point is not None and as_good(point, own) for point in points)
+    return own is None or any(point is not None and weakly_dominates(point, own) for point in points)
 
 
 def _comparable(trial: TrialRecord, epoch: int) -> bool:
@@ -136,6 +136,6 @@ def _comparable(trial: TrialRecord, epoch: int) -> bool:
 
 
 def _point(trial: TrialRecord, epoch: int, names: Sequence[str]) -> tuple[float, ...] | None:
-    costs = {name: value for name, value in trial.objectives.items() if name not in METRICS}
+    costs = {name: value for name, value in trial.objectives.items() if name not in EPOCH_METRICS}
     epochs = [e for e in trial.epochs if e.epoch <= epoch]
-    return losses(values_at_best(epochs, names, costs), names)
+    return objective_losses(values_at_best(epochs, names, costs), names)

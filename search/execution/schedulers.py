@@ -9,17 +9,17 @@ from trainables.errors import UsageError
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from search.execution.resuming_scheduler import Beaten
+    from search.execution.resuming_scheduler import IsDominated
     from search.records.metrics import Direction
 
 SCHEDULERS = ("asha", "hyperband", "median", "none")
 
-TIME = "epoch"
+TIME_ATTRIBUTE = "epoch"
 """What of a trial's results counts as its age."""
 
 
 def make_scheduler(
-    name: str, metric: str, direction: Direction, epochs: int, beaten: Beaten | None = None
+    name: str, metric: str, direction: Direction, epochs: int, beaten: IsDominated | None = None
 ) -> TrialScheduler:
     """A scheduler that compares trials by ``metric`` at equal epochs.
 
@@ -30,18 +30,22 @@ def make_scheduler(
     With several objectives ``metric`` is the first, and ``beaten`` says of a trial's number and newest epoch whether it
     may be stopped at all.
     """
-    from search.execution.resuming_scheduler import SchedulingByNumber, SparingTheFront
+    from search.execution.resuming_scheduler import ParetoAwareScheduler, ResumingScheduler
 
     scheduler = _scheduler(name, metric, direction, epochs)
     if beaten is not None:
-        return SparingTheFront(scheduler, TIME, beaten)
-    return SchedulingByNumber(scheduler, TIME)
+        return ParetoAwareScheduler(scheduler, TIME_ATTRIBUTE, beaten)
+    return ResumingScheduler(scheduler, TIME_ATTRIBUTE)
 
 
 def _scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
     from ray.tune import schedulers
 
-    common = {"time_attr": TIME, "metric": metric, "mode": "max" if direction == "maximize" else "min"}
+    common = {
+        "time_attr": TIME_ATTRIBUTE,
+        "metric": metric,
+        "mode": "max" if direction == "maximize" else "min",
+    }
     if name == "asha":
         return schedulers.ASHAScheduler(**common, max_t=epochs, grace_period=1, reduction_factor=3)
     if name == "hyperband":

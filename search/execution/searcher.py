@@ -8,10 +8,10 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.execution.engines.engine_client import REASONS
+from search.execution.engines.engine_client import ENGINE_LOSS_REASONS
 from search.execution.engines.nodes import NodeLabels
-from search.execution.trial_recovery import Comebacks
-from search.fault_injection import reached
+from search.execution.trial_recovery import TrialRecovery
+from search.fault_injection import failpoint
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import EpochRecord, TrialRecord
 from trainables.errors import LedgerError
@@ -42,7 +42,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         ledger: Ledger,
         suggest: Suggest,
         make_config: MakeConfig,
-        comebacks: Comebacks,
+        comebacks: TrialRecovery,
         *,
         limit: int,
         room: Callable[[], int],
@@ -75,7 +75,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             if record is not None:
                 self._numbers[trial_id] = record.number
                 self._comebacks.began(record.number)
-                reached("suggested")
+                failpoint("suggested")
                 self._changed()
                 return self._make_config(record)
             if self._numbers:  # one of these may have to come back
@@ -90,7 +90,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             with self._writing():
                 self._comebacks.heard(number, result)
                 self._ledger.report(number, EpochRecord.of(result))
-                reached("reported")
+                failpoint("reported")
                 self._heard(number, result)
                 self._changed()
 
@@ -103,10 +103,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         number = self._numbers.pop(trial_id)
         self._take_cost(number, result or {})
         with self._writing():
-            if (result or {}).get("reason") in REASONS and self._astray(trial_id):
+            if (result or {}).get("reason") in ENGINE_LOSS_REASONS and self._astray(trial_id):
                 self._comebacks.astray(number)
             elif not self._comebacks.stopped(number, result or {}):
-                reached("ending")
+                failpoint("ending")
                 self._comebacks.ended(number)
                 self._end(number, result)
             self._settle(number, result or {})
@@ -123,7 +123,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     def _settle(self, number: int, result: Mapping[str, Any]) -> None:
         if self._ledger.trial(number).finished:
-            reached("ended")
+            failpoint("ended")
             self._heard(number, result)
             self._finished(number)
         self._changed()

@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from search.records.metrics import Direction
-from search.records.pareto import Point, as_good, losses
+from search.records.pareto import Point, objective_losses, weakly_dominates
 from search.records.record import TrialRecord
 
-ENOUGH = 3
+MIN_IDENTICAL_FAILURES = 3
 """So many first trials that fail with one error say that the next will, too."""
 
 
 @dataclass
-class Alike:
+class IdenticalFailures:
     """Watches the trials that end in one run of the command. What earlier runs brought does not count: its cause may
     have been dealt with since.
     """
@@ -30,17 +30,17 @@ class Alike:
     @property
     def error(self) -> str | None:
         """The last line of the error that all trials so far have ended with, once there are enough of them."""
-        return None if self._different or self._failed < ENOUGH else self._error
+        return None if self._different or self._failed < MIN_IDENTICAL_FAILURES else self._error
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""
-        line = last_line(trial)
+        line = last_error_line(trial)
         if line is None or self._error not in (None, line):
             self._different = True
         self._failed, self._error = self._failed + 1, line
 
 
-def last_line(trial: TrialRecord) -> str | None:
+def last_error_line(trial: TrialRecord) -> str | None:
     """The last line of a failed trial's error; None if it did not fail."""
     if trial.state != "failed" or not trial.error or not trial.error.strip():
         return None
@@ -67,15 +67,17 @@ class Patience:
     def ended(self, trial: TrialRecord, direction: Direction) -> None:
         """A trial has ended."""
         if self.objectives:
-            self._count(losses(trial.objectives, self.objectives) if trial.state == "complete" else None)
+            self._count(
+                objective_losses(trial.objectives, self.objectives) if trial.state == "complete" else None
+            )
             return
         sign = 1.0 if direction == "maximize" else -1.0
         value = -math.inf if trial.value is None else sign * trial.value
         self._best, self.since = (value, 0) if value > self._best else (self._best, self.since + 1)
 
     def _count(self, point: Point | None) -> None:
-        if point is None or any(as_good(known, point) for known in self._points):
+        if point is None or any(weakly_dominates(known, point) for known in self._points):
             self.since += 1
             return
         self.since = 0
-        self._points = [known for known in self._points if not as_good(point, known)] + [point]
+        self._points = [known for known in self._points if not weakly_dominates(point, known)] + [point]

@@ -12,7 +12,7 @@ from types import FrameType
 
 
 @dataclass
-class Halt:
+class StopRequest:
     """Why everything should stop now: a deadline passed or a person said so."""
 
     deadline: float | None = None
@@ -33,10 +33,10 @@ class Halt:
         """Whether to end whatever runs, and not only the trials."""
         return self.signalled.is_set() or self.lost.is_set()
 
-    def again(self, seconds: float | None) -> Halt:
+    def again(self, seconds: float | None) -> StopRequest:
         """The same wish of a person, with a deadline of its own."""
         deadline = time.monotonic() + seconds if seconds else None
-        return Halt(deadline, self.signalled, self.told, self.lost)
+        return StopRequest(deadline, self.signalled, self.told, self.lost)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

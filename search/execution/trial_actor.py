@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from search.execution.engines.engine_actor import engine_of_trials
+from search.execution.engines.engine_actor import connect_engine
 from search.execution.engines.engine_client import Deadline, EngineLost
 
 
@@ -27,7 +27,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the engine."""
-        self._engine = engine_of_trials(config["session"])
+        self._engine = connect_engine(config["session"])
         self._key = ""
         self._config = config
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from search.execution.crash_attribution import Casualties
-from search.execution.engines.engine_client import DIED_OF_MEMORY, REASONS, SILENT
-from search.execution.engines.oom_kills import says_memory
+from search.execution.crash_attribution import CrashAttribution
+from search.execution.engines.engine_client import ENGINE_HUNG, ENGINE_LOSS_REASONS, ENGINE_OUT_OF_MEMORY
+from search.execution.engines.oom_kills import is_oom_message
 from search.ledger.ledger import Ledger
 from search.records.formatting import plural
 
-Cause = Literal["crashed", "timed_out", "out_of_memory"]
+FailureCause = Literal["crashed", "timed_out", "out_of_memory"]
 
 _CAUSES = {
     "crashed": "its process died",
@@ -27,7 +27,7 @@ _CAUSES = {
 
 
 @dataclass(frozen=True)
-class Retries:
+class RetryPolicy:
     """Counts in the ledger, so that the next run of the command goes on counting.
 
     Args:
@@ -42,7 +42,7 @@ class Retries:
     batch_size: int
     told: Callable[[str], None]
 
-    def go_on(self, number: int, cause: Cause, error: str) -> bool:
+    def go_on(self, number: int, cause: FailureCause, error: str) -> bool:
         """Whether a running trial is to go on; if not, the ledger has its end.
 
         A lack of memory gives one more try with batches of half the size, which ``most`` does not count; without
@@ -66,8 +66,8 @@ class Retries:
         return True
 
 
-_LONGEST_ERROR = 2000
-_WORDS: dict[Cause, str] = {
+_MAX_ERROR_CHARACTERS = 2000
+_WORDS: dict[FailureCause, str] = {
     "crashed": "died",
     "timed_out": "hung",
     "out_of_memory": "died for lack of memory",
@@ -75,7 +75,7 @@ _WORDS: dict[Cause, str] = {
 
 
 @dataclass
-class Comebacks:
+class TrialRecovery:
     """Told of every trial that Ray Tune runs.
 
     Args:
@@ -84,11 +84,11 @@ class Comebacks:
         told: takes a line for whoever watches.
     """
 
-    retries: Retries
+    retries: RetryPolicy
     timeout: float | None
     told: Callable[[str], None]
-    _casualties: Casualties = field(default_factory=Casualties)
-    _causes: dict[str, Cause] = field(default_factory=dict)
+    _casualties: CrashAttribution = field(default_factory=CrashAttribution)
+    _causes: dict[str, FailureCause] = field(default_factory=dict)
     """Why each engine died, as the first trial that noticed said: to the others it may look otherwise."""
     _heard: dict[int, float] = field(default_factory=dict)
     """When each trial under way was heard of."""
@@ -122,10 +122,12 @@ class Comebacks:
         if reason == "out_of_memory":
             self.ended(number)
             self._blame(number, "out_of_memory", error, alone=False)
-        elif reason == SILENT:
+        elif reason == ENGINE_HUNG:
             self._silent(number, str(engine), error)
-        elif reason in REASONS:
-            self._died(number, engine, "out_of_memory" if reason == DIED_OF_MEMORY else "crashed", error)
+        elif reason in ENGINE_LOSS_REASONS:
+            self._died(
+                number, engine, "out_of_memory" if reason == ENGINE_OUT_OF_MEMORY else "crashed", error
+            )
         else:
             return False
         self._heard.pop(number, None)
@@ -138,7 +140,7 @@ class Comebacks:
 
     def lost(self, number: int, words: str, silent: bool) -> None:
         """A trial's own process has died, which harms no other; unless the whole machine lacks memory."""
-        if says_memory(words):
+        if is_oom_message(words):
             self._died(number, None, "out_of_memory", words)
             return
         self.ended(number)
@@ -156,7 +158,7 @@ class Comebacks:
         self._casualties.stopped(number, engine)
         self._blame(number, "timed_out", error, alone=False)
 
-    def _died(self, number: int, engine: str | None, cause: Cause, error: str) -> None:
+    def _died(self, number: int, engine: str | None, cause: FailureCause, error: str) -> None:
         known = engine in self._causes if engine else self._casualties.holding
         first = self._causes.setdefault(engine, cause) if engine else cause
         others = len(self._casualties.beside(number))
@@ -167,6 +169,6 @@ class Comebacks:
                 f"an engine with {plural(others + 1, 'trial')} in it {_WORDS[first]}; they come back one after another"
             )
 
-    def _blame(self, number: int, cause: Cause, error: str, alone: bool) -> None:
-        if self.retries.go_on(number, cause, error[:_LONGEST_ERROR]):
+    def _blame(self, number: int, cause: FailureCause, error: str, alone: bool) -> None:
+        if self.retries.go_on(number, cause, error[:_MAX_ERROR_CHARACTERS]):
             self._casualties.again(number, alone)

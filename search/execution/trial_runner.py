@@ -13,21 +13,21 @@ from ray import tune
 
 from search.config.search_config import SearchConfig
 from search.execution import tune_patches as tune_memory_errors
-from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_folder
+from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder
 from search.execution.engines.session import Session
-from search.execution.resuming_scheduler import beaten
+from search.execution.resuming_scheduler import is_dominated
 from search.execution.schedulers import make_scheduler
 from search.execution.searcher import LedgerSearcher
-from search.execution.stop_conditions import Alike, Patience
-from search.execution.stop_request import Halt
+from search.execution.stop_conditions import IdenticalFailures, Patience
+from search.execution.stop_request import StopRequest
 from search.execution.trial_actor import TrialActor
-from search.execution.trial_recovery import Comebacks, Retries
-from search.execution.tune_callbacks import Silence, Whereabouts
+from search.execution.trial_recovery import RetryPolicy, TrialRecovery
+from search.execution.tune_callbacks import NodeLossCallback, TrialHangCallback
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import EpochRecord, Parameters, TrialRecord
 
 
-class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
+class _NoProgressReport(tune.ProgressReporter):  # type: ignore[misc]
     """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
 
     def setup(self, *where: Any, **what: Any) -> None:
@@ -41,7 +41,7 @@ class _NoReport(tune.ProgressReporter):  # type: ignore[misc]
         """Nothing."""
 
 
-class _StopAll(tune.Stopper):  # type: ignore[misc]
+class _StopWhen(tune.Stopper):  # type: ignore[misc]
     """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
 
     def __init__(self, told: Callable[[], bool]) -> None:
@@ -58,7 +58,7 @@ class _StopAll(tune.Stopper):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Execution:
+class TrialRunner:
     """What one run of a ledger's trials needs besides the ledger.
 
     ``place`` has the paths of backbone, task and logs for a trial with given parameters;
@@ -71,12 +71,12 @@ class Execution:
     suggest: Suggest
     place: Callable[[Parameters], Mapping[str, str]]
     checkpoints: Path
-    kept: KeptCheckpoints
+    kept: CheckpointRetention
     limit: int
-    halt: Halt
+    halt: StopRequest
     changed: Callable[[], None]
     trainable: type[tune.Trainable] = TrialActor
-    alike: Alike = field(default_factory=Alike)
+    alike: IdenticalFailures = field(default_factory=IdenticalFailures)
     patience: Patience = field(default_factory=Patience)
 
     def run(self) -> str | None:
@@ -88,13 +88,13 @@ class Execution:
         if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
             return stopped
         config, told = self.config, self.halt.told
-        retries = Retries(self.ledger, config.max_retries, config.batch_size, told)
-        whereabouts = Whereabouts()
+        retries = RetryPolicy(self.ledger, config.max_retries, config.batch_size, told)
+        whereabouts = NodeLossCallback()
         searcher = LedgerSearcher(
             self.ledger,
             self.suggest,
             self._trial,
-            Comebacks(retries, config.trial_timeout, told),
+            TrialRecovery(retries, config.trial_timeout, told),
             limit=self.limit,
             room=lambda: self.config.max_concurrent or self.session.capacity,
             epochs=self.config.epochs,
@@ -124,17 +124,17 @@ class Execution:
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopAll(
+                    stop=_StopWhen(
                         lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
                     ),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
-                    callbacks=[whereabouts, Silence(config.trial_timeout, searcher.lost)],
-                    progress_reporter=_NoReport(),
+                    callbacks=[whereabouts, TrialHangCallback(config.trial_timeout, searcher.lost)],
+                    progress_reporter=_NoProgressReport(),
                     verbose=0,
                 ),
             )
-            with tune_memory_errors.understood():
+            with tune_memory_errors.oom_kills_as_crashes():
                 tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -173,7 +173,7 @@ class Execution:
     def _beaten(self, number: int, newest: EpochRecord) -> bool:
         """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
         trials = self.ledger.trials
-        return beaten(trials, self.ledger.trial(number), newest, self.config.objectives)
+        return is_dominated(trials, self.ledger.trial(number), newest, self.config.objectives)
 
     def _heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial has run an epoch, and has written its checkpoint or could not."""

@@ -15,19 +15,19 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.execution.engines.nodes import answers, living
+from search.execution.engines.nodes import accepts_connections, alive_nodes
 
-UNSTARTED = 3
+MAX_UNSTARTED_FAILURES = 3
 """So many trials in a row may fail before they have begun to run."""
 
 
-def _node(actor: object) -> str:
+def _own_node_id(actor: object) -> str:
     """Runs in a trial's process."""
     return str(ray.get_runtime_context().get_node_id())
 
 
 @dataclass
-class Whereabouts(tune.Callback):  # type: ignore[misc]
+class NodeLossCallback(tune.Callback):  # type: ignore[misc]
     """Asks each trial's process where it is, once it has started."""
 
     _answers: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
         key = actor._actor_id.hex()
         self._actors[trial.trial_id] = key
         if key not in self._answers:
-            self._answers[key] = actor.__ray_call__.remote(_node)
+            self._answers[key] = actor.__ray_call__.remote(_own_node_id)
 
     def astray(self, trial_id: str) -> bool:
         """Whether the node where a trial ran is gone, or the trial has not begun to run.
@@ -54,9 +54,9 @@ class Whereabouts(tune.Callback):  # type: ignore[misc]
         node = self._where(trial_id)
         if node is None:
             self._unstarted += 1
-            return self._unstarted <= UNSTARTED
-        alive = living(ray.nodes())
-        return node not in alive or not answers(
+            return self._unstarted <= MAX_UNSTARTED_FAILURES
+        alive = alive_nodes(ray.nodes())
+        return node not in alive or not accepts_connections(
             alive[node].host, alive[node].port
         )  # the latter is known earlier
 
@@ -77,7 +77,7 @@ GRACE_SECONDS = 60.0
 """What a process gets beyond ``trial_timeout``: to start, and to tell of an engine that hangs by itself."""
 
 
-class Silence(tune.Callback):  # type: ignore[misc]
+class TrialHangCallback(tune.Callback):  # type: ignore[misc]
     """Tells of each trial whose own process has died, and ends those that are silent for too long.
 
     A process that waits for a silent engine says so in time (:mod:`search.execution.engines.engine_client`);

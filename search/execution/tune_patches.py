@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 
 
 @contextmanager
-def understood() -> Iterator[None]:
+def oom_kills_as_crashes() -> Iterator[None]:
     """Meanwhile Ray Tune takes such a process for one that died, in the memory monitor's words."""
     known = RayActorManager._actor_task_failed
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search.config.choices import BASELINES
-from search.ledger.database import has_study, move_study
+from search.config.choices import BASELINE_SOURCES
+from search.ledger.database import has_study, rename_study
 from search.ledger.driver_lease import Lease
-from search.ledger.driver_lease_row import DriverMark
+from search.ledger.driver_lease_row import LeaseRow
 from search.ledger.workspace import Workspace
 from trainables.errors import SearchError
 
-FOLDER = ".archive"
+ARCHIVE_FOLDER = ".archive"
 """Where a storage keeps the searches that were put away."""
 
 
@@ -41,13 +41,13 @@ def _driven_by_nobody(ledger: str | None, name: str) -> Iterator[None]:
     if ledger is None or not has_study(ledger, name):
         yield
         return
-    with Lease(DriverMark(ledger, name), name).held():
+    with Lease(LeaseRow(ledger, name), name).held():
         yield
 
 
 def _moved(workspace: Workspace, ledger: str | None) -> Path:
     label = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:4]}"
-    kept = workspace.storage / FOLDER / f"{workspace.name}-{label}"
+    kept = workspace.storage / ARCHIVE_FOLDER / f"{workspace.name}-{label}"
     try:
         kept.parent.mkdir(exist_ok=True)
         with workspace.locked():
@@ -59,8 +59,8 @@ def _moved(workspace: Workspace, ledger: str | None) -> Path:
             f"fresh: expected a folder that can be moved, received {str(workspace.directory)!r}: {error.strerror}"
         ) from error
     if ledger is not None:
-        for name in (workspace.name, *map(workspace.baseline_name, BASELINES)):
-            move_study(ledger, name, f"{name} (put away {label})")
+        for name in (workspace.name, *map(workspace.baseline_name, BASELINE_SOURCES)):
+            rename_study(ledger, name, f"{name} (put away {label})")
     return kept
 
 

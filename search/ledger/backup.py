@@ -12,22 +12,22 @@ from pathlib import Path
 
 from trainables.errors import LedgerError
 
-COPY_SECONDS = 30.0
+BACKUP_SECONDS = 30.0
 """Between two copies, while trials end."""
 
 
-def copy_of(ledger: Path) -> Path:
+def backup_path(ledger: Path) -> Path:
     """Where the last good copy of ``ledger`` is kept."""
     return ledger.with_name(f"{ledger.stem}.last-good{ledger.suffix}")
 
 
-def check(ledger: Path) -> None:
+def check_ledger_file(ledger: Path) -> None:
     """Make sure that ``ledger`` is a whole database, or not there because nothing ever was.
 
     Raises:
         LedgerError: it is damaged or has gone; the message says where its last good copy is and how to use it.
     """
-    copy = copy_of(ledger)
+    copy = backup_path(ledger)
     if not ledger.exists():
         if copy.exists():
             raise LedgerError(f"ledger: expected {str(ledger)!r}, which is gone.{_way_back(ledger, copy)}")
@@ -39,7 +39,7 @@ def check(ledger: Path) -> None:
         )
 
 
-class LedgerCopy:
+class LedgerBackup:
     """Keeps a copy of a ledger's file: whole or not at all. Nothing happens where the ledger is not a file.
 
     What goes wrong (the disk is full) is told to ``trouble``, once: the search goes on, and so does the older copy.
@@ -53,11 +53,11 @@ class LedgerCopy:
     def keep(self, now: bool = False) -> None:
         """Copy the file, unless that was done a moment ago."""
         moment = time.monotonic()
-        if self._ledger is None or (not now and moment - self._last < COPY_SECONDS):
+        if self._ledger is None or (not now and moment - self._last < BACKUP_SECONDS):
             return
         self._last = moment
         try:
-            _copy(self._ledger, copy_of(self._ledger))
+            _copy(self._ledger, backup_path(self._ledger))
         except (sqlite3.Error, OSError) as error:
             if not self._told:
                 self._trouble(f"ledger: {str(self._ledger)!r} can't be copied: {error}; the search goes on")

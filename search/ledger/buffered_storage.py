@@ -15,13 +15,13 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.ledger.database_retry import Insistence
-from search.ledger.optuna_tables import Change, Fence, TrialRows
-from search.ledger.sqlite_wal import logged
+from search.ledger.database_retry import DatabaseRetry
+from search.ledger.optuna_tables import Fence, PendingChange, StudyTables
+from search.ledger.sqlite_wal import wal_mode
 from trainables.errors import LedgerError
 
 
-class GroupedStorage(InMemoryStorage):
+class BufferedStorage(InMemoryStorage):
     """One study of ``database``, in memory; changes of trials reach the database with the next :meth:`flush`.
 
     The study's own attributes are read and written in the database at once: other processes watch them. ``fence``
@@ -36,7 +36,7 @@ class GroupedStorage(InMemoryStorage):
         self._database = database
         self._there = database.get_study_id_from_name(name)
         self._here = super().create_new_study(database.get_study_directions(self._there), name)
-        self._changes: dict[int, Change] = {}
+        self._changes: dict[int, PendingChange] = {}
         rows: dict[int, int] = {}
         for trial in sorted(database.get_all_trials(self._there, deepcopy=False), key=lambda t: t.number):
             here = super().create_new_trial(self._here, trial)
@@ -46,14 +46,14 @@ class GroupedStorage(InMemoryStorage):
                     f"{trial.number} in the place of trial {here}: something else has written into it"
                 )
             rows[trial.number] = trial._trial_id
-        self._insist = Insistence(database.engine)
-        self._rows = TrialRows(database.engine, self._there, rows, fence)
+        self._insist = DatabaseRetry(database.engine)
+        self._rows = StudyTables(database.engine, self._there, rows, fence)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Meanwhile a SQLite file keeps a log beside it, so that a commit need not wait for the disk."""
         self._rows.close()
-        with logged(self._database.engine):
+        with wal_mode(self._database.engine):
             try:
                 yield
             finally:
@@ -128,5 +128,5 @@ class GroupedStorage(InMemoryStorage):
         """What the database holds now."""
         return self._insist.do(lambda again: self._database.get_study_system_attrs(self._there))
 
-    def _change(self, key: int) -> Change:
-        return self._changes.setdefault(key, Change())
+    def _change(self, key: int) -> PendingChange:
+        return self._changes.setdefault(key, PendingChange())

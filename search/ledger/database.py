@@ -15,16 +15,16 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from sqlalchemy.pool import NullPool
 
-from search.ledger.buffered_storage import GroupedStorage
+from search.ledger.buffered_storage import BufferedStorage
 from search.ledger.optuna_tables import Fence
 from search.records.formatting import without_secrets
 from search.records.metrics import Direction
 from trainables.errors import LedgerError
 
-TABLE_TRIES = 4
+TABLE_ATTEMPTS = 4
 """How often to try to make the tables of a new database, where others may be making them too."""
 
-ON_SERVERS = {
+CONNECT_ARGS = {
     "postgresql": {
         "connect_timeout": 10,
         "keepalives_idle": 10,
@@ -43,9 +43,9 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
 
 
-def open_writing(
+def open_for_writing(
     url: str, name: str, directions: Sequence[Direction], fence: Fence | None = None
-) -> tuple[optuna.Study, GroupedStorage]:
+) -> tuple[optuna.Study, BufferedStorage]:
     """The study ``name``, begun if there is none, and the storage through which its driver writes it.
 
     ``fence`` is called with the connection first in each transaction, and keeps it from writing by an error.
@@ -53,13 +53,13 @@ def open_writing(
     Raises:
         LedgerError: the database can't be opened.
     """
-    database = open_study(url, name, directions)
+    database = open_or_create_study(url, name, directions)
     with _opening(url, name):
-        storage = GroupedStorage(database, name, fence)
+        storage = BufferedStorage(database, name, fence)
         return optuna.load_study(storage=storage, study_name=name), storage
 
 
-def open_study(url: str, name: str, directions: Sequence[Direction]) -> optuna.storages.RDBStorage:
+def open_or_create_study(url: str, name: str, directions: Sequence[Direction]) -> optuna.storages.RDBStorage:
     """The database, in which the study ``name`` is begun if there is none.
 
     Raises:
@@ -73,7 +73,7 @@ def open_study(url: str, name: str, directions: Sequence[Direction]) -> optuna.s
         return database
 
 
-def open_reading(url: str, name: str) -> optuna.Study:
+def open_for_reading(url: str, name: str) -> optuna.Study:
     """The study ``name`` as it is now, to be read only.
 
     Raises:
@@ -85,7 +85,7 @@ def open_reading(url: str, name: str) -> optuna.Study:
         return optuna.load_study(storage=database, study_name=name)
 
 
-def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+def set_objective_names(study: optuna.Study, names: Sequence[str]) -> None:
     """Have other people's tools call the objectives by their names; those that have names keep them."""
     if study.metric_names is None and len(names) == len(study.directions):
         with warnings.catch_warnings():
@@ -103,7 +103,7 @@ def has_study(url: str, name: str) -> bool:
         return name in optuna.get_all_study_names(_with_tables(url, passing=True))
 
 
-def move_study(url: str, name: str, new_name: str) -> bool:
+def rename_study(url: str, name: str, new_name: str) -> bool:
     """Give a study another name: it is copied whole before the old one goes. False if there is none.
 
     Raises:
@@ -127,8 +127,8 @@ def _storage(url: str, passing: bool = False, **options: Any) -> optuna.storages
     """``passing``: no connection stays open between two reads, so that whoever looks again and again uses none up."""
     kind = url.partition(":")[0].partition("+")[0]
     engine: dict[str, Any] = {"poolclass": NullPool} if passing else {}
-    if kind in ON_SERVERS:
-        engine["connect_args"] = ON_SERVERS[kind]
+    if kind in CONNECT_ARGS:
+        engine["connect_args"] = CONNECT_ARGS[kind]
     return optuna.storages.RDBStorage(url, engine_kwargs=engine, **options)
 
 
@@ -179,7 +179,7 @@ def _with_tables(url: str, passing: bool = False) -> optuna.storages.RDBStorage:
     """Several searches may begin in one new database at once: who comes second finds the tables made."""
     from sqlalchemy.exc import DatabaseError, IntegrityError
 
-    for _ in range(TABLE_TRIES - 1):
+    for _ in range(TABLE_ATTEMPTS - 1):
         try:
             return _storage(url, passing)
         except DatabaseError as error:

@@ -13,13 +13,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from search.config.environment import service_patience
 from trainables.errors import LedgerError
 
-AGAIN_SECONDS = 0.5
+RETRY_SECONDS = 0.5
 """Between two tries."""
 
 Answer = TypeVar("Answer")
 
 
-class Insistence:
+class DatabaseRetry:
     """Calls that need the database of ``engine``. Once it has been away for too long, no later call waits for it.
 
     ``patience`` in seconds, :func:`~search.config.environment.service_patience` if it is None.
@@ -42,7 +42,7 @@ class Insistence:
             except (SQLAlchemyError, StorageInternalError) as error:
                 self._bear(error)
                 again = True
-                time.sleep(AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)
             else:
                 self._since = None
                 return answer

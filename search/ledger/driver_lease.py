@@ -21,13 +21,13 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from search.ledger.driver_lease_row import DriverMark, described, taken_over
-from trainables.errors import LedgerError, SearchError, TakenOver
+from search.ledger.driver_lease_row import LeaseRow, parse_holder, taken_over_error
+from trainables.errors import LeaseLost, LedgerError, SearchError
 
-BEAT_SECONDS = 3.0
+HEARTBEAT_SECONDS = 3.0
 """Between two changes of a driver's mark."""
 
-PATIENCE = 12.0
+EXPIRY_SECONDS = 12.0
 """Seconds without a change after which a driver is taken for dead."""
 
 
@@ -35,11 +35,11 @@ PATIENCE = 12.0
 class Lease:
     """The right to drive the search ``name``."""
 
-    mark: DriverMark
+    mark: LeaseRow
     name: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    beat_seconds: float = BEAT_SECONDS
-    patience: float = PATIENCE
+    beat_seconds: float = HEARTBEAT_SECONDS
+    patience: float = EXPIRY_SECONDS
     lost: threading.Event = field(default_factory=threading.Event)
     """Set once another process is found to drive the search."""
     _sure: float = 0.0
@@ -74,7 +74,7 @@ class Lease:
         """
         try:
             self.mark.hold(connection, self.token)
-        except TakenOver:
+        except LeaseLost:
             self.lost.set()
             raise
 
@@ -87,17 +87,17 @@ class Lease:
         """
         if self.lost.is_set() or _now() - self._sure > 2 * self.beat_seconds:
             text = self.mark.read()
-            if described(text).get("token") != self.token:
+            if parse_holder(text).get("token") != self.token:
                 self.lost.set()
-                raise taken_over(self.name, text)
+                raise taken_over_error(self.name, text)
 
     def _take(self) -> None:
         seen = self.mark.read()
-        holder = described(seen)
-        if holder and not died_here(holder):
+        holder = parse_holder(seen)
+        if holder and not died_on_this_machine(holder):
             seen = self._silent(seen)
         if not self.mark.replace(seen, self._described(0)):
-            winner = described(self.mark.read())
+            winner = parse_holder(self.mark.read())
             raise SearchError(
                 f"name: the search {self.name!r} was begun at the same moment by process {winner.get('pid')} on "
                 f"host {winner.get('host')!r}. Wait for it, or choose another --name."
@@ -110,7 +110,7 @@ class Lease:
         while time.monotonic() < end:
             time.sleep(min(0.5, self.beat_seconds / 2))
             now = self.mark.read()
-            holder = described(now)
+            holder = parse_holder(now)
             if not holder:
                 return now
             if now != seen:
@@ -154,7 +154,7 @@ def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def died_here(holder: dict[str, Any]) -> bool:
+def died_on_this_machine(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine, and is gone."""
     if not boot_id() or holder.get("boot") != boot_id() or holder.get("host") != socket.gethostname():
         return False

@@ -16,17 +16,17 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from search.ledger.database import open_study
+from search.ledger.database import open_or_create_study
 from search.records.metrics import Direction
-from trainables.errors import LedgerError, TakenOver
+from trainables.errors import LeaseLost, LedgerError
 
-KEY = "driver"
+LEASE_KEY = "driver"
 
 _NOTES: sql.Table = models.StudyUserAttributeModel.__table__
 _VALUE = _NOTES.c.value_json
 
 
-class DriverMark:
+class LeaseRow:
     """The mark of the search ``name`` in the database at ``url``; the study is begun if there is none.
 
     Every method raises a LedgerError where the database can't be asked.
@@ -34,10 +34,10 @@ class DriverMark:
 
     def __init__(self, url: str, name: str, *directions: Direction) -> None:
         self._name = name
-        self._database: RDBStorage = open_study(url, name, directions or ("maximize",))
+        self._database: RDBStorage = open_or_create_study(url, name, directions or ("maximize",))
         study = self._database.get_study_id_from_name(name)
-        self._mine = (_NOTES.c.study_id == study, _NOTES.c.key == KEY)
-        self._row = {"study_id": study, "key": KEY}
+        self._mine = (_NOTES.c.study_id == study, _NOTES.c.key == LEASE_KEY)
+        self._row = {"study_id": study, "key": LEASE_KEY}
 
     def read(self) -> str | None:
         """The mark as text, to be compared with; None where there never was one."""
@@ -72,7 +72,7 @@ class DriverMark:
         same = sql.update(_NOTES).where(*self._mine, _VALUE.contains(token)).values(value_json=_VALUE)
         if connection.execute(same).rowcount != 1:
             text = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
-            raise taken_over(self._name, text)
+            raise taken_over_error(self._name, text)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -92,16 +92,16 @@ class DriverMark:
             raise LedgerError(f"ledger: its database can't be read or written: {words}") from error
 
 
-def described(text: str | None) -> dict[str, Any]:
+def parse_holder(text: str | None) -> dict[str, Any]:
     """Who a mark's text speaks of; empty for nobody."""
     return (json.loads(text) if text else None) or {}
 
 
-def taken_over(name: str, text: str | None) -> TakenOver:
+def taken_over_error(name: str, text: str | None) -> LeaseLost:
     """The error for a driver whose mark has become ``text``."""
-    holder = described(text)
+    holder = parse_holder(text)
     by = f"process {holder['pid']} on host {holder['host']!r}" if holder.get("pid") else "another process"
-    return TakenOver(
+    return LeaseLost(
         f"name: the search {name!r} was taken over by {by} while this process gave no sign of life. "
         "Nothing more is written here; the search goes on there."
     )

@@ -8,28 +8,28 @@ from typing import Any
 
 from trainables.errors import LedgerError
 
-FORMAT = 1
+LEDGER_FORMAT = 1
 """Changes when an earlier version could no longer understand what this one notes. A ledger without one has format 1."""
 
-KEY = "format"
+FORMAT_KEY = "format"
 
 
-def expect_readable(name: str, noted: Callable[[str], Any]) -> None:
+def check_format(name: str, noted: Callable[[str], Any]) -> None:
     """Make sure that no later version has written the ledger of the search ``name``.
 
     Raises:
         LedgerError: one has.
     """
-    found = noted(KEY)
-    if found is not None and found != FORMAT:
+    found = noted(FORMAT_KEY)
+    if found is not None and found != LEDGER_FORMAT:
         raise LedgerError(
             f"name: the ledger of {name!r} was written by a later version of unfreeze (format {found!r}; this one "
-            f"reads {FORMAT}). Update this one, or choose another --name."
+            f"reads {LEDGER_FORMAT}). Update this one, or choose another --name."
         )
 
 
 @contextmanager
-def explaining(name: str) -> Iterator[None]:
+def explain_unreadable(name: str) -> Iterator[None]:
     """Say so where what a ledger holds of the search ``name`` is not as this version would have written it.
 
     Raises:

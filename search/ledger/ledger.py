@@ -17,19 +17,25 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.config.objectives import direction as direction_of
 from search.config.objectives import values_at_best
-from search.ledger.buffered_storage import GroupedStorage
-from search.ledger.database import move_study, name_objectives, open_reading, open_writing, sqlite_url
+from search.ledger.buffered_storage import BufferedStorage
+from search.ledger.database import (
+    open_for_reading,
+    open_for_writing,
+    rename_study,
+    set_objective_names,
+    sqlite_url,
+)
 from search.ledger.optuna_tables import Fence
-from search.ledger.sampling.proposals import Guide, Guides
+from search.ledger.sampling.proposals import ProposalChain, ProposalSource
 from search.ledger.sampling.samplers import make_sampler
-from search.ledger.sampling.tpe import common_parameters
-from search.ledger.trial_attributes import curve, finite, last_chunk, spent, with_zone
-from search.records.metrics import METRICS, Direction
+from search.ledger.sampling.tpe import new_shared_space
+from search.ledger.trial_attributes import json_safe, newest_curve_chunk, read_cost, read_curve, to_utc
+from search.records.metrics import EPOCH_METRICS, Direction
 from search.records.record import Cost, EpochRecord, Interval, Parameters, State, TrialRecord
-from search.records.stats.importance import Judged, importance_intervals, importances
+from search.records.stats.importance import EvaluatedTrial, importance_intervals, importances
 from trainables.errors import LedgerError
 
-__all__ = ["Ledger", "Suggest", "move_study", "refuse_difference", "sqlite_url", "trial_seed"]
+__all__ = ["Ledger", "Suggest", "check_same_settings", "rename_study", "sqlite_url", "trial_seed"]
 
 STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -39,16 +45,16 @@ STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 
-INFEASIBLE = ("diverged", "out_of_memory")
+INFEASIBLE_REASONS = ("diverged", "out_of_memory")
 """Reasons that a configuration is to blame for: samplers are told to keep away from its like."""
 
-CONSTRAINT = "trains"
+CONSTRAINT_NAME = "trains"
 
-COSTS = "objectives"
+SERVING_COSTS_KEY = "objectives"
 """Attribute of a trial: what its model costs to serve, where that is an objective."""
 
 Suggest = Callable[[Trial], Parameters]
-Costs = Callable[[Parameters], Mapping[str, float]]
+ServingCosts = Callable[[Parameters], Mapping[str, float]]
 """What a model with these parameters costs to serve, by the objectives of that kind."""
 
 
@@ -86,21 +92,21 @@ class Ledger:
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
         self._objectives = objectives
-        self.costs: Costs = lambda params: {}
+        self.costs: ServingCosts = lambda params: {}
         """Asked for each trial before it begins; whoever drives a search with several objectives sets it."""
         self._sampler, self._seed = sampler, seed
-        self._storage: GroupedStorage | None = None
+        self._storage: BufferedStorage | None = None
         if create:
-            self._study, self._storage = open_writing(url, name, directions(direction, objectives), fence)
-            name_objectives(self._study, objectives or (metric,))
+            self._study, self._storage = open_for_writing(url, name, directions(direction, objectives), fence)
+            set_objective_names(self._study, objectives or (metric,))
         else:
-            self._study = open_reading(url, name)
-        self._common = common_parameters()
-        self.guide: Guide = Guides()
+            self._study = open_for_reading(url, name)
+        self._common = new_shared_space()
+        self.guide: ProposalSource = ProposalChain()
         """Asked for each new trial that nobody has enqueued."""
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
-        self._weighed: tuple[list[Judged], dict[str, Interval]] | None = None
+        self._weighed: tuple[list[EvaluatedTrial], dict[str, Interval]] | None = None
         self._read()
 
     @contextmanager
@@ -190,7 +196,7 @@ class Ledger:
 
     def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
-        self._update(number, stages=finite(stages), cost=finite(cost))
+        self._update(number, stages=json_safe(stages), cost=json_safe(cost))
 
     def finish(
         self,
@@ -214,8 +220,8 @@ class Ledger:
         for key, fact in (("spent", known), ("reason", reason), ("error", error)):
             if fact:
                 trial.set_user_attr(key, fact)
-        if reason in INFEASIBLE:
-            trial.set_constraint(CONSTRAINT, 1.0)
+        if reason in INFEASIBLE_REASONS:
+            trial.set_constraint(CONSTRAINT_NAME, 1.0)
         values = self._told(record)
         if state == "complete" and values is not None:
             told = self._study.tell(trial, values)
@@ -229,7 +235,7 @@ class Ledger:
             state=STATES[told.state],
             reason=reason,
             error=error,
-            ended=with_zone(told.datetime_complete),
+            ended=to_utc(told.datetime_complete),
         )
 
     def note(self, key: str, value: object) -> None:
@@ -251,12 +257,12 @@ class Ledger:
             self._weighed = judged, importance_intervals(judged, self._direction)
         return self._weighed[1]
 
-    def _judged(self) -> list[Judged]:
+    def _judged(self) -> list[EvaluatedTrial]:
         """Trials that ended with a value. Those that a scheduler stopped were worse than others as far as they got."""
         frozen = self._study.get_trials(deepcopy=False)
         ended = [r for r in self._records.values() if r.finished and r.state != "failed"]
         return [
-            Judged(r.params, frozen[r.number].distributions, r.value)
+            EvaluatedTrial(r.params, frozen[r.number].distributions, r.value)
             for r in ended
             if r.value is not None and r.params.keys() == frozen[r.number].distributions.keys()
         ]
@@ -277,8 +283,8 @@ class Ledger:
         if "seed" not in trial.user_attrs:
             trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
-        if self._objectives and COSTS not in trial.user_attrs:
-            trial.set_user_attr(COSTS, dict(self.costs(params)))
+        if self._objectives and SERVING_COSTS_KEY not in trial.user_attrs:
+            trial.set_user_attr(SERVING_COSTS_KEY, dict(self.costs(params)))
         self._write()
         self._live[number] = trial
         self._queue.discard(number)
@@ -291,7 +297,7 @@ class Ledger:
             seed=seed,
             epochs=known.epochs if known else (),
             value=known.value if known else None,
-            started=with_zone(trial.datetime_start),
+            started=to_utc(trial.datetime_start),
             retries=known.retries if known else 0,
             batch_size=known.batch_size if known else None,
             node=known.node if known else None,
@@ -305,8 +311,8 @@ class Ledger:
         known = self._records[number].epochs
         if not known or epoch.epoch > known[-1].epoch:
             epochs = (*known, epoch)
-            self._live[number].set_user_attr(*last_chunk(epochs))
-            objectives = self._values(epochs, {COSTS: self._records[number].objectives})
+            self._live[number].set_user_attr(*newest_curve_chunk(epochs))
+            objectives = self._values(epochs, {SERVING_COSTS_KEY: self._records[number].objectives})
             self._update(number, epochs=epochs, value=self._best(epochs), objectives=objectives)
 
     def _report_all(self, trial: Trial, record: TrialRecord) -> None:
@@ -333,7 +339,11 @@ class Ledger:
     def _values(self, epochs: tuple[EpochRecord, ...], attributes: Mapping[str, Any]) -> dict[str, float]:
         if not self._objectives:
             return {}
-        costs = {name: value for name, value in attributes.get(COSTS, {}).items() if name not in METRICS}
+        costs = {
+            name: value
+            for name, value in attributes.get(SERVING_COSTS_KEY, {}).items()
+            if name not in EPOCH_METRICS
+        }
         return values_at_best(epochs, self._objectives, costs)
 
     def _told(self, record: TrialRecord) -> float | list[float] | None:
@@ -345,7 +355,7 @@ class Ledger:
 
     def _to_record(self, frozen: FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
-        epochs = curve(attrs)
+        epochs = read_curve(attrs)
         params = frozen.params or frozen.system_attrs.get("fixed_params", {})
         return TrialRecord(
             number=frozen.number,
@@ -357,14 +367,14 @@ class Ledger:
             reason=attrs.get("reason"),
             error=attrs.get("error"),
             seed=attrs.get("seed", 0),
-            started=with_zone(frozen.datetime_start),
-            ended=with_zone(frozen.datetime_complete),
+            started=to_utc(frozen.datetime_start),
+            ended=to_utc(frozen.datetime_complete),
             retries=attrs.get("retries", 0),
             batch_size=attrs.get("batch_size"),
             node=attrs.get("node"),
             origin=attrs.get("origin"),
             objectives=self._values(epochs, attrs),
-            **spent(attrs),
+            **read_cost(attrs),
         )
 
 
@@ -378,7 +388,7 @@ def trial_seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) % 2**31
 
 
-def refuse_difference(ledger: Ledger, identity: Mapping[str, object]) -> None:
+def check_same_settings(ledger: Ledger, identity: Mapping[str, object]) -> None:
     """Compare what was asked for with what the ledger was begun with; begin it if it is new.
 
     Raises:

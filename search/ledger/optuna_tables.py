@@ -23,7 +23,7 @@ Fence = Callable[[sql.Connection], None]
 
 
 @dataclass
-class Change:
+class PendingChange:
     """What of a trial is not in the database yet: its state and value; parameters, attributes and epochs by name."""
 
     state: bool = False
@@ -33,7 +33,7 @@ class Change:
     steps: set[int] = field(default_factory=set)
 
 
-class TrialRows:
+class StudyTables:
     """The rows of one study and its trials. ``known`` maps the numbers of trials that have a row to its key."""
 
     def __init__(
@@ -45,7 +45,7 @@ class TrialRows:
         self._puts: dict[str, Any] = {}
         self._connection: sql.Connection | None = None
 
-    def write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
+    def write(self, changes: Sequence[tuple[FrozenTrial, PendingChange]], again: bool) -> None:
         """Write all in one transaction; ``again``: an earlier try may have been written after all."""
         try:
             self._write(changes, again)
@@ -66,7 +66,7 @@ class TrialRows:
             self._connection.close()
             self._connection = None
 
-    def _write(self, changes: Sequence[tuple[FrozenTrial, Change]], again: bool) -> None:
+    def _write(self, changes: Sequence[tuple[FrozenTrial, PendingChange]], again: bool) -> None:
         connection = self._connection = self._connection or self._engine.connect()
         with connection.begin():
             self._fence(connection)
@@ -112,7 +112,7 @@ class TrialRows:
 
 
 def _rows(
-    changes: Iterable[tuple[FrozenTrial, Change]], keys: Mapping[int, int]
+    changes: Iterable[tuple[FrozenTrial, PendingChange]], keys: Mapping[int, int]
 ) -> dict[sql.Table, list[Row]]:
     """What to put into which table."""
     rows: dict[sql.Table, list[Row]] = {}

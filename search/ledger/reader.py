@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.ledger.format_version import expect_readable, explaining
+from search.ledger.format_version import check_format, explain_unreadable
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary
 from trainables.errors import LedgerError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from search.ledger.ledger import Ledger
 from search.config.search_config import SearchConfig
 from search.records.record import (
-    rank,
+    rank_key,
 )
 from trainables.errors import UsageError
 
@@ -70,11 +70,11 @@ def read_record(
         seed=0,
         create=False,
     )
-    expect_readable(name, opened.noted)
+    check_format(name, opened.noted)
     about = opened.noted("about")
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
-    with explaining(name):
+    with explain_unreadable(name):
         record = _record(study, workspace, opened, about)
     return replace(record, importance_intervals=opened.importance_intervals()) if whole else record
 
@@ -132,7 +132,7 @@ def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
 
 
-def read_earlier(config: SearchConfig, workspace: Workspace) -> list[SearchRecord]:
+def read_earlier_searches(config: SearchConfig, workspace: Workspace) -> list[SearchRecord]:
     """The searches that ``warm_start`` names.
 
     Raises:
@@ -152,7 +152,7 @@ def read_earlier(config: SearchConfig, workspace: Workspace) -> list[SearchRecor
                 f"warm_start: expected a search for {config.metric}, received {name!r}, whose objective is "
                 f"{record.metric}"
             )
-        if not any(t.method in config.methods and rank(t, record.direction) for t in record.trials):
+        if not any(t.method in config.methods and rank_key(t, record.direction) for t in record.trials):
             raise LedgerError(
                 f"warm_start: expected a search with a result of --method {' or '.join(config.methods)}, "
                 f"received {name!r}, which has none"

@@ -10,14 +10,14 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.exc import OperationalError
 
-LOCAL = frozenset(
+LOCAL_FILE_SYSTEMS = frozenset(
     {"apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
 """Kinds of file systems that one machine has to itself. Elsewhere SQLite's log is not safe; it needs shared memory."""
 
 
 @contextmanager
-def logged(engine: sql.Engine) -> Iterator[None]:
+def wal_mode(engine: sql.Engine) -> Iterator[None]:
     """Have the SQLite file of ``engine`` keep a write-ahead log meanwhile, if it lies on a local disk.
 
     What is committed survives the end of this process in any case. After a loss of power the last moments may be
@@ -47,7 +47,7 @@ def on_local_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
     kinds = {fields[1].replace("\\040", " "): fields[2] for fields in listed if len(fields) > 2}
     whole = path.absolute()
     nearest = next((str(p) for p in (whole, *whole.parents) if str(p) in kinds), None)
-    return nearest is not None and kinds[nearest] in LOCAL
+    return nearest is not None and kinds[nearest] in LOCAL_FILE_SYSTEMS
 
 
 def _switch(engine: sql.Engine, mode: str) -> None:

@@ -9,38 +9,38 @@ from typing import Any
 
 from search.records.record import EpochRecord
 
-CHUNK = 32
+CHUNK_EPOCHS = 32
 """Epochs that are kept in one attribute: an epoch rewrites its chunk, not the whole curve."""
 
 _CURVE = "curve"
 
 
-def last_chunk(epochs: tuple[EpochRecord, ...]) -> tuple[str, list[list[float | str]]]:
+def newest_curve_chunk(epochs: tuple[EpochRecord, ...]) -> tuple[str, list[list[float | str]]]:
     """Name and value of the attribute that holds the newest of ``epochs``, of which there is at least one."""
-    begin = (len(epochs) - 1) // CHUNK * CHUNK
+    begin = (len(epochs) - 1) // CHUNK_EPOCHS * CHUNK_EPOCHS
     return f"{_CURVE}:{begin}", [_row(epoch) for epoch in epochs[begin:]]
 
 
-def curve(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
+def read_curve(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
     """All epochs; earlier ledgers kept them in one attribute."""
     chunks = {int(k.partition(":")[2] or -1): rows for k, rows in attributes.items() if k.startswith(_CURVE)}
     by_epoch = {int(row[0]): row for _, rows in sorted(chunks.items()) for row in rows}
     return tuple(EpochRecord(epoch, *map(float, row[1:])) for epoch, row in sorted(by_epoch.items()))
 
 
-def spent(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def read_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Stages and cost, as they are written now or were (stages alone)."""
     known = attributes.get("spent", {"stages": attributes.get("stages", {})})
     return {"stages": known.get("stages", {}), "cost": known.get("cost", {})}
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+def json_safe(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` as JSON can hold them: no infinities, six decimals."""
     rounded = {k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()}
     return {k: v for k, v in rounded.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
-def with_zone(moment: datetime | None) -> datetime | None:
+def to_utc(moment: datetime | None) -> datetime | None:
     """Optuna's times are local and say no zone."""
     return moment.astimezone(UTC) if moment else None
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from search.records.event_log import FOLDER
+from search.records.event_log import LOG_FOLDER
 from trainables.errors import SearchError, UnfreezeError
 
 PROBE_BYTES = 1 << 16
@@ -75,7 +75,7 @@ class Workspace:
     @property
     def logs(self) -> Path:
         """What the driver and the engines of the search's trials wrote down."""
-        return self.directory / FOLDER
+        return self.directory / LOG_FOLDER
 
     def checkpoints(self, method_folder: str = "") -> Path:
         """Checkpoints of the search's trials, or of its baseline's."""

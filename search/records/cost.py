@@ -11,7 +11,7 @@ from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.records.units import format_duration, format_size
 
-MOST_LINES = 200
+MAX_TRIAL_LINES = 200
 """Trials that the report goes through one by one."""
 
 
@@ -87,7 +87,7 @@ def cost_phrases(cost: SearchCost) -> list[str]:
     return phrases
 
 
-def cost_table(cost: SearchCost) -> list[tuple[str, str]]:
+def cost_rows(cost: SearchCost) -> list[tuple[str, str]]:
     """(what, how much) for the report."""
     if not cost.trials:
         return []
@@ -113,10 +113,10 @@ def cost_table(cost: SearchCost) -> list[tuple[str, str]]:
     ]
 
 
-def cost_lines(record: SearchRecord) -> list[tuple[int, str]]:
+def trial_cost_lines(record: SearchRecord) -> list[tuple[int, str]]:
     """(number, what it cost in a line) of each trial that said so, but of no more than MOST_LINES."""
     known = sorted((trial for trial in record.trials if trial.cost), key=lambda trial: trial.number)
-    return [(trial.number, _line(trial)) for trial in known[:MOST_LINES]]
+    return [(trial.number, _line(trial)) for trial in known[:MAX_TRIAL_LINES]]
 
 
 def activations_phrase(trial: TrialRecord) -> str:

@@ -20,18 +20,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-FOLDER = "logs"
-DRIVER = "driver.log"
-LEAVES = "leaves the engine"
-MOST_BYTES = 64 * 2**20
+LOG_FOLDER = "logs"
+DRIVER_LOG = "driver.log"
+ENGINE_EXIT = "leaves the engine"
+MAX_LOG_BYTES = 64 * 2**20
 """Of one engine's log. What is larger when a trial begins loses its older part."""
 
-KEPT_BYTES = 16 * 2**20
+KEPT_LOG_BYTES = 16 * 2**20
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)")
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One line of a log; ``moment`` and ``trial`` are None where something else printed it."""
 
     words: str
@@ -39,7 +39,7 @@ class Line:
     trial: str | None = None
 
 
-class EngineLog:
+class EventLog:
     """Writes down what happens to the trials of one process; a folder that can't be written is done without."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class EngineLog:
                 self._files[folder] = self._opened(folder)
             elif (file := self._files[folder]) is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    shorten(Path(file.name))
+                    truncate_log(Path(file.name))
         self.says(trial, words)
 
     def says(self, trial: str, words: str) -> None:
@@ -66,7 +66,7 @@ class EngineLog:
             file = self._files.get(self._of_trial.get(trial, ""))
             if file is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    file.write(line_of(trial, words))
+                    file.write(format_line(trial, words))
                     file.flush()
 
     def ends(self, trial: str, words: str) -> None:
@@ -81,14 +81,14 @@ class EngineLog:
             place = Path(folder)
             place.mkdir(parents=True, exist_ok=True)
             file = (place / f"{host}-{pid}.log").open("a", encoding="utf-8", errors="replace")
-            file.write(line_of("", f"engine on {host}, process {pid}, Python {sys.version.split()[0]}"))
+            file.write(format_line("", f"engine on {host}, process {pid}, Python {sys.version.split()[0]}"))
             file.flush()
         except OSError:
             return None
         return file
 
 
-def keep_output(folder: str) -> None:
+def redirect_output(folder: str) -> None:
     """Send what this process prints, natively as well, to a file of its own in ``folder``, down to its last words."""
     try:
         place = Path(folder)
@@ -105,7 +105,7 @@ def keep_output(folder: str) -> None:
         return
 
 
-def shorten(file: Path, most: int = MOST_BYTES, kept: int = KEPT_BYTES) -> None:
+def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYTES) -> None:
     """Cut a log of more than ``most`` bytes down to whole lines of its last ``kept``, in place.
 
     Those who append to it go on doing so; what they write in this very moment may be lost.
@@ -117,18 +117,18 @@ def shorten(file: Path, most: int = MOST_BYTES, kept: int = KEPT_BYTES) -> None:
         log.readline()
         newest = log.read()
         log.seek(0)
-        log.write(line_of("", "older lines were cut off here: the log had grown too large").encode())
+        log.write(format_line("", "older lines were cut off here: the log had grown too large").encode())
         log.write(newest)
         log.truncate()
 
 
-def line_of(trial: str, words: str) -> str:
+def format_line(trial: str, words: str) -> str:
     """As it is written: one line, whatever ``words`` hold."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return f"{moment} [{trial or '-'}] {' | '.join(words.splitlines())}\n"
 
 
-def read_lines(file: Path) -> Iterator[Line]:
+def read_lines(file: Path) -> Iterator[LogLine]:
     """The lines of one log; what can't be read is left out."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -137,6 +137,6 @@ def read_lines(file: Path) -> Iterator[Line]:
     for raw in text.splitlines():
         if found := _LINE.fullmatch(raw):
             moment = datetime.fromisoformat(found[1].replace("Z", "+00:00"))
-            yield Line(found[3], moment, found[2] if found[2] != "-" else None)
+            yield LogLine(found[3], moment, found[2] if found[2] != "-" else None)
         elif raw.strip():
-            yield Line(raw)
+            yield LogLine(raw)

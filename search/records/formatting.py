@@ -15,7 +15,7 @@ from search.records.record import (
     TrialRecord,
 )
 
-SHORT = {
+COLUMN_HEADINGS = {
     "backbone": "backbone",
     "method": "method",
     "unfreeze_depth": "depth",
@@ -56,7 +56,7 @@ _REASONS = {
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def number(value: ParameterValue | None) -> str:
+def format_value(value: ParameterValue | None) -> str:
     """Three significant digits: ``0.00431``, ``2e-05``, ``64``; a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -72,7 +72,7 @@ def short_name(value: str) -> str:
     return value.rstrip("/").rpartition("/")[2] or value
 
 
-def objective(value: float | None) -> str:
+def format_objective(value: float | None) -> str:
     """Four decimals, so that values line up."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
@@ -86,7 +86,7 @@ def objective_phrase(name: str, value: float | None) -> str:
         "parameters": f"{value:,.0f} parameters",
         "megabytes": f"{value:.3g} MB",
     }
-    return units.get(name, f"{name} {objective(value)}")
+    return units.get(name, f"{name} {format_objective(value)}")
 
 
 def values_phrase(values: Mapping[str, float]) -> str:
@@ -94,23 +94,26 @@ def values_phrase(values: Mapping[str, float]) -> str:
     return ", ".join(objective_phrase(name, value) for name, value in values.items())
 
 
-def percent(fraction: float) -> str:
+def format_percent(fraction: float) -> str:
     """``97.8 %``."""
     return f"{100 * fraction:.1f} %"
 
 
-def points(difference: float) -> str:
+def format_points(difference: float) -> str:
     """A difference of two fractions in percentage points: ``+2.4``."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def memory_phrase(old: OldTask) -> str:
+def old_task_phrase(old: OldTask) -> str:
     """``97.7 % before, 96.9 % and 96.3 % after; the registered model has lost 0.9 points``."""
-    after = " and ".join(filter(None, [", ".join(map(percent, old.after[:-1])), percent(old.after[-1])]))
-    return f"{percent(old.before)} before, {after} after; the registered model {lost(old.forgotten)}"
+    after = " and ".join(
+        filter(None, [", ".join(map(format_percent, old.after[:-1])), format_percent(old.after[-1])])
+    )
+    before = format_percent(old.before)
+    return f"{before} before, {after} after; the registered model {forgetting_phrase(old.forgotten)}"
 
 
-def lost(forgotten: float) -> str:
+def forgetting_phrase(forgotten: float) -> str:
     """What became of an accuracy: ``has lost 0.9 points``, ``has gained 0.3 points``, ``has lost nothing``."""
     shown = f"{100 * abs(forgotten):.1f}"
     if float(shown) == 0:
@@ -118,7 +121,7 @@ def lost(forgotten: float) -> str:
     return f"has {'lost' if forgotten > 0 else 'gained'} {shown} points"
 
 
-def magnitude(count: int) -> str:
+def abbreviate_count(count: int) -> str:
     """``950``, ``287k``, ``4.2M``."""
     for unit, letter in _UNITS:
         if count >= unit:
@@ -133,24 +136,24 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
-def configuration(params: Parameters, joint: str = " ") -> Iterable[str]:
+def parameter_phrases(params: Parameters, joint: str = " ") -> Iterable[str]:
     """``name value`` for each parameter."""
-    return [f"{name}{joint}{number(value)}" for name, value in params.items()]
+    return [f"{name}{joint}{format_value(value)}" for name, value in params.items()]
 
 
-def ending(trial: TrialRecord) -> str:
+def ending_phrase(trial: TrialRecord) -> str:
     """The state of a trial, or the reason for it where that says more."""
     if trial.state not in ("pruned", "failed") or trial.reason is None:
         return trial.state
-    return reason(trial.reason)
+    return reason_phrase(trial.reason)
 
 
-def reason(word: str | None) -> str:
+def reason_phrase(word: str | None) -> str:
     """Why a trial ended, in a word or two."""
     return _REASONS.get(word or "", word or "without a reason")
 
 
-def tally(record: SearchRecord) -> list[tuple[str, int]]:
+def state_counts(record: SearchRecord) -> list[tuple[str, int]]:
     """How many trials are in each state, and how many are to come; states without trials are left out."""
     counts = [(state, record.count(state)) for state in ("running", "complete", "pruned", "failed")]
     begun = sum(count for _, count in counts)
@@ -158,7 +161,7 @@ def tally(record: SearchRecord) -> list[tuple[str, int]]:
     return [(words, count) for words, count in [*counts, ("to come", to_come)] if count]
 
 
-def subject(record: SearchRecord) -> str:
+def search_subject(record: SearchRecord) -> str:
     """What is trained on what: backbone, method and data in one line."""
     task = record.task
     several = " or ".join(_sized(backbone) for backbone in record.backbones.values())
@@ -167,7 +170,7 @@ def subject(record: SearchRecord) -> str:
 
 
 def _sized(backbone: BackboneSummary) -> str:
-    size = f"{plural(len(backbone.blocks), 'block')}, {magnitude(backbone.parameters)} parameters"
+    size = f"{plural(len(backbone.blocks), 'block')}, {abbreviate_count(backbone.parameters)} parameters"
     return f"{backbone.name} ({size})"
 
 

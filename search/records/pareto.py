@@ -1,6 +1,6 @@
 """The Pareto front: points that no other is better than in one objective and as good as in all.
 
-A point is a tuple of losses, one an objective, of which less is better (:func:`losses`).
+A point is a tuple of losses, one an objective, of which less is better (:func:`objective_losses`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from search.records.metrics import OBJECTIVES
 Point = tuple[float, ...]
 
 
-def losses(values: Mapping[str, float], names: Sequence[str]) -> Point | None:
+def objective_losses(values: Mapping[str, float], names: Sequence[str]) -> Point | None:
     """The point of a trial with these objective ``values``; None if one is missing or no finite number."""
     found = [values.get(name, math.nan) for name in names]
     if not all(map(math.isfinite, found)):
@@ -21,17 +21,17 @@ def losses(values: Mapping[str, float], names: Sequence[str]) -> Point | None:
     return tuple(-v if OBJECTIVES[name] == "maximize" else v for name, v in zip(names, found, strict=True))
 
 
-def as_good(first: Point, second: Point) -> bool:
+def weakly_dominates(first: Point, second: Point) -> bool:
     """Whether ``first`` is at least as good as ``second`` in every objective."""
     return all(a <= b for a, b in zip(first, second, strict=True))
 
 
 def dominates(first: Point, second: Point) -> bool:
     """Whether ``first`` is at least as good in every objective and better in one."""
-    return as_good(first, second) and first != second
+    return weakly_dominates(first, second) and first != second
 
 
-def pareto(points: Sequence[Point]) -> list[int]:
+def pareto_front(points: Sequence[Point]) -> list[int]:
     """Indices of the points that no other dominates, the best in the first objective first; equal points are all there.
 
     Ties in the first objective go by the second, and so on, then by the order of ``points``.
@@ -53,7 +53,7 @@ def knee(points: Sequence[Point]) -> int:
     return min(range(len(points)), key=lambda index: (_norm(scaled[index]), index))
 
 
-def spread_out(points: Sequence[Point], most: int) -> list[int]:
+def diverse_subset(points: Sequence[Point], most: int) -> list[int]:
     """Indices of at most ``most`` different points of a front: the first, the knee, the ends, and what is far off.
 
     Args:

@@ -31,7 +31,7 @@ Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class OldAnswers:
+class OldTaskPredictions:
     """Whether each of the N test images of an old task is told right.
 
     Attributes:
@@ -50,22 +50,27 @@ class OldAnswers:
             )
 
     @classmethod
-    def of(cls, packed: Sequence[tuple[str, str]]) -> OldAnswers:
-        """From rows as :func:`pack` makes them, before and after, of each training."""
+    def of(cls, packed: Sequence[tuple[str, str]]) -> OldTaskPredictions:
+        """From rows as :func:`pack_bits` makes them, before and after, of each training."""
         before, after = zip(*packed, strict=True)
-        return cls(np.stack([unpack(row) for row in before]), np.stack([unpack(row) for row in after]))
+        return cls(
+            np.stack([unpack_bits(row) for row in before]), np.stack([unpack_bits(row) for row in after])
+        )
 
     def to_json(self) -> dict[str, list[str]]:
         """JSON values that :meth:`from_json` reads back."""
-        return {"before": [pack(row) for row in self.before], "after": [pack(row) for row in self.after]}
+        return {
+            "before": [pack_bits(row) for row in self.before],
+            "after": [pack_bits(row) for row in self.after],
+        }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> OldAnswers:
+    def from_json(cls, values: Mapping[str, Any]) -> OldTaskPredictions:
         """What :meth:`to_json` made; ValueError, KeyError or TypeError where it is something else."""
         return cls.of(list(zip(values["before"], values["after"], strict=True)))
 
 
-def pack(right: Bits) -> str:
+def pack_bits(right: Bits) -> str:
     """(N,) bits as text.
 
     >>> pack(np.array([True, False, True]))
@@ -74,8 +79,8 @@ def pack(right: Bits) -> str:
     return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode()}"
 
 
-def unpack(text: str) -> Bits:
-    """What :func:`pack` made text of; ValueError where it is something else."""
+def unpack_bits(text: str) -> Bits:
+    """What :func:`pack_bits` made text of; ValueError where it is something else."""
     count, _, coded = text.partition(":")
     packed = np.frombuffer(base64.b64decode(coded, validate=True), np.uint8)
     if len(packed) != -(-int(count) // 8):
@@ -83,10 +88,10 @@ def unpack(text: str) -> Bits:
     return np.unpackbits(packed, count=int(count)).astype(bool)
 
 
-FILE = "answers.parquet"
+PREDICTIONS_FILE = "answers.parquet"
 """Its name beside a registered model."""
 
-FORMAT = 2
+PREDICTIONS_FORMAT = 2
 """The second one has probabilities; files of the first are read as well."""
 
 _KEY = b"unfreeze"
@@ -96,7 +101,7 @@ Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class PredictionRecord:
     """Predicted classes of N test images, and how sure the models were.
 
     Attributes:
@@ -125,7 +130,7 @@ class Answers:
     scratch: Predicted
     certain: Probabilities | None = None
     truth: Probabilities | None = None
-    old: OldAnswers | None = None
+    old: OldTaskPredictions | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -143,10 +148,10 @@ class Answers:
         frequent = int(np.bincount(self.labels).argmax())
         return np.asarray(self.labels == frequent)
 
-    def taken(self, rows: Sequence[int]) -> Answers:
+    def taken(self, rows: Sequence[int]) -> PredictionRecord:
         """The same for the images at ``rows``, in that order."""
         order = np.asarray(rows, dtype=np.int64)
-        return Answers(
+        return PredictionRecord(
             self.classes,
             self.image_size,
             self.digest,
@@ -175,10 +180,10 @@ def split_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     return digest.hexdigest()
 
 
-def write_answers(path: Path, answers: Answers) -> None:
+def write_predictions(path: Path, answers: PredictionRecord) -> None:
     """Write the Parquet file, whole or not at all."""
     facts = {
-        "format": FORMAT,
+        "format": PREDICTIONS_FORMAT,
         "classes": answers.classes,
         "image_size": answers.image_size,
         "digest": answers.digest,
@@ -197,8 +202,8 @@ def write_answers(path: Path, answers: Answers) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_answers(path: Path) -> Answers:
-    """Read what :func:`write_answers` wrote.
+def read_predictions(path: Path) -> PredictionRecord:
+    """Read what :func:`write_predictions` wrote.
 
     Raises:
         DataError: it is damaged, or of a format that this version does not know.
@@ -206,10 +211,12 @@ def read_answers(path: Path) -> Answers:
     try:
         table = pq.read_table(path)
         facts = json.loads(table.schema.metadata[_KEY])
-        if facts["format"] not in range(1, FORMAT + 1):
-            raise DataError(f"{path.name}: expected format 1 to {FORMAT}, received {facts['format']}")
+        if facts["format"] not in range(1, PREDICTIONS_FORMAT + 1):
+            raise DataError(
+                f"{path.name}: expected format 1 to {PREDICTIONS_FORMAT}, received {facts['format']}"
+            )
         height, width = facts["image_size"]
-        found = Answers(
+        found = PredictionRecord(
             classes=tuple(facts["classes"]),
             image_size=(height, width),
             digest=facts["digest"],
@@ -220,7 +227,7 @@ def read_answers(path: Path) -> Answers:
             scratch=_numbers(table, _columns(table, "scratch")),
             certain=_probabilities(table, "certain"),
             truth=_probabilities(table, "truth"),
-            old=OldAnswers.from_json(facts["old_task"]) if "old_task" in facts else None,
+            old=OldTaskPredictions.from_json(facts["old_task"]) if "old_task" in facts else None,
         )
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -13,8 +13,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from search.records.metrics import METRICS, Direction
-from search.records.pareto import losses, pareto
+from search.records.metrics import EPOCH_METRICS, Direction
+from search.records.pareto import objective_losses, pareto_front
 from trainables.serving.footprint import Footprint
 
 ParameterValue = int | float | bool | str
@@ -37,10 +37,10 @@ class EpochRecord:
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> EpochRecord:
         """The epoch that a result of a trial tells of, which may say more."""
-        return cls(int(result["epoch"]), *(float(result[name]) for name in METRICS))
+        return cls(int(result["epoch"]), *(float(result[name]) for name in EPOCH_METRICS))
 
     def metric(self, name: str) -> float:
-        """The value of one of :data:`METRICS`."""
+        """The value of one of :data:`EPOCH_METRICS`."""
         return float(getattr(self, name))
 
 
@@ -54,9 +54,10 @@ class TrialRecord:
     ``retries`` counts how often it went on after it had died or hung by a fault of its own. ``batch_size`` is its
     own where the search's was too large for the memory; None otherwise. ``stages``
     maps a stage of work (:data:`trainables.cost_account.STAGES`) to seconds. ``cost`` says whether activations of
-    the frozen part were kept, and why (the fields of :class:`trainables.activations.reuse_policy.Decision`),
+    the frozen part were kept, and why (the fields of :class:`trainables.activations.reuse_policy.ReuseDecision`),
     and what the trial
-    found, computed and compiled (those of :class:`trainables.cost_account.Counts`); empty where it never said. ``node``
+    found, computed and compiled (those of :class:`trainables.cost_account.CostCounts`); empty where it never
+    said. ``node``
     is the name of the machine where it ran last. ``origin`` says where parameters came from that were neither the
     sampler's nor the user's: ``prior``, or the trial of an earlier search.
     ``objectives`` has the value of each of several objectives by name, at
@@ -128,7 +129,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Sureness:
+class CalibrationBin:
     """The images to which a model gave probabilities from ``low`` to ``high`` (their mean: ``certain``).
 
     ``accuracy`` is the share of its answers to them that were right.
@@ -150,7 +151,7 @@ class Calibration:
     the model is too sure. All are fractions. ``log_loss`` is in nats.
     """
 
-    bins: tuple[Sureness, ...]
+    bins: tuple[CalibrationBin, ...]
     error: Interval
     by_chance: float
     excess: Interval
@@ -279,7 +280,9 @@ class SearchRecord:
     source: TaskSummary | None = None
     teacher: BackboneSummary | None = None
     warm_start: tuple[Mapping[str, Any], ...] | None = None
-    """Configurations that were taken over from earlier searches (:class:`search.ledger.sampling.warm_start.Lesson`)."""
+    """Configurations that were taken over from earlier searches
+    (:class:`search.ledger.sampling.warm_start.TransferredConfig`).
+    """
     stopped: str | None = None
     """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()
@@ -290,7 +293,7 @@ class SearchRecord:
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
         """With several objectives, the complete trials that no other dominates, the best in the first one first."""
-        return front(self.trials, self.objectives)
+        return pareto_trials(self.trials, self.objectives)
 
     @cached_property
     def front_numbers(self) -> frozenset[int]:
@@ -306,7 +309,7 @@ class SearchRecord:
         """
         if self.front:
             return self.front[0]
-        ranked = [(place, t) for t in self.trials if (place := rank(t, self.direction)) is not None]
+        ranked = [(place, t) for t in self.trials if (place := rank_key(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def backbone_of(self, params: Parameters) -> BackboneSummary:
@@ -330,14 +333,14 @@ class SearchRecord:
         return next((outcome for outcome in known if outcome is not None and outcome.trial == trial), None)
 
 
-def front(trials: Iterable[TrialRecord], names: tuple[str, ...]) -> tuple[TrialRecord, ...]:
+def pareto_trials(trials: Iterable[TrialRecord], names: tuple[str, ...]) -> tuple[TrialRecord, ...]:
     """The complete trials that no other dominates in the objectives ``names``; none where there are no names."""
     complete = [t for t in trials if t.state == "complete"] if names else []
-    placed = [(t, point) for t in complete if (point := losses(t.objectives, names)) is not None]
-    return tuple(placed[index][0] for index in pareto([point for _, point in placed]))
+    placed = [(t, point) for t in complete if (point := objective_losses(t.objectives, names)) is not None]
+    return tuple(placed[index][0] for index in pareto_front([point for _, point in placed]))
 
 
-def rank(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:
+def rank_key(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:
     """What to sort ended trials by, the best first; None for one that has no result."""
     if not trial.finished or trial.state == "failed" or trial.value is None:
         return None

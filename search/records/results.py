@@ -20,30 +20,30 @@ import pyarrow.parquet as pq
 
 from search.records.atomic_file import write_bytes, write_text
 from search.records.cost import search_cost
-from search.records.metrics import OBJECTIVES, objective_key
+from search.records.metrics import OBJECTIVES, objective_column
 from search.records.record import (
     Baseline,
     Calibration,
+    CalibrationBin,
     ErrorExample,
     Interval,
     OldTask,
     Outcome,
     SearchRecord,
     State,
-    Sureness,
     TrialRecord,
-    front,
+    pareto_trials,
 )
-from trainables.serving.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Latency
 
-FORMAT = 1
+BEST_JSON_FORMAT = 1
 
 
 def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = ()) -> pa.Table:
     """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost.
 
-    Of several ``objectives`` there is a column for each (:func:`search.tracking.run_metrics.objective_key`),
-    and ``front``.
+    Of several ``objectives`` there is a column for each (:func:`search.tracking.run_metrics.objective_column`),
+    and ``pareto_trials``.
     """
     names = sorted({name for t in trials for name in t.params})
     columns: dict[str, list[Any]] = {
@@ -73,7 +73,7 @@ def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = 
     types = {
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
         **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
-        **dict.fromkeys(("value", "seconds", *map(objective_key, objectives)), pa.float64()),
+        **dict.fromkeys(("value", "seconds", *map(objective_column, objectives)), pa.float64()),
         **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
     }
@@ -85,8 +85,8 @@ def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = 
 def _objectives(trials: tuple[TrialRecord, ...], names: tuple[str, ...]) -> dict[str, list[Any]]:
     if not names:
         return {}
-    values = {objective_key(name): [t.objectives.get(name) for t in trials] for name in names}
-    best = {t.number for t in front(trials, names)}
+    values = {objective_column(name): [t.objectives.get(name) for t in trials] for name in names}
+    best = {t.number for t in pareto_trials(trials, names)}
     return {**values, "front": [t.number in best for t in trials]}
 
 
@@ -105,7 +105,7 @@ def write_results(record: SearchRecord, directory: Path) -> None:
 def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
     """The best trial and, once it is confirmed, its outcome, as JSON values."""
     return {
-        "format": FORMAT,
+        "format": BEST_JSON_FORMAT,
         "search": record.name,
         "trial": best.number,
         "method": best.method,
@@ -182,7 +182,7 @@ def _old_task(values: Mapping[str, Any]) -> OldTask:
 def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
     if values is None:  # measured before there was any
         return None
-    bins = tuple(Sureness(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
+    bins = tuple(CalibrationBin(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
     intervals = {name: Interval(**values[name]) for name in ("error", "excess")}
     return Calibration(**{**values, "bins": bins, **intervals})
 
@@ -190,7 +190,7 @@ def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
 def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
     if values is None:  # measured before there were any
         return None
-    times = {name: Milliseconds(**values[name]) for name in ("latency", "batch_latency")}
+    times = {name: Latency(**values[name]) for name in ("latency", "batch_latency")}
     return Footprint(**{**values, **times})
 
 

@@ -17,14 +17,14 @@ LIMITS = (
     "Scores look at frozen features. They can't say what a backbone reaches once blocks are unfrozen, nor rule it out: "
     "take them as a prior, and let a search decide. All but k-NN compare within this table alone."
 )
-ABOUT_SOURCE = (
+P_VALUE_NOTE = (
     "A small p says that the backbone can tell source from target images, as it nearly always can, not that transfer "
     "fails."
 )
 
 
 @dataclass(frozen=True)
-class Likeness:
+class DomainSimilarity:
     """What is known where there is a source: LEEP, NCE (nats, at most 0), MMD² and its p-value."""
 
     leep: float
@@ -53,12 +53,12 @@ class BackboneScores:
     logme: float
     h_score: float
     label_cka: float
-    likeness: Likeness | None
+    likeness: DomainSimilarity | None
     seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringResult:
     """All backbones on the same images of one task, the best by k-NN first.
 
     ``images`` were scored, of ``known`` that are training or validation images at every input size. ``alike`` is the
@@ -86,7 +86,7 @@ class Scoring:
         return f"{share:.2g} images a class are few{more}: differences may be chance"
 
 
-def scoring_json(scoring: Scoring, report: str | None) -> dict[str, Any]:
+def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:
     """The same as one JSON object; every number is finite or null."""
     return {
         "task": scoring.task,
@@ -101,13 +101,13 @@ def scoring_json(scoring: Scoring, report: str | None) -> dict[str, Any]:
         "seconds": round(scoring.elapsed, 3),
         "note": scoring.note,
         "report": report,
-        "words": words(scoring),
+        "words": explanations(scoring),
     }
 
 
-def words(scoring: Scoring) -> list[str]:
+def explanations(scoring: ScoringResult) -> list[str]:
     """How to read the scores, and what they can't say."""
-    said = [HOW_TO_READ, LIMITS, ABOUT_SOURCE if scoring.source is not None else None, scoring.note]
+    said = [HOW_TO_READ, LIMITS, P_VALUE_NOTE if scoring.source is not None else None, scoring.note]
     return [sentence for sentence in said if sentence is not None]
 
 

@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search.registry.downloads import class_names, download_backbone
-    from search.registry.gate import Comparison, Judgement
+    from search.registry.gate import Comparison, GateDecision
     from search.registry.promotion import (
-        Contest,
+        AmbiguousChallenger,
         Promotion,
+        PromotionComparison,
         PromotionRefused,
-        WhichPoint,
         history,
         judge,
         promote,
         rollback,
     )
-    from search.registry.promotion_history import Event
+    from search.registry.promotion_history import PromotionEvent
     from search.registry.registration import register
     from search.registry.versions import CHALLENGER, CHAMPION, Version
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "AmbiguousChallenger",
     "Comparison",
-    "Contest",
-    "Event",
-    "Judgement",
+    "GateDecision",
     "Promotion",
+    "PromotionComparison",
+    "PromotionEvent",
     "PromotionRefused",
     "Version",
-    "WhichPoint",
     "class_names",
     "download_backbone",
     "history",
@@ -46,13 +46,13 @@ _HOME = {
     "CHALLENGER": "search.registry.versions",
     "CHAMPION": "search.registry.versions",
     "Comparison": "search.registry.gate",
-    "Contest": "search.registry.promotion",
-    "Event": "search.registry.promotion_history",
-    "Judgement": "search.registry.gate",
+    "PromotionComparison": "search.registry.promotion",
+    "PromotionEvent": "search.registry.promotion_history",
+    "GateDecision": "search.registry.gate",
     "Promotion": "search.registry.promotion",
     "PromotionRefused": "search.registry.promotion",
     "Version": "search.registry.versions",
-    "WhichPoint": "search.registry.promotion",
+    "AmbiguousChallenger": "search.registry.promotion",
     "class_names": "search.registry.downloads",
     "download_backbone": "search.registry.downloads",
     "history": "search.registry.promotion",

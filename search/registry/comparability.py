@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from search.records.predictions import Answers
+from search.records.predictions import PredictionRecord
 from search.records.units import format_size
 from trainables.serving.footprint import Footprint
 
-SMALLER = 0.02
+SIZE_TOLERANCE = 0.02
 """Files whose sizes differ by less than this share count as of one size."""
 
 
 @dataclass(frozen=True)
-class Savings:
+class CostDifference:
     """What the challenger saves, and what it costs more, in phrases; and what could not be compared."""
 
     less: tuple[str, ...] = ()
@@ -31,22 +31,22 @@ class Savings:
         return bool(self.less) and not self.more
 
 
-def savings(new: Footprint | None, old: Footprint | None) -> Savings:
+def cost_difference(new: Footprint | None, old: Footprint | None) -> CostDifference:
     """The challenger's footprint against the champion's.
 
-    Size counts, and latency (:meth:`trainables.serving.footprint.Milliseconds.below`), if both were measured
+    Size counts, and latency (:meth:`trainables.serving.footprint.Latency.below`), if both were measured
     on the same
     kind of processor.
     """
     if new is None or old is None:
-        return Savings(unknown=("size and latency were not measured for both",))
+        return CostDifference(unknown=("size and latency were not measured for both",))
     less, more = [], []
     for words, lower, higher in _pairs(new, old):
         if lower:
             less.append(words)
         if higher:
             more.append(words)
-    return Savings(tuple(less), tuple(more), _unknown(new, old))
+    return CostDifference(tuple(less), tuple(more), _unknown(new, old))
 
 
 def same_processor(new: Footprint, old: Footprint) -> bool:
@@ -58,7 +58,7 @@ def _pairs(new: Footprint, old: Footprint) -> Iterator[tuple[str, bool, bool]]:
     """A phrase for each cost, whether the challenger's is lower, and whether it is higher."""
     size = f"{format_size(new.file_bytes)} instead of {format_size(old.file_bytes)}"
     a, b = new.file_bytes, old.file_bytes
-    yield size, a < (1 - SMALLER) * b, b < (1 - SMALLER) * a
+    yield size, a < (1 - SIZE_TOLERANCE) * b, b < (1 - SIZE_TOLERANCE) * a
     if not same_processor(new, old):
         return
     for what, mine, theirs in (
@@ -77,11 +77,13 @@ def _unknown(new: Footprint, old: Footprint) -> tuple[str, ...]:
     )
 
 
-SHOWN = 6
+MAX_LISTED_NAMES = 6
 """Names that a sentence lists."""
 
 
-def differences(new: Answers, old: Answers, new_input: str = "", old_input: str = "") -> list[str]:
+def comparability_problems(
+    new: PredictionRecord, old: PredictionRecord, new_input: str = "", old_input: str = ""
+) -> list[str]:
     """Why the versions can't be compared, a phrase each, the challenger's first; empty if they can be.
 
     Args:
@@ -101,8 +103,10 @@ def differences(new: Answers, old: Answers, new_input: str = "", old_input: str 
     return found
 
 
-def same_images(new: Answers, old: Answers) -> tuple[Answers, Answers, tuple[str, ...]]:
-    """Both with the images in one order, and what to say of it. For versions without :func:`differences`."""
+def align_images(
+    new: PredictionRecord, old: PredictionRecord
+) -> tuple[PredictionRecord, PredictionRecord, tuple[str, ...]]:
+    """Both with the images in one order, and what to say of it. For versions without :func:`comparability_problems`."""
     if new.digest == old.digest:
         return new, old, ()
     place = {image: row for row, image in enumerate(old.images)}
@@ -121,7 +125,7 @@ def _classes(new: tuple[str, ...], old: tuple[str, ...]) -> str:
     return ", ".join(parts)
 
 
-def _images(new: Answers, old: Answers) -> str:
+def _images(new: PredictionRecord, old: PredictionRecord) -> str:
     """How the test images differ; empty if they are the same.
 
     With one size the digests tell. With two, images are known by their names in the data: their pixels differ.
@@ -143,5 +147,5 @@ def _images(new: Answers, old: Answers) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     some = list(names)
-    more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
-    return ", ".join(repr(name) for name in islice(some, SHOWN)) + more
+    more = f" and {len(some) - MAX_LISTED_NAMES} more" if len(some) > MAX_LISTED_NAMES else ""
+    return ", ".join(repr(name) for name in islice(some, MAX_LISTED_NAMES)) + more

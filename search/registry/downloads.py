@@ -10,19 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.tracking.client import connect, global_store, speaking
+from search.tracking.client import connect, translate_errors, use_store
 
 # isort: split
 import mlflow
 from mlflow.models import Model
 
 from search.records.atomic_file import write_bytes
-from search.records.predictions import FILE as ANSWERS_FILE
-from search.records.predictions import Answers, read_answers
+from search.records.predictions import PREDICTIONS_FILE as ANSWERS_FILE
+from search.records.predictions import PredictionRecord, read_predictions
 from search.registry.model_package import CLASSES_KEY
-from search.registry.versions import CHALLENGER, CHAMPION, Version, aliased, registered, versions
+from search.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    get_registered_model,
+    ready_versions,
+    version_with_alias,
+)
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import TEST_DIGEST
+from search.tracking.tags import TEST_DIGEST_TAG
 from trainables.errors import DataError, TrackingError
 
 _ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
@@ -39,7 +46,7 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
         TrackingError: no such model, or it holds no ``.keras`` file.
     """
     store = absolute_uri(tracking_uri)
-    fixed = resolve(uri, store)
+    fixed = resolve_alias(uri, store)
     target = directory / (re.sub(r"[^\w.-]+", "-", fixed.partition(":/")[2]).strip("-") + ".keras")
     if not target.is_file():
         with _downloaded(fixed, store) as folder:
@@ -47,25 +54,25 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
     return target
 
 
-def download_answers(version: Version, tracking_uri: str) -> Answers | None:
+def download_predictions(version: Version, tracking_uri: str) -> PredictionRecord | None:
     """What a version said of its test images; None if it was registered without.
 
     Raises:
         TrackingError: they can't be had, or are not those that were registered.
     """
-    digest = version.tags.get(TEST_DIGEST)
+    digest = version.tags.get(TEST_DIGEST_TAG)
     if digest is None:
         return None
     store = absolute_uri(tracking_uri)
     try:
         with _downloaded(f"{version.uri}/{ANSWERS_FILE}", store) as file:
-            answers = read_answers(file)
+            answers = read_predictions(file)
     except DataError as error:
         raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
     if answers.digest != digest:
         raise TrackingError(
             f"version {version.version} of model {version.name!r}: expected the answers to the test images {digest}, "
-            f"as its tag {TEST_DIGEST!r} says, received those to {answers.digest}"
+            f"as its tag {TEST_DIGEST_TAG!r} says, received those to {answers.digest}"
         )
     return answers
 
@@ -80,7 +87,7 @@ def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, .
         TrackingError: no such model, or it was logged without names.
     """
     store = absolute_uri(tracking_uri or mlflow.get_tracking_uri())
-    with _downloaded(f"{resolve(model_uri, store).rstrip('/')}/MLmodel", store) as file:
+    with _downloaded(f"{resolve_alias(model_uri, store).rstrip('/')}/MLmodel", store) as file:
         metadata: dict[str, Any] = Model.load(str(file)).metadata or {}
     names = metadata.get(CLASSES_KEY)
     if not names:
@@ -91,18 +98,18 @@ def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, .
 
 
 @contextmanager
-def model_folder(model_uri: str, tracking_uri: str) -> Iterator[Path]:
+def downloaded_model(model_uri: str, tracking_uri: str) -> Iterator[Path]:
     """The MLflow model's folder on this machine, for as long as the context lasts.
 
     Raises:
         TrackingError: no such model.
     """
     store = absolute_uri(tracking_uri)
-    with _downloaded(resolve(model_uri, store), store) as folder:
+    with _downloaded(resolve_alias(model_uri, store), store) as folder:
         yield folder
 
 
-def resolve(uri: str, tracking_uri: str) -> str:
+def resolve_alias(uri: str, tracking_uri: str) -> str:
     """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address as it is.
 
     Raises:
@@ -111,10 +118,10 @@ def resolve(uri: str, tracking_uri: str) -> str:
     match = _ALIASED.fullmatch(uri)
     if match is None:
         return uri
-    with speaking(tracking_uri):
+    with translate_errors(tracking_uri):
         client = connect(tracking_uri)
-        version = aliased(client, match["name"], match["alias"])
-        known = sorted(registered(client, match["name"]).aliases)
+        version = version_with_alias(client, match["name"], match["alias"])
+        known = sorted(get_registered_model(client, match["name"]).aliases)
     if version is None:
         promotable = match["alias"] == CHAMPION and CHALLENGER in known
         hint = "; `unfreeze promote` makes one" if promotable else ""
@@ -125,20 +132,20 @@ def resolve(uri: str, tracking_uri: str) -> str:
     return version.uri
 
 
-def expect_model(uri: str, tracking_uri: str) -> None:
+def check_model_exists(uri: str, tracking_uri: str) -> None:
     """Look whether ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` is there; other addresses are taken for good.
 
     Raises:
         TrackingError: no such model, alias or version; the message lists those that there are.
     """
     store = absolute_uri(tracking_uri)
-    resolve(uri, store)
+    resolve_alias(uri, store)
     match = _NUMBERED.fullmatch(uri)
     if match is not None:
-        with speaking(store):
-            known = [str(v.version) for v in versions(connect(store), match["name"])]
+        with translate_errors(store):
+            known = [str(v.version) for v in ready_versions(connect(store), match["name"])]
             if not known:
-                registered(connect(store), match["name"])
+                get_registered_model(connect(store), match["name"])
         if match["version"] not in known:
             raise TrackingError(
                 f"model {match['name']!r} has no version {match['version']} (it has {', '.join(known) or 'none'})"
@@ -150,7 +157,10 @@ def _downloaded(uri: str, tracking_uri: str) -> Iterator[Path]:
     connect(tracking_uri)
     folder = tempfile.mkdtemp(prefix="unfreeze-download-")
     try:
-        with speaking(tracking_uri), global_store(tracking_uri):  # an argument would not reach the registry
+        with (
+            translate_errors(tracking_uri),
+            use_store(tracking_uri),
+        ):  # an argument would not reach the registry
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         yield Path(path)
     finally:

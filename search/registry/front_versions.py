@@ -13,13 +13,13 @@ from search.records.record import SearchRecord
 if TYPE_CHECKING:
     from search.registry.versions import Version
 
-OBJECTIVES = "unfreeze.objectives"
+OBJECTIVES_TAG = "unfreeze.objectives"
 """JSON: the value of each objective in the search's trial, by name, the first objective first."""
 
-FRONT = "unfreeze.front"
+FRONT_TAG = "unfreeze.front"
 """The same for all versions that were confirmed together."""
 
-STARTED = "unfreeze.started"
+STARTED_TAG = "unfreeze.started"
 """When the search began: what tells it from another one of its name."""
 
 
@@ -41,16 +41,16 @@ def front_tags(record: SearchRecord, trials: Sequence[int]) -> dict[str, str]:
     began = record.started.isoformat() if record.started else ""
     front = f"{record.name} {began} {sorted(trials)}"
     return {
-        STARTED: began,
-        OBJECTIVES: json.dumps(dict(values)),
-        FRONT: hashlib.sha256(front.encode()).hexdigest()[:16],
+        STARTED_TAG: began,
+        OBJECTIVES_TAG: json.dumps(dict(values)),
+        FRONT_TAG: hashlib.sha256(front.encode()).hexdigest()[:16],
     }
 
 
-def one_search(first: Version, second: Version) -> bool:
+def same_search(first: Version, second: Version) -> bool:
     """Whether both are points of fronts, maybe of different moments, of one search."""
-    same = all(first.tags.get(key) == second.tags.get(key) for key in ("unfreeze.search", STARTED))
-    return same and FRONT in first.tags and FRONT in second.tags
+    same = all(first.tags.get(key) == second.tags.get(key) for key in ("unfreeze.search", STARTED_TAG))
+    return same and FRONT_TAG in first.tags and FRONT_TAG in second.tags
 
 
 def front_versions(point: Version, versions: Iterable[Version]) -> tuple[FrontVersion, ...]:
@@ -58,26 +58,26 @@ def front_versions(point: Version, versions: Iterable[Version]) -> tuple[FrontVe
 
     ``point`` alone where it is on none, or where that can't be read: then there is nothing to choose.
     """
-    together = [v for v in versions if v.version == point.version or _together(point, v)]
-    known = [found for version in together if (found := front_version(version)) is not None]
+    together = [v for v in versions if v.version == point.version or _same_front(point, v)]
+    known = [found for version in together if (found := to_front_version(version)) is not None]
     newest = {found.trial: found for found in sorted(known, key=lambda f: int(f.version.version))}
-    return tuple(sorted(newest.values(), key=_place))
+    return tuple(sorted(newest.values(), key=_rank_key))
 
 
-def front_version(version: Version) -> FrontVersion | None:
+def to_front_version(version: Version) -> FrontVersion | None:
     """What the tags of a version say; None if it is no point of a front."""
     try:
-        values = {str(k): float(v) for k, v in json.loads(version.tags[OBJECTIVES]).items()}
+        values = {str(k): float(v) for k, v in json.loads(version.tags[OBJECTIVES_TAG]).items()}
         return FrontVersion(version, int(version.tags["unfreeze.trial"]), values)
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
 
 
-def _together(first: Version, second: Version) -> bool:
-    return one_search(first, second) and first.tags[FRONT] == second.tags[FRONT]
+def _same_front(first: Version, second: Version) -> bool:
+    return same_search(first, second) and first.tags[FRONT_TAG] == second.tags[FRONT_TAG]
 
 
-def _place(found: FrontVersion) -> tuple[float, int]:
+def _rank_key(found: FrontVersion) -> tuple[float, int]:
     from search.records.metrics import OBJECTIVES as KNOWN
 
     name, value = next(iter(found.values.items()))

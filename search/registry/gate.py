@@ -7,19 +7,24 @@ from typing import Literal
 
 import numpy as np
 
-from search.records.formatting import points
-from search.records.predictions import Answers
+from search.records.formatting import format_points
+from search.records.predictions import PredictionRecord
 from search.records.record import Interval
-from search.records.stats.forgetting import Retention
-from search.records.stats.intervals import LEAST_SEEDS, WiderInterval, paired_gain
+from search.records.stats.forgetting import ForgettingComparison
+from search.records.stats.intervals import MIN_SEEDS, ConservativeInterval, paired_gain
 from search.records.stats.paired_tests import McNemar, Right, bootstrap_gain, mcnemar
-from search.registry.comparability import Savings, differences, same_images, savings
+from search.registry.comparability import (
+    CostDifference,
+    align_images,
+    comparability_problems,
+    cost_difference,
+)
 from trainables.serving.footprint import Footprint
 
 MARGIN = 0.01
 """Accuracy that a cheaper challenger may lack, unless another is asked for: one percentage point."""
 
-MAJORITY, SCRATCH = "majority class", "scratch"
+MAJORITY_BASELINE, SCRATCH_BASELINE = "majority class", "scratch"
 
 Decision = Literal[
     "better", "cheaper", "first", "worse", "not better", "not comparable", "unknown", "forgets"
@@ -32,13 +37,13 @@ class Candidate:
     """One version, as far as it is judged; ``answers`` is None if it was registered without them."""
 
     version: str
-    answers: Answers | None
+    answers: PredictionRecord | None
     input_form: str = ""
     footprint: Footprint | None = None
 
 
 @dataclass(frozen=True)
-class Comparison(WiderInterval):
+class Comparison(ConservativeInterval):
     """The challenger against one other: the champion, ``scratch`` or the majority class.
 
     Attributes:
@@ -59,11 +64,11 @@ class Comparison(WiderInterval):
     served: McNemar | None = None
 
     def __str__(self) -> str:
-        return f"{points(self.gain.estimate)} points ({points(self.low)} to {points(self.high)})"
+        return f"{format_points(self.gain.estimate)} points ({format_points(self.low)} to {format_points(self.high)})"
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateDecision:
     """What the gate decides.
 
     Attributes:
@@ -89,7 +94,7 @@ class Judgement:
     comparisons: tuple[Comparison, ...] = ()
     footprints: tuple[Footprint | None, Footprint | None] = (None, None)
     notes: tuple[str, ...] = ()
-    retention: Retention | None = None
+    retention: ForgettingComparison | None = None
 
     @property
     def passes(self) -> bool:
@@ -97,7 +102,7 @@ class Judgement:
         return self.decision in ("better", "cheaper", "first")
 
 
-def judge_candidates(challenger: Candidate, champion: Candidate | None, margin: float = MARGIN) -> Judgement:
+def decide(challenger: Candidate, champion: Candidate | None, margin: float = MARGIN) -> GateDecision:
     """Decide whether ``challenger`` takes the place of ``champion``.
 
     Args:
@@ -110,25 +115,25 @@ def judge_candidates(challenger: Candidate, champion: Candidate | None, margin: 
     new, footprints = challenger.answers, (challenger.footprint, champion.footprint if champion else None)
     if new is None or (champion is not None and champion.answers is None):
         version = challenger.version if new is None or champion is None else champion.version
-        return Judgement("unknown", _without_answers(version), margin, footprints=footprints)
+        return GateDecision("unknown", _without_answers(version), margin, footprints=footprints)
     if champion is None or champion.answers is None:
         decision, reason, others, notes = _first(new)
     else:
         old = champion.answers
-        found = differences(new, old, challenger.input_form, champion.input_form)
+        found = comparability_problems(new, old, challenger.input_form, champion.input_form)
         if found:
             reason = f"it can't be compared with version {champion.version}: {'; '.join(found)}"
-            return Judgement("not comparable", reason, margin, footprints=footprints)
-        new, old, notes = same_images(new, old)
+            return GateDecision("not comparable", reason, margin, footprints=footprints)
+        new, old, notes = align_images(new, old)
         other = _against(champion.version, new, old)
-        saved = savings(*footprints)
+        saved = cost_difference(*footprints)
         once = [c.version for c, side in ((challenger, new), (champion, old)) if len(side.right) == 1]
         if once:
-            decision, reason = "not better", _once(f"version {' and version '.join(once)} was")
+            decision, reason = "not better", _one_seed_reason(f"version {' and version '.join(once)} was")
         else:
             decision, reason = _decided(other, len(new.labels), saved, margin)
         others, notes = [other], (*notes, *saved.unknown)
-    return Judgement(
+    return GateDecision(
         decision,
         reason,
         margin,
@@ -141,19 +146,19 @@ def judge_candidates(challenger: Candidate, champion: Candidate | None, margin: 
     )
 
 
-def _first(answers: Answers) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
+def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
     """The decision, its reason, the comparisons and notes for a model without champion."""
     right, scratch = answers.right, answers.scratch_right
     constant = np.stack([answers.majority_right] * 2)  # a constant answer has no luck: twice the same
-    others = [_compared(MAJORITY, right, constant, seeds=0)]
+    others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
     notes: tuple[str, ...] = ()
     if len(scratch):
-        others.insert(0, _compared(SCRATCH, right, scratch, seeds=len(scratch)))
+        others.insert(0, _compared(SCRATCH_BASELINE, right, scratch, seeds=len(scratch)))
     else:
         notes = ("no baseline was trained from scratch: only the majority class is there to compare with",)
     unbeaten = [f"{other.other}, but gains {other}" for other in others if other.low <= 0]
     if len(scratch) and min(len(right), len(scratch)) == 1:
-        return "not better", _once("the winner, or the baseline, was"), others, notes
+        return "not better", _one_seed_reason("the winner, or the baseline, was"), others, notes
     if unbeaten:
         return (
             "not better",
@@ -164,7 +169,7 @@ def _first(answers: Answers) -> tuple[Decision, str, list[Comparison], tuple[str
     return "first", f"it beats {' and '.join(other.other for other in others)}", others, notes
 
 
-def _against(version: str, new: Answers, old: Answers) -> Comparison:
+def _against(version: str, new: PredictionRecord, old: PredictionRecord) -> Comparison:
     served = mcnemar(new.right[new.chosen], old.right[old.chosen])
     return _compared(f"version {version}", new.right, old.right, len(old.right), served)
 
@@ -175,7 +180,7 @@ def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | 
     )
 
 
-def _decided(other: Comparison, images: int, saved: Savings, margin: float) -> tuple[Decision, str]:
+def _decided(other: Comparison, images: int, saved: CostDifference, margin: float) -> tuple[Decision, str]:
     """The decision on a challenger that has a champion before it, and the reason."""
     shortfall = _shortfall(other.served, images)
     equal = f"it gains {other}: not worse than {other.other} by more than the margin of {_margin(margin)}"
@@ -207,7 +212,7 @@ def _shortfall(served: McNemar | None, images: int) -> float:
     return (served.second_only - served.first_only) / images
 
 
-def _once(which: str) -> str:
+def _one_seed_reason(which: str) -> str:
     return (
         f"{which} trained with one seed, so that a lucky one can't be told from a better model: let the search "
         "confirm its winner with several (--confirm-seeds 3)"
@@ -225,7 +230,7 @@ def _without_answers(version: str) -> str:
     )
 
 
-def refuse_forgetting(judgement: Judgement, forgotten: float | None, most: float) -> Judgement:
+def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, most: float) -> GateDecision:
     """The same judgement, unless a challenger that would pass may have lost more than ``most`` of the old task's
     accuracy, as a fraction: where the interval of what its trainings lose reaches beyond, or McNemar's test finds that
     the model to be served has lost more.
@@ -254,12 +259,12 @@ def refuse_forgetting(judgement: Judgement, forgotten: float | None, most: float
     return replace(judgement, decision="forgets", reason=reason)
 
 
-def _forgets(kept: Retention, most: float) -> str | None:
+def _forgets(kept: ForgettingComparison, most: float) -> str | None:
     """Why it can't be said that no more than ``most`` is lost; None where it can."""
     allowed = f"at most {_margin(most)} may be lost"
-    if kept.seeds < LEAST_SEEDS and kept.changed:
-        return f"what it has lost on the old task is not known: {_once('the winner was')}"
-    gain = f"{points(kept.gain.estimate)} points ({points(kept.low)} to {points(kept.high)})"
+    if kept.seeds < MIN_SEEDS and kept.changed:
+        return f"what it has lost on the old task is not known: {_one_seed_reason('the winner was')}"
+    gain = f"{format_points(kept.gain.estimate)} points ({format_points(kept.low)} to {format_points(kept.high)})"
     if kept.low < -most:
         sure = "it has lost more" if kept.high < -most else "it may have lost more"
         return f"it gains {gain} on the old task: {sure}, and {allowed}"

@@ -24,7 +24,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 IMAGES_FOLDER = "images"
-INPUT = "image"
+INPUT_NAME = "image"
 """Name of its input, for requests that name their columns."""
 
 _CODE = Path(__file__).with_name("served_images.py")
@@ -71,7 +71,7 @@ def image_signature(classes: int) -> ModelSignature:
     from search.registry.served_images import NAMED
 
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("object"), (-1,), INPUT)]),
+        inputs=Schema([TensorSpec(np.dtype("object"), (-1,), INPUT_NAME)]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
         params=ParamSchema([ParamSpec(NAMED, DataType.boolean, False)]),
     )

@@ -19,19 +19,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search.ledger.driver_lease import boot_id, died_here
+from search.ledger.driver_lease import boot_id, died_on_this_machine
 from search.tracking.mlflow_environment import user_name
 from trainables.errors import TrackingError
 
-PATIENCE = 30.0
+STALE_SECONDS = 30.0
 """Seconds after which a turn that does not end belongs to a dead process."""
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 _PREFIX = "unfreeze.turn."
 
 
-class Tags(Protocol):
+class TagStore(Protocol):
     """Where the numbers are kept: the tags of one registered model."""
 
     def read(self) -> dict[str, str]:
@@ -48,13 +48,13 @@ class Tags(Protocol):
 
 
 @dataclass
-class Turn:
+class BakeryLock:
     """The right to change the aliases of one registered model."""
 
-    tags: Tags
+    tags: TagStore
     name: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    patience: float = PATIENCE
+    patience: float = STALE_SECONDS
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -91,7 +91,7 @@ class Turn:
 
     def _draw(self) -> None:
         self._mark(0)  # a number is being drawn: the others wait until it is known
-        self._mark(1 + max((_number(mark) for mark in _marks(self.tags.read()).values()), default=0))
+        self._mark(1 + max((_number(mark) for mark in _tickets(self.tags.read()).values()), default=0))
 
     def _mark(self, number: int) -> None:
         self.number = number
@@ -107,7 +107,7 @@ class Turn:
     def _wait(self) -> None:
         seen: dict[str, tuple[object, float]] = {}
         while True:
-            marks = _marks(self.tags.read())
+            marks = _tickets(self.tags.read())
             if self._key not in marks:
                 self.assure()
             before = {key: mark for key, mark in marks.items() if self._goes_before(key, mark)}
@@ -117,15 +117,15 @@ class Turn:
             for key, mark in before.items():
                 if key not in seen or seen[key][0] != mark:
                     seen[key] = mark, now
-                if died_here(mark) or now - seen[key][1] > self.patience:
+                if died_on_this_machine(mark) or now - seen[key][1] > self.patience:
                     self.tags.erase(key)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _goes_before(self, key: str, mark: dict[str, Any]) -> bool:
         return key != self._key and (_number(mark), key) < (self.number, self._key)
 
 
-def _marks(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _tickets(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
     return {key: _read(value) for key, value in tags.items() if key.startswith(_PREFIX)}
 
 

@@ -18,7 +18,7 @@ from search.tracking import mlflow_environment as _first
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from search.records.predictions import FILE as ANSWERS_FILE
+from search.records.predictions import PREDICTIONS_FILE as ANSWERS_FILE
 from search.registry.image_package import IMAGES_FOLDER, share_weights, write_image_package
 from trainables.errors import TrackingError
 

@@ -7,30 +7,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from search.tracking.client import connect, speaking
+from search.tracking.client import connect, translate_errors
 
 # isort: split
 from mlflow import MlflowClient
 
-from search.fault_injection import reached
-from search.records.stats.forgetting import retention_of
-from search.registry.downloads import download_answers
+from search.fault_injection import failpoint
+from search.records.stats.forgetting import compare_old_task
+from search.registry.downloads import download_predictions
 from search.registry.front_versions import FrontVersion, front_versions
-from search.registry.gate import MARGIN, Candidate, Judgement, judge_candidates, refuse_forgetting
-from search.registry.model_lock import Turn
-from search.registry.promotion_history import Event, events, next_event, numbers, written
-from search.registry.versions import CHALLENGER, CHAMPION, Version, aliased, registered, to_version, versions
+from search.registry.gate import MARGIN, Candidate, GateDecision, apply_forgetting_limit, decide
+from search.registry.model_lock import BakeryLock
+from search.registry.promotion_history import (
+    PromotionEvent,
+    decision_numbers,
+    event_to_tag,
+    events_from_tags,
+    next_event,
+)
+from search.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    get_registered_model,
+    ready_versions,
+    to_version,
+    version_with_alias,
+)
 from search.tracking.mlflow_environment import user_name
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import INPUT_FORM, footprint_of, forgotten_of
+from search.tracking.tags import INPUT_FORM_TAG, footprint_of, forgotten_of
 from trainables.errors import TrackingError, UsageError
 
-PREVIOUS = "unfreeze.previous_champions"
+PREVIOUS_CHAMPIONS = "unfreeze.previous_champions"
 """Tag of the registered model: versions that were champion, the latest last."""
 
 
 @dataclass(frozen=True)
-class Contest:
+class PromotionComparison:
     """Challenger and champion as they were looked at, and what the gate decides.
 
     ``proposed`` has the alias ``challenger``; it is another version than the challenger where a person has chosen
@@ -39,7 +53,7 @@ class Contest:
 
     challenger: Version
     champion: Version | None
-    judgement: Judgement
+    judgement: GateDecision
     proposed: Version | None = None
 
 
@@ -50,7 +64,7 @@ class Promotion:
     champion: Version
     before: Version | None
     forced: bool = False
-    judgement: Judgement | None = None
+    judgement: GateDecision | None = None
 
     def __str__(self) -> str:
         return self.champion.version
@@ -59,7 +73,7 @@ class Promotion:
 class PromotionRefused(TrackingError):
     """The gate keeps the challenger out; ``contest`` says who was compared, and how it went."""
 
-    def __init__(self, contest: Contest) -> None:
+    def __init__(self, contest: PromotionComparison) -> None:
         new = contest.challenger
         super().__init__(
             f"version {new.version} of model {new.name!r} stays challenger: {contest.judgement.reason}. "
@@ -68,7 +82,7 @@ class PromotionRefused(TrackingError):
         self.contest = contest
 
 
-class WhichPoint(UsageError):
+class AmbiguousChallenger(UsageError):
     """The challenger is one of several ``points`` of a front: somebody has to say which; ``champion`` is a version."""
 
     def __init__(self, points: tuple[FrontVersion, ...], champion: str | None, trial: int | None) -> None:
@@ -87,7 +101,7 @@ def judge(
     margin: float = MARGIN,
     trial: int | None = None,
     max_forgetting: float | None = None,
-) -> Contest:
+) -> PromotionComparison:
     """What :func:`promote` would decide, changing nothing.
 
     Raises:
@@ -96,17 +110,17 @@ def judge(
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
-    with speaking(uri):
-        proposed, champion = _contestants(client, model_name)
-        challenger = _chosen(client, proposed, champion, trial)
+    with translate_errors(uri):
+        proposed, champion = _challenger_and_champion(client, model_name)
+        challenger = _choose_challenger(client, proposed, champion, trial)
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
-    judgement = judge_candidates(new, old, margin)
+    judgement = decide(new, old, margin)
     if new.answers is not None and new.answers.old is not None:
-        judgement = replace(judgement, retention=retention_of(new.answers.old, new.answers.chosen))
+        judgement = replace(judgement, retention=compare_old_task(new.answers.old, new.answers.chosen))
     if max_forgetting is not None:
-        judgement = refuse_forgetting(judgement, forgotten_of(challenger.tags), max_forgetting)
-    return Contest(challenger, champion, judgement, proposed)
+        judgement = apply_forgetting_limit(judgement, forgotten_of(challenger.tags), max_forgetting)
+    return PromotionComparison(challenger, champion, judgement, proposed)
 
 
 def promote(
@@ -138,23 +152,25 @@ def promote(
     forced = not judgement.passes
     if forced and not force:
         raise PromotionRefused(contest)
-    with _turn(model_name, tracking_uri) as (client, turn):
+    with _locked_model(model_name, tracking_uri) as (client, turn):
         challenger, champion = contest.challenger, contest.champion
-        _refuse_change(client, contest.proposed, champion)
+        _check_unchanged(client, contest.proposed, champion)
         if contest.proposed is not None and contest.proposed.version != challenger.version:
             client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
         stack = _previous(client, model_name)
         if champion is not None and stack[-1:] != [champion.version]:
-            client.set_registered_model_tag(model_name, PREVIOUS, " ".join([*stack, champion.version]))
+            client.set_registered_model_tag(
+                model_name, PREVIOUS_CHAMPIONS, " ".join([*stack, champion.version])
+            )
         event = replace(
-            next_event(_settled(client, model_name), "promoted", challenger, champion),
+            next_event(_complete_last_event(client, model_name), "promoted", challenger, champion),
             decision=judgement.decision,
             reason=judgement.reason,
             forced=forced,
-            numbers=numbers(judgement),
+            numbers=decision_numbers(judgement),
         )
-        _move(client, model_name, turn, event)
-        _sign(client, challenger, "promoted", forced=forced)
+        _move_champion(client, model_name, turn, event)
+        _tag_version(client, challenger, "promoted", forced=forced)
     return Promotion(challenger, champion, forced, judgement)
 
 
@@ -165,14 +181,14 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         TrackingError: no such model, no champion, or none before it.
     """
     uri = absolute_uri(tracking_uri)
-    with speaking(uri):
-        champion = aliased(connect(uri), model_name, CHAMPION)
+    with translate_errors(uri):
+        champion = version_with_alias(connect(uri), model_name, CHAMPION)
     if champion is None:
         raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
-    with _turn(model_name, tracking_uri) as (client, turn):
-        _refuse_change(client, None, champion)
+    with _locked_model(model_name, tracking_uri) as (client, turn):
+        _check_unchanged(client, None, champion)
         stack = _previous(client, model_name)
-        ready = {str(v.version) for v in versions(client, model_name)}
+        ready = {str(v.version) for v in ready_versions(client, model_name)}
         while stack and (stack[-1] == champion.version or stack[-1] not in ready):
             stack.pop()
         if not stack:
@@ -181,14 +197,14 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
                 "there is none before it to go back to"
             )
         before = to_version(client.get_model_version(model_name, stack[-1]))
-        event = next_event(_settled(client, model_name), "rolled back", before, champion)
-        _move(client, model_name, turn, event)
-        client.set_registered_model_tag(model_name, PREVIOUS, " ".join(stack[:-1]))
-        _sign(client, champion, "rolled_back")
+        event = next_event(_complete_last_event(client, model_name), "rolled back", before, champion)
+        _move_champion(client, model_name, turn, event)
+        client.set_registered_model_tag(model_name, PREVIOUS_CHAMPIONS, " ".join(stack[:-1]))
+        _tag_version(client, champion, "rolled_back")
     return Promotion(before, champion)
 
 
-def history(model_name: str, tracking_uri: str) -> tuple[Event, ...]:
+def history(model_name: str, tracking_uri: str) -> tuple[PromotionEvent, ...]:
     """Every change of the champion that went through this program, the oldest first.
 
     Raises:
@@ -196,7 +212,7 @@ def history(model_name: str, tracking_uri: str) -> tuple[Event, ...]:
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
-    with speaking(uri):
+    with translate_errors(uri):
         return _events(client, model_name)
 
 
@@ -207,7 +223,7 @@ class _ModelTags:
         self._client, self._name = client, name
 
     def read(self) -> dict[str, str]:
-        return dict(registered(self._client, self._name).tags)
+        return dict(get_registered_model(self._client, self._name).tags)
 
     def write(self, key: str, value: str) -> None:
         self._client.set_registered_model_tag(self._name, key, value)
@@ -217,20 +233,20 @@ class _ModelTags:
 
 
 @contextmanager
-def _turn(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, Turn]]:
+def _locked_model(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, BakeryLock]]:
     """Change the model's aliases while nobody else does."""
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
-    with speaking(uri):
-        registered(client, model_name)
-        turn = Turn(_ModelTags(client, model_name), model_name)
+    with translate_errors(uri):
+        get_registered_model(client, model_name)
+        turn = BakeryLock(_ModelTags(client, model_name), model_name)
         with turn.held():
             yield client, turn
 
 
-def _contestants(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
-    challenger = aliased(client, name, CHALLENGER)
-    champion = aliased(client, name, CHAMPION)
+def _challenger_and_champion(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
+    challenger = version_with_alias(client, name, CHALLENGER)
+    champion = version_with_alias(client, name, CHAMPION)
     if challenger is None:
         raise TrackingError(
             f"model {name!r} has no version with the alias {CHALLENGER!r}: run a search that registers one"
@@ -238,17 +254,19 @@ def _contestants(client: MlflowClient, name: str) -> tuple[Version, Version | No
     return challenger, champion
 
 
-def _chosen(client: MlflowClient, proposed: Version, champion: Version | None, trial: int | None) -> Version:
+def _choose_challenger(
+    client: MlflowClient, proposed: Version, champion: Version | None, trial: int | None
+) -> Version:
     """The challenger, or the point of its front that came from ``trial``."""
     name = proposed.name
-    points = front_versions(proposed, map(to_version, versions(client, name)))
+    points = front_versions(proposed, map(to_version, ready_versions(client, name)))
     chosen = {point.trial: point.version for point in points}
     if trial is None and len(points) <= 1:
         version = proposed
     elif trial in chosen:
         version = chosen[trial]
     elif points:
-        raise WhichPoint(points, champion.version if champion else None, trial)
+        raise AmbiguousChallenger(points, champion.version if champion else None, trial)
     else:
         raise UsageError(
             f"trial: expected a model with several points of a front to choose from, received {trial} for {name!r}, "
@@ -262,18 +280,18 @@ def _chosen(client: MlflowClient, proposed: Version, champion: Version | None, t
 def _candidate(version: Version, tracking_uri: str) -> Candidate:
     return Candidate(
         version.version,
-        download_answers(version, tracking_uri),
-        version.tags.get(INPUT_FORM, ""),
+        download_predictions(version, tracking_uri),
+        version.tags.get(INPUT_FORM_TAG, ""),
         footprint_of(version.tags),
     )
 
 
-def _refuse_change(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
+def _check_unchanged(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
     """Refuse to go on from a state that is no more; ``challenger`` is None where it does not matter."""
     some = challenger or champion
     if some is None:
         raise ValueError("expected a challenger or a champion")
-    aliases = registered(client, some.name).aliases
+    aliases = get_registered_model(client, some.name).aliases
     now = {alias: str(aliases.get(alias)) for alias in (CHALLENGER, CHAMPION)}
     changed = [
         f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} any more"
@@ -290,35 +308,35 @@ def _refuse_change(client: MlflowClient, challenger: Version | None, champion: V
     )
 
 
-def _move(client: MlflowClient, name: str, turn: Turn, event: Event) -> None:
+def _move_champion(client: MlflowClient, name: str, turn: BakeryLock, event: PromotionEvent) -> None:
     """Note the event, move the alias, and note that it has moved."""
-    client.set_registered_model_tag(name, event.key, written(event))
+    client.set_registered_model_tag(name, event.key, event_to_tag(event))
     turn.assure()
     client.set_registered_model_alias(name, CHAMPION, event.version)
-    reached("champion-moved")
-    client.set_registered_model_tag(name, event.key, written(replace(event, done=True)))
+    failpoint("champion-moved")
+    client.set_registered_model_tag(name, event.key, event_to_tag(replace(event, done=True)))
 
 
-def _events(client: MlflowClient, name: str) -> tuple[Event, ...]:
-    model = registered(client, name)
+def _events(client: MlflowClient, name: str) -> tuple[PromotionEvent, ...]:
+    model = get_registered_model(client, name)
     champion = model.aliases.get(CHAMPION)
-    return events(model.tags, str(champion) if champion is not None else None)
+    return events_from_tags(model.tags, str(champion) if champion is not None else None)
 
 
-def _settled(client: MlflowClient, name: str) -> tuple[Event, ...]:
+def _complete_last_event(client: MlflowClient, name: str) -> tuple[PromotionEvent, ...]:
     """The events, after the last one has been noted as done if whoever did it could not say so any more."""
     known = _events(client, name)
     if known:
-        client.set_registered_model_tag(name, known[-1].key, written(known[-1]))
+        client.set_registered_model_tag(name, known[-1].key, event_to_tag(known[-1]))
     return known
 
 
 def _previous(client: MlflowClient, name: str) -> list[str]:
-    text: str = registered(client, name).tags.get(PREVIOUS, "")
+    text: str = get_registered_model(client, name).tags.get(PREVIOUS_CHAMPIONS, "")
     return text.split()
 
 
-def _sign(client: MlflowClient, version: Version, deed: str, forced: bool = False) -> None:
+def _tag_version(client: MlflowClient, version: Version, deed: str, forced: bool = False) -> None:
     """Note on the version when, and by whom."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     client.set_model_version_tag(version.name, version.version, f"unfreeze.{deed}_at", now)

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from search.registry.gate import MAJORITY, SCRATCH, Comparison, Judgement
+from search.registry.gate import MAJORITY_BASELINE, SCRATCH_BASELINE, Comparison, GateDecision
 from search.registry.versions import Version
 from search.tracking.mlflow_environment import user_name
 
-_NAMES = {SCRATCH: "scratch", MAJORITY: "majority"}
+_NAMES = {SCRATCH_BASELINE: "scratch", MAJORITY_BASELINE: "majority"}
 
 Number = float | int | str
 
 
-def numbers(judgement: Judgement) -> dict[str, Number]:
+def decision_numbers(judgement: GateDecision) -> dict[str, Number]:
     """Names and values; accuracies and gains are fractions, sizes bytes, latencies milliseconds."""
     found: dict[str, Number] = {"margin": judgement.margin}
     if judgement.accuracy is not None:
@@ -80,7 +80,7 @@ _LONGEST = 1000
 
 
 @dataclass(frozen=True)
-class Event:
+class PromotionEvent:
     """One change of the champion.
 
     Attributes:
@@ -126,13 +126,13 @@ class Event:
         return {**asdict(self), "when": self.when.isoformat(timespec="seconds")}
 
 
-def written(event: Event) -> str:
+def event_to_tag(event: PromotionEvent) -> str:
     """The value of the event's tag."""
     short = replace(event, reason=shortened(event.reason), by=shortened(event.by, 100))
     return json.dumps(short.to_json(), ensure_ascii=False, separators=(",", ":"))
 
 
-def events(tags: Mapping[str, str], champion: str | None) -> tuple[Event, ...]:
+def events_from_tags(tags: Mapping[str, str], champion: str | None) -> tuple[PromotionEvent, ...]:
     """The events in a registered model's tags, the oldest first.
 
     Args:
@@ -145,10 +145,12 @@ def events(tags: Mapping[str, str], champion: str | None) -> tuple[Event, ...]:
     return tuple(known)
 
 
-def next_event(known: tuple[Event, ...], kind: Kind, version: Version, before: Version | None) -> Event:
+def next_event(
+    known: tuple[PromotionEvent, ...], kind: Kind, version: Version, before: Version | None
+) -> PromotionEvent:
     """The event that is about to happen: ``version`` takes the place of ``before``."""
     trial = version.tags.get("unfreeze.trial", "")
-    return Event(
+    return PromotionEvent(
         number=known[-1].number + 1 if known else 1,
         kind=kind,
         version=version.version,
@@ -164,10 +166,10 @@ def shortened(text: str, length: int = _LONGEST) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _event(value: str) -> Event | None:
+def _event(value: str) -> PromotionEvent | None:
     """None for what a person has written over."""
     try:
         fields = json.loads(value)
-        return Event(**{**fields, "when": datetime.fromisoformat(fields["when"])})
+        return PromotionEvent(**{**fields, "when": datetime.fromisoformat(fields["when"])})
     except (ValueError, TypeError, KeyError):
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from search.tracking.client import connect, global_store, speaking
+from search.tracking.client import connect, translate_errors, use_store
 
 # isort: split
 from mlflow import MlflowClient
@@ -17,18 +17,25 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from search.fault_injection import reached
-from search.records.predictions import read_answers
+from search.fault_injection import failpoint
+from search.records.predictions import read_predictions
 from search.records.record import Outcome, SearchRecord
-from search.registry.front_versions import one_search
+from search.registry.front_versions import same_search
 from search.registry.model_package import input_form, model_digest, write_package
-from search.registry.versions import CHALLENGER, Version, aliased, quoted, to_version, versions
+from search.registry.versions import (
+    CHALLENGER,
+    Version,
+    check_quotable,
+    ready_versions,
+    to_version,
+    version_with_alias,
+)
 from search.tracking.run_descriptions import model_note, winner_note
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import INPUT_FORM, TEST_DIGEST, footprint_tags, memory_tags
+from search.tracking.tags import INPUT_FORM_TAG, TEST_DIGEST_TAG, footprint_tags, old_task_tags
 from trainables.errors import TrackingError
 
-MODEL = "model"
+LOGGED_MODEL_NAME = "model"
 """Name of the logged model in its run."""
 
 _LINEAGE = ("search", "trial", "data_digest", "backbone_digest", "model_digest")
@@ -71,23 +78,23 @@ def register(
         raise TrackingError("record: expected a search whose winner has been measured, received one without")
     keras_model = _load(model) if isinstance(model, (str, Path)) else model
     classes = record.task.classes
-    kept = read_answers(answers) if answers is not None else None
+    kept = read_predictions(answers) if answers is not None else None
     tags = _tags(record, outcome, model_digest(keras_model, classes))
-    tags |= {INPUT_FORM: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
-    tags |= {TEST_DIGEST: kept.digest} if kept else {}
+    tags |= {INPUT_FORM_TAG: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
+    tags |= {TEST_DIGEST_TAG: kept.digest} if kept else {}
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
-    with speaking(uri):
-        quoted(model_name)
+    with translate_errors(uri):
+        check_quotable(model_name)
         _ensure_model(client, model_name, record)
-        found = _known_version(client, model_name, tags)
+        found = _find_version(client, model_name, tags)
         if found is None:
-            model_id = _ready_model(client, run_id, tags)
+            model_id = _find_logged_model(client, run_id, tags)
             if model_id is None:
-                model_id = _log(client, keras_model, run_id, classes, examples, tags, answers)
-            _attach(client, run_id, model_id)
+                model_id = _log_model(client, keras_model, run_id, classes, examples, tags, answers)
+            _link_model_to_run(client, run_id, model_id)
             address, about = f"models:/{model_id}", winner_note(record, outcome)
-            with global_store(uri):  # a database store looks the model up at MLflow's own address
+            with use_store(uri):  # a database store looks the model up at MLflow's own address
                 found = client.create_model_version(
                     model_name, address, run_id, tags, description=about, model_id=model_id
                 )
@@ -98,9 +105,9 @@ def register(
         version = (
             to_version(client.get_model_version(model_name, found.version)) if point else to_version(found)
         )
-        reached("version-created")
+        failpoint("version-created")
         if challenger:
-            _challenge(client, version)
+            _set_challenger(client, version)
     return version
 
 
@@ -125,7 +132,7 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
     }
     if outcome.gain is not None:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
-    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | old_task_tags(outcome)
 
 
 def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None:
@@ -136,14 +143,14 @@ def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None
             raise
 
 
-def _known_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any | None:
+def _find_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any | None:
     """A version of the same model from the same trial."""
     lineage = {f"unfreeze.{key}": tags[f"unfreeze.{key}"] for key in _LINEAGE}
-    same = [v for v in versions(client, name) if lineage.items() <= v.tags.items()]
+    same = [v for v in ready_versions(client, name) if lineage.items() <= v.tags.items()]
     return same[-1] if same else None
 
 
-def _ready_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str | None:
+def _find_logged_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str | None:
     """The same model, logged whole by a session that was killed then; halves are deleted."""
     experiment = client.get_run(run_id).info.experiment_id
     ready = None
@@ -152,12 +159,12 @@ def _ready_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str
             continue
         if logged.status.value != "READY":
             client.delete_logged_model(logged.model_id)
-        elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST)):
+        elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST_TAG)):
             ready = logged.model_id
     return ready
 
 
-def _log(
+def _log_model(
     client: MlflowClient,
     model: Any,
     run_id: str,
@@ -167,7 +174,9 @@ def _log(
     answers: Path | None,
 ) -> str:
     run = client.get_run(run_id)
-    logged = client.create_logged_model(run.info.experiment_id, MODEL, run_id, tags, run.data.params)
+    logged = client.create_logged_model(
+        run.info.experiment_id, LOGGED_MODEL_NAME, run_id, tags, run.data.params
+    )
     document = Model(
         artifact_path=logged.artifact_location,
         model_uuid=logged.model_id,
@@ -181,7 +190,7 @@ def _log(
     return str(logged.model_id)
 
 
-def _attach(client: MlflowClient, run_id: str, model_id: str) -> None:
+def _link_model_to_run(client: MlflowClient, run_id: str, model_id: str) -> None:
     """Make the model an output of its run, once."""
     outputs = client.get_run(run_id).outputs
     known = {output.model_id for output in outputs.model_outputs} if outputs else set()
@@ -189,10 +198,10 @@ def _attach(client: MlflowClient, run_id: str, model_id: str) -> None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def _challenge(client: MlflowClient, version: Version) -> None:
+def _set_challenger(client: MlflowClient, version: Version) -> None:
     """Point ``challenger`` at ``version``, unless it points at a newer one, of another search or of no front."""
-    current = aliased(client, version.name, CHALLENGER)
-    if current is None or int(current.version) < int(version.version) or one_search(current, version):
+    current = version_with_alias(client, version.name, CHALLENGER)
+    if current is None or int(current.version) < int(version.version) or same_search(current, version):
         client.set_registered_model_alias(version.name, CHALLENGER, version.version)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from search.tracking.client import missing
+from search.tracking.client import is_missing
 from trainables.errors import TrackingError
 
 CHALLENGER = "challenger"
@@ -36,23 +36,23 @@ def to_version(found: Any) -> Version:
     return Version(found.name, str(found.version), found.run_id or "", dict(found.tags))
 
 
-def aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
+def version_with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
     """The version that ``alias`` stands for, None if the model has no such alias.
 
     Raises:
         TrackingError: no such model; the message lists those that there are.
     """
-    aliases = registered(client, name).aliases
+    aliases = get_registered_model(client, name).aliases
     number = aliases.get(alias)
     return to_version(client.get_model_version(name, str(number))) if number is not None else None
 
 
-def registered(client: MlflowClient, name: str) -> Any:
+def get_registered_model(client: MlflowClient, name: str) -> Any:
     """MLflow's registered model ``name``. Raises TrackingError if there is none."""
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
-        if not missing(error):
+        if not is_missing(error):
             raise
         known = sorted(model.name for model in client.search_registered_models(max_results=50))
         raise TrackingError(
@@ -60,11 +60,11 @@ def registered(client: MlflowClient, name: str) -> Any:
         ) from None
 
 
-def versions(client: MlflowClient, name: str) -> list[Any]:
+def ready_versions(client: MlflowClient, name: str) -> list[Any]:
     """MLflow's model versions of ``name`` that are ready, newest first."""
     found, token = [], None
     while True:
-        page = client.search_model_versions(f"name = '{quoted(name)}'", page_token=token)
+        page = client.search_model_versions(f"name = '{check_quotable(name)}'", page_token=token)
         found += page
         token = page.token
         if not token:
@@ -72,7 +72,7 @@ def versions(client: MlflowClient, name: str) -> list[Any]:
     return sorted((v for v in found if v.status == "READY"), key=lambda v: -int(v.version))
 
 
-def quoted(text: str) -> str:
+def check_quotable(text: str) -> str:
     """``text`` for a filter in single quotes."""
     if "'" in text:
         raise TrackingError(f"model: expected a name without quotes, received {text!r}")

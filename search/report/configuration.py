@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from search.records.record import Parameters, ParameterValue
-from search.report.analysis.wording import label, number, parameter
+from search.report.analysis.wording import format_number, format_parameter, label
 
-MAIN = ("unfreeze_depth", "learning_rate", "head_units", "augmentation_strength")
+CORE_PARAMETERS = ("unfreeze_depth", "learning_rate", "head_units", "augmentation_strength")
 """The parameters of the core space."""
 
 
-def in_words(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:
+def describe_parameters(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:
     """Phrases for the core parameters, and for all others.
 
     As in ``Unfreeze the top 2 of 4 blocks``, ``learning rate 1.2e-3``, ``a head of 64 units``,
     ``augmentation 0.5``. ``blocks`` is the number of blocks of the backbone.
     """
-    main = [_phrase(name, params[name], blocks) for name in MAIN if name in params]
-    more = [_phrase(name, value, blocks) for name, value in params.items() if name not in MAIN]
+    main = [_phrase(name, params[name], blocks) for name in CORE_PARAMETERS if name in params]
+    more = [_phrase(name, value, blocks) for name, value in params.items() if name not in CORE_PARAMETERS]
     for phrases in (main, more):
         phrases[:1] = [first[:1].upper() + first[1:] for first in phrases[:1]]
     return main, more
@@ -27,7 +27,7 @@ def in_words(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:
 def _phrase(name: str, value: ParameterValue, blocks: int) -> str:
     if name == "unfreeze_depth":
         return _depth(value, blocks)
-    return _PHRASES[name](value) if name in _PHRASES else f"{label(name)} {number(value)}"
+    return _PHRASES[name](value) if name in _PHRASES else f"{label(name)} {format_number(value)}"
 
 
 def _depth(depth: ParameterValue, blocks: int) -> str:
@@ -43,11 +43,11 @@ def _depth(depth: ParameterValue, blocks: int) -> str:
 
 
 def _head(units: ParameterValue) -> str:
-    return "a linear head" if units == 0 else f"a head of {number(units)} units"
+    return "a linear head" if units == 0 else f"a head of {format_number(units)} units"
 
 
 def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
-    return lambda value: f"no {what}" if value == 0 else f"{what} {number(value)}"
+    return lambda value: f"no {what}" if value == 0 else f"{what} {format_number(value)}"
 
 
 _TAUGHT = {"plain": "the teacher's answers", "relational": "the relations that the teacher sees"}
@@ -59,9 +59,9 @@ _KEPT = {
 }
 
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
-    "backbone": lambda name: f"backbone {number(name)}",
-    "learning_rate": lambda rate: f"learning rate {parameter('learning_rate', rate)}",
-    "backbone_lr_ratio": lambda ratio: f"the backbone at {number(ratio)} of the learning rate",
+    "backbone": lambda name: f"backbone {format_number(name)}",
+    "learning_rate": lambda rate: f"learning rate {format_parameter('learning_rate', rate)}",
+    "backbone_lr_ratio": lambda ratio: f"the backbone at {format_number(ratio)} of the learning rate",
     "head_units": _head,
     "augmentation_strength": _unless_zero("augmentation"),
     "head_init": lambda init: (
@@ -75,17 +75,17 @@ _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "layer_lr_decay": lambda decay: (
         "one rate for all blocks"
         if decay == 1
-        else f"each block at {number(decay)} of the rate of the one above"
+        else f"each block at {format_number(decay)} of the rate of the one above"
     ),
     "distillation": lambda kind: (
         "taught by answers and relations" if kind == "both" else f"taught by {_TAUGHT.get(str(kind), kind)}"
     ),
-    "distill_weight": lambda weight: f"the teacher counts {number(weight)} times",
-    "distill_temperature": lambda value: f"answers softened at {number(value)}",
+    "distill_weight": lambda weight: f"the teacher counts {format_number(weight)} times",
+    "distill_temperature": lambda value: f"answers softened at {format_number(value)}",
     "remembering": lambda how: f"the old task kept by {_KEPT.get(str(how), how)}",
-    "remember_weight": lambda weight: f"the old task counts {number(weight)} times",
+    "remember_weight": lambda weight: f"the old task counts {format_number(weight)} times",
     "gradual_unfreezing": lambda share: (
-        f"blocks that join one by one in {number(share)} of the epochs"
+        f"blocks that join one by one in {format_number(share)} of the epochs"
         if share
         else "all blocks from the start"
     ),

@@ -10,10 +10,10 @@ import vl_convert
 from PIL import Image
 
 from search.records.record import SearchRecord
-from search.report.analysis.ranking import with_numbers_only
+from search.report.analysis.ranking import without_non_finite_values
 from search.report.charts.figure import Figure
 from search.report.figures import figures
-from search.report.pictures import smaller, standing_alone
+from search.report.pictures import reduce_colours, standalone_spec
 from trainables.errors import UsageError
 
 WIDTH = 760
@@ -42,7 +42,7 @@ class Drawing:
     def png(self, scale: float = 2) -> bytes | None:
         """The picture as PNG with ``scale`` pixels a point; None where there is nothing to draw."""
         spec = self._spec()
-        return None if spec is None else smaller(vl_convert.vega_to_png(spec, scale=scale))
+        return None if spec is None else reduce_colours(vl_convert.vega_to_png(spec, scale=scale))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         png = self.png(_SHARP)
@@ -52,7 +52,7 @@ class Drawing:
             return png, {"width": image.width // _SHARP}
 
     def _spec(self) -> dict[str, Any] | None:
-        return None if self.figure.spec is None else standing_alone(self.figure, self.width)
+        return None if self.figure.spec is None else standalone_spec(self.figure, self.width)
 
 
 def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:
@@ -61,7 +61,7 @@ def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:
     Raises:
         UsageError: there is no such figure.
     """
-    known = figures(with_numbers_only(record))
+    known = figures(without_non_finite_values(record))
     if key not in known:
         raise UsageError(f"figure: expected one of {', '.join(known)}, received {key!r}")
     return Drawing(known[key], width)

@@ -34,7 +34,7 @@ def write_png(record: SearchRecord, path: Path) -> None:
     write_pictures(record, path)
 
 
-FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] = {
+REPORT_FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] = {
     "html": ("report.html", write_html),
     "md": ("report.md", write_markdown),
     "png": ("plots", write_png),
@@ -42,13 +42,15 @@ FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] = {
 """By the value of ``--format``: the name in the search's folder, and what writes it."""
 
 
-def extracts(record: SearchRecord, folder: Path, told: Callable[[str], object]) -> tuple[Path, ...]:
+def write_run_artifacts(
+    record: SearchRecord, folder: Path, told: Callable[[str], object]
+) -> tuple[Path, ...]:
     """Write the Markdown and the plots to ``folder``; ``told`` hears of a plot that can't be drawn.
 
     A search that is done must not fail for want of a picture.
     """
-    text, write_text = FORMATS["md"]
-    plots, write_plots = FORMATS["png"]
+    text, write_text = REPORT_FORMATS["md"]
+    plots, write_plots = REPORT_FORMATS["png"]
     shutil.rmtree(folder / plots, ignore_errors=True)  # those of another set of parameters
     write_text(record, folder / text)
     try:

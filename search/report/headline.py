@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.config.choices import BASELINES
-from search.records.formatting import plural, points
+from search.config.choices import BASELINE_SOURCES
+from search.records.formatting import format_points, plural
 from search.records.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
-from search.records.stats.intervals import LEAST_SEEDS
+from search.records.stats.intervals import MIN_SEEDS
 from search.records.units import format_duration, format_size
 from search.report.analysis.ranking import winner
-from search.report.analysis.wording import between, label, objective, percent
-from search.report.configuration import in_words
+from search.report.analysis.wording import format_interval, format_metric, format_percent, label
+from search.report.configuration import describe_parameters
 from trainables.serving.footprint import Footprint
 
 
@@ -62,7 +62,7 @@ def headline(record: SearchRecord) -> Headline:
     trial = winner(record)
     params = record.outcome.params if record.outcome else trial.params if trial else {}
     depth = params.get("unfreeze_depth")
-    main, more = in_words(params, len(record.backbone_of(params).blocks))
+    main, more = describe_parameters(params, len(record.backbone_of(params).blocks))
     return Headline(
         kicker=_kicker(record, trial),
         phrases=tuple(main or more) or (_nothing(record, trial),),
@@ -95,7 +95,7 @@ def _nothing(record: SearchRecord, trial: TrialRecord | None) -> str:
 def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
     outcome = record.outcome
     if outcome is None:
-        figure = objective(record.metric, trial.value) if trial else "–"
+        figure = format_metric(record.metric, trial.value) if trial else "–"
         title = f"{label(record.metric).capitalize()}, best so far"
         return Tile(title, figure, "", "The test images have not been touched yet.")
     test = outcome.test_accuracy
@@ -104,7 +104,7 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
         title="Test accuracy",
         figure=f"{100 * test.estimate:.1f}",
         unit="%",
-        detail=f"95 % interval {between(test)}, measured once on {plural(images, 'test image')}.",
+        detail=f"95 % interval {format_interval(test)}, measured once on {plural(images, 'test image')}.",
         scale=_accuracy_scale(test, outcome),
     )
 
@@ -121,10 +121,10 @@ def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
 
 
 def _name(rival: Baseline, mark: float) -> str:
-    return f"{BASELINES.get(rival.method, rival.method)} {percent(mark)}"
+    return f"{BASELINE_SOURCES.get(rival.method, rival.method)} {format_percent(mark)}"
 
 
-_ORIGINS = {**BASELINES, "scratch": "random weights"}
+_ORIGINS = {**BASELINE_SOURCES, "scratch": "random weights"}
 
 _VERDICTS = {
     "helps": ("Transfer helps", "good"),
@@ -135,7 +135,7 @@ _VERDICTS = {
 
 def _gain(outcome: Outcome | None) -> Tile:
     rival = outcome.rival if outcome else None
-    title = f"Transfer gain over {BASELINES.get(rival.method, rival.method) if rival else 'scratch'}"
+    title = f"Transfer gain over {BASELINE_SOURCES.get(rival.method, rival.method) if rival else 'scratch'}"
     if outcome is None:
         return Tile(title, "–", "", "Known once the winner and the baseline have been tested.")
     if outcome.gain is None or rival is None:
@@ -145,16 +145,16 @@ def _gain(outcome: Outcome | None) -> Tile:
     seeds = min(len(outcome.seed_test_accuracies), len(rival.test_accuracies))
     over = (
         f"mean of {seeds} seeds"
-        if seeds >= LEAST_SEEDS
+        if seeds >= MIN_SEEDS
         else "over the test images alone: one training says nothing of other seeds (--confirm-seeds 3)"
     )
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01
     return Tile(
         title=title,
-        figure=points(gain.estimate),
+        figure=format_points(gain.estimate),
         unit="points",
-        detail=f"95 % interval {points(gain.low)} to {points(gain.high)}, {over}, against the best of "
+        detail=f"95 % interval {format_points(gain.low)} to {format_points(gain.high)}, {over}, against the best of "
         f"{plural(rival.trials, 'trial')} from {_ORIGINS.get(rival.method, rival.method)}.",
         verdict=verdict,
         tone=tone,

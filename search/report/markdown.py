@@ -7,8 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from search.records.formatting import plural
 from search.records.record import SearchRecord
-from search.report.analysis.ranking import ranked, winner, with_numbers_only
-from search.report.analysis.wording import label, number, objective, parameter, without_passwords
+from search.report.analysis.ranking import ranked, winner, without_non_finite_values
+from search.report.analysis.wording import (
+    format_metric,
+    format_number,
+    format_parameter,
+    label,
+    without_passwords,
+)
 from search.report.charts.calibration import error_phrase
 from search.report.charts.parameters import shares
 from search.report.headline import Tile, headline
@@ -22,7 +28,7 @@ _CONTROL = re.compile(r"\s+")
 
 def markdown(record: SearchRecord) -> str:
     """Verdict, the best trials, what mattered, and what to do next, as GitHub-flavoured Markdown."""
-    known = with_numbers_only(record)
+    known = without_non_finite_values(record)
     sections = [_verdict(known), _trials(known), _importance(known), _next(known)]
     lines = "\n\n".join("\n".join(section) for section in map(list, sections) if section)
     return lines.encode("utf-8", errors="replace").decode("utf-8") + "\n"
@@ -61,9 +67,9 @@ def _trials(record: SearchRecord) -> Iterator[str]:
     yield _row(["trial", label(record.metric), *map(label, names), "epochs", "state"])
     yield _rule(["--:", "--:", *["--:"] * len(names), "--:", ":--"])
     for t in best:
-        values = [parameter(name, t.params[name]) if name in t.params else "–" for name in names]
+        values = [format_parameter(name, t.params[name]) if name in t.params else "–" for name in names]
         star = " ★" if won is not None and won.number == t.number else ""
-        value = objective(record.metric, t.value)
+        value = format_metric(record.metric, t.value)
         yield _row([f"{t.number}{star}", value, *values, str(len(t.epochs)), t.state])
 
 
@@ -99,7 +105,7 @@ def _next(record: SearchRecord) -> Iterator[str]:
 def _provenance(record: SearchRecord) -> str:
     task, backbone = record.task, record.leading_backbone
     words = f"Search {record.name}: data {task.name} (digest {task.digest[:12]}), backbone {backbone.name} "
-    return f"{words}(digest {backbone.digest[:12]}), seed {number(_seed(record))}."
+    return f"{words}(digest {backbone.digest[:12]}), seed {format_number(_seed(record))}."
 
 
 def _seed(record: SearchRecord) -> int | None:

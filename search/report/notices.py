@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.records.formatting import lost, plural, points
+from search.records.formatting import forgetting_phrase, format_points, plural
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import still_improving, winner
-from search.report.analysis.wording import label, listing, parameter
+from search.report.analysis.wording import format_parameter, join_words, label
 from trainables.data.class_names import source_notes
 
 _REASONS = {
@@ -54,7 +54,7 @@ def _edges(record: SearchRecord) -> Iterator[Notice]:
     best = winner(record)
     for name in record.edges:
         value = best.params.get(name) if best else None
-        at = f" ({parameter(name, value)})" if value is not None else ""
+        at = f" ({format_parameter(name, value)})" if value is not None else ""
         yield Notice(
             "warning",
             f"The best {label(name)}{at} sits on the edge of its range: a better value may lie outside. "
@@ -65,19 +65,20 @@ def _edges(record: SearchRecord) -> Iterator[Notice]:
 def _remembered(record: SearchRecord) -> Iterator[Notice]:
     old = record.outcome.old_task if record.outcome else None
     if old is not None:
-        after = listing([f"{100 * value:.1f} %" for value in old.after])
+        after = join_words([f"{100 * value:.1f} %" for value in old.after])
         mean = old.lost
         more = (
-            f" Its trainings lose {points(mean.estimate)} points on average (95 % interval {points(mean.low)} to "
-            f"{points(mean.high)}, over test images and seeds)."
+            f" Its trainings lose {format_points(mean.estimate)} points on average (95 % interval "
+            f"{format_points(mean.low)} to "
+            f"{format_points(mean.high)}, over test images and seeds)."
             if mean is not None
             else ""
         )
         yield Notice(
             "note",
             f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
-            f"before; after the winner's trainings {after}. The registered model's backbone {lost(old.forgotten)}."
-            + more,
+            f"before; after the winner's trainings {after}. The registered model's backbone "
+            f"{forgetting_phrase(old.forgotten)}." + more,
         )
 
 
@@ -87,7 +88,7 @@ def _failures(record: SearchRecord) -> Iterator[Notice]:
         reasons = Counter(
             _REASONS.get(t.reason or "", t.reason or "failed for an unknown reason") for t in failed
         )
-        words = listing([f"{amount} {reason}" for reason, amount in reasons.most_common()])
+        words = join_words([f"{amount} {reason}" for reason, amount in reasons.most_common()])
         share = f"{len(failed)} of {plural(len(record.trials), 'trial')}"
         yield Notice("warning", f"{share} failed: {words}. The table of trials has the errors.")
 
@@ -95,7 +96,7 @@ def _failures(record: SearchRecord) -> Iterator[Notice]:
 def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:
     smaller = [t for t in record.trials if t.batch_size]
     if smaller:
-        sizes = listing([f"{t.batch_size} in trial {t.number}" for t in smaller[:8]])
+        sizes = join_words([f"{t.batch_size} in trial {t.number}" for t in smaller[:8]])
         yield Notice(
             "note",
             f"{plural(len(smaller), 'trial')} ran out of memory with batches of {record.config.get('batch_size')} and "

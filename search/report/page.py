@@ -12,12 +12,12 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.records.cost import cost_lines, cost_table, search_cost
+from search.records.cost import cost_rows, search_cost, trial_cost_lines
 from search.records.formatting import plural
 from search.records.record import ErrorExample, SearchRecord
 from search.records.units import format_duration
-from search.report.analysis.ranking import with_numbers_only
-from search.report.analysis.wording import label, percent
+from search.report.analysis.ranking import without_non_finite_values
+from search.report.analysis.wording import format_percent, label
 from search.report.charts.confusion import mistakes
 from search.report.charts.figure import VEGA_LITE
 from search.report.charts.parameters import SLICE_KEY
@@ -37,7 +37,7 @@ _ENDS_SCRIPT = re.compile(r"<(/script|!--)", re.IGNORECASE)
 
 def render(record: SearchRecord) -> str:
     """The report on ``record`` as one HTML document."""
-    known = with_numbers_only(record)
+    known = without_non_finite_values(record)
     drawn = figures(known)
     return (
         _environment()
@@ -51,8 +51,8 @@ def render(record: SearchRecord) -> str:
             metric=label(known.metric),
             slices=[figure for key, figure in drawn.items() if key.startswith(SLICE_KEY)],
             stages=stage_totals(known),
-            cost=cost_table(search_cost(known)),
-            cost_lines=cost_lines(known),
+            cost=cost_rows(search_cost(known)),
+            cost_lines=trial_cost_lines(known),
             examples=_examples(known),
             examples_title=_examples_title(known),
             mistakes=_mistakes(known),
@@ -65,7 +65,7 @@ def render(record: SearchRecord) -> str:
     )
 
 
-def ready() -> None:
+def preload() -> None:
     """Have at hand what takes long to make and is the same for all searches."""
     _vega()
     vl_convert.vegalite_to_vega({"mark": "point", "data": {"values": [{}]}}, vl_version=VEGA_LITE)
@@ -94,7 +94,7 @@ def _examples_title(record: SearchRecord) -> str:
     wrong = sum(not example.correct for example in shown)
     if wrong == 0:
         return "Test images that it got right"
-    surest = percent(shown[0].probability, 0)
+    surest = format_percent(shown[0].probability, 0)
     every = plural(max(wrong, sum(images for *_, images in mistakes(outcome))), "mistake")
     return f"{wrong} of its {every}, the surest first ({surest}), and some that it got right"
 
@@ -109,7 +109,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters |= {"percent": percent, "duration": format_duration, "data_uri": _data_uri}
+    environment.filters |= {"percent": format_percent, "duration": format_duration, "data_uri": _data_uri}
     return environment
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from search.records.atomic_file import write_bytes
 from search.records.record import SearchRecord
-from search.report.analysis.ranking import TONES, with_numbers_only
+from search.report.analysis.ranking import TONES, without_non_finite_values
 from search.report.charts.axes import INK, MUTED, TONE_RANGE
 from search.report.charts.figure import Figure
 from search.report.charts.parameters import SLICE_KEY as SLICE
@@ -28,8 +28,8 @@ SCALE = 2.0
 WIDTH, NARROW, NARROWEST = 860, 460, 360
 """Of a figure, of one that takes half the page, and the least, in pixels of the page."""
 
-HALVES = frozenset({"importance", "landscape", "confusion", "calibration"})
-LETTER = 8.0
+HALF_WIDTH_FIGURES = frozenset({"importance", "landscape", "confusion", "calibration"})
+LETTER_WIDTH = 8.0
 """Pixels that a letter of a title takes, about."""
 
 _STYLE = Path(__file__).with_name("templates") / "style.css"
@@ -53,12 +53,12 @@ def write_pictures(record: SearchRecord, folder: Path) -> list[Path]:
 
 def pictures(record: SearchRecord) -> Iterator[tuple[str, bytes]]:
     """(name, PNG) of each figure that can be drawn."""
-    for key, figure in figures(with_numbers_only(record)).items():
+    for key, figure in figures(without_non_finite_values(record)).items():
         if figure.spec is not None:
-            yield key, smaller(vl_convert.vega_to_png(standing_alone(figure), scale=SCALE))
+            yield key, reduce_colours(vl_convert.vega_to_png(standalone_spec(figure), scale=SCALE))
 
 
-def smaller(png: bytes) -> bytes:
+def reduce_colours(png: bytes) -> bytes:
     """The same in 128 colours: a third of the size, and no difference to be seen."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
@@ -66,7 +66,7 @@ def smaller(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:
+def standalone_spec(figure: Figure, widest: int | None = None) -> dict[str, Any]:
     """The specification with a width, colours, title and legend of its own: no page is around it.
 
     Args:
@@ -81,7 +81,7 @@ def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:
     spec["background"] = _colours()["--surface"]
     spec["padding"] = {"left": 16, "right": 20, "top": 14, "bottom": 14}
     spec["title"] = {
-        "text": textwrap.wrap(figure.alone or figure.title, int(width / LETTER)),
+        "text": textwrap.wrap(figure.alone or figure.title, int(width / LETTER_WIDTH)),
         "anchor": "start",
         "frame": "bounds",
         "fontSize": 15,
@@ -93,7 +93,7 @@ def standing_alone(figure: Figure, widest: int | None = None) -> dict[str, Any]:
 
 
 def _width(figure: Figure) -> int:
-    half = figure.key in HALVES or figure.key.startswith(SLICE)
+    half = figure.key in HALF_WIDTH_FIGURES or figure.key.startswith(SLICE)
     whole = NARROW if half else max(WIDTH, figure.min_width)
     return max(min(whole, figure.max_width or whole), NARROWEST)
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from search.ledger.sampling.backbone_prior import BackbonePrior, prior_worth
-from search.ledger.sampling.warm_start import ORIGIN
-from search.ledger.sampling.warm_start_prior import warm_start_worth
+from search.ledger.sampling.backbone_prior import BackbonePrior, evaluate_prior
+from search.ledger.sampling.warm_start import WARM_START_ORIGIN
+from search.ledger.sampling.warm_start_prior import warm_start_summary
 from search.records.record import BackboneSummary, SearchRecord
 from search.records.units import format_duration
-from search.report.analysis.wording import label, listing, number, without_passwords
+from search.report.analysis.wording import format_number, join_words, label, without_passwords
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
 MOST_CLASSES = 100
@@ -63,7 +63,7 @@ def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "name", task.name
     yield "source", task.source
     yield "digest", task.digest
-    yield "images", listing([f"{amount:,} {split}" for split, amount in task.counts.items()])
+    yield "images", join_words([f"{amount:,} {split}" for split, amount in task.counts.items()])
     yield "image size", " × ".join(map(str, task.image_size))
     more = len(task.classes) - MOST_CLASSES
     names = ", ".join(task.classes[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
@@ -93,20 +93,20 @@ def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
     prior = BackbonePrior.from_json(record.prior)
     yield "score", "H-score of frozen features"
     for name, chance in prior.probabilities.items():
-        yield name, f"score {number(prior.scores[name])}, {100 * chance:.0f} % of the first trials"
-    yield "seconds", number(prior.seconds)
-    if worth := prior_worth(record):
+        yield name, f"score {format_number(prior.scores[name])}, {100 * chance:.0f} % of the first trials"
+    yield "seconds", format_number(prior.seconds)
+    if worth := evaluate_prior(record):
         yield "what it was worth", str(worth)
 
 
 def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
     for lesson in record.warm_start or ():
         where = f"{lesson['search']}, trial {lesson['trial']}"
-        alike = f"similarity {number(lesson['similarity'])}, there {number(lesson['value'])}"
+        alike = f"similarity {format_number(lesson['similarity'])}, there {format_number(lesson['value'])}"
         yield where, f"{_json(lesson['params'])}; {alike}"
-    tried = [t for t in record.trials if (t.origin or "").startswith(ORIGIN)]
+    tried = [t for t in record.trials if (t.origin or "").startswith(WARM_START_ORIGIN)]
     yield from ((f"trial {t.number}", str(t.origin)) for t in tried)
-    if worth := warm_start_worth(record):
+    if worth := warm_start_summary(record):
         yield "what it was worth", worth
 
 
@@ -116,9 +116,9 @@ def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:
         return
     yield "trial", str(outcome.trial)
     yield from ((label(name), _json(value)) for name, value in outcome.params.items())
-    yield "seeds", listing([str(seed) for seed in outcome.seeds])
-    yield "validation accuracies", listing([number(value) for value in outcome.val_accuracies])
-    yield "test accuracies", listing([number(value) for value in outcome.seed_test_accuracies])
+    yield "seeds", join_words([str(seed) for seed in outcome.seeds])
+    yield "validation accuracies", join_words([format_number(value) for value in outcome.val_accuracies])
+    yield "test accuracies", join_words([format_number(value) for value in outcome.seed_test_accuracies])
     if outcome.rival is not None:
         yield "baseline", _json(outcome.rival.params)
     for other in outcome.baselines[1:]:

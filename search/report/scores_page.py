@@ -10,15 +10,15 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.records.formatting import magnitude, percent, plural
-from search.records.scores import BackboneScores, Scoring, words
+from search.records.formatting import abbreviate_count, format_percent, plural
+from search.records.scores import BackboneScores, ScoringResult, explanations
 from search.report.charts.axes import FONT
 from search.report.charts.figure import VEGA_LITE, json_safe
 from trainables.errors import SearchError, UsageError
 
-FORMATS = (".html", ".png", ".svg")
+SCORE_REPORT_SUFFIXES = (".html", ".png", ".svg")
 ACCENT, INK = "#0a5fa8", "#16191d"
-ROW, WIDE, NARROW = 26, 320, 150
+ROW_HEIGHT, KNN_WIDTH, SCORE_WIDTH = 26, 320, 150
 """Pixels: height of a backbone's row, widths of the k-NN plot and of the others."""
 
 COLUMNS = 4
@@ -30,13 +30,13 @@ TITLES |= {"nce": "NCE", "mmd_squared": "MMD² (less is closer)"}
 
 def check_report(path: Path) -> None:
     """UsageError unless the name ends in one of FORMATS: said before any work."""
-    if path.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in SCORE_REPORT_SUFFIXES:
         raise UsageError(
-            f"--report: expected a file that ends in {', '.join(FORMATS)}, received {str(path)!r}"
+            f"--report: expected a file that ends in {', '.join(SCORE_REPORT_SUFFIXES)}, received {str(path)!r}"
         )
 
 
-def write_scoring(scoring: Scoring, path: Path) -> None:
+def write_scoring(scoring: ScoringResult, path: Path) -> None:
     """Write the report in the format that the file's name asks for.
 
     Raises:
@@ -51,7 +51,7 @@ def write_scoring(scoring: Scoring, path: Path) -> None:
         ) from error
 
 
-def rendered(scoring: Scoring, suffix: str) -> bytes:
+def rendered(scoring: ScoringResult, suffix: str) -> bytes:
     """The report as an HTML page, a PNG image or an SVG image."""
     spec = json_safe(figure(scoring))
     if suffix == ".png":
@@ -66,17 +66,17 @@ def rendered(scoring: Scoring, suffix: str) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "magnitude": magnitude}
+    environment.filters |= {"percent": format_percent, "magnitude": abbreviate_count}
     page = environment.get_template("scores.html.j2").render(
         scoring=scoring,
         subject=f"{plural(scoring.images, 'image')} of {plural(scoring.classes, 'class')}",
-        words=words(scoring),
+        words=explanations(scoring),
         figure=Markup(svg[svg.index("<svg") :]),
     )
     return page.encode("utf-8", errors="replace")
 
 
-def figure(scoring: Scoring) -> dict[str, Any]:
+def figure(scoring: ScoringResult) -> dict[str, Any]:
     """A Vega-Lite specification: k-NN with its intervals, then a narrow plot for each other score."""
     rows = [_row(scores) for scores in scoring.backbones]
     order = [row["backbone"] for row in rows]
@@ -115,10 +115,10 @@ def _knn(rows: list[dict[str, Any]], order: list[str]) -> Any:
         x2="high:Q",
     )
     dots = base.mark_point(filled=True, size=110, color=ACCENT, opacity=1).encode(x="knn:Q")
-    return alt.layer(line, dots).properties(width=WIDE, height=ROW * len(order))
+    return alt.layer(line, dots).properties(width=KNN_WIDTH, height=ROW_HEIGHT * len(order))
 
 
 def _dots(rows: list[dict[str, Any]], order: list[str], name: str, first: bool) -> Any:
     x = alt.X(f"{name}:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=TITLES[name], tickCount=4))
     dots = _base(rows, order, labels=first).mark_point(filled=True, size=90, color=INK, opacity=1)
-    return dots.encode(x=x).properties(width=NARROW, height=ROW * len(order))
+    return dots.encode(x=x).properties(width=SCORE_WIDTH, height=ROW_HEIGHT * len(order))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from search.records.record import ParameterValue, SearchRecord, TrialRecord
 from search.report.analysis.ranking import winner
-from search.report.analysis.wording import number, objective, parameter, without_passwords
+from search.report.analysis.wording import format_metric, format_number, format_parameter, without_passwords
 
 LONGEST_ERROR = 2000
 """Characters of a traceback that are kept: its end, where the cause is."""
@@ -60,10 +60,10 @@ def trial_table(record: SearchRecord) -> TrialTable:
 
 def _row(record: SearchRecord, trial: TrialRecord, names: list[str], methods: bool, won: bool) -> Row:
     cells = [
-        Cell(objective(record.metric, trial.value), trial.value if trial.value is not None else ""),
+        Cell(format_metric(record.metric, trial.value), trial.value if trial.value is not None else ""),
         *[_parameter(name, trial.params.get(name)) for name in names],
         Cell(str(len(trial.epochs)), len(trial.epochs)),
-        Cell(number(round(trial.seconds, 1)), trial.seconds)
+        Cell(format_number(round(trial.seconds, 1)), trial.seconds)
         if math.isfinite(trial.seconds)
         else Cell("–", ""),
     ]
@@ -80,7 +80,7 @@ def _row(record: SearchRecord, trial: TrialRecord, names: list[str], methods: bo
 def _parameter(name: str, value: ParameterValue | None) -> Cell:
     if value is None:
         return Cell("–", "")
-    return Cell(parameter(name, value), value if isinstance(value, str) else float(value))
+    return Cell(format_parameter(name, value), value if isinstance(value, str) else float(value))
 
 
 def _shortened(error: str | None) -> str:

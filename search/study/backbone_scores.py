@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from ray.exceptions import RayTaskError
 
-from search.execution.engines.dispatch import spread
+from search.execution.engines.dispatch import dispatch
 from search.execution.engines.session import Session
-from search.ledger.sampling.backbone_prior import SCORE, BackbonePrior
+from search.ledger.sampling.backbone_prior import PRIOR_SCORE, BackbonePrior
 from search.study.preparation import Prepared
 
-IMAGES = 1000
+MAX_IMAGES = 1000
 """At most so many are looked at: the scores take seconds then, and the features are those that trials use."""
 
 
@@ -26,14 +26,14 @@ def score_prepared(
     if prepared.unlabelled:
         told("prior: backbones are scored by labels of the target, which has none, so none is preferred")
         return None
-    calls = {name: ("score", (own.place, IMAGES, seed)) for name, own in prepared.several.items()}
+    calls = {name: ("score", (own.place, MAX_IMAGES, seed)) for name, own in prepared.several.items()}
     try:
-        found = dict(spread(session, calls))
+        found = dict(dispatch(session, calls))
     except RayTaskError as error:
         told(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
         return None
     prior = BackbonePrior(
-        scores={name: found[name]["scores"][SCORE] for name in calls},
+        scores={name: found[name]["scores"][PRIOR_SCORE] for name in calls},
         seconds=max(found[name]["seconds"] for name in calls),
         others={name: found[name]["scores"] for name in calls},
     )

@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.dispatch import spread
+from search.execution.engines.dispatch import dispatch
 from search.execution.engines.session import Session
-from search.execution.stop_request import Halt
-from search.fault_injection import reached
+from search.execution.stop_request import StopRequest
+from search.fault_injection import failpoint
 from search.records.atomic_file import write_text
-from search.records.pareto import losses, spread_out
-from search.records.predictions import Answers, OldAnswers, image_keys, split_digest, write_answers
+from search.records.pareto import diverse_subset, objective_losses
+from search.records.predictions import (
+    OldTaskPredictions,
+    PredictionRecord,
+    image_keys,
+    split_digest,
+    write_predictions,
+)
 from search.records.record import (
     Baseline,
     ErrorExample,
@@ -31,22 +37,22 @@ from search.records.record import (
     SearchRecord,
     TrialRecord,
 )
-from search.records.stats.calibration import calibration
-from search.records.stats.forgetting import retention_of
+from search.records.stats.calibration import calibration_of
+from search.records.stats.forgetting import compare_old_task
 from search.records.stats.intervals import paired_gain, verdict, wilson
 from search.views.view import View
 from trainables.data.datasets import Split, Task
 from trainables.serving.footprint import Footprint
 
-OLD = ("old_accuracy_before", "old_accuracy")
-OLD_RIGHT = "old_right"
+OLD_ACCURACIES = ("old_accuracy_before", "old_accuracy")
+OLD_CORRECT = "old_right"
 
-EXAMPLES = 12
+MAX_EXAMPLES = 12
 """Right and wrong test images, of each at most, that the report shows."""
 
 
 @dataclass(frozen=True)
-class Retrained:
+class ConfirmationRun:
     """One training of a chosen configuration with one seed."""
 
     seed: int
@@ -57,17 +63,17 @@ class Retrained:
     """Accuracy on the old task before and after, where there is one."""
 
     old_right: tuple[str, str] | None = None
-    """Whether each of its test images was right, before and after, as :func:`search.records.predictions.pack`
+    """Whether each of its test images was right, before and after, as :func:`search.records.predictions.pack_bits`
     makes it.
     """
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineRuns:
     """A baseline to compare with: the best of its ``trials``, and that one's trainings."""
 
     trial: TrialRecord
-    runs: Sequence[Retrained]
+    runs: Sequence[ConfirmationRun]
     trials: int
 
 
@@ -79,8 +85,8 @@ def retrain(
     place: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
-    halt: Halt,
-) -> list[list[Retrained]]:
+    halt: StopRequest,
+) -> list[list[ConfirmationRun]]:
     """Train each chosen trial's configuration again, live, for its ``epochs``, with ``confirm_seeds`` new seeds.
 
     Trainings that an interrupted run finished are not repeated: each leaves its model and a JSON file. Returns
@@ -91,25 +97,31 @@ def retrain(
         (n, seed): (
             "train_fully",
             (
-                _request(trial, seed, length, config),
+                _training_request(trial, seed, length, config),
                 dict(place(trial.params)),
-                str(_file(directory, trial, seed, ".keras")),
+                str(_run_file(directory, trial, seed, ".keras")),
             ),
         )
         for n, (trial, length, seed) in enumerate(asked)
-        if _read(directory, trial, seed) is None
+        if _read_run(directory, trial, seed) is None
     }
     whole = len(asked)
     left = len(calls)
     view.stage("winner", whole - left, whole)
-    for (n, seed), metrics in spread(session, calls, lambda: halt.at_once):
+    for (n, seed), metrics in dispatch(session, calls, lambda: halt.at_once):
         trial = asked[n][0]
-        kept = {k: metrics[k] for k in ("val_accuracy", "val_loss", "epoch", *OLD, OLD_RIGHT) if k in metrics}
-        write_text(_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)}))
-        reached("retrained")
+        kept = {
+            k: metrics[k]
+            for k in ("val_accuracy", "val_loss", "epoch", *OLD_ACCURACIES, OLD_CORRECT)
+            if k in metrics
+        }
+        write_text(
+            _run_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)})
+        )
+        failpoint("retrained")
         left -= 1
         view.stage("winner", whole - left, whole)
-    done = [[_read(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
+    done = [[_read_run(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
 
 
@@ -118,21 +130,21 @@ def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
     return tuple((config.seed * 1_000_003 + 2**30 + k) % 2**31 for k in range(config.confirm_seeds))
 
 
-def points(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
+def trials_to_confirm(record: SearchRecord, most: int) -> tuple[TrialRecord, ...]:
     """What is confirmed: the best trial, or at most ``most`` points of the front, the best in the first one first."""
     if not record.front:
         return (record.best,) if record.best else ()
-    placed = [losses(trial.objectives, record.objectives) or () for trial in record.front]
-    return tuple(record.front[index] for index in spread_out(placed, most))
+    placed = [objective_losses(trial.objectives, record.objectives) or () for trial in record.front]
+    return tuple(record.front[index] for index in diverse_subset(placed, most))
 
 
-def measure(
-    points: Sequence[tuple[TrialRecord, Sequence[Retrained]]],
-    rivals: Sequence[Rival],
+def evaluate_on_test(
+    points: Sequence[tuple[TrialRecord, Sequence[ConfirmationRun]]],
+    rivals: Sequence[BaselineRuns],
     task_of: Callable[[Parameters], Task],
     session: Session,
 ) -> list[Outcome]:
-    """Read the test split, once: the trainings of all ``points`` and the baselines', on the same images.
+    """Read the test split, once: the trainings of all ``trials_to_confirm`` and the baselines', on the same images.
 
     The gain is over the first of ``rivals``. ``task_of`` has the data at the input size of a trial's backbone: other
     sizes have the same images in the same order.
@@ -141,14 +153,14 @@ def measure(
         An outcome for each point, in their order.
     """
     began = time.monotonic()
-    tests = [_Test.of(task_of(trial.params)) for trial, _ in points]
+    tests = [_TestSplit.of(task_of(trial.params)) for trial, _ in points]
     groups = [*points, *((rival.trial, rival.runs) for rival in rivals)]
     models = [(run.model, task_of(trial.params)) for trial, runs in groups for run in runs]
     calls = {
         i: ("classify", (str(model), str(task.directory), "test")) for i, (model, task) in enumerate(models)
     }
-    known = dict(spread(session, calls))
-    said = _grouped([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
+    known = dict(dispatch(session, calls))
+    said = _group_predictions([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
     others = list(zip(rivals, said[len(points) :], strict=True))
     outcomes = [
         _outcome(trial, runs, own, others, task_of(trial.params), test)
@@ -159,12 +171,12 @@ def measure(
     return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
 
 
-Said = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
+SplitPredictions = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
 """What each of some trainings said of the test images: classes, their probabilities, and those of the true classes."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Test:
+class _TestSplit:
     """The test split, with what its answers are kept with."""
 
     split: Split
@@ -173,13 +185,13 @@ class _Test:
     keys: tuple[str, ...]
 
     @classmethod
-    def of(cls, task: Task) -> _Test:
+    def of(cls, task: Task) -> _TestSplit:
         split = task.split("test")
         digest = split_digest(split.images, split.labels)
         return cls(split, np.array(split.labels), digest, image_keys(split.ids))
 
 
-def _grouped(said: Said, counts: Sequence[int]) -> list[Said]:
+def _group_predictions(said: SplitPredictions, counts: Sequence[int]) -> list[SplitPredictions]:
     """What each group of so many trainings said."""
     ends = list(accumulate(counts))
     return [said[end - count : end] for count, end in zip(counts, ends, strict=True)]
@@ -187,17 +199,21 @@ def _grouped(said: Said, counts: Sequence[int]) -> list[Said]:
 
 def _outcome(
     trial: TrialRecord,
-    runs: Sequence[Retrained],
-    said: Said,
-    rivals: Sequence[tuple[Rival, Said]],
+    runs: Sequence[ConfirmationRun],
+    said: SplitPredictions,
+    rivals: Sequence[tuple[BaselineRuns, SplitPredictions]],
     task: Task,
-    test: _Test,
+    test: _TestSplit,
 ) -> Outcome:
-    split, labels, best = test.split, test.labels, chosen(runs)
-    predicted = _predicted(said, len(labels))
+    split, labels, best = test.split, test.labels, best_run_index(runs)
+    predicted = _predicted_classes(said, len(labels))
     certain, truth = (np.array([answer[part] for answer in said]) for part in (1, 2))
     right = predicted == labels
-    compared = [_compared(rival, _predicted(own, len(labels)), labels) for rival, own in rivals if rival.runs]
+    compared = [
+        _baseline_outcome(rival, _predicted_classes(own, len(labels)), labels)
+        for rival, own in rivals
+        if rival.runs
+    ]
     confusion = np.zeros((len(task.classes), len(task.classes)), int)
     np.add.at(confusion, (labels, predicted[best]), 1)
     gain = paired_gain(right, compared[0][1] == labels) if compared else None
@@ -206,7 +222,7 @@ def _outcome(
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
     answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
     old = _old_answers(runs)
-    write_answers(answers_file, replace(answers, certain=certain, truth=truth, old=old))
+    write_predictions(answers_file, replace(answers, certain=certain, truth=truth, old=old))
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -221,7 +237,7 @@ def _outcome(
         baselines=tuple(baseline for baseline, _ in compared),
         gain=gain,
         verdict=verdict(gain, min(len(runs), len(compared[0][0].test_accuracies))) if gain else None,
-        calibration=calibration(certain[best], right[best], truth[best]),
+        calibration=calibration_of(certain[best], right[best], truth[best]),
         examples=_examples(split.images, labels, predicted[best], certain[best], task.classes),
         model_file=runs[best].model.name,
         answers_file=answers_file.name,
@@ -229,46 +245,50 @@ def _outcome(
     )
 
 
-def _old_task(runs: Sequence[Retrained], best: int, old: OldAnswers | None) -> OldTask | None:
+def _old_task(runs: Sequence[ConfirmationRun], best: int, old: OldTaskPredictions | None) -> OldTask | None:
     known = [run.old for run in runs if run.old is not None]
     if len(known) < len(runs):
         return None
-    lost = retention_of(old, best).lost if old is not None else None
+    lost = compare_old_task(old, best).lost if old is not None else None
     return OldTask(known[best][0], tuple(after for _, after in known), best, lost)
 
 
-def _old_answers(runs: Sequence[Retrained]) -> OldAnswers | None:
+def _old_answers(runs: Sequence[ConfirmationRun]) -> OldTaskPredictions | None:
     """None without an old task; and where an earlier version has made some of the trainings."""
     known = [run.old_right for run in runs if run.old_right is not None]
-    return OldAnswers.of(known) if len(known) == len(runs) else None
+    return OldTaskPredictions.of(known) if len(known) == len(runs) else None
 
 
-def _predicted(said: Said, images: int) -> np.ndarray:
+def _predicted_classes(said: SplitPredictions, images: int) -> np.ndarray:
     return np.array([classes for classes, *_ in said], dtype=np.int64).reshape(len(said), images)
 
 
-def _compared(rival: Rival, predicted: np.ndarray, labels: np.ndarray) -> tuple[Baseline, np.ndarray]:
+def _baseline_outcome(
+    rival: BaselineRuns, predicted: np.ndarray, labels: np.ndarray
+) -> tuple[Baseline, np.ndarray]:
     """A baseline as it is kept, with the (seeds, N) classes that its trainings said."""
     accuracies = tuple(float(a) for a in (predicted == labels).mean(axis=1))
     trial = rival.trial
     return Baseline(trial.method, dict(trial.params), rival.trials, accuracies), predicted
 
 
-def _footprint(outcome: Outcome, runs: Sequence[Retrained], task: Task, session: Session) -> Footprint:
+def _footprint(outcome: Outcome, runs: Sequence[ConfirmationRun], task: Task, session: Session) -> Footprint:
     """Measured after all else, and one after the other: nothing runs beside it."""
     model = runs[0].model.with_name(outcome.model_file)
-    found: Footprint = dict(spread(session, {0: ("footprint", (str(model), task.image_size))}))[0]
+    found: Footprint = dict(dispatch(session, {0: ("footprint", (str(model), task.image_size))}))[0]
     return found
 
 
-def chosen(runs: Sequence[Retrained]) -> int:
+def best_run_index(runs: Sequence[ConfirmationRun]) -> int:
     """Index of the training that is registered: best on validation data, the lower loss on a tie."""
     return min(range(len(runs)), key=lambda i: (-runs[i].val_accuracy, runs[i].val_loss))
 
 
-def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch: np.ndarray) -> Answers:
+def _answers(
+    task: Task, test: _TestSplit, predicted: np.ndarray, best: int, scratch: np.ndarray
+) -> PredictionRecord:
     """What is kept for later comparisons, so that the test split need not be read again."""
-    return Answers(
+    return PredictionRecord(
         classes=task.classes,
         image_size=task.image_size,
         digest=test.digest,
@@ -280,7 +300,7 @@ def _answers(task: Task, test: _Test, predicted: np.ndarray, best: int, scratch:
     )
 
 
-def _request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> dict[str, Any]:
+def _training_request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> dict[str, Any]:
     return {
         "method": trial.method,
         "params": dict(trial.params),
@@ -293,20 +313,22 @@ def _request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -
     }
 
 
-def _file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:
+def _run_file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:
     return directory / f"{trial.method}-{trial.number}-seed-{seed}{suffix}"
 
 
-def _read(directory: Path, trial: TrialRecord, seed: int) -> Retrained | None:
-    model, facts = (_file(directory, trial, seed, suffix) for suffix in (".keras", ".json"))
+def _read_run(directory: Path, trial: TrialRecord, seed: int) -> ConfirmationRun | None:
+    model, facts = (_run_file(directory, trial, seed, suffix) for suffix in (".keras", ".json"))
     try:
         metrics = json.loads(facts.read_text())
         with zipfile.ZipFile(model) as archive:
             if archive.testzip() is not None:
                 return None
-        old = (metrics[OLD[0]], metrics[OLD[1]]) if OLD[0] in metrics else None
-        right = tuple(metrics[OLD_RIGHT]) if OLD_RIGHT in metrics else None
-        return Retrained(seed, model, metrics["val_accuracy"], metrics["val_loss"], old, right)
+        old = (
+            (metrics[OLD_ACCURACIES[0]], metrics[OLD_ACCURACIES[1]]) if OLD_ACCURACIES[0] in metrics else None
+        )
+        right = tuple(metrics[OLD_CORRECT]) if OLD_CORRECT in metrics else None
+        return ConfirmationRun(seed, model, metrics["val_accuracy"], metrics["val_loss"], old, right)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # not there yet, or damaged: it is trained again
 
@@ -319,8 +341,8 @@ def _examples(
     classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
     """The surest wrong answers, then the least sure right ones."""
-    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -certain[i])[:EXAMPLES]
-    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: certain[i])[:EXAMPLES]
+    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -certain[i])[:MAX_EXAMPLES]
+    right = sorted(np.flatnonzero(predicted == labels), key=lambda i: certain[i])[:MAX_EXAMPLES]
     return tuple(
         ErrorExample(_png(images[i]), classes[labels[i]], classes[predicted[i]], float(certain[i]))
         for i in [*wrong, *right]

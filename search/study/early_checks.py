@@ -9,15 +9,15 @@ from search.config.enqueue import read_enqueue
 from search.config.environment import service_patience
 from search.config.search_config import SearchConfig
 from search.config.space import make_space
-from search.ledger.reader import read_earlier
+from search.ledger.reader import read_earlier_searches
 from search.ledger.workspace import Workspace
-from search.study.resolved_inputs import pinned
-from search.tracking.stores import known_store
+from search.study.resolved_inputs import pinned_versions
+from search.tracking.stores import store_to_read
 from trainables.data.class_names import shared_classes
 from trainables.data.datasets import DataOptions, check_data
 from trainables.errors import DataError, TrackingError, UsageError
 
-_MOST_BLOCKS = 1000
+_MAX_BLOCKS = 1000
 """How many blocks the backbone has is not known yet: no backbone has more."""
 
 
@@ -33,10 +33,10 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         TrackingError: a backbone or teacher is no model of the registry.
     """
     service_patience()
-    several = dict.fromkeys(config.backbones, _MOST_BLOCKS) if len(config.backbones) > 1 else None
+    several = dict.fromkeys(config.backbones, _MAX_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
         config.space,
-        _MOST_BLOCKS,
+        _MAX_BLOCKS,
         config.method,
         config.methods,
         config.unlabelled_target,
@@ -46,7 +46,7 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
     if config.enqueue:
         read_enqueue(config.enqueue, space)
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
-        read_earlier(config, workspace)
+        read_earlier_searches(config, workspace)
     classes: dict[str, tuple[str, ...]] = {}
     for name, data in (("source", config.source), ("remember", config.remember)):
         try:
@@ -72,21 +72,21 @@ def _check_models(config: SearchConfig, workspace: Workspace) -> None:
     named = [("backbone", name) for name in config.backbones]
     if config.teacher is not None and config.uses_teacher:
         named.append(("teacher", config.teacher))
-    known = pinned(config, workspace)
+    known = pinned_versions(config, workspace)
     for option, name in named:
         if not name.startswith("models:/") or name in known:
             continue
         try:
-            uri = known_store(config.tracking_uri, workspace.storage)
+            uri = store_to_read(config.tracking_uri, workspace.storage)
         except UsageError:
             raise UsageError(
                 f"{option}: expected a model of a registry, received {name!r}, but {str(workspace.storage)!r} has "
                 "none: name the --storage of the search that made it, or its --tracking-uri"
             ) from None
-        from search.registry.downloads import expect_model  # MLflow takes a second to import
+        from search.registry.downloads import check_model_exists  # MLflow takes a second to import
 
         try:
-            expect_model(name, uri)
+            check_model_exists(name, uri)
         except TrackingError as error:
             raise TrackingError(f"{option}: {str(error).removeprefix('model: ')}") from error
 

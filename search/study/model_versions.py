@@ -13,11 +13,11 @@ from search.registry.front_versions import front_tags
 from search.study.phase import Phase
 from search.tracking.delivery import Delivery
 
-UPLOAD_SECONDS = 300
+UPLOAD_TIMEOUT = 300
 """Who uploads a model gets much time; of a server that is not there one hears sooner."""
 
 
-def registered(
+def register_version(
     search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery, models: Path, model_name: str
 ) -> Outcome:
     """The outcome at ``place`` with its model's name and version; that at 0 is the winner's.
@@ -43,6 +43,6 @@ def registered(
             point=front_tags(record, [o.trial for o in outcomes]),
             challenger=place == 0,
         ),
-        timeout=UPLOAD_SECONDS,
+        timeout=UPLOAD_TIMEOUT,
     )
     return replace(outcome, model_name=model_name, model_version=str(version.version))

@@ -12,32 +12,38 @@ from typing import Any
 from search.config.enqueue import read_enqueue
 from search.config.search_config import SearchConfig
 from search.config.space import Space, make_space
-from search.execution.checkpoint_retention import KeptCheckpoints
+from search.execution.checkpoint_retention import CheckpointRetention
 from search.execution.engines.session import Session
-from search.execution.stop_request import Halt
+from search.execution.stop_request import StopRequest
 from search.execution.trial_actor import TrialActor
-from search.execution.trial_runner import Execution
+from search.execution.trial_runner import TrialRunner
 from search.ledger import format_version as ledger_format
-from search.ledger.backup import LedgerCopy
-from search.ledger.format_version import expect_readable
-from search.ledger.ledger import Ledger, refuse_difference
-from search.ledger.reader import about_to_json, read_earlier
+from search.ledger.backup import LedgerBackup
+from search.ledger.format_version import check_format
+from search.ledger.ledger import Ledger, check_same_settings
+from search.ledger.reader import about_to_json, read_earlier_searches
 from search.ledger.sampling.backbone_prior import BackbonePrior
-from search.ledger.sampling.proposals import Guide, Guides
-from search.ledger.sampling.warm_start import Lesson, first_few, from_json, lessons, to_json
-from search.ledger.sampling.warm_start_prior import WarmPrior
+from search.ledger.sampling.proposals import ProposalChain, ProposalSource
+from search.ledger.sampling.warm_start import (
+    TransferredConfig,
+    configs_from_json,
+    configs_to_json,
+    first_configs,
+    transferred_configs,
+)
+from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord
 from search.study.backbone_scores import score_prepared
 from search.study.preparation import Prepared
 
-NEWS_SECONDS = 0.2
+PUBLISH_SECONDS = 0.2
 """Whoever watches hears of changes at most this often."""
 
-NEWS_SHARE = 0.05
+PUBLISH_SHARE = 0.05
 """Of the driver's time that telling may take, whatever the number of trials."""
 
-FIXED = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
+FIXED_SETTINGS = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
 """Settings that make trials comparable: a search keeps them for its whole life."""
 
 
@@ -53,15 +59,15 @@ class Phase:
     ledger: Ledger
     prepared: Prepared
     session: Session
-    halt: Halt
+    halt: StopRequest
     checkpoints: Path
     logs: Path
-    kept: KeptCheckpoints
+    kept: CheckpointRetention
     storage: Path
     tracking_uri: str
     told: Callable[[SearchRecord], None]
     limit: int
-    copy: LedgerCopy
+    copy: LedgerBackup
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
@@ -70,7 +76,7 @@ class Phase:
     _next_news: float = 0.0
 
     def __post_init__(self) -> None:
-        expect_readable(self.name, self.ledger.noted)
+        check_format(self.name, self.ledger.noted)
         several = self.prepared.blocks
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.noted("elapsed") or 0.0)
@@ -84,12 +90,12 @@ class Phase:
             several,
             remember=asked.remember is not None,
         )
-        refuse_difference(self.ledger, self._identity())
+        check_same_settings(self.ledger, self._identity())
         started = self.ledger.noted("started")
         if started is None:
             self.ledger.note("started", started := datetime.now(UTC).isoformat())
         self._started = datetime.fromisoformat(started)
-        self.ledger.note(ledger_format.KEY, ledger_format.FORMAT)
+        self.ledger.note(ledger_format.FORMAT_KEY, ledger_format.LEDGER_FORMAT)
         self.ledger.note("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
@@ -97,7 +103,7 @@ class Phase:
 
     def run(self) -> None:
         """Fill the ledger up to ``limit`` trials, unless something says to stop."""
-        execution = Execution(
+        execution = TrialRunner(
             self.config,
             self.session,
             self.ledger,
@@ -130,25 +136,25 @@ class Phase:
             found = score_prepared(self.prepared, self.session, self.config.seed, told)
             if found is not None:
                 self.ledger.note("prior", known := found.to_json())
-        guides: list[Guide] = []
+        guides: list[ProposalSource] = []
         if self._lessons:
-            guides.append(WarmPrior(self._lessons, self.space, self.config.direction))
+            guides.append(WarmStartPrior(self._lessons, self.space, self.config.direction))
         if known is not None and self.config.prior == "on":
             guides.append(BackbonePrior.from_json(known))
-        self.ledger.guide = Guides(guides)
+        self.ledger.guide = ProposalChain(guides)
 
-    def _learn(self) -> list[Lesson]:
+    def _learn(self) -> list[TransferredConfig]:
         """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
         known = self.ledger.noted("warm_start")
         if known is None:
-            earlier = read_earlier(self.config, Workspace(self.storage, self.name))
+            earlier = read_earlier_searches(self.config, Workspace(self.storage, self.name))
             own: dict[str | None, BackboneSummary] = dict(self.prepared.backbones.items())
-            found = lessons(
+            found = transferred_configs(
                 earlier, self.space, self.prepared.task_summary, own or {None: self.prepared.backbone}
             )
-            self.ledger.note("warm_start", known := to_json(found))
-        found = from_json(known)
-        few = first_few(found, self.limit)
+            self.ledger.note("warm_start", known := configs_to_json(found))
+        found = configs_from_json(known)
+        few = first_configs(found, self.limit)
         if not self.ledger.started():
             self.ledger.enqueue([lesson.params for lesson in few], [lesson.origin for lesson in few])
         return found
@@ -158,7 +164,7 @@ class Phase:
         moment = time.monotonic()
         if now or moment >= self._next_news:
             self.told(self.record())
-            self._next_news = moment + max(NEWS_SECONDS, (time.monotonic() - moment) / NEWS_SHARE)
+            self._next_news = moment + max(PUBLISH_SECONDS, (time.monotonic() - moment) / PUBLISH_SHARE)
             self.copy.keep()
 
     def keep_time(self) -> None:
@@ -217,7 +223,7 @@ class Phase:
     def _identity(self) -> dict[str, object]:
         values = self.config.model_dump(mode="json")
         return {
-            **{name: values[name] for name in FIXED},
+            **{name: values[name] for name in FIXED_SETTINGS},
             **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reused.views,
             "space": self.space.describe(),

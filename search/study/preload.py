@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 
-class Ahead:
+class Preloader:
     """Loads in the background; its end waits for what has begun.
 
     It has to end before Ray does: Ray ends a process that drops one of its references, as any thread does that collects
@@ -25,7 +25,7 @@ class Ahead:
     def __init__(self) -> None:
         self._begun: list[threading.Thread] = []
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Preloader:
         return self
 
     def __exit__(
@@ -36,25 +36,25 @@ class Ahead:
 
     def libraries(self) -> None:
         """What delivers, judges and draws."""
-        self._begin(_libraries)
+        self._begin(_import_reporting)
 
     def keras(self) -> None:
         """What registers a model."""
-        self._begin(_keras)
+        self._begin(_import_registration)
 
     def _begin(self, load: Callable[[], None]) -> None:
         self._begun.append(threading.Thread(target=load, name="unfreeze-ahead"))
         self._begun[-1].start()
 
 
-def _libraries() -> None:
+def _import_reporting() -> None:
     for name in ("optuna.importance", "search.tracking.mirror", "search.report.formats"):
         importlib.import_module(name)
-    from search.report.page import ready
+    from search.report.page import preload
 
-    ready()
+    preload()
 
 
-def _keras() -> None:
+def _import_registration() -> None:
     for name in ("search.registry", "mlflow.keras"):
         importlib.import_module(name)

@@ -15,7 +15,13 @@ from search.execution.engines.session import Session
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Parameters, TaskSummary
 from search.study.early_checks import data_options, target_options
-from search.study.resolved_inputs import backbone_spec, data_folder, fingerprint, pin, pinned
+from search.study.resolved_inputs import (
+    backbone_spec,
+    data_folder,
+    pin_version,
+    pinned_versions,
+    spec_fingerprint,
+)
 from search.tracking.stores import default_tracking_uri
 from search.views.view import View
 from trainables.data.class_names import source_notes
@@ -85,8 +91,8 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
         view.event(f"source: --method {config.method} makes no use of it; reweight, align and all do")
     found: dict[str, Prepared] = {}
     for name in sorted(config.backbones):  # in whatever order they were given, it is one search
-        found[name] = _prepared(name, list(found.values()), config, workspace, session, view)
-    teacher = _teacher(config, [p.task for p in found.values()], workspace, session, view)
+        found[name] = _prepare_for_backbone(name, list(found.values()), config, workspace, session, view)
+    teacher = _prepare_teacher(config, [p.task for p in found.values()], workspace, session, view)
     found = {name: replace(own, teacher=teacher) for name, own in found.items()}
     first = next(iter(found.values()))
     prepared = replace(first, several=found) if len(found) > 1 else first
@@ -95,7 +101,7 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     return prepared
 
 
-def _teacher(
+def _prepare_teacher(
     config: SearchConfig, known: list[Task], workspace: Workspace, session: Session, view: View
 ) -> Teacher | None:
     """The teacher, and the images at its input size, in the splits that students see."""
@@ -104,14 +110,14 @@ def _teacher(
         if config.teacher is not None:
             view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
         return None
-    file, summary = _backbone(str(config.teacher), asked, workspace, session, view, "teacher")
-    task = _task(
+    file, summary = _load_backbone(str(config.teacher), asked, workspace, session, view, "teacher")
+    task = _prepare_task(
         "teacher's data", config.data, summary.input_size, known, config, workspace, view
     )  # it has labels
     return Teacher(summary, file, task)
 
 
-def _prepared(
+def _prepare_for_backbone(
     name: str,
     others: list[Prepared],
     config: SearchConfig,
@@ -120,10 +126,10 @@ def _prepared(
     view: View,
 ) -> Prepared:
     """A backbone with the data at its input size."""
-    file, backbone = _backbone(name, config, workspace, session, view)
+    file, backbone = _load_backbone(name, config, workspace, session, view)
 
     def data(what: str, of: str, known: list[Task], unlabelled: Sequence[str] | None = None) -> Task:
-        return _task(what, of, backbone.input_size, known, config, workspace, view, unlabelled)
+        return _prepare_task(what, of, backbone.input_size, known, config, workspace, view, unlabelled)
 
     source = None
     if config.source is not None and config.uses_source:
@@ -142,7 +148,7 @@ def _prepared(
     )
 
 
-def _backbone(
+def _load_backbone(
     name: str,
     config: SearchConfig,
     workspace: Workspace,
@@ -150,9 +156,9 @@ def _backbone(
     view: View,
     what: str = "backbone",
 ) -> tuple[Path, BackboneSummary]:
-    address = _fixed(name, config, workspace, view, what)
+    address = _pinned_name(name, config, workspace, view, what)
     spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", address)
-    file = workspace.directory / f"{what}-{fingerprint(spec)}.keras"
+    file = workspace.directory / f"{what}-{spec_fingerprint(spec)}.keras"
     view.event(f"{what} {name}: loading")
     with session.fleet.at_home() as engine:
         found: dict[str, Any] = ray.get(engine.prepare_backbone.remote(spec, str(file)))
@@ -161,22 +167,22 @@ def _backbone(
     )
 
 
-def _fixed(name: str, config: SearchConfig, workspace: Workspace, view: View, what: str) -> str:
+def _pinned_name(name: str, config: SearchConfig, workspace: Workspace, view: View, what: str) -> str:
     """The version that an alias stands for in this search; any other name as it is."""
     if not name.startswith("models:/") or "@" not in name:
         return name
-    known = pinned(config, workspace).get(name)
+    known = pinned_versions(config, workspace).get(name)
     if known is not None:
         view.event(f"{what} {name}: {known}, as when the search began")
         return known
-    from search.registry.downloads import resolve
+    from search.registry.downloads import resolve_alias
 
-    found = resolve(name, config.tracking_uri or default_tracking_uri(workspace.storage))
-    pin(name, found, workspace)
+    found = resolve_alias(name, config.tracking_uri or default_tracking_uri(workspace.storage))
+    pin_version(name, found, workspace)
     return found
 
 
-def _task(
+def _prepare_task(
     what: str,
     data: str,
     size: tuple[int, int],

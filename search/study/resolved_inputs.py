@@ -21,24 +21,24 @@ from search.records.atomic_file import write_text
 from search.tracking.stores import default_tracking_uri
 from trainables.data.inputs.options import task_name
 
-FILE = "models.json"
+PINNED_VERSIONS_FILE = "models.json"
 
 
-def pinned(config: SearchConfig, workspace: Workspace) -> dict[str, str]:
+def pinned_versions(config: SearchConfig, workspace: Workspace) -> dict[str, str]:
     """Addresses of versions by the addresses that the search was given; empty before it has begun."""
     if config.fresh or (config.ledger is None and not workspace.ledger.is_file()):
         return {}
     return _read(workspace)
 
 
-def pin(given: str, version: str, workspace: Workspace) -> None:
+def pin_version(given: str, version: str, workspace: Workspace) -> None:
     """Keep that ``given`` is ``version`` for this search."""
-    write_text(workspace.directory / FILE, json.dumps({**_read(workspace), given: version}))
+    write_text(workspace.directory / PINNED_VERSIONS_FILE, json.dumps({**_read(workspace), given: version}))
 
 
 def _read(workspace: Workspace) -> dict[str, str]:
     try:
-        known = json.loads((workspace.directory / FILE).read_text())
+        known = json.loads((workspace.directory / PINNED_VERSIONS_FILE).read_text())
     except (OSError, ValueError):
         return {}
     return {str(k): str(v) for k, v in known.items()} if isinstance(known, dict) else {}
@@ -73,7 +73,7 @@ def backbone_spec(
     }
 
 
-def fingerprint(spec: dict[str, Any]) -> str:
+def spec_fingerprint(spec: dict[str, Any]) -> str:
     """Changes with the spec and with the files that it names."""
     facts = dict(spec)
     for key in ("name", "weights"):

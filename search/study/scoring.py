@@ -14,12 +14,12 @@ import numpy as np
 
 from search.config.search_config import SearchConfig
 from search.ledger.workspace import Workspace
-from search.records.scores import BackboneScores, Likeness, Scoring
+from search.records.scores import BackboneScores, DomainSimilarity, ScoringResult
 from search.records.stats.intervals import paired_gain, wilson
 from search.study.early_checks import data_options
 from search.study.resolved_inputs import backbone_spec, data_folder
 from search.views.view import View
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.activations.location import default_directory
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast_backbone
@@ -38,10 +38,10 @@ from trainables.transferability import (
     nce,
     source_probabilities,
 )
-from trainables.transferability.feature_sample import Sample, shared_images, take_sample
+from trainables.transferability.feature_sample import FeatureSample, extract_features, shared_image_ids
 from trainables.transferability.knn import NEIGHBOURS
 
-MMD_IMAGES = 500
+MMD_MAX_IMAGES = 500
 """Images of each set that MMD compares: its cost grows with their square."""
 
 Found = TypeVar("Found")
@@ -61,7 +61,7 @@ class Candidate:
 
 def score_backbones(
     configs: Mapping[str, SearchConfig], source: str | None, most: int, view: View
-) -> Scoring:
+) -> ScoringResult:
     """Score each backbone on at most ``most`` training and validation images of the target, and of ``source``.
 
     Args:
@@ -78,23 +78,25 @@ def score_backbones(
     began = time.monotonic()
     first = next(iter(configs.values()))
     storage = Path(first.storage).absolute()
-    _leave_memory()
+    _limit_gpu_memory()
     failed: dict[str, str] = {}
-    candidates = _each(configs, lambda name: _opened(name, configs[name], source, storage, view), failed)
+    candidates = _for_each_backbone(
+        configs, lambda name: _open_candidate(name, configs[name], source, storage, view), failed
+    )
     tasks = [c.task for c in candidates.values()]
     sources = [c.source for c in candidates.values() if c.source is not None]
-    common = shared_images(tasks, first.seed)
-    ids, other = common[:most], shared_images(sources, first.seed)[:most]
-    samples: dict[str, Sample] = {}
+    common = shared_image_ids(tasks, first.seed)
+    ids, other = common[:most], shared_image_ids(sources, first.seed)[:most]
+    samples: dict[str, FeatureSample] = {}
     seen = iter(range(1, len(candidates) + 1))
 
     def score(name: str) -> tuple[BackboneScores, np.ndarray]:
         view.stage("scoring", next(seen), len(candidates))
-        found, right, samples[name] = _scored(candidates[name], ids, other)
+        found, right, samples[name] = _score_candidate(candidates[name], ids, other)
         return found, right
 
-    scored = _each(candidates, score, failed)
-    return Scoring(
+    scored = _for_each_backbone(candidates, score, failed)
+    return ScoringResult(
         task=tasks[0].name,
         source=sources[0].name if sources else None,
         classes=len(np.unique(next(iter(samples.values())).labels)),
@@ -111,7 +113,7 @@ def score_backbones(
     )
 
 
-def _leave_memory() -> None:
+def _limit_gpu_memory() -> None:
     """Take no more of a GPU than is needed: others may train there."""
     import tensorflow as tf
 
@@ -119,7 +121,9 @@ def _leave_memory() -> None:
         tf.config.experimental.set_memory_growth(device, True)
 
 
-def _each(names: Mapping[str, Any], work: Callable[[str], Found], failed: dict[str, str]) -> dict[str, Found]:
+def _for_each_backbone(
+    names: Mapping[str, Any], work: Callable[[str], Found], failed: dict[str, str]
+) -> dict[str, Found]:
     """``work`` on each name; a backbone that can't be scored stands in nobody's way, unless there is no other."""
     done: dict[str, Found] = {}
     reason: SearchError | None = None
@@ -134,19 +138,21 @@ def _each(names: Mapping[str, Any], work: Callable[[str], Found], failed: dict[s
     return done
 
 
-def _opened(name: str, config: SearchConfig, source: str | None, storage: Path, view: View) -> Candidate:
+def _open_candidate(
+    name: str, config: SearchConfig, source: str | None, storage: Path, view: View
+) -> Candidate:
     began = time.perf_counter()
     view.event(f"backbone {name}: loading")
     with tempfile.TemporaryDirectory(prefix="unfreeze-") as downloads:
         loaded = load(BackboneSpec(**backbone_spec(config, storage, Path(downloads))))
     backbone = recast_backbone(loaded, choose_numerics(config.precision).precision)
     seconds = {"load": time.perf_counter() - began}
-    target = _prepared(config, backbone, storage, view)
-    other = None if source is None else _prepared(config.replace(data=source), backbone, storage, view)
+    target = _prepare_task(config, backbone, storage, view)
+    other = None if source is None else _prepare_task(config.replace(data=source), backbone, storage, view)
     return Candidate(name, config, backbone, target, other, seconds)
 
 
-def _prepared(config: SearchConfig, backbone: Backbone, storage: Path, view: View) -> Task:
+def _prepare_task(config: SearchConfig, backbone: Backbone, storage: Path, view: View) -> Task:
     """Where a search of the same storage looks for it, too."""
     return prepare(
         config.data,
@@ -157,9 +163,9 @@ def _prepared(config: SearchConfig, backbone: Backbone, storage: Path, view: Vie
     )
 
 
-def _scored(
+def _score_candidate(
     candidate: Candidate, ids: Sequence[str], other: Sequence[str]
-) -> tuple[BackboneScores, np.ndarray, Sample]:
+) -> tuple[BackboneScores, np.ndarray, FeatureSample]:
     """The scores, which images k-NN tells right, and what was scored."""
     began = time.perf_counter()
     target = _sample(candidate, candidate.task, ids)
@@ -179,17 +185,17 @@ def _scored(
         logme=logme(target.features, target.labels),
         h_score=h_score(target.features, target.labels),
         label_cka=label_cka(target.features, target.labels),
-        likeness=None if source is None else _likeness(source, target),
+        likeness=None if source is None else _domain_similarity(source, target),
         seconds=candidate.seconds,
     )
     candidate.seconds["scores"] = time.perf_counter() - began
     return found, right, target
 
 
-def _likeness(source: Sample, target: Sample) -> Likeness:
+def _domain_similarity(source: FeatureSample, target: FeatureSample) -> DomainSimilarity:
     probabilities = source_probabilities(source.features, source.labels, target.features)
-    apart = mmd_test(source.features[:MMD_IMAGES], target.features[:MMD_IMAGES])
-    return Likeness(
+    apart = mmd_test(source.features[:MMD_MAX_IMAGES], target.features[:MMD_MAX_IMAGES])
+    return DomainSimilarity(
         leep(probabilities, target.labels),
         nce(most_probable(probabilities), target.labels),
         apart.squared,
@@ -197,21 +203,23 @@ def _likeness(source: Sample, target: Sample) -> Likeness:
     )
 
 
-def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> Sample:
+def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> FeatureSample:
     config = candidate.config
     cache = default_directory(wanted=config.reused.cache)
-    activations = Activations(
+    activations = ActivationCache(
         candidate.backbone, task, directory=cache, disk_budget=config.reused.cache_budget
     )
-    return take_sample(activations, task, ids)
+    return extract_features(activations, task, ids)
 
 
 def _ranked(scored: Mapping[str, tuple[BackboneScores, np.ndarray]]) -> tuple[BackboneScores, ...]:
     """The best by k-NN first, by LogME where that is the same; with a mark on those that chance may have parted."""
     found = sorted(scored.values(), key=lambda s: (-s[0].knn.estimate, -s[0].logme))
     best = found[0][1]
-    return tuple(replace(s, tied=i > 0 and not _worse(right, best)) for i, (s, right) in enumerate(found))
+    return tuple(
+        replace(s, tied=i > 0 and not _significantly_worse(right, best)) for i, (s, right) in enumerate(found)
+    )
 
 
-def _worse(right: np.ndarray, best: np.ndarray) -> bool:
+def _significantly_worse(right: np.ndarray, best: np.ndarray) -> bool:
     return len(best) > 1 and paired_gain(best[None], right[None]).low > 0

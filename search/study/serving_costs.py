@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from search.config.ranges import Choice, IntRange, Range
 from search.ledger.ledger import Ledger
-from search.records.metrics import COSTS
+from search.records.metrics import SERVING_COSTS
 from search.records.record import Parameters, ParameterValue
-from search.records.stats.latency_ratios import latencies
+from search.records.stats.latency_ratios import comparable_latencies
 
 if TYPE_CHECKING:
     from search.study.phase import Phase
     from search.study.preparation import Prepared
 
-NOTE = "serving_costs"
+LEDGER_KEY = "serving_costs"
 
-AHEAD = 32
+MAX_MEASURED_FIRST = 32
 """Most architectures that are priced before the first trial; the others when a trial first has them."""
 
-COMPARED = 4
+REFERENCE_COUNT = 4
 """Known architectures beside which a new one is timed."""
 
 BACKBONE, HEAD = "backbone", "head_units"
@@ -30,7 +30,7 @@ BACKBONE, HEAD = "backbone", "head_units"
 
 LATENCY = "latency_ms"
 
-Ask = Callable[[str, Sequence[Mapping[str, Any]]], Any]
+AskEngine = Callable[[str, Sequence[Mapping[str, Any]]], Any]
 """Calls a method of an engine (``parameters`` or ``paired_times``) for architectures
 (:class:`trainables.serving.architecture_costs.Architecture`, its fields)."""
 
@@ -44,7 +44,7 @@ class BackboneFile:
 
 
 @dataclass
-class ServingPrices:
+class ServingCosts:
     """The price list of a search.
 
     Args:
@@ -60,17 +60,17 @@ class ServingPrices:
     objectives: Sequence[str]
     backbones: Mapping[ParameterValue | None, BackboneFile]
     classes: int
-    ask: Ask
+    ask: AskEngine
     told: Callable[[str], object]
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._known = dict((self.ledger.noted(NOTE) or {}).get("architectures", {}))
+        self._known = dict((self.ledger.noted(LEDGER_KEY) or {}).get("architectures", {}))
 
     def ahead(self, ranges: Mapping[str, Range]) -> None:
         """Price what the space offers while nothing else runs, unless it is too much or known."""
         heads, backbones = _values(ranges.get(HEAD), 0), _values(ranges.get(BACKBONE), None)
-        if heads and backbones and len(heads) * len(backbones) <= AHEAD:
+        if heads and backbones and len(heads) * len(backbones) <= MAX_MEASURED_FIRST:
             self._price([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
 
     def of(self, params: Parameters) -> dict[str, float]:
@@ -78,7 +78,7 @@ class ServingPrices:
         key = self._key(params)
         if key not in self._known:
             self._price([params])
-        return {name: self._known[key][name] for name in self.objectives if name in COSTS}
+        return {name: self._known[key][name] for name in self.objectives if name in SERVING_COSTS}
 
     def _price(self, wanted: Iterable[Mapping[str, Any]]) -> None:
         new = {key: params for params in wanted if (key := self._key(params)) not in self._known}
@@ -93,16 +93,16 @@ class ServingPrices:
             for key, milliseconds in zip(new, self._timed(asked), strict=True):
                 found[key][LATENCY] = milliseconds
         self._known |= found
-        self.ledger.note(NOTE, {"architectures": self._known})
+        self.ledger.note(LEDGER_KEY, {"architectures": self._known})
 
     def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
         """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""
         self.told(f"latency: timing {len(asked)} kinds of model on this machine")
-        beside = {key: self._known[key] for key in sorted(self._known)[:COMPARED]}
+        beside = {key: self._known[key] for key in sorted(self._known)[:REFERENCE_COUNT]}
         known = [self._from_key(key) for key in beside]
         times = self.ask("paired_times", [*known, *asked])
         before = {row: costs[LATENCY] for row, costs in enumerate(beside.values())}
-        found = latencies(times, before)
+        found = comparable_latencies(times, before)
         low, high = min(found), max(found)
         sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
         self.told(f"latency: {sure}")
@@ -121,19 +121,19 @@ class ServingPrices:
         return {"backbone": file, "head_units": int(units), "classes": self.classes}
 
 
-def price_list(phase: Phase, told: Callable[[str], object]) -> ServingPrices:
+def make_serving_costs(phase: Phase, told: Callable[[str], object]) -> ServingCosts:
     """The price list of a search that has several objectives, made as far as it can be before the first trial."""
     prepared, config = phase.prepared, phase.config
     files: dict[ParameterValue | None, BackboneFile] = {
-        name: _file(own) for name, own in prepared.several.items()
+        name: _backbone_file(own) for name, own in prepared.several.items()
     }
-    files[None] = _file(prepared)
-    prices = ServingPrices(
+    files[None] = _backbone_file(prepared)
+    prices = ServingCosts(
         phase.ledger,
         config.objectives,
         files,
         len(prepared.task_summary.classes),
-        lambda method, architectures: _asked(phase, method, list(architectures)),
+        lambda method, architectures: _ask_engine(phase, method, list(architectures)),
         told,
     )
     if phase.ledger.started() < phase.limit:
@@ -141,11 +141,11 @@ def price_list(phase: Phase, told: Callable[[str], object]) -> ServingPrices:
     return prices
 
 
-def _file(prepared: Prepared) -> BackboneFile:
+def _backbone_file(prepared: Prepared) -> BackboneFile:
     return BackboneFile(prepared.backbone.digest, str(prepared.backbone_file))
 
 
-def _asked(phase: Phase, method: str, architectures: Sequence[Mapping[str, Any]]) -> Any:
+def _ask_engine(phase: Phase, method: str, architectures: Sequence[Mapping[str, Any]]) -> Any:
     """What an engine on the driver's machine answers, once it has nothing else to open."""
     import ray
 
@@ -160,6 +160,6 @@ def _values(values: Range | None, otherwise: ParameterValue | None) -> list[Any]
         return [otherwise]
     if isinstance(values, Choice):
         return list(values.values)
-    if isinstance(values, IntRange) and (values.high - values.low) // values.step < AHEAD:
+    if isinstance(values, IntRange) and (values.high - values.low) // values.step < MAX_MEASURED_FIRST:
         return list(range(values.low, values.high + 1, values.step))
     return []

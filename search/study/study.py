@@ -9,41 +9,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.config.choices import ALL_METHODS, BASELINES, equal_steps
+from search.config.choices import ALL_METHODS, BASELINE_SOURCES, baseline_epoch_factor
 from search.config.search_config import SearchConfig
-from search.doctor.quick import QuickLook
-from search.execution.checkpoint_retention import KeptCheckpoints, default_budget
-from search.execution.engines.node_usage import watched
+from search.doctor.quick import StartupChecks
+from search.execution.checkpoint_retention import CheckpointRetention, default_budget
+from search.execution.engines.node_usage import polling_node_usage
 from search.execution.engines.session import Session, connect
-from search.execution.stop_request import Halt
-from search.fault_injection import reached
+from search.execution.stop_request import StopRequest
+from search.fault_injection import failpoint
 from search.ledger.archive import archive
-from search.ledger.backup import LedgerCopy, check
+from search.ledger.backup import LedgerBackup, check_ledger_file
 from search.ledger.driver_lease import Lease
-from search.ledger.driver_lease_row import DriverMark
+from search.ledger.driver_lease_row import LeaseRow
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.sampling.backbone_prior import prior_worth
-from search.ledger.sampling.warm_start_prior import warm_start_worth
+from search.ledger.sampling.backbone_prior import evaluate_prior
+from search.ledger.sampling.warm_start_prior import warm_start_summary
 from search.ledger.workspace import Workspace
 from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.records.results import write_results
-from search.study.confirmation import Rival, measure, points, retrain
+from search.study.confirmation import BaselineRuns, evaluate_on_test, retrain, trials_to_confirm
 from search.study.early_checks import check_inputs
-from search.study.model_versions import registered
-from search.study.outcomes import failing_alike, keep, known_outcomes, nothing_worked
+from search.study.model_versions import register_version
+from search.study.outcomes import load_outcomes, no_result_message, same_error_message, save_outcomes
 from search.study.phase import Phase
-from search.study.preload import Ahead
+from search.study.preload import Preloader
 from search.study.preparation import Prepared, prepare_all
 from search.study.resolved_inputs import search_name
 from search.study.search_result import SearchResult, model_uri
-from search.study.serving_costs import price_list
+from search.study.serving_costs import make_serving_costs
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
 from search.views.logged import LoggedView
 from search.views.view import View, default_view
-from trainables.errors import SearchError, TakenOver
+from trainables.errors import LeaseLost, SearchError
 
 if TYPE_CHECKING:
     from search.tracking.mirror import Mirror
@@ -79,41 +79,41 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     check_inputs(config, workspace)
     workspace.create()
     view = LoggedView(view, workspace.logs)
-    halt = Halt(told=view.event)
+    halt = StopRequest(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    quick = QuickLook(config, workspace.storage, view)
+    quick = StartupChecks(config, workspace.storage, view)
     with (
         workspace.explaining(),
         workspace.locked(),
         halt.listening(),
         connect(config, verbose, view) as session,
-        watched(view.nodes) if config.address else nullcontext(),
-        Ahead() as ahead,
+        polling_node_usage(view.nodes) if config.address else nullcontext(),
+        Preloader() as ahead,
     ):
         ahead.libraries()
         quick.at_places()
         quick.at_nodes()
         prepared = prepare_all(config, workspace, session, view)
         quick.refuse()
-        reached("prepared")
-        checkpoints = _kept_checkpoints(config, workspace, view)
-        return _Run(config, view, workspace, session, halt, prepared, checkpoints, ahead).whole()
+        failpoint("prepared")
+        checkpoints = _checkpoint_retention(config, workspace, view)
+        return _SearchRun(config, view, workspace, session, halt, prepared, checkpoints, ahead).whole()
 
 
 @dataclass
-class _Run:
+class _SearchRun:
     """One run of the command: does whatever of the search is not done yet."""
 
     config: SearchConfig
     view: View
     workspace: Workspace
     session: Session
-    halt: Halt
+    halt: StopRequest
     prepared: Prepared
-    kept: KeptCheckpoints
-    ahead: Ahead
+    kept: CheckpointRetention
+    ahead: Preloader
     lease: Lease | None = None
 
     def whole(self) -> SearchResult:
@@ -124,11 +124,11 @@ class _Run:
     def _driven(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
-        search.outcome, search.alternatives = known_outcomes(search)
+        search.outcome, search.alternatives = load_outcomes(search)
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             if self.config.objective:
-                search.ledger.costs = price_list(search, self.view.event).of
+                search.ledger.costs = make_serving_costs(search, self.view.event).of
             self._trials(search)
             self._confirm(search, self._baselines(search, task))
             search.keep_time()
@@ -138,14 +138,14 @@ class _Run:
                 search.keep_time()
                 record = self._leave_files(search)
             delivery.finish(record, "FINISHED", self._artifacts(record))
-            reached("finished")
+            failpoint("finished")
         self.view.update(record)
         return SearchResult(record, model_uri(search.outcome), self.workspace.report)
 
     def _phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
         ledger_file.parent.mkdir(parents=True, exist_ok=True)
         if config.ledger is None:
-            check(ledger_file)
+            check_ledger_file(ledger_file)
         ledger = Ledger(
             config.ledger or sqlite_url(ledger_file),
             name,
@@ -171,7 +171,7 @@ class _Run:
             tracking_uri=self._tracking_uri,
             told=self.view.update,
             limit=limit,
-            copy=LedgerCopy(None if config.ledger else ledger_file, self.view.event),
+            copy=LedgerBackup(None if config.ledger else ledger_file, self.view.event),
         )
 
     @contextmanager
@@ -184,7 +184,7 @@ class _Run:
             yield
             return
         name = self.workspace.name
-        with Lease(DriverMark(self.config.ledger, name, *self.config.directions), name).held() as self.lease:
+        with Lease(LeaseRow(self.config.ledger, name, *self.config.directions), name).held() as self.lease:
             self.halt.lost = self.lease.lost
             yield
 
@@ -211,7 +211,7 @@ class _Run:
         phase.news(now=True)
         try:
             yield delivery
-        except TakenOver:
+        except LeaseLost:
             delivery.drop()  # the runs are another process's now
             raise
         except BaseException as error:
@@ -224,14 +224,14 @@ class _Run:
         phase.run()
         self._refuse_halted()
         record = phase.record()
-        if worth := prior_worth(record):
+        if worth := evaluate_prior(record):
             self.view.event(f"prior: {worth}")
-        if said := warm_start_worth(record):
+        if said := warm_start_summary(record):
             self.view.event(f"warm start: {said}")
         if phase.stopped == "failing_alike":
-            raise SearchError(failing_alike(record))
+            raise SearchError(same_error_message(record))
         if record.best is None:
-            raise SearchError(nothing_worked(record))
+            raise SearchError(no_result_message(record))
 
     def _refuse_halted(self) -> None:
         """Go no further where a person has said so, or another process has taken over."""
@@ -263,7 +263,9 @@ class _Run:
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
         phase.halt = self.halt.again(self.config.time_budget)
-        self.view.event(f"baseline: {limit} trials from {BASELINES[method]}, to see what transfer is worth")
+        self.view.event(
+            f"baseline: {limit} trials from {BASELINE_SOURCES[method]}, to see what transfer is worth"
+        )
         with self._delivery(phase, experiment_name(task, baseline=method)) as delivery:
             self._trials(phase)
             delivery.finish(phase.record(whole=True))
@@ -275,17 +277,17 @@ class _Run:
         if source is None or method == "source" or self.config.method == ALL_METHODS:
             return self.config.epochs
         counts = self.prepared.task.counts["train"], source.counts["train"]
-        return round(self.config.epochs * equal_steps(*counts))
+        return round(self.config.epochs * baseline_epoch_factor(*counts))
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Re-train the winner, or points of the front, and measure them, unless that is done."""
-        chosen = points(search.record(), self.config.confirm_points)
+        chosen = trials_to_confirm(search.record(), self.config.confirm_points)
         known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
         if [trial.number for trial in chosen] == known:
             return
         rivals = [(b, trial) for b in baselines if (trial := b.record().best) is not None]
         trials = [*chosen, *(trial for _, trial in rivals)]
-        self.view.event(_confirming(chosen, self.config.confirm_seeds))
+        self.view.event(_confirmation_message(chosen, self.config.confirm_seeds))
         if self.config.register_model:
             self.ahead.keras()
         began = time.monotonic()
@@ -300,14 +302,17 @@ class _Run:
             self.halt,
         )
         self._refuse_halted()
-        outcomes = measure(
+        outcomes = evaluate_on_test(
             list(zip(chosen, runs, strict=False)),
-            [Rival(trial, run, b.limit) for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)],
+            [
+                BaselineRuns(trial, run, b.limit)
+                for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)
+            ],
             lambda params: self.prepared.of(params).task,
             self.session,
         )
-        reached("measured")
-        keep(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
+        failpoint("measured")
+        save_outcomes(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
 
     def _register(self, search: Phase, delivery: Delivery) -> bool:
         """Make the winner, and other points of the front that were confirmed, model versions, unless they are.
@@ -324,11 +329,11 @@ class _Run:
             if not outcomes[place].model_version:
                 of = f", trial {outcomes[place].trial}" if len(outcomes) > 1 else ""
                 self.view.event(f"model: registering {self._model_name}{of}")
-                outcomes[place] = registered(
+                outcomes[place] = register_version(
                     search, outcomes, place, delivery, self.workspace.winner, self._model_name
                 )
-                keep(search, outcomes)
-        reached("registered")
+                save_outcomes(search, outcomes)
+        failpoint("registered")
         return search.outcome is not known
 
     @property
@@ -345,27 +350,27 @@ class _Run:
 
     def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
         """What is shown with the search's run: its tables, the report, and the plots by themselves."""
-        from search.report.formats import extracts
+        from search.report.formats import write_run_artifacts
 
         folder = self.workspace.directory
         return (
             folder / "trials.parquet",
             folder / "best.json",
             self.workspace.report,
-            *extracts(record, folder, self.view.event),
+            *write_run_artifacts(record, folder, self.view.event),
         )
 
 
-def _kept_checkpoints(config: SearchConfig, workspace: Workspace, view: View) -> KeptCheckpoints:
+def _checkpoint_retention(config: SearchConfig, workspace: Workspace, view: View) -> CheckpointRetention:
     """One budget for the search and its baselines."""
     budget = config.checkpoint_budget
     if budget is None:
-        folders = ("", *map(workspace.baseline_folder, BASELINES))
+        folders = ("", *map(workspace.baseline_folder, BASELINE_SOURCES))
         budget = default_budget(*map(workspace.checkpoints, folders))
-    return KeptCheckpoints(budget, view.event)
+    return CheckpointRetention(budget, view.event)
 
 
-def _confirming(chosen: Sequence[TrialRecord], seeds: int) -> str:
+def _confirmation_message(chosen: Sequence[TrialRecord], seeds: int) -> str:
     if len(chosen) == 1:
         return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
     numbers = ", ".join(str(trial.number) for trial in chosen)

@@ -30,7 +30,7 @@ from search.tracking.stores import absolute_uri, check_sqlite, sqlite_path
 from trainables.errors import TrackingError
 
 
-def make_store(tracking_uri: str) -> None:
+def create_store(tracking_uri: str) -> None:
     """Make the SQLite file of ``tracking_uri`` with all its tables, if it is missing or empty; others are left alone.
 
     Only one process at a time may do so.
@@ -70,12 +70,12 @@ def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
     uri = absolute_uri(tracking_uri)
     mlflow_settings.quiet_loggers(verbose)
     check_sqlite(uri)
-    with speaking(uri), _in_turn(uri):
-        make_store(uri)
+    with translate_errors(uri), _migration_lock(uri):
+        create_store(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _in_turn(uri: str) -> AbstractContextManager[Any]:
+def _migration_lock(uri: str) -> AbstractContextManager[Any]:
     """MLflow makes and upgrades the tables of a SQLite file without a lock: two at once damage each other's work."""
     if not uri.startswith("sqlite"):
         return nullcontext()
@@ -84,20 +84,20 @@ def _in_turn(uri: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def speaking(tracking_uri: str) -> Iterator[None]:
+def translate_errors(tracking_uri: str) -> Iterator[None]:
     """Turn whatever MLflow raises inside into a TrackingError that names the store and the cause."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         status = _status(error)
         where = without_secrets(tracking_uri)
-        what = _REFUSALS.get(status) or _absence(error) or first_line(error)
+        what = _REFUSALS.get(status) or _connection_problem(error) or first_line(error)
         hint = _HINTS.get(status, "")
         raise TrackingError(f"MLflow at {where} can't do what was asked: {what}. {hint}".rstrip()) from error
 
 
 @contextmanager
-def global_store(tracking_uri: str) -> Iterator[None]:
+def use_store(tracking_uri: str) -> Iterator[None]:
     """Point MLflow's module-level functions at ``tracking_uri``, and back afterwards."""
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking_uri)
@@ -112,7 +112,7 @@ def global_store(tracking_uri: str) -> Iterator[None]:
             mlflow.set_registry_uri(registry)
 
 
-def transient(error: TrackingError) -> bool:
+def is_transient(error: TrackingError) -> bool:
     """Whether the same request may succeed later: the store was away, slow, locked or broken."""
     cause = error.__cause__
     if isinstance(cause, MlflowException):
@@ -122,7 +122,7 @@ def transient(error: TrackingError) -> bool:
     return isinstance(cause, (SQLAlchemyError, requests.RequestException, ConnectionError, TimeoutError))
 
 
-def missing(error: MlflowException) -> bool:
+def is_missing(error: MlflowException) -> bool:
     """Whether ``error`` says that the thing asked for does not exist."""
     return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST" or _status(error) == 404)
 
@@ -133,7 +133,7 @@ def first_line(error: Exception, length: int = 300) -> str:
     return without_secrets(lines[0])[:length].rstrip(". ")
 
 
-def _absence(error: BaseException | None) -> str | None:
+def _connection_problem(error: BaseException | None) -> str | None:
     """Words for a server that is not there, if that is the root of ``error``."""
     while error is not None:
         for kind, words in _ABSENCES:

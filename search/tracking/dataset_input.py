@@ -9,7 +9,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from search.records.record import TaskSummary
 
-LONGEST_DIGEST = 36
+MAX_DIGEST_LENGTH = 36
 """MLflow's limit, in characters; the whole digest is the tag ``unfreeze.data_digest`` of the parent."""
 
 
@@ -31,7 +31,7 @@ def dataset_input(task: TaskSummary, context: str = "training") -> DatasetInput:
     kind, source = _source(task.source)
     dataset = Dataset(
         name=task.name[:500],
-        digest=task.digest[:LONGEST_DIGEST],
+        digest=task.digest[:MAX_DIGEST_LENGTH],
         source_type=kind,
         source=json.dumps(source),
         schema=json.dumps(schema),

@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.config.environment import service_patience
 from search.records.record import SearchRecord
-from trainables.errors import LedgerError, TakenOver, TrackingError
+from trainables.errors import LeaseLost, LedgerError, TrackingError
 
 if TYPE_CHECKING:
     from search.tracking.mirror import Mirror, ParentStatus
 
 Answer = TypeVar("Answer")
 
-REST_SECONDS = 0.3
+DELIVERY_INTERVAL = 0.3
 """Between two deliveries, at least; what comes meanwhile is sent together."""
 
-SHARE = 0.1
+MAX_CPU_SHARE = 0.1
 """Of a processor that the thread takes while nobody waits for it: the driver's thread needs the interpreter, too."""
 
 RETRY_SECONDS = (0.5, 30.0)
 """First and longest wait before the next try; each wait is twice the one before."""
 
-HURRIED_SECONDS = 1.0
+MAX_RETRY_SECONDS_WHEN_AWAITED = 1.0
 """Longest wait while somebody waits for an answer."""
 
 _log = logging.getLogger("unfreeze.tracking")
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class _Request:
     """To be answered once the record with the number ``after`` has been delivered."""
 
     call: Callable[[Mirror], Any]
@@ -53,7 +53,7 @@ class Delivery:
             takes seconds, and again until it succeeds.
         trouble: told, from the thread and once for each kind of trouble, that deliveries wait.
         permit: asked before each trial's delivery, where another process may have taken over the search; it raises
-            :class:`~trainables.errors.TakenOver` then, and nothing more is delivered.
+            :class:`~trainables.errors.LeaseLost` then, and nothing more is delivered.
 
     What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger
     has it, and the next session of the search delivers it.
@@ -72,7 +72,7 @@ class Delivery:
         self._hurry = threading.Event()
         self._record: SearchRecord | None = None
         self._published = self._delivered = 0
-        self._questions: deque[_Question] = deque()
+        self._questions: deque[_Request] = deque()
         self._mirror: Mirror | None = None
         self._spent = 0.0
         self._error: Exception | None = None
@@ -102,7 +102,7 @@ class Delivery:
         with self._news:
             if self._stopped:
                 raise self._ended()
-            question = _Question(call, self._published)
+            question = _Request(call, self._published)
             self._questions.append(question)
             self._news.notify()
         self._hurry.set()
@@ -144,7 +144,7 @@ class Delivery:
         finally:
             self._stop(None)
             self._hurry.set()
-            self._thread.join(REST_SECONDS)
+            self._thread.join(DELIVERY_INTERVAL)
 
     def abandon(self, status: ParentStatus = "KILLED", timeout: float = 10.0) -> None:
         """:meth:`finish` with the newest record, for a search that ends before its time.
@@ -170,21 +170,21 @@ class Delivery:
         while self._has_news():
             try:
                 self._deliver()
-            except TakenOver as error:
+            except LeaseLost as error:
                 self._stop(error)
             except (TrackingError, LedgerError) as error:
                 self._error = error
                 if str(error) not in told:
                     self._trouble(str(error))
                 told.add(str(error))
-                self._pause(min(wait, HURRIED_SECONDS) if self._questions else wait)
+                self._pause(min(wait, MAX_RETRY_SECONDS_WHEN_AWAITED) if self._questions else wait)
                 wait = min(2 * wait, RETRY_SECONDS[1])
             except Exception as error:
                 self._stop(error)
                 raise
             else:
                 wait, self._error = RETRY_SECONDS[0], None
-                self._rest(REST_SECONDS)
+                self._rest(DELIVERY_INTERVAL)
 
     def _has_news(self) -> bool:
         """Wait for something to do; False at the end."""
@@ -205,7 +205,7 @@ class Delivery:
                 self._mirror.sync(record)
                 self._delivered = number
         except (TrackingError, LedgerError) as error:
-            if not _can_pass(error):
+            if not _is_transient(error):
                 self._refuse(error)
             raise
         while self._questions and self._questions[0].after <= self._delivered:
@@ -213,14 +213,14 @@ class Delivery:
             self._reply(self._questions[0], self._mirror)
             self._spent = time.thread_time()  # somebody asked for that
 
-    def _reply(self, question: _Question, mirror: Mirror) -> None:
+    def _reply(self, question: _Request, mirror: Mirror) -> None:
         """Answer, with an error if need be; one that can pass is raised, and the question stays."""
         answer: Any = None
         if not question.future.done():
             try:
                 answer = question.call(mirror)
             except Exception as error:
-                if _can_pass(error):
+                if _is_transient(error):
                     raise
                 answer = error  # it belongs to whoever asked
         self._settle(question, answer)
@@ -229,7 +229,7 @@ class Delivery:
         for question in list(self._questions):
             self._settle(question, error)
 
-    def _settle(self, question: _Question, answer: Any) -> None:
+    def _settle(self, question: _Request, answer: Any) -> None:
         with self._news:
             if question in self._questions:
                 self._questions.remove(question)
@@ -248,7 +248,7 @@ class Delivery:
         """Leave the processor to others for long enough, unless somebody waits."""
         spent, self._spent = time.thread_time() - self._spent, time.thread_time()
         if not self._questions:
-            self._pause(max(least, spent * (1 - SHARE) / SHARE))
+            self._pause(max(least, spent * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))
 
     def _pause(self, seconds: float) -> None:
         self._hurry.wait(seconds)
@@ -261,7 +261,7 @@ class Delivery:
             self._news.notify()
 
     def _ended(self) -> Exception:
-        if isinstance(self._error, TakenOver):
+        if isinstance(self._error, LeaseLost):
             return self._error
         return TrackingError(f"tracking has ended: {self._error or 'it was finished'}")
 
@@ -280,9 +280,9 @@ class Delivery:
         )
 
 
-def _can_pass(error: Exception) -> bool:
-    from search.tracking.client import transient
+def _is_transient(error: Exception) -> bool:
+    from search.tracking.client import is_transient
 
     if isinstance(error, LedgerError):
-        return not isinstance(error, TakenOver)
-    return isinstance(error, TrackingError) and transient(error)
+        return not isinstance(error, LeaseLost)
+    return isinstance(error, TrackingError) and is_transient(error)

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.config.parameters import parameters
-from search.records.formatting import SHORT
-from search.records.metrics import objective_key
+from search.records.formatting import COLUMN_HEADINGS
+from search.records.metrics import objective_column
 from search.records.record import SearchRecord
 
-PREFIX = "mlflow.sharedViewState."
-TRIALS = "unfreeze-trials"
+VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+TRIALS_VIEW = "unfreeze-trials"
 """The view to open: trials, the best on top, with what the searches varied."""
 
 _TRIALS_NAME = "Trials, the best first"
@@ -34,12 +34,12 @@ _LONGEST = 5000
 
 def view_tags(record: SearchRecord, now: int) -> dict[str, str]:
     """The views as tags of the experiment; ``now`` in milliseconds since 1970."""
-    views = {TRIALS: (_TRIALS_NAME, _trials(record)), _SEARCHES: (_SEARCHES_NAME, _searches(record))}
-    tags = {PREFIX + key: _envelope(name, state, now) for key, (name, state) in views.items()}
+    views = {TRIALS_VIEW: (_TRIALS_NAME, _trials(record)), _SEARCHES: (_SEARCHES_NAME, _searches(record))}
+    tags = {VIEW_TAG_PREFIX + key: _envelope(name, state, now) for key, (name, state) in views.items()}
     return {key: value for key, value in tags.items() if len(value) <= _LONGEST}
 
 
-def outdated(known: str | None, wanted: str) -> bool:
+def is_outdated(known: str | None, wanted: str) -> bool:
     """Whether a view is to be written: there is none, or ours shows something else; a person's own changes stay."""
     if known is None:
         return True
@@ -53,7 +53,7 @@ def outdated(known: str | None, wanted: str) -> bool:
 def parameter_names(record: SearchRecord) -> list[str]:
     """What the trials varied, the usual ones first; before there are trials, what they usually vary."""
     found = {name for trial in record.trials for name in trial.params} or _core(record)
-    usual = [name for name in SHORT if name in found]
+    usual = [name for name in COLUMN_HEADINGS if name in found]
     return [*usual, *sorted(found - set(usual))]
 
 
@@ -69,7 +69,7 @@ def _envelope(name: str, state: Mapping[str, Any], now: int) -> str:
 
 def _trials(record: SearchRecord) -> Mapping[str, Any]:
     best, names = f"best_{record.metric}", parameter_names(record)
-    metrics = list(dict.fromkeys([best, record.metric, *map(objective_key, record.objectives)]))
+    metrics = list(dict.fromkeys([best, record.metric, *map(objective_column, record.objectives)]))
     section = "unfreeze-trials-compared"
     charts = [
         _card("PARALLEL", section, selectedParams=names, selectedMetrics=[best], showAllRuns=True),

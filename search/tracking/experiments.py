@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
 
-from search.config.choices import BASELINES
+from search.config.choices import BASELINE_SOURCES
 from search.records.record import SearchRecord
-from search.tracking.experiment_views import PREFIX, outdated, view_tags
-from search.tracking.run_content import NOTE
+from search.tracking.experiment_views import VIEW_TAG_PREFIX, is_outdated, view_tags
+from search.tracking.run_content import NOTE_TAG
 
 _FAMILY = "unfreeze/"
 
@@ -24,9 +24,9 @@ def experiment_name(task: str, baseline: str = "") -> str:
     return f"{_FAMILY}{task}{f'/{baseline}' if baseline else ''}"
 
 
-def is_search(experiment: str) -> bool:
+def is_search_experiment(experiment: str) -> bool:
     """Whether an experiment of this name holds searches, and no baselines."""
-    endings = tuple(f"/{method}" for method in BASELINES)
+    endings = tuple(f"/{method}" for method in BASELINE_SOURCES)
     return experiment.startswith(_FAMILY) and not experiment.removeprefix(_FAMILY.rstrip("/")).endswith(
         endings
     )
@@ -45,7 +45,7 @@ def describe_experiment(client: MlflowClient, experiment: str, record: SearchRec
     known = client.get_experiment(experiment).tags
     missing = [
         (name, value)
-        for name, value in wanted_tags(record, int(time.time() * 1000)).items()
+        for name, value in experiment_tags(record, int(time.time() * 1000)).items()
         if _missing(known, name, value)
     ]
     # A server may take its time for each request; a SQLite file is better written by one at a time.
@@ -55,11 +55,11 @@ def describe_experiment(client: MlflowClient, experiment: str, record: SearchRec
     return bool(missing)
 
 
-def wanted_tags(record: SearchRecord, now: int) -> dict[str, str]:
+def experiment_tags(record: SearchRecord, now: int) -> dict[str, str]:
     """What MLflow should say of the experiment; ``now`` in milliseconds since 1970."""
     greater = record.direction == "maximize"
     return {
-        NOTE: experiment_note(record),
+        NOTE_TAG: experiment_note(record),
         # Without it a UI that looks for traces would take the experiment for one on language models.
         _KIND: "custom_model_development",
         _METRIC: record.metric,
@@ -83,4 +83,4 @@ def experiment_note(record: SearchRecord) -> str:
 
 
 def _missing(known: Mapping[str, str], name: str, value: str) -> bool:
-    return outdated(known.get(name), value) if name.startswith(PREFIX) else not known.get(name)
+    return is_outdated(known.get(name), value) if name.startswith(VIEW_TAG_PREFIX) else not known.get(name)

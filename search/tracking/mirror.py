@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from search.tracking.client import connect, speaking
+from search.tracking.client import connect, translate_errors
 
 # isort: split
 from mlflow.exceptions import MlflowException
 
-from search.fault_injection import reached
+from search.fault_injection import failpoint
 from search.records.record import SearchRecord, TrialRecord
 from search.tracking.experiments import describe_experiment
 from search.tracking.run_content import search_content, trial_content
-from search.tracking.run_snapshot import RunImages, find_runs
+from search.tracking.run_snapshot import SearchRuns, find_runs
 from search.tracking.run_writer import RunWriter
 from search.tracking.stores import absolute_uri, artifact_location
 from trainables.errors import TrackingError
@@ -50,10 +50,10 @@ class Mirror:
     def __init__(self, tracking_uri: str, *, experiment: str, storage: Path, verbose: bool = False) -> None:
         self.tracking_uri = absolute_uri(tracking_uri)
         self._client = connect(self.tracking_uri, verbose)
-        with speaking(self.tracking_uri):
+        with translate_errors(self.tracking_uri):
             self._experiment = self._open_experiment(experiment, storage)
         self._writer = RunWriter(self._client, self._experiment)
-        self._runs: RunImages | None = None
+        self._runs: SearchRuns | None = None
         self._marks: dict[int, object] = {}
         self.pace: Callable[[], None] = lambda: None
         """Called after each trial, by a thread that should not work without a break."""
@@ -110,40 +110,42 @@ class Mirror:
     def undelivered(self, record: SearchRecord) -> int:
         """How many trials of ``record`` have news that MLflow has not heard."""
         return sum(
-            self._marks.get(t.number) != _mark(record, t) for t in record.trials if t.state != "waiting"
+            self._marks.get(t.number) != _fingerprint(record, t)
+            for t in record.trials
+            if t.state != "waiting"
         )
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or a folder, to the artifacts of the search's run; files of the same name are replaced."""
-        with speaking(self.tracking_uri):
+        with translate_errors(self.tracking_uri):
             self._client.log_artifact(self.parent_run_id, str(path), folder)
 
-    def _sync_trial(self, runs: RunImages, record: SearchRecord, trial: TrialRecord) -> None:
-        mark = _mark(record, trial)
+    def _sync_trial(self, runs: SearchRuns, record: SearchRecord, trial: TrialRecord) -> None:
+        mark = _fingerprint(record, trial)
         child = runs.children.get(trial.number)
         if self._marks.get(trial.number) == mark or (trial.state == "waiting" and child is None):
             return
         content = trial_content(record, trial, runs.parent.run_id)
         if child is None:
             child = runs.children[trial.number] = self._writer.create(content)
-            reached("run-created")
+            failpoint("run-created")
         self._writer.bring(child, content, record.task, record.source)
         self._marks[trial.number] = mark
         self.brought += 1
         self.pace()
-        reached("run-delivered")
+        failpoint("run-delivered")
 
-    def _found(self, record: SearchRecord) -> RunImages:
+    def _found(self, record: SearchRecord) -> SearchRuns:
         if self._runs is None:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
-                runs = RunImages(self._writer.create(search_content(record)), {})
+                runs = SearchRuns(self._writer.create(search_content(record)), {})
                 self.brought += 1
             self.brought += describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
-    def _known(self) -> RunImages:
+    def _known(self) -> SearchRuns:
         if self._runs is None:
             raise TrackingError("this search has no MLflow runs yet: call sync first")
         return self._runs
@@ -152,7 +154,7 @@ class Mirror:
     def _delivering(self) -> Iterator[None]:
         """After an error nobody knows what arrived: look again next time."""
         try:
-            with speaking(self.tracking_uri):
+            with translate_errors(self.tracking_uri):
                 yield
         except TrackingError:
             self._forget()
@@ -180,7 +182,7 @@ class Mirror:
         return str(known.experiment_id)
 
 
-def _mark(record: SearchRecord, trial: TrialRecord) -> object:
+def _fingerprint(record: SearchRecord, trial: TrialRecord) -> object:
     """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
     outcome = record.outcome_of(trial.number)
     best = trial.number in record.front_numbers

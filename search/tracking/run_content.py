@@ -7,28 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from search.ledger.sampling.backbone_prior import prior_worth
-from search.ledger.sampling.warm_start_prior import warm_start_worth
+from search.ledger.sampling.backbone_prior import evaluate_prior
+from search.ledger.sampling.warm_start_prior import warm_start_summary
 from search.records.cost import activations_phrase, cost_phrases, search_cost
 from search.records.formatting import without_secrets
 from search.records.record import Outcome, SearchRecord, State, TrialRecord
 from search.tracking.run_descriptions import search_note, trial_name, trial_note
-from search.tracking.run_metrics import Point, best_curve, epoch_points, final_points, milliseconds
-from search.tracking.tags import memory_tags
+from search.tracking.run_metrics import MetricPoint, best_curve, epoch_points, final_points, milliseconds
+from search.tracking.tags import old_task_tags
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
-STATUSES: Mapping[State, RunStatus] = {
+RUN_STATUSES: Mapping[State, RunStatus] = {
     "waiting": "SCHEDULED",
     "running": "RUNNING",
     "complete": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",
 }
-OLD = ("old_accuracy_before", "old_accuracy")
+OLD_TASK_METRICS = ("old_accuracy_before", "old_accuracy")
 """What a trial may say of an old task, among its costs."""
-PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
+PARENT_RUN_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
 
 _BUDGET = frozenset(
     {
@@ -64,7 +64,7 @@ class RunContent:
     status: RunStatus
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    points: tuple[Point, ...]
+    points: tuple[MetricPoint, ...]
     start: int
     end: int | None = None
 
@@ -78,7 +78,7 @@ class RunContent:
         return replace(self, status="KILLED", end=now, tags={**self.tags, "unfreeze.state": "interrupted"})
 
 
-def identity(record: SearchRecord) -> str:
+def search_start(record: SearchRecord) -> str:
     """What tells this search from an earlier one of the same name whose ledger is gone: its first start."""
     return record.started.isoformat() if record.started else ""
 
@@ -94,14 +94,14 @@ def search_content(record: SearchRecord) -> RunContent:
         "unfreeze.search": record.name,
         "unfreeze.kind": "search",
         "unfreeze.state": "running",
-        "unfreeze.started": identity(record),
+        "unfreeze.started": search_start(record),
         **{f"unfreeze.{name}": _tag(_text(value)) for name, value in {**facts, **changing}.items()},
         **_prior_tags(record),
         **_warm_tags(record),
         **_outcome_tags(record.outcome),
         **_front_tags(record),
         **_cost_tags(record),
-        NOTE: search_note(record),
+        NOTE_TAG: search_note(record),
     }
     params = {name: _text(value)[:_LONGEST_PARAM] for name, value in {**kept, **facts}.items()}
     return RunContent(record.name, "RUNNING", tags, params, best_curve(record), milliseconds(record.started))
@@ -112,19 +112,19 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
     outcome = record.outcome_of(trial.number)
     tags = {
         "unfreeze.search": record.name,
-        PARENT: parent,
+        PARENT_RUN_TAG: parent,
         "unfreeze.kind": "trial",
         "unfreeze.trial": str(trial.number),
         "unfreeze.state": trial.state,
         "unfreeze.method": trial.method,
         "unfreeze.seed": str(trial.seed),
-        NOTE: trial_note(trial, record, outcome),
+        NOTE_TAG: trial_note(trial, record, outcome),
     }
     if trial.reason:
         tags["unfreeze.reason"] = trial.reason
     if trial.error:
         tags["unfreeze.error"] = _tag(without_secrets(trial.error))
-    for name in OLD:
+    for name in OLD_TASK_METRICS:
         if name in trial.cost:
             tags[f"unfreeze.{name}"] = f"{float(trial.cost[name]):.6f}"
     if trial.origin:
@@ -141,7 +141,7 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         tags["unfreeze.front"] = str(trial.number in record.front_numbers).lower()
     return RunContent(
         name=trial_name(record.name, trial, record.backbone_of(trial.params)),
-        status=STATUSES[trial.state],
+        status=RUN_STATUSES[trial.state],
         tags=tags,
         params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
         points=epoch_points(trial) + final_points(trial, record.metric, outcome),
@@ -158,7 +158,7 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
         tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
-    return {f"unfreeze.{name}": value for name, value in tags.items()} | memory_tags(outcome)
+    return {f"unfreeze.{name}": value for name, value in tags.items()} | old_task_tags(outcome)
 
 
 def _prior_tags(record: SearchRecord) -> dict[str, str]:
@@ -166,7 +166,7 @@ def _prior_tags(record: SearchRecord) -> dict[str, str]:
     if record.prior is None:
         return {}
     tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
-    worth = prior_worth(record) if record.outcome else None
+    worth = evaluate_prior(record) if record.outcome else None
     return tags | ({"unfreeze.prior_worth": _tag(str(worth))} if worth else {})
 
 
@@ -175,7 +175,7 @@ def _warm_tags(record: SearchRecord) -> dict[str, str]:
     if record.warm_start is None:
         return {}
     taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
-    worth = warm_start_worth(record) if record.outcome else None
+    worth = warm_start_summary(record) if record.outcome else None
     tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
     return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})
 

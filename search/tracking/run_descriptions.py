@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.records.formatting import number, percent, plural, points, values_phrase
+from search.records.formatting import format_percent, format_points, format_value, plural, values_phrase
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
 from search.records.units import format_size
 from trainables.serving.footprint import Footprint
@@ -134,7 +134,7 @@ def _trained(depth: object, blocks: int, method: str) -> str:
 
 
 def _settings(params: Parameters) -> str:
-    return ", ".join(f"{name} {number(value)}" for name, value in params.items()) or "no parameters"
+    return ", ".join(f"{name} {format_value(value)}" for name, value in params.items()) or "no parameters"
 
 
 def _ending(trial: TrialRecord, metric: str) -> str:
@@ -147,11 +147,13 @@ def _ending(trial: TrialRecord, metric: str) -> str:
 
 def _measured(outcome: Outcome) -> str:
     accuracy = outcome.test_accuracy
-    text = f"test accuracy {percent(accuracy.estimate)} ({percent(accuracy.low)} to {percent(accuracy.high)})"
+    interval = f"{format_percent(accuracy.low)} to {format_percent(accuracy.high)}"
+    text = f"test accuracy {format_percent(accuracy.estimate)} ({interval})"
     if outcome.gain is not None:
         gain = outcome.gain
         text += (
-            f"; transfer gain {points(gain.estimate)} points ({points(gain.low)} to {points(gain.high)}): "
+            f"; transfer gain {format_points(gain.estimate)} points ({format_points(gain.low)} to "
+            f"{format_points(gain.high)}): "
             f"{_VERDICTS.get(outcome.verdict or '', 'no verdict')}"
         )
     return text + "."

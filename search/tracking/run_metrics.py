@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from search.records.metrics import METRICS, objective_key
+from search.records.metrics import EPOCH_METRICS, objective_column
 from search.records.record import Outcome, SearchRecord, TrialRecord
 
-COSTS = (
+COST_COUNTERS = (
     "hits",
     "misses",
     "derived",
@@ -19,14 +19,14 @@ COSTS = (
     "programs_compiled",
     "epochs_together",
 )
-"""The counts of a trial's cost (:class:`trainables.cost_account.Counts`)."""
+"""The counts of a trial's cost (:class:`trainables.cost_account.CostCounts`)."""
 
-ASIDE = "system/"
+SYSTEM_PREFIX = "system/"
 """MLflow shows metrics of this name on a page of their own; elsewhere they would stand before the learning curves."""
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """One value of one metric; ``time`` in milliseconds since 1970. MLflow never sees an infinite value."""
 
     metric: str
@@ -35,7 +35,7 @@ class Point:
     time: int
 
 
-def epoch_points(trial: TrialRecord) -> tuple[Point, ...]:
+def epoch_points(trial: TrialRecord) -> tuple[MetricPoint, ...]:
     """The metrics of every epoch; step is the epoch.
 
     Metric times follow from the record, so that a value delivered twice is the same row.
@@ -43,36 +43,38 @@ def epoch_points(trial: TrialRecord) -> tuple[Point, ...]:
     points, time = [], float(milliseconds(trial.started))
     for epoch in trial.epochs:
         time += 1000 * epoch.epoch_seconds if math.isfinite(epoch.epoch_seconds) else 0
-        points += [Point(m, epoch.epoch, _finite(epoch.metric(m)), int(time)) for m in METRICS]
+        points += [MetricPoint(m, epoch.epoch, _finite(epoch.metric(m)), int(time)) for m in EPOCH_METRICS]
     return tuple(points)
 
 
-def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[Point, ...]:
+def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[MetricPoint, ...]:
     """What is known once the trial has ended: its best values, its time by stage, its cost, the winner's test."""
     if not trial.finished:
         return ()
-    values = {f"{ASIDE}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
-    values |= {f"{ASIDE}cost_{name}": float(trial.cost[name]) for name in COSTS if name in trial.cost}
+    values = {f"{SYSTEM_PREFIX}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
+    values |= {
+        f"{SYSTEM_PREFIX}cost_{name}": float(trial.cost[name]) for name in COST_COUNTERS if name in trial.cost
+    }
     if trial.value is not None:
         values[f"best_{metric}"] = trial.value
-    values |= {objective_key(name): value for name, value in trial.objectives.items()}
+    values |= {objective_column(name): value for name, value in trial.objectives.items()}
     if outcome is not None:
         values["test_accuracy"] = outcome.test_accuracy.estimate
     time = milliseconds(trial.ended)
-    return tuple(Point(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
+    return tuple(MetricPoint(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
 
 
-def best_curve(record: SearchRecord) -> tuple[Point, ...]:
+def best_curve(record: SearchRecord) -> tuple[MetricPoint, ...]:
     """The best objective, a point wherever it improves; a step is a finished trial."""
     ended = [t for t in record.trials if t.finished and t.state != "failed"]
     ended.sort(key=lambda t: (milliseconds(t.ended), t.number))
     sign = 1 if record.direction == "maximize" else -1
-    points: list[Point] = []
+    points: list[MetricPoint] = []
     best = -math.inf
     for step, trial in enumerate(ended, start=1):
         if trial.value is not None and sign * trial.value > best:
             best = sign * trial.value
-            points.append(Point(f"best_{record.metric}", step, trial.value, milliseconds(trial.ended)))
+            points.append(MetricPoint(f"best_{record.metric}", step, trial.value, milliseconds(trial.ended)))
     return tuple(points)
 
 

@@ -10,13 +10,13 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from search.records.record import SearchRecord
-from search.tracking.run_content import PARENT, RunContent, identity
+from search.tracking.run_content import PARENT_RUN_TAG, RunContent, search_start
 
-PAGE = 1000
+RUNS_PER_PAGE = 1000
 
 
 @dataclass
-class RunImage:
+class RunSnapshot:
     """One run as MLflow holds it. ``points`` are (metric, step) pairs; None until they are read."""
 
     run_id: str
@@ -41,14 +41,14 @@ class RunImage:
 
 
 @dataclass
-class RunImages:
+class SearchRuns:
     """The runs of one search: its parent, and its children by trial number."""
 
-    parent: RunImage
-    children: dict[int, RunImage]
+    parent: RunSnapshot
+    children: dict[int, RunSnapshot]
 
 
-def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> RunImages | None:
+def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> SearchRuns | None:
     """Look for the runs of ``record``'s search in the experiment with the id ``experiment``.
 
     A kill or a lost answer between a request and its reply may have left a run twice: the fuller one stays,
@@ -64,20 +64,20 @@ def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> Ru
         if not children:
             client.delete_run(duplicate.info.run_id)
     parent, children = candidates[0]
-    return RunImages(_image(parent), _by_trial(client, children))
+    return SearchRuns(_image(parent), _by_trial(client, children))
 
 
 def _is(run: Any, record: SearchRecord) -> bool:
     tags = run.data.tags
-    return (tags.get("unfreeze.search"), tags.get("unfreeze.started")) == (record.name, identity(record))
+    return (tags.get("unfreeze.search"), tags.get("unfreeze.started")) == (record.name, search_start(record))
 
 
 def _children(client: MlflowClient, experiment: str, parent: str) -> list[Any]:
-    return list(_search(client, experiment, f"tags.`{PARENT}` = '{parent}'"))
+    return list(_search(client, experiment, f"tags.`{PARENT_RUN_TAG}` = '{parent}'"))
 
 
-def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunImage]:
-    found: dict[int, RunImage] = {}
+def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunSnapshot]:
+    found: dict[int, RunSnapshot] = {}
     for run in sorted(runs, key=lambda r: (-len(r.data.metrics), -len(r.data.params), r.info.run_id)):
         trial = run.data.tags.get("unfreeze.trial", "")
         if not trial.isdecimal():
@@ -89,8 +89,8 @@ def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunImage]:
     return found
 
 
-def _image(run: Any) -> RunImage:
-    return RunImage(
+def _image(run: Any) -> RunSnapshot:
+    return RunSnapshot(
         run_id=run.info.run_id,
         status=run.info.status,
         tags=dict(run.data.tags),
@@ -103,7 +103,7 @@ def _image(run: Any) -> RunImage:
 def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
     token = None
     while True:
-        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
+        page = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, RUNS_PER_PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -12,15 +12,15 @@ from search.records.record import TaskSummary
 from search.tracking.dataset_input import dataset_input
 from search.tracking.mlflow_environment import user_name
 from search.tracking.run_content import RunContent
-from search.tracking.run_metrics import Point
-from search.tracking.run_snapshot import RunImage
+from search.tracking.run_metrics import MetricPoint
+from search.tracking.run_snapshot import RunSnapshot
 from trainables.errors import TrackingError
 
 METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
 """MLflow takes 1,000 values a request, at most 100 of them params and 100 tags."""
 
-PASSING_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
+TEMPORARY_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
 """Tags that are taken off again: of a trial that is tried once more, of a winner that was beaten."""
 
 Item = TypeVar("Item")
@@ -33,7 +33,7 @@ class RunWriter:
         self._client = client
         self._experiment = experiment
 
-    def create(self, content: RunContent) -> RunImage:
+    def create(self, content: RunContent) -> RunSnapshot:
         """Make a run that can be found again by its tags, whatever happens next."""
         origin = {
             "mlflow.user": user_name(),
@@ -42,10 +42,10 @@ class RunWriter:
         }
         tags = {**origin, **content.tags, "unfreeze.state": "running"}
         run = self._client.create_run(self._experiment, content.start, tags, content.name)
-        return RunImage(run.info.run_id, "RUNNING", tags, points=set())
+        return RunSnapshot(run.info.run_id, "RUNNING", tags, points=set())
 
     def bring(
-        self, image: RunImage, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
+        self, image: RunSnapshot, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
     ) -> None:
         """Make the run ``image`` hold ``content``, its status last.
 
@@ -66,14 +66,14 @@ class RunWriter:
             self._client.set_terminated(image.run_id, content.status, content.end)
             image.status = content.status
 
-    def rest(self, image: RunImage, status: str, state: str, now: int) -> None:
+    def rest(self, image: RunSnapshot, status: str, state: str, now: int) -> None:
         """End a run that is open; ``now`` in milliseconds since 1970."""
         self._client.set_tag(image.run_id, "unfreeze.state", state)
         image.tags["unfreeze.state"] = state
         self._client.set_terminated(image.run_id, status, now)
         image.status = status
 
-    def _send(self, image: RunImage, content: RunContent) -> None:
+    def _send(self, image: RunSnapshot, content: RunContent) -> None:
         known = image.read_points(self._client)
         points = [p for p in content.points if (p.metric, p.step) not in known]
         params = {k: v for k, v in content.params.items() if k not in image.params}
@@ -84,13 +84,13 @@ class RunWriter:
         known.update((p.metric, p.step) for p in points)
         image.params.update(params)
         image.tags.update(tags)
-        for name in PASSING_TAGS:
+        for name in TEMPORARY_TAGS:
             if name in image.tags and name not in wanted:
                 self._client.delete_tag(image.run_id, name)
                 del image.tags[name]
 
 
-def _changed(image: RunImage, content: RunContent) -> dict[str, str]:
+def _changed(image: RunSnapshot, content: RunContent) -> dict[str, str]:
     """MLflow's params are for ever; a search's setting that changed since is a tag."""
     changed = {k: v for k, v in content.params.items() if image.params.get(k, v) != v}
     if changed and "unfreeze.trial" in content.tags:
@@ -103,7 +103,7 @@ def _changed(image: RunImage, content: RunContent) -> dict[str, str]:
 
 
 def _batches(
-    points: Sequence[Point], params: Sequence[tuple[str, str]], tags: Sequence[tuple[str, str]]
+    points: Sequence[MetricPoint], params: Sequence[tuple[str, str]], tags: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
     """Arguments of as few ``log_batch`` calls as MLflow's limits allow; tags go last."""
     batches: list[dict[str, Any]] = []

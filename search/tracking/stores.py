@@ -24,7 +24,7 @@ def default_tracking_uri(storage: Path) -> str:
     return _SQLITE + path.replace("%", "%25").replace("?", "%3F")
 
 
-def known_store(tracking_uri: str | None, storage: str | Path) -> str:
+def store_to_read(tracking_uri: str | None, storage: str | Path) -> str:
     """The store that a command reads: ``tracking_uri`` if given, else the one in ``storage``.
 
     Raises:
@@ -47,7 +47,7 @@ def model_store(model_uri: str, tracking_uri: str | None, storage: str | Path) -
         UsageError: the model has to come from a store, and there is none.
     """
     if model_uri.startswith(("models:/", "runs:/")):
-        return known_store(tracking_uri, storage)
+        return store_to_read(tracking_uri, storage)
     return tracking_uri or default_tracking_uri(Path(storage))
 
 

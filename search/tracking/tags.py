@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from search.records.record import OldTask, Outcome
-from trainables.serving.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Latency
 
-INPUT_FORM = "unfreeze.input"
-TEST_DIGEST = "unfreeze.test_digest"
+INPUT_FORM_TAG = "unfreeze.input"
+TEST_DIGEST_TAG = "unfreeze.test_digest"
 """Digest of the test images whose answers lie beside the model; a version without has none there."""
 
-FORGOTTEN = "unfreeze.forgotten"
+FORGOTTEN_TAG = "unfreeze.forgotten"
 """Accuracy on an old task that the version's backbone has lost; with ``_mean``, ``_low`` and ``_high`` what the
 winner's trainings lose on average, and its 95 % interval.
 """
@@ -44,7 +44,7 @@ def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
     kept = {name.removeprefix(_PREFIX): value for name, value in tags.items() if name.startswith(_PREFIX)}
     try:
         latency, batch = (
-            Milliseconds(float(kept[name]), float(kept[f"{name}_fastest"]), float(kept[f"{name}_upper"]))
+            Latency(float(kept[name]), float(kept[f"{name}_fastest"]), float(kept[f"{name}_upper"]))
             for name in _LATENCIES
         )
         return Footprint(
@@ -59,7 +59,7 @@ def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
         return None
 
 
-def memory_tags(outcome: Outcome) -> dict[str, str]:
+def old_task_tags(outcome: Outcome) -> dict[str, str]:
     """A version's, or a run's, tags for its old task; none where the search had none."""
     old = outcome.old_task
     if old is None:
@@ -67,15 +67,15 @@ def memory_tags(outcome: Outcome) -> dict[str, str]:
     tags = {
         f"{_PREFIX}old_accuracy_before": f"{old.before:.6f}",
         f"{_PREFIX}old_accuracy": f"{old.after[old.chosen]:.6f}",
-        FORGOTTEN: f"{old.forgotten:.6f}",
+        FORGOTTEN_TAG: f"{old.forgotten:.6f}",
     }
     if old.lost is not None:
         mean = {"mean": old.lost.estimate, "low": old.lost.low, "high": old.lost.high}
-        tags |= {f"{FORGOTTEN}_{name}": f"{value:.6f}" for name, value in mean.items()}
+        tags |= {f"{FORGOTTEN_TAG}_{name}": f"{value:.6f}" for name, value in mean.items()}
     return tags
 
 
-def memory_of(tags: Mapping[str, str]) -> OldTask | None:
+def old_task_of(tags: Mapping[str, str]) -> OldTask | None:
     """What a version's tags say of its old task; None if they don't."""
     try:
         before, after = (float(tags[f"{_PREFIX}{name}"]) for name in ("old_accuracy_before", "old_accuracy"))
@@ -87,6 +87,6 @@ def memory_of(tags: Mapping[str, str]) -> OldTask | None:
 def forgotten_of(tags: Mapping[str, str]) -> float | None:
     """Accuracy that a version has lost on the old task; None if its tags don't say."""
     try:
-        return float(tags[FORGOTTEN])
+        return float(tags[FORGOTTEN_TAG])
     except (KeyError, ValueError):
         return None

@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.records.metrics import METRICS
+from search.records.metrics import EPOCH_METRICS
 from search.records.record import SearchRecord, TrialRecord
 
-FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 """Beside a search's other files, if no other place is named."""
 
 
@@ -43,7 +43,7 @@ def _write_trial(record: SearchRecord, trial: TrialRecord, folder: Path) -> Path
         now = _moment(trial.started or record.started)
         for epoch in trial.epochs:
             now += epoch.epoch_seconds
-            for name in METRICS:
+            for name in EPOCH_METRICS:
                 writer.add_scalar(name, epoch.metric(name), epoch.epoch, walltime=now)
         _add_parameters(writer, record, trial, now)
     return folder

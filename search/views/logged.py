@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from search.execution.engines.node_usage import NodeUse
-from search.records.event_log import DRIVER, line_of
+from search.execution.engines.node_usage import NodeUsage
+from search.records.event_log import DRIVER_LOG, format_line
 from search.records.record import SearchRecord
 from search.views.view import View
 
@@ -22,8 +22,8 @@ class LoggedView:
         self._view.event(message)
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / DRIVER).open("a", encoding="utf-8", errors="replace") as file:
-                file.write(line_of("", message))
+            with (self._folder / DRIVER_LOG).open("a", encoding="utf-8", errors="replace") as file:
+                file.write(format_line("", message))
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Pass it on."""
@@ -33,7 +33,7 @@ class LoggedView:
         """Pass it on."""
         self._view.update(record)
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """Pass it on."""
         self._view.nodes(nodes)
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.execution.engines.node_usage import NodeUse
+from search.execution.engines.node_usage import NodeUsage
 from search.records.formatting import plural
 from search.records.record import TrialRecord
 
 
-def summary(nodes: Sequence[NodeUse]) -> str:
+def nodes_summary(nodes: Sequence[NodeUsage]) -> str:
     """``3 nodes · 5 of 12 CPUs and 2 of 3 GPUs in use``."""
     cpus = f"{_sum(n.cpus_used for n in nodes)} of {_sum(n.cpus for n in nodes)} CPUs"
     gpus = sum(n.gpus for n in nodes)
@@ -21,7 +21,9 @@ def summary(nodes: Sequence[NodeUse]) -> str:
     return f"{plural(len(nodes), 'node')} · {shown} in use"
 
 
-def node_table(nodes: Sequence[NodeUse], trials: Iterable[TrialRecord], rows: int, ascii_only: bool) -> Table:
+def node_table(
+    nodes: Sequence[NodeUsage], trials: Iterable[TrialRecord], rows: int, ascii_only: bool
+) -> Table:
     """At most ``rows`` lines, the busiest nodes first; what is left out is counted in the last one."""
     where: dict[str, list[int]] = defaultdict(list)
     for trial in trials:

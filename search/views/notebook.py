@@ -8,11 +8,11 @@ import time
 from html import escape
 from typing import Any
 
-from search.execution.engines.node_usage import NodeUse
+from search.execution.engines.node_usage import NodeUsage
 from search.records.record import SearchRecord
 from search.views.notebook_html import progress_html
 
-SECONDS = 0.5
+MIN_REDRAW_SECONDS = 0.5
 """Between two drawings: each is a message to the browser, and goes into a saved notebook's history of outputs."""
 
 
@@ -59,7 +59,7 @@ class NotebookView:
             self._record, self._stage = record, ""
             self._draw()
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """Nothing: a notebook has little room."""
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class NotebookView:
         return "".join(f"<div>{escape(line)}</div>" for line in lines)
 
     def _draw(self, now: bool = False) -> None:
-        if not now and time.monotonic() - self._drawn < SECONDS:
+        if not now and time.monotonic() - self._drawn < MIN_REDRAW_SECONDS:
             return
         from IPython.display import HTML, display
 

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from search.records.formatting import (
-    SHORT,
-    configuration,
-    ending,
-    number,
-    objective,
-    percent,
+    COLUMN_HEADINGS,
+    ending_phrase,
+    format_objective,
+    format_percent,
+    format_points,
+    format_value,
+    parameter_phrases,
     plural,
-    points,
-    tally,
+    state_counts,
 )
 from search.records.record import Outcome, SearchRecord, TrialRecord
 from search.records.units import format_duration
 
-ROWS = 12
+MAX_ROWS = 12
 """Most trials of a table."""
 
 _COLOURS = {"running": "#0a7ea8", "complete": "#2e8b57", "pruned": "#8a8f98", "failed": "#c0392b"}
@@ -37,7 +37,7 @@ _VERDICTS = {
 def progress_html(record: SearchRecord, stage: str, message: str) -> str:
     """A search on its way: a bar, counts, the best so far, trials with their curves; and what else goes on."""
     finished = sum(t.finished for t in record.trials)
-    counts = " · ".join(f"{count} {words}" for words, count in tally(record))
+    counts = " · ".join(f"{count} {words}" for words, count in state_counts(record))
     head = f"<b>{escape(record.name)}</b>: {finished} of {plural(record.requested, 'trial')}"
     lines = [
         f"<div>{head} <span style='{_DIM}'>· {counts} · {format_duration(record.elapsed)}</span></div>",
@@ -51,11 +51,11 @@ def progress_html(record: SearchRecord, stage: str, message: str) -> str:
 
 def result_html(record: SearchRecord) -> str:
     """A search that is over: the winner, the gain and the top trials."""
-    lines = [f"<div style='font-size:1.15em'><b>{escape(record.name)}</b>: {_found(record)}</div>"]
+    lines = [f"<div style='font-size:1.15em'><b>{escape(record.name)}</b>: {_headline(record)}</div>"]
     if record.outcome is not None:
-        lines.append(f"<div>{_measured(record.outcome)}</div>")
+        lines.append(f"<div>{_gain_line(record.outcome)}</div>")
     cost = f"{plural(len(record.trials), 'trial')} in {format_duration(record.elapsed)}"
-    counts = ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come")
+    counts = ", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come")
     lines.append(f"<div style='{_DIM}'>{cost} ({counts})</div>")
     top = _top(record, 5)
     return _block([*lines, trials_html(record, top)])
@@ -65,7 +65,7 @@ def trials_html(record: SearchRecord, trials: Sequence[TrialRecord]) -> str:
     """A table of trials with their learning curves; the best one is marked."""
     if not trials:
         return ""
-    names = [n for n in SHORT if any(n in t.params for t in trials)]
+    names = [n for n in COLUMN_HEADINGS if any(n in t.params for t in trials)]
     names += sorted({n for t in trials for n in t.params} - set(names))
     heads = ["trial", "state", "epochs", record.metric, "curve", *names]
     span = _span(trials, record.metric)
@@ -109,32 +109,33 @@ def _best(record: SearchRecord) -> str:
     best = record.best
     if best is None:
         return ""
-    words = f"<span style='{_DIM}'>({escape(', '.join(configuration(best.params)))})</span>"
-    return f"<div>best: <b>{objective(best.value)}</b> in trial {best.number} {words}</div>"
+    words = f"<span style='{_DIM}'>({escape(', '.join(parameter_phrases(best.params)))})</span>"
+    return f"<div>best: <b>{format_objective(best.value)}</b> in trial {best.number} {words}</div>"
 
 
-def _found(record: SearchRecord) -> str:
+def _headline(record: SearchRecord) -> str:
     best = record.best
     if best is None:
         return "no trial has a result"
     outcome = record.outcome
     if outcome is None:
-        return f"trial {best.number} is best, with {record.metric} <b>{objective(best.value)}</b>"
+        return f"trial {best.number} is best, with {record.metric} <b>{format_objective(best.value)}</b>"
     test = outcome.test_accuracy
     return (
-        f"trial {outcome.trial} wins with <b>{percent(test.estimate)}</b> on test images "
-        f"<span style='{_DIM}'>(95 % interval {100 * test.low:.1f} to {percent(test.high)})</span>"
+        f"trial {outcome.trial} wins with <b>{format_percent(test.estimate)}</b> on test images "
+        f"<span style='{_DIM}'>(95 % interval {100 * test.low:.1f} to {format_percent(test.high)})</span>"
     )
 
 
-def _measured(outcome: Outcome) -> str:
+def _gain_line(outcome: Outcome) -> str:
     gain = outcome.gain
     if gain is None:
         return "Nothing was trained from scratch to compare with."
     verdict = _VERDICTS.get(outcome.verdict or "", "no verdict")
     return (
-        f"<b>{points(gain.estimate)} points</b> over training from scratch "
-        f"<span style='{_DIM}'>(95 % interval {points(gain.low)} to {points(gain.high)})</span>: {verdict}."
+        f"<b>{format_points(gain.estimate)} points</b> over training from scratch "
+        f"<span style='{_DIM}'>(95 % interval {format_points(gain.low)} to "
+        f"{format_points(gain.high)})</span>: {verdict}."
     )
 
 
@@ -142,7 +143,7 @@ def _newest(record: SearchRecord) -> list[TrialRecord]:
     """Running trials first, then the newest; the best is always among them."""
     running = [t for t in record.trials if t.state == "running"]
     finished = [t for t in reversed(record.trials) if t.finished]
-    shown = [*running, *finished][:ROWS]
+    shown = [*running, *finished][:MAX_ROWS]
     best = record.best
     if best is not None and best not in shown and len(shown) > 1:
         shown[-1] = best
@@ -164,11 +165,11 @@ def _row(trial: TrialRecord, record: SearchRecord, names: Sequence[str], span: t
     curve = curve_svg([e.metric(record.metric) for e in trial.epochs], *span, most, colour)
     cells = [
         f"{'★ ' if winner else ''}{trial.number}",
-        f"<span style='color:{colour}'>{escape(ending(trial))}</span>",
+        f"<span style='color:{colour}'>{escape(ending_phrase(trial))}</span>",
         str(len(trial.epochs)),
-        f"<b>{objective(trial.value)}</b>" if winner else objective(trial.value),
+        f"<b>{format_objective(trial.value)}</b>" if winner else format_objective(trial.value),
         curve,
-        *(escape(number(trial.params.get(n))) for n in names),
+        *(escape(format_value(trial.params.get(n))) for n in names),
     ]
     return "<tr>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>"
 

@@ -7,19 +7,19 @@ import threading
 import time
 from typing import IO
 
-from search.execution.engines.node_usage import NodeUse
+from search.execution.engines.node_usage import NodeUsage
 from search.records.formatting import (
-    configuration,
-    ending,
-    objective,
+    ending_phrase,
+    format_objective,
     objective_phrase,
+    parameter_phrases,
     plural,
-    subject,
-    tally,
+    search_subject,
+    state_counts,
 )
 from search.records.record import SearchRecord, TrialRecord
 from search.records.units import format_duration
-from search.views.node_table import summary
+from search.views.node_table import nodes_summary
 from search.views.remaining_time import remaining_seconds
 
 STAGE_EVERY = 30.0
@@ -34,7 +34,7 @@ class PlainView:
         self._lock = threading.Lock()
         self._known: set[int] | None = None
         self._stage: tuple[str, float] = ("", 0.0)
-        self._nodes: tuple[NodeUse, ...] = ()
+        self._nodes: tuple[NodeUsage, ...] = ()
         self._nodes_line, self._nodes_said = "", 0.0
 
     def event(self, message: str) -> None:
@@ -66,10 +66,10 @@ class PlainView:
             if new and not record.stopped:
                 self._pace(record)
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """A line when there are more or fewer of them, and every half minute where what is in use has changed."""
         with self._lock:
-            line, now = summary(nodes), time.monotonic()
+            line, now = nodes_summary(nodes), time.monotonic()
             changed = len(nodes) != len(self._nodes) or now - self._nodes_said >= STAGE_EVERY
             if line != self._nodes_line and changed:
                 self._say(line)
@@ -80,7 +80,7 @@ class PlainView:
         """Nothing is left to say."""
 
     def _begin(self, record: SearchRecord) -> set[int]:
-        self._say(f"{record.name}: {plural(record.requested, 'trial')} · {subject(record)}")
+        self._say(f"{record.name}: {plural(record.requested, 'trial')} · {search_subject(record)}")
         finished = {t.number for t in record.trials if t.finished}
         if finished:
             self._say(f"going on after {plural(len(finished), 'finished trial')},{_best(record)}")
@@ -91,7 +91,7 @@ class PlainView:
         if finished % 10 == 0 and finished < record.requested:
             left = remaining_seconds(record, record.elapsed)
             rest = f", about {format_duration(left)} left" if left is not None else ""
-            counts = ", ".join(f"{count} {words}" for words, count in tally(record))
+            counts = ", ".join(f"{count} {words}" for words, count in state_counts(record))
             self._say(f"after {format_duration(record.elapsed)}: {counts}{rest}")
 
     def _say(self, line: str) -> None:
@@ -101,19 +101,19 @@ class PlainView:
 
 def _line(trial: TrialRecord, record: SearchRecord) -> str:
     epochs = plural(len(trial.epochs), "epoch")
-    values = f"{record.metric} {objective(trial.value)}{_costs(trial, record)}"
+    values = f"{record.metric} {format_objective(trial.value)}{_costs(trial, record)}"
     return (
-        f"trial {trial.number:>3}  {ending(trial):<11} {values}  "
+        f"trial {trial.number:>3}  {ending_phrase(trial):<11} {values}  "
         f"{epochs:>9}  {format_duration(trial.seconds):>7}{_best(record)}  "
         + (f"on {trial.node}  " if trial.node and record.config.get("address") else "")
-        + " ".join(configuration(trial.params, "="))
+        + " ".join(parameter_phrases(trial.params, "="))
     )
 
 
 def _best(record: SearchRecord) -> str:
     best = record.best
     front = f", front of {len(record.front)}" if record.objectives else ""
-    return "" if best is None else f"  best {objective(best.value)} (trial {best.number}{front})"
+    return "" if best is None else f"  best {format_objective(best.value)} (trial {best.number}{front})"
 
 
 def _costs(trial: TrialRecord, record: SearchRecord) -> str:

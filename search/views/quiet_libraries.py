@@ -25,7 +25,7 @@ _TAIL = 20_000
 
 
 @contextmanager
-def quieted() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Libraries that are imported inside say errors alone; settings of the user's environment stay.
 
     TensorFlow's C++ code writes to file descriptor 2 whatever it is told. So that descriptor leads into a
@@ -40,7 +40,7 @@ def quieted() -> Iterator[None]:
         if "PYTHONWARNINGS" not in os.environ:
             warnings.simplefilter("ignore")
         if _is_native_stderr():
-            with _native_aside():
+            with _redirect_native_stderr():
                 yield
         else:
             yield
@@ -54,7 +54,7 @@ def _is_native_stderr() -> bool:
 
 
 @contextmanager
-def _native_aside() -> Iterator[None]:
+def _redirect_native_stderr() -> Iterator[None]:
     before = sys.stderr
     before.flush()
     terminal = os.dup(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search.records.record import SearchRecord
 
-_ENOUGH = 2.0
+_MIN_FINISHED_WORK = 2.0
 """Trials' worth of work that must be done before an estimate is worth showing."""
 
 
@@ -19,7 +19,7 @@ def remaining_seconds(record: SearchRecord, elapsed: float) -> float | None:
     finished = sum(t.finished for t in record.trials)
     half_done = sum(min(len(t.epochs) / most, 1.0) for t in record.trials if t.state == "running")
     work = finished + half_done
-    if finished < 1 or work < _ENOUGH or elapsed <= 0:
+    if finished < 1 or work < _MIN_FINISHED_WORK or elapsed <= 0:
         return None
     left = max(record.requested - work, 0.0) * elapsed / work
     budget = record.config.get("time_budget")

@@ -8,17 +8,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from search.config.choices import BASELINES, trained_from
+from search.config.choices import BASELINE_SOURCES, baseline_phrase
 from search.records.cost import cost_phrases, search_cost
 from search.records.formatting import (
-    ending,
-    memory_phrase,
-    number,
-    objective,
-    percent,
+    ending_phrase,
+    format_objective,
+    format_percent,
+    format_points,
+    format_value,
+    old_task_phrase,
     plural,
-    points,
-    tally,
+    state_counts,
     values_phrase,
 )
 from search.records.record import Interval, Outcome, SearchRecord
@@ -41,7 +41,7 @@ _VERDICTS = {
 }
 
 
-def summary(record: SearchRecord, report: Path | None) -> Text:
+def summary_text(record: SearchRecord, report: Path | None) -> Text:
     """The end of a search: a few sections of short lines; paths and commands are never broken."""
     sections = [_headline(record), _outcome(record), _configuration(record), _front(record)]
     if any(trial.cost for trial in record.trials):
@@ -54,8 +54,8 @@ def summary(record: SearchRecord, report: Path | None) -> Text:
 
 
 def print_summary(record: SearchRecord, report: Path | None, console: Console) -> None:
-    """Print :func:`summary`; the terminal, not this program, breaks what is too long for it."""
-    console.print(summary(record, report), highlight=False, soft_wrap=True)
+    """Print :func:`summary_text`; the terminal, not this program, breaks what is too long for it."""
+    console.print(summary_text(record, report), highlight=False, soft_wrap=True)
 
 
 def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def store_options(record: SearchRecord) -> str:
 
 
 def _headline(record: SearchRecord) -> Text:
-    counts = ", ".join(f"{count} {words}" for words, count in tally(record) if words != "to come")
+    counts = ", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come")
     line = Text.assemble((record.name, "bold"), f": {plural(len(record.trials), 'trial')} in ")
     line.append(format_duration(record.elapsed), style="bold")
     if counts:
@@ -98,12 +98,12 @@ def _outcome(record: SearchRecord) -> Text:
     if outcome is None:
         return Text()
     images = record.task.counts.get("test")
-    accuracy = Text.assemble((percent(outcome.test_accuracy.estimate), "bold green"))
+    accuracy = Text.assemble((format_percent(outcome.test_accuracy.estimate), "bold green"))
     accuracy.append(f"   95 % interval {_between(outcome.test_accuracy)}", style="dim")
     accuracy.append(f", {plural(images, 'image')}" if images else "", style="dim")
     rows = [_row("test accuracy", accuracy), _row("transfer gain", _gain(outcome))]
     if outcome.old_task is not None:
-        rows.append(_row("old task", Text(memory_phrase(outcome.old_task))))
+        rows.append(_row("old task", Text(old_task_phrase(outcome.old_task))))
     return Text("\n").join(rows)
 
 
@@ -113,15 +113,15 @@ def _gain(outcome: Outcome) -> Text:
     if gain is None or outcome.verdict is None or rival is None:
         return Text("not measured: no baseline was trained to compare with")
     words, style = _VERDICTS[outcome.verdict]
-    words = words.format(trained_from(rival.method))
-    text = Text.assemble((f"{points(gain.estimate)} points", style))
-    text.append(f"   95 % interval {points(gain.low)} to {points(gain.high)}", style="dim")
+    words = words.format(baseline_phrase(rival.method))
+    text = Text.assemble((f"{format_points(gain.estimate)} points", style))
+    text.append(f"   95 % interval {format_points(gain.low)} to {format_points(gain.high)}", style="dim")
     text.append(f"\n{words}", style=style)
-    against = f" (against {plural(rival.trials, 'trial')} from {BASELINES[rival.method]})"
+    against = f" (against {plural(rival.trials, 'trial')} from {BASELINE_SOURCES[rival.method]})"
     text.append(against, style="dim")
     for other in outcome.baselines[1:]:
         mean = sum(other.test_accuracies) / len(other.test_accuracies)
-        text.append(f"\nfrom {BASELINES[other.method]}: {percent(mean)}", style="dim")
+        text.append(f"\nfrom {BASELINE_SOURCES[other.method]}: {format_percent(mean)}", style="dim")
     return text
 
 
@@ -129,12 +129,12 @@ def _configuration(record: SearchRecord) -> Text:
     best = record.best
     if best is None:
         return _row("best", Text("no trial has a result"))
-    text = Text.assemble(f"trial {best.number}, {record.metric} ", (objective(best.value), "bold"))
+    text = Text.assemble(f"trial {best.number}, {record.metric} ", (format_objective(best.value), "bold"))
     if best.state != "complete":
-        text.append(f", {ending(best)} after {plural(len(best.epochs), 'epoch')}", style="dim")
+        text.append(f", {ending_phrase(best)} after {plural(len(best.epochs), 'epoch')}", style="dim")
     width = max((len(name) for name in best.params), default=0)
     for name, value in best.params.items():
-        text.append(f"\n{name:<{width}}  ").append(number(value), style="bold")
+        text.append(f"\n{name:<{width}}  ").append(format_value(value), style="bold")
     return _row("best", text)
 
 

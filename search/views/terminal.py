@@ -18,11 +18,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from search.execution.engines.node_usage import NodeUse
-from search.records.formatting import configuration, objective, subject, tally, values_phrase
+from search.execution.engines.node_usage import NodeUsage
+from search.records.formatting import (
+    format_objective,
+    parameter_phrases,
+    search_subject,
+    state_counts,
+    values_phrase,
+)
 from search.records.record import SearchRecord
 from search.records.units import format_duration
-from search.views.node_table import node_table, summary
+from search.views.node_table import node_table, nodes_summary
 from search.views.remaining_time import remaining_seconds
 from search.views.trial_table import STYLES, trial_table
 
@@ -43,7 +49,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PanelState:
     """What there is to show: the trials that run now, those of the phase before, and two clocks in seconds.
 
     ``elapsed`` counts since the command began, ``since`` since ``record`` was told. ``nodes`` are those of the cluster,
@@ -55,15 +61,20 @@ class Shown:
     stage: Stage | None
     elapsed: float
     since: float
-    nodes: tuple[NodeUse, ...] = ()
+    nodes: tuple[NodeUsage, ...] = ()
 
 
-def panel(shown: Shown, console: Console) -> RenderableType:
+def panel(shown: PanelState, console: Console) -> RenderableType:
     """Everything that the screen shows, no taller than the screen."""
     record = shown.record
     parts: list[RenderableType] = [_header(record, shown.elapsed, console.width)]
     if record is not None:
-        parts += [_dim(subject(record)), Text(), _bar(record, record.elapsed + shown.since), _counts(record)]
+        parts += [
+            _dim(search_subject(record)),
+            Text(),
+            _bar(record, record.elapsed + shown.since),
+            _counts(record),
+        ]
     if shown.stage is not None:
         parts += [_stage(shown.stage, console)]
     if record is not None:
@@ -105,7 +116,7 @@ def _bar(record: SearchRecord, elapsed: float) -> RenderableType:
 
 def _counts(record: SearchRecord) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    for words, count in tally(record):
+    for words, count in state_counts(record):
         line.append(" · " if line else "", style="dim").append(
             f"{count} {words}", style=STYLES.get(words, "dim")
         )
@@ -130,10 +141,13 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
     head = Text.assemble(
         ("best   ", "bold"),
         (f"{record.metric} ", ""),
-        (objective(best.value), "bold green"),
+        (format_objective(best.value), "bold green"),
         (f"   trial {best.number}", "dim"),
     )
-    return [head, *(Text(" " * 7 + line) for line in _wrapped(list(configuration(best.params)), width - 8))]
+    return [
+        head,
+        *(Text(" " * 7 + line) for line in _wrapped(list(parameter_phrases(best.params)), width - 8)),
+    ]
 
 
 def _front(record: SearchRecord, height: int) -> list[RenderableType]:
@@ -150,13 +164,13 @@ def _front(record: SearchRecord, height: int) -> list[RenderableType]:
     return lines + more
 
 
-def _nodes(shown: Shown, console: Console) -> list[RenderableType]:
+def _nodes(shown: PanelState, console: Console) -> list[RenderableType]:
     """A line, and the nodes themselves in a third of the screen."""
     if not shown.nodes:
         return []
     rows = min(len(shown.nodes), console.height // 3 - 3)
     trials = shown.record.trials if shown.record else ()
-    line = Text.assemble(("nodes  ", "bold"), (summary(shown.nodes), ""))
+    line = Text.assemble(("nodes  ", "bold"), (nodes_summary(shown.nodes), ""))
     line.no_wrap, line.overflow = True, "ellipsis"
     table = [node_table(shown.nodes, trials, rows, _ascii(console))] if rows > 0 else []
     return [Text(), line, *table]
@@ -171,7 +185,7 @@ def _reminder(before: SearchRecord) -> list[RenderableType]:
     return (
         []
         if best is None
-        else [_dim(f"       {before.name} had {objective(best.value)} (trial {best.number})")]
+        else [_dim(f"       {before.name} had {format_objective(best.value)} (trial {best.number})")]
     )
 
 
@@ -198,7 +212,7 @@ FRAMES_PER_SECOND = 2.0
 logger = logging.getLogger(__name__)
 
 
-class LiveView:
+class TerminalView:
     """Draws twice a second from what it was last told, whatever the pace of the calls.
 
     The panel takes as many lines as the terminal has and vanishes when the search is over; events stay above.
@@ -213,7 +227,7 @@ class LiveView:
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._over = False
-        self._nodes: tuple[NodeUse, ...] = ()
+        self._nodes: tuple[NodeUsage, ...] = ()
 
     def event(self, message: str) -> None:
         """A line above the panel."""
@@ -236,7 +250,7 @@ class LiveView:
             self._record, self._told = record, time.monotonic()
         self._start()
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """Keep ``nodes`` for the next frame."""
         with self._lock:
             self._nodes = nodes
@@ -253,7 +267,7 @@ class LiveView:
         now = time.monotonic()
         with self._lock:
             clocks = now - self._began, now - self._told
-            shown = Shown(self._record, self._before, self._stage, *clocks, self._nodes)
+            shown = PanelState(self._record, self._before, self._stage, *clocks, self._nodes)
         try:
             return panel(shown, self._console)
         except Exception:  # in the thread that draws, where no caller could take it

@@ -12,7 +12,7 @@ from itertools import pairwise
 from rich.table import Table
 from rich.text import Text
 
-from search.records.formatting import SHORT, ending, number, objective
+from search.records.formatting import COLUMN_HEADINGS, ending_phrase, format_objective, format_value
 from search.records.record import SearchRecord, TrialRecord
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -25,10 +25,10 @@ def sparkline(values: Sequence[float], low: float, high: float, width: int, asci
     More values than ``width`` are averaged in equal parts; what has no place there (NaN) becomes a ``!``.
     """
     marks = _ASCII if ascii_only else _BLOCKS
-    return "".join(_mark(value, low, high, marks) for value in _squeezed(values, width))
+    return "".join(_mark(value, low, high, marks) for value in _resample(values, width))
 
 
-def _squeezed(values: Sequence[float], width: int) -> list[float]:
+def _resample(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
     cuts = [round(i * len(values) / width) for i in range(width + 1)]
@@ -64,14 +64,14 @@ _FIXED = 36
 
 def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
     """At most ``rows`` trials and a heading in ``width`` characters; parameters as far as they fit."""
-    chosen = _chosen(record, rows)
-    names = [name for name in SHORT if any(name in t.params for t in chosen)]
+    chosen = _select_trials(record, rows)
+    names = [name for name in COLUMN_HEADINGS if any(name in t.params for t in chosen)]
     most = _most_epochs(record)
     places = {t.number: t.node for t in chosen if t.node} if record.config.get("address") else {}
     beside = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
     costs = [name for name in record.objectives if name in COST_HEADS]
     beside += sum(len(COST_HEADS[name]) + 8 for name in costs)
-    curve, names = _room(names, width - beside, most)
+    curve, names = _fit_columns(names, width - beside, most)
     low, high = _span(chosen, record.metric)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("#", justify="right", min_width=4)
@@ -84,14 +84,16 @@ def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -
     if places:
         table.add_column("node", no_wrap=True, max_width=_NODE, overflow="ellipsis")
     for name in names:
-        table.add_column(SHORT[name], justify="right", no_wrap=True)
+        table.add_column(COLUMN_HEADINGS[name], justify="right", no_wrap=True)
     best = record.best
     for trial in chosen:
         part = max(1, round(curve * min(len(trial.epochs) / most, 1.0)))
         line = sparkline([e.metric(record.metric) for e in trial.epochs], low, high, part, ascii_only)
         node = [places.get(trial.number, "")] if places else []
         table.add_row(
-            *_cells(trial, record, best, costs, line), *node, *(number(trial.params.get(n)) for n in names)
+            *_cells(trial, record, best, costs, line),
+            *node,
+            *(format_value(trial.params.get(n)) for n in names),
         )
     return table
 
@@ -103,9 +105,9 @@ def _cells(
     winning = best is not None and trial.number == best.number
     return [
         Text(f"{'* ' if winning else ''}{trial.number}", style="bold green" if winning else ""),
-        Text(ending(trial), style=style),
+        Text(ending_phrase(trial), style=style),
         _epochs(trial, record),
-        Text(objective(trial.value), style="bold green" if winning else ""),
+        Text(format_objective(trial.value), style="bold green" if winning else ""),
         *(Text(_cost(trial.objectives.get(name))) for name in costs),
         Text(line, style=style),
     ]
@@ -126,7 +128,7 @@ def _most_epochs(record: SearchRecord) -> int:
     return asked if isinstance(asked, int) else max([1, *(len(t.epochs) for t in record.trials)])
 
 
-def _chosen(record: SearchRecord, rows: int) -> list[TrialRecord]:
+def _select_trials(record: SearchRecord, rows: int) -> list[TrialRecord]:
     running = [t for t in record.trials if t.state == "running"]
     finished = sorted((t for t in record.trials if t.finished), key=_ended, reverse=True)
     kept = min(len(finished), rows // 3)
@@ -141,16 +143,18 @@ def _ended(trial: TrialRecord) -> tuple[float, int]:
     return (trial.ended.timestamp() if trial.ended else 0.0, trial.number)
 
 
-def _room(names: list[str], width: int, most: int) -> tuple[int, list[str]]:
+def _fit_columns(names: list[str], width: int, most: int) -> tuple[int, list[str]]:
     """How wide the curve is and which parameters fit beside it."""
     shown = list(names)
-    while shown and width - _FIXED - _needed(shown) < 10:
+    while shown and width - _FIXED - _columns_width(shown) < 10:
         shown.pop()
-    return max(5, min(40, most, width - _FIXED - _needed(shown))), shown
+    return max(5, min(40, most, width - _FIXED - _columns_width(shown))), shown
 
 
-def _needed(names: list[str]) -> int:
-    return sum(max(len(SHORT[n]), 8 if n in ("learning_rate", "weight_decay") else 5) + 2 for n in names)
+def _columns_width(names: list[str]) -> int:
+    return sum(
+        max(len(COLUMN_HEADINGS[n]), 8 if n in ("learning_rate", "weight_decay") else 5) + 2 for n in names
+    )
 
 
 def _span(trials: list[TrialRecord], metric: str) -> tuple[float, float]:

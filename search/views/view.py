@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from search.execution.engines.node_usage import NodeUse
+from search.execution.engines.node_usage import NodeUsage
 from search.records.record import SearchRecord
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class View(Protocol):
         """The search as it is now."""
         ...
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """The nodes of the cluster as they are now."""
         ...
 
@@ -52,7 +52,7 @@ class QuietView:
     def update(self, record: SearchRecord) -> None:
         """Nothing."""
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class GuardedView:
         """Pass it on."""
         self._try(lambda: self._view.update(record))
 
-    def nodes(self, nodes: tuple[NodeUse, ...]) -> None:
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
         """Pass it on."""
         self._try(lambda: self._view.nodes(nodes))
 
@@ -103,9 +103,9 @@ def make_view(*, quiet: bool = False, verbose: bool = False, console: Console | 
 
     screen = console or Console(file=sys.stderr)
     if screen.is_terminal and not screen.is_dumb_terminal and not verbose:
-        from search.views.terminal import LiveView
+        from search.views.terminal import TerminalView
 
-        return GuardedView(LiveView(screen))
+        return GuardedView(TerminalView(screen))
     from search.views.plain import PlainView
 
     return GuardedView(PlainView(screen.file))

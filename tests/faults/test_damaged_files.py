@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.execution.engines.engine import Engine
-from search.ledger.format_version import FORMAT, KEY, expect_readable
+from search.ledger.format_version import FORMAT_KEY, LEDGER_FORMAT, check_format
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import read_record
 from search.ledger.workspace import Workspace
 from search.records.record import TrialRecord
-from search.study.confirmation import Retrained, _read
+from search.study.confirmation import ConfirmationRun, _read_run
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.errors import BackboneError, LedgerError
 
@@ -73,10 +73,12 @@ def test_a_ledger_from_before_its_format_was_noted_is_read(
 def test_a_ledger_of_a_later_version_is_refused_with_both_formats(
     tmp_path: Path, written: Callable[..., None]
 ) -> None:
-    written(**{KEY: FORMAT + 1})
-    with pytest.raises(LedgerError, match=rf"later version of unfreeze \(format {FORMAT + 1}; .*{FORMAT}\)"):
+    written(**{FORMAT_KEY: LEDGER_FORMAT + 1})
+    with pytest.raises(
+        LedgerError, match=rf"later version of unfreeze \(format {LEDGER_FORMAT + 1}; .*{LEDGER_FORMAT}\)"
+    ):
         read_record("photos", str(tmp_path))
-    expect_readable("photos", {KEY: FORMAT}.get)
+    check_format("photos", {FORMAT_KEY: LEDGER_FORMAT}.get)
 
 
 @pytest.mark.parametrize(
@@ -141,15 +143,15 @@ def test_a_damaged_backbone_file_of_a_search_is_made_again(tmp_path: Path, keep:
 def test_a_damaged_model_of_the_winner_counts_as_not_trained(tmp_path: Path) -> None:
     trial = TrialRecord(3, "complete", "finetune", {})
     model, facts = (tmp_path / f"finetune-3-seed-7{suffix}" for suffix in (".keras", ".json"))
-    assert _read(tmp_path, trial, 7) is None
+    assert _read_run(tmp_path, trial, 7) is None
     load(BackboneSpec("print")).save(model)
     facts.write_text(json.dumps({"val_accuracy": 0.5, "val_loss": 1.0, "epoch": 1}))
-    assert _read(tmp_path, trial, 7) == Retrained(7, model, 0.5, 1.0)
+    assert _read_run(tmp_path, trial, 7) == ConfirmationRun(7, model, 0.5, 1.0)
     whole = model.read_bytes()
     for content in (b"", whole[: len(whole) // 2], whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
         model.write_bytes(content)
-        assert _read(tmp_path, trial, 7) is None
+        assert _read_run(tmp_path, trial, 7) is None
     model.write_bytes(whole)
     for text in ("", "{", "[]", "{}"):
         facts.write_text(text)
-        assert _read(tmp_path, trial, 7) is None
+        assert _read_run(tmp_path, trial, 7) is None

@@ -17,7 +17,7 @@ import mlflow
 import psutil
 import pytest
 
-from search.fault_injection import SEAMS, VARIABLE
+from search.fault_injection import FAILPOINTS, KILL_AT_VARIABLE
 from search.ledger.reader import read_record
 from search.records.record import SearchRecord
 from trainables.errors import LedgerError
@@ -60,10 +60,10 @@ class Driver:
         ]
         line += ["--trials", str(self.trials), "--epochs", str(EPOCHS), "--baseline-trials", "0"]
         line += ["--confirm-seeds", "2", *self.arguments]
-        environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
+        environment = {k: v for k, v in os.environ.items() if k != KILL_AT_VARIABLE}
         environment[MARK] = str(self.folder)
         if kill_at:
-            environment[VARIABLE] = kill_at
+            environment[KILL_AT_VARIABLE] = kill_at
         log = (self.folder / f"log-{self.starts:02d}.txt").open("w")
         with log:
             return subprocess.Popen(line, cwd=self.folder, stdout=log, stderr=log, env=environment, text=True)
@@ -138,7 +138,7 @@ def processes_of(folder: Path) -> dict[int, str]:
 @pytest.mark.timeout(900)
 def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_path: Path) -> None:
     driver = Driver(tmp_path, trials=4)
-    assert {place.partition(":")[0] for place in PLACES} <= set(SEAMS)
+    assert {place.partition(":")[0] for place in PLACES} <= set(FAILPOINTS)
     for seam in PLACES:
         process = driver.start(seam)
         process.wait(240)

@@ -13,8 +13,8 @@ from postgresql_server import Postgres
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
 from search.config.environment import SERVICE_PATIENCE
-from search.ledger.database import open_reading
-from search.ledger.driver_lease import PATIENCE
+from search.ledger.database import open_for_reading
+from search.ledger.driver_lease import EXPIRY_SECONDS
 from search.ledger.ledger import Ledger
 from search.records.record import EpochRecord
 from search.tracking.stores import default_tracking_uri
@@ -86,7 +86,7 @@ def test_readers_that_look_again_and_again_leave_no_connections_open(
     url = postgresql.new_database()
     ledger = open_ledger(url)
     ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)})
-    looks = [open_reading(url, ledger.name) for _ in range(60)]  # twice as many as the server takes
+    looks = [open_for_reading(url, ledger.name) for _ in range(60)]  # twice as many as the server takes
     assert {len(study.get_trials()) for study in looks} == {1}
 
 
@@ -113,7 +113,7 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
     postgresql.start()
     seen = epochs(search.wait_for(lambda record: epochs(record) >= 10))
     postgresql.stop()
-    time.sleep(PATIENCE + 2)
+    time.sleep(EXPIRY_SECONDS + 2)
     postgresql.start()
     search.wait_for(lambda record: epochs(record) >= seen + 6)
     search.kill()

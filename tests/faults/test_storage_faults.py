@@ -12,7 +12,7 @@ import pytest
 from disks import FailingDisk, empty, fill, small_disk
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
-from search.ledger.backup import LedgerCopy, check
+from search.ledger.backup import LedgerBackup, check_ledger_file
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.workspace import Workspace
 from search.records.record import EpochRecord
@@ -41,7 +41,7 @@ def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room
 ) -> None:
     with small_disk(tmp_path / "disk ü", 4) as disk:
         file, told = disk / "ledger.db", list[str]()
-        ledger, copy = open_ledger(sqlite_url(file)), LedgerCopy(file, told.append)
+        ledger, copy = open_ledger(sqlite_url(file)), LedgerBackup(file, told.append)
         with ledger.at_work():
             write_trials(ledger, 3)
             copy.keep()
@@ -51,7 +51,7 @@ def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room
             copy.keep(now=True)
         assert str(file) in str(error.value)
         assert len(told) == 1
-        check(file)
+        check_ledger_file(file)
         empty(disk)
         again = open_ledger(sqlite_url(file))
         ended = [t for t in again.trials if t.finished]
@@ -81,7 +81,7 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
     del ledger  # with its connection, which would keep the disk from being unmounted
     gc.collect()
     failing_disk.repair()
-    check(file)
+    check_ledger_file(file)
     again = open_ledger(sqlite_url(file))
     assert [t.state for t in again.trials[:3]] == ["complete"] * 3
     write_trials(again, 1)
@@ -142,7 +142,7 @@ def test_a_storage_that_fills_up_in_mid_search(tmp_path: Path) -> None:
             assert "written" in words
             assert str(disk / "runs") in words
             assert "Traceback" not in words
-            check(disk / "runs" / "digits" / "ledger.db")
+            check_ledger_file(disk / "runs" / "digits" / "ledger.db")
             fill(disk)  # what the command itself has freed
             refused = search.start()
             assert refused.wait(120) == 1

@@ -10,12 +10,12 @@ from typing import Any
 from search.records.record import (
     BackboneSummary,
     Calibration,
+    CalibrationBin,
     EpochRecord,
     ErrorExample,
     Interval,
     Outcome,
     SearchRecord,
-    Sureness,
     TaskSummary,
     TrialRecord,
 )
@@ -71,8 +71,8 @@ def outcome(winner: TrialRecord, **changes: Any) -> Outcome:
         verdict="helps",
         calibration=Calibration(
             (
-                Sureness(0.7, 0.8, 40, 0.76, Interval(0.7, 0.54, 0.82)),
-                Sureness(0.9, 1.0, 112, 0.97, Interval(0.99, 0.95, 1)),
+                CalibrationBin(0.7, 0.8, 40, 0.76, Interval(0.7, 0.54, 0.82)),
+                CalibrationBin(0.9, 1.0, 112, 0.97, Interval(0.99, 0.95, 1)),
             ),
             Interval(0.031, 0.0, 0.05),
             0.04,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.compiled.program import Program
-from trainables.cost_account import STAGES, Account
+from trainables.cost_account import STAGES, CostAccount
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
 from trainables.training.training import Training, TrialConfig
@@ -24,7 +24,7 @@ def opened(source: Workbench, reuse: Reuse | None = None) -> Workbench:
     """The same backbone and data, with nothing computed or compiled yet."""
     reuse = reuse or Reuse()
     budget = 2**30 if reuse.activations else 0
-    activations = Activations(source.backbone, source.task, budget=budget, views=reuse.views)
+    activations = ActivationCache(source.backbone, source.task, budget=budget, views=reuse.views)
     return Workbench(source.backbone, source.task, activations, reuse)
 
 
@@ -43,7 +43,7 @@ def run(bench: Workbench, seed: int = 1, depth: int = 0, strength: float = 0.0, 
 
 
 def test_a_stage_is_charged_but_for_what_is_charged_inside() -> None:
-    account, began = Account(), time.perf_counter()
+    account, began = CostAccount(), time.perf_counter()
     with account.timing("start"):
         time.sleep(0.02)
         with account.timing("prefix"):
@@ -60,7 +60,7 @@ def test_a_stage_is_charged_but_for_what_is_charged_inside() -> None:
 
 
 def test_stages_are_charged_when_something_fails_inside() -> None:
-    account = Account()
+    account = CostAccount()
     with pytest.raises(KeyError), account.timing("prefix"), account.timing("wait"):
         raise KeyError
     assert account.stages.keys() == {"prefix", "wait"}
@@ -91,14 +91,14 @@ def test_of_trials_at_once_one_computes_and_the_others_wait(print_bench: Workben
     assert bench.activations.get("validation", 0) is not None  # builds and traces the prefix
     everybody = threading.Barrier(4)
 
-    def ask(account: Account) -> Account:
+    def ask(account: CostAccount) -> CostAccount:
         everybody.wait()
         with account.timing("prefix"):
             assert bench.activations.get("train", 0, strength=0.5, account=account) is not None
         return account
 
     with ThreadPoolExecutor(4) as pool:
-        first, *others = sorted(pool.map(ask, [Account() for _ in range(4)]), key=lambda a: a.counts.hits)
+        first, *others = sorted(pool.map(ask, [CostAccount() for _ in range(4)]), key=lambda a: a.counts.hits)
     assert (first.counts.misses, first.counts.hits) == (1, 0)
     assert [(a.counts.misses, a.counts.hits) for a in others] == [(0, 1)] * 3
     assert max(a.stages["wait"] for a in others) > 0.3 * first.stages["prefix"]

@@ -20,22 +20,29 @@ import numpy as np
 
 from trainables.activations.augmentation_views import nearest_level
 from trainables.activations.key import EntryKey
-from trainables.activations.machine_speed import Machine, Speeds
-from trainables.activations.memory import Memory
-from trainables.activations.prefix import Frozen, View
-from trainables.activations.reuse_policy import LARGE_SHARE, Decision, Place, Room, decide, place
-from trainables.activations.stages import Stages
-from trainables.activations.store import Store
+from trainables.activations.machine_speed import MachineSpeeds, MeasuredSpeeds
+from trainables.activations.memory import MemoryCache
+from trainables.activations.prefix import ActivationView, FrozenPrefix
+from trainables.activations.reuse_policy import (
+    MAX_SHARE,
+    CacheCapacity,
+    CacheLocation,
+    ReuseDecision,
+    choose_location,
+    decide,
+)
+from trainables.activations.stages import PrefixStages
+from trainables.activations.store import DiskCache
 from trainables.backbones.backbone import Backbone
-from trainables.cost_account import Account, Counts
+from trainables.cost_account import CostAccount, CostCounts
 from trainables.data.datasets import Task
-from trainables.reuse import VIEWS
+from trainables.reuse import DEFAULT_VIEWS
 
-MEMORY = 2 * 2**30
+DEFAULT_MEMORY_BYTES = 2 * 2**30
 """Bytes of activations in memory, unless another number is asked for."""
 
 
-class Activations:
+class ActivationCache:
     """Activations of a task's splits under one backbone. Safe to use from several threads.
 
     Args:
@@ -58,23 +65,23 @@ class Activations:
         self,
         backbone: Backbone,
         task: Task,
-        budget: int = MEMORY,
+        budget: int = DEFAULT_MEMORY_BYTES,
         directory: Path | None = None,
         disk_budget: int | None = None,
-        views: int = VIEWS,
-        speeds: Speeds | None = None,
-        stages: Stages | None = None,
+        views: int = DEFAULT_VIEWS,
+        speeds: MachineSpeeds | None = None,
+        stages: PrefixStages | None = None,
     ) -> None:
         self.views = views
-        self.stages = stages or Stages(backbone, task.split("train").images)
-        self.counts = Counts()
-        self._frozen = Frozen(backbone, task, self.stages)
+        self.stages = stages or PrefixStages(backbone, task.split("train").images)
+        self.counts = CostCounts()
+        self._frozen = FrozenPrefix(backbone, task, self.stages)
         self._counts = task.counts
-        self._memory = Memory(budget)
-        self._store = Store(directory, disk_budget) if directory is not None else None
-        self._speeds = speeds or Machine(directory)
+        self._memory = MemoryCache(budget)
+        self._store = DiskCache(directory, disk_budget) if directory is not None else None
+        self._speeds = speeds or MeasuredSpeeds(directory)
         self._asked: Counter[tuple[int, float, bool]] = Counter()
-        self._locks: defaultdict[View, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: defaultdict[ActivationView, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     @property
@@ -106,14 +113,14 @@ class Activations:
         """Whether one view of the whole split at ``depth`` may be kept, in memory or on disk."""
         room = self._room
         needed = self._counts[split] * self._frozen.bytes_per_image(depth)
-        return needed <= max(room.memory, room.disk) * LARGE_SHARE
+        return needed <= max(room.memory, room.disk) * MAX_SHARE
 
-    def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> Decision:
+    def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> ReuseDecision:
         """Whether a trial of ``epochs`` epochs should train on kept activations.
 
         As many trials as asked for the same cut, strength and flip before, and one more, are expected to share them.
         """
-        view = View("train", depth, nearest_level(strength), flip)
+        view = ActivationView("train", depth, nearest_level(strength), flip)
         decision = self._decide(view, epochs)
         with self._lock:
             self._asked[depth, view.level, flip] += 1
@@ -121,7 +128,7 @@ class Activations:
 
     def dtype(self, depth: int, *, strength: float = 0.0, flip: bool = False) -> str:
         """``float16`` or ``float32``: what activations of the training images at ``depth`` come as, most likely."""
-        kept = self._kept(View("train", depth, nearest_level(strength), flip))
+        kept = self._kept(ActivationView("train", depth, nearest_level(strength), flip))
         return self._frozen.dtype(depth) if kept is None else kept.dtype.name
 
     def get(
@@ -132,7 +139,7 @@ class Activations:
         strength: float = 0.0,
         flip: bool = False,
         view: int = 0,
-        account: Account | None = None,
+        account: CostAccount | None = None,
         passing: bool = False,
     ) -> np.ndarray | None:
         """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
@@ -150,7 +157,10 @@ class Activations:
             (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
             is in use as long as the array or a part of it is held.
         """
-        wanted, account = View(split, depth, nearest_level(strength), flip, view), account or Account()
+        wanted, account = (
+            ActivationView(split, depth, nearest_level(strength), flip, view),
+            account or CostAccount(),
+        )
         kept = self._kept(wanted)
         if kept is None:
             with self._alone(wanted, account):
@@ -162,46 +172,46 @@ class Activations:
 
     def kept(self, split: str, depth: int) -> np.ndarray | None:
         """The same as :meth:`get` without augmentation, if it is there already."""
-        return self._kept(View(split, depth))
+        return self._kept(ActivationView(split, depth))
 
-    def chunks(self, split: str, depth: int, account: Account | None = None) -> Iterator[np.ndarray]:
+    def chunks(self, split: str, depth: int, account: CostAccount | None = None) -> Iterator[np.ndarray]:
         """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
-        account = account or Account()
+        account = account or CostAccount()
         whole = self.get(split, depth, account=account) if self.fits(split, depth) else None
         if whole is None:
-            yield from self._compute(View(split, depth), account)
+            yield from self._compute(ActivationView(split, depth), account)
             return
         for piece in self.stages.pieces(len(whole)):
             yield whole[piece]
 
     @property
-    def _room(self) -> Room:
+    def _room(self) -> CacheCapacity:
         disk = self._store.budget if self._store is not None and self._store.usable else 0
-        return Room(self._memory.budget, disk)
+        return CacheCapacity(self._memory.budget, disk)
 
-    def _decide(self, view: View, epochs: int) -> Decision:
+    def _decide(self, view: ActivationView, epochs: int) -> ReuseDecision:
         if view.depth >= self.stages.images:
-            return Decision(False, "none", "nothing is frozen")
+            return ReuseDecision(False, "none", "nothing is frozen")
         if view.augmented and not self.views:
-            return Decision(False, "none", "every epoch has distortions of its own (0 views)")
+            return ReuseDecision(False, "none", "every epoch has distortions of its own (0 views)")
         if not self._room.memory and not self._room.disk:
-            return Decision(False, "none", "no room is given to activations")
+            return ReuseDecision(False, "none", "no room is given to activations")
         views = self.views if view.augmented else 1
         needed = [replace(view, number=number) for number in range(min(views, epochs))]
         kept = sum(map(self._has, needed))
         if kept == len(needed):
-            where: Place = "memory" if self._frozen.key(view).digest in self._memory else "disk"
-            return Decision(True, where, "all of it is there already", views=views, kept=kept)
+            where: CacheLocation = "memory" if self._frozen.key(view).digest in self._memory else "disk"
+            return ReuseDecision(True, where, "all of it is there already", views=views, kept=kept)
         refused = self._frozen.unsteady(view.depth)
         if refused:
-            return Decision(False, "none", refused)
+            return ReuseDecision(False, "none", refused)
         sharing = self._asked[view.depth, view.level, view.flip] + 1
         demand = self._frozen.demand("train", view.depth)
         demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
         return decide(demand, self._room, self._speeds)
 
     @contextmanager
-    def _alone(self, view: View, account: Account) -> Iterator[None]:
+    def _alone(self, view: ActivationView, account: CostAccount) -> Iterator[None]:
         """Nobody else computes ``view`` in this process meanwhile."""
         with self._lock:
             lock = self._locks[view]
@@ -212,16 +222,16 @@ class Activations:
         finally:
             lock.release()
 
-    def _make(self, view: View, account: Account, passing: bool) -> np.ndarray | None:
+    def _make(self, view: ActivationView, account: CostAccount, passing: bool) -> np.ndarray | None:
         if self._frozen.unsteady(view.depth):
             return None
         demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
-        where = place(demand, self._room, self._speeds)
+        where = choose_location(demand, self._room, self._speeds)
         if where == "disk" and self._store is not None:
             made = self._make_file(view, key, demand.images, account)
             if made is not None:
                 return made
-        kept = where != "none" and demand.bytes <= self._memory.budget * LARGE_SHARE
+        kept = where != "none" and demand.bytes <= self._memory.budget * MAX_SHARE
         if not kept and not (passing and demand.bytes <= self._speeds.file_cache):
             return None
         whole = self._whole(view, demand.images, account)
@@ -230,7 +240,9 @@ class Activations:
             self._count(account, bytes_written=whole.nbytes)
         return whole
 
-    def _make_file(self, view: View, key: EntryKey, rows: int, account: Account) -> np.ndarray | None:
+    def _make_file(
+        self, view: ActivationView, key: EntryKey, rows: int, account: CostAccount
+    ) -> np.ndarray | None:
         if self._store is None:
             return None
         computed = account.counts.misses
@@ -249,7 +261,7 @@ class Activations:
             self._count_hit(view, made, account)
         return made
 
-    def _whole(self, view: View, count: int, account: Account) -> np.ndarray:
+    def _whole(self, view: ActivationView, count: int, account: CostAccount) -> np.ndarray:
         whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
         for piece, part in zip(self.stages.pieces(count), self._compute(view, account), strict=True):
             if part.dtype == np.float32 and whole.dtype == np.float16:
@@ -258,7 +270,7 @@ class Activations:
         whole.flags.writeable = False
         return whole
 
-    def _compute(self, view: View, account: Account) -> Iterator[np.ndarray]:
+    def _compute(self, view: ActivationView, account: CostAccount) -> Iterator[np.ndarray]:
         self._count(account, misses=1)
         for depth in range(view.depth + 1, self.stages.images):
             lower = self._kept(view.at(depth))
@@ -267,20 +279,20 @@ class Activations:
                 return self._frozen.compute(view, depth, lower)
         return self._frozen.compute(view)
 
-    def _kept(self, view: View) -> np.ndarray | None:
+    def _kept(self, view: ActivationView) -> np.ndarray | None:
         key = self._frozen.key(view)
         kept = self._memory.get(key.digest)
         return self._store.open(key) if kept is None and self._store is not None else kept
 
-    def _has(self, view: View) -> bool:
+    def _has(self, view: ActivationView) -> bool:
         key = self._frozen.key(view)
         return key.digest in self._memory or (self._store is not None and key in self._store)
 
-    def _count_hit(self, view: View, kept: np.ndarray, account: Account) -> None:
+    def _count_hit(self, view: ActivationView, kept: np.ndarray, account: CostAccount) -> None:
         saved = len(kept) * self.stages.known_seconds(view.depth)
         self._count(account, hits=1, bytes_read=kept.nbytes, saved_seconds=saved)
 
-    def _count(self, account: Account, **amounts: float) -> None:
+    def _count(self, account: CostAccount, **amounts: float) -> None:
         account.counts.add(**amounts)
         with self._lock:
             self.counts.add(**amounts)

@@ -12,7 +12,7 @@ import numpy as np
 from trainables.errors import UsageError
 from trainables.modalities.image.augment import draw
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTH_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths that views exist for."""
 
 _KEY = 0x71E35
@@ -26,10 +26,10 @@ def nearest_level(strength: float) -> float:
     """
     if not 0.0 <= strength <= 1.0:
         raise UsageError(f"augmentation_strength: expected 0 to 1, received {strength!r}")
-    return min(LEVELS, key=lambda level: (abs(level - strength), level))
+    return min(STRENGTH_LEVELS, key=lambda level: (abs(level - strength), level))
 
 
-def view_of(epoch: int, views: int) -> int:
+def view_for_epoch(epoch: int, views: int) -> int:
     """The view, from 0, that ``epoch`` (from 1) shows.
 
     The same for every seed: trials that a scheduler ends early all need the same first views.

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.activations.key import EntryKey
-from trainables.data.file_locks import claim, map_file, map_shared
+from trainables.data.file_locks import map_file, map_locked, try_lock_exclusive
 from trainables.errors import DataError
 
 _KINDS = {pa.float16(): np.dtype(np.float16), pa.float32(): np.dtype(np.float32)}
@@ -38,7 +38,7 @@ def read_entry(path: Path, key: EntryKey, verify: bool = True) -> np.ndarray:
         OSError: it can't be read.
         DataError: it is empty, damaged or holds something else.
     """
-    mapping: Any = map_shared(path)
+    mapping: Any = map_locked(path)
     try:
         layout = _Layout(pa.py_buffer(mapping))
         flat = np.frombuffer(mapping, layout.dtype, layout.rows * layout.width, layout.values)
@@ -64,7 +64,7 @@ def checksums(rows: np.ndarray) -> np.ndarray:
     return np.fromiter((zlib.crc32(row.data) for row in flat), np.uint32, len(flat))
 
 
-class Draft:
+class EntryWriter:
     """An entry that is being written to ``path``, beside its final place. Not for several threads.
 
     Args:
@@ -83,7 +83,7 @@ class Draft:
         self._sums = np.zeros(rows, np.uint32)
         self._descriptor = _create(path)
         try:
-            os.ftruncate(self._descriptor, size(rows, shape))  # claims the bytes in the cache's budget
+            os.ftruncate(self._descriptor, entry_bytes(rows, shape))  # claims the bytes in the cache's budget
         except OSError:
             self.close()
             raise
@@ -152,14 +152,14 @@ class _Layout:
         self.checksums = batch.column(1).buffers()[1].address - whole.address
 
 
-def size(rows: int, shape: tuple[int, ...], itemsize: int = 2) -> int:
+def entry_bytes(rows: int, shape: tuple[int, ...], itemsize: int = 2) -> int:
     """Bytes of an entry's file, about; two bytes a value in float16."""
     return rows * (math.prod(shape) * itemsize + 4) + 8192
 
 
 def _create(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    claim(descriptor)
+    try_lock_exclusive(descriptor)
     return descriptor
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-FORMAT = 1
+ENTRY_FORMAT = 1
 """Version of the files and of how activations are computed; raise it whenever stages, rounding, views or the recipe of
 augmentation change."""
 
@@ -34,7 +34,7 @@ class EntryKey:
     @property
     def text(self) -> str:
         """The key as JSON, with the format's version."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return json.dumps({"format": ENTRY_FORMAT, **asdict(self)}, sort_keys=True)
 
     @cached_property
     def digest(self) -> str:

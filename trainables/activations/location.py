@@ -9,11 +9,11 @@ from pathlib import Path
 
 from trainables.errors import UsageError
 
-VARIABLE = "UNFREEZE_CACHE"
+CACHE_VARIABLE = "UNFREEZE_CACHE"
 """Environment variable that names the cache's directory; ``off`` for none on disk."""
 
-MOST_BYTES = 10 * 10**9
-MOST_SHARE = 0.2
+MAX_BYTES = 10 * 10**9
+MAX_DISK_SHARE = 0.2
 """The budget: this many bytes, or this share of what the disk has left for it, whichever is less."""
 
 
@@ -23,14 +23,14 @@ def default_directory(environment: Mapping[str, str] = os.environ, wanted: str |
     Raises:
         UsageError: the variable names a home that does not exist.
     """
-    named = wanted or environment.get(VARIABLE, "").strip()
+    named = wanted or environment.get(CACHE_VARIABLE, "").strip()
     if named.lower() == "off":
         return None
     try:
         return Path(named or "~/.cache/unfreeze/activations").expanduser().absolute()
     except RuntimeError:
         if named:
-            raise UsageError(f"{VARIABLE}: expected a directory or 'off', received {named!r}") from None
+            raise UsageError(f"{CACHE_VARIABLE}: expected a directory or 'off', received {named!r}") from None
         return None  # a user without a home, as in some containers
 
 
@@ -42,6 +42,6 @@ def default_budget(directory: Path) -> int:
     try:
         existing = next(p for p in (directory, *directory.parents) if p.is_dir())
         own = sum(p.stat().st_size for p in directory.glob("*.arrow")) if existing == directory else 0
-        return min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(existing).free + own)))
+        return min(MAX_BYTES, int(MAX_DISK_SHARE * (shutil.disk_usage(existing).free + own)))
     except (OSError, StopIteration):
         return 0

@@ -16,9 +16,9 @@ import psutil
 SAMPLE_BYTES = 32 * 2**20
 ROW_BYTES = 32 * 2**10
 VALID_SECONDS = 7 * 86400.0
-FILE = "rates.json"
+RATES_FILE = "rates.json"
 
-FILE_SECONDS = 0.25
+MIN_SECONDS_FOR_FILE = 0.25
 """What takes less than this to compute is not worth a file: making one durable takes some hundredths of a second."""
 
 
@@ -31,7 +31,7 @@ class Rates:
     hot: float
 
 
-class Speeds(Protocol):
+class MachineSpeeds(Protocol):
     """What the cost model asks of a machine; measured when it is asked."""
 
     @property
@@ -51,10 +51,10 @@ class Speeds(Protocol):
         """What takes less to compute is not worth a file."""
 
 
-class Machine:
+class MeasuredSpeeds:
     """This machine's speeds, measured at most once each. ``directory`` is that of the cache, if there is one."""
 
-    file_seconds = FILE_SECONDS
+    file_seconds = MIN_SECONDS_FOR_FILE
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -100,13 +100,13 @@ def disk_rates(directory: Path, now: float | None = None) -> Rates:
         OSError: nothing can be written there.
     """
     now = time.time() if now is None else now
-    known = _read(directory / FILE, now)
+    known = _read(directory / RATES_FILE, now)
     if known is not None:
         return known
     rates = _measure(directory)
-    draft = directory / f"{FILE}.{os.getpid()}.partial"
+    draft = directory / f"{RATES_FILE}.{os.getpid()}.partial"
     draft.write_text(json.dumps({"measured": now, **asdict(rates)}))
-    draft.replace(directory / FILE)
+    draft.replace(directory / RATES_FILE)
     return rates
 
 

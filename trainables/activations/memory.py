@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 
-class Memory:
+class MemoryCache:
     """Arrays by name, of at most ``budget`` bytes together. Safe to use from several threads."""
 
     def __init__(self, budget: int) -> None:

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-PROBED = 32
+PROBE_IMAGES = 32
 """Images that a probe runs over."""
 
-STEADY = 1e-3
+MAX_RUN_DIFFERENCE = 1e-3
 """Two runs may differ by this share of the spread between images: less than what float16 rounds away."""
 
-COARSE = 0.01
+MAX_ROUNDING_ERROR = 0.01
 """float16 is too coarse where it rounds away more than this share of the spread between images."""
 
 
 @dataclass(frozen=True)
-class StageFacts:
+class StageMeasurement:
     """What was measured.
 
     ``seconds`` per image. ``difference`` between the two runs and ``error`` of rounding to float16 are root mean
@@ -34,15 +34,15 @@ class StageFacts:
     @property
     def steady(self) -> bool:
         """Whether the same images give the same numbers."""
-        return self.difference <= STEADY
+        return self.difference <= MAX_RUN_DIFFERENCE
 
     @property
     def narrow(self) -> bool:
         """Whether float16 holds the values."""
-        return self.error <= COARSE
+        return self.error <= MAX_ROUNDING_ERROR
 
 
-def examine(run: Callable[[], Any]) -> StageFacts:
+def measure_stage(run: Callable[[], Any]) -> StageMeasurement:
     """Call ``run`` twice; it returns a tensor (B, …) of the same B images each time."""
     first = np.asarray(run(), np.float32)  # traces and warms up: not timed
     began = time.perf_counter()
@@ -51,7 +51,7 @@ def examine(run: Callable[[], Any]) -> StageFacts:
     with np.errstate(over="ignore", invalid="ignore"):
         spread = _rms(second - second.mean(axis=0)) if len(second) > 1 else _rms(second - second.mean())
         rounded = second.astype(np.float16).astype(np.float32)
-        return StageFacts(seconds, _share(second - first, spread), _share(rounded - second, spread))
+        return StageMeasurement(seconds, _share(second - first, spread), _share(rounded - second, spread))
 
 
 def _rms(values: np.ndarray) -> float:

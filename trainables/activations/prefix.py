@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from trainables.activations.augmentation_views import view_draws
 from trainables.activations.key import EntryKey
-from trainables.activations.reuse_policy import Demand
-from trainables.activations.stages import LARGEST_FLOAT16, Stages
+from trainables.activations.reuse_policy import CacheRequest
+from trainables.activations.stages import LARGEST_FLOAT16, PrefixStages
 from trainables.backbones.backbone import Backbone
 from trainables.data.datasets import Task
 
 
 @dataclass(frozen=True)
-class View:
+class ActivationView:
     """One view of one split at the cut of ``depth``. Without augmentation (``level`` 0, no ``flip``) there is one."""
 
     split: str
@@ -34,20 +34,20 @@ class View:
         """Whether images are distorted or mirrored."""
         return self.level > 0 or self.flip
 
-    def at(self, depth: int) -> View:
+    def at(self, depth: int) -> ActivationView:
         """The same images at another cut."""
         return replace(self, depth=depth)
 
 
-class Frozen:
+class FrozenPrefix:
     """``backbone``'s prefixes over the images of ``task``."""
 
-    def __init__(self, backbone: Backbone, task: Task, stages: Stages) -> None:
+    def __init__(self, backbone: Backbone, task: Task, stages: PrefixStages) -> None:
         self._backbone, self._task, self._stages = backbone, task, stages
         device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         self._software = f"keras {keras.__version__}, tensorflow {tf.__version__}, {device}"
 
-    def key(self, view: View) -> EntryKey:
+    def key(self, view: ActivationView) -> EntryKey:
         """What the activations of ``view`` depend on."""
         return EntryKey(
             prefix=self._stages.digest(view.depth),
@@ -69,10 +69,10 @@ class Frozen:
         """What activations at ``depth`` are kept as, unless single values are out of range; measured first."""
         return "float16" if self._stages.narrow(depth) else "float32"
 
-    def demand(self, split: str, depth: int) -> Demand:
+    def demand(self, split: str, depth: int) -> CacheRequest:
         """What one view of ``split`` at ``depth`` takes; measured with the first call."""
         size = self.bytes_per_image(depth) * (1 if self.dtype(depth) == "float16" else 2)
-        return Demand(self._task.counts[split], size, sum(f.seconds for f in self._stages.facts(depth)))
+        return CacheRequest(self._task.counts[split], size, sum(f.seconds for f in self._stages.facts(depth)))
 
     def unsteady(self, depth: int) -> str | None:
         """Why nothing at ``depth`` may be kept: a block below is not a function of the image alone. None if it is."""
@@ -85,7 +85,7 @@ class Frozen:
         return None
 
     def compute(
-        self, view: View, start: int | None = None, source: np.ndarray | None = None
+        self, view: ActivationView, start: int | None = None, source: np.ndarray | None = None
     ) -> Iterator[np.ndarray]:
         """Activations of ``view`` in order and in pieces (n, …): float16, or float32 where that can't hold them.
 

@@ -16,19 +16,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from trainables.activations.machine_speed import Speeds
+from trainables.activations.machine_speed import MachineSpeeds
 
-SMALL_SHARE = 1 / 16
+ALWAYS_KEPT_SHARE = 1 / 16
 """A set of views that takes less than this share of the memory is kept without further thought."""
 
-LARGE_SHARE = 1 / 2
+MAX_SHARE = 1 / 2
 """No set of views may take more than this share of the memory or of the disk's budget."""
 
-Place = Literal["memory", "disk", "none"]
+CacheLocation = Literal["memory", "disk", "none"]
 
 
 @dataclass(frozen=True)
-class Demand:
+class CacheRequest:
     """What a trial needs of one split, at one cut: ``epochs`` times one of ``views`` views of ``images`` images.
 
     ``prefix_seconds`` and ``bytes_per_image`` are per image; ``kept`` views are there already; ``sharing`` other trials
@@ -50,7 +50,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Room:
+class CacheCapacity:
     """Bytes that activations may take in memory and on disk (0 where there is no disk cache)."""
 
     memory: int
@@ -58,7 +58,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ReuseDecision:
     """Whether a trial reads kept activations (``reuse``), where they are, why, and the numbers behind it.
 
     ``prefix_rate`` and ``read_rate`` are images per second; ``live_seconds`` and ``reuse_seconds`` what both ways were
@@ -66,7 +66,7 @@ class Decision:
     """
 
     reuse: bool
-    place: Place
+    place: CacheLocation
     reason: str
     depth: int = 0
     level: float = 0.0
@@ -84,7 +84,7 @@ class Decision:
         return asdict(self)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Decision:
+    def read(cls, values: Mapping[str, Any]) -> ReuseDecision:
         """What :meth:`describe` said.
 
         Raises:
@@ -103,22 +103,22 @@ class Decision:
         return f"activations at depth {self.depth}, strength {self.level:g}: {way}; {self.reason}"
 
 
-def place(demand: Demand, room: Room, speeds: Speeds) -> Place:
+def choose_location(demand: CacheRequest, room: CacheCapacity, speeds: MachineSpeeds) -> CacheLocation:
     """Where activations should be kept: on disk if computing them again takes long, else in memory, if anywhere."""
-    needed, in_memory = demand.bytes, demand.bytes <= room.memory * LARGE_SHARE
+    needed, in_memory = demand.bytes, demand.bytes <= room.memory * MAX_SHARE
     computing = demand.images * demand.prefix_seconds
     if in_memory and computing < speeds.file_seconds:
         return "memory"
-    if needed <= room.disk * LARGE_SHARE and speeds.disk is not None:
+    if needed <= room.disk * MAX_SHARE and speeds.disk is not None:
         writing = demand.images * demand.bytes_per_image / speeds.disk.write
         if computing >= 2 * writing or not in_memory:
             return "disk"
     return "memory" if in_memory else "none"
 
 
-def decide(demand: Demand, room: Room, speeds: Speeds) -> Decision:
+def decide(demand: CacheRequest, room: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
     """Compare both ways of a trial that needs ``demand`` where activations may take ``room``."""
-    chosen = place(demand, room, speeds)
+    chosen = choose_location(demand, room, speeds)
     rates = speeds.memory if chosen == "memory" else speeds.disk or speeds.memory
     reading = demand.bytes_per_image / (rates.hot if demand.bytes <= speeds.file_cache else rates.cold)
     computing = demand.prefix_seconds + demand.bytes_per_image / rates.write
@@ -127,7 +127,7 @@ def decide(demand: Demand, room: Room, speeds: Speeds) -> Decision:
     live = uses * demand.images * demand.prefix_seconds
     reuse = demand.images * (missing * computing + uses * reading)
     reuses, reason = _verdict(demand, room, chosen, live, reuse)
-    return Decision(
+    return ReuseDecision(
         reuse=reuses,
         place=chosen if reuses else "none",
         reason=reason,
@@ -142,12 +142,14 @@ def decide(demand: Demand, room: Room, speeds: Speeds) -> Decision:
     )
 
 
-def _verdict(demand: Demand, room: Room, chosen: Place, live: float, reuse: float) -> tuple[bool, str]:
+def _verdict(
+    demand: CacheRequest, room: CacheCapacity, chosen: CacheLocation, live: float, reuse: float
+) -> tuple[bool, str]:
     views = f"{min(demand.views, demand.epochs)} view(s) of {_bytes(demand.bytes)} together"
     if chosen == "none":
-        limits = f"{_bytes(int(room.memory * LARGE_SHARE))} of memory or {_bytes(int(room.disk * LARGE_SHARE))} of disk"
+        limits = f"{_bytes(int(room.memory * MAX_SHARE))} of memory or {_bytes(int(room.disk * MAX_SHARE))} of disk"
         return False, f"{views} exceed {limits}"
-    if demand.bytes <= room.memory * SMALL_SHARE:
+    if demand.bytes <= room.memory * ALWAYS_KEPT_SHARE:
         return True, f"{views} are small"
     comparison = f"{reuse:.2f} s with reuse against {live:.2f} s without"
     return reuse < live, f"{views}, {comparison}"

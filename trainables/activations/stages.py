@@ -17,21 +17,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainables.activations.precision_probe import PROBED, StageFacts, examine
+from trainables.activations.precision_probe import PROBE_IMAGES, StageMeasurement, measure_stage
 from trainables.backbones.backbone import Backbone
-from trainables.backbones.fingerprint import digest
-from trainables.modalities.image.augment import DRAWS, distort
-from trainables.tracing import BUILDING
+from trainables.backbones.fingerprint import model_digest
+from trainables.modalities.image.augment import DRAWS_PER_IMAGE, distort
+from trainables.tracing import BUILD_LOCK
 
 LARGEST_FLOAT16 = 65504.0
-CHUNK = 256
+CHUNK_IMAGES = 256
 """Most images that go through a prefix at once."""
 
 CHUNK_BYTES = 128 * 2**20
 """Most bytes of a chunk's largest tensor at a cut."""
 
 
-class Stages:
+class PrefixStages:
     """The stages of ``backbone``, built and traced when they are first needed. Safe to use from several threads.
 
     ``images`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
@@ -45,19 +45,19 @@ class Stages:
 
     def __init__(self, backbone: Backbone, sample: np.ndarray) -> None:
         self._backbone = backbone
-        self._sample = np.array(sample[:PROBED])
+        self._sample = np.array(sample[:PROBE_IMAGES])
         self.images = len(backbone.blocks)
         largest = max(math.prod(size or 1 for size in cut.shape) * 4 for cut in backbone.cuts)
-        self.chunk = min(CHUNK, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
+        self.chunk = min(CHUNK_IMAGES, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
         self._models: dict[int, Any] = {}
         self._traced: dict[int, Any] = {}
         self._digests: dict[int, str] = {self.images: ""}
-        self._facts: dict[int, StageFacts] = {}
+        self._facts: dict[int, StageMeasurement] = {}
         self._distort = tf.function(
             distort,
             input_signature=[
                 tf.TensorSpec([None, *backbone.input_size, 3], tf.float32),
-                tf.TensorSpec([None, DRAWS], tf.float32),
+                tf.TensorSpec([None, DRAWS_PER_IMAGE], tf.float32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([], tf.float32),
             ],
@@ -70,22 +70,22 @@ class Stages:
 
     def digest(self, depth: int) -> str:
         """Hexadecimal digest of configuration and weights of all stages below the cut of ``depth``."""
-        with BUILDING:
+        with BUILD_LOCK:
             for d in range(self.images - 1, depth - 1, -1):
                 if d not in self._digests:
-                    whole = self._digests[d + 1] + digest(self._model(d))
+                    whole = self._digests[d + 1] + model_digest(self._model(d))
                     self._digests[d] = hashlib.sha256(whole.encode()).hexdigest()[:32]
             return self._digests[depth]
 
-    def facts(self, depth: int) -> tuple[StageFacts, ...]:
+    def facts(self, depth: int) -> tuple[StageMeasurement, ...]:
         """What a run over the sample tells of each stage below the cut of ``depth``, the first one first."""
         wanted = range(self.images - 1, depth - 1, -1)
-        with BUILDING, tf.init_scope():
+        with BUILD_LOCK, tf.init_scope():
             if any(d not in self._facts for d in wanted):
                 x: Any = tf.cast(tf.constant(self._sample), tf.float32)
                 for d in wanted:
                     if d not in self._facts:
-                        self._facts[d] = examine(partial(self._raw, x, d))
+                        self._facts[d] = measure_stage(partial(self._raw, x, d))
                     x, _ = self._stage(d)(x, self._facts[d].narrow)
         return tuple(self._facts[d] for d in wanted)
 
@@ -131,14 +131,14 @@ class Stages:
         return self._backbone.blocks[-depth].cut.tensor if depth else self._backbone.model.outputs[0]
 
     def _model(self, d: int) -> Any:
-        with BUILDING:
+        with BUILD_LOCK:
             if d not in self._models:
                 below = self._backbone.model.inputs[0] if d + 1 == self.images else self._tensor(d + 1)
                 self._models[d] = keras.Model(below, self._tensor(d), name=f"stage_{d}")
             return self._models[d]
 
     def _stage(self, d: int) -> Any:
-        with BUILDING:
+        with BUILD_LOCK:
             if d not in self._traced:
                 model = self._model(d)
                 signature = [

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from trainables.activations.entry_file import Draft, read_entry, size
+from trainables.activations.entry_file import EntryWriter, entry_bytes, read_entry
 from trainables.activations.key import EntryKey
 from trainables.activations.location import default_budget
-from trainables.data.file_locks import SUPPORTED, remove_unused
+from trainables.data.file_locks import LOCKS_SUPPORTED, remove_unused
 from trainables.errors import DataError
 
-WAIT = 600.0
+LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that is computing the same entry."""
 
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class _File:
     used: float
 
 
-class Store:
+class DiskCache:
     """Entries under ``directory``, of at most ``budget`` bytes together. Safe for many processes and threads.
 
     Attributes:
@@ -48,11 +48,11 @@ class Store:
         usable: whether entries can still be written.
     """
 
-    def __init__(self, directory: Path, budget: int | None = None, wait: float = WAIT) -> None:
+    def __init__(self, directory: Path, budget: int | None = None, wait: float = LOCK_TIMEOUT) -> None:
         self.directory = directory
         self.budget = default_budget(directory) if budget is None else budget
         self.notes: list[str] = []
-        self.usable = SUPPORTED and self.budget > 0
+        self.usable = LOCKS_SUPPORTED and self.budget > 0
         self._wait = wait
         self._verified: set[tuple[int, int, int]] = set()
         self._lock = threading.Lock()
@@ -132,7 +132,7 @@ class Store:
         return None
 
     def _write(self, key: EntryKey, rows: int, shape: tuple[int, ...], chunks: Chunks) -> bool:
-        needed = size(rows, shape)
+        needed = entry_bytes(rows, shape)
         with FileLock(self.directory / "locks" / "room.lock", timeout=self._wait):
             if not self._make_room(needed):
                 self._note(
@@ -140,7 +140,7 @@ class Store:
                     "beside what is in use"
                 )
                 return False
-            draft = Draft(self.directory / f"{key.digest}-{os.getpid()}.partial", key, rows, shape)
+            draft = EntryWriter(self.directory / f"{key.digest}-{os.getpid()}.partial", key, rows, shape)
         try:
             for chunk in chunks():
                 draft.append(chunk)

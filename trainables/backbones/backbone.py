@@ -14,11 +14,11 @@ import numpy as np
 
 from trainables.backbones.blocks import find_blocks, name_blocks
 from trainables.backbones.cuts import Cut, Segment, find_cuts, find_segments
-from trainables.backbones.fingerprint import digest
+from trainables.backbones.fingerprint import model_digest
 from trainables.backbones.initialization import fresh_weights
-from trainables.backbones.keras_files import read_model, read_note, write_model
+from trainables.backbones.keras_files import read_metadata, read_model, write_model
 from trainables.backbones.normalise import normalise
-from trainables.backbones.sources import find_source
+from trainables.backbones.sources import find_backbone_source
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
 from trainables.modalities.image.catalogue import CatalogueEntry, catalogue
@@ -64,7 +64,7 @@ class Backbone:
         names = name_blocks(grouped)
         self.blocks = tuple(Block(n, _count(b), b[0].below) for n, b in zip(names, grouped, strict=True))
         self.parameters = int(model.count_params())
-        self.digest = digest(model)
+        self.digest = model_digest(model)
         self._parts: dict[int, tuple[Any, Any | None]] = {0: (model, None)}
         self._lock = threading.Lock()
 
@@ -149,7 +149,7 @@ def load(spec: BackboneSpec) -> Backbone:
     """
     if keras.config.image_data_format() != "channels_last":
         raise BackboneError("Keras' image_data_format: expected channels_last, received channels_first")
-    source = find_source(spec)
+    source = find_backbone_source(spec)
     model = normalise(source, spec.input_size)
     if source.fresh:
         model.set_weights(fresh_weights(model, spec.seed))
@@ -158,7 +158,7 @@ def load(spec: BackboneSpec) -> Backbone:
 
 def _note(path: Path) -> dict[str, Any]:
     try:
-        return read_note(path)
+        return read_metadata(path)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
 

@@ -10,7 +10,7 @@ the graph alone (never from the input size or a layer's name):
 - in a plain chain the units up to a pooling are one unit (VGG's five stages);
 - a boundary never parts two calls of one layer.
 
-Where there are more than ``MOST`` units, those of the longest stages are grouped in runs as equal as can be,
+Where there are more than ``MAX_BLOCKS`` units, those of the longest stages are grouped in runs as equal as can be,
 a stage being what lies between two reductions of the image.
 
 Names for blocks, taken from the names that the architecture's author gave its layers.
@@ -64,7 +64,7 @@ def _shared_words(names: Sequence[str]) -> str:
     return "_".join(shared).strip("_")
 
 
-MOST = 20
+MAX_BLOCKS = 20
 """The greatest number of blocks."""
 
 _PADDING = ("ZeroPadding", "Cropping", "UpSampling", "Pad")
@@ -98,7 +98,7 @@ class Unit:
         return self.segments[0].below.shape[-1] or 0, self.segments[-1].above.shape[-1] or 0
 
 
-def find_blocks(segments: Sequence[Segment], most: int = MOST) -> tuple[tuple[Segment, ...], ...]:
+def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tuple[Segment, ...], ...]:
     """Group ``segments`` into at most ``most`` blocks, bottom to top; each holds a kernel.
 
     Segments below the first block (preprocessing) belong to none; those above the last kernel belong to the

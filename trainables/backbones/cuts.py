@@ -21,7 +21,7 @@ from typing import Any
 
 import keras
 
-from trainables.backbones.graph import Call, Key, calls, key
+from trainables.backbones.graph import Call, TensorKey, find_calls, tensor_key
 from trainables.errors import BackboneError
 
 
@@ -61,18 +61,18 @@ def has_kernel(call: Call) -> bool:
 
 def find_segments(source: Any, target: Any) -> tuple[Segment, ...]:
     """The graph from tensor ``source`` to tensor ``target`` as a chain of segments, input first."""
-    ordered = calls([source], [target])
-    waiting = Counter(key(t) for call in ordered for t in _distinct(call.inputs))
-    waiting[key(target)] += 1
-    live: dict[Key, Any] = {key(source): source}
+    ordered = find_calls([source], [target])
+    waiting = Counter(tensor_key(t) for call in ordered for t in _distinct(call.inputs))
+    waiting[tensor_key(target)] += 1
+    live: dict[TensorKey, Any] = {tensor_key(source): source}
     below, passed, found = _cut(source), list[Call](), list[Segment]()
     for call in ordered:
         passed.append(call)
         for tensor in _distinct(call.inputs):
-            waiting[key(tensor)] -= 1
-            if not waiting[key(tensor)]:
-                live.pop(key(tensor))
-        live.update((key(t), t) for t in call.outputs if waiting[key(t)])
+            waiting[tensor_key(tensor)] -= 1
+            if not waiting[tensor_key(tensor)]:
+                live.pop(tensor_key(tensor))
+        live.update((tensor_key(t), t) for t in call.outputs if waiting[tensor_key(t)])
         if len(live) == 1:
             above = _cut(next(iter(live.values())))
             found.append(Segment(tuple(passed), below, above))
@@ -87,7 +87,7 @@ def find_cuts(model: Any) -> tuple[Cut, ...]:
 
 
 def _distinct(tensors: Sequence[Any]) -> list[Any]:
-    return list({key(t): t for t in tensors}.values())
+    return list({tensor_key(t): t for t in tensors}.values())
 
 
 def _cut(tensor: Any) -> Cut:

@@ -11,7 +11,7 @@ import numpy as np
 _IGNORED = ("name", "trainable", "build_config", "compile_config", "module", "registered_name")
 
 
-def digest(model: Any) -> str:
+def model_digest(model: Any) -> str:
     """16 hex digits of SHA-256 over the configuration and the weights of a functional ``model``.
 
     The same for a saved and reopened model, in every process, and whichever layers are trainable just now.

@@ -16,7 +16,7 @@ from keras.src.models import Functional, Sequential
 
 from trainables.errors import BackboneError
 
-Key = tuple[int, int, int]
+TensorKey = tuple[int, int, int]
 """What identifies a symbolic tensor: the operation that made it, which call, which of its outputs."""
 
 
@@ -38,7 +38,7 @@ class Call:
         return type(self.operation).__name__
 
 
-def key(tensor: Any) -> Key:
+def tensor_key(tensor: Any) -> TensorKey:
     """Identity of a symbolic tensor; holds for the copies that Keras makes of it, too."""
     operation, node, index = tensor._keras_history
     return id(operation), int(node), int(index)
@@ -49,16 +49,16 @@ def is_nested(operation: Any) -> bool:
     return isinstance(operation, (Functional, Sequential)) and type(operation).call in _PLAIN_CALLS
 
 
-def calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
+def find_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
     """All calls between ``inputs`` and ``outputs`` in topological order, the same order in every process.
 
     Raises:
         BackboneError: ``outputs`` need something that ``inputs`` do not lead to.
     """
-    known = {key(tensor) for tensor in inputs}
+    known = {tensor_key(tensor) for tensor in inputs}
     ordered: list[Any] = []
     done: set[int] = set()
-    todo = [(_node(t), False) for t in reversed(outputs) if key(t) not in known]
+    todo = [(_node(t), False) for t in reversed(outputs) if tensor_key(t) not in known]
     while todo:
         node, ready = todo.pop()
         if id(node) in done:
@@ -70,7 +70,7 @@ def calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
         if node.is_input:
             raise BackboneError(f"backbone: {node.operation.name!r} is not connected to the image input")
         todo.append((node, True))
-        todo.extend((_node(t), False) for t in reversed(node.input_tensors) if key(t) not in known)
+        todo.extend((_node(t), False) for t in reversed(node.input_tensors) if tensor_key(t) not in known)
     return [Call(n.operation, n.arguments, tuple(n.input_tensors), tuple(n.outputs)) for n in ordered]
 
 
@@ -86,24 +86,24 @@ def replay(
     argument that was fixed in the graph is dropped: whoever trains decides it. ``swap`` maps the id of an
     operation to what takes its place.
     """
-    values = {key(t): new for t, new in zip(inputs, fed, strict=True)}
-    for call in calls(inputs, outputs):
+    values = {tensor_key(t): new for t, new in zip(inputs, fed, strict=True)}
+    for call in find_calls(inputs, outputs):
         operation = swap.get(id(call.operation), call.operation)
-        args, kwargs = call.arguments.fill_in({id(t): values[key(t)] for t in call.inputs})
+        args, kwargs = call.arguments.fill_in({id(t): values[tensor_key(t)] for t in call.inputs})
         if is_nested(operation):
             made = replay(operation.inputs, operation.outputs, _tensors(args, kwargs), swap)
         else:
             made = operation(*args, **{name: v for name, v in kwargs.items() if name != "training"})
-        values.update(zip(map(key, call.outputs), keras.tree.flatten(made), strict=True))
-    return [values[key(t)] for t in outputs]
+        values.update(zip(map(tensor_key, call.outputs), keras.tree.flatten(made), strict=True))
+    return [values[tensor_key(t)] for t in outputs]
 
 
-def operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+def find_operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """Every operation of the graph once, opening nested models, in the order of its first call."""
     found: dict[int, Any] = {}
-    for call in calls(inputs, outputs):
+    for call in find_calls(inputs, outputs):
         if is_nested(call.operation):
-            inner = operations(call.operation.inputs, call.operation.outputs)
+            inner = find_operations(call.operation.inputs, call.operation.outputs)
             found.update((id(operation), operation) for operation in inner)
         else:
             found[id(call.operation)] = call.operation
@@ -116,7 +116,7 @@ def has_own_name(operation: Any) -> bool:
 
 
 def name_uniquely(operations: Sequence[Any]) -> None:
-    """Rename ``operations`` so that all names differ and none depends on what the process made before."""
+    """Rename ``find_operations`` so that all names differ and none depends on what the process made before."""
     taken: set[str] = set()
     for operation in operations:
         stem = operation.name if has_own_name(operation) else _snake(type(operation).__name__)

@@ -13,7 +13,7 @@ from trainables.errors import BackboneError
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded_initializers(seed: int) -> Iterator[None]:
     """Make Keras' initialisers that have no seed of their own a function of ``seed``, and nothing else."""
     state = random.getstate()
     random.seed(seed)  # Keras draws the default seed of an initialiser from this module
@@ -30,7 +30,7 @@ def fresh_weights(model: Any, seed: int) -> list[np.ndarray]:
     configuration are ignored: another ``seed`` always means other weights.
     """
     fresh: dict[int, np.ndarray] = {}
-    with seeded(seed):
+    with seeded_initializers(seed):
         for layer in model.layers:
             fresh.update(_anew(layer))
     return [fresh[id(weight)] for weight in model.weights]

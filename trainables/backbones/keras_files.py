@@ -70,7 +70,7 @@ def write_model(model: Any, path: Path, note: Mapping[str, Any]) -> None:
         draft.replace(path)
 
 
-def read_note(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """What :func:`write_model` was given as ``note``; empty for a file that something else wrote."""
     with zipfile.ZipFile(path) as archive:
         text = archive.comment

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from trainables.backbones.cuts import find_features, find_segments
-from trainables.backbones.graph import name_uniquely, operations, replay
-from trainables.backbones.sources import Source
+from trainables.backbones.graph import find_operations, name_uniquely, replay
+from trainables.backbones.sources import BackboneSource
 from trainables.errors import BackboneError
 from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
 
@@ -19,7 +19,7 @@ DEFAULT_SIZE = 224
 _RESIZERS = ("Resizing", "CenterCrop", "RandomCrop")
 
 
-def normalise(source: Source, size: int | None) -> Any:
+def normalise(source: BackboneSource, size: int | None) -> Any:
     """A flat functional model with the weights of ``source``.
 
     Its input is float32 (N, H, W, 3), raw pixels 0..255; its output (N, C) are the pooled features. Nested
@@ -45,13 +45,13 @@ def normalise(source: Source, size: int | None) -> Any:
             f"backbone {source.name}: it can't take images of {height}x{width} pixels ({reason}); "
             "expected another --input-size"
         ) from error
-    name_uniquely([image._keras_history.operation, *operations([image], [pooled])])
+    name_uniquely([image._keras_history.operation, *find_operations([image], [pooled])])
     return keras.Model(image, pooled, name="backbone")
 
 
 def _thaw(model: Any) -> None:
     """Make every layer trainable; a file may hold frozen ones."""
-    for operation in operations(model.inputs, model.outputs):
+    for operation in find_operations(model.inputs, model.outputs):
         if isinstance(operation, keras.Layer):
             operation.trainable = False  # else Keras sees no change and leaves what is inside a wrapper
             operation.trainable = True
@@ -61,7 +61,7 @@ def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]]
     """What to swap (resizing for nothing, adapted statistics for constants), and the size resized to."""
     swap: dict[int, Callable[..., Any]] = {
         id(operation): constant_normalization(operation)
-        for operation in operations([native], [features])
+        for operation in find_operations([native], [features])
         if isinstance(operation, keras.layers.Normalization) and operation.weights
     }
     size = None

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from trainables.backbones.backbone import Backbone
-from trainables.backbones.graph import operations
+from trainables.backbones.graph import find_operations
 
-FLOATING = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+FLOAT_POLICIES = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 """Dtype policies that can take each other's place."""
 
 
@@ -19,7 +19,7 @@ def recast_backbone(backbone: Backbone, policy: str) -> Backbone:
     Preprocessing stays as it is: 16 bits are too few for pixels.
     """
     model, first = backbone.model, backbone.blocks[0].cut.tensor
-    below = {id(operation) for operation in operations(model.inputs, [first])}
+    below = {id(operation) for operation in find_operations(model.inputs, [first])}
     if all(layer.dtype_policy.name == policy for layer in model.layers if id(layer) not in below):
         return backbone
     copy = recast(model, policy, below)
@@ -44,7 +44,7 @@ def recast(model: Any, policy: str, keep: set[int] | None = None) -> Any:
 def _renamed(config: Any, policy: str) -> Any:
     """``config`` with ``policy`` in place of every floating one, those of wrapped layers included."""
     if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in FLOATING:
+        if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in FLOAT_POLICIES:
             return {**config, "config": {"name": policy}}
         return {key: _renamed(value, policy) for key, value in config.items()}
     return [_renamed(item, policy) for item in config] if isinstance(config, list) else config

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from trainables.backbones.initialization import seeded
+from trainables.backbones.initialization import seeded_initializers
 from trainables.backbones.keras_files import WEIGHT_FILES, read_model, read_weights
 from trainables.backbones.spec import BUILT_IN, BackboneSpec
 from trainables.errors import BackboneError
@@ -26,7 +26,7 @@ DOWNLOAD_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
-class Source:
+class BackboneSource:
     """A Keras model as it was found, perhaps with a head.
 
     ``weights`` says where its weights are from; ``fresh`` that they are still to be drawn at random.
@@ -39,7 +39,7 @@ class Source:
     fresh: bool = False
 
 
-def find_source(spec: BackboneSpec) -> Source:
+def find_backbone_source(spec: BackboneSpec) -> BackboneSource:
     """Build or read what ``spec`` names.
 
     Raises:
@@ -61,7 +61,7 @@ def find_source(spec: BackboneSpec) -> Source:
     return _from_file(spec, path, path.stem, "file")
 
 
-def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> Source:
+def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> BackboneSource:
     if spec.weights == "imagenet":
         raise BackboneError(
             f"weights: expected default, none or a file for backbone {name!r}, received 'imagenet'; "
@@ -73,10 +73,10 @@ def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> Sourc
         weights = spec.weights
     fresh = spec.weights == "none"
     mode = "none" if spec.preprocessing == "auto" else spec.preprocessing
-    return Source(name, model, "none" if fresh else weights, mode, fresh)
+    return BackboneSource(name, model, "none" if fresh else weights, mode, fresh)
 
 
-def _from_application(spec: BackboneSpec, application: Application) -> Source:
+def _from_application(spec: BackboneSpec, application: Application) -> BackboneSource:
     name, size = application.name, spec.input_size or application.input_size
     if spec.preprocessing not in ("auto", application.preprocessing):
         raise BackboneError(
@@ -88,11 +88,11 @@ def _from_application(spec: BackboneSpec, application: Application) -> Source:
     if wanted == "imagenet":
         model = _with_imagenet(name, size)
     elif wanted == "none":
-        with seeded(spec.seed):
+        with seeded_initializers(spec.seed):
             model = _build(name, size)
     else:
         model = _with_file(name, size, Path(wanted))
-    return Source(name, model, wanted, application.preprocessing)
+    return BackboneSource(name, model, wanted, application.preprocessing)
 
 
 def _build(name: str, size: int, **options: Any) -> Any:

@@ -17,24 +17,24 @@ import numpy as np
 
 from trainables.batched_heads.fused import FusedHeads
 from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
-from trainables.tracing import BUILDING
+from trainables.tracing import BUILD_LOCK
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(eq=False)
-class Ticket(Generic[Question, Answer]):
+class BatchRequest(Generic[RequestT, ResultT]):
     """One call: its question, and its answer or error once ``ready`` is set. Who ``leads`` answers for others too."""
 
-    question: Question
+    question: RequestT
     leads: bool = False
     ready: threading.Event = field(default_factory=threading.Event)
-    answer: Answer | None = None
+    answer: ResultT | None = None
     error: BaseException | None = None
 
 
-class Gathering(Generic[Question, Answer]):
+class BatchQueue(Generic[RequestT, ResultT]):
     """Makes batches of the questions of several threads, without a window of time.
 
     A call that finds nobody at work is answered at once, alone. Those that come meanwhile wait, and the first of them
@@ -46,20 +46,20 @@ class Gathering(Generic[Question, Answer]):
     """
 
     def __init__(
-        self, reply: Callable[[Sequence[Question]], Sequence[Answer | Exception]], most: int
+        self, reply: Callable[[Sequence[RequestT]], Sequence[ResultT | Exception]], most: int
     ) -> None:
         self._reply, self._most = reply, most
         self._lock = threading.Lock()
         self._busy = False
-        self._waiting: deque[Ticket[Question, Answer]] = deque()
+        self._waiting: deque[BatchRequest[RequestT, ResultT]] = deque()
 
     def __len__(self) -> int:
         """How many wait now."""
         return len(self._waiting)
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: RequestT) -> ResultT:
         """The answer to ``question``; raises what answering it raised."""
-        ticket = Ticket[Question, Answer](question)
+        ticket = BatchRequest[RequestT, ResultT](question)
         with self._lock:
             if self._busy:
                 self._waiting.append(ticket)
@@ -89,7 +89,7 @@ class Gathering(Generic[Question, Answer]):
         finally:
             self._hand_over()
 
-    def _lead(self, mine: Ticket[Question, Answer]) -> None:
+    def _lead(self, mine: BatchRequest[RequestT, ResultT]) -> None:
         with self._lock:
             others = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most - 1))]
         batch = [mine, *others]
@@ -117,12 +117,12 @@ class Gathering(Generic[Question, Answer]):
         following.ready.set()
 
 
-MOST = 32
+MAX_HEADS = 32
 """Trials that run as one batch: more gain nothing, and a batch's memory grows with them."""
 
 
 @dataclass(frozen=True)
-class Run:
+class HeadEpochRequest:
     """An epoch to train, and what to evaluate after it: activations in pieces, and their labels (N,) int32."""
 
     epoch: HeadEpoch
@@ -131,7 +131,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Ran:
+class HeadEpochResult:
     """What came of it. ``loss`` is the sum of the steps' mean losses; seconds are this trial's share.
 
     ``together`` is how many trials the batch had.
@@ -146,7 +146,7 @@ class Ran:
     together: int = 1
 
 
-class Together:
+class HeadBatcher:
     """Runs epochs of heads of one shape; calls that wait at the same moment become one batch.
 
     Attributes:
@@ -160,11 +160,11 @@ class Together:
         self.batches: dict[int, int] = {}
         self.fused = FusedHeads(shape)
         self._dtypes: set[str] = set()
-        self.gathering = Gathering[Run, Ran](self._reply, MOST)
+        self.gathering = BatchQueue[HeadEpochRequest, HeadEpochResult](self._reply, MAX_HEADS)
 
     def compile(self, dtype: str) -> float:
         """Trace what is not traced yet for activations of ``dtype``; returns the seconds it took."""
-        with BUILDING:
+        with BUILD_LOCK:
             if dtype in self._dtypes:
                 return 0.0
             began = time.perf_counter()
@@ -172,20 +172,20 @@ class Together:
             self._dtypes.add(dtype)
             return time.perf_counter() - began
 
-    def run(self, run: Run) -> Ran:
+    def run(self, run: HeadEpochRequest) -> HeadEpochResult:
         """Train and evaluate one epoch of one trial, together with all that wait now."""
         return self.gathering.ask(run)
 
-    def _reply(self, runs: Sequence[Run]) -> list[Ran | Exception]:
+    def _reply(self, runs: Sequence[HeadEpochRequest]) -> list[HeadEpochResult | Exception]:
         """One batch; where that fails (no memory, most likely), each trial alone, with an error of its own."""
         try:
-            ran: list[Ran | Exception] = [*self._batch(runs)]
+            ran: list[HeadEpochResult | Exception] = [*self._batch(runs)]
         except Exception as error:  # noqa: BLE001 - raised where the trial that it belongs to waits
             return [error] if len(runs) == 1 else [self._reply([run])[0] for run in runs]
         self.batches[len(runs)] = self.batches.get(len(runs), 0) + 1
         return ran
 
-    def _batch(self, runs: Sequence[Run]) -> list[Ran]:
+    def _batch(self, runs: Sequence[HeadEpochRequest]) -> list[HeadEpochResult]:
         share = 1.0 / len(runs)
         began = time.perf_counter()
         trained = self.fused.train([run.epoch for run in runs])
@@ -194,11 +194,15 @@ class Together:
         seconds = (between - began) * share, (time.perf_counter() - between) * share
         count = len(runs[0].labels)
         return [
-            Ran(state, loss, float(losses[i]) / count, int(correct[i]) / count, *seconds, len(runs))
+            HeadEpochResult(
+                state, loss, float(losses[i]) / count, int(correct[i]) / count, *seconds, len(runs)
+            )
             for i, (loss, state) in enumerate(trained)
         ]
 
-    def _evaluate(self, weights: list[list[np.ndarray]], run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, weights: list[list[np.ndarray]], run: HeadEpochRequest
+    ) -> tuple[np.ndarray, np.ndarray]:
         losses, correct, seen = np.zeros(len(weights)), np.zeros(len(weights), np.int64), 0
         for piece in run.validation:
             loss, right, _ = self.fused.evaluate(weights, piece, run.labels[seen : seen + len(piece)])

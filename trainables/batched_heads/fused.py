@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
 from trainables.compiled.adam import BETAS, EPSILON
-from trainables.compiled.shapes import Hyper
+from trainables.compiled.shapes import Hyperparameters
 
-BYTES = 64 * 2**20
+MAX_CALL_BYTES = 64 * 2**20
 """Input, or scores, that one call of a compiled function gets or makes, at most."""
 
 
@@ -78,7 +78,7 @@ class FusedHeads:
         """Summed cross-entropy (T,), correct answers (T,) and probabilities (T, N, classes) of T heads."""
         stacked = [tf.constant(np.stack(arrays)) for arrays in zip(*weights, strict=True)]
         row = 4 * len(weights) * (self.shape.units + self.shape.classes)
-        size = max(1, BYTES // row)
+        size = max(1, MAX_CALL_BYTES // row)
         parts = [
             self._evaluate(stacked, tf.constant(inputs[i : i + size]), tf.constant(labels[i : i + size]))
             for i in range(0, len(inputs), size)
@@ -91,7 +91,9 @@ class FusedHeads:
     def _train_parts(self, epochs: Sequence[HeadEpoch]) -> np.ndarray:
         steps = len(epochs[0].rates)
         dtype = np.result_type(*(e.source.dtype for e in epochs))
-        size = max(1, BYTES // (len(epochs) * self.shape.batch_size * self.shape.features * dtype.itemsize))
+        size = max(
+            1, MAX_CALL_BYTES // (len(epochs) * self.shape.batch_size * self.shape.features * dtype.itemsize)
+        )
         losses = np.zeros(len(epochs))
         for first in range(0, steps, size):
             part = slice(first, first + size)
@@ -199,5 +201,5 @@ def _gathered(epochs: Sequence[HeadEpoch], rows: list[np.ndarray], dtype: Any) -
     return whole
 
 
-def _hyper(hyper: Hyper) -> np.ndarray:
+def _hyper(hyper: Hyperparameters) -> np.ndarray:
     return np.array([hyper.weight_decay, hyper.dropout, hyper.label_smoothing], np.float32)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from trainables.backbones.backbone import Backbone
-from trainables.batched_heads.batching import Ran, Run, Together
+from trainables.batched_heads.batching import HeadBatcher, HeadEpochRequest, HeadEpochResult
 from trainables.batched_heads.state import HeadEpoch, HeadState
 from trainables.compiled.head import Head
-from trainables.compiled.shapes import Shape
-from trainables.tracing import BUILDING
+from trainables.compiled.shapes import ProgramShape
+from trainables.tracing import BUILD_LOCK
 
 
 class HeadProgram:
@@ -24,7 +24,7 @@ class HeadProgram:
 
     suffix = None
 
-    def __init__(self, backbone: Backbone, shape: Shape, together: Together) -> None:
+    def __init__(self, backbone: Backbone, shape: ProgramShape, together: HeadBatcher) -> None:
         self.shape = shape
         self.together = together
         self.prefix, _ = backbone.parts(0)
@@ -39,7 +39,7 @@ class HeadProgram:
     @property
     def head(self) -> Head:
         """A head of Keras layers with the present weights."""
-        with BUILDING:
+        with BUILD_LOCK:
             shape = self.together.shape
             head = Head(shape.features, shape.units, shape.classes)
         for variable, value in zip(head.variables, self._state.weights, strict=True):
@@ -79,9 +79,9 @@ class HeadProgram:
         momentum, velocity = self._checked(moments[::2]), self._checked(moments[1::2])
         self._state = HeadState(weights, momentum, velocity, int(steps), float(rate))
 
-    def run(self, epoch: HeadEpoch, validation: list[np.ndarray], labels: np.ndarray) -> Ran:
+    def run(self, epoch: HeadEpoch, validation: list[np.ndarray], labels: np.ndarray) -> HeadEpochResult:
         """Train and evaluate one epoch, which becomes the present state."""
-        ran = self.together.run(Run(epoch, validation, labels))
+        ran = self.together.run(HeadEpochRequest(epoch, validation, labels))
         self._state = ran.state
         return ran
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.compiled.head import head_arrays
-from trainables.compiled.shapes import Hyper
+from trainables.compiled.head import head_shapes
+from trainables.compiled.shapes import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class HeadShape:
     @property
     def arrays(self) -> list[tuple[int, ...]]:
         """Shapes of kernels and biases, bottom first."""
-        return head_arrays(self.features, self.units, self.classes)
+        return head_shapes(self.features, self.units, self.classes)
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ class HeadEpoch:
     indices: np.ndarray
     labels: np.ndarray
     rates: np.ndarray
-    hyper: Hyper
+    hyper: Hyperparameters
     seed: tuple[int, int]

@@ -50,7 +50,7 @@ class Head:
         return self.scores(x)
 
 
-def head_arrays(features: int, units: int, classes: int) -> list[tuple[int, ...]]:
+def head_shapes(features: int, units: int, classes: int) -> list[tuple[int, ...]]:
     """Shapes of a head's kernels and biases, bottom first."""
     widths = [features, *([units] if units else []), classes]
     return [shape for i, o in pairwise(widths) for shape in ((i, o), (o,))]

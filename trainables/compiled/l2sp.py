@@ -17,7 +17,7 @@ import tensorflow as tf
 
 
 @dataclass(frozen=True)
-class Pull:
+class WeightPull:
     """What pulls a trial's unfrozen blocks.
 
     ``strength`` is s. ``anchors`` and ``importance`` (all ones if not given) are arrays in the order of the blocks'
@@ -29,7 +29,7 @@ class Pull:
     importance: Sequence[np.ndarray] | None = None
 
 
-class Anchor:
+class L2SPPenalty:
     """The pull of ``variables`` inside a graph; its numbers are variables, so that no trial's are compiled in."""
 
     def __init__(self, variables: Sequence[Any]) -> None:

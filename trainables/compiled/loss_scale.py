@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-START = 2.0**15
+INITIAL_SCALE = 2.0**15
 GROWTH_STEPS = 2000
 
 
@@ -22,7 +22,7 @@ class LossScale:
     """The scale of one program, and how many good steps it has seen."""
 
     def __init__(self) -> None:
-        self._scale = tf.Variable(START, trainable=False, dtype=tf.float32)
+        self._scale = tf.Variable(INITIAL_SCALE, trainable=False, dtype=tf.float32)
         self._good = tf.Variable(0, trainable=False, dtype=tf.int32)
 
     @property
@@ -32,7 +32,7 @@ class LossScale:
 
     def reset(self) -> None:
         """Begin anew."""
-        self._scale.assign(START)
+        self._scale.assign(INITIAL_SCALE)
         self._good.assign(0)
 
     def scaled(self, loss: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a training step minimises, where that is more than the cross-entropy of the labels.
 
-An :class:`Objective` is part of a compiled epoch's :class:`~trainables.compiled.program.Shape`: two trials
+An :class:`TrainingLoss` is part of a compiled epoch's :class:`~trainables.compiled.program.Shape`: two trials
 with equal ones share
 a program. It says what a step takes beside images and labels (arrays with one row an image, and numbers such as a
 weight in the loss, which are arguments and never constants of the graph), which variables it trains beside the model
@@ -17,7 +17,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Extra:
+class ExampleInput:
     """An array that a step takes beside its images: (B, *shape), one row an image."""
 
     name: str
@@ -26,7 +26,7 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Step:
+class LossInputs:
     """One step inside the graph: tensors, float32 if nothing else is said.
 
     Attributes:
@@ -53,11 +53,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingLoss:
     """A loss and what it needs. Subclasses are frozen dataclasses too: equal ones must make the same graph."""
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """Arrays that :attr:`trainables.compiled.program.Batches.extras` must hold."""
         return ()
 
@@ -74,6 +74,6 @@ class Objective:
         """First values of these variables, float32, for a head of ``units`` (0: linear)."""
         return []
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         """The scalar that a step minimises."""
         raise TypeError(f"{type(self).__name__} must say what it minimises")

@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.compiled.adam import Adam
-from trainables.compiled.objective import Objective, Step
+from trainables.compiled.objective import LossInputs, TrainingLoss
 
 
-class ObjectiveState:
+class LossState:
     """``objective`` in a program of ``features`` and ``classes``; None stands for the mean cross-entropy, which asks
     for nothing and trains nothing.
     """
 
-    def __init__(self, objective: Objective | None, features: int, classes: int) -> None:
+    def __init__(self, objective: TrainingLoss | None, features: int, classes: int) -> None:
         self._objective = objective
         self._sizes = features, classes
         shapes = objective.variable_shapes(features, classes) if objective is not None else ()
@@ -90,7 +90,7 @@ class ObjectiveState:
         numbers, *arrays = arguments
         extras = {extra.name: array for extra, array in zip(self._objective.extras, arrays, strict=True)}
         named = {name: numbers[place] for place, name in enumerate(self._objective.numbers)}
-        step = Step(features, hidden, scores, labels, targets, each, extras, named, self.trained)
+        step = LossInputs(features, hidden, scores, labels, targets, each, extras, named, self.trained)
         return self._objective.loss(step)
 
     def apply(self, gradients: Sequence[Any], rate: Any, decay: Any) -> None:

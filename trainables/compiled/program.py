@@ -4,7 +4,7 @@ A :class:`Program` owns the trainable copy of a backbone's top blocks, a head, t
 (train, evaluate) that are traced once for each kind of input: images (uint8), which go through the frozen prefix first,
 or activations at the cut (float16 or float32). Learning rates, decay, dropout, smoothing and
 augmentation strength are arguments, never constants of the graph, and the head's width is a size of its variables, so
-the next trial of the same :class:`Shape` traces nothing: it only assigns its weights.
+the next trial of the same :class:`ProgramShape` traces nothing: it only assigns its weights.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainables.activations.stages import Stages
+from trainables.activations.stages import PrefixStages
 from trainables.backbones.backbone import Backbone
 from trainables.compiled.adam import Adam
 from trainables.compiled.head import Head
-from trainables.compiled.l2sp import Pull
+from trainables.compiled.l2sp import WeightPull
 from trainables.compiled.loss_scale import LossScale
-from trainables.compiled.objective_state import ObjectiveState
-from trainables.compiled.resizable_head import OpenHead
-from trainables.compiled.shapes import DISTORTED, Batches, Hyper, Shape
+from trainables.compiled.objective_state import LossState
+from trainables.compiled.resizable_head import ResizableHead
+from trainables.compiled.shapes import AUGMENTED, Batches, Hyperparameters, ProgramShape
 from trainables.compiled.suffix import seed_variables, trainable_copy
-from trainables.compiled.suffix_training import Unfrozen
-from trainables.modalities.image.augment import DRAWS
-from trainables.tracing import BUILDING, tracing
+from trainables.compiled.suffix_training import TrainableSuffix
+from trainables.modalities.image.augment import DRAWS_PER_IMAGE
+from trainables.tracing import BUILD_LOCK, tracing
 
 GRAPH_BYTES = 2**19
 """Memory of compiled functions for each array of weights: 12 MB for 22 of them, 76 for 140, 60 for 98 were measured."""
@@ -37,16 +37,16 @@ GRAPH_BYTES = 2**19
 class Program:
     """One compiled epoch of ``shape`` over ``backbone``; holds the state of one trial at a time."""
 
-    def __init__(self, backbone: Backbone, shape: Shape, stages: Stages) -> None:
+    def __init__(self, backbone: Backbone, shape: ProgramShape, stages: PrefixStages) -> None:
         self.shape = shape
         self.stages = stages
         self.prefix, suffix = backbone.parts(shape.depth)
         self.suffix = None if suffix is None else trainable_copy(suffix, shape.adapt, shape.momentum)
         features = int(backbone.model.output.shape[-1])
-        self._head = OpenHead(features, shape.classes)
+        self._head = ResizableHead(features, shape.classes)
         self._head_adam = Adam(self._head.variables)
-        self._unfrozen = Unfrozen(backbone, self.suffix, shape.depth, shape.gradual, shape.pulled)
-        self.objective = ObjectiveState(shape.objective, features, shape.classes)
+        self._unfrozen = TrainableSuffix(backbone, self.suffix, shape.depth, shape.gradual, shape.pulled)
+        self.objective = LossState(shape.objective, features, shape.classes)
         scales = shape.precision == "mixed_float16" and self.suffix is not None
         self.loss_scale = LossScale() if scales else None
         self.dropout_seeds = seed_variables(self.suffix)
@@ -73,7 +73,7 @@ class Program:
     @property
     def head(self) -> Head:
         """The head with its present weights, as Keras layers."""
-        with BUILDING:
+        with BUILD_LOCK:
             return self._head.keras_head()
 
     @property
@@ -94,7 +94,7 @@ class Program:
         if self.loss_scale is not None:
             self.loss_scale.reset()
 
-    def pull(self, pull: Pull) -> None:
+    def pull(self, pull: WeightPull) -> None:
         """From now on, until the next trial, draw the unfrozen blocks as ``pull`` says; only if they are ``pulled``."""
         self._unfrozen.pull(pull)
 
@@ -128,7 +128,7 @@ class Program:
         batches: Batches,
         rates: np.ndarray,
         ratios: np.ndarray,
-        hyper: Hyper,
+        hyper: Hyperparameters,
         seed: tuple[int, int],
         numbers: np.ndarray | None = None,
     ) -> float:
@@ -141,7 +141,7 @@ class Program:
             state = np.random.SeedSequence([*seed, offset]).generate_state(2)
             variable.assign(state.astype(variable.dtype))
         drawn = batches.draws
-        kind = batches.inputs.dtype.name if drawn is None else DISTORTED
+        kind = batches.inputs.dtype.name if drawn is None else AUGMENTED
         if drawn is None:
             drawn = np.zeros((*batches.labels.shape, 0), np.float32)
         total = self._compiled_train(kind)(
@@ -178,11 +178,11 @@ class Program:
             self.objective.start(self._head.units, 0)
             blank = np.zeros((1, batch, *self._input(train)), _dtype(train))
             labels = np.zeros((1, batch), np.int32)
-            draws = np.zeros((1, batch, DRAWS), np.float32) if train == DISTORTED else None
+            draws = np.zeros((1, batch, DRAWS_PER_IMAGE), np.float32) if train == AUGMENTED else None
             extras, numbers = self.objective.blank(1, batch)
             batches = Batches(blank, labels, draws, extras)
             ratios = np.ones(self.shape.depth, np.float32)
-            self.train(batches, np.zeros(1, np.float32), ratios, Hyper(), (0, 0), numbers)
+            self.train(batches, np.zeros(1, np.float32), ratios, Hyperparameters(), (0, 0), numbers)
             self.trace_seconds += time.perf_counter() - began
         return self.trace_seconds - before
 
@@ -193,7 +193,7 @@ class Program:
                 self._train_steps,
                 tf.TensorSpec([None, batch, *self._input(kind)], _dtype(kind)),
                 tf.TensorSpec([None, batch], tf.int32),
-                tf.TensorSpec([None, batch, DRAWS if kind == DISTORTED else 0], tf.float32),
+                tf.TensorSpec([None, batch, DRAWS_PER_IMAGE if kind == AUGMENTED else 0], tf.float32),
                 tf.TensorSpec([None], tf.float32),
                 tf.TensorSpec([self.shape.depth], tf.float32),
                 tf.TensorSpec([5], tf.float32),
@@ -292,7 +292,7 @@ class Program:
 
 
 def _dtype(kind: str) -> str:
-    return "uint8" if kind == DISTORTED else kind
+    return "uint8" if kind == AUGMENTED else kind
 
 
 def _bytes(variable: Any) -> int:

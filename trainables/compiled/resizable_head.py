@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainables.compiled.head import Head, head_arrays
+from trainables.compiled.head import Head, head_shapes
 
 
-class OpenHead:
+class ResizableHead:
     """Variables of a head over ``features`` inputs; linear until :meth:`assign` says otherwise."""
 
     def __init__(self, features: int, classes: int) -> None:
@@ -55,7 +55,7 @@ class OpenHead:
 
     def zeros(self, units: int) -> list[np.ndarray]:
         """A head with a hidden layer of ``units`` (0: none) that says nothing."""
-        shapes = head_arrays(self._features, units, self._classes)
+        shapes = head_shapes(self._features, units, self._classes)
         return [np.zeros(shape, np.float32) for shape in shapes]
 
     def assign(self, arrays: list[np.ndarray]) -> None:
@@ -65,7 +65,7 @@ class OpenHead:
             ValueError: they don't fit together.
         """
         units = len(arrays[1]) if len(arrays) == 4 else 0
-        wanted, given = head_arrays(self._features, units, self._classes), [np.shape(a) for a in arrays]
+        wanted, given = head_shapes(self._features, units, self._classes), [np.shape(a) for a in arrays]
         if given != wanted:
             raise ValueError(f"expected arrays of shapes {wanted}, received {given}")
         for variable, array in zip(self.variables, self.whole(arrays), strict=True):

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainables.compiled.objective import Objective
+from trainables.compiled.objective import TrainingLoss
 
-DISTORTED = "distorted"
+AUGMENTED = "distorted"
 """The type of inputs that are images (uint8) and are distorted before the frozen prefix."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class ProgramShape:
     """What a compiled epoch depends on.
 
     An ``exact`` program runs the frozen prefix as it is; others round at each cut, as kept activations are
@@ -36,7 +36,7 @@ class Shape:
     precision: str = "float32"
     jit: bool = False
     head_units: int | None = None
-    objective: Objective | None = None
+    objective: TrainingLoss | None = None
     gradual: bool = False
     pulled: bool = False
 
@@ -56,7 +56,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Hyper:
+class Hyperparameters:
     """Hyperparameters that are arguments of the compiled epoch."""
 
     weight_decay: float = 0.0

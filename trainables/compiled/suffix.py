@@ -10,7 +10,7 @@ import keras
 
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.cuts import find_cuts
-from trainables.backbones.graph import operations
+from trainables.backbones.graph import find_operations
 
 
 def block_models(backbone: Backbone, suffix: Any, depth: int) -> list[Any]:
@@ -27,7 +27,7 @@ def blocks_of(variables: Sequence[Any], backbone: Backbone, suffix: Any, depth: 
     owners = {
         id(weight): i
         for i, (below, above) in enumerate(pairwise(_edges(backbone, suffix, depth)))
-        for operation in operations([below], [above])
+        for operation in find_operations([below], [above])
         for weight in getattr(operation, "weights", ())
     }
     return [owners[id(variable)] for variable in variables]

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from trainables.backbones.backbone import Backbone
 from trainables.compiled.adam import Adam
-from trainables.compiled.l2sp import Anchor, Pull
+from trainables.compiled.l2sp import L2SPPenalty, WeightPull
 from trainables.compiled.suffix import block_models, blocks_of
 
 
-class Unfrozen:
+class TrainableSuffix:
     """``suffix``, a copy of the top ``depth`` blocks of ``backbone``; None where nothing is unfrozen.
 
     ``gradual`` blocks with a learning rate of zero are as if they were frozen, and each has an optimizer of its own;
@@ -35,7 +35,7 @@ class Unfrozen:
         self._adams = [Adam([self.variables[i] for i in part]) for part in self._parts]
         self._gradual = gradual
         self._blocks = block_models(backbone, suffix, depth) if gradual and self._trained else []
-        self._anchor = Anchor(self.variables) if pulled and self._trained else None
+        self._anchor = L2SPPenalty(self.variables) if pulled and self._trained else None
 
     @property
     def optimizer_variables(self) -> list[Any]:
@@ -52,7 +52,7 @@ class Unfrozen:
         for adam in self._adams:
             adam.reset()
 
-    def pull(self, pull: Pull) -> None:
+    def pull(self, pull: WeightPull) -> None:
         """From now on draw the weights as ``pull`` says; only if they are pulled at all."""
         if self._anchor is not None:
             importance = None if pull.importance is None else self._of_trained(pull.importance)

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.checks import refuse_unfit
+from trainables.data.checks import check_labelled_listing
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import SPLITS, UNSPLIT, Listing, Source, printable
+from trainables.data.inputs.source import SPLITS, UNSPLIT, DataSource, Listing, printable
 from trainables.data.split_file import write_split
-from trainables.data.splits import assign_splits, leak_notes, orders_like, split_notes
-from trainables.data.task import Task, digest_of, save_task
-from trainables.data.unlabelled import assign_unlabelled, hide_labels, refuse_unfit_target
+from trainables.data.splits import assign_splits, leak_notes, match_splits, split_notes
+from trainables.data.task import Task, compute_digest, save_task
+from trainables.data.unlabelled import assign_unlabelled, check_unlabelled_listing, hide_labels
 from trainables.errors import DataError
-from trainables.modalities.image.decoding import Decoded, Progress, decode_all
+from trainables.modalities.image.decoding import DecodingResult, Progress, decode_all
 
-SHOWN = 10
+MAX_NAMED_IMAGES = 10
 """How many bad images an error names."""
 
 Order = NDArray[np.int64]
 
 
-def refuse_unfit_for(listing: Listing, place: str, options: DataOptions) -> None:
+def check_listing(listing: Listing, place: str, options: DataOptions) -> None:
     """Check an input as listed, or what is left of it without bad images.
 
     Raises:
@@ -34,14 +34,14 @@ def refuse_unfit_for(listing: Listing, place: str, options: DataOptions) -> None
         UsageError: it has no class in common with those that ``options`` names.
     """
     if options.unlabelled:
-        refuse_unfit_target(listing, place, options.classes)
+        check_unlabelled_listing(listing, place, options.classes)
     else:
-        refuse_unfit(listing, place)
+        check_labelled_listing(listing, place)
 
 
 def build_task(
     name: str,
-    source: Source,
+    source: DataSource,
     size: tuple[int, int],
     options: DataOptions,
     request: Mapping[str, Any],
@@ -56,7 +56,7 @@ def build_task(
         OSError: writing failed.
     """
     listing = source.listing()
-    refuse_unfit_for(listing, source.place, options)
+    check_listing(listing, source.place, options)
     _refuse_full_disk(len(listing), size, directory)
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
@@ -67,10 +67,10 @@ def build_task(
         assign = assign_unlabelled if options.unlabelled else assign_splits
         splits = assign(good, digests, options)
     else:
-        splits = _splits_of(orders_like(like, good), len(good))
+        splits = _splits_of(match_splits(like, good), len(good))
     if options.unlabelled:
         good = hide_labels(good, splits, options.classes, source.place)
-    orders = _orders(decoded, good, splits) if like is None else orders_like(like, good)
+    orders = _orders(decoded, good, splits) if like is None else match_splits(like, good)
     _write_splits(directory, pixels, good, orders, size)
     task = Task(
         name=name,
@@ -87,7 +87,7 @@ def build_task(
 
 
 def _without_bad(
-    listing: Listing, decoded: Decoded, place: str, options: DataOptions
+    listing: Listing, decoded: DecodingResult, place: str, options: DataOptions
 ) -> tuple[Listing, tuple[tuple[str, str], ...]]:
     """The images that could be decoded; the others by name, with reasons, if these may be left out."""
     _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), place)
@@ -95,11 +95,11 @@ def _without_bad(
     _refuse_bad(skipped, len(listing), place, options)
     good = listing.only(np.array(decoded.rows, dtype=np.int64))
     if skipped:
-        refuse_unfit_for(good, f"{place}, without the {len(skipped):,} images that can't be read,", options)
+        check_listing(good, f"{place}, without the {len(skipped):,} images that can't be read,", options)
     return good, skipped
 
 
-def _orders(decoded: Decoded, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
+def _orders(decoded: DecodingResult, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
     """The images of each split by their pixels' digests: a shuffle that any source agrees on."""
 
     def key(row: int) -> tuple[bytes, int]:
@@ -130,7 +130,7 @@ def _digest(
     listing: Listing, digests: NDArray[np.uint8], orders: Sequence[Order], size: tuple[int, int]
 ) -> str:
     splits = zip(SPLITS, orders, strict=True)
-    return digest_of(
+    return compute_digest(
         listing.classes,
         size,
         ((name, listing.labels[rows], [digests[rows].tobytes()]) for name, rows in splits),
@@ -147,8 +147,8 @@ def _refuse_change(found: int, listed: int, place: str) -> None:
 def _refuse_bad(bad: Sequence[tuple[str, str]], total: int, place: str, options: DataOptions) -> None:
     if not bad or (options.skip_bad_images and len(bad) < total):
         return
-    shown = "".join(f"\n  {image}: {reason}" for image, reason in bad[:SHOWN])
-    more = f"\n  and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    shown = "".join(f"\n  {image}: {reason}" for image, reason in bad[:MAX_NAMED_IMAGES])
+    more = f"\n  and {len(bad) - MAX_NAMED_IMAGES:,} more" if len(bad) > MAX_NAMED_IMAGES else ""
     way_out = "" if len(bad) == total else ", or leave them out with --skip-bad-images (skip_bad_images)"
     raise DataError(
         f"{place}: {len(bad):,} of {total:,} images can't be read:{shown}{more}\n"

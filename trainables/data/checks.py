@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainables.data.inputs.source import SPLITS, UNSPLIT, Listing, some
+from trainables.data.inputs.source import SPLITS, UNSPLIT, Listing, quoted_list
 from trainables.errors import DataError
 
 TRAIN = SPLITS.index("train")
@@ -16,7 +16,7 @@ def missing_splits(listing: Listing) -> tuple[str, ...]:
     return tuple(split for split in SPLITS[1:] if SPLITS.index(split) not in present)
 
 
-def refuse_unfit(listing: Listing, place: str) -> None:
+def check_labelled_listing(listing: Listing, place: str) -> None:
     """Check an input as listed, or what is left of it without bad images.
 
     Raises:
@@ -41,7 +41,7 @@ def _refuse_untrained(listing: Listing, place: str) -> None:
     for split in SPLITS[1:]:
         strange = np.flatnonzero((listing.per_class(SPLITS.index(split)) > 0) & (train == 0))
         if len(strange):
-            names = some([listing.classes[label] for label in strange])
+            names = quoted_list([listing.classes[label] for label in strange])
             raise DataError(
                 f"{place}: {split} holds images of {names}, but train doesn't. "
                 f"Add some to train, or remove them from {split}."
@@ -49,7 +49,7 @@ def _refuse_untrained(listing: Listing, place: str) -> None:
     absent = np.flatnonzero(train == 0)
     if len(absent):
         raise DataError(
-            f"{place}: no image of {some([listing.classes[label] for label in absent])} can be read."
+            f"{place}: no image of {quoted_list([listing.classes[label] for label in absent])} can be read."
         )
 
 
@@ -62,6 +62,6 @@ def _refuse_small(listing: Listing, place: str) -> None:
     if small:
         raise DataError(
             f"{place}: {len(small)} of {len(counts)} classes have too few images to split off "
-            f"{' and '.join(missing)}: expected at least {needed} a class, received {some(small)}. "
+            f"{' and '.join(missing)}: expected at least {needed} a class, received {quoted_list(small)}. "
             "Add images, remove these classes, or split the data yourself."
         )

@@ -14,23 +14,23 @@ from typing import Any
 
 from filelock import FileLock
 
-from trainables.data.build_task import build_task, refuse_unfit_for
-from trainables.data.inputs.find import find_source
+from trainables.data.build_task import build_task, check_listing
+from trainables.data.inputs.find import find_data_source
 from trainables.data.inputs.options import DIGITS, DataOptions, task_name
-from trainables.data.inputs.source import SPLITS, Source, printable
+from trainables.data.inputs.source import SPLITS, DataSource, printable
 from trainables.data.split_file import Split
-from trainables.data.task import FILE, FORMAT, Task, find_task, open_task
+from trainables.data.task import TASK_FILE, TASK_FORMAT, Task, find_task, open_task
 from trainables.errors import DataError, UsageError
 from trainables.modalities.image.digits import CLASSES
 
 __all__ = ["DataOptions", "Split", "Task", "check_data", "open_task", "prepare", "task_name"]
 
-PARTIAL = ".partial"
-LOCK = ".lock"
-LARGEST = 4096
+PARTIAL_FOLDER = ".partial"
+LOCK_FILE = ".lock"
+MAX_IMAGE_SIDE = 4096
 """Pixels of an image's side."""
 
-DEFAULTS = DataOptions()
+DEFAULT_OPTIONS = DataOptions()
 
 
 def prepare(
@@ -38,7 +38,7 @@ def prepare(
     *,
     image_size: tuple[int, int],
     directory: Path,
-    options: DataOptions = DEFAULTS,
+    options: DataOptions = DEFAULT_OPTIONS,
     progress: Callable[[int, int], None] | None = None,
     like: Task | None = None,
 ) -> Task:
@@ -66,14 +66,14 @@ def prepare(
     """
     height, width = _checked(image_size)
     directory = Path(directory).absolute()
-    source = find_source(data, directory.resolve(), options)
+    source = find_data_source(data, directory.resolve(), options)
     request = _request(source, (height, width), options, like)
     found = find_task(directory, request)
     if found is not None:
         return found
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / LOCK):
+        with FileLock(directory / LOCK_FILE):
             found = find_task(directory, request)
             if found is None:
                 _make(data, source, (height, width), options, request, directory, progress, like)
@@ -82,7 +82,7 @@ def prepare(
     return found or open_task(directory)
 
 
-def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -> tuple[str, ...]:
+def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULT_OPTIONS) -> tuple[str, ...]:
     """Refuse what needs no image to be decoded: what :func:`prepare` would refuse after a while.
 
     Args:
@@ -102,15 +102,15 @@ def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULTS) -
     """
     if data == DIGITS:
         return CLASSES
-    source = find_source(data, Path(directory).absolute().resolve(), options)
+    source = find_data_source(data, Path(directory).absolute().resolve(), options)
     listing = source.listing()
-    refuse_unfit_for(listing, source.place, options)
+    check_listing(listing, source.place, options)
     return listing.classes
 
 
 def _make(
     data: str,
-    source: Source,
+    source: DataSource,
     size: tuple[int, int],
     options: DataOptions,
     request: dict[str, Any],
@@ -119,25 +119,25 @@ def _make(
     like: Task | None,
 ) -> None:
     """Build the task apart, then move it into place; what a killed process left behind goes first."""
-    partial = directory / PARTIAL
+    partial = directory / PARTIAL_FOLDER
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         build_task(task_name(data), source, size, options, request, partial, progress, like)
-        (directory / FILE).unlink(missing_ok=True)
-        for name in [*(f"{split}.arrow" for split in SPLITS), FILE]:
+        (directory / TASK_FILE).unlink(missing_ok=True)
+        for name in [*(f"{split}.arrow" for split in SPLITS), TASK_FILE]:
             (partial / name).replace(directory / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _request(
-    source: Source, size: tuple[int, int], options: DataOptions, like: Task | None
+    source: DataSource, size: tuple[int, int], options: DataOptions, like: Task | None
 ) -> dict[str, Any]:
     """What a task is made from, as JSON."""
     return {
         **({"like": like.digest} if like is not None else {}),
-        "format": FORMAT,
+        "format": TASK_FORMAT,
         "place": source.place,
         "fingerprint": source.fingerprint(),
         "image_size": list(size),
@@ -148,11 +148,13 @@ def _request(
 def _checked(size: tuple[int, int]) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in size)
-        good = (height, width) == tuple(size) and 1 <= height <= LARGEST and 1 <= width <= LARGEST
+        good = (
+            (height, width) == tuple(size) and 1 <= height <= MAX_IMAGE_SIDE and 1 <= width <= MAX_IMAGE_SIDE
+        )
     except (TypeError, ValueError):
         good = False
     if not good:
         raise UsageError(
-            f"image_size: expected (height, width) from 1 to {LARGEST} pixels, received {size!r}"
+            f"image_size: expected (height, width) from 1 to {MAX_IMAGE_SIDE} pixels, received {size!r}"
         )
     return height, width

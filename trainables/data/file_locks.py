@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-SUPPORTED = fcntl is not None
+LOCKS_SUPPORTED = fcntl is not None
 """Whether this system has such locks; without them there is no cache on disk."""
 
 
@@ -27,7 +27,7 @@ _HELD: list[int] = []
 """Descriptors that stay open until the process ends."""
 
 
-def map_shared(path: Path) -> mmap.mmap:
+def map_locked(path: Path) -> mmap.mmap:
     """Map ``path`` for reading; it counts as in use until the mapping is gone.
 
     Raises:
@@ -44,7 +44,7 @@ def map_shared(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
-def hold(path: Path) -> None:
+def hold_lock(path: Path) -> None:
     """Count ``path`` as in use for as long as this process lives; once more does no harm."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     _lock(descriptor, "LOCK_SH")
@@ -57,7 +57,7 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def claim(descriptor: int) -> bool:
+def try_lock_exclusive(descriptor: int) -> bool:
     """Lock an open file for its writer; False if somebody uses it."""
     try:
         _lock(descriptor, "LOCK_EX", "LOCK_NB")
@@ -73,7 +73,7 @@ def remove_unused(path: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        if not claim(descriptor):
+        if not try_lock_exclusive(descriptor):
             return False
         path.unlink(missing_ok=True)
         return True

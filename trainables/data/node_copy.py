@@ -16,18 +16,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trainables.data.file_locks import SUPPORTED, claim, hold
+from trainables.data.file_locks import LOCKS_SUPPORTED, hold_lock, try_lock_exclusive
 from trainables.data.inputs.source import SPLITS, printable
-from trainables.data.task import FILE, Task, open_task, task_digest
+from trainables.data.task import TASK_FILE, Task, open_task, task_digest
 from trainables.errors import DataError
 
-KEPT = 3
+MAX_UNUSED_COPIES = 3
 """Copies that nobody reads now and that stay nevertheless: those used last."""
 
-SPARE = 0.1
+MIN_FREE_SHARE = 0.1
 """Share of the disk that stays free; a task that would take more is read from where it lies."""
 
-FOLDER = "data"
+COPIES_FOLDER = "data"
 _CHECKED, _USED, _PARTIAL = ".checked", ".used", ".partial"
 
 _LOG = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ def local_copy(task: Path, cache: Path | None) -> Path:
         DataError: ``task`` is missing, half-written or damaged.
     """
     shared = open_task(task)
-    if cache is None or not SUPPORTED:
+    if cache is None or not LOCKS_SUPPORTED:
         return task
     try:
-        folder = cache / FOLDER
+        folder = cache / COPIES_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_dev == task.stat().st_dev:
             return task
@@ -70,7 +70,7 @@ def _fetched(shared: Task, folder: Path) -> Path | None:
                 return None
             _fetch(shared, mine)
         (mine / _USED).touch()
-        hold(mine / _USED)
+        hold_lock(mine / _USED)
     return mine
 
 
@@ -126,14 +126,14 @@ def _make_room(folder: Path, shared: Task) -> bool:
         (p for p in folder.iterdir() if p.is_dir() and (p / _USED).exists()),
         key=lambda p: (p / _USED).stat().st_mtime_ns,
     )
-    while idle and (len(idle) > KEPT or not _fits(folder, needed)):
+    while idle and (len(idle) > MAX_UNUSED_COPIES or not _fits(folder, needed)):
         _remove_unused(idle.pop(0))
     return _fits(folder, needed)
 
 
 def _fits(folder: Path, needed: int) -> bool:
     disk = shutil.disk_usage(folder)
-    return disk.free - needed >= SPARE * disk.total
+    return disk.free - needed >= MIN_FREE_SHARE * disk.total
 
 
 def _remove_unused(copy: Path) -> None:
@@ -141,7 +141,7 @@ def _remove_unused(copy: Path) -> None:
     with suppress(Timeout), FileLock(_lock_of(copy), timeout=0):
         descriptor = os.open(copy / _USED, os.O_RDONLY)
         try:
-            if claim(descriptor):
+            if try_lock_exclusive(descriptor):
                 shutil.rmtree(copy, ignore_errors=True)
         finally:
             os.close(descriptor)
@@ -152,4 +152,4 @@ def _lock_of(copy: Path) -> Path:
 
 
 def _files() -> list[str]:
-    return [*(f"{split}.arrow" for split in SPLITS), FILE]
+    return [*(f"{split}.arrow" for split in SPLITS), TASK_FILE]

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-PIECE = 4 << 20
+COPY_CHUNK_BYTES = 4 << 20
 """Bytes of pixels that are moved at a time."""
 
 
@@ -43,7 +43,7 @@ class Split:
         return len(self.labels)
 
 
-class Ids(Sequence[str]):
+class ArrowStrings(Sequence[str]):
     """Strings of an Arrow array, made when asked for."""
 
     def __init__(self, array: Any) -> None:
@@ -99,7 +99,7 @@ def open_split(path: Path, name: str) -> Split:
     """Map a file that :func:`write_split` wrote; OSError or pyarrow's errors when it isn't one."""
     batch, _ = _mapped(path)
     images = batch.column("image").to_numpy_ndarray()
-    return Split(name, images, batch.column("label").to_numpy(), Ids(batch.column("id")))
+    return Split(name, images, batch.column("label").to_numpy(), ArrowStrings(batch.column("id")))
 
 
 class SparseFile(BufferedWriter):
@@ -148,7 +148,7 @@ def _pixels_offset(path: Path) -> int:
 
 
 def _gathered(pixels: BufferedReader, rows: NDArray[np.int64], width: int) -> Iterator[bytearray]:
-    step = max(1, PIECE // width)
+    step = max(1, COPY_CHUNK_BYTES // width)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         piece = bytearray(len(some) * width)

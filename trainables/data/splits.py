@@ -26,7 +26,7 @@ from trainables.data.task import Task
 from trainables.errors import DataError
 
 
-def orders_like(task: Task, listing: Listing) -> list[NDArray[np.int64]]:
+def match_splits(task: Task, listing: Listing) -> list[NDArray[np.int64]]:
     """Rows of ``listing`` for each of SPLITS: the images of ``task``, found by their ids, in its order.
 
     Raises:
@@ -63,7 +63,7 @@ def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOpt
         rows = np.flatnonzero((listing.labels == label) & (splits == TRAIN))
         keys = [hashlib.sha256(b"%d " % options.seed + digests[row].tobytes()).digest() for row in rows]
         order = sorted(range(len(rows)), key=keys.__getitem__)
-        bounds = cut([keys[place] for place in order], _sizes(len(rows), fractions))
+        bounds = split_bounds([keys[place] for place in order], _sizes(len(rows), fractions))
         for split, (start, stop) in zip(missing, pairwise(bounds), strict=True):
             splits[rows[order[start:stop]]] = SPLITS.index(split)
     return splits
@@ -97,7 +97,7 @@ def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def cut(keys: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
+def split_bounds(keys: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
     """Where splits start and stop among sorted ``keys``; equal keys are parted only if they must be."""
     exact, whole = [0], [0]
     for size in sizes:

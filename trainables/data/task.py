@@ -23,11 +23,11 @@ from trainables.data.inputs.source import SPLITS, printable
 from trainables.data.split_file import Split, open_split
 from trainables.errors import DataError
 
-FILE = "task.json"
-READ_ALWAYS = 1 << 30
+TASK_FILE = "task.json"
+ALWAYS_HASHED_BYTES = 1 << 30
 """Bytes of split files that are read again at each start. Of more, only a file that bears another time than then."""
 
-FORMAT = 1
+TASK_FORMAT = 1
 """Changes whenever the same input would give other pixels, another split or other files."""
 
 
@@ -83,7 +83,7 @@ def open_task(directory: Path) -> Task:
     Raises:
         DataError: nothing is there, it was left half-written, or its files were damaged since.
     """
-    path = directory / FILE
+    path = directory / TASK_FILE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return _task(directory, facts)
@@ -98,7 +98,7 @@ def open_task(directory: Path) -> Task:
 def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
     """The task in ``directory``, if it is whole and answers ``request``; else None: it has to be made."""
     try:
-        facts = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        facts = json.loads((directory / TASK_FILE).read_text(encoding="utf-8"))
         if facts["request"] != request:
             return None
         task = _task(directory, facts)
@@ -110,7 +110,7 @@ def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
 def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
     """Write ``task.json`` beside the split files in ``directory``, with what the task was made from."""
     facts = {
-        "format": FORMAT,
+        "format": TASK_FORMAT,
         "name": task.name,
         "classes": task.classes,
         "image_size": task.image_size,
@@ -126,15 +126,15 @@ def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
         },
         "request": request,
     }
-    with (directory / FILE).open("w", encoding="utf-8") as file:
+    with (directory / TASK_FILE).open("w", encoding="utf-8") as file:
         json.dump(facts, file, ensure_ascii=False, indent=1)
         file.flush()
         os.fsync(file.fileno())
 
 
 def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
-    if facts["format"] != FORMAT:
-        raise DataError(f"{printable(directory)}: expected format {FORMAT}, received {facts['format']}")
+    if facts["format"] != TASK_FORMAT:
+        raise DataError(f"{printable(directory)}: expected format {TASK_FORMAT}, received {facts['format']}")
     for name, size in facts["files"].items():
         path = directory / f"{name}.arrow"
         found = path.stat().st_size
@@ -158,7 +158,7 @@ def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
 
 def _as_written(directory: Path, facts: Mapping[str, Any]) -> bool:
     """Whether the split files hold what was written; True for a task that was made before that was noted."""
-    small = sum(facts["files"].values()) <= READ_ALWAYS
+    small = sum(facts["files"].values()) <= ALWAYS_HASHED_BYTES
     for name, file in facts.get("written", {}).items():
         path = directory / f"{name}.arrow"
         if (small or path.stat().st_mtime_ns != file["time"]) and _sha256(path) != file["sha256"]:
@@ -175,11 +175,11 @@ def _again(directory: Path) -> str:
     return f"Delete {printable(directory)} and run the search again."
 
 
-Digested = tuple[str, NDArray[np.int64], Iterable[bytes]]
+SplitDigests = tuple[str, NDArray[np.int64], Iterable[bytes]]
 """A split's name, its (N,) labels and the SHA-256 of each image's pixels."""
 
 
-def digest_of(classes: Sequence[str], size: tuple[int, int], splits: Iterable[Digested]) -> str:
+def compute_digest(classes: Sequence[str], size: tuple[int, int], splits: Iterable[SplitDigests]) -> str:
     """Hex SHA-256 of a task with ``splits`` of images of ``size``, (H, W)."""
     digest = hashlib.sha256(json.dumps([classes, size]).encode())
     for name, labels, pixels in splits:
@@ -197,8 +197,8 @@ def task_digest(task: Task) -> str:
         DataError: a file is damaged so that it can't be read.
     """
 
-    def split(name: str) -> Digested:
+    def split(name: str) -> SplitDigests:
         found = task.split(name)
         return name, found.labels, (hashlib.sha256(image).digest() for image in found.images)
 
-    return digest_of(task.classes, task.image_size, map(split, SPLITS))
+    return compute_digest(task.classes, task.image_size, map(split, SPLITS))

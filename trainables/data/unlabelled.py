@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from trainables.data.checks import TRAIN, missing_splits
 from trainables.data.class_names import shared_classes
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import NO_LABEL, TEST, UNSPLIT, Listing, some, splits_with_labels
+from trainables.data.inputs.source import NO_LABEL, TEST, UNSPLIT, Listing, quoted_list, splits_with_labels
 from trainables.data.split_file import Split
-from trainables.data.splits import cut
+from trainables.data.splits import split_bounds
 from trainables.data.task import Task
 from trainables.errors import DataError
 
-HIDDEN = NO_LABEL
+HIDDEN_LABEL = NO_LABEL
 """In the place of each label."""
 
 
@@ -37,12 +37,12 @@ class UnlabelledTask(Task):
         return cls(**{f.name: getattr(task, f.name) for f in fields(task)})
 
     def split(self, name: str) -> Split:
-        """A split with the label :data:`HIDDEN` everywhere."""
+        """A split with the label :data:`HIDDEN_LABEL` everywhere."""
         split = super().split(name)
-        return replace(split, labels=np.full(len(split), HIDDEN, np.int64))
+        return replace(split, labels=np.full(len(split), HIDDEN_LABEL, np.int64))
 
 
-def refuse_unfit_target(listing: Listing, place: str, known: tuple[str, ...]) -> None:
+def check_unlabelled_listing(listing: Listing, place: str, known: tuple[str, ...]) -> None:
     """Check an input as listed, or what is left of it without bad images; ``known`` are the source's classes.
 
     Raises:
@@ -75,7 +75,7 @@ def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: Dat
     """(N,) index into SPLITS of each image, or UNSPLIT for one that is left out: of the test, and without a label.
 
     Args:
-        listing: N images that :func:`refuse_unfit_target` has let pass.
+        listing: N images that :func:`check_unlabelled_listing` has let pass.
         digests: (N, 32) of their pixels.
         options: fractions and seed. Validation and test get these shares of what is to be split; the test no more than
             there are labels.
@@ -114,7 +114,9 @@ def _classes(found: set[str], known: tuple[str, ...], place: str) -> tuple[str, 
     if known:
         shared_classes(known, sorted(found))
     if len(known) + len(others) < 2:
-        raise DataError(f"{place} holds one class only, {some(others)}: expected at least two to tell apart.")
+        raise DataError(
+            f"{place} holds one class only, {quoted_list(others)}: expected at least two to tell apart."
+        )
     return (*known, *others)
 
 
@@ -124,5 +126,5 @@ def _drawn(
     """``size`` of ``rows``, by seed and pixels; more, but at most ``most``, where identical images would be parted."""
     keys = [hashlib.sha256(b"%d " % seed + digests[row].tobytes()).digest() for row in rows]
     order = sorted(range(len(rows)), key=keys.__getitem__)
-    _, stop = cut([keys[place] for place in order], [size])
+    _, stop = split_bounds([keys[place] for place in order], [size])
     return rows[order[: stop if stop <= most else size]]

@@ -9,21 +9,27 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainables.compiled.objective import Extra, Objective, Step
+from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 from trainables.errors import UsageError
-from trainables.methods.domain_losses import SHAPES, confusion, coral, first_discriminator, mmd
+from trainables.methods.domain_losses import (
+    DISCRIMINATOR_SHAPES,
+    adversarial_loss,
+    coral,
+    initial_discriminator,
+    mmd,
+)
 from trainables.methods.source_training import SourceTraining
-from trainables.training.training import Plan
+from trainables.training.training import TrainingPlan
 
 ALIGNMENTS = ("coral", "mmd", "dann")
-SCHEDULES = ("constant", "ramp")
-LAYERS = ("features", "hidden")
+ALIGNMENT_SCHEDULES = ("constant", "ramp")
+ALIGNMENT_LAYERS = ("features", "hidden")
 
 _STEEPNESS = 10.0
 
 
 @dataclass(frozen=True)
-class Aligned(Objective):
+class AlignmentLoss(TrainingLoss):
     """Cross-entropy of the labelled images, and λ times how far apart the domains are.
 
     ``targets`` rows of a batch, the first ones, are the target's. ``layer`` is where the domains are compared:
@@ -35,9 +41,9 @@ class Aligned(Objective):
     targets: int
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """``weight``: 1 for an image with a label, else 0."""
-        return (Extra("weight"),)
+        return (ExampleInput("weight"),)
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -46,14 +52,14 @@ class Aligned(Objective):
 
     def variable_shapes(self, features: int, classes: int) -> Sequence[tuple[int | None, ...]]:
         """A discriminator, if there is an adversary."""
-        return SHAPES if self.alignment == "dann" else ()
+        return DISCRIMINATOR_SHAPES if self.alignment == "dann" else ()
 
     def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
         """Its first weights."""
         width = units or features if self.layer == "hidden" else features
-        return first_discriminator(width, seed) if self.alignment == "dann" else []
+        return initial_discriminator(width, seed) if self.alignment == "dann" else []
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         """Classification and alignment; of an adversary the discriminator's loss, whose gradient λ scales."""
         weight, strength = step.extras["weight"], step.numbers["alignment_weight"]
         labelled = tf.maximum(tf.reduce_sum(weight), 1.0)
@@ -61,7 +67,7 @@ class Aligned(Objective):
         x = step.hidden if self.layer == "hidden" else step.features
         target, source = x[: self.targets], x[self.targets :]
         if self.alignment == "dann":
-            return classification + confusion(source, target, step.variables, strength)
+            return classification + adversarial_loss(source, target, step.variables, strength)
         distance = coral if self.alignment == "coral" else mmd
         return classification + strength * distance(source, target)
 
@@ -73,12 +79,12 @@ class Align(SourceTraining):
     head trains (depth 0) features can't change: its hidden layer is aligned, and a linear head has nothing to align.
     """
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """As in fine-tuning."""
         for name, word, known in (
             ("alignment", self.alignment, ALIGNMENTS),
-            ("alignment_schedule", self._schedule, SCHEDULES),
-            ("alignment_layer", self._layer, LAYERS),
+            ("alignment_schedule", self._schedule, ALIGNMENT_SCHEDULES),
+            ("alignment_layer", self._layer, ALIGNMENT_LAYERS),
         ):
             if word not in known:
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, received {word!r}")
@@ -97,10 +103,10 @@ class Align(SourceTraining):
     def _layer(self) -> str:
         return str(self.config.params.get("alignment_layer", "features"))
 
-    def objective(self) -> Objective:
+    def objective(self) -> TrainingLoss:
         """Classification and alignment."""
         layer = self._layer if self.depth else "hidden"
-        return Aligned(self.alignment, layer, self.feed.batch_size - self.feed.source_rows)
+        return AlignmentLoss(self.alignment, layer, self.feed.batch_size - self.feed.source_rows)
 
     def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
         """Which images have labels."""
@@ -113,10 +119,10 @@ class Align(SourceTraining):
         if self._schedule == "constant":
             return np.full((steps, 1), most, np.float32)
         first = (epoch - 1) * steps
-        return ramp(most, np.arange(first, first + steps), self.config.epochs * steps)[:, None]
+        return alignment_ramp(most, np.arange(first, first + steps), self.config.epochs * steps)[:, None]
 
 
-def ramp(most: float, step: np.ndarray, steps: int) -> np.ndarray:
+def alignment_ramp(most: float, step: np.ndarray, steps: int) -> np.ndarray:
     """λ · (2 / (1 + e^(−10 p)) − 1), p the share of all ``steps`` that are done (Ganin et al. 2016, section 5.2.2)."""
     progress = step / max(steps, 1)
     return (most * (2.0 / (1.0 + np.exp(-_STEEPNESS * progress)) - 1.0)).astype(np.float32)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainables.methods.source_training import SourceTraining
-from trainables.training.training import Plan, Training
+from trainables.training.training import Training, TrainingPlan
 
 
 class SourceOnly(SourceTraining):
@@ -29,7 +29,7 @@ class SourceOnly(SourceTraining):
 class Scratch(Training):
     """Trains every block from freshly initialised weights; BatchNorm always learns its statistics."""
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """All blocks, from random weights that are a function of the trial's seed."""
         backbone = self.bench.backbone
         depth = len(backbone.blocks)
@@ -38,4 +38,4 @@ class Scratch(Training):
             zip(map(id, backbone.model.weights), backbone.fresh_weights(self.config.seed), strict=True)
         )
         weights = [fresh[id(w)] for w in suffix.weights] if suffix is not None else []
-        return Plan(depth, weights, adapt=True)
+        return TrainingPlan(depth, weights, adapt=True)

@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.compiled.objective import Objective
-from trainables.cost_account import Account
+from trainables.compiled.objective import TrainingLoss
+from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
-from trainables.methods.distillation_losses import EMBEDDINGS, SCORES, Distillation
+from trainables.methods.distillation_losses import EMBEDDINGS, SCORES, DistillationLoss
 from trainables.methods.finetune import FineTune
 from trainables.training.linear_probe import probe_head
-from trainables.training.training import Plan, guarded
+from trainables.training.training import TrainingPlan, guarded
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TeacherOutputs:
     """``embeddings`` (N, C) float16 or float32 and ``scores`` (N, K) float32, a row a training image."""
 
     embeddings: np.ndarray
     scores: np.ndarray
 
 
-def take_lesson(bench: Workbench, account: Account) -> Lesson:
+def teacher_outputs(bench: Workbench, account: CostAccount) -> TeacherOutputs:
     """What the teacher of ``bench`` says; computed where neither this process nor this machine has it.
 
     Raises:
@@ -52,7 +52,7 @@ def take_lesson(bench: Workbench, account: Account) -> Lesson:
         if kept is None:
             kept = np.concatenate(list(teacher.activations.chunks("train", 0, account)))
     kernel, bias = probe_head(teacher, 0, account)
-    return Lesson(kept, kept.astype(np.float32) @ kernel + bias)
+    return TeacherOutputs(kept, kept.astype(np.float32) @ kernel + bias)
 
 
 DISTILLATIONS = ("plain", "relational", "both")
@@ -67,18 +67,18 @@ class Distill(FineTune):
     (:mod:`trainables.methods.distill`).
     """
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """As in fine-tuning; and what the teacher says."""
         plan = super().plan()
         self._weights = self._checked()
         with guarded():
-            self._lesson = take_lesson(self.bench, self.account)
+            self._lesson = teacher_outputs(self.bench, self.account)
         return plan
 
-    def objective(self) -> Objective:
+    def objective(self) -> TrainingLoss:
         """Labels and teacher."""
         embeddings, scores = self._lesson.embeddings, self._lesson.scores
-        return Distillation(embeddings.shape[1], scores.shape[1], embeddings.dtype.name)
+        return DistillationLoss(embeddings.shape[1], scores.shape[1], embeddings.dtype.name)
 
     def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
         """What the teacher makes of each training image."""

@@ -31,9 +31,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainables.compiled.objective import Extra, Objective, Step
+from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 
-SAME = 1e-12
+COINCIDENT = 1e-12
 """Squared distance, as a share of the samples' own squared lengths, under which two samples are one: below float32."""
 
 
@@ -57,7 +57,7 @@ def _distances(x: Any) -> tuple[Any, Any]:
     lengths = tf.linalg.diag_part(gram)
     both = lengths[:, tf.newaxis] + lengths
     squares = both - 2.0 * gram
-    apart = squares > SAME * both
+    apart = squares > COINCIDENT * both
     return tf.where(apart, tf.sqrt(tf.where(apart, squares, 1.0)), 0.0), gram
 
 
@@ -96,7 +96,7 @@ def _mean(values: Any, counted: Any, dtype: Any = tf.float32) -> Any:
     return tf.cast(tf.math.divide_no_nan(tf.reduce_sum(values * counted), tf.reduce_sum(counted)), dtype)
 
 
-ANGLES = 2.0
+ANGLE_WEIGHT = 2.0
 """Weight of angles against distances (Park et al. 2019, section 4)."""
 
 EMBEDDINGS, SCORES = "teacher_embeddings", "teacher_scores"
@@ -104,7 +104,7 @@ EMBEDDINGS, SCORES = "teacher_embeddings", "teacher_scores"
 
 
 @dataclass(frozen=True)
-class Distillation(Objective):
+class DistillationLoss(TrainingLoss):
     """Learning from a teacher whose embeddings are ``features`` wide, of type ``dtype``, for ``classes``.
 
     Both weights are numbers of the step, so one graph serves every kind of distillation; what weighs nothing is not
@@ -116,26 +116,26 @@ class Distillation(Objective):
     dtype: str = "float16"
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """What the teacher makes of each image."""
-        return Extra(EMBEDDINGS, (self.features,), self.dtype), Extra(SCORES, (self.classes,))
+        return ExampleInput(EMBEDDINGS, (self.features,), self.dtype), ExampleInput(SCORES, (self.classes,))
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """Weights of both kinds, and the temperature."""
         return "plain", "relational", "temperature"
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         """L above."""
         embeddings, scores, numbers = step.extras[EMBEDDINGS], step.extras[SCORES], step.numbers
         plain = _unless_zero(
-            numbers["plain"], lambda: plain_loss(scores, step.scores, numbers["temperature"])
+            numbers["plain"], lambda: soft_target_loss(scores, step.scores, numbers["temperature"])
         )
         relational = _unless_zero(numbers["relational"], lambda: relational_loss(embeddings, step.hidden))
         return tf.reduce_mean(step.cross_entropy) + plain + relational
 
 
-def plain_loss(teacher: Any, student: Any, temperature: Any) -> Any:
+def soft_target_loss(teacher: Any, student: Any, temperature: Any) -> Any:
     """How far the student's softened answers are from the teacher's: scores (B, K) of both to a scalar.
 
     In float64: of answers that are soft nearly all digits cancel.
@@ -149,7 +149,7 @@ def plain_loss(teacher: Any, student: Any, temperature: Any) -> Any:
 
 def relational_loss(teacher: Any, student: Any) -> Any:
     """How far the student's relations within a batch are from the teacher's: (B, C) and (B, D) to a scalar."""
-    return distance_loss(teacher, student) + ANGLES * angle_loss(teacher, student)
+    return distance_loss(teacher, student) + ANGLE_WEIGHT * angle_loss(teacher, student)
 
 
 def _unless_zero(weight: Any, loss: Callable[[], Any]) -> Any:

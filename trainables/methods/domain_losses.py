@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainables.compiled.head import initial_weights
 
-KERNELS = (0.25, 0.5, 1.0, 2.0, 4.0)
+MMD_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Bandwidths of the mixture, in mean squared distances (Long et al. 2015, Learning transferable features)."""
 
 _LEAST = 1e-12
@@ -40,7 +40,7 @@ def mmd(source: Any, target: Any) -> Any:
     count = tf.cast(tf.shape(rows)[0], tf.float32)
     scale = tf.reduce_sum(distances) / tf.maximum(count * (count - 1.0), 1.0)
     scale = tf.stop_gradient(tf.maximum(scale, _LEAST))
-    kernel = tf.add_n([tf.exp(-distances / (m * scale)) for m in KERNELS]) / len(KERNELS)
+    kernel = tf.add_n([tf.exp(-distances / (m * scale)) for m in MMD_BANDWIDTHS]) / len(MMD_BANDWIDTHS)
     own = tf.reduce_mean(kernel[:n, :n]) + tf.reduce_mean(kernel[n:, n:])
     return own - 2.0 * tf.reduce_mean(kernel[:n, n:])
 
@@ -59,20 +59,27 @@ def _squared_distances(x: Any) -> Any:
     return tf.maximum(norms[:, None] + norms[None, :] - 2.0 * products, 0.0)
 
 
-UNITS = 64
+DISCRIMINATOR_UNITS = 64
 """Width of the discriminator's hidden layer."""
 
-SHAPES: tuple[tuple[int | None, ...], ...] = ((None, UNITS), (UNITS,), (UNITS, 1), (1,))
+DISCRIMINATOR_SHAPES: tuple[tuple[int | None, ...], ...] = (
+    (None, DISCRIMINATOR_UNITS),
+    (DISCRIMINATOR_UNITS,),
+    (DISCRIMINATOR_UNITS, 1),
+    (1,),
+)
 
 _KEY = 0xD15C
 
 
-def first_discriminator(width: int, seed: int) -> list[np.ndarray]:
+def initial_discriminator(width: int, seed: int) -> list[np.ndarray]:
     """Kernels and biases of a discriminator of ``width`` inputs."""
-    return initial_weights([(width, UNITS), (UNITS,), (UNITS, 1), (1,)], seed ^ _KEY)
+    return initial_weights(
+        [(width, DISCRIMINATOR_UNITS), (DISCRIMINATOR_UNITS,), (DISCRIMINATOR_UNITS, 1), (1,)], seed ^ _KEY
+    )
 
 
-def reversed_gradient(x: Any, strength: Any) -> Any:
+def reverse_gradient(x: Any, strength: Any) -> Any:
     """``x``; its gradient is multiplied by −``strength``."""
 
     def same(tensor: Any) -> Any:
@@ -81,9 +88,9 @@ def reversed_gradient(x: Any, strength: Any) -> Any:
     return tf.custom_gradient(same)(x)
 
 
-def confusion(source: Any, target: Any, variables: Sequence[Any], strength: Any) -> Any:
+def adversarial_loss(source: Any, target: Any, variables: Sequence[Any], strength: Any) -> Any:
     """The discriminator's mean cross-entropy, each domain for a half; λ is ``strength``, a scalar."""
-    x = reversed_gradient(tf.concat([source, target], axis=0), strength)
+    x = reverse_gradient(tf.concat([source, target], axis=0), strength)
     kernel, bias, last_kernel, last_bias = variables
     hidden = tf.nn.relu(tf.matmul(x, kernel) + bias)
     logits = (tf.matmul(hidden, last_kernel) + last_bias)[:, 0]

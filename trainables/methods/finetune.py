@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainables.compiled.l2sp import Pull
+from trainables.compiled.l2sp import WeightPull
 from trainables.errors import UsageError
 from trainables.training.linear_probe import probe_head
-from trainables.training.training import Plan, Training
+from trainables.training.training import Training, TrainingPlan
 
-LEAST_BATCH = 8
+MIN_ADAPT_BATCH = 8
 """Images in a batch from which on its statistics are worth following."""
 
 HEAD_INITS = ("random", "probe")
@@ -25,7 +25,7 @@ class FineTune(Training):
     ones, and with ``gradual_unfreezing`` they join one by one (:mod:`trainables.training.schedule`).
     """
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """The top blocks, from pretrained weights."""
         depth, most = int(self.config.number("unfreeze_depth")), len(self.bench.backbone.blocks)
         if not 0 <= depth <= most:
@@ -43,12 +43,12 @@ class FineTune(Training):
         thawing = self._within(
             "gradual_unfreezing", 0.0, lambda value: 0 <= value < 1, "a share from 0 below 1"
         )
-        return Plan(
+        return TrainingPlan(
             depth,
             weights,
             adapt=self._adapts(),
             thawing=thawing if depth else 0.0,
-            pull=Pull(strength, weights) if strength and depth else None,
+            pull=WeightPull(strength, weights) if strength and depth else None,
         )
 
     def prepare(self) -> None:
@@ -76,5 +76,5 @@ class FineTune(Training):
     def _adapts(self) -> bool:
         """BatchNorm follows the new data, unless batches are too small to have statistics of their own."""
         if self.config.batch_norm == "auto":
-            return min(self.config.batch_size, self.training_images) >= LEAST_BATCH
+            return min(self.config.batch_size, self.training_images) >= MIN_ADAPT_BATCH
         return self.config.batch_norm == "adapt"

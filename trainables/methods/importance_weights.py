@@ -28,24 +28,24 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-BLOCK = 500
+KMM_BLOCK = 500
 """Source images that are matched together."""
 
 MOST_MATCHED = 2000
 """Target images that stand for all of them."""
 
-TOLERANCE = 1e-8
+KMM_TOLERANCE = 1e-8
 
 
-def matching_weights(source: np.ndarray, target: np.ndarray, clip: float) -> np.ndarray:
+def kmm_weights(source: np.ndarray, target: np.ndarray, clip: float) -> np.ndarray:
     """Weights (n_S,) float64 between 0 and ``clip`` (B) of the rows of ``source`` (n_S, D) for ``target`` (n_T, D)."""
     generator = np.random.default_rng(0)
     x, z = standardised(source, target)
     z = z if len(z) <= MOST_MATCHED else z[generator.choice(len(z), MOST_MATCHED, replace=False)]
     gamma = median_gamma(x, z)
     weights = np.zeros(len(x))
-    for block in np.array_split(generator.permutation(len(x)), math.ceil(len(x) / BLOCK)):
-        weights[block] = solve(*problem(x[block], z, gamma), clip)
+    for block in np.array_split(generator.permutation(len(x)), math.ceil(len(x) / KMM_BLOCK)):
+        weights[block] = solve_kmm(*kmm_problem(x[block], z, gamma), clip)
     return weights
 
 
@@ -67,14 +67,16 @@ def median_gamma(source: np.ndarray, target: np.ndarray) -> float:
     return 1.0 / (2.0 * middle) if middle > 0 else 1.0
 
 
-def problem(source: np.ndarray, target: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+def kmm_problem(source: np.ndarray, target: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """K (n_S, n_S) and κ (n_S,)."""
     kernel = np.exp(-gamma * cdist(source, source, "sqeuclidean"))
     kappa = len(source) * np.exp(-gamma * cdist(source, target, "sqeuclidean")).mean(axis=1)
     return kernel, kappa
 
 
-def solve(kernel: np.ndarray, kappa: np.ndarray, bound: float, epsilon: float | None = None) -> np.ndarray:
+def solve_kmm(
+    kernel: np.ndarray, kappa: np.ndarray, bound: float, epsilon: float | None = None
+) -> np.ndarray:
     """The weights (n_S,) that minimise the above; ε is (√n_S − 1) / √n_S unless it is given.
 
     Raises:
@@ -91,8 +93,8 @@ def solve(kernel: np.ndarray, kappa: np.ndarray, bound: float, epsilon: float | 
         A=sparse.csc_matrix(np.vstack([np.eye(n), np.ones(n)])),
         l=lower,
         u=upper,
-        eps_abs=TOLERANCE,
-        eps_rel=TOLERANCE,
+        eps_abs=KMM_TOLERANCE,
+        eps_rel=KMM_TOLERANCE,
         max_iter=20_000,
         polishing=True,
         adaptive_rho_interval=50,  # by iterations, not by time: the same weights every time
@@ -105,7 +107,7 @@ def solve(kernel: np.ndarray, kappa: np.ndarray, bound: float, epsilon: float | 
 
 
 FOLDS = 5
-MOST = 5000
+MAX_FIT_ROWS = 5000
 """Images that one classifier is fitted to; more tell it little."""
 
 
@@ -130,15 +132,15 @@ def log_ratios(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return logits[: len(source)]
 
 
-def likeness_weights(log_ratio: np.ndarray, temperature: float, clip: float) -> np.ndarray:
+def importance_weights(log_ratio: np.ndarray, temperature: float, clip: float) -> np.ndarray:
     """Weights (n,) with mean 1, in proportion to ratio^(1 / temperature) but for those above ``clip`` times the mean.
 
     A high temperature makes them equal.
     """
-    return tempered(np.exp((log_ratio - log_ratio.max()) / temperature), 1.0, clip)
+    return temper_weights(np.exp((log_ratio - log_ratio.max()) / temperature), 1.0, clip)
 
 
-def tempered(weights: np.ndarray, temperature: float, clip: float) -> np.ndarray:
+def temper_weights(weights: np.ndarray, temperature: float, clip: float) -> np.ndarray:
     """``weights`` ^ (1 / temperature), over their mean, clipped, and over the mean of that; equal ones if all are 0."""
     raised = np.asarray(weights, np.float64) ** (1.0 / temperature)
     if not raised.mean() > 0:
@@ -159,7 +161,9 @@ def _folds(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 def _sample(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
     generator = np.random.default_rng(0)
     sides = [rows[y[rows] == side] for side in (0, 1)]
-    return np.concatenate([s if len(s) <= MOST else generator.choice(s, MOST, replace=False) for s in sides])
+    return np.concatenate(
+        [s if len(s) <= MAX_FIT_ROWS else generator.choice(s, MAX_FIT_ROWS, replace=False) for s in sides]
+    )
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> LogisticRegression:

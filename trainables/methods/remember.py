@@ -22,30 +22,30 @@ import numpy as np
 import tensorflow as tf
 
 from trainables.batched_heads.program import HeadProgram
-from trainables.compiled.l2sp import Pull
-from trainables.compiled.objective import Extra, Objective, Step
+from trainables.compiled.l2sp import WeightPull
+from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 from trainables.errors import UsageError
-from trainables.methods.distillation_losses import plain_loss
+from trainables.methods.distillation_losses import soft_target_loss
 from trainables.methods.finetune import FineTune
-from trainables.training.feed import Feed
-from trainables.training.mixed_feed import MixedFeed
-from trainables.training.old_task import OldHead, fisher, old_head
-from trainables.training.training import Plan
+from trainables.training.feed import DataFeed
+from trainables.training.mixed_feed import MixedDataFeed
+from trainables.training.old_task import OldHead, fisher_importance, fitted_old_head
+from trainables.training.training import TrainingPlan
 
 REMEMBERINGS = ("ewc", "lwf", "rehearsal", "none")
 """How the old task is kept; ``none`` only measures what is forgotten."""
 
-TEMPERATURE = 2.0
+LWF_TEMPERATURE = 2.0
 """Of old answers in ``lwf``, as in the paper."""
 
-REHEARSED = 0.5
+REHEARSAL_SHARE = 0.5
 """Share of old images in a batch of ``rehearsal``."""
 
 SCORES, IS_OLD = "old_scores", "is_old"
 
 
 @dataclass(frozen=True)
-class WithOldHead(Objective):
+class OldHeadLoss(TrainingLoss):
     """Trains an old head of ``classes`` beside the model; ``remember_weight`` is how much the old task counts."""
 
     classes: int
@@ -63,37 +63,37 @@ class WithOldHead(Objective):
         """Zeros: whoever begins a trial puts the fitted head there."""
         return [np.zeros((features, self.classes), np.float32), np.zeros(self.classes, np.float32)]
 
-    def old_scores(self, step: Step) -> Any:
+    def old_scores(self, step: LossInputs) -> Any:
         """(B, K) of the old head as it is now."""
         kernel, bias = step.variables
         return step.features @ kernel + bias
 
 
 @dataclass(frozen=True)
-class Retention(WithOldHead):
+class LwfLoss(OldHeadLoss):
     """The labels' cross-entropy, and how far the old head's answers have moved."""
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """What the old model says of each image."""
-        return (Extra(SCORES, (self.classes,)),)
+        return (ExampleInput(SCORES, (self.classes,)),)
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         """Over the batch."""
-        moved = plain_loss(step.extras[SCORES], self.old_scores(step), tf.constant(TEMPERATURE))
+        moved = soft_target_loss(step.extras[SCORES], self.old_scores(step), tf.constant(LWF_TEMPERATURE))
         return tf.reduce_mean(step.cross_entropy) + step.numbers["remember_weight"] * moved
 
 
 @dataclass(frozen=True)
-class Rehearsal(WithOldHead):
+class RehearsalLoss(OldHeadLoss):
     """The cross-entropy of new images under the new head, and of old ones under the old head."""
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """1 for an old image, 0 for a new one."""
-        return (Extra(IS_OLD),)
+        return (ExampleInput(IS_OLD),)
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         """Over the batch."""
         old = step.extras[IS_OLD]
         labels = tf.where(old > 0, step.labels, 0)  # of a new image its own mean nothing here
@@ -106,7 +106,7 @@ def _mean(values: Any, weights: Any) -> Any:
     return tf.reduce_sum(values * weights) / tf.maximum(tf.reduce_sum(weights), 1.0)
 
 
-TRAINS_HEAD: Mapping[str, type[WithOldHead]] = {"lwf": Retention, "rehearsal": Rehearsal}
+OLD_HEAD_LOSSES: Mapping[str, type[OldHeadLoss]] = {"lwf": LwfLoss, "rehearsal": RehearsalLoss}
 """Ways to remember that train the old head."""
 
 
@@ -119,7 +119,7 @@ class RememberingFineTune(FineTune):
     kept_head: OldHead | None = None
     """The old head as the best epoch left it, where it trains."""
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """As in fine-tuning; under ``ewc`` with its pull."""
         plan = super().plan()
         how = self.config.params.get("remembering", "none")
@@ -131,26 +131,28 @@ class RememberingFineTune(FineTune):
         self._how = how if plan.depth else "none"
         if self._how == "none":
             return plan
-        head = old_head(self.bench, self.account)
+        head = fitted_old_head(self.bench, self.account)
         if self._how == "ewc":
-            importance = fisher(self.bench, plan.depth, head, self.account)
-            pull = Pull(self._weight, plan.suffix_weights, importance)
-            return Plan(plan.depth, plan.suffix_weights, plan.adapt, plan.thawing, pull)
+            importance = fisher_importance(self.bench, plan.depth, head, self.account)
+            pull = WeightPull(self._weight, plan.suffix_weights, importance)
+            return TrainingPlan(plan.depth, plan.suffix_weights, plan.adapt, plan.thawing, pull)
         self.state_size = 2
         self.kept_head = head
         return plan
 
-    def make_feed(self, depth: int) -> Feed:
+    def make_feed(self, depth: int) -> DataFeed:
         """Under ``rehearsal`` of both tasks."""
         if self._how != "rehearsal":
             return super().make_feed(depth)
-        return MixedFeed(self.bench, depth, **self.seeing, source=self.bench.remembered, share=REHEARSED)
+        return MixedDataFeed(
+            self.bench, depth, **self.seeing, source=self.bench.remembered, share=REHEARSAL_SHARE
+        )
 
-    def objective(self) -> Objective | None:
+    def objective(self) -> TrainingLoss | None:
         """Where the old head trains, too."""
-        if self._how not in TRAINS_HEAD:
+        if self._how not in OLD_HEAD_LOSSES:
             return None
-        return TRAINS_HEAD[self._how](len(self.bench.remembered.task.classes))
+        return OLD_HEAD_LOSSES[self._how](len(self.bench.remembered.task.classes))
 
     def prepare(self) -> None:
         """Put the old head in its place."""
@@ -167,13 +169,13 @@ class RememberingFineTune(FineTune):
 
     def numbers(self, epoch: int) -> np.ndarray | None:
         """The weight, in all steps."""
-        if self._how not in TRAINS_HEAD:
+        if self._how not in OLD_HEAD_LOSSES:
             return None
         return np.full((self.feed.steps, 1), self._weight, np.float32)
 
     def keep_best(self) -> None:
         """The old head, where it trains."""
-        if self._how in TRAINS_HEAD and not isinstance(self.program, HeadProgram):
+        if self._how in OLD_HEAD_LOSSES and not isinstance(self.program, HeadProgram):
             kernel, bias = (np.array(v) for v in self.program.objective.trained)
             self.kept_head = OldHead(kernel, bias)
 
@@ -192,7 +194,9 @@ class RememberingFineTune(FineTune):
                 variable.assign(value)
 
     def _old_scores(self) -> np.ndarray:
-        head = old_head(self.bench, self.account)  # not within: what is made once is made one after the other
+        head = fitted_old_head(
+            self.bench, self.account
+        )  # not within: what is made once is made one after the other
 
         def take() -> np.ndarray:
             chunks = self.bench.activations.chunks("train", 0, self.account)

@@ -17,18 +17,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainables.errors import UsageError
-from trainables.methods.importance_weights import likeness_weights, matching_weights, tempered
-from trainables.methods.source_features import both_features, source_log_ratios
+from trainables.methods.importance_weights import importance_weights, kmm_weights, temper_weights
+from trainables.methods.source_features import source_and_target_features, source_log_ratios
 from trainables.methods.source_training import SourceTraining
-from trainables.training.training import Plan
+from trainables.training.training import TrainingPlan
 
 
-def shrinkage(images: int, rounds: int) -> float:
+def tradaboost_beta(images: int, rounds: int) -> float:
     """β for ``images`` of the source (n_S) and ``rounds`` (N)."""
     return 1.0 / (1.0 + math.sqrt(2.0 * math.log(max(images, 1)) / max(rounds, 1)))
 
 
-def shrunk(weights: np.ndarray, errors: np.ndarray, beta: float) -> np.ndarray:
+def tradaboost_weights(weights: np.ndarray, errors: np.ndarray, beta: float) -> np.ndarray:
     """Source weights (n_S,) after a round with ``errors`` (n_S,) between 0 and 1."""
     return np.asarray(weights * beta ** np.clip(errors, 0.0, 1.0))
 
@@ -45,7 +45,7 @@ class Reweight(SourceTraining):
     trains alone.
     """
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """As in fine-tuning."""
         if self.weighting not in WEIGHTINGS:
             raise UsageError(
@@ -89,7 +89,9 @@ class Reweight(SourceTraining):
             rows = self.source.rows("train")
             said = self.answers_to_source("train")[rows]
             errors = 1.0 - said[np.arange(len(rows)), self.source.labels("train")[rows]]
-            self._weights = shrunk(self._weights, errors, shrinkage(len(rows), self.config.epochs))
+            self._weights = tradaboost_weights(
+                self._weights, errors, tradaboost_beta(len(rows), self.config.epochs)
+            )
 
     state_size = 1
 
@@ -115,9 +117,7 @@ class Reweight(SourceTraining):
                 return np.ones(len(self.source.rows("train")))
             if self.weighting == "odds":
                 ratios = source_log_ratios(self.source, self.bench, "train", self.account)
-                return likeness_weights(ratios, temperature, clip)
-            features = both_features(self.source, self.bench, "train", self.account)
-            made = self.source.once(
-                ("kmm", round(clip, 3)), lambda: matching_weights(*features, round(clip, 3))
-            )
-            return tempered(made, temperature, clip)
+                return importance_weights(ratios, temperature, clip)
+            features = source_and_target_features(self.source, self.bench, "train", self.account)
+            made = self.source.once(("kmm", round(clip, 3)), lambda: kmm_weights(*features, round(clip, 3)))
+            return temper_weights(made, temperature, clip)

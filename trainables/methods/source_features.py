@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.cost_account import Account
+from trainables.cost_account import CostAccount
 from trainables.methods.importance_weights import log_ratios
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
 
-def both_features(
-    source: SourceData, bench: Workbench, split: str, account: Account
+def source_and_target_features(
+    source: SourceData, bench: Workbench, split: str, account: CostAccount
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features (n, C) of the images in ``split``: the source's of shared classes, and the target's."""
     ours = np.concatenate(list(source.activations.chunks(split, 0, account)))
@@ -23,8 +23,11 @@ def both_features(
     return ours[source.rows(split)], theirs
 
 
-def source_log_ratios(source: SourceData, bench: Workbench, split: str, account: Account) -> np.ndarray:
+def source_log_ratios(source: SourceData, bench: Workbench, split: str, account: CostAccount) -> np.ndarray:
     """log p_T / p_S (n,) of the source's images of shared classes in ``split``; computed once for all trials."""
     return np.asarray(
-        source.once(("log ratios", split), lambda: log_ratios(*both_features(source, bench, split, account)))
+        source.once(
+            ("log ratios", split),
+            lambda: log_ratios(*source_and_target_features(source, bench, split, account)),
+        )
     )

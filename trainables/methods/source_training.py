@@ -8,25 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from trainables.compiled.objective import Extra, Objective, Step
+from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 from trainables.errors import UsageError
 from trainables.methods.finetune import FineTune
 from trainables.methods.unlabelled_selection import weighted_source_validation
-from trainables.training.feed import Feed
-from trainables.training.mixed_feed import MixedFeed
+from trainables.training.feed import DataFeed
+from trainables.training.mixed_feed import MixedDataFeed
 from trainables.training.source_data import SourceData
 
 
 @dataclass(frozen=True)
-class Weighted(Objective):
+class WeightedCrossEntropy(TrainingLoss):
     """The mean of w · cross-entropy; w is 1 for an image like any other."""
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
+    def extras(self) -> tuple[ExampleInput, ...]:
         """``weight``, one number an image."""
-        return (Extra("weight"),)
+        return (ExampleInput("weight"),)
 
-    def loss(self, step: Step) -> tf.Tensor:
+    def loss(self, step: LossInputs) -> tf.Tensor:
         """Over all images of the batch."""
         return tf.reduce_mean(step.extras["weight"] * step.cross_entropy)
 
@@ -38,7 +38,7 @@ class SourceTraining(FineTune):
     :func:`trainables.methods.unlabelled_selection.weighted_source_validation`.
     """
 
-    feed: MixedFeed
+    feed: MixedDataFeed
     needs_labels = False
 
     @property
@@ -56,17 +56,17 @@ class SourceTraining(FineTune):
         """Of both datasets."""
         return self.bench.task.counts["train"] + len(self.source.rows("train"))
 
-    def make_feed(self, depth: int) -> Feed:
+    def make_feed(self, depth: int) -> DataFeed:
         """Of both datasets."""
         if self._head_init != "random" and self.bench.unlabelled:
             raise UsageError(
                 f"head_init: expected 'random' for a target without labels, received {self._head_init!r}"
             )
-        return MixedFeed(self.bench, depth, **self.seeing, source=self.source, share=self.share)
+        return MixedDataFeed(self.bench, depth, **self.seeing, source=self.source, share=self.share)
 
-    def objective(self) -> Objective:
+    def objective(self) -> TrainingLoss:
         """The weighted cross-entropy."""
-        return Weighted()
+        return WeightedCrossEntropy()
 
     def evaluate(self, split: str) -> tuple[float, float]:
         """(mean cross-entropy, accuracy) on the target's ``split``, or what stands for them where it has no labels."""

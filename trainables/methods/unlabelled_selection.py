@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.cost_account import Account
-from trainables.methods.importance_weights import likeness_weights
+from trainables.cost_account import CostAccount
+from trainables.methods.importance_weights import importance_weights
 from trainables.methods.source_features import source_log_ratios
 
 if TYPE_CHECKING:
     from trainables.training.source_data import SourceData
     from trainables.training.workbench import Workbench
 
-CLIP = 10.0
+MAX_WEIGHT = 10.0
 """No validation image counts for more than so many."""
 
-LEAST = 1e-7
+MIN_PROBABILITY = 1e-7
 """A probability below counts as this."""
 
 
@@ -48,13 +48,15 @@ def weighted_source_validation(
     """
     rows = source.rows("validation")
     said, truth = said_source[rows], source.labels("validation")[rows]
-    weights = likeness_weights(source_log_ratios(source, bench, "validation", Account()), 1.0, CLIP)
-    entropies = -np.log(np.maximum(said[np.arange(len(rows)), truth], LEAST))
-    loss = float(np.average(entropies, weights=weights)) + uninformedness(said_target)
+    weights = importance_weights(
+        source_log_ratios(source, bench, "validation", CostAccount()), 1.0, MAX_WEIGHT
+    )
+    entropies = -np.log(np.maximum(said[np.arange(len(rows)), truth], MIN_PROBABILITY))
+    loss = float(np.average(entropies, weights=weights)) + missing_information(said_target)
     return loss, float(np.average(said.argmax(axis=1) == truth, weights=weights))
 
 
-def uninformedness(probabilities: np.ndarray) -> float:
+def missing_information(probabilities: np.ndarray) -> float:
     """log K − mutual information between images and answers (N, K); between 0 and log K."""
     p = probabilities.astype(np.float64)
     information = entropy(p.mean(axis=0)) - entropy(p).mean()

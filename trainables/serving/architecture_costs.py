@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.compiled.head import Head, head_arrays, initial_weights
+from trainables.compiled.head import Head, head_shapes, initial_weights
 
-BYTES = 4
+BYTES_PER_PARAMETER = 4
 """Of each number: a served model computes in float32."""
 
 WARM_UP = 5
-FEWEST, MOST = 15, 300
+MIN_ROUNDS, MAX_ROUNDS = 15, 300
 """Rounds, of one call of each model; between the two, as many as fit into SECONDS a model."""
 
-SECONDS = 1.5
+SECONDS_PER_MODEL = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Architecture:
     classes: int
 
 
-def parameters(architectures: Sequence[Architecture]) -> list[int]:
+def parameter_counts(architectures: Sequence[Architecture]) -> list[int]:
     """How many numbers each has, in their order: computed, no model is built."""
     backbones = _open({architecture.backbone for architecture in architectures})
     return [_parameters(backbones[a.backbone], a) for a in architectures]
@@ -53,7 +53,7 @@ def parameters(architectures: Sequence[Architecture]) -> list[int]:
 def paired_times(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
     """Milliseconds for one image of the backbone's size, asked alone: (architectures, rounds).
 
-    Models are built with random weights. Takes about :data:`SECONDS` a model and as much to build it.
+    Models are built with random weights. Takes about :data:`SECONDS_PER_MODEL` a model and as much to build it.
     """
     backbones = _open({architecture.backbone for architecture in architectures})
     models = [_model(backbones[a.backbone], a) for a in architectures]
@@ -62,8 +62,8 @@ def paired_times(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
     for model, image in pairs * WARM_UP:
         model.predict_on_batch(image)
     rounds: list[list[float]] = []
-    end = time.perf_counter() + SECONDS * len(models)
-    while len(rounds) < FEWEST or (len(rounds) < MOST and time.perf_counter() < end):
+    end = time.perf_counter() + SECONDS_PER_MODEL * len(models)
+    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() < end):
         rounds.append([_milliseconds(model, image) for model, image in pairs])
     return np.asarray(rounds).T
 
@@ -80,22 +80,22 @@ def _parameters(backbone: Any, architecture: Architecture) -> int:
 
 def _head(backbone: Any, architecture: Architecture) -> list[tuple[int, ...]]:
     features = int(backbone.model.output.shape[-1])
-    return head_arrays(features, architecture.head_units, architecture.classes)
+    return head_shapes(features, architecture.head_units, architecture.classes)
 
 
 def _model(backbone: Any, architecture: Architecture) -> Any:
-    from trainables.serving.served_model import assembled
-    from trainables.tracing import BUILDING
+    from trainables.serving.served_model import assemble_served_model
+    from trainables.tracing import BUILD_LOCK
 
     features = int(backbone.model.output.shape[-1])
-    with BUILDING:
+    with BUILD_LOCK:
         head = Head(features, architecture.head_units, architecture.classes)
         for variable, value in zip(
             head.variables, initial_weights(_head(backbone, architecture), 0), strict=True
         ):
             variable.assign(value)
         prefix, suffix = backbone.parts(0)
-        return assembled(backbone.input_size, prefix, suffix, head)
+        return assemble_served_model(backbone.input_size, prefix, suffix, head)
 
 
 def _milliseconds(model: Any, image: NDArray[np.uint8]) -> float:

@@ -41,7 +41,7 @@ class MatrixResizing(keras.layers.Layer):  # type: ignore[misc]
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
 
-def inference(model: Any) -> Any:
+def as_inference_model(model: Any) -> Any:
     """``model``, sharing its weights, that infers where it is called plainly.
 
     Exported functions don't say that they infer, and Keras 3.15's ``Resizing`` says that it trains, to the layers
@@ -53,11 +53,14 @@ def inference(model: Any) -> Any:
     return made
 
 
-def convertible(model: Any) -> Any:
-    """:func:`inference` of ``model``, in nested models too with every antialiased ``Resizing`` layer written as matrix
+def as_convertible_model(model: Any) -> Any:
+    """:func:`as_inference_model` of ``model``, in nested models too with every antialiased ``Resizing`` layer
+    written as matrix
     products, and every ``Normalization`` as ``Rescaling``: converters to ONNX take its statistics for inputs.
     """
-    return inference(keras.models.clone_model(model, clone_function=_written_plainly, recursive=True))
+    return as_inference_model(
+        keras.models.clone_model(model, clone_function=_written_plainly, recursive=True)
+    )
 
 
 def _written_plainly(layer: Any) -> Any:

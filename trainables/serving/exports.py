@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.errors import BackboneError
-from trainables.serving.export_layers import convertible, inference
+from trainables.serving.export_layers import as_convertible_model, as_inference_model
 
-CLASSES_KEY = "class_names"
+CLASS_NAMES_KEY = "class_names"
 """Name under which class names travel: a JSON list in ONNX's metadata and in the SavedModel's extra assets."""
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
-Answer = Callable[[Images], Probabilities]
+Predictor = Callable[[Images], Probabilities]
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """One format.
 
     Attributes:
@@ -39,10 +39,10 @@ class Format:
     name: str
     suffix: str
     write: Callable[[Any, Sequence[str], Path], None]
-    open: Callable[[Path], Answer]
+    open: Callable[[Path], Predictor]
 
 
-def largest_difference(model: Any, answer: Answer, images: Sequence[Images]) -> tuple[float, int]:
+def largest_difference(model: Any, answer: Predictor, images: Sequence[Images]) -> tuple[float, int]:
     """The largest difference of two probabilities, and how many images get another class.
 
     Args:
@@ -60,10 +60,10 @@ def largest_difference(model: Any, answer: Answer, images: Sequence[Images]) -> 
 
 
 def _write_saved_model(model: Any, classes: Sequence[str], path: Path) -> None:
-    _save(inference(model), path)
+    _save(as_inference_model(model), path)
     extra = path / "assets.extra"
     extra.mkdir(exist_ok=True)
-    (extra / f"{CLASSES_KEY}.json").write_text(
+    (extra / f"{CLASS_NAMES_KEY}.json").write_text(
         json.dumps(list(classes), ensure_ascii=False), encoding="utf-8"
     )
 
@@ -72,7 +72,7 @@ def _save(model: Any, path: Path) -> None:
     model.export(str(path), format="tf_saved_model", verbose=False)
 
 
-def _open_saved_model(path: Path) -> Answer:
+def _open_saved_model(path: Path) -> Predictor:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
@@ -83,13 +83,13 @@ def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(prefix="unfreeze-export-") as folder:
-        _save(convertible(model), Path(folder) / "model")
+        _save(as_convertible_model(model), Path(folder) / "model")
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model").convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the model, where TFLite's own tools put labels
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in classes))
 
 
-def _open_tflite(path: Path) -> Answer:
+def _open_tflite(path: Path) -> Predictor:
     import tensorflow as tf
 
     with warnings.catch_warnings():
@@ -112,15 +112,15 @@ def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on old names of NumPy
-        ready = convertible(model)
+        ready = as_convertible_model(model)
         spec = keras.InputSpec(dtype=ready.inputs[0].dtype, shape=ready.inputs[0].shape, name="images")
         ready.export(str(path), format="onnx", verbose=False, input_signature=[spec])
     document = onnx.load(str(path))
-    onnx.helper.set_model_props(document, {CLASSES_KEY: json.dumps(list(classes), ensure_ascii=False)})
+    onnx.helper.set_model_props(document, {CLASS_NAMES_KEY: json.dumps(list(classes), ensure_ascii=False)})
     onnx.save(document, str(path))
 
 
-def _open_onnx(path: Path) -> Answer:
+def _open_onnx(path: Path) -> Predictor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -128,11 +128,11 @@ def _open_onnx(path: Path) -> Answer:
     return lambda images: np.asarray(session.run(None, {name: images})[0])
 
 
-FORMATS = {
+CONVERTERS = {
     made.name: made
     for made in (
-        Format("savedmodel", "", _write_saved_model, _open_saved_model),
-        Format("tflite", ".tflite", _write_tflite, _open_tflite),
-        Format("onnx", ".onnx", _write_onnx, _open_onnx),
+        ExportFormat("savedmodel", "", _write_saved_model, _open_saved_model),
+        ExportFormat("tflite", ".tflite", _write_tflite, _open_tflite),
+        ExportFormat("onnx", ".onnx", _write_onnx, _open_onnx),
     )
 }

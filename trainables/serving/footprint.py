@@ -18,21 +18,21 @@ BATCH = 32
 """Images in the larger of the two batches that are timed."""
 
 WARM_UP = 3
-FEWEST, MOST = 5, 200
+MIN_CALLS, MAX_CALLS = 5, 200
 """Calls that are timed; between the two, as many as fit into SECONDS."""
 
-SECONDS = 0.5
+TIMING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Milliseconds:
+class Latency:
     """Time for an image: the median of several calls, the fastest of them, and their third quartile."""
 
     median: float
     fastest: float
     upper: float
 
-    def below(self, other: Milliseconds, by: float = 0.1) -> bool:
+    def below(self, other: Latency, by: float = 0.1) -> bool:
         """Whether this is less than ``other`` by more than noise.
 
         The third quartile has to lie a tenth below the other's fastest call: on a busy machine all but the fastest
@@ -57,8 +57,8 @@ class Footprint:
     file_bytes: int
     parameters: int
     load_seconds: float
-    latency: Milliseconds
-    batch_latency: Milliseconds
+    latency: Latency
+    batch_latency: Latency
     processor: str
 
 
@@ -79,11 +79,11 @@ def measure_footprint(file: Path, image_size: tuple[int, int]) -> Footprint:
         load_seconds=loaded,
         latency=_each(model.predict_on_batch, 1, image_size),
         batch_latency=_each(model.predict_on_batch, BATCH, image_size),
-        processor=processor(),
+        processor=processor_name(),
     )
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor that TensorFlow computes on, with the threads that it may use."""
     import tensorflow as tf
 
@@ -95,18 +95,18 @@ def processor() -> str:
     return f"{_cpu()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def _each(ask: Callable[[Any], Any], batch: int, image_size: tuple[int, int]) -> Milliseconds:
+def _each(ask: Callable[[Any], Any], batch: int, image_size: tuple[int, int]) -> Latency:
     images = np.zeros((batch, *image_size, 3), np.uint8)
     for _ in range(WARM_UP):
         ask(images)
     times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() < end):
+    end = time.perf_counter() + TIMING_SECONDS
+    while len(times) < MIN_CALLS or (len(times) < MAX_CALLS and time.perf_counter() < end):
         began = time.perf_counter()
         ask(images)
         times.append(1000 * (time.perf_counter() - began) / batch)
     median, upper = np.quantile(times, (0.5, 0.75))
-    return Milliseconds(float(median), min(times), float(upper))
+    return Latency(float(median), min(times), float(upper))
 
 
 def _cpu() -> str:

@@ -12,7 +12,7 @@ from trainables.compiled.head import Head
 from trainables.training.training import Training
 
 
-def served_model(training: Training) -> Any:
+def build_served_model(training: Training) -> Any:
     """Build the model of a trial's best epoch.
 
     Returns:
@@ -21,11 +21,13 @@ def served_model(training: Training) -> Any:
     """
     bench, program = training.bench, training.program
     program.write(training.best_weights)
-    return assembled(bench.backbone.input_size, program.prefix, program.suffix, program.head)
+    return assemble_served_model(bench.backbone.input_size, program.prefix, program.suffix, program.head)
 
 
-def assembled(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head: Head) -> Any:
-    """The model of :func:`served_model`, made of a backbone in one or two parts for images of ``input_size`` (H, W)."""
+def assemble_served_model(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head: Head) -> Any:
+    """The model of :func:`build_served_model`, made of a backbone in one or two parts for images of
+    ``input_size`` (H, W).
+    """
     height, width = input_size
     inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
@@ -45,7 +47,7 @@ def assembled(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head
     return own
 
 
-def export(training: Training, path: Path) -> None:
-    """Save :func:`served_model` as a ``.keras`` file."""
+def save_served_model(training: Training, path: Path) -> None:
+    """Save :func:`build_served_model` as a ``.keras`` file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    served_model(training).save(path)
+    build_served_model(training).save(path)

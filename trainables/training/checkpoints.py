@@ -22,28 +22,29 @@ import numpy as np
 
 from trainables.errors import DataError
 
-FORMAT = 3
-READABLE = (1, 2, FORMAT)
+CHECKPOINT_FORMAT = 3
+READABLE_FORMATS = (1, 2, CHECKPOINT_FORMAT)
 """Format 1 said neither how the trial saw its images nor what it had cost; 1 and 2 stored each array by itself."""
 
 GROUPS = ("weights", "optimizer", "best_weights")
-DAMAGE = (
+DAMAGE_ERRORS = (
     *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, struct.error, zlib.error),
     *(NotImplementedError, RuntimeError, OverflowError, MemoryError, TypeError, AttributeError),
 )
 """What NumPy and the zip archive raise on a damaged file: every bit of it may be wrong."""
 
-_DRAFT, _ENDING, _BEFORE = ".checkpoint-", ".tmp", "-before"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PARTIAL_PREFIX, _PARTIAL_SUFFIX, _PREVIOUS_SUFFIX = ".checkpoint-", ".tmp", "-before"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """State after ``epoch`` epochs. Everything random is a function of (seed, epoch) and needs no state.
 
-    ``seeing`` says how the trial saw its images (:meth:`trainables.training.feed.Feed.describe`), ``account``
+    ``seeing`` says how the trial saw its images (:meth:`trainables.training.feed.DataFeed.describe`), ``account``
     what it had cost
-    (:meth:`trainables.cost_account.Account.describe`); None in a file of format 1. ``history`` holds the metrics of all
+    (:meth:`trainables.cost_account.CostAccount.describe`); None in a file of format 1. ``history`` holds the
+    metrics of all
     epochs; None in files that were written before it was kept. ``best_weights`` may be the very list ``weights``: then
     they are written once.
     """
@@ -73,7 +74,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         del groups["best_weights"]
     kept = ("epoch", "best", "last", "seeing", "account", "history")
     meta = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "arrays": {group: [[a.dtype.str, a.shape] for a in arrays] for group, arrays in groups.items()},
         "best_is_present": best_is_present,
         **{name: getattr(checkpoint, name) for name in kept},
@@ -85,45 +86,45 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         _write(path, pieces)
     except OSError as error:
-        if error.errno not in _FULL or not before(path).exists():
+        if error.errno not in _DISK_FULL or not previous_checkpoint(path).exists():
             raise
-        before(path).unlink()
+        previous_checkpoint(path).unlink()
         _write(path, pieces)
 
 
-def before(path: Path) -> Path:
+def previous_checkpoint(path: Path) -> Path:
     """Where the checkpoint that was at ``path`` before the present one is kept."""
-    return path.with_name(f"{path.stem}{_BEFORE}{path.suffix}")
+    return path.with_name(f"{path.stem}{_PREVIOUS_SUFFIX}{path.suffix}")
 
 
-def generations(path: Path) -> list[Path]:
+def resumable_checkpoints(path: Path) -> list[Path]:
     """The checkpoints that a trial may go on from, the newest first."""
-    return [each for each in (path, before(path)) if each.exists()]
+    return [each for each in (path, previous_checkpoint(path)) if each.exists()]
 
 
-def drop_before(folder: Path) -> None:
+def remove_previous(folder: Path) -> None:
     """Keep only the newest checkpoints of ``folder``."""
-    for path in folder.glob(f"*{_BEFORE}.npz"):
+    for path in folder.glob(f"*{_PREVIOUS_SUFFIX}.npz"):
         path.unlink(missing_ok=True)
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_DRAFT, suffix=_ENDING)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL_PREFIX, suffix=_PARTIAL_SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            path.replace(before(path))
+            path.replace(previous_checkpoint(path))
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what killed processes left half-written in ``folder``."""
-    for left in folder.glob(f"{_DRAFT}*{_ENDING}"):
+    for left in folder.glob(f"{_PARTIAL_PREFIX}*{_PARTIAL_SUFFIX}"):
         left.unlink(missing_ok=True)
 
 
@@ -136,9 +137,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as file:
             meta = json.loads(bytes(file["meta"]))
-            _known(path, meta)
-            groups = _by_itself(file, meta) if meta["format"] < 3 else _in_pieces(file, meta)
-    except DAMAGE as error:
+            _check_format(path, meta)
+            groups = _read_old_groups(file, meta) if meta["format"] < 3 else _read_groups(file, meta)
+    except DAMAGE_ERRORS as error:
         raise DataError(
             f"checkpoint {path}: expected a file written by unfreeze, received {error}"
         ) from error
@@ -153,14 +154,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _known(path: Path, meta: Any) -> None:
+def _check_format(path: Path, meta: Any) -> None:
     known = meta.get("format") if isinstance(meta, dict) else meta
-    if known not in READABLE:
-        raise DataError(f"checkpoint {path}: expected format {FORMAT}, received {known!r}")
+    if known not in READABLE_FORMATS:
+        raise DataError(f"checkpoint {path}: expected format {CHECKPOINT_FORMAT}, received {known!r}")
 
 
-def _in_pieces(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
-    groups = {group: _cut(file[group], arrays) for group, arrays in meta["arrays"].items()}
+def _read_groups(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
+    groups = {group: _split_arrays(file[group], arrays) for group, arrays in meta["arrays"].items()}
     if meta["best_is_present"]:
         groups["best_weights"] = groups["weights"]
     if set(groups) != set(GROUPS):
@@ -168,7 +169,7 @@ def _in_pieces(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]
     return groups
 
 
-def _cut(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
+def _split_arrays(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
     """The arrays that ``piece``, uint8, holds one after another."""
     found, start = [], 0
     for dtype, shape in arrays:
@@ -180,7 +181,7 @@ def _cut(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
     return found
 
 
-def _by_itself(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
+def _read_old_groups(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
     """As formats 1 and 2 have them."""
     names = sorted(file.files)
     groups = {group: [file[n] for n in names if n.startswith(f"{group}.")] for group in GROUPS}

@@ -1,7 +1,7 @@
 """What a training sees: which images, in which order, under which distortions, and where they come from.
 
 Where a prefix is frozen, images come as activations if
-:class:`~trainables.activations.activations.Activations` keeps them, and
+:class:`~trainables.activations.activations.ActivationCache` keeps them, and
 else as pixels that go through the same prefix in the compiled step. Both ways show the same views in the same order.
 """
 
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.activations.augmentation_views import nearest_level, view_draws, view_of
-from trainables.activations.reuse_policy import Decision
-from trainables.compiled.shapes import DISTORTED, Batches
-from trainables.cost_account import Account
+from trainables.activations.augmentation_views import nearest_level, view_draws, view_for_epoch
+from trainables.activations.reuse_policy import ReuseDecision
+from trainables.compiled.shapes import AUGMENTED, Batches
+from trainables.cost_account import CostAccount
 from trainables.modalities.image.augment import draw
-from trainables.training.schedule import order, steps_per_epoch
+from trainables.training.schedule import batch_order, steps_per_epoch
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
@@ -29,7 +29,7 @@ CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass
-class Feed:
+class DataFeed:
     """The data of one trial.
 
     ``live`` trains and evaluates on images, with distortions of their own in every epoch, and without rounding: the
@@ -50,7 +50,7 @@ class Feed:
     strength: float
     flip: bool
     live: bool
-    account: Account
+    account: CostAccount
 
     def __post_init__(self) -> None:
         activations = self.bench.activations
@@ -80,7 +80,7 @@ class Feed:
         Raises:
             ValueError: that is not possible; nothing has changed.
         """
-        decision = Decision.read(described["decision"])
+        decision = ReuseDecision.read(described["decision"])
         if (described["exact"], described["views"]) != (self.exact, self._views):
             raise ValueError(
                 f"expected exact={self.exact} and {self._views} views, "
@@ -101,7 +101,7 @@ class Feed:
     @property
     def images_kind(self) -> str:
         """Type of the inputs of a training on images."""
-        return DISTORTED if self.augmented else "uint8"
+        return AUGMENTED if self.augmented else "uint8"
 
     def batches(self, epoch: int, beside: Mapping[str, np.ndarray] | None = None) -> Iterator[Batches]:
         """One epoch (from 1), some steps at a time; ``beside`` are arrays with a row (N, …) for each image."""
@@ -109,7 +109,7 @@ class Feed:
             split, kept = self.bench.task.split("train"), self._kept(epoch)
         source = split.images if kept is None else kept
         draws = self._draws(epoch) if self.augmented and kept is None else None
-        indices = order(self._count, self.batch_size, self.seed, epoch)
+        indices = batch_order(self._count, self.batch_size, self.seed, epoch)
         for part in self._parts(indices, split.images[:1].nbytes):
             with self.account.timing("data"):
                 drawn = draws[part] if draws is not None else None
@@ -121,7 +121,7 @@ class Feed:
         """One epoch (from 1) as kept activations (N, …) and the rows (steps, batch) to take, or None."""
         with self.account.timing("prefix"):
             kept = self._kept(epoch)
-        return None if kept is None else (kept, order(self._count, self.batch_size, self.seed, epoch))
+        return None if kept is None else (kept, batch_order(self._count, self.batch_size, self.seed, epoch))
 
     def chunks(self, split: str) -> Iterator[np.ndarray]:
         """Images or activations of ``split``, undistorted, in order and in pieces, for evaluation."""
@@ -141,11 +141,11 @@ class Feed:
         for piece in self.bench.activations.stages.pieces(len(images)):
             yield images[piece]
 
-    def _decide(self) -> Decision:
+    def _decide(self) -> ReuseDecision:
         if self.live:
-            return Decision(False, "none", "confirmed on images", self.depth, self.strength)
+            return ReuseDecision(False, "none", "confirmed on images", self.depth, self.strength)
         if self.augmented and not self._views and not self.exact:
-            return Decision(
+            return ReuseDecision(
                 False, "none", "every epoch has distortions of its own", self.depth, self.strength
             )
         return self.bench.activations.decide(self.depth, self.epochs, strength=self.strength, flip=self.flip)
@@ -153,7 +153,7 @@ class Feed:
     def _kept(self, epoch: int) -> np.ndarray | None:
         if not self.decision.reuse:
             return None
-        view = view_of(epoch, self._views) if self.augmented else 0
+        view = view_for_epoch(epoch, self._views) if self.augmented else 0
         return self.bench.activations.get(
             "train",
             self.depth,
@@ -166,7 +166,7 @@ class Feed:
 
     def _draws(self, epoch: int) -> np.ndarray:
         if self._views:
-            return view_draws(self._count, self.strength, self.flip, view_of(epoch, self._views))
+            return view_draws(self._count, self.strength, self.flip, view_for_epoch(epoch, self._views))
         return draw(self._count, self.seed & 0x7FFFFFFF, epoch)
 
     def _parts(self, indices: np.ndarray, image_bytes: int) -> Iterator[np.ndarray]:

@@ -22,21 +22,21 @@ import tensorflow as tf
 from trainables.batched_heads.fused import FusedHeads
 from trainables.batched_heads.state import HeadEpoch, HeadShape, HeadState
 from trainables.compiled.head import initial_weights
-from trainables.compiled.shapes import Hyper
-from trainables.cost_account import Account
+from trainables.compiled.shapes import Hyperparameters
+from trainables.cost_account import CostAccount
 from trainables.errors import Diverged
 from trainables.training.probe_cache import Weights
-from trainables.training.schedule import learning_rates, order, steps_per_epoch
+from trainables.training.schedule import batch_order, learning_rates, steps_per_epoch
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
-RECIPE = 1
+RECIPE_VERSION = 1
 """Version of everything below; raise it whenever a probe would come out differently."""
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-BATCH = 32
-STEPS, EPOCHS = 1000, (5, 50)
+LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+BATCH_SIZE = 32
+TARGET_STEPS, EPOCH_LIMITS = 1000, (5, 50)
 """About so many steps, in so many epochs at least and at most."""
 
 SEED = 0
@@ -44,7 +44,7 @@ STACK_BYTES = 64 * 2**20
 """Weights that train side by side."""
 
 
-def probe_head(bench: Workbench, units: int, account: Account) -> Weights:
+def probe_head(bench: Workbench, units: int, account: CostAccount) -> Weights:
     """The probe of a head with a hidden layer of ``units`` (0: none): kernels and biases, bottom first.
 
     Trained if neither this process nor this machine has it. Nobody may change the arrays.
@@ -56,7 +56,7 @@ def probe_head(bench: Workbench, units: int, account: Account) -> Weights:
         features=int(bench.backbone.model.output.shape[-1]),
         units=units,
         classes=len(bench.task.classes),
-        batch_size=min(BATCH, bench.task.counts["train"]),
+        batch_size=min(BATCH_SIZE, bench.task.counts["train"]),
     )
     with account.timing("probe"):
         key = _key(bench, shape)
@@ -66,7 +66,7 @@ def probe_head(bench: Workbench, units: int, account: Account) -> Weights:
 def _key(bench: Workbench, shape: HeadShape) -> str:
     """Everything that a probe depends on."""
     facts = {
-        "recipe": RECIPE,
+        "recipe": RECIPE_VERSION,
         "features": bench.activations.stages.digest(0),
         "data": bench.task.digest,
         "head": shape.arrays,
@@ -75,15 +75,15 @@ def _key(bench: Workbench, shape: HeadShape) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _train(bench: Workbench, shape: HeadShape, account: Account) -> Weights:
+def _train(bench: Workbench, shape: HeadShape, account: CostAccount) -> Weights:
     features = [_features(bench, split, account) for split in ("train", "validation")]
     labels = [bench.task.split(split).labels.astype(np.int32) for split in ("train", "validation")]
     size = 4 * sum(map(math.prod, shape.arrays))
-    together = min(len(RATES), max(1, STACK_BYTES // size))
+    together = min(len(LEARNING_RATES), max(1, STACK_BYTES // size))
     least, best = math.inf, None
     with _compiled(bench, shape, features[0].dtype.name, account) as heads:
-        for first in range(0, len(RATES), together):
-            states = _epochs(heads, RATES[first : first + together], features[0], labels[0])
+        for first in range(0, len(LEARNING_RATES), together):
+            states = _epochs(heads, LEARNING_RATES[first : first + together], features[0], labels[0])
             for weights in states:
                 losses, _, _ = heads.evaluate(weights, features[1], labels[1])
                 for loss, own in zip(map(float, losses), weights, strict=True):
@@ -100,15 +100,15 @@ def _epochs(
     """The weights of each rate's head after each epoch."""
     shape = heads.shape
     steps = steps_per_epoch(len(labels), shape.batch_size)
-    epochs = min(max(round(STEPS / steps), EPOCHS[0]), EPOCHS[1])
+    epochs = min(max(round(TARGET_STEPS / steps), EPOCH_LIMITS[0]), EPOCH_LIMITS[1])
     zeros = [np.zeros(s, np.float32) for s in shape.arrays]
     states = [HeadState(initial_weights(shape.arrays, SEED), zeros, zeros, 0) for _ in rates]
     for epoch in range(1, epochs + 1):
-        rows = order(len(labels), shape.batch_size, SEED, epoch)
+        rows = batch_order(len(labels), shape.batch_size, SEED, epoch)
         plans = [learning_rates(rate, epoch, epochs, steps) for rate in rates]
         ran = heads.train(
             [
-                HeadEpoch(state, features, rows, labels, plan, Hyper(), (SEED, (epoch - 1) * steps))
+                HeadEpoch(state, features, rows, labels, plan, Hyperparameters(), (SEED, (epoch - 1) * steps))
                 for state, plan in zip(states, plans, strict=True)
             ]
         )
@@ -116,13 +116,13 @@ def _epochs(
         yield [state.weights for state in states]
 
 
-def _features(bench: Workbench, split: str, account: Account) -> np.ndarray:
+def _features(bench: Workbench, split: str, account: CostAccount) -> np.ndarray:
     """What the frozen backbone makes of the undistorted images of ``split``: (N, C), float16 or float32."""
     return np.concatenate(list(bench.activations.chunks(split, 0, account)))
 
 
 @contextmanager
-def _compiled(bench: Workbench, shape: HeadShape, dtype: str, account: Account) -> Iterator[FusedHeads]:
+def _compiled(bench: Workbench, shape: HeadShape, dtype: str, account: CostAccount) -> Iterator[FusedHeads]:
     """What trials that only train such a head use, too."""
     together, seconds = bench.take_heads(shape, dtype)
     account.spend("compile", seconds)

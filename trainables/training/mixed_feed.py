@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.activations.augmentation_views import view_draws, view_of
+from trainables.activations.augmentation_views import view_draws, view_for_epoch
 from trainables.compiled.shapes import Batches
 from trainables.modalities.image.augment import draw
-from trainables.training.feed import Feed
+from trainables.training.feed import DataFeed
 from trainables.training.schedule import steps_per_epoch
 from trainables.training.source_data import SourceData
 
@@ -23,7 +23,7 @@ _TARGET, _SOURCE = 0x7A6, 0x50C
 
 
 @dataclass
-class MixedFeed(Feed):
+class MixedDataFeed(DataFeed):
     """The data of a trial that sees ``source`` too, which is ``share`` of each batch.
 
     ``beside`` of :meth:`batches` has a row for each image of the target, then one for each of the source's train split.
@@ -72,11 +72,11 @@ class MixedFeed(Feed):
             rows = part[:, :targets], part[:, targets:]
             with self.account.timing("data"):
                 batches = Batches(
-                    _together(images, rows),
-                    _together(labels, rows),
-                    None if draws is None else _together(draws, rows),
+                    _join_rows(images, rows),
+                    _join_rows(labels, rows),
+                    None if draws is None else _join_rows(draws, rows),
                     {
-                        name: _together((a[: self._count], a[self._count :]), rows)
+                        name: _join_rows((a[: self._count], a[self._count :]), rows)
                         for name, a in (beside or {}).items()
                     },
                 )
@@ -85,8 +85,12 @@ class MixedFeed(Feed):
     def order(self, epoch: int) -> np.ndarray:
         """(steps, batch) int64, a function of (seed, epoch): rows of the target's train split, then of the source's."""
         count = self.source_rows
-        source = self._rows[endless(len(self._rows), self.steps * count, self.seed, epoch, _SOURCE)]
-        target = endless(self._count, self.steps * (self.batch_size - count), self.seed, epoch, _TARGET)
+        source = self._rows[
+            repeated_permutations(len(self._rows), self.steps * count, self.seed, epoch, _SOURCE)
+        ]
+        target = repeated_permutations(
+            self._count, self.steps * (self.batch_size - count), self.seed, epoch, _TARGET
+        )
         return np.concatenate([target.reshape(self.steps, -1), source.reshape(self.steps, -1)], axis=1)
 
     def rows(self, epoch: int) -> None:
@@ -101,7 +105,7 @@ class MixedFeed(Feed):
             self.depth,
             strength=self.strength,
             flip=self.flip,
-            view=view_of(epoch, self._views) if self.augmented else 0,
+            view=view_for_epoch(epoch, self._views) if self.augmented else 0,
             account=self.account,
             passing=True,
         )
@@ -109,17 +113,17 @@ class MixedFeed(Feed):
     def _both_draws(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         count = self.source.task.counts["train"]
         if self._views:
-            view = view_of(epoch, self._views)
+            view = view_for_epoch(epoch, self._views)
             return self._draws(epoch), view_draws(count, self.strength, self.flip, view)
         return self._draws(epoch), draw(count, self.seed & 0x7FFFFFFF, epoch, _SOURCE)
 
 
-def endless(images: int, wanted: int, seed: int, epoch: int, key: int) -> np.ndarray:
+def repeated_permutations(images: int, wanted: int, seed: int, epoch: int, key: int) -> np.ndarray:
     """(wanted,) int64 indices below ``images``: permutation after permutation, so that counts differ by one at most."""
     generator = np.random.default_rng([seed, epoch, key])
     rounds = [generator.permutation(images) for _ in range(-(-wanted // images))]
     return np.concatenate([*rounds, np.zeros(0, np.int64)])[:wanted].astype(np.int64)
 
 
-def _together(arrays: tuple[np.ndarray, np.ndarray], rows: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _join_rows(arrays: tuple[np.ndarray, np.ndarray], rows: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     return np.concatenate([array[part] for array, part in zip(arrays, rows, strict=True)], axis=1)

@@ -16,19 +16,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainables.compiled.suffix import trainable_copy
-from trainables.cost_account import Account
-from trainables.tracing import BUILDING, tracing
+from trainables.cost_account import CostAccount
+from trainables.tracing import BUILD_LOCK, tracing
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
-PASSES = 2560
+FISHER_PASSES = 2560
 """Backward passes, one an image and class, from which the importance of weights is estimated."""
 
-LEAST_IMAGES, MOST_IMAGES = 32, 256
+MIN_FISHER_IMAGES, MAX_FISHER_IMAGES = 32, 256
 """Old images that this is spread over."""
 
-ITERATIONS = 300
+MAX_ITERATIONS = 300
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class OldHead:
         return np.asarray(features.astype(np.float32) @ self.kernel + self.bias)
 
 
-def old_head(bench: Workbench, account: Account) -> OldHead:
+def fitted_old_head(bench: Workbench, account: CostAccount) -> OldHead:
     """Fitted once for all trials of the process."""
     old = bench.remembered
 
@@ -69,7 +69,7 @@ def fit_head(features: np.ndarray, labels: np.ndarray, classes: int) -> OldHead:
         return OldHead(kernel.astype(np.float32), bias.astype(np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there is one, too
-        fitted = LogisticRegression(max_iter=ITERATIONS).fit((features - mean) / spread, labels)
+        fitted = LogisticRegression(max_iter=MAX_ITERATIONS).fit((features - mean) / spread, labels)
     rows, start = fitted.coef_, fitted.intercept_
     if len(known) == 2:  # one row says both
         rows, start = np.concatenate([-rows, rows]) / 2, np.concatenate([-start, start]) / 2
@@ -78,13 +78,13 @@ def fit_head(features: np.ndarray, labels: np.ndarray, classes: int) -> OldHead:
     return OldHead(kernel.astype(np.float32), bias.astype(np.float32))
 
 
-def old_right(
+def old_correct(
     bench: Workbench,
     head: OldHead,
     depth: int,
     weights: Sequence[np.ndarray] | None,
     split: str,
-    account: Account,
+    account: CostAccount,
 ) -> NDArray[np.bool_]:
     """Whether each image (N,) of the old task's ``split`` is told right, with the top ``depth`` blocks at ``weights``
     (None: untouched).
@@ -96,7 +96,7 @@ def old_right(
     right: list[NDArray[np.bool_]] = []
     blocks: Callable[[np.ndarray], Any] | None = None
     if depth and weights is not None:
-        with BUILDING:
+        with BUILD_LOCK:
             suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
             suffix.set_weights(weights[: len(suffix.weights)])
         blocks = _compiled(suffix)
@@ -114,23 +114,23 @@ def old_accuracy(
     depth: int,
     weights: Sequence[np.ndarray] | None,
     split: str,
-    account: Account,
+    account: CostAccount,
 ) -> float:
-    """The share of :func:`old_right`."""
-    return float(old_right(bench, head, depth, weights, split, account).mean())
+    """The share of :func:`old_correct`."""
+    return float(old_correct(bench, head, depth, weights, split, account).mean())
 
 
-def fisher(bench: Workbench, depth: int, head: OldHead, account: Account) -> list[np.ndarray]:
+def fisher_importance(bench: Workbench, depth: int, head: OldHead, account: CostAccount) -> list[np.ndarray]:
     """How much each weight of the top ``depth`` blocks matters to the old task, in the order of the blocks' weights.
 
     :func:`fisher_diagonal` at the pretrained weights over old training images, divided by its mean over all trained
     weights, so that a strength means as much as in L2-SP, where each weight counts 1.
     """
     old = bench.remembered
-    images = min(MOST_IMAGES, max(LEAST_IMAGES, PASSES // len(old.task.classes)))
+    images = min(MAX_FISHER_IMAGES, max(MIN_FISHER_IMAGES, FISHER_PASSES // len(old.task.classes)))
 
     def estimate() -> list[np.ndarray]:
-        with BUILDING:
+        with BUILD_LOCK:
             suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
         chunks: list[np.ndarray] = []
         for chunk in _at_cut(bench, "train", depth, account):
@@ -177,7 +177,7 @@ def fisher_diagonal(suffix: Any, head: OldHead, inputs: np.ndarray) -> list[np.n
     return [of.get(id(w), np.zeros(w.shape, np.float32)) for w in suffix.weights]
 
 
-def _at_cut(bench: Workbench, split: str, depth: int, account: Account) -> Iterator[np.ndarray]:
+def _at_cut(bench: Workbench, split: str, depth: int, account: CostAccount) -> Iterator[np.ndarray]:
     """Activations of the old images in order, in pieces; where the prefix only preprocesses none are kept."""
     old = bench.remembered
     stages, images = old.activations.stages, old.split(split).images

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 
-from trainables.cost_account import Account
+from trainables.cost_account import CostAccount
 from trainables.errors import DataError
 
-FORMAT = 1
+PROBE_FORMAT = 1
 _DIGEST = hashlib.sha256().digest_size
 _FLOAT = np.dtype("<f4")
 
@@ -78,15 +78,15 @@ def read_weights(path: Path, key: str, shapes: Shapes) -> list[np.ndarray]:
 
 
 def _head(key: str, shapes: Shapes) -> bytes:
-    facts = {"format": FORMAT, "key": key, "shapes": [list(shape) for shape in shapes]}
+    facts = {"format": PROBE_FORMAT, "key": key, "shapes": [list(shape) for shape in shapes]}
     return json.dumps(facts).encode() + b"\n"
 
 
-MEMORY = 256 * 2**20
+MAX_MEMORY_BYTES = 256 * 2**20
 """Bytes of probes in memory; those that were not asked for longest go first."""
 
 
-class LinearProbeStore:
+class ProbeCache:
     """Weights by key, in memory and in ``folder``, if there is one. Safe to use from several threads.
 
     Args:
@@ -97,7 +97,7 @@ class LinearProbeStore:
         trained: how many were trained here.
     """
 
-    def __init__(self, folder: LinearProbeFolder | None = None, budget: int = MEMORY) -> None:
+    def __init__(self, folder: ProbeFolder | None = None, budget: int = MAX_MEMORY_BYTES) -> None:
         self.folder = folder
         self.budget = budget
         self.trained = 0
@@ -105,7 +105,7 @@ class LinearProbeStore:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
-    def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: Account) -> Weights:
+    def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: CostAccount) -> Weights:
         """The weights of ``key``, float32 arrays of ``shapes``, which nobody may change.
 
         ``train`` is called at most once, where they are nowhere; what it raises is raised. ``account``, of the trial
@@ -144,10 +144,10 @@ class LinearProbeStore:
                 self._kept.popitem(last=False)
 
 
-MOST_BYTES = 256 * 2**20
+MAX_FOLDER_BYTES = 256 * 2**20
 """Files take no more than this together; the oldest go first."""
 
-WAIT = 600.0
+LOCK_SECONDS = 600.0
 """Seconds to wait for another process that trains the same probe."""
 
 _LOG = logging.getLogger(__name__)
@@ -155,14 +155,14 @@ _LOG = logging.getLogger(__name__)
 Weights = list[np.ndarray]
 
 
-class LinearProbeFolder:
+class ProbeFolder:
     """Files under ``directory``, of at most ``budget`` bytes together. Safe for many processes and threads.
 
     Attributes:
         notes: what went wrong, in words, each thing once.
     """
 
-    def __init__(self, directory: Path, budget: int = MOST_BYTES, wait: float = WAIT) -> None:
+    def __init__(self, directory: Path, budget: int = MAX_FOLDER_BYTES, wait: float = LOCK_SECONDS) -> None:
         self.directory = directory
         self.budget = budget
         self.notes: list[str] = []
@@ -173,7 +173,7 @@ class LinearProbeFolder:
         """Where the weights of ``key`` are, if they are kept."""
         return self.directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.probe"
 
-    def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: Account) -> Weights:
+    def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: CostAccount) -> Weights:
         """The weights of ``key``, read, or trained and written; what ``train`` raises is raised."""
         path = self.path(key)
         found = self._read(path, key, shapes)
@@ -188,7 +188,7 @@ class LinearProbeFolder:
             return found
 
     @contextmanager
-    def _locked(self, file: Path, account: Account) -> Iterator[bool]:
+    def _locked(self, file: Path, account: CostAccount) -> Iterator[bool]:
         """No other process looks for the same probe meanwhile, if what is inside gets True."""
         lock: BaseFileLock | None = None
         try:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-WARMUP = 0.1
+WARMUP_SHARE = 0.1
 """Share of all steps over which the learning rate rises linearly from zero."""
 
 
@@ -15,7 +15,7 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return math.ceil(images / batch_size)
 
 
-def order(images: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+def batch_order(images: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The images of one epoch: (steps, batch_size) int64 indices, a function of (seed, epoch) alone.
 
     The last batch is filled up from the start of the same permutation, so that all batches have one shape.
@@ -29,14 +29,14 @@ def order(images: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
 def learning_rates(peak: float, epoch: int, epochs: int, steps: int) -> np.ndarray:
     """Learning rates (steps,) float32 of ``epoch`` (from 1) of ``epochs``: linear warm-up, then cosine to zero."""
     total = epochs * steps
-    warm = max(1, round(WARMUP * total))
+    warm = max(1, round(WARMUP_SHARE * total))
     at = np.arange((epoch - 1) * steps, epoch * steps, dtype=np.float64)
     rising = (at + 1) / warm
     falling = 0.5 * (1 + np.cos(np.pi * (at + 1 - warm) / max(1, total - warm)))
     return (peak * np.where(at + 1 <= warm, rising, falling)).astype(np.float32)
 
 
-def thawed(depth: int, share: float, epoch: int, epochs: int) -> int:
+def trainable_blocks(depth: int, share: float, epoch: int, epochs: int) -> int:
     """How many of the top ``depth`` blocks train in ``epoch`` (from 1) of ``epochs``: gradual unfreezing.
 
     The head trains alone at first; then, in equal intervals, the blocks join it one by one from the top, the last one
@@ -49,7 +49,7 @@ def thawed(depth: int, share: float, epoch: int, epochs: int) -> int:
     return min(depth, math.floor((epoch - 1) / interval + 1e-9))
 
 
-def block_ratios(depth: int, ratio: float, decay: float, training: int) -> np.ndarray:
+def block_rate_ratios(depth: int, ratio: float, decay: float, training: int) -> np.ndarray:
     """Learning rates (depth,) float32 of the unfrozen blocks, bottom first, as shares of the head's.
 
     The block i below the top one has ``ratio`` · ``decay``ⁱ (layer-wise decay: Howard & Ruder 2018, section 3.2,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.data.split_file import Split
 from trainables.data.task import Task
 
@@ -29,7 +29,7 @@ class SourceData:
 
     task: Task
     classes: tuple[str, ...]
-    activations: Activations
+    activations: ActivationCache
     _known: dict[Hashable, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

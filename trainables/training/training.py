@@ -18,20 +18,20 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from trainables.activations.reuse_policy import Decision
+from trainables.activations.reuse_policy import ReuseDecision
 from trainables.batched_heads.program import HeadProgram
 from trainables.batched_heads.state import HeadEpoch
-from trainables.compiled.head import head_arrays, initial_weights
-from trainables.compiled.l2sp import Pull
-from trainables.compiled.objective import Objective
+from trainables.compiled.head import head_shapes, initial_weights
+from trainables.compiled.l2sp import WeightPull
+from trainables.compiled.objective import TrainingLoss
 from trainables.compiled.program import Program
-from trainables.compiled.shapes import Hyper, Shape
-from trainables.cost_account import Account
+from trainables.compiled.shapes import Hyperparameters, ProgramShape
+from trainables.cost_account import CostAccount
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
 from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from trainables.training.feed import Feed
-from trainables.training.old_task import old_head, old_right
-from trainables.training.schedule import block_ratios, learning_rates, thawed
+from trainables.training.feed import DataFeed
+from trainables.training.old_task import fitted_old_head, old_correct
+from trainables.training.schedule import block_rate_ratios, learning_rates, trainable_blocks
 from trainables.training.workbench import Workbench
 
 BatchNorm = Literal["auto", "adapt", "frozen"]
@@ -81,7 +81,7 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a method decides: how deep to train, from which weights, and how BatchNorm behaves.
 
     ``thawing`` is the share of the epochs over which the blocks begin to train one by one, from the top; ``pull`` draws
@@ -92,7 +92,7 @@ class Plan:
     suffix_weights: list[np.ndarray]
     adapt: bool
     thawing: float = 0.0
-    pull: Pull | None = None
+    pull: WeightPull | None = None
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Training:
     best_weights: list[np.ndarray] = field(default_factory=list)
     history: list[EpochMetrics] = field(default_factory=list)
     """Of all epochs so far."""
-    account: Account = field(default_factory=Account)
+    account: CostAccount = field(default_factory=CostAccount)
     _old_answers: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,22 +127,22 @@ class Training:
         self.feed = self.make_feed(plan.depth)
         self._units = int(self.config.number("head_units"))
         self.program: Program | HeadProgram = self._taken(self._shape(plan))
-        arrays = head_arrays(self.bench.features, self._units, len(self.bench.task.classes))
+        arrays = head_shapes(self.bench.features, self._units, len(self.bench.task.classes))
         with guarded():
             head = initial_weights(arrays, self.config.seed)
             self.program.start(plan.suffix_weights, head, self.config.seed)
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """Which blocks train, and from which weights. Each method has its own."""
         raise TypeError(f"{type(self).__name__} must say what it trains")
 
-    def make_feed(self, depth: int) -> Feed:
+    def make_feed(self, depth: int) -> DataFeed:
         """What the trial sees."""
-        return Feed(self.bench, depth, **self.seeing)
+        return DataFeed(self.bench, depth, **self.seeing)
 
     @property
     def seeing(self) -> dict[str, Any]:
-        """Arguments of :class:`~trainables.training.feed.Feed` that follow from the configuration."""
+        """Arguments of :class:`~trainables.training.feed.DataFeed` that follow from the configuration."""
         return {
             "epochs": self.config.epochs,
             "batch_size": self.config.batch_size,
@@ -153,7 +153,7 @@ class Training:
             "account": self.account,
         }
 
-    def objective(self) -> Objective | None:
+    def objective(self) -> TrainingLoss | None:
         """What a step minimises; None is the mean cross-entropy."""
         return None
 
@@ -327,23 +327,23 @@ class Training:
         if self.bench.open_remembered is None or not self.done or self.best is None:
             return None
         if split not in self._old_answers:
-            head, bench, account = old_head(self.bench, self.account), self.bench, self.account
+            head, bench, account = fitted_old_head(self.bench, self.account), self.bench, self.account
             kept = getattr(self, "kept_head", None) or head
             self._old_answers[split] = (
-                old_right(bench, head, 0, None, split, account),
-                old_right(bench, kept, self.depth, self.best_weights, split, account),
+                old_correct(bench, head, 0, None, split, account),
+                old_correct(bench, kept, self.depth, self.best_weights, split, account),
             )
         return self._old_answers[split]
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> ReuseDecision:
         """Whether this trial reads activations that are kept, and the numbers behind that."""
         return self.feed.decision
 
-    def _shape(self, plan: Plan) -> Shape:
+    def _shape(self, plan: TrainingPlan) -> ProgramShape:
         adapt = plan.adapt and plan.depth > 0  # where nothing is unfrozen there is nothing to adapt
         momentum = _momentum(self.feed.steps) if adapt else 1.0
-        return Shape(
+        return ProgramShape(
             depth=plan.depth,
             classes=len(self.bench.task.classes),
             batch_size=self.feed.batch_size,
@@ -406,13 +406,16 @@ class Training:
         """Of the unfrozen blocks' learning rates to the head's, this epoch; (depth,), bottom first."""
         config = self.config
         ratio, decay = config.number("backbone_lr_ratio", 1.0), config.number("layer_lr_decay", 1.0)
-        return block_ratios(
-            self.depth, ratio, decay, thawed(self.depth, self._plan.thawing, self.epoch, config.epochs)
+        return block_rate_ratios(
+            self.depth,
+            ratio,
+            decay,
+            trainable_blocks(self.depth, self._plan.thawing, self.epoch, config.epochs),
         )
 
-    def _hyper(self) -> Hyper:
+    def _hyper(self) -> Hyperparameters:
         config = self.config
-        return Hyper(
+        return Hyperparameters(
             weight_decay=config.number("weight_decay"),
             dropout=config.number("dropout"),
             label_smoothing=config.number("label_smoothing"),
@@ -434,7 +437,7 @@ class Training:
                 first += len(part)
         return total / steps
 
-    def _taken(self, shape: Shape, train: str | None = None) -> Any:
+    def _taken(self, shape: ProgramShape, train: str | None = None) -> Any:
         """A program, compiled if need be; what passes beside is time for which others compile."""
         kinds = self.feed.kinds
         with self.account.timing("wait"):

@@ -9,22 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.activations.activations import MEMORY, Activations
+from trainables.activations.activations import DEFAULT_MEMORY_BYTES, ActivationCache
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.precision import recast_backbone
-from trainables.batched_heads.batching import Together
+from trainables.batched_heads.batching import HeadBatcher
 from trainables.batched_heads.program import HeadProgram
 from trainables.batched_heads.state import HeadShape
 from trainables.compiled.program import Program
-from trainables.compiled.program_pool import KEPT_PROGRAMS, IdlePrograms
-from trainables.compiled.shapes import DISTORTED, Shape
+from trainables.compiled.program_pool import MAX_IDLE_PROGRAMS, ProgramPool
+from trainables.compiled.shapes import AUGMENTED, ProgramShape
 from trainables.data.datasets import Task, open_task
 from trainables.data.unlabelled import UnlabelledTask
 from trainables.errors import UsageError
 from trainables.numerics import FLOAT32, Numerics
 from trainables.reuse import Reuse
-from trainables.tracing import BUILDING
-from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore
+from trainables.tracing import BUILD_LOCK
+from trainables.training.probe_cache import ProbeCache, ProbeFolder
 from trainables.training.source_data import SourceData
 
 
@@ -46,15 +46,15 @@ class Workbench:
 
     backbone: Backbone
     task: Task
-    activations: Activations
+    activations: ActivationCache
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Numerics = FLOAT32
-    probes: LinearProbeStore = field(default_factory=LinearProbeStore)
+    probes: ProbeCache = field(default_factory=ProbeCache)
     open_source: Callable[[], SourceData] | None = None
     open_teacher: Callable[[], Workbench] | None = None
     open_remembered: Callable[[], SourceData] | None = None
     compiled: int = 0
-    _heads: dict[HeadShape, Together] = field(default_factory=dict)
+    _heads: dict[HeadShape, HeadBatcher] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _source: SourceData | None = None
@@ -62,7 +62,7 @@ class Workbench:
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.idle = IdlePrograms(KEPT_PROGRAMS if self.reuse.programs else 0)
+        self.idle = ProgramPool(MAX_IDLE_PROGRAMS if self.reuse.programs else 0)
 
     @classmethod
     def open(
@@ -88,10 +88,10 @@ class Workbench:
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
-        activations = Activations(
+        activations = ActivationCache(
             opened,
             data,
-            budget=MEMORY if reuse.activations else 0,
+            budget=DEFAULT_MEMORY_BYTES if reuse.activations else 0,
             directory=cache if reuse.activations else None,
             disk_budget=reuse.cache_budget,
             views=reuse.views,
@@ -99,10 +99,10 @@ class Workbench:
 
         def beside(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
             other = open_task(folder())
-            kept = Activations(
+            kept = ActivationCache(
                 opened,
                 other,
-                budget=MEMORY if reuse.activations else 0,
+                budget=DEFAULT_MEMORY_BYTES if reuse.activations else 0,
                 directory=cache if reuse.activations else None,
                 disk_budget=reuse.cache_budget,
                 views=reuse.views,
@@ -180,7 +180,7 @@ class Workbench:
         return int(self.backbone.model.output.shape[-1])
 
     def take(
-        self, shape: Shape, head_units: int, train: str, evaluate: str
+        self, shape: ProgramShape, head_units: int, train: str, evaluate: str
     ) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
 
@@ -190,17 +190,17 @@ class Workbench:
         program (:mod:`trainables.batched_heads.batching`).
         """
         fused = self.reuse.heads and shape.depth == 0 and shape.objective is None
-        if fused and train not in ("uint8", DISTORTED):
+        if fused and train not in ("uint8", AUGMENTED):
             heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
             together, seconds = self.take_heads(heads, train)
             return HeadProgram(self.backbone, shape, together), seconds
         return self.take_alone(shape, train, evaluate)
 
-    def take_alone(self, shape: Shape, train: str, evaluate: str) -> tuple[Program, float]:
+    def take_alone(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
         """The same, of a trial's own."""
         program, seconds = self.idle.take(shape), 0.0
         if program is None:
-            with BUILDING:
+            with BUILD_LOCK:
                 began = time.perf_counter()
                 program = Program(self.backbone, shape, self.activations.stages)
                 seconds = time.perf_counter() - began
@@ -208,11 +208,11 @@ class Workbench:
                 self.compiled += 1
         return program, seconds + program.compile(train, evaluate)
 
-    def take_heads(self, heads: HeadShape, dtype: str) -> tuple[Together, float]:
+    def take_heads(self, heads: HeadShape, dtype: str) -> tuple[HeadBatcher, float]:
         """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
-        with BUILDING:
+        with BUILD_LOCK:
             known = self._heads.get(heads)
-            together = known or Together(heads)
+            together = known or HeadBatcher(heads)
             with self._lock:
                 self.compiled += known is None
                 self._heads.pop(heads, None)
@@ -233,7 +233,7 @@ class Workbench:
         Trials that run at once share a head's program even where none is handed on to the next. Of those that nobody
         trains, the longest idle ones are dropped.
         """
-        most = KEPT_PROGRAMS if self.reuse.programs else 0
+        most = MAX_IDLE_PROGRAMS if self.reuse.programs else 0
         with self._lock:
             self._training[heads] -= 1
             idle = [shape for shape in self._heads if not self._training[shape]]
@@ -241,10 +241,10 @@ class Workbench:
                 del self._heads[shape], self._training[shape]
 
 
-def _probes(cache: Path | None, reuse: Reuse) -> LinearProbeStore:
+def _probes(cache: Path | None, reuse: Reuse) -> ProbeCache:
     """Beside the activations, and switched off with them."""
     if not reuse.activations:
-        return LinearProbeStore(budget=0)
+        return ProbeCache(budget=0)
     if cache is None or reuse.cache_budget == 0:
-        return LinearProbeStore()
-    return LinearProbeStore(LinearProbeFolder(cache / "probes"))
+        return ProbeCache()
+    return ProbeCache(ProbeFolder(cache / "probes"))

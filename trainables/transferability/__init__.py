@@ -12,11 +12,11 @@ from trainables.transferability.h_score import h_score
 from trainables.transferability.knn import knn_accuracy, knn_correct
 from trainables.transferability.leep import leep, most_probable, nce
 from trainables.transferability.logme import logme
-from trainables.transferability.mmd import Discrepancy, mmd_test
+from trainables.transferability.mmd import MMDResult, mmd_test
 from trainables.transferability.source_head import source_probabilities
 
 __all__ = [
-    "Discrepancy",
+    "MMDResult",
     "h_score",
     "knn_accuracy",
     "knn_correct",

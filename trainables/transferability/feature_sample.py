@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.data.datasets import Task
 from trainables.errors import DataError
 from trainables.transferability import (
@@ -17,26 +17,26 @@ from trainables.transferability import (
     logme,
 )
 
-SPLITS = ("train", "validation")
+SCORED_SPLITS = ("train", "validation")
 """What may be looked at before a search: test images may not."""
 
 
 @dataclass(frozen=True)
-class Sample:
+class FeatureSample:
     """Features (N, D) of a backbone and the classes (N,) of the same images, in an order that all backbones share."""
 
     features: np.ndarray
     labels: np.ndarray
 
 
-def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
+def shared_image_ids(tasks: Sequence[Task], seed: int) -> list[str]:
     """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
 
     Splits that are made here follow from the pixels, and so differ between input sizes.
     """
     if not tasks:
         return []
-    known = [{i for split in SPLITS for i in task.split(split).ids[:]} for task in tasks]
+    known = [{i for split in SCORED_SPLITS for i in task.split(split).ids[:]} for task in tasks]
     common = sorted(set.intersection(*known))
     if len(common) < 4:
         raise DataError(
@@ -46,7 +46,7 @@ def shared_images(tasks: Sequence[Task], seed: int) -> list[str]:
     return [common[row] for row in np.random.default_rng(seed).permutation(len(common))]
 
 
-def score_sample(sample: Sample) -> dict[str, float]:
+def score_sample(sample: FeatureSample) -> dict[str, float]:
     """The scores that need the target alone, by name; greater is better."""
     return {
         "h_score": h_score(sample.features, sample.labels),
@@ -56,12 +56,12 @@ def score_sample(sample: Sample) -> dict[str, float]:
     }
 
 
-def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sample:
+def extract_features(activations: ActivationCache, task: Task, ids: Sequence[str]) -> FeatureSample:
     """Features and labels of the images ``ids``, in this order."""
     place = {name: row for row, name in enumerate(ids)}
     parts, labels = [], []
     order: list[int] = []
-    for name in SPLITS:
+    for name in SCORED_SPLITS:
         split = task.split(name)
         found = {row: place[i] for row, i in enumerate(split.ids[:]) if i in place}
         if not found:
@@ -71,10 +71,10 @@ def take_sample(activations: Activations, task: Task, ids: Sequence[str]) -> Sam
         labels.append(split.labels[rows])
         order.extend(found.values())
     back = np.argsort(order)
-    return Sample(np.concatenate(parts)[back], np.concatenate(labels)[back])
+    return FeatureSample(np.concatenate(parts)[back], np.concatenate(labels)[back])
 
 
-def _features(activations: Activations, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _features(activations: ActivationCache, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
     whole = activations.kept(split, 0)
     if whole is None and 2 * len(rows) >= len(images):

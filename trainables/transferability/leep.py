@@ -9,7 +9,7 @@ import numpy as np
 from trainables.errors import DataError
 from trainables.transferability.samples import Codes, Matrix, as_classes, as_features, one_hot
 
-SUM = 0.01
+SUM_TOLERANCE = 0.01
 """By how much the probabilities of a sample may miss a sum of 1: float16's rounding over many classes."""
 
 
@@ -65,7 +65,7 @@ def _plogp(shares: Matrix) -> float:
 def _distributions(probabilities: Any) -> Matrix:
     theta = as_features(probabilities, "probabilities", least=1)
     sums = theta.sum(axis=1, keepdims=True)
-    if theta.min() < 0 or np.abs(sums - 1.0).max() > SUM:
+    if theta.min() < 0 or np.abs(sums - 1.0).max() > SUM_TOLERANCE:
         raise DataError(
             "probabilities: expected rows of numbers from 0 on that sum to 1, received numbers from "
             f"{theta.min():.3g} on and sums from {sums.min():.3g} to {sums.max():.3g}"

@@ -25,11 +25,11 @@ from scipy.optimize import minimize_scalar
 from trainables.transferability.samples import Matrix, as_classes, as_features, one_hot
 from trainables.transferability.spectrum import spectrum
 
-LEAST_RATIO = 2.0**-22
+MIN_RATIO = 2.0**-22
 """Of r to the greatest σ²: what features kept as float16 (11 bits) can tell apart, squared. Labels that features tell
 exactly have an unbounded evidence without noise; this bounds it."""
 
-STEPS = 64
+GRID_POINTS = 64
 """Points of the line that are tried before the best one is refined."""
 
 
@@ -60,8 +60,8 @@ def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
 
 def _greatest(squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
     """Over the ratio r, where the greatest of ``squares`` (k,) is 1."""
-    low, high = np.log(LEAST_RATIO), -np.log(LEAST_RATIO)
-    grid = np.linspace(low, high, STEPS)
+    low, high = np.log(MIN_RATIO), -np.log(MIN_RATIO)
+    grid = np.linspace(low, high, GRID_POINTS)
     tried = [_evidence(step, squares, projected, rest, count) for step in grid]
     best, step = int(np.argmax(tried)), grid[1] - grid[0]
     around = max(low, grid[best] - step), min(high, grid[best] + step)

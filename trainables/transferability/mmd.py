@@ -17,11 +17,11 @@ from trainables.errors import DataError
 from trainables.transferability.samples import Matrix, as_features
 
 PERMUTATIONS = 500
-ROUNDING = 1e-12
+ROUNDING_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
-class Discrepancy:
+class MMDResult:
     """``squared`` is MMD², 0 or a little less for sets of one distribution, below 1; ``bandwidth`` is h."""
 
     squared: float
@@ -30,7 +30,7 @@ class Discrepancy:
     permutations: int
 
 
-def mmd_test(source: Any, target: Any, permutations: int = PERMUTATIONS, seed: int = 0) -> Discrepancy:
+def mmd_test(source: Any, target: Any, permutations: int = PERMUTATIONS, seed: int = 0) -> MMDResult:
     """How far apart two sets of features are, and how often chance alone would part them as far.
 
     Args:
@@ -47,11 +47,11 @@ def mmd_test(source: Any, target: Any, permutations: int = PERMUTATIONS, seed: i
     distances = pdist(np.concatenate([x, y]), "sqeuclidean")
     bandwidth = _bandwidth(distances)
     if bandwidth == 0.0:
-        return Discrepancy(0.0, 1.0, 0.0, permutations)  # all samples are the same
+        return MMDResult(0.0, 1.0, 0.0, permutations)  # all samples are the same
     kernel = squareform(np.exp(-distances / (2 * bandwidth**2)))  # with zeros on the diagonal
     found = _discrepancies(kernel, _memberships(len(x), len(kernel), permutations, seed))
-    extreme = int(np.count_nonzero(found[1:] >= found[0] - ROUNDING))
-    return Discrepancy(float(found[0]), (1 + extreme) / (1 + permutations), bandwidth, permutations)
+    extreme = int(np.count_nonzero(found[1:] >= found[0] - ROUNDING_TOLERANCE))
+    return MMDResult(float(found[0]), (1 + extreme) / (1 + permutations), bandwidth, permutations)
 
 
 def _bandwidth(distances: Matrix) -> float:

@@ -12,7 +12,7 @@ from trainables.errors import DataError
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-FLAT = 1e-24
+MIN_VARIANCE_SHARE = 1e-24
 """Share of the squared features that their variance must exceed: less is rounding of features that do not vary."""
 
 
@@ -62,4 +62,4 @@ def one_hot(codes: Codes) -> Matrix:
 def centred(matrix: Matrix) -> Matrix | None:
     """``matrix`` (N, D) less its mean; None where all samples are the same, but for rounding."""
     moved = matrix - matrix.mean(axis=0)
-    return moved if float(np.sum(moved**2)) > FLAT * float(np.sum(matrix**2)) else None
+    return moved if float(np.sum(moved**2)) > MIN_VARIANCE_SHARE * float(np.sum(matrix**2)) else None

@@ -10,7 +10,7 @@ import numpy as np
 from trainables.errors import DataError
 from trainables.transferability.samples import Matrix, as_classes, as_features
 
-ITERATIONS = 200
+MAX_ITERATIONS = 200
 
 
 def source_probabilities(source: Any, source_labels: Any, target: Any) -> Matrix:
@@ -30,7 +30,7 @@ def source_probabilities(source: Any, source_labels: Any, target: Any) -> Matrix
     if x.shape[1] != y.shape[1]:
         raise DataError(f"target: expected {x.shape[1]} features as in source, received {y.shape[1]}")
     codes = as_classes(source_labels, len(x), "source_labels")
-    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
+    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there is one, too
         head.fit(x, codes)

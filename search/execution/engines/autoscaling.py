@@ -14,14 +14,14 @@ from typing import Any
 
 import yaml
 
-from search.execution.engines.nodes import Demand, trials_within
+from search.execution.engines.nodes import TrialResources, trials_that_fit
 
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+BOOTSTRAP_FILE = Path("~/ray_bootstrap_config.yaml")
 """What ``ray up`` leaves on the head."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class NodeType:
     """A kind of node: up to ``most`` of them; ``cpus`` is None where only the node itself will tell what it has."""
 
     name: str
@@ -29,9 +29,9 @@ class Kind:
     cpus: float | None
     gpus: float
 
-    def trials(self, demand: Demand) -> int:
+    def trials(self, demand: TrialResources) -> int:
         """How many trials such a node takes; at least one is hoped for where that is unknown."""
-        return 1 if self.cpus is None else trials_within(self.cpus, self.gpus, demand)
+        return 1 if self.cpus is None else trials_that_fit(self.cpus, self.gpus, demand)
 
     @property
     def words(self) -> str:
@@ -41,17 +41,17 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Growth:
+class AutoscalingLimits:
     """What an autoscaler may add: ``kinds`` of nodes, ``most`` of them together. No kinds: nobody says which."""
 
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[NodeType, ...] = ()
     most: int = sys.maxsize
 
-    def fits(self, demand: Demand) -> bool:
+    def fits(self, demand: TrialResources) -> bool:
         """Whether a trial may fit on what can come."""
         return not self.kinds or any(kind.trials(demand) for kind in self.kinds)
 
-    def trials(self, demand: Demand, now: int) -> int:
+    def trials(self, demand: TrialResources, now: int) -> int:
         """How many trials fit when all is there that can come; ``now`` fit already.
 
         Where nobody says how much that is: twice as many as now, and some, so that it grows step by step.
@@ -70,38 +70,43 @@ class Growth:
         return "; ".join(kind.words for kind in self.kinds) or "nodes of a kind that nobody names"
 
 
-def find_growth(named: Callable[[], bool], living: int, file: Path | None = None) -> Growth | None:
+def find_autoscaling_limits(
+    named: Callable[[], bool], living: int, file: Path | None = None
+) -> AutoscalingLimits | None:
     """What the autoscaler of the cluster, which has so many ``living`` nodes, may add; None if nothing.
 
-    ``named`` is asked where no file tells: whether the nodes' kinds have names (:func:`names_kinds`). ``file`` is
-    :data:`BOOTSTRAP` unless another is given.
+    ``named`` is asked where no file tells: whether the nodes' kinds have names (:func:`has_named_node_types`).
+    ``file`` is
+    :data:`BOOTSTRAP_FILE` unless another is given.
     """
-    found = _from_file(file or BOOTSTRAP)
+    found = _from_file(file or BOOTSTRAP_FILE)
     if found is None:
-        return Growth() if named() else None
+        return AutoscalingLimits() if named() else None
     unknown = all(kind.cpus is None for kind in found.kinds)
     return None if unknown and living > found.most else found  # of a list of machines, all are there
 
 
-def _from_file(file: Path) -> Growth | None:
+def _from_file(file: Path) -> AutoscalingLimits | None:
     try:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
         most, head = int(content["max_workers"]), content.get("head_node_type")
         types = content["available_node_types"].items()
-        kinds = [_kind(name, facts, most, unless=0 if name == head else most) for name, facts in types]
+        kinds = [_node_type(name, facts, most, unless=0 if name == head else most) for name, facts in types]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return None  # not on a head that `ray up` made, or not a file that Ray could use
     growing = tuple(kind for kind in kinds if kind.most > 0)
-    return Growth(growing, most) if growing else None
+    return AutoscalingLimits(growing, most) if growing else None
 
 
-def _kind(name: str, facts: Mapping[str, Any], most: int, unless: int) -> Kind:
+def _node_type(name: str, facts: Mapping[str, Any], most: int, unless: int) -> NodeType:
     has = facts.get("resources") or {}
     cpus = float(has["CPU"]) if "CPU" in has else None
-    return Kind(str(name), min(int(facts.get("max_workers", unless)), most), cpus, float(has.get("GPU", 0)))
+    return NodeType(
+        str(name), min(int(facts.get("max_workers", unless)), most), cpus, float(has.get("GPU", 0))
+    )
 
 
-def names_kinds(gcs_address: str) -> bool:
+def has_named_node_types(gcs_address: str) -> bool:
     """Whether somebody gave the nodes' kinds names; Ray's own are ``node_`` and the node's id."""
     try:
         from ray.autoscaler.v2.sdk import get_cluster_status

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from search.execution.engines.nodes import answers
+from search.execution.engines.nodes import accepts_connections
 
-KNOCK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """Between two looks."""
 
-GONE_SECONDS = 20.0
+LOST_AFTER_SECONDS = 20.0
 """What has not answered for so long is gone. Ray ends the driver's process after 60 s."""
 
 GRACE_SECONDS = 10.0
@@ -27,7 +27,7 @@ GRACE_SECONDS = 10.0
 
 
 @dataclass
-class Watch:
+class ClusterWatchdog:
     """Knocks at ``doors``: by name, the host and port of what the search can't do without.
 
     Attributes:
@@ -36,7 +36,7 @@ class Watch:
 
     doors: Mapping[str, tuple[str, int]]
     ended: Callable[[], None] = lambda: None
-    gone_seconds: float = GONE_SECONDS
+    gone_seconds: float = LOST_AFTER_SECONDS
     grace_seconds: float = GRACE_SECONDS
     lost: str | None = None
     _over: threading.Event = field(default_factory=threading.Event)
@@ -53,9 +53,9 @@ class Watch:
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self.doors, time.monotonic())
-        while not self._over.wait(KNOCK_SECONDS):
+        while not self._over.wait(CHECK_SECONDS):
             for name, (host, port) in self.doors.items():
-                if answers(host, port):
+                if accepts_connections(host, port):
                     heard[name] = time.monotonic()
                 elif time.monotonic() - heard[name] > self.gone_seconds:
                     self.lost = (

@@ -11,26 +11,26 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
-from search.execution.engines.engine_actor import on_engine
+from search.execution.engines.engine_actor import call_local_engine
 from search.execution.engines.engine_client import EngineLost
 from search.execution.engines.session import Session
 from trainables.errors import SearchError
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 """How often a call may end its engine's process."""
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
-LOST = EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError, OutOfMemoryError
+PROCESS_LOST_ERRORS = EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError, OutOfMemoryError
 """How Ray says that the process of a call is gone."""
 
 Key = TypeVar("Key", bound=Hashable)
-Call = tuple[str, tuple[Any, ...]]
+EngineCall = tuple[str, tuple[Any, ...]]
 """The name of a method of the engine, and its arguments."""
 
 
-def spread(
-    session: Session, calls: Mapping[Key, Call], over: Callable[[], bool] = lambda: False
+def dispatch(
+    session: Session, calls: Mapping[Key, EngineCall], over: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Key, Any]]:
     """Make ``calls`` at once; hands out what each returns as soon as it is known.
 
@@ -45,24 +45,24 @@ def spread(
     pending = {_begin(session, call, next(turn)): key for key, call in calls.items()}
     while pending and not over():
         session.refuse_lost()
-        for ready in ray.wait(list(pending), num_returns=1, timeout=LOOK_SECONDS)[0]:
+        for ready in ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)[0]:
             key = pending.pop(ready)
             try:
                 yield key, ray.get(ready)
-            except LOST as error:
+            except PROCESS_LOST_ERRORS as error:
                 died[key] += 1
-                if died[key] >= ATTEMPTS:
+                if died[key] >= MAX_ATTEMPTS:
                     raise SearchError(
-                        f"{calls[key][0]}: expected a process that lives, but it ended {ATTEMPTS} times: {error}"
+                        f"{calls[key][0]}: expected a process that lives, but it ended {MAX_ATTEMPTS} times: {error}"
                     ) from error
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
                 pending[_begin(session, calls[key], next(turn))] = key
 
 
-def _begin(session: Session, call: Call, turn: int) -> Any:
+def _begin(session: Session, call: EngineCall, turn: int) -> Any:
     method, arguments = call
     if not session.joined:  # one machine has nowhere else to go
         return getattr(session.engines[turn % len(session.engines)], method).remote(*arguments)
     cpus, gpus, _ = session.share
-    task = ray.remote(on_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
+    task = ray.remote(call_local_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
     return task.remote(session.describe(), method, *arguments)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.fault_injection import suffer
+from search.fault_injection import inject_fault
 from trainables.errors import BackboneError, DataError, OutOfMemory, TrialError
 from trainables.numerics import choose_numerics
 from trainables.reuse import Reuse
@@ -39,7 +39,7 @@ class UnknownTrial(Exception):
 
 
 @dataclass(frozen=True)
-class _Running:
+class _RunningTrial:
     """A trial under way; ``busy`` is held while it trains."""
 
     training: Training
@@ -84,7 +84,7 @@ class Engine:
         self._life = uuid.uuid4().hex
         self._opening = threading.Lock()
         self._benches: dict[tuple[str, ...], Workbench] = {}
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _RunningTrial] = {}
         self._again: dict[str, list[EpochMetrics]] = {}
         self._damaged: dict[str, str] = {}
         self._stillborn: dict[str, dict[str, Any]] = {}
@@ -134,9 +134,9 @@ class Engine:
         try:
             training = self._begun(key, trial, place, file)
         except Exception as error:  # noqa: BLE001 - told by the first epoch, as the trial's end
-            self._stillborn[key] = _ended(error)
+            self._stillborn[key] = _failure_result(error)
             return 0
-        self._running[key] = _Running(training, file)
+        self._running[key] = _RunningTrial(training, file)
         done = training.epoch
         first = done - 1 if known is None else min(known, done - 1)
         self._again[key] = [metrics for metrics in training.history if metrics.epoch > first]
@@ -169,11 +169,11 @@ class Engine:
             metrics = again.pop(0)
             return {**vars(metrics), "done": training.done and not again, "again": True, **_cost(training)}
         try:
-            suffer(key, training.feed.batch_size)
+            inject_fault(key, training.feed.batch_size)
             metrics = training.run_epoch()
             unsaved = _save(training, file)
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong ends its trial, not the search
-            return {**_ended(error), "epoch": training.epoch, **_cost(training)}
+            return {**_failure_result(error), "epoch": training.epoch, **_cost(training)}
         return {**vars(metrics), "done": training.done, **_cost(training), **unsaved}
 
     def end(self, key: str) -> None:
@@ -193,9 +193,9 @@ class Engine:
         self, trial: Mapping[str, Any], place: Mapping[str, str], model: str | None
     ) -> dict[str, Any]:
         """Train a configuration to its end, keep its best epoch, and save the served model to ``model``."""
-        from search.records.predictions import pack
+        from search.records.predictions import pack_bits
         from trainables.methods.methods import begin
-        from trainables.serving.served_model import export
+        from trainables.serving.served_model import save_served_model
         from trainables.training.training import TrialConfig
 
         training = begin(TrialConfig(**trial), self._bench(place))
@@ -206,10 +206,10 @@ class Engine:
                 raise DataError("epochs: expected at least 1")
             if model is not None:
                 with self._opening:
-                    export(training, Path(model))
+                    save_served_model(training, Path(model))
             found = {**vars(training.best), "stages": dict(training.stages), **training.old_task("test")}
             old = training.old_answers("test")
-            return found if old is None else {**found, "old_right": tuple(map(pack, old))}
+            return found if old is None else {**found, "old_right": tuple(map(pack_bits, old))}
         finally:
             training.release()
 
@@ -239,11 +239,11 @@ class Engine:
         (:func:`search.study.scoring.score_sample`),
         and the seconds that they took. Looks at no test image.
         """
-        from trainables.transferability.feature_sample import score_sample, shared_images, take_sample
+        from trainables.transferability.feature_sample import extract_features, score_sample, shared_image_ids
 
         bench, began = self._bench(place), time.monotonic()
-        images = shared_images([bench.task], seed)[:most]
-        found = score_sample(take_sample(bench.activations, bench.task, images))
+        images = shared_image_ids([bench.task], seed)[:most]
+        found = score_sample(extract_features(bench.activations, bench.task, images))
         return {"scores": found, "images": len(images), "seconds": time.monotonic() - began}
 
     def footprint(self, model: str, image_size: tuple[int, int]) -> Footprint:
@@ -254,9 +254,9 @@ class Engine:
 
     def parameters(self, architectures: Sequence[Mapping[str, Any]]) -> list[int]:
         """How many numbers served models of these :class:`~trainables.serving.architecture_costs.Architecture` have."""
-        from trainables.serving.architecture_costs import Architecture, parameters
+        from trainables.serving.architecture_costs import Architecture, parameter_counts
 
-        return parameters([Architecture(**architecture) for architecture in architectures])
+        return parameter_counts([Architecture(**architecture) for architecture in architectures])
 
     def paired_times(self, architectures: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """(architectures, rounds) milliseconds for an image, all asked in turn; takes seconds."""
@@ -273,12 +273,12 @@ class Engine:
     ) -> Training:
         """A trial as its newest whole checkpoint has it; damaged ones, or of another trial, are removed."""
         from trainables.methods.methods import begin
-        from trainables.training.checkpoints import generations
+        from trainables.training.checkpoints import resumable_checkpoints
         from trainables.training.training import TrialConfig
 
         bench = self._bench(place)
         training = begin(TrialConfig(**trial), bench)
-        for saved in generations(file) if file else ():
+        for saved in resumable_checkpoints(file) if file else ():
             try:
                 training.load(saved)
                 break
@@ -339,7 +339,7 @@ def _save(training: Training, file: Path | None) -> dict[str, str]:
     return {}
 
 
-def _ended(error: Exception) -> dict[str, Any]:
+def _failure_result(error: Exception) -> dict[str, Any]:
     """How a trial that raised ``error`` ended."""
     if isinstance(error, MemoryError):  # outside of an epoch's steps, where it is told from others already
         error = OutOfMemory(f"no memory left: {error or 'MemoryError'}")

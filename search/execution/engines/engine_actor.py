@@ -9,19 +9,19 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.execution.engines.engine_client import OwnEngine, SharedEngine
+from search.execution.engines.engine_client import InProcessEngine, SharedEngine
 from search.execution.engines.logged_engine import LoggedEngine
-from search.execution.engines.nodes import Share, living
+from search.execution.engines.nodes import FixedTrialResources, alive_nodes
 from trainables.reuse import Reuse
 
 NAMESPACE = "unfreeze"
 
 
-THREADS = 64
+MAX_CONCURRENT_CALLS = 64
 """Calls that an engine takes at once; far more than trials on one machine."""
 
 
-def engine_on(node: str, session: Mapping[str, Any], threads: int, gpus: Sequence[str] = ()) -> Any:
+def start_engine(node: str, session: Mapping[str, Any], threads: int, gpus: Sequence[str] = ()) -> Any:
     """The engine of a session on a node, started if need be. Ray restarts it if its process dies.
 
     It asks Ray for nothing: trials do. ``gpus`` are those that it sees: where trials ask for GPUs there is an engine
@@ -33,28 +33,30 @@ def engine_on(node: str, session: Mapping[str, Any], threads: int, gpus: Sequenc
         "namespace": NAMESPACE,
         "get_if_exists": True,
         "num_cpus": 0,
-        "max_concurrency": THREADS,
+        "max_concurrency": MAX_CONCURRENT_CALLS,
         "max_restarts": -1,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    seen = gpus or _unasked(session)
+    seen = gpus or _gpus_without_request(session)
     return ray.remote(LoggedEngine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
 
 
-def engine_of_trials(session: Mapping[str, Any]) -> SharedEngine | OwnEngine:
+def connect_engine(session: Mapping[str, Any]) -> SharedEngine | InProcessEngine:
     """The engine for the trials of this process: its node's, or one of its own that ends with it."""
-    context, share = ray.get_runtime_context(), Share(*session["share"])
-    node = living(ray.nodes())[context.get_node_id()]
+    context, share = ray.get_runtime_context(), FixedTrialResources(*session["share"])
+    node = alive_nodes(ray.nodes())[context.get_node_id()]
     threads = node.threads(share)
     gpus = context.get_accelerator_ids().get("GPU", []) if share.gpus_per_trial else []
     if not session["reuse"]["processes"]:
-        return OwnEngine(LoggedEngine(threads, **_engine_options(session), gpus=gpus or _unasked(session)))
-    return SharedEngine(engine_on(node.id, session, threads, gpus))
+        return InProcessEngine(
+            LoggedEngine(threads, **_engine_options(session), gpus=gpus or _gpus_without_request(session))
+        )
+    return SharedEngine(start_engine(node.id, session, threads, gpus))
 
 
-def on_engine(session: Mapping[str, Any], method: str, *arguments: Any) -> Any:
+def call_local_engine(session: Mapping[str, Any], method: str, *arguments: Any) -> Any:
     """Call a method of the engine of the node where this runs, as a task of Ray's."""
-    engine = engine_of_trials(session)
+    engine = connect_engine(session)
     engine.enter()
     return engine.ask(method, *arguments)
 
@@ -74,6 +76,6 @@ def _engine_options(session: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unasked(session: Mapping[str, Any]) -> Sequence[str] | None:
+def _gpus_without_request(session: Mapping[str, Any]) -> Sequence[str] | None:
     """The GPUs of trials that ask for none: on one's own machine what is there, on a cluster nothing."""
     return () if session["joined"] else None

@@ -12,20 +12,24 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from search.execution.engines.engine import Engine, UnknownTrial
-from search.execution.engines.oom_kills import kernel_kills, monitor_killed
+from search.execution.engines.oom_kills import kernel_oom_kills, ray_oom_message
 
-START_SECONDS = 600.0
+START_TIMEOUT_SECONDS = 600.0
 """How long an engine may take to start."""
 
-AGAIN_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 """Between two looks at an engine that is being started again."""
 
-DIED, DIED_OF_MEMORY, SILENT = REASONS = ("engine_died", "engine_memory", "engine_silent")
+ENGINE_DIED, ENGINE_OUT_OF_MEMORY, ENGINE_HUNG = ENGINE_LOSS_REASONS = (
+    "engine_died",
+    "engine_memory",
+    "engine_silent",
+)
 """It died; the same, for lack of memory; a call took longer than it may, so the engine was ended."""
 
 
 class EngineLost(Exception):
-    """The engine is of no use to the trial any more; ``reason`` is one of :data:`REASONS`."""
+    """The engine is of no use to the trial any more; ``reason`` is one of :data:`ENGINE_LOSS_REASONS`."""
 
     def __init__(self, reason: str, words: str = "") -> None:
         super().__init__(words)
@@ -62,14 +66,14 @@ class SharedEngine:
         Raises:
             EngineLost: it does not start.
         """
-        self._kills, end = kernel_kills(), time.monotonic() + START_SECONDS
+        self._kills, end = kernel_oom_kills(), time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
-                self.life, self._pid = ray.get(self._handle.ready.remote(), timeout=START_SECONDS)
+                self.life, self._pid = ray.get(self._handle.ready.remote(), timeout=START_TIMEOUT_SECONDS)
             except (RayActorError, GetTimeoutError) as error:
                 if not isinstance(error, ActorUnavailableError) or time.monotonic() > end:
-                    raise EngineLost(DIED, f"the engine does not start: {error}") from error
-                time.sleep(AGAIN_SECONDS)
+                    raise EngineLost(ENGINE_DIED, f"the engine does not start: {error}") from error
+                time.sleep(RETRY_SECONDS)
             else:
                 return
 
@@ -84,18 +88,20 @@ class SharedEngine:
         except GetTimeoutError as error:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            raise EngineLost(SILENT) from error
+            raise EngineLost(ENGINE_HUNG) from error
         except (RayActorError, UnknownTrial) as error:
-            if kernel_kills() > self._kills:
-                raise EngineLost(DIED_OF_MEMORY, "the kernel killed the engine for lack of memory") from error
-            if words := monitor_killed(ray.get_runtime_context().get_node_id(), self._pid):
-                raise EngineLost(DIED_OF_MEMORY, words) from error
-            raise EngineLost(DIED) from error
-        self._kills = kernel_kills()
+            if kernel_oom_kills() > self._kills:
+                raise EngineLost(
+                    ENGINE_OUT_OF_MEMORY, "the kernel killed the engine for lack of memory"
+                ) from error
+            if words := ray_oom_message(ray.get_runtime_context().get_node_id(), self._pid):
+                raise EngineLost(ENGINE_OUT_OF_MEMORY, words) from error
+            raise EngineLost(ENGINE_DIED) from error
+        self._kills = kernel_oom_kills()
         return answer
 
 
-class OwnEngine:
+class InProcessEngine:
     """An engine in this process, for its trials alone: it dies with them, and nobody here can end it."""
 
     life = None

@@ -12,29 +12,29 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.execution.engines.autoscaling import Growth
-from search.execution.engines.engine_actor import engine_on, visible_gpus
-from search.execution.engines.nodes import Demand, Node, NodeLabels, living
+from search.execution.engines.autoscaling import AutoscalingLimits
+from search.execution.engines.engine_actor import start_engine, visible_gpus
+from search.execution.engines.nodes import Node, NodeLabels, TrialResources, alive_nodes
 from trainables.errors import ClusterError
 
-PROBE_SECONDS = 60.0
+GPU_PROBE_SECONDS = 60.0
 """A node that has not said by then which GPUs it has is asked again later."""
 
 
 @dataclass
-class Fleet:
+class EnginePool:
     """Engines on every node that fits a trial. :meth:`look` may run in a thread of its own.
 
     Args:
-        session: what :func:`search.execution.trial_actor.engine_on` needs to know.
+        session: what :func:`search.execution.trial_actor.start_engine` needs to know.
         demand: what a trial asks for.
         growth: what may come; None where the cluster stays as it is.
         told: takes a line for whoever watches.
     """
 
     session: Mapping[str, Any]
-    demand: Demand
-    growth: Growth | None
+    demand: TrialResources
+    growth: AutoscalingLimits | None
     told: Callable[[str], None] = lambda words: None
     _nodes: dict[str, Node] = field(default_factory=dict)
     _engines: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Fleet:
     def look(self) -> None:
         """Take note of the nodes there are now; start engines on new ones."""
         with self._looking:
-            alive = living(ray.nodes())
+            alive = alive_nodes(ray.nodes())
             fit = {key: node for key, node in alive.items() if node.trials(self.demand)}
             before, self._nodes = self._nodes, fit
             self._engines = {key: engines for key, engines in self._engines.items() if key in fit}
@@ -85,7 +85,7 @@ class Fleet:
         if here in self._engines:
             yield self._engines[here][0]
             return
-        engine = engine_on(
+        engine = start_engine(
             here, {**self.session, "share": (1.0, 0.0, 1), "joined": True}, os.cpu_count() or 1
         )
         try:
@@ -102,7 +102,7 @@ class Fleet:
         self._say_unused()
         if self._nodes:
             return
-        has = "; ".join(node.words for node in living(ray.nodes()).values()) or "nothing"
+        has = "; ".join(node.words for node in alive_nodes(ray.nodes()).values()) or "nothing"
         wanted = f"{self.demand.cpus_per_trial:g} CPUs and {self.demand.gpus_per_trial:g} GPUs"
         if self.growth is None or not self.growth.fits(self.demand):
             may = f"; the autoscaler may add {self.growth.words}" if self.growth else ""
@@ -125,7 +125,7 @@ class Fleet:
     def _start(self, node: Node) -> tuple[Any, ...]:
         try:
             engines = tuple(
-                engine_on(node.id, self.session, node.threads(self.demand), gpus)
+                start_engine(node.id, self.session, node.threads(self.demand), gpus)
                 for gpus in self._shares(node)
             )
         except ray.exceptions.RayError:
@@ -142,7 +142,7 @@ class Fleet:
         count = node.engines(self.demand)
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         probe = ray.remote(visible_gpus).options(num_cpus=0, scheduling_strategy=there).remote(int(node.gpus))
-        gpus = ray.get(probe, timeout=PROBE_SECONDS)
+        gpus = ray.get(probe, timeout=GPU_PROBE_SECONDS)
         each = len(gpus) // count
         return [tuple(gpus[start : start + each]) for start in range(0, count * each, each)]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from search.records.finding import Finding, failed, ok
 
-MODE = "RAY_AUTH_MODE"
-FILE = Path(".ray") / "auth_token"
+AUTH_MODE = "RAY_AUTH_MODE"
+TOKEN_FILE = Path(".ray") / "auth_token"
 """In the home directory."""
 
 
@@ -39,19 +39,19 @@ class Token:
 
 def own_token(environment: Mapping[str, str] = os.environ) -> Token:
     """What ``RAY_AUTH_TOKEN``, the file ``RAY_AUTH_TOKEN_PATH`` or ``~/.ray/auth_token`` holds, in this order."""
-    mode = environment.get(MODE)
+    mode = environment.get(AUTH_MODE)
     mode = mode.lower() if mode is not None else None
     if text := environment.get("RAY_AUTH_TOKEN", "").strip():
         return Token(text, "RAY_AUTH_TOKEN", mode)
     named = environment.get("RAY_AUTH_TOKEN_PATH")
     try:
-        file = Path(named) if named else Path.home() / FILE
+        file = Path(named) if named else Path.home() / TOKEN_FILE
         return Token(file.read_text().strip(), str(file), mode)
     except (OSError, RuntimeError, UnicodeDecodeError):
-        return Token("", named or f"~/{FILE}", mode)
+        return Token("", named or f"~/{TOKEN_FILE}", mode)
 
 
-SECONDS = 5.0
+HEAD_TIMEOUT_SECONDS = 5.0
 """That a head may take to answer."""
 
 _METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -67,14 +67,14 @@ def check_head(address: str) -> Finding:
         return ok("ray", address)
     host, _, port = where.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_TIMEOUT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         return failed(
             "ray", f"nothing answers at {where} ({error}): is the head up (`ray status` there), the address right, "
             "and does no firewall keep this machine out?"
         )  # fmt: skip
     token = own_token()
-    refusal = _ask(where, token.text if token.sent else "")
+    refusal = _request_status(where, token.text if token.sent else "")
     if refusal is None:
         return ok("ray", f"the head at {where} answers")
     if refusal == "UNAUTHENTICATED":
@@ -85,7 +85,7 @@ def check_head(address: str) -> Finding:
     )
 
 
-def plainly(error: Exception) -> str:
+def readable_connection_error(error: Exception) -> str:
     """What Ray says when it can't join a cluster, in fewer words where we know them."""
     found = re.findall(r"(Ray|Python): (\S+)", str(error)) if "Version mismatch" in str(error) else []
     if len(found) != 4:
@@ -106,7 +106,7 @@ def _resolved(address: str) -> str | None:
     return resolved
 
 
-def _ask(where: str, token: str) -> str | None:
+def _request_status(where: str, token: str) -> str | None:
     """The name of the gRPC status that is the answer to a request with ``token``; None if all is well."""
     import grpc
 
@@ -117,7 +117,7 @@ def _ask(where: str, token: str) -> str | None:
     with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary(_METHOD, request_serializer=as_is, response_deserializer=as_is)
         try:
-            call(b"", timeout=SECONDS, metadata=metadata)
+            call(b"", timeout=HEAD_TIMEOUT_SECONDS, metadata=metadata)
         except grpc.RpcError as error:
             name: str = error.code().name
             return name
@@ -127,8 +127,9 @@ def _ask(where: str, token: str) -> str | None:
 def _refused(where: str, token: Token) -> str:
     if token.text and not token.sent:
         return (
-            f"the head at {where} asks for a token, and {MODE}={token.mode} keeps this machine from sending the one in "
-            f"{token.source}: set {MODE}=token"
+            f"the head at {where} asks for a token, and {AUTH_MODE}={token.mode} keeps this machine from "
+            f"sending the one in "
+            f"{token.source}: set {AUTH_MODE}=token"
         )
     if token.text:
         return (
@@ -137,7 +138,7 @@ def _refused(where: str, token: Token) -> str:
         )
     return (
         f"the head at {where} asks for a token and there is none in {token.source}: copy the head's ~/.ray/auth_token "
-        f"there and set {MODE}=token"
+        f"there and set {AUTH_MODE}=token"
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import ray
 
 from search.execution.engines.engine import Engine
-from search.records.event_log import LEAVES, EngineLog, keep_output
-from search.records.formatting import configuration
+from search.records.event_log import ENGINE_EXIT, EventLog, redirect_output
+from search.records.formatting import parameter_phrases
 
 
 class LoggedEngine(Engine):
@@ -20,7 +20,7 @@ class LoggedEngine(Engine):
 
     def __init__(self, threads: int, verbose: bool = False, *options: Any, **named: Any) -> None:
         super().__init__(threads, verbose, *options, **named)
-        self._log = EngineLog()
+        self._log = EventLog()
         self._silent = not verbose
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
 
@@ -31,9 +31,9 @@ class LoggedEngine(Engine):
         folder = place.get("logs")
         if folder is not None and self._silent:
             self._silent = False
-            keep_output(folder)
+            redirect_output(folder)
         self.end(key)
-        params = " ".join(configuration(trial.get("params", {}), "="))
+        params = " ".join(parameter_phrases(trial.get("params", {}), "="))
         self._log.begins(key, folder, f"begins: {params}")
         done = super().begin(key, trial, place, known)
         if done:
@@ -56,4 +56,4 @@ class LoggedEngine(Engine):
         held = key in self._running or key in self._stillborn
         super().end(key)
         if held:
-            self._log.ends(key, LEAVES)
+            self._log.ends(key, ENGINE_EXIT)

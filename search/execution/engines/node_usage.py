@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from search.execution.engines.nodes import node_names
 
-SECONDS = 2.0
+POLL_SECONDS = 2.0
 """Between two looks; more where there are many nodes, so that looking takes a small part of the head's time."""
 
-NODES_A_SECOND = 50
+NODES_PER_SECOND = 50
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class NodeUse:
+class NodeUsage:
     """A node that is alive: its name, and CPUs and GPUs, in use and in all."""
 
     name: str
@@ -29,7 +29,7 @@ class NodeUse:
     gpus: float
 
 
-def nodes_in_use() -> tuple[NodeUse, ...]:
+def read_node_usage() -> tuple[NodeUsage, ...]:
     """All living nodes by name. One request to the head, however many there are."""
     import ray
     from ray._private.state import available_resources_per_node
@@ -41,7 +41,7 @@ def nodes_in_use() -> tuple[NodeUse, ...]:
         has, left = node["Resources"], free.get(node["NodeID"], {})
         cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
         uses.append(
-            NodeUse(
+            NodeUsage(
                 names[node["NodeID"]],
                 round(cpus - left.get("CPU", 0.0), 2),
                 cpus,
@@ -53,7 +53,7 @@ def nodes_in_use() -> tuple[NodeUse, ...]:
 
 
 @contextmanager
-def watched(told: Callable[[tuple[NodeUse, ...]], None]) -> Iterator[None]:
+def polling_node_usage(told: Callable[[tuple[NodeUsage, ...]], None]) -> Iterator[None]:
     """Tell of the nodes every few seconds meanwhile, from a thread of its own: the driver waits for nothing."""
     over = threading.Event()
 
@@ -61,12 +61,12 @@ def watched(told: Callable[[tuple[NodeUse, ...]], None]) -> Iterator[None]:
         pause = 0.0
         while not over.wait(pause):
             try:
-                nodes = nodes_in_use()
+                nodes = read_node_usage()
                 told(nodes)
-                pause = max(SECONDS, len(nodes) / NODES_A_SECOND)
+                pause = max(POLL_SECONDS, len(nodes) / NODES_PER_SECOND)
             except Exception:  # the search does not depend on it; a lost cluster is noticed elsewhere
                 logger.debug("looking at the nodes failed", exc_info=True)
-                pause = 5 * SECONDS
+                pause = 5 * POLL_SECONDS
 
     thread = threading.Thread(target=look, name="unfreeze-node-use", daemon=True)
     thread.start()
@@ -74,4 +74,4 @@ def watched(told: Callable[[tuple[NodeUse, ...]], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(timeout=SECONDS)
+        thread.join(timeout=POLL_SECONDS)

@@ -20,7 +20,7 @@ def node_names(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     those of one address the beginning of their id.
     """
     known = list(nodes)
-    for words in _WORDS:
+    for words in _NAMING_SCHEMES:
         names = {node["NodeID"]: words(node) for node in known}
         if max(Counter(names.values()).values(), default=1) == 1:
             return names
@@ -55,14 +55,14 @@ def _with_id(node: Mapping[str, Any]) -> str:
     return f"{_name(node)}/{str(node['NodeID'])[:6]}"
 
 
-_WORDS: tuple[Callable[[Mapping[str, Any]], str], ...] = (_name, _with_address, _with_id)
+_NAMING_SCHEMES: tuple[Callable[[Mapping[str, Any]], str], ...] = (_name, _with_address, _with_id)
 
 
-ANSWER_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
 """A machine that lives takes a connection within this time, however busy it is: its kernel does."""
 
 
-class Demand(Protocol):
+class TrialResources(Protocol):
     """What one trial asks for: :class:`~search.config.search_config.SearchConfig`."""
 
     @property
@@ -82,8 +82,8 @@ class Demand(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
-    """A :class:`Demand` by itself."""
+class FixedTrialResources:
+    """A :class:`TrialResources` by itself."""
 
     cpus_per_trial: float
     gpus_per_trial: float
@@ -100,15 +100,15 @@ class Node:
     cpus: float
     gpus: float
 
-    def trials(self, demand: Demand) -> int:
+    def trials(self, demand: TrialResources) -> int:
         """How many trials fit on it at once."""
-        return trials_within(self.cpus, self.gpus, demand)
+        return trials_that_fit(self.cpus, self.gpus, demand)
 
-    def engines(self, demand: Demand) -> int:
+    def engines(self, demand: TrialResources) -> int:
         """How many engines share it: one for the whole node, or one for each GPU that trials use apart."""
         return int(self.gpus // max(1.0, demand.gpus_per_trial)) or 1 if demand.gpus_per_trial else 1
 
-    def threads(self, demand: Demand) -> int:
+    def threads(self, demand: TrialResources) -> int:
         """Threads that one trial's operations may spread over: its share of the node's cores.
 
         More would wait for each other where trials fill the node: a step of a MobileNetV2 at 32 pixels takes 11 ms
@@ -123,7 +123,7 @@ class Node:
         return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
 
 
-def trials_within(cpus: float, gpus: float, demand: Demand) -> int:
+def trials_that_fit(cpus: float, gpus: float, demand: TrialResources) -> int:
     """How many trials fit into so many CPUs and GPUs."""
     fits = cpus / demand.cpus_per_trial
     if demand.gpus_per_trial:
@@ -131,7 +131,7 @@ def trials_within(cpus: float, gpus: float, demand: Demand) -> int:
     return int(fits + 1e-9)
 
 
-def living(nodes: Iterable[dict[str, Any]]) -> dict[str, Node]:
+def alive_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, Node]:
     """Those of ``ray.nodes()`` that Ray takes for alive, by id."""
     found = {}
     for node in nodes:
@@ -147,10 +147,10 @@ def living(nodes: Iterable[dict[str, Any]]) -> dict[str, Node]:
     return found
 
 
-def answers(host: str, port: int) -> bool:
+def accepts_connections(host: str, port: int) -> bool:
     """Whether something takes connections there."""
     try:
-        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True

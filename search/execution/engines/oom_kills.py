@@ -8,18 +8,18 @@ from pathlib import Path
 TABLE_SECONDS = 5.0
 """How long Ray may take to note why a process has died."""
 
-AGAIN_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 
-_RAY_SAYS = "running low on memory"
+_RAY_OOM_PHRASE = "running low on memory"
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
-def says_memory(words: str) -> bool:
+def is_oom_message(words: str) -> bool:
     """Whether this is how Ray tells that its memory monitor has killed something."""
-    return _RAY_SAYS in words
+    return _RAY_OOM_PHRASE in words
 
 
-def monitor_killed(node: str, pid: int) -> str:
+def ray_oom_message(node: str, pid: int) -> str:
     """What Ray's memory monitor said when it killed a worker process on a node; nothing if it did not.
 
     For an actor that Ray starts again, the error does not say why it died; only Ray's table of workers does, a moment
@@ -27,7 +27,7 @@ def monitor_killed(node: str, pid: int) -> str:
     """
     end = time.monotonic() + TABLE_SECONDS
     while (words := _exit_words(node, pid)) is None and time.monotonic() < end:
-        time.sleep(AGAIN_SECONDS)
+        time.sleep(RETRY_SECONDS)
     return words or ""
 
 
@@ -45,7 +45,7 @@ def _exit_words(node: str, pid: int) -> str | None:
     return None
 
 
-def kernel_kills() -> int:
+def kernel_oom_kills() -> int:
     """How many processes the kernel has killed for lack of memory: in this container, or on this machine.
 
     A number to compare with an earlier one; 0 where the kernel does not count.

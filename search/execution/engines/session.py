@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.cluster_watchdog import Watch
+from search.execution.engines.cluster_watchdog import ClusterWatchdog
 from trainables.errors import ClusterError
 from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
-    from search.execution.engines.fleet import Fleet
+    from search.execution.engines.fleet import EnginePool
     from search.views.view import View
 
-QUIET = {
+RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "1",
@@ -41,7 +41,7 @@ QUIET = {
 }
 
 
-LOOK_SECONDS = 3.0
+NODE_POLL_SECONDS = 3.0
 """Between two looks at which nodes there are."""
 
 
@@ -49,19 +49,20 @@ LOOK_SECONDS = 3.0
 class Session:
     """A connection to Ray with engines that outlive single trials.
 
-    ``share`` is what trials ask for, the fields of :class:`search.execution.engines.nodes.Share`; ``joined``
+    ``share`` is what trials ask for, the fields of
+    :class:`search.execution.engines.nodes.FixedTrialResources`; ``joined``
     is whether the cluster
     was there before, so that its nodes may be other machines.
     """
 
     name: str
     verbose: bool
-    fleet: Fleet
+    fleet: EnginePool
     reuse: Reuse = field(default_factory=Reuse)
     numerics: Mapping[str, str] = field(default_factory=dict)
     share: tuple[float, float, int | None] = (1.0, 0.0, None)
     joined: bool = False
-    watch: Watch = field(default_factory=lambda: Watch({}))
+    watch: ClusterWatchdog = field(default_factory=lambda: ClusterWatchdog({}))
 
     @property
     def capacity(self) -> int:
@@ -103,19 +104,19 @@ def connect(config: SearchConfig, verbose: bool = False, view: View | None = Non
     Raises:
         ClusterError: no cluster there, or no node can run a trial.
     """
-    for key, value in QUIET.items():
+    for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
 
     mine = not ray.is_initialized()
-    with _quiet(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
+    with _quiet_ray(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
             _init(config, verbose, Path(empty))
-        watch = Watch(_doors(), ended=view.close if view else lambda: None)
+        watch = ClusterWatchdog(_endpoints(), ended=view.close if view else lambda: None)
         with watch.watching():
             try:
                 session = _session(config, verbose, view.event if view else lambda words: None, watch)
-                with _looking(session.fleet):
+                with _polling_nodes(session.fleet):
                     yield session
             finally:
                 # By this thread, when nothing else is done: Ray ends a process that drops one of its references
@@ -133,7 +134,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
         "configure_logging": True,
     }
     if config.address:
-        _knock(config.address)
+        _require_head(config.address)
         options["address"] = config.address
     else:
         options |= {
@@ -143,24 +144,24 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
             **quoted_python(),
         }
     try:
-        with _away_from_home(empty):
+        with _in_empty_folder(empty):
             ray.init(**options)
     except Exception as error:
-        if not (isinstance(error, (ConnectionError, RuntimeError, ValueError)) or _too_slow(error)):
+        if not (isinstance(error, (ConnectionError, RuntimeError, ValueError)) or _is_start_timeout(error)):
             raise
-        from search.execution.engines.head_check import plainly
+        from search.execution.engines.head_check import readable_connection_error
 
         where = config.address or "this machine"
-        words = plainly(error)
+        words = readable_connection_error(error)
         raise ClusterError(f"address: expected a running Ray cluster, received {where!r}: {words}") from error
 
 
-def _too_slow(error: Exception) -> bool:
+def _is_start_timeout(error: Exception) -> bool:
     """What Ray raises where its own processes did not start in time: of no type that tells it from others."""
     return type(error) is Exception and "timed out" in str(error)
 
 
-def _knock(address: str) -> None:
+def _require_head(address: str) -> None:
     """Say within seconds what keeps this machine out, which Ray says late or not at all."""
     from search.execution.engines.head_check import check_head
 
@@ -176,7 +177,7 @@ def quoted_python() -> dict[str, Any]:
 
 
 @contextmanager
-def _away_from_home(empty: Path) -> Iterator[None]:
+def _in_empty_folder(empty: Path) -> Iterator[None]:
     """Connect from an empty folder, which lives as long as the connection.
 
     Ray puts the driver's working directory first on every worker's import path, and starts workers there; a
@@ -191,7 +192,7 @@ def _away_from_home(empty: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
+def _quiet_ray(verbose: bool) -> Iterator[None]:
     """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
     logger = logging.getLogger("ray.tune")
     before = logger.level
@@ -212,21 +213,23 @@ def _drop_error_messages() -> None:
         stdout_deduplicator.skip_re = re.compile("")
 
 
-def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], watch: Watch) -> Session:
+def _session(
+    config: SearchConfig, verbose: bool, told: Callable[[str], None], watch: ClusterWatchdog
+) -> Session:
     import ray
 
-    from search.execution.engines.autoscaling import find_growth, names_kinds
-    from search.execution.engines.fleet import Fleet
-    from search.execution.engines.nodes import living
+    from search.execution.engines.autoscaling import find_autoscaling_limits, has_named_node_types
+    from search.execution.engines.fleet import EnginePool
+    from search.execution.engines.nodes import alive_nodes
 
     joined = bool(config.address)
-    there = len(living(ray.nodes()))
+    there = len(alive_nodes(ray.nodes()))
     address = ray.get_runtime_context().gcs_address
-    growth = find_growth(lambda: names_kinds(address), there) if joined else None
+    growth = find_autoscaling_limits(lambda: has_named_node_types(address), there) if joined else None
     session = Session(
         name=uuid.uuid4().hex[:12],
         verbose=verbose,
-        fleet=(fleet := Fleet({}, config, growth, told)),
+        fleet=(fleet := EnginePool({}, config, growth, told)),
         reuse=config.reused,
         numerics={"precision": config.precision, "jit": config.jit},
         share=(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
@@ -240,12 +243,12 @@ def _session(config: SearchConfig, verbose: bool, told: Callable[[str], None], w
 
 
 @contextmanager
-def _looking(fleet: Fleet) -> Iterator[None]:
+def _polling_nodes(fleet: EnginePool) -> Iterator[None]:
     """Keep the fleet as the cluster is."""
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(LOOK_SECONDS):
+        while not over.wait(NODE_POLL_SECONDS):
             try:
                 fleet.look()
             except Exception:  # the next look may succeed; a lost cluster is the watch's business
@@ -257,17 +260,17 @@ def _looking(fleet: Fleet) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(timeout=LOOK_SECONDS)
+        thread.join(timeout=NODE_POLL_SECONDS)
 
 
-def _doors() -> dict[str, tuple[str, int]]:
+def _endpoints() -> dict[str, tuple[str, int]]:
     """What a search can't do without: the cluster's head, and Ray on this machine."""
     import ray
 
-    from search.execution.engines.nodes import living
+    from search.execution.engines.nodes import alive_nodes
 
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     doors = {"the head of the Ray cluster": (host.strip("[]"), int(port))}
-    here = living(ray.nodes()).get(context.get_node_id())
+    here = alive_nodes(ray.nodes()).get(context.get_node_id())
     return doors | ({"Ray on this machine": (here.host, here.port)} if here else {})

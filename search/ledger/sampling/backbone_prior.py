@@ -16,15 +16,15 @@ import numpy as np
 
 from search.config.backbone_parameter import BACKBONE
 from search.ledger.sampling.proposals import Proposal
-from search.records.record import SearchRecord, TrialRecord, rank
+from search.records.record import SearchRecord, TrialRecord, rank_key
 
-STRENGTH = 4.0
+PRIOR_STRENGTH = 4.0
 """Trials that the prior is worth: after so many, every second one is the sampler's own."""
 
-EVEN = 0.3
+UNIFORM_SHARE = 0.3
 """Share of the prior that all backbones have alike."""
 
-SCORE = "h_score"
+PRIOR_SCORE = "h_score"
 """Of the scores that are computed the one that ranked best where it was tried: see ``docs/transferability.md``."""
 
 
@@ -49,12 +49,15 @@ class BackbonePrior:
         """Half as likely with each rank, mixed with an even choice."""
         weights = {name: 2.0**-place for name, place in self.ranks.items()}
         whole = sum(weights.values())
-        return {name: (1 - EVEN) * w / whole + EVEN / len(weights) for name, w in weights.items()}
+        return {
+            name: (1 - UNIFORM_SHARE) * w / whole + UNIFORM_SHARE / len(weights)
+            for name, w in weights.items()
+        }
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord] = ()) -> Proposal | None:
         """What trial number ``started`` of a search has from the prior: a backbone, or nothing."""
         rng = np.random.default_rng([seed, started, 7])
-        if rng.random() >= STRENGTH / (STRENGTH + started):
+        if rng.random() >= PRIOR_STRENGTH / (PRIOR_STRENGTH + started):
             return None
         names = sorted(self.scores)
         chances = self.probabilities
@@ -64,7 +67,7 @@ class BackbonePrior:
     def to_json(self) -> dict[str, Any]:
         """JSON values from which :meth:`from_json` makes it again."""
         return {
-            "score": SCORE,
+            "score": PRIOR_SCORE,
             "scores": dict(self.scores),
             "others": {name: dict(scores) for name, scores in self.others.items()},
             "probabilities": self.probabilities,
@@ -78,7 +81,7 @@ class BackbonePrior:
 
 
 @dataclass(frozen=True)
-class Worth:
+class PriorEvaluation:
     """What a prior was worth, as far as the trials tell.
 
     Attributes:
@@ -107,7 +110,7 @@ class Worth:
         return f"{said}; rank correlation of scores and best values {self.correlation:+.2f}".replace("-", "−")
 
 
-def prior_worth(record: SearchRecord) -> Worth | None:
+def evaluate_prior(record: SearchRecord) -> PriorEvaluation | None:
     """What the prior of a search was worth; None without a prior or a result."""
     best = record.best
     if record.prior is None or best is None:
@@ -115,12 +118,12 @@ def prior_worth(record: SearchRecord) -> Worth | None:
     prior = BackbonePrior.from_json(record.prior)
     values: dict[str, float] = {}
     for name in prior.scores:
-        ended = [t for t in record.trials if t.params.get(BACKBONE) == name and rank(t, record.direction)]
+        ended = [t for t in record.trials if t.params.get(BACKBONE) == name and rank_key(t, record.direction)]
         if ended:
-            top = min(ended, key=lambda t: rank(t, record.direction) or (0.0, True, 0.0, 0))
+            top = min(ended, key=lambda t: rank_key(t, record.direction) or (0.0, True, 0.0, 0))
             values[name] = float(top.value or 0.0)
     ranks, name = prior.ranks, str(best.params[BACKBONE])
-    return Worth(
+    return PriorEvaluation(
         first=min(ranks, key=lambda n: ranks[n]),
         best=name,
         place=ranks[name],

@@ -17,7 +17,7 @@ class Proposal:
     params: Mapping[str, ParameterValue]
 
 
-class Guide(Protocol):
+class ProposalSource(Protocol):
     """Asked for each new trial that nobody has enqueued."""
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
@@ -29,10 +29,10 @@ class Guide(Protocol):
 
 
 @dataclass(frozen=True)
-class Guides:
+class ProposalChain:
     """Several, asked in turn: the first that proposes something has its way."""
 
-    guides: Sequence[Guide] = ()
+    guides: Sequence[ProposalSource] = ()
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
         """What the first says that says something."""

@@ -31,9 +31,9 @@ def make_sampler(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
-            from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters
+            from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
 
-            return SteadyTPESampler(fresh, common or common_parameters())
+            return IncrementalTPESampler(fresh, common or new_shared_space())
         if name == "random":
             return optuna.samplers.RandomSampler(seed=fresh)
         if name == "qmc":

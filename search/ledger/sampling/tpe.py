@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from search.config.backbone_parameter import BACKBONE, DEPTH
 
 
-class SteadyTPESampler(TPESampler):
+class IncrementalTPESampler(TPESampler):
     """Proposes what :class:`optuna.samplers.TPESampler` does.
 
     Args:
@@ -54,7 +54,7 @@ class SteadyTPESampler(TPESampler):
         if several and isinstance(param_distribution, IntDistribution):
             shares = FloatDistribution(0.0, 1.0)
             share = super().sample_independent(_Shares(study), trial, DEPTH, shares)  # type: ignore[arg-type]
-            return depth_at(share, param_distribution)
+            return fraction_to_depth(share, param_distribution)
         return super().sample_independent(study, trial, param_name, param_distribution)
 
     def _sample_relative(
@@ -67,7 +67,7 @@ class SteadyTPESampler(TPESampler):
         if found:
             share, own = found.pop(DEPTH), self._depths.get(found[BACKBONE])
             if own is not None:  # else no trial says yet how many blocks it has
-                found[DEPTH] = depth_at(share, own)
+                found[DEPTH] = fraction_to_depth(share, own)
         return found
 
 
@@ -84,13 +84,13 @@ class _Shares:
         return [_by_share(trial) for trial in self._study._get_trials(*arguments, **options)]
 
 
-def share_of(depth: int, depths: IntDistribution) -> float:
+def depth_to_fraction(depth: int, depths: IntDistribution) -> float:
     """Where a depth lies among its backbone's: the middle of its equal part of 0 to 1."""
     count = (depths.high - depths.low) // depths.step + 1
     return ((depth - depths.low) // depths.step + 0.5) / count
 
 
-def depth_at(share: float, depths: IntDistribution) -> int:
+def fraction_to_depth(share: float, depths: IntDistribution) -> int:
     """The depth in whose part a share lies."""
     count = (depths.high - depths.low) // depths.step + 1
     return depths.low + depths.step * min(int(share * count), count - 1)
@@ -101,7 +101,7 @@ def _by_share(trial: FrozenTrial) -> FrozenTrial:
     if not isinstance(depths, IntDistribution):
         return trial
     changed = copy.copy(trial)
-    changed.params = {**trial.params, DEPTH: share_of(trial.params[DEPTH], depths)}
+    changed.params = {**trial.params, DEPTH: depth_to_fraction(trial.params[DEPTH], depths)}
     return changed
 
 
@@ -115,6 +115,6 @@ def _depths(study: Study) -> dict[str, IntDistribution]:
     return found
 
 
-def common_parameters() -> IntersectionSearchSpace:
+def new_shared_space() -> IntersectionSearchSpace:
     """For a study's samplers: none of its trials looked at yet."""
     return IntersectionSearchSpace(include_pruned=True)

@@ -3,7 +3,7 @@
 The best configurations of the earlier searches are tried first, a few of them: at most three, and no more than a tenth
 of the trials. What is made of the others is :mod:`search.ledger.sampling.warm_start_prior`'s. Which earlier
 search comes first is a matter of
-how alike the tasks are (:func:`similarity`), by what is known of them without looking at an image.
+how alike the tasks are (:func:`task_similarity`), by what is known of them without looking at an image.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from optuna.distributions import IntDistribution
 from search.config.backbone_parameter import BACKBONE, DEPTH
 from search.config.choices import ALL_METHODS
 from search.config.space import Space
-from search.ledger.sampling.tpe import depth_at, share_of
+from search.ledger.sampling.tpe import depth_to_fraction, fraction_to_depth
 from search.records.record import (
     BackboneSummary,
     ParameterValue,
     SearchRecord,
     TaskSummary,
     TrialRecord,
-    rank,
+    rank_key,
 )
 from trainables.errors import UsageError
 
-MOST = 3
+MAX_FIRST = 3
 """Configurations that are tried first, at most."""
 
-SHARE = 0.1
+FIRST_SHARE = 0.1
 """Of all trials that these may be; but one is always tried."""
 
-KEPT = 8
+MAX_PER_SEARCH = 8
 """Configurations of each earlier search near which trials are drawn."""
 
-ORIGIN = "warm start"
+WARM_START_ORIGIN = "warm start"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TransferredConfig:
     """A configuration that did well in an earlier search, in the parameters of this one."""
 
     search: str
@@ -54,10 +54,10 @@ class Lesson:
     @property
     def origin(self) -> str:
         """Where it comes from, in the words of the ledger."""
-        return f"{ORIGIN}: {self.search} #{self.trial}"
+        return f"{WARM_START_ORIGIN}: {self.search} #{self.trial}"
 
 
-def similarity(task: TaskSummary, backbones: Iterable[BackboneSummary], earlier: SearchRecord) -> float:
+def task_similarity(task: TaskSummary, backbones: Iterable[BackboneSummary], earlier: SearchRecord) -> float:
     """How alike an earlier search's task is, from 0 to 1, by what is known without looking at images.
 
     The numbers of classes and of labels a class count by their logarithms, names of classes by the share that both
@@ -78,44 +78,46 @@ def _labels(task: TaskSummary) -> float:
     return max(1, task.counts.get("train", 1)) / len(task.classes)
 
 
-def lessons(
+def transferred_configs(
     earlier: Sequence[SearchRecord],
     space: Space,
     task: TaskSummary,
     own: Mapping[str | None, BackboneSummary],
-) -> list[Lesson]:
+) -> list[TransferredConfig]:
     """The best configurations that this space can hold: the best of each search, the most alike first, then the
     second best, and so on; none twice.
 
     Args:
         own: this search's backbones by the value of the parameter, None where there is one.
     """
-    found: list[tuple[int, float, Lesson]] = []
+    found: list[tuple[int, float, TransferredConfig]] = []
     for record in earlier:
-        alike = similarity(task, own.values(), record)
-        ranked = [t for t in record.trials if rank(t, record.direction)]
-        ranked.sort(key=lambda t: rank(t, record.direction) or (0.0, True, 0.0, 0))
+        alike = task_similarity(task, own.values(), record)
+        ranked = [t for t in record.trials if rank_key(t, record.direction)]
+        ranked.sort(key=lambda t: rank_key(t, record.direction) or (0.0, True, 0.0, 0))
         seen: list[Mapping[str, ParameterValue]] = []
         for trial in ranked:
-            params = translate(trial, record, space, own)
-            if params is not None and params not in seen and len(seen) < KEPT:
-                lesson = Lesson(record.name, trial.number, float(trial.value or 0.0), alike, params)
+            params = translate_config(trial, record, space, own)
+            if params is not None and params not in seen and len(seen) < MAX_PER_SEARCH:
+                lesson = TransferredConfig(
+                    record.name, trial.number, float(trial.value or 0.0), alike, params
+                )
                 found.append((len(seen), -alike, lesson))
                 seen.append(params)
     found.sort(key=lambda entry: entry[:2])
-    once: list[Lesson] = []
+    once: list[TransferredConfig] = []
     for *_, lesson in found:
         if all(lesson.params != known.params for known in once):
             once.append(lesson)
     return once
 
 
-def first_few(found: Sequence[Lesson], trials: int) -> list[Lesson]:
+def first_configs(found: Sequence[TransferredConfig], trials: int) -> list[TransferredConfig]:
     """Those that are tried first in a search of so many trials."""
-    return list(found[: max(1, min(MOST, int(SHARE * trials)))])
+    return list(found[: max(1, min(MAX_FIRST, int(FIRST_SHARE * trials)))])
 
 
-def translate(
+def translate_config(
     trial: TrialRecord, record: SearchRecord, space: Space, own: Mapping[str | None, BackboneSummary]
 ) -> dict[str, ParameterValue] | None:
     """A trial's configuration in this space, or None where it has no place there.
@@ -146,14 +148,14 @@ def translate(
 def _depth(depth: int, before: int, now: int, same: bool) -> int:
     if same or before == now:
         return depth
-    return depth_at(share_of(depth, IntDistribution(0, before)), IntDistribution(0, now))
+    return fraction_to_depth(depth_to_fraction(depth, IntDistribution(0, before)), IntDistribution(0, now))
 
 
-def to_json(found: Sequence[Lesson]) -> list[dict[str, Any]]:
+def configs_to_json(found: Sequence[TransferredConfig]) -> list[dict[str, Any]]:
     """For the ledger: what was taken from where stays what it was, however the earlier searches go on."""
     return [{**asdict(lesson), "params": dict(lesson.params)} for lesson in found]
 
 
-def from_json(values: Iterable[Mapping[str, Any]]) -> list[Lesson]:
-    """What :func:`to_json` wrote."""
-    return [Lesson(**value) for value in values]
+def configs_from_json(values: Iterable[Mapping[str, Any]]) -> list[TransferredConfig]:
+    """What :func:`configs_to_json` wrote."""
+    return [TransferredConfig(**value) for value in values]

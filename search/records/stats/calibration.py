@@ -13,20 +13,20 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from search.records.record import Calibration, Interval, Sureness
+from search.records.record import Calibration, CalibrationBin, Interval
 from search.records.stats.intervals import Z95, wilson
 
 BINS = 10
-FEWEST, MOST = 200, 1000
+MIN_RESAMPLES, MAX_RESAMPLES = 200, 1000
 """Resamples: the fewer, the more images there are, whose interval is narrow then."""
 
-DRAWN = 2**22
+MAX_DRAWN_VALUES = 2**22
 """Numbers that the resamples hold together, and at once, where FEWEST of them hold more."""
 
 Numbers = NDArray[np.floating]
 
 
-def calibration(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed: int = 0) -> Calibration:
+def calibration_of(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed: int = 0) -> Calibration:
     """How a model's probabilities compare with how often it is right.
 
     Args:
@@ -43,28 +43,28 @@ def calibration(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed
             f"expected three arrays (N,) with N > 0, received {certain.shape}, {right.shape} and {truth.shape}"
         )
     sure = np.clip(np.asarray(certain, np.float64), 0.0, 1.0)
-    place = _places(sure)
+    place = _bin_indices(sure)
     difference = sure - right
     error = _errors(difference[None], place)[0]
     random = np.random.default_rng(seed)
     excess, spread = float(difference.mean()), float(difference.std()) / math.sqrt(len(sure))
     return Calibration(
         bins=tuple(_bin(b, sure[place == b], right[place == b]) for b in range(BINS) if np.any(place == b)),
-        error=_interval(float(error), _resampled(difference, place, random)),
-        by_chance=float(np.quantile(_calibrated(sure, place, random), 0.95)),
+        error=_interval(float(error), _errors_of_resamples(difference, place, random)),
+        by_chance=float(np.quantile(_errors_when_calibrated(sure, place, random), 0.95)),
         excess=Interval(excess, excess - Z95 * spread, excess + Z95 * spread),
         log_loss=float(-np.log(np.maximum(truth.astype(np.float64), np.finfo(np.float32).tiny)).mean()),
     )
 
 
-def _places(sure: NDArray[np.float64]) -> NDArray[np.int64]:
+def _bin_indices(sure: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each probability: the first holds 0 to 0.1, the second what lies above up to 0.2, and so on."""
     return np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def _bin(place: int, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Sureness:
+def _bin(place: int, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationBin:
     accuracy = wilson(int(right.sum()), len(right))
-    return Sureness(place / BINS, (place + 1) / BINS, len(right), float(sure.mean()), accuracy)
+    return CalibrationBin(place / BINS, (place + 1) / BINS, len(right), float(sure.mean()), accuracy)
 
 
 def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -74,31 +74,34 @@ def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArr
     return errors
 
 
-def _resampled(
+def _errors_of_resamples(
     difference: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Errors of tests with as many images, drawn from these with replacement."""
     count = len(place)
     even = np.full(count, 1 / count)
     return np.concatenate(
-        [_errors(random.multinomial(count, even, size=rows) * difference, place) for rows in _pieces(count)]
+        [
+            _errors(random.multinomial(count, even, size=rows) * difference, place)
+            for rows in _chunk_sizes(count)
+        ]
     )
 
 
-def _calibrated(
+def _errors_when_calibrated(
     sure: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Errors of a model that is right just as often as it says."""
     count = len(place)
     return np.concatenate(
-        [_errors(sure - (random.random((rows, count)) < sure), place) for rows in _pieces(count)]
+        [_errors(sure - (random.random((rows, count)) < sure), place) for rows in _chunk_sizes(count)]
     )
 
 
-def _pieces(count: int) -> list[int]:
+def _chunk_sizes(count: int) -> list[int]:
     """Sizes of the pieces in which the resamples of ``count`` images are made."""
-    whole = min(max(DRAWN // count, FEWEST), MOST)
-    step = max(1, DRAWN // count)
+    whole = min(max(MAX_DRAWN_VALUES // count, MIN_RESAMPLES), MAX_RESAMPLES)
+    step = max(1, MAX_DRAWN_VALUES // count)
     return [min(step, whole - start) for start in range(0, whole, step)]
 
 

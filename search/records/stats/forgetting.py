@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.records.predictions import OldAnswers
+from search.records.predictions import OldTaskPredictions
 from search.records.record import Interval
-from search.records.stats.intervals import WiderInterval, paired_gain
+from search.records.stats.intervals import ConservativeInterval, paired_gain
 from search.records.stats.paired_tests import McNemar, bootstrap_gain, mcnemar
 
 
 @dataclass(frozen=True)
-class Retention(WiderInterval):
+class ForgettingComparison(ConservativeInterval):
     """The old task before and after the winner's trainings.
 
     Attributes:
@@ -44,10 +44,10 @@ class Retention(WiderInterval):
         return Interval(0.0 - self.gain.estimate, 0.0 - self.high, 0.0 - self.low)
 
 
-def retention_of(old: OldAnswers, chosen: int) -> Retention:
+def compare_old_task(old: OldTaskPredictions, chosen: int) -> ForgettingComparison:
     """The comparison; ``chosen`` is which training is registered."""
     before, after = old.before, old.after
-    return Retention(
+    return ForgettingComparison(
         images=before.shape[1],
         seeds=len(after),
         before=float(before.mean()),

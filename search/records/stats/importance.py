@@ -19,19 +19,19 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.records.metrics import Direction
 from search.records.record import Interval, Parameters
 
-FEWEST_TRIALS = 4
+MIN_TRIALS = 4
 BEST_SHARE, BEST_TRIALS = 0.1, 5
 """The best trials are a tenth of all, but at least five where they are no more than half."""
 
-FEWEST, MOST = 40, 100
+MIN_RESAMPLES, MAX_RESAMPLES = 40, 100
 """Resamples: the more trials there are, the narrower is the interval and the longer takes a resample."""
 
-DRAWN = 20_000
+MAX_DRAWN_TRIALS = 20_000
 """Trials that the resamples hold together, where FEWEST of them hold no more."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedTrial:
     """One trial that counts: its parameters, what they could have been, and its value."""
 
     params: Parameters
@@ -39,13 +39,13 @@ class Judged:
     value: float
 
 
-def importances(trials: Sequence[Judged], direction: Direction) -> dict[str, float]:
+def importances(trials: Sequence[EvaluatedTrial], direction: Direction) -> dict[str, float]:
     """Share of each parameter in what makes trials good: they sum to 1; empty where too few trials differ."""
     return _shares(_study(trials, direction))
 
 
 def importance_intervals(
-    trials: Sequence[Judged], direction: Direction, seed: int = 0
+    trials: Sequence[EvaluatedTrial], direction: Direction, seed: int = 0
 ) -> dict[str, Interval]:
     """:func:`importances` with 95 % percentile intervals over trials drawn with replacement.
 
@@ -56,7 +56,7 @@ def importance_intervals(
     if not known:
         return {}
     random = np.random.default_rng(seed)
-    resamples = min(max(DRAWN // len(trials), FEWEST), MOST)
+    resamples = min(max(MAX_DRAWN_TRIALS // len(trials), MIN_RESAMPLES), MAX_RESAMPLES)
     drawn = [_shares(study.drawn(random.integers(0, len(trials), len(trials)))) for _ in range(resamples)]
     shares = {
         name: [draw.get(name, 0.0) for draw in drawn if draw] or [share] for name, share in known.items()
@@ -64,7 +64,7 @@ def importance_intervals(
     return {name: _interval(share, shares[name]) for name, share in known.items()}
 
 
-class _Study(optuna.Study):
+class _FixedStudy(optuna.Study):
     """A study of given trials. To add them for each draw would take most of the time."""
 
     def __init__(
@@ -80,12 +80,12 @@ class _Study(optuna.Study):
         """The trials, all of which are complete."""
         return self._given
 
-    def drawn(self, places: Iterable[int]) -> _Study:
+    def drawn(self, places: Iterable[int]) -> _FixedStudy:
         """The study of the trials at ``places``, where some may come several times."""
-        return _Study(*self._name_and_storage, [self._given[place] for place in places])
+        return _FixedStudy(*self._name_and_storage, [self._given[place] for place in places])
 
 
-def _study(trials: Sequence[Judged], direction: Direction) -> _Study:
+def _study(trials: Sequence[EvaluatedTrial], direction: Direction) -> _FixedStudy:
     storage = InMemoryStorage()
     study = optuna.create_study(direction=direction, storage=storage)
     study.add_trials(
@@ -94,12 +94,12 @@ def _study(trials: Sequence[Judged], direction: Direction) -> _Study:
             for t in trials
         ]
     )
-    return _Study(study.study_name, storage)
+    return _FixedStudy(study.study_name, storage)
 
 
-def _shares(study: _Study) -> dict[str, float]:
+def _shares(study: _FixedStudy) -> dict[str, float]:
     trials = study.get_trials()
-    if len(trials) < FEWEST_TRIALS or len({t.value for t in trials}) < 2:
+    if len(trials) < MIN_TRIALS or len({t.value for t in trials}) < 2:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn, which takes long
 

@@ -12,7 +12,7 @@ import numpy as np
 from search.records.record import Interval, Verdict
 
 
-class WiderInterval:
+class ConservativeInterval:
     """Mixed into what has a ``gain`` by Student's t and the same gain by ``bootstrap``."""
 
     gain: Interval
@@ -72,7 +72,7 @@ def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
     return Interval(estimate, estimate - half, estimate + half)
 
 
-LEAST_SEEDS = 2
+MIN_SEEDS = 2
 """Trainings of each side without which nothing is known of how they differ by chance."""
 
 
@@ -82,7 +82,7 @@ def verdict(gain: Interval, seeds: int) -> Verdict:
     The interval of single trainings knows of the test images alone: where seeds differ it would find a difference,
     in either direction, several times as often as it may.
     """
-    if seeds < LEAST_SEEDS:
+    if seeds < MIN_SEEDS:
         return "no difference"
     if gain.low > 0:
         return "helps"

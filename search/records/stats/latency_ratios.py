@@ -8,17 +8,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR = 0.03
+EQUAL_WITHIN = 0.03
 """Latencies that differ by less than this share count as equal."""
 
-CERTAIN = 2.576
+Z99 = 2.576
 """Standard deviations of a binomial count: the interval of a median has 99 %."""
 
 Times = NDArray[np.float64]
 
 
-def ratio(first: Times, second: Times) -> float:
-    """How many times as slow ``second`` is as ``first``: 1 unless that is certain and more than :data:`NEAR`.
+def latency_ratio(first: Times, second: Times) -> float:
+    """How many times as slow ``second`` is as ``first``: 1 unless that is certain and more than :data:`EQUAL_WITHIN`.
 
     Args:
         first: (rounds,) milliseconds. second: the same, of the same rounds.
@@ -28,15 +28,15 @@ def ratio(first: Times, second: Times) -> float:
     """
     ratios = np.sort(second / first)
     rounds = len(ratios)
-    reach = CERTAIN * np.sqrt(rounds) / 2
+    reach = Z99 * np.sqrt(rounds) / 2
     low = ratios[max(0, int(np.floor(rounds / 2 - reach)))]
     high = ratios[min(rounds - 1, int(np.ceil(rounds / 2 + reach)) - 1)]
     middle = float(np.median(ratios))
-    apart = (low > 1 and middle > 1 + NEAR) or (high < 1 and middle < 1 / (1 + NEAR))
+    apart = (low > 1 and middle > 1 + EQUAL_WITHIN) or (high < 1 and middle < 1 / (1 + EQUAL_WITHIN))
     return middle if apart else 1.0
 
 
-def latencies(times: Times, known: dict[int, float]) -> list[float]:
+def comparable_latencies(times: Times, known: dict[int, float]) -> list[float]:
     """One latency in milliseconds for each row of ``times`` (architectures, rounds).
 
     Args:
@@ -62,7 +62,7 @@ def _latency(times: Times, row: int, found: dict[int, float]) -> float:
         milliseconds: other for other, milliseconds in reversed(found.items())
     }  # of those with the same latency
     nearest = min(first.values(), key=lambda other: (abs(np.log(own / np.median(times[other]))), other))
-    return _rounded(found[nearest] * ratio(times[nearest], times[row]))
+    return _rounded(found[nearest] * latency_ratio(times[nearest], times[row]))
 
 
 def _rounded(milliseconds: float) -> float:

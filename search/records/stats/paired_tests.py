@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from search.records.record import Interval
 
-RESAMPLES = 5000
+BOOTSTRAP_RESAMPLES = 5000
 
-PIECE = 2_000_000
+MAX_COUNTS_IN_MEMORY = 2_000_000
 """Counts that are held in memory at a time."""
 
 Right = NDArray[np.bool_]
@@ -48,7 +48,9 @@ def mcnemar(first: Right, second: Right) -> McNemar:
     return McNemar(b, c, min(1.0, 2 * tail))
 
 
-def bootstrap_gain(first: Right, second: Right, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def bootstrap_gain(
+    first: Right, second: Right, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
+) -> Interval:
     """Mean accuracy of ``first`` minus that of ``second`` with a 95 % percentile interval.
 
     Args:
@@ -66,7 +68,7 @@ def bootstrap_gain(first: Right, second: Right, seed: int = 0, resamples: int = 
     count = first.shape[1]
     patterns, times = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
     random = np.random.default_rng(seed)
-    step = max(1, PIECE // len(times))
+    step = max(1, MAX_COUNTS_IN_MEMORY // len(times))
     pieces = [
         random.multinomial(count, times / count, size=min(step, resamples - start)) @ patterns.astype(float)
         for start in range(0, resamples, step)

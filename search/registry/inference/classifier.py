@@ -16,10 +16,10 @@ from trainables.errors import DataError, TrackingError
 if TYPE_CHECKING:
     import numpy as np
 
-PARTS = 4
+DECODING_PARTS = 4
 """A batch is decoded in so many parts, each by a thread."""
 
-AHEAD = 3
+PREFETCHED_BATCHES = 3
 """Batches that are being decoded while the model has one."""
 
 
@@ -70,15 +70,15 @@ class Classifier:
 
     def predict(self, images: Iterable[tuple[str, Encoded]], batch_size: int = 64) -> Iterator[Prediction]:
         """Predictions in the order of ``images``, ``batch_size`` at a time; the next ones are decoded meanwhile."""
-        from trainables.modalities.image.decoding import cores
+        from trainables.modalities.image.decoding import available_cores
 
         size, coming, waiting = self.image_size, iter(images), deque[_Batch]()
-        pool = ThreadPoolExecutor(cores(), "decode")
+        pool = ThreadPoolExecutor(available_cores(), "decode")
         try:
             while (batch := _next(coming, batch_size, size, pool)) or waiting:
                 if batch:
                     waiting.append(batch)
-                if batch is None or len(waiting) > AHEAD:
+                if batch is None or len(waiting) > PREFETCHED_BATCHES:
                     yield from self._answers(waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
@@ -106,12 +106,12 @@ def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
         TrackingError: no such model, or none of this program's.
     """
     from search.registry import class_names
-    from search.tracking.client import global_store, speaking
+    from search.tracking.client import translate_errors, use_store
 
     import mlflow.keras  # isort: skip
 
     classes = class_names(model_uri, tracking_uri)
-    with global_store(absolute_uri(tracking_uri)), speaking(tracking_uri):
+    with use_store(absolute_uri(tracking_uri)), translate_errors(tracking_uri):
         return Classifier(mlflow.keras.load_model(model_uri), classes)
 
 
@@ -120,7 +120,7 @@ def _next(
 ) -> _Batch | None:
     """The next images, which the pool begins to decode; None when there are no more."""
     pairs = list(islice(images, batch_size))
-    step = -(-len(pairs) // PARTS)
+    step = -(-len(pairs) // DECODING_PARTS)
     parts = [pairs[start : start + step] for start in range(0, len(pairs), step or 1)]
     asked = [pool.submit(_decode, [image for _, image in part], size) for part in parts]
     return _Batch([path for path, _ in pairs], asked) if pairs else None

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.registry.inference.outputs import expect_writable
+from search.registry.inference.outputs import check_writable
 from trainables.errors import DataError, SearchError, UsageError
 
 if TYPE_CHECKING:
-    from trainables.serving.exports import Format, Images
+    from trainables.serving.exports import ExportFormat, Images
 
 TOLERANCE = 1e-4
 """Largest difference of two probabilities that an export may show; converted models differ by about 1e-6."""
 
-NAMES = ("savedmodel", "tflite", "onnx")
+EXPORT_FORMATS = ("savedmodel", "tflite", "onnx")
 _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx"}
 
 
 @dataclass(frozen=True)
-class Checked:
+class ExportCheck:
     """What an export was compared on, and how it did: images, their sizes, the largest difference of a probability,
     and how many got another class.
     """
@@ -45,13 +45,13 @@ def export_format(output: str, wanted: str | None) -> str:
     if wanted is None:
         wanted = _SUFFIXES.get(Path(output).suffix.lower())
         if wanted is None:
-            raise UsageError(f"--format: expected one of {', '.join(NAMES)}, received none")
-    if wanted not in NAMES:
-        raise UsageError(f"--format: expected one of {', '.join(NAMES)}, received {wanted!r}")
+            raise UsageError(f"--format: expected one of {', '.join(EXPORT_FORMATS)}, received none")
+    if wanted not in EXPORT_FORMATS:
+        raise UsageError(f"--format: expected one of {', '.join(EXPORT_FORMATS)}, received {wanted!r}")
     return wanted
 
 
-NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
+REQUIRED_PACKAGES = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
 """Packages that a format takes besides TensorFlow."""
 
 
@@ -61,12 +61,12 @@ def check_target(output: str, overwrite: bool, name: str) -> Path:
     Raises:
         UsageError: it is not. SearchError: a package that the format ``name`` takes is missing.
     """
-    missing = [p for p in NEEDED.get(name, ()) if importlib.util.find_spec(p) is None]
+    missing = [p for p in REQUIRED_PACKAGES.get(name, ()) if importlib.util.find_spec(p) is None]
     if missing:
         raise SearchError(
             f"--format: {name} needs {' and '.join(missing)}, which is not installed: pip install 'unfreeze[export]'"
         )
-    target = expect_writable(output, overwrite, folders=True)
+    target = check_writable(output, overwrite, folders=True)
     if target.is_dir() and not (target / "saved_model.pb").is_file():
         raise UsageError(
             f"--output: expected a new path or an earlier export, received the folder {output!r}"
@@ -76,7 +76,7 @@ def check_target(output: str, overwrite: bool, name: str) -> Path:
 
 def export_model(
     model: Any, classes: Sequence[str], name: str, target: Path, images: Sequence[Images]
-) -> Checked:
+) -> ExportCheck:
     """Write ``model`` to ``target`` in the format ``name``, unless it does not do there what it does in Keras.
 
     Args:
@@ -85,13 +85,13 @@ def export_model(
     Raises:
         SearchError: it can't be converted, opened or run, or its answers differ by more than :data:`TOLERANCE`.
     """
-    from trainables.serving.exports import FORMATS, largest_difference
+    from trainables.serving.exports import CONVERTERS, largest_difference
 
-    made = FORMATS[name]
-    with _beside(target) as temporary:
-        with _explained(made, "converted"):
+    made = CONVERTERS[name]
+    with _temporary_neighbour(target) as temporary:
+        with _conversion_errors(made, "converted"):
             made.write(model, classes, temporary)
-        with _explained(made, "run once it was converted"):
+        with _conversion_errors(made, "run once it was converted"):
             difference, others = largest_difference(model, made.open(temporary), images)
         if not difference <= TOLERANCE:
             raise SearchError(
@@ -101,7 +101,7 @@ def export_model(
         if target.is_dir():
             shutil.rmtree(target)
         temporary.replace(target)
-    return Checked(len(images), len({image.shape for image in images}), difference, others)
+    return ExportCheck(len(images), len({image.shape for image in images}), difference, others)
 
 
 def example_images(folder: Path, size: tuple[int, int]) -> list[Images]:
@@ -141,19 +141,19 @@ def images_to_check(paths: Sequence[str]) -> list[Images]:
         DataError: one can't be read.
     """
     from search.registry.inference.inputs import images_in
-    from trainables.modalities.image.images import decode_whole
+    from trainables.modalities.image.images import decode_full_size
 
     found = []
     for name, encoded in images_in(paths):
         try:
-            found.append(decode_whole(encoded))
+            found.append(decode_full_size(encoded))
         except DataError as error:
             raise DataError(f"--check: {name}: can't be read: {error}") from error
     return found
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _temporary_neighbour(target: Path) -> Iterator[Path]:
     """A path beside ``target`` for a file or a folder, which is gone afterwards unless it was moved."""
     temporary = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex}{target.suffix}")
     try:
@@ -167,7 +167,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(made: Format, deed: str) -> Iterator[None]:
+def _conversion_errors(made: ExportFormat, deed: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SearchError):

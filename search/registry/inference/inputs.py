@@ -8,9 +8,9 @@ from typing import Any
 
 from trainables.data.inputs.source import Encoded, printable
 from trainables.errors import DataError, UsageError
-from trainables.modalities.image.image_files import Clutter, holds_images, images_below
+from trainables.modalities.image.image_files import SkippedFiles, holds_images, images_below
 
-_COMMON = ("image", "img", "images", "picture", "photo")
+_IMAGE_COLUMN_NAMES = ("image", "img", "images", "picture", "photo")
 
 
 def images_in(paths: Sequence[str], image_column: str | None = None) -> Iterator[tuple[str, Encoded]]:
@@ -38,7 +38,7 @@ def count_images(paths: Sequence[str]) -> int:
     try:
         for file in map(Path, paths):
             if file.is_dir():
-                count += sum(1 for _ in images_below(file, Clutter()))
+                count += sum(1 for _ in images_below(file, SkippedFiles()))
             else:
                 count += pq.read_metadata(file).num_rows if file.suffix.lower() == ".parquet" else 1
     except (pa.ArrowException, OSError, DataError):  # told by whoever reads them
@@ -60,7 +60,7 @@ def _folder(folder: Path) -> Iterator[tuple[str, Encoded]]:
         raise DataError(
             f"PATH: expected a folder with images in it, received {str(folder)!r}, which has none"
         )
-    for found in images_below(folder, Clutter()):
+    for found in images_below(folder, SkippedFiles()):
         yield printable(Path(found.path)), Path(found.path)
 
 
@@ -94,7 +94,7 @@ def _column(schema: Any, wanted: str | None, file: Path) -> str:
     fit = [
         n
         for n, kind in kinds.items()
-        if types.is_struct(kind) or types.is_binary(kind) or n.lower() in _COMMON
+        if types.is_struct(kind) or types.is_binary(kind) or n.lower() in _IMAGE_COLUMN_NAMES
     ]
     if len(fit) != 1:
         raise UsageError(

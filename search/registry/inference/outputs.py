@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search.registry.inference.classifier import Prediction
 
 
-def expect_writable(output: str, overwrite: bool, folders: bool = False) -> Path:
+def check_writable(output: str, overwrite: bool, folders: bool = False) -> Path:
     """The path of ``--output``, known to be free and in a folder that can be written, which is made.
 
     Args:
@@ -47,7 +47,7 @@ def expect_writable(output: str, overwrite: bool, folders: bool = False) -> Path
     return target
 
 
-FORMATS = ("csv", "jsonl", "parquet")
+PREDICTION_FORMATS = ("csv", "jsonl", "parquet")
 
 FIRST_COLUMNS = ("path", "class", "probability")
 DIGITS = 6
@@ -57,7 +57,7 @@ ROW_GROUP = 16_384
 """Rows that are held in memory before they are written to a Parquet file."""
 
 
-class Writer(Protocol):
+class PredictionWriter(Protocol):
     """Takes predictions one by one."""
 
     def write(self, prediction: Prediction) -> None:
@@ -75,15 +75,15 @@ def output_format(path: str | None, wanted: str | None) -> str:
     Raises:
         UsageError: no such format; an extension that says nothing; Parquet to a terminal.
     """
-    if wanted is not None and wanted not in FORMATS:
-        raise UsageError(f"--format: expected one of {', '.join(FORMATS)}, received {wanted!r}")
+    if wanted is not None and wanted not in PREDICTION_FORMATS:
+        raise UsageError(f"--format: expected one of {', '.join(PREDICTION_FORMATS)}, received {wanted!r}")
     if path is None:
         if wanted == "parquet":
             raise UsageError("--format: parquet expects a file to write to: --output FILE.parquet")
         return wanted or "csv"
     extension = Path(path).suffix.lower().removeprefix(".")
-    if wanted is None and extension not in FORMATS:
-        known = ", ".join(f".{name}" for name in FORMATS)
+    if wanted is None and extension not in PREDICTION_FORMATS:
+        known = ", ".join(f".{name}" for name in PREDICTION_FORMATS)
         raise UsageError(f"--output: expected a name that ends in {known}, or --format; received {path!r}")
     return wanted or extension
 
@@ -97,7 +97,7 @@ def columns(classes: Sequence[str], whole: bool) -> list[str]:
 
 
 @contextmanager
-def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> Iterator[Writer]:
+def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> Iterator[PredictionWriter]:
     """A writer to a temporary neighbour of ``path``, which takes its place at the end unless an error came."""
     target = Path(path)
     temporary = target.with_name(f".{target.name[:40]}-{uuid.uuid4().hex}.tmp")
@@ -118,15 +118,15 @@ def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> It
         temporary.unlink(missing_ok=True)
 
 
-def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> Writer:
-    """The writer of one of :data:`FORMATS` to a stream of text, or of bytes, which stays open."""
+def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> PredictionWriter:
+    """The writer of one of :data:`PREDICTION_FORMATS` to a stream of text, or of bytes, which stays open."""
     if kind == "parquet":
         return _ParquetWriter(stream, classes, whole)
-    text: Any = stream if isinstance(stream, io.TextIOBase) else _Wrapped(stream, "utf-8", newline="")
+    text: Any = stream if isinstance(stream, io.TextIOBase) else _BorrowedStream(stream, "utf-8", newline="")
     return (_CsvWriter if kind == "csv" else _JsonWriter)(text, classes, whole)
 
 
-class _Wrapped(io.TextIOWrapper):
+class _BorrowedStream(io.TextIOWrapper):
     """Text over a stream of bytes that belongs to another."""
 
 
@@ -142,7 +142,7 @@ class _CsvWriter:
         self._writer.writerow([prediction.path, name, *(f"{p:.{DIGITS}f}" for p in (probability, *rest))])
 
     def close(self) -> None:
-        _let_go(self._stream)
+        _release(self._stream)
 
 
 class _JsonWriter:
@@ -159,12 +159,12 @@ class _JsonWriter:
         print(json.dumps(line, ensure_ascii=False), file=self._stream)
 
     def close(self) -> None:
-        _let_go(self._stream)
+        _release(self._stream)
 
 
-def _let_go(stream: IO[str]) -> None:
+def _release(stream: IO[str]) -> None:
     stream.flush()
-    if isinstance(stream, _Wrapped):
+    if isinstance(stream, _BorrowedStream):
         stream.detach()
 
 

@@ -12,7 +12,7 @@ TONES = 7
 """Steps of the scale that colours trials from worst to best."""
 
 
-def with_numbers_only(record: SearchRecord) -> SearchRecord:
+def without_non_finite_values(record: SearchRecord) -> SearchRecord:
     """``record`` with objective values that are no finite numbers taken as missing."""
     trials = tuple(
         replace(t, value=None) if t.value is not None and not math.isfinite(t.value) else t
@@ -31,10 +31,10 @@ def winner(record: SearchRecord) -> TrialRecord | None:
 def ranked(record: SearchRecord) -> list[TrialRecord]:
     """The trials that reached a value, the best first; failed ones do not count."""
     scored = [t for t in record.trials if t.value is not None and t.state != "failed"]
-    return sorted(scored, key=lambda t: (badness(record, t.value), t.number))
+    return sorted(scored, key=lambda t: (loss_key(record, t.value), t.number))
 
 
-def badness(record: SearchRecord, value: float | None) -> float:
+def loss_key(record: SearchRecord, value: float | None) -> float:
     """A key that is smaller for better values."""
     if value is None:
         return math.inf
@@ -53,7 +53,7 @@ def best_so_far(record: SearchRecord) -> list[tuple[int, float]]:
     steps: list[tuple[int, float]] = []
     for trial in sorted(ranked(record), key=lambda t: t.number):
         value = trial.value
-        if value is not None and (not steps or badness(record, value) < badness(record, steps[-1][1])):
+        if value is not None and (not steps or loss_key(record, value) < loss_key(record, steps[-1][1])):
             steps.append((trial.number, value))
     return steps
 
@@ -84,10 +84,10 @@ def readable_domain(
     """
     if not values:
         return 0.0, 1.0
-    order = sorted(values, key=lambda v: badness(record, v))
+    order = sorted(values, key=lambda v: loss_key(record, v))
     best, worst, common = order[0], order[-1], order[math.ceil(usual * (len(order) - 1))]
     limit = common + 0.4 * (common - best)
-    if badness(record, worst) < badness(record, limit):
+    if loss_key(record, worst) < loss_key(record, limit):
         limit = worst
     low, high = min(best, limit), max(best, limit)
     margin = 0.06 * (high - low) or abs(high) * 0.05 or 0.5

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from search.records.record import SearchRecord, TrialRecord
-from search.report.analysis.ranking import badness
+from search.report.analysis.ranking import loss_key
 
-PAUSE = 60.0
+MIN_PAUSE_SECONDS = 60.0
 """Seconds without any trial from which on they count as a pause."""
 
 
 @dataclass(frozen=True)
-class Moment:
+class EpochEnd:
     """An epoch that ended ``seconds`` after the search began, pauses left out, with its objective."""
 
     seconds: float
@@ -28,7 +28,7 @@ class Moment:
 class Timeline:
     """``moments`` in the order of time; ``paused`` are the seconds that were left out."""
 
-    moments: tuple[Moment, ...]
+    moments: tuple[EpochEnd, ...]
     length: float
     paused: float
 
@@ -45,7 +45,7 @@ def timeline(record: SearchRecord) -> Timeline:
     origin = min(begun for _, (begun, _) in placed)
     pauses = list(_pauses([(max(begun, end - _busy(t)), end) for t, (begun, end) in placed], origin))
     found = [
-        Moment(_without(seconds, pauses) - origin, trial.number, epoch, value)
+        EpochEnd(_without(seconds, pauses) - origin, trial.number, epoch, value)
         for trial, span in placed
         for seconds, epoch, value in _epochs(record, trial, *span)
     ]
@@ -57,11 +57,11 @@ def timeline(record: SearchRecord) -> Timeline:
     )
 
 
-def anytime(record: SearchRecord, known: Timeline) -> list[Moment]:
+def improvements(record: SearchRecord, known: Timeline) -> list[EpochEnd]:
     """The moments at which the best value so far got better."""
-    steps: list[Moment] = []
+    steps: list[EpochEnd] = []
     for moment in known.moments:
-        if not steps or badness(record, moment.value) < badness(record, steps[-1].value):
+        if not steps or loss_key(record, moment.value) < loss_key(record, steps[-1].value):
             steps.append(moment)
     return steps
 
@@ -102,10 +102,10 @@ def _epochs(
 
 
 def _pauses(busy: list[tuple[float, float]], origin: float) -> Iterator[tuple[float, float]]:
-    """Times from ``origin`` on in which no trial was busy, if they are longer than :data:`PAUSE`."""
+    """Times from ``origin`` on in which no trial was busy, if they are longer than :data:`MIN_PAUSE_SECONDS`."""
     reached = origin
     for begun, end in sorted(busy):
-        if begun - reached > PAUSE:
+        if begun - reached > MIN_PAUSE_SECONDS:
             yield reached, begun
         reached = max(reached, end)
 

@@ -17,7 +17,7 @@ THIN_SPACE = "\u202f"
 _PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 
 
-def number(value: ParameterValue | None) -> str:
+def format_number(value: ParameterValue | None) -> str:
     """Three digits at most: ``64``, ``0.5``, ``1.2e-3``; a dash for None and what is no number."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
@@ -32,10 +32,10 @@ def number(value: ParameterValue | None) -> str:
     return _scientific(value)
 
 
-def parameter(name: str, value: ParameterValue | None) -> str:
+def format_parameter(name: str, value: ParameterValue | None) -> str:
     """A parameter's value; one of :data:`LOGARITHMIC` always as ``1.2e-3``."""
     if name not in LOGARITHMIC or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        return number(value)
+        return format_number(value)
     return _scientific(value)
 
 
@@ -44,14 +44,14 @@ def _scientific(value: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def percent(fraction: float, digits: int = 1) -> str:
+def format_percent(fraction: float, digits: int = 1) -> str:
     """``0.955`` as ``95.5 %``."""
     return f"{100 * fraction:.{digits}f}{THIN_SPACE}%" if math.isfinite(fraction) else "–"
 
 
-def between(interval: Interval) -> str:
+def format_interval(interval: Interval) -> str:
     """An interval of fractions, as in ``94.3 to 96.5 %``."""
-    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
+    return f"{100 * interval.low:.1f} to {format_percent(interval.high)}"
 
 
 def is_fraction(metric: str) -> bool:
@@ -59,11 +59,11 @@ def is_fraction(metric: str) -> bool:
     return "accuracy" in metric
 
 
-def objective(metric: str, value: float | None) -> str:
+def format_metric(metric: str, value: float | None) -> str:
     """A value of ``metric``, as a percentage where it is one."""
     if value is None or not math.isfinite(value):
         return "–"
-    return percent(value) if is_fraction(metric) else f"{value:.4g}"
+    return format_percent(value) if is_fraction(metric) else f"{value:.4g}"
 
 
 def label(name: str) -> str:
@@ -71,7 +71,7 @@ def label(name: str) -> str:
     return name.replace("val_", "validation ").replace("_", " ")
 
 
-def listing(words: Sequence[str], last: str = "and") -> str:
+def join_words(words: Sequence[str], last: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
 

@@ -9,11 +9,11 @@ import altair as alt
 
 from search.records.record import SearchRecord
 from search.records.units import format_duration
-from search.report.analysis.ranking import badness, readable_domain
-from search.report.analysis.timeline import Moment, Timeline, anytime, timeline
-from search.report.analysis.wording import label, objective
+from search.report.analysis.ranking import loss_key, readable_domain
+from search.report.analysis.timeline import EpochEnd, Timeline, improvements, timeline
+from search.report.analysis.wording import format_metric, label
 from search.report.charts.axes import ACCENT, MUTED, PAPER, value_format
-from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
 
 KEY = "anytime"
 TITLE = "The best so far, by the clock"
@@ -26,9 +26,9 @@ _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "secon
 def anytime_curve(record: SearchRecord) -> Figure:
     """The best value so far against the time since the first trial began."""
     known = timeline(record)
-    steps = anytime(record, known)
+    steps = improvements(record, known)
     if not steps:
-        return nothing(KEY, TITLE, "No epoch has ended yet.")
+        return empty_figure(KEY, TITLE, "No epoch has ended yet.")
     return Figure(
         key=KEY,
         by_trial=True,
@@ -39,10 +39,12 @@ def anytime_curve(record: SearchRecord) -> Figure:
     )
 
 
-def _lesson(record: SearchRecord, known: Timeline, steps: list[Moment]) -> str:
+def _lesson(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> str:
     best = steps[-1]
     after = known.length - best.seconds
-    reached = f"The best value, {objective(record.metric, best.value)}, was there after {_said(best.seconds)}"
+    reached = (
+        f"The best value, {format_metric(record.metric, best.value)}, was there after {_said(best.seconds)}"
+    )
     if after > 0.2 * known.length:
         return f"{reached}; {_said(after)} more found nothing better"
     return reached
@@ -60,14 +62,15 @@ def _caption(known: Timeline) -> str:
     return words
 
 
-def _alternative(record: SearchRecord, steps: list[Moment]) -> str:
+def _alternative(record: SearchRecord, steps: list[EpochEnd]) -> str:
     told = [
-        f"{objective(record.metric, s.value)} after {_said(s.seconds)} (trial {s.trial})" for s in steps[-8:]
+        f"{format_metric(record.metric, s.value)} after {_said(s.seconds)} (trial {s.trial})"
+        for s in steps[-8:]
     ]
     return f"Line chart of the best {label(record.metric)} so far against time: {', '.join(told)}."
 
 
-def _chart(record: SearchRecord, known: Timeline, steps: list[Moment]) -> Any:
+def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:
     scale, unit = next((s, name) for least, s, name in _UNITS if known.length >= least)
     x = alt.X("time:Q", title=f"{unit} since the first trial began").scale(
         domain=[0, max(known.length, steps[-1].seconds, 1e-3) / scale], nice=False
@@ -96,9 +99,9 @@ def _chart(record: SearchRecord, known: Timeline, steps: list[Moment]) -> Any:
     ).add_params(focus_param())
 
 
-def _domain(record: SearchRecord, known: Timeline, steps: list[Moment]) -> tuple[float, float]:
+def _domain(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> tuple[float, float]:
     """The better half of what was ever reported, and of the steps: first epochs say little."""
-    values = sorted((m.value for m in known.moments), key=lambda value: badness(record, value))
+    values = sorted((m.value for m in known.moments), key=lambda value: loss_key(record, value))
     low, high = readable_domain(record, values[: max(2, math.ceil(len(values) / 2))])
     later = [step.value for step in steps[len(steps) // 2 :]]
     return min(low, *later), max(high, *later)
@@ -108,5 +111,5 @@ def _inside(value: float, low: float, high: float) -> bool:
     return low <= value <= high
 
 
-def _row(moment: Moment, scale: float) -> dict[str, Any]:
+def _row(moment: EpochEnd, scale: float) -> dict[str, Any]:
     return {"trial": moment.trial, "time": round(moment.seconds / scale, 5), "value": round(moment.value, 5)}

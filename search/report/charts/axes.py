@@ -24,7 +24,9 @@ STAGE_RANGE = [f"var(--stage-{step})" for step in range(10)]
 
 STATE_COLOURS = {"complete": ACCENT, "pruned": MUTED, "failed": WRONG, "running": MUTED}
 STATE_SHAPES = {"complete": "circle", "pruned": "triangle-down", "failed": "cross", "running": "square"}
-STAR = "M0,-1L0.22,-0.31L0.95,-0.31L0.36,0.12L0.59,0.81L0,0.38L-0.59,0.81L-0.36,0.12L-0.95,-0.31L-0.22,-0.31Z"
+STAR_PATH = (
+    "M0,-1L0.22,-0.31L0.95,-0.31L0.36,0.12L0.59,0.81L0,0.38L-0.59,0.81L-0.36,0.12L-0.95,-0.31L-0.22,-0.31Z"
+)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

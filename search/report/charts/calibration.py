@@ -8,9 +8,9 @@ import altair as alt
 
 from search.records.formatting import plural
 from search.records.record import Calibration, SearchRecord
-from search.report.analysis.wording import between, listing, percent
+from search.report.analysis.wording import format_interval, format_percent, join_words
 from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
-from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "calibration"
 TITLE = "Can its probabilities be believed?"
@@ -21,10 +21,10 @@ def calibration(record: SearchRecord) -> Figure:
     """Accuracy on the test images against the probabilities that the winner gave, in ten steps."""
     outcome = record.outcome
     if outcome is None:
-        return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
+        return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
     known = outcome.calibration
     if known is None:
-        return nothing(
+        return empty_figure(
             KEY,
             TITLE,
             "This winner was measured by an earlier version, which did not keep its probabilities.",
@@ -67,9 +67,10 @@ def _lesson(known: Calibration) -> str:
 
 
 def _spoken(known: Calibration) -> str:
-    return listing(
+    return join_words(
         [
-            f"{plural(b.images, 'image')} at {percent(b.certain, 0)}: {percent(b.accuracy.estimate, 0)} right"
+            f"{plural(b.images, 'image')} at {format_percent(b.certain, 0)}: "
+            f"{format_percent(b.accuracy.estimate, 0)} right"
             for b in known.bins
         ]
     )
@@ -83,8 +84,9 @@ def _chart(known: Calibration) -> Any:
             "low": round(b.accuracy.low, 4),
             "high": round(b.accuracy.high, 4),
             "images": b.images,
-            "probability": f"{percent(b.low, 0)} to {percent(b.high, 0)}, mean {percent(b.certain)}",
-            "right answers": f"{percent(b.accuracy.estimate)} ({between(b.accuracy)})",
+            "probability": f"{format_percent(b.low, 0)} to {format_percent(b.high, 0)}, mean "
+            f"{format_percent(b.certain)}",
+            "right answers": f"{format_percent(b.accuracy.estimate)} ({format_interval(b.accuracy)})",
         }
         for b in known.bins
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import altair as alt
 
-from search.config.choices import BASELINES, trained_from
-from search.records.formatting import plural, points
+from search.config.choices import BASELINE_SOURCES, baseline_phrase
+from search.records.formatting import format_points, plural
 from search.records.record import Baseline, Outcome, SearchRecord
-from search.report.analysis.wording import listing, percent
+from search.report.analysis.wording import format_percent, join_words
 from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
-from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "comparison"
 TITLE = "Transfer against its baselines"
@@ -25,17 +25,19 @@ def comparison(record: SearchRecord) -> Figure:
     """Test accuracy of each seed, with transfer and from scratch."""
     outcome = record.outcome
     if outcome is None:
-        return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
+        return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
     rival = outcome.rival
     if rival is None or not rival.test_accuracies:
-        return nothing(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
+        return empty_figure(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
         title=_lesson(outcome),
         caption="Test accuracy of each seed; the upright line is the mean. "
         f"{_baselines(outcome, rival)}, at the best of {plural(rival.trials, 'trial')}.",
         alternative=f"Test accuracy with transfer: {_spoken(outcome.seed_test_accuracies)}"
-        + "".join(f"; from {BASELINES[b.method]}: {_spoken(b.test_accuracies)}" for b in _all(outcome, rival))
+        + "".join(
+            f"; from {BASELINE_SOURCES[b.method]}: {_spoken(b.test_accuracies)}" for b in _all(outcome, rival)
+        )
         + ".",
         spec=compiled(_chart(outcome), 110),
     )
@@ -45,11 +47,11 @@ def _lesson(outcome: Outcome) -> str:
     gain, rival = outcome.gain, outcome.rival
     if gain is None or rival is None:
         return TITLE
-    other = trained_from(rival.method)
+    other = baseline_phrase(rival.method)
     if outcome.verdict == "negative transfer":
-        return f"{other.capitalize()} does better: transfer costs {points(-gain.estimate).lstrip('+')} points"
+        return f"{other.capitalize()} does better: transfer costs {format_points(-gain.estimate).lstrip('+')} points"
     if outcome.verdict == "helps":
-        return f"Transfer gains {points(gain.estimate).lstrip('+')} points over {other}"
+        return f"Transfer gains {format_points(gain.estimate).lstrip('+')} points over {other}"
     return f"Transfer and {other} can't be told apart on this test"
 
 
@@ -59,19 +61,19 @@ def _all(outcome: Outcome, rival: Baseline) -> tuple[Baseline, ...]:
 
 def _baselines(outcome: Outcome, rival: Baseline) -> str:
     words = [_EXPLAINED[baseline.method] for baseline in _all(outcome, rival)]
-    return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {listing(words)}"
+    return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {join_words(words)}"
 
 
 def _spoken(values: tuple[float, ...]) -> str:
-    return listing([percent(value) for value in values])
+    return join_words([format_percent(value) for value in values])
 
 
 def _chart(outcome: Outcome) -> alt.LayerChart:
     groups = {"transfer": outcome.seed_test_accuracies}
     if outcome.rival is not None:
-        groups |= {BASELINES[b.method]: b.test_accuracies for b in _all(outcome, outcome.rival)}
+        groups |= {BASELINE_SOURCES[b.method]: b.test_accuracies for b in _all(outcome, outcome.rival)}
     rows = [
-        {"group": group, "accuracy": value, "seed": place, "said": percent(value)}
+        {"group": group, "accuracy": value, "seed": place, "said": format_percent(value)}
         for group, values in groups.items()
         for place, value in enumerate(values)
     ]

@@ -10,9 +10,9 @@ import altair as alt
 
 from search.records.formatting import plural
 from search.records.record import Outcome, SearchRecord
-from search.report.analysis.wording import listing, percent
+from search.report.analysis.wording import format_percent, join_words
 from search.report.charts.axes import ACCENT, INK, PAPER, RULE, WRONG
-from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "confusion"
 TITLE = "Which classes it confuses"
@@ -26,7 +26,7 @@ def confusion(record: SearchRecord) -> Figure:
     """Test images by true and predicted class."""
     outcome = record.outcome
     if outcome is None or not any(map(any, outcome.confusion)):
-        return nothing(KEY, TITLE, "The winner has not been measured on the test images yet.")
+        return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
     names, shown = record.task.classes, _shown(outcome)
     size = _side(len(shown))
     return Figure(
@@ -74,7 +74,7 @@ def _alternative(outcome: Outcome, names: Sequence[str]) -> str:
     total = sum(map(sum, outcome.confusion))
     wrong = mistakes(outcome)
     spoken = [f"{_short(names[t])} as {_short(names[g])} {n}" for t, g, n in wrong[:5]]
-    most = f" Most often: {listing(spoken)}." if spoken else ""
+    most = f" Most often: {join_words(spoken)}." if spoken else ""
     mistaken = plural(sum(images for *_, images in wrong), "mistake")
     return f"Confusion matrix: {mistaken} in {plural(total, 'test image')}.{most}"
 
@@ -142,7 +142,7 @@ def _cells(outcome: Outcome, names: Sequence[str], shown: Sequence[int]) -> list
                 strength = 0.15 + 0.85 * (share**2 if truth == guess else min(1.0, math.sqrt(2 * share)))
                 rows.append(
                     {"truth": y, "guess": x, "images": images, "right": truth == guess}
-                    | {"strength": round(strength, 3), "share": percent(share)}
+                    | {"strength": round(strength, 3), "share": format_percent(share)}
                     | {"true": _short(names[truth]), "predicted": _short(names[guess])}
                 )
     return rows

@@ -11,9 +11,9 @@ import altair as alt
 from search.records.formatting import plural
 from search.records.record import EpochRecord, SearchRecord, TrialRecord
 from search.report.analysis.ranking import readable_domain, tones, winner
-from search.report.analysis.wording import label, percent
+from search.report.analysis.wording import format_percent, label
 from search.report.charts.axes import PAPER, WINNER, tone_scale, value_format, whole_numbers
-from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "curves"
 HEIGHT = 340
@@ -25,7 +25,7 @@ def curves(record: SearchRecord) -> Figure:
     """The objective after every epoch, one line a trial."""
     rows = _rows(record)
     if not rows:
-        return nothing(KEY, "Learning curves", "No trial has reported an epoch yet.")
+        return empty_figure(KEY, "Learning curves", "No trial has reported an epoch yet.")
     lines = plural(len({row["trial"] for row in rows}), "learning curve")
     epochs = plural(max(row["epoch"] for row in rows), "epoch")
     return Figure(
@@ -50,7 +50,7 @@ def _lesson(record: SearchRecord) -> str:
     if not isinstance(asked, int) or asked < 1:
         return f"{share} were stopped early"
     spared = sum(max(asked - len(t.epochs), 0) for t in pruned) / (asked * len(finished))
-    return f"Stopping {share} early spared {percent(spared, 0)} of the epochs"
+    return f"Stopping {share} early spared {format_percent(spared, 0)} of the epochs"
 
 
 def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:

@@ -16,7 +16,7 @@ from altair.utils.schemapi import debug_mode
 from search.report.charts.axes import config
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-NOBODY = -1
+NO_FOCUS = -1
 """The trial number that the ``focus`` signal holds while no trial is pointed at."""
 
 _checks: ContextVar[bool] = ContextVar("_checks", default=True)
@@ -48,14 +48,14 @@ class Figure:
     max_width: int = 0
 
 
-def nothing(key: str, title: str, why: str) -> Figure:
+def empty_figure(key: str, title: str, why: str) -> Figure:
     """A figure that can't be drawn from what is known."""
     return Figure(key=key, title=title, caption=why)
 
 
 def focus_param() -> Any:
     """The Vega-Lite parameter that the page sets to the trial under the pointer."""
-    return alt.param(name="focus", value=NOBODY)
+    return alt.param(name="focus", value=NO_FOCUS)
 
 
 def when_focused(lit: Any, otherwise: Any) -> Any:
@@ -80,10 +80,10 @@ def compiled(chart: Any, height: int) -> Mapping[str, Any]:
     whole.pop("$schema", None)
     whole["config"] = config()
     whole["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return drawable(vl_convert.vegalite_to_vega(json_safe(whole), vl_version=VEGA_LITE))
+    return without_schema(vl_convert.vegalite_to_vega(json_safe(whole), vl_version=VEGA_LITE))
 
 
-def drawable(spec: dict[str, Any]) -> Mapping[str, Any]:
+def without_schema(spec: dict[str, Any]) -> Mapping[str, Any]:
     """``spec`` without the address of its schema, which nothing here needs."""
     return {name: part for name, part in spec.items() if name != "$schema"}
 

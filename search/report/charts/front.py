@@ -9,9 +9,9 @@ import altair as alt
 from search.records.formatting import objective_phrase, plural
 from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import objective_domain, ranked
-from search.report.analysis.wording import label, listing, objective
+from search.report.analysis.wording import format_metric, join_words, label
 from search.report.charts.axes import ACCENT, INK, MUTED, PAPER, WINNER, value_axis
-from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
 
 KEY = "front"
 TITLE = "The Pareto front"
@@ -23,15 +23,15 @@ LABELS = 12
 def front(record: SearchRecord) -> Figure:
     """Every trial by its first two objectives; those that no other beats are joined."""
     if not record.objectives:
-        return nothing(KEY, TITLE, "The search had one objective.")
+        return empty_figure(KEY, TITLE, "The search had one objective.")
     if not record.front:
-        return nothing(KEY, TITLE, "No trial is complete yet: only those can be points of the front.")
+        return empty_figure(KEY, TITLE, "No trial is complete yet: only those can be points of the front.")
     return Figure(
         key=KEY,
         by_trial=True,
         title=_lesson(record),
         caption=_caption(record),
-        alternative=f"Points of the front: {listing([_spoken(record, trial) for trial in record.front[:LABELS]])}.",
+        alternative=f"Points of the front: {join_words([_spoken(record, trial) for trial in record.front[:LABELS]])}.",
         spec=compiled(_chart(record), HEIGHT),
         legend=(("on the front", WINNER), ("complete, beaten", ACCENT), ("stopped early", MUTED)),
     )
@@ -51,17 +51,17 @@ def _spoken(record: SearchRecord, trial: TrialRecord) -> str:
 
 def _value(name: str, value: float) -> str:
     phrase = objective_phrase(name, value)
-    return f"{objective(name, value)} {label(name)}" if phrase.startswith(name) else phrase
+    return f"{format_metric(name, value)} {label(name)}" if phrase.startswith(name) else phrase
 
 
 def _caption(record: SearchRecord) -> str:
     words = "No other trial is as good as a point of the front in every objective and better in one."
     if len(record.objectives) > 2:
-        more = listing([label(name) for name in record.objectives[2:]])
+        more = join_words([label(name) for name in record.objectives[2:]])
         words += f" Not drawn: {more}, so a point may look beaten and not be."
     confirmed = [o.trial for o in (record.outcome, *record.alternatives) if o is not None]
     if record.outcome is not None:
-        which = listing([str(number) for number in confirmed])
+        which = join_words([str(number) for number in confirmed])
         words += (
             f" Trained again and registered: {'trial' if len(confirmed) == 1 else 'trials'} {which}; all their "
             "trainings were asked for the test images together, in one pass."

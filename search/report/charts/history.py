@@ -9,11 +9,11 @@ import altair as alt
 from search.records.formatting import plural
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import best_so_far, objective_domain, ranked, still_improving, winner
-from search.report.analysis.wording import label, objective
+from search.report.analysis.wording import format_metric, label
 from search.report.charts.axes import (
     INK,
     PAPER,
-    STAR,
+    STAR_PATH,
     STATE_COLOURS,
     STATE_SHAPES,
     WINNER,
@@ -21,7 +21,7 @@ from search.report.charts.axes import (
     trial_axis,
     value_axis,
 )
-from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
 
 KEY = "history"
 HEIGHT = 300
@@ -31,7 +31,7 @@ def history(record: SearchRecord) -> Figure:
     """Every trial's value in the order of the trials, with the best so far."""
     order = ranked(record)
     if not order:
-        return nothing(KEY, "Every trial's value", "No trial has reached a value yet.")
+        return empty_figure(KEY, "Every trial's value", "No trial has reached a value yet.")
     domain = objective_domain(record)
     layers = [
         _best_line(record, domain),
@@ -54,7 +54,7 @@ def _lesson(record: SearchRecord) -> str:
     finished = [t.number for t in record.trials if t.finished]
     best_number, best_value = best_so_far(record)[-1]
     after = sum(number > best_number for number in finished)
-    best = objective(record.metric, best_value)
+    best = format_metric(record.metric, best_value)
     if len(finished) < 2:
         return f"One trial so far: it reached {best}"
     if still_improving(record):
@@ -75,7 +75,9 @@ def _caption(record: SearchRecord, domain: tuple[float, float]) -> str:
 
 
 def _alternative(record: SearchRecord) -> str:
-    steps = ", ".join(f"{objective(record.metric, value)} at trial {n}" for n, value in best_so_far(record))
+    steps = ", ".join(
+        f"{format_metric(record.metric, value)} at trial {n}" for n, value in best_so_far(record)
+    )
     return f"Line chart of the best {label(record.metric)} so far: {steps}."
 
 
@@ -126,11 +128,11 @@ def _winner(record: SearchRecord, domain: tuple[float, float]) -> list[Any]:
     trial = winner(record)
     if trial is None or trial.value is None:
         return []
-    said = f"trial {trial.number}, {objective(record.metric, trial.value)}"
+    said = f"trial {trial.number}, {format_metric(record.metric, trial.value)}"
     rows = [{"trial": trial.number, "value": trial.value, "said": said}]
     base = alt.Chart(alt.Data(values=rows)).encode(x=trial_axis(record), y=value_axis(record, domain))
     star = base.mark_point(
-        filled=True, shape=STAR, size=280, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
+        filled=True, shape=STAR_PATH, size=280, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
     )
     above = record.direction == "maximize"
     text = base.mark_text(dy=-15 if above else 17, fontWeight=600, fill=INK).encode(text="said:N")

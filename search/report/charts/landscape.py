@@ -9,16 +9,16 @@ import altair as alt
 
 from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
-from search.report.analysis.ranking import badness, ranked, tones, winner
-from search.report.analysis.wording import label, number, objective, parameter
-from search.report.charts.axes import GRID, PAPER, STAR, WINNER, log_ticks, tone_scale
-from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
+from search.report.analysis.ranking import loss_key, ranked, tones, winner
+from search.report.analysis.wording import format_metric, format_number, format_parameter, label
+from search.report.charts.axes import GRID, PAPER, STAR_PATH, WINNER, log_ticks, tone_scale
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
 
 KEY = "landscape"
 BAND = 0.7
 """Height of the band of one depth; 1 would make the bands touch."""
 TITLE = "Unfreeze depth against learning rate"
-GOLDEN = 0.618034
+GOLDEN_RATIO = 0.618034
 """Spreads marks that share a row: successive multiples, modulo 1, never come to lie close together."""
 
 
@@ -26,7 +26,7 @@ def landscape(record: SearchRecord) -> Figure:
     """Each trial at its learning rate and depth, coloured by how well it did."""
     trials = [t for t in ranked(record) if _placed(t)]
     if not trials:
-        return nothing(KEY, TITLE, "No finished trial has both an unfreeze depth and a learning rate.")
+        return empty_figure(KEY, TITLE, "No finished trial has both an unfreeze depth and a learning rate.")
     depths = _depths(record, trials)
     return Figure(
         key=KEY,
@@ -58,30 +58,32 @@ def _lesson(record: SearchRecord, trials: list[TrialRecord]) -> str:
     rates = [float(t.params["learning_rate"]) for t in best]
     depths = sorted({float(t.params["unfreeze_depth"]) for t in best})
     if len(best) == 1:
-        return f"The best trial has depth {number(int(depths[0]))} and a learning rate of {_rate(rates[0])}"
-    spread = f"{number(int(depths[0]))}" + (f" to {number(int(depths[-1]))}" if len(depths) > 1 else "")
+        return f"The best trial has depth {format_number(int(depths[0]))} and a learning rate of {_rate(rates[0])}"
+    spread = f"{format_number(int(depths[0]))}" + (
+        f" to {format_number(int(depths[-1]))}" if len(depths) > 1 else ""
+    )
     where = f"learning rates from {_rate(min(rates))} to {_rate(max(rates))}"
     return f"The best {len(best)} trials lie at depth {spread}, {where}"
 
 
 def _rate(value: float) -> str:
-    return parameter("learning_rate", value)
+    return format_parameter("learning_rate", value)
 
 
 def _alternative(record: SearchRecord, trials: list[TrialRecord]) -> str:
     rows = []
     for depth in sorted({t.params["unfreeze_depth"] for t in trials}, key=float):
         values = [t.value for t in trials if t.params["unfreeze_depth"] == depth and t.value is not None]
-        best = min(values, key=lambda v: badness(record, v))
+        best = min(values, key=lambda v: loss_key(record, v))
         rows.append(
-            f"depth {number(depth)}: {plural(len(values), 'trial')}, best {objective(record.metric, best)}, "
-            f"median {objective(record.metric, median(values))}"
+            f"depth {format_number(depth)}: {plural(len(values), 'trial')}, best {format_metric(record.metric, best)}, "
+            f"median {format_metric(record.metric, median(values))}"
         )
     return "Scatter plot. " + "; ".join(rows) + "."
 
 
 def _ends(record: SearchRecord, trials: list[TrialRecord]) -> tuple[str, str]:
-    return objective(record.metric, trials[-1].value), objective(record.metric, trials[0].value)
+    return format_metric(record.metric, trials[-1].value), format_metric(record.metric, trials[0].value)
 
 
 def _chart(record: SearchRecord, trials: list[TrialRecord], depths: list[Any]) -> Any:
@@ -105,7 +107,7 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
         {
             "trial": t.number,
             "rate": t.params["learning_rate"],
-            "place": float(t.params["unfreeze_depth"]) + 0.7 * BAND * ((t.number * GOLDEN) % 1 - 0.5),
+            "place": float(t.params["unfreeze_depth"]) + 0.7 * BAND * ((t.number * GOLDEN_RATIO) % 1 - 0.5),
             "tone": tone[t.number],
             "won": won is not None and t.number == won.number,
         }
@@ -117,7 +119,7 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
         fill=alt.Fill("tone:O", scale=tone_scale(), legend=None), size=when_focused(320, alt.value(110))
     )
     star = base.transform_filter("datum.won").mark_point(
-        filled=True, shape=STAR, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
+        filled=True, shape=STAR_PATH, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
     )
     return [others, star.encode(size=when_focused(420, alt.value(240)))]
 

@@ -8,8 +8,8 @@ from typing import Any
 from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import ranked, tones, winner
-from search.report.analysis.wording import label, listing, parameter
-from search.report.charts.figure import Figure, drawable, json_safe, nothing
+from search.report.analysis.wording import format_parameter, join_words, label
+from search.report.charts.figure import Figure, empty_figure, json_safe, without_schema
 from search.report.charts.parallel_spec import UNUSED, Axis, objective_axis, parallel_spec, parameter_axes
 
 KEY = "parallel"
@@ -22,7 +22,7 @@ def parallel(record: SearchRecord) -> Figure:
     trials = ranked(record)
     parameters = parameter_axes(record, trials)
     if not trials or not parameters:
-        return nothing(KEY, TITLE, "No trial with parameters has reached a value yet.")
+        return empty_figure(KEY, TITLE, "No trial with parameters has reached a value yet.")
     axes = [*parameters, objective_axis(record, trials)]
     spec = parallel_spec(axes, _rows(record, trials, axes), _best_quarter(trials, axes[-1]))
     return Figure(
@@ -32,8 +32,8 @@ def parallel(record: SearchRecord) -> Figure:
         caption="One line a trial, from its parameters to its value. Drag along an axis to keep only the "
         "trials that pass there, double-click it to let go; the table of trials below follows.",
         alternative=f"Parallel coordinates of {plural(len(trials), 'trial')} over "
-        f"{listing([axis.label for axis in axes])}. {_lesson(trials, parameters)}.",
-        spec=drawable(json_safe(spec)),
+        f"{join_words([axis.label for axis in axes])}. {_lesson(trials, parameters)}.",
+        spec=without_schema(json_safe(spec)),
         tones=("worst trial", "best trial"),
         min_width=AXIS_WIDTH * len(axes),
     )
@@ -47,7 +47,7 @@ def _lesson(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
         return TITLE
     spread, name = min(spreads)
     values = sorted(t.params[name] for t in best)
-    said = [parameter(name, value) for value in values]
+    said = [format_parameter(name, value) for value in values]
     if spread > 0.6:
         return f"The best {len(best)} trials are spread over the whole space"
     if values[0] == values[-1]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from search.records.record import ParameterValue, SearchRecord, TrialRecord
 from search.report.analysis.ranking import TONES, objective_domain
-from search.report.analysis.wording import label, number
+from search.report.analysis.wording import format_number, label
 from search.report.charts.axes import (
     ACCENT,
     INK,
@@ -23,11 +23,11 @@ from search.report.charts.axes import (
     is_logarithmic,
     value_format,
 )
-from search.report.charts.figure import NOBODY
+from search.report.charts.figure import NO_FOCUS
 
 UNUSED = -0.13
 """Where a trial lies that has no use for the parameter: below the axis."""
-MOST_NAMED = 8
+MAX_NAMED_VALUES = 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def objective_axis(record: SearchRecord, trials: Sequence[TrialRecord]) -> Axis:
 
 def _drawn_axis(name: str, values: Mapping[int, ParameterValue]) -> Axis:
     found = list(values.values())
-    whole = all(isinstance(v, int) for v in found) and len(set(found)) <= MOST_NAMED
+    whole = all(isinstance(v, int) for v in found) and len(set(found)) <= MAX_NAMED_VALUES
     if whole or any(isinstance(v, bool | str) for v in found):
         return _named(name, values)
     numbers = {n: float(v) for n, v in values.items()}
@@ -93,7 +93,7 @@ def _named(name: str, values: Mapping[int, ParameterValue]) -> Axis:
     places = {
         n: middle + order.index(v) / steps + apart * ((n * 0.618034) % 1 - 0.5) for n, v in values.items()
     }
-    return Axis(name, "point", tuple(number(v) for v in order), places)
+    return Axis(name, "point", tuple(format_number(v) for v in order), places)
 
 
 HEIGHT = 300
@@ -118,7 +118,7 @@ def parallel_spec(axes: Sequence[Axis], rows: list[Spec], best: Sequence[float])
         "padding": {"left": 8, "right": 8, "top": 6, "bottom": 6},
         "config": config(),
         "usermeta": {"brushes": [_brush(i) for i in range(len(axes))], "best": list(best)},
-        "signals": [_width(), {"name": "focus", "value": NOBODY}, *map(_brush_signal, range(len(axes)))],
+        "signals": [_width(), {"name": "focus", "value": NO_FOCUS}, *map(_brush_signal, range(len(axes)))],
         "data": _data(rows, len(axes)),
         "scales": [*_scales(len(axes)), *[_axis_scale(i, axis) for i, axis in enumerate(axes)]],
         "axes": [_axis(i, axis) for i, axis in enumerate(axes)],

@@ -14,25 +14,32 @@ import altair as alt
 
 from search.records.record import ParameterValue, SearchRecord, TrialRecord
 from search.report.analysis.ranking import objective_domain, ranked, tones, winner
-from search.report.analysis.wording import label, listing, number, objective, parameter, percent
+from search.report.analysis.wording import (
+    format_metric,
+    format_number,
+    format_parameter,
+    format_percent,
+    join_words,
+    label,
+)
 from search.report.charts.axes import (
     ACCENT,
     INK,
     PAPER,
-    STAR,
+    STAR_PATH,
     WINNER,
     is_logarithmic,
     log_ticks,
     tone_scale,
     value_axis,
 )
-from search.report.charts.figure import Figure, compiled, focus_param, nothing, when_focused
-from search.report.charts.parallel_spec import MOST_NAMED
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
+from search.report.charts.parallel_spec import MAX_NAMED_VALUES
 
 SLICE_KEY = "slice"
 TITLE = "Each parameter by itself"
 HEIGHT = 190
-MOST = 12
+MAX_SLICES = 12
 
 
 def slices(record: SearchRecord) -> tuple[Figure, ...]:
@@ -41,7 +48,7 @@ def slices(record: SearchRecord) -> tuple[Figure, ...]:
     names = list(dict.fromkeys(name for t in trials for name in t.params))
     names.sort(key=lambda name: -record.importances.get(name, 0.0))
     varied = [name for name in names if len({t.params[name] for t in trials if name in t.params}) > 1]
-    return tuple(_slice(record, trials, name, place) for place, name in enumerate(varied[:MOST]))
+    return tuple(_slice(record, trials, name, place) for place, name in enumerate(varied[:MAX_SLICES]))
 
 
 def _slice(record: SearchRecord, trials: Sequence[TrialRecord], name: str, place: int) -> Figure:
@@ -52,9 +59,9 @@ def _slice(record: SearchRecord, trials: Sequence[TrialRecord], name: str, place
         by_trial=True,
         title=label(name).capitalize(),
         alone=f"{label(record.metric).capitalize()} by {label(name)}",
-        caption=f"Best at {parameter(name, having[0].params[name])}; {_best_quarter(name, best)}",
+        caption=f"Best at {format_parameter(name, having[0].params[name])}; {_best_quarter(name, best)}",
         alternative=f"Scatter plot of {label(record.metric)} against {label(name)}. The best value, "
-        f"{objective(record.metric, having[0].value)}, is at {parameter(name, having[0].params[name])}.",
+        f"{format_metric(record.metric, having[0].value)}, is at {format_parameter(name, having[0].params[name])}.",
         spec=compiled(_slice_chart(record, having, name), HEIGHT),
     )
 
@@ -62,17 +69,19 @@ def _slice(record: SearchRecord, trials: Sequence[TrialRecord], name: str, place
 def _best_quarter(name: str, best: Sequence[TrialRecord]) -> str:
     values = [t.params[name] for t in best]
     if _is_named(values):
-        seen = sorted({number(value) for value in values})
-        return f"the best quarter has {listing(seen[:6])}"
+        seen = sorted({format_number(value) for value in values})
+        return f"the best quarter has {join_words(seen[:6])}"
     ordered = sorted(float(value) for value in values)
-    return f"the best quarter from {parameter(name, ordered[0])} to {parameter(name, ordered[-1])}"
+    return (
+        f"the best quarter from {format_parameter(name, ordered[0])} to {format_parameter(name, ordered[-1])}"
+    )
 
 
 def _is_named(values: Sequence[ParameterValue]) -> bool:
     """Whether values are better shown side by side than on a scale."""
     if any(isinstance(v, bool | str) for v in values):
         return True
-    return all(isinstance(v, int) for v in values) and len(set(values)) <= MOST_NAMED
+    return all(isinstance(v, int) for v in values) and len(set(values)) <= MAX_NAMED_VALUES
 
 
 def _slice_chart(record: SearchRecord, trials: Sequence[TrialRecord], name: str) -> Any:
@@ -82,7 +91,7 @@ def _slice_chart(record: SearchRecord, trials: Sequence[TrialRecord], name: str)
     rows = [
         {
             "trial": t.number,
-            "at": number(t.params[name]) if named else t.params[name],
+            "at": format_number(t.params[name]) if named else t.params[name],
             "value": t.value,
             "tone": tone[t.number],
             "won": won is not None and t.number == won.number,
@@ -97,7 +106,7 @@ def _slice_chart(record: SearchRecord, trials: Sequence[TrialRecord], name: str)
         fill=alt.Fill("tone:O", scale=tone_scale(), legend=None), size=when_focused(220, alt.value(60))
     )
     star = base.transform_filter("datum.won").mark_point(
-        filled=True, shape=STAR, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
+        filled=True, shape=STAR_PATH, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
     )
     return alt.layer(others, star.encode(size=when_focused(360, alt.value(200)))).add_params(focus_param())
 
@@ -105,7 +114,7 @@ def _slice_chart(record: SearchRecord, trials: Sequence[TrialRecord], name: str)
 def _x(name: str, values: Sequence[ParameterValue], named: bool) -> Any:
     if named:
         texts = any(isinstance(v, str) for v in values)
-        order = [number(v) for v in sorted(set(values), key=str if texts else float)]
+        order = [format_number(v) for v in sorted(set(values), key=str if texts else float)]
         axis = alt.Axis(labelAngle=0, labelLimit=80, labelPadding=7, ticks=False, grid=False)
         return alt.X("at:N", title=None, axis=axis, scale=alt.Scale(domain=order, padding=0.6))
     numbers = [float(v) for v in values]
@@ -120,8 +129,8 @@ def _x(name: str, values: Sequence[ParameterValue], named: bool) -> Any:
 
 
 KEY = "importance"
-MOST_BARS = 20
-ROOM = 1.9
+MAX_BARS = 20
+AXIS_STRETCH = 1.9
 """Length of the axis by that of the longest line: the words beside it have to fit on a phone."""
 
 
@@ -137,7 +146,7 @@ class Share:
     @property
     def said(self) -> str:
         """As in ``60 % (31 to 82)``."""
-        words = percent(self.value, 0 if self.value >= 0.01 or self.value == 0 else 1)
+        words = format_percent(self.value, 0 if self.value >= 0.01 or self.value == 0 else 1)
         if self.low is None or self.high is None:
             return words
         return f"{words} ({100 * self.low:.0f} to {100 * self.high:.0f})"
@@ -147,7 +156,7 @@ def importance(record: SearchRecord) -> Figure:
     """The share of the differences between trials that each parameter explains."""
     known = shares(record)
     if not known:
-        return nothing(
+        return empty_figure(
             KEY,
             "Importance of the parameters",
             "Importances need several finished trials with different values; there are too few.",
@@ -158,7 +167,7 @@ def importance(record: SearchRecord) -> Figure:
         caption="What tells the best trials from the others: each parameter's share (PED-ANOVA), estimated from all "
         "trials that ended with a value. Lines are 95 % intervals over trials drawn with replacement: where they "
         "overlap, the order is a guess.",
-        alternative=f"Bar chart of parameter importance: {listing([f'{label(s.name)} {s.said}' for s in known])}.",
+        alternative=f"Bar chart of parameter importance: {join_words([f'{label(s.name)} {s.said}' for s in known])}.",
         spec=compiled(_chart(known), 34 * len(known) + 20),
     )
 
@@ -170,7 +179,7 @@ def shares(record: SearchRecord) -> list[Share]:
     if total <= 0:
         return []
     found = [_share(record, name, value / total) for name, value in known.items()]
-    return sorted(found, key=lambda share: (-share.value, share.name))[:MOST_BARS]
+    return sorted(found, key=lambda share: (-share.value, share.name))[:MAX_BARS]
 
 
 def _share(record: SearchRecord, name: str, value: float) -> Share:
@@ -182,11 +191,12 @@ def _share(record: SearchRecord, name: str, value: float) -> Share:
 
 def _lesson(known: list[Share]) -> str:
     first, *others = known
-    name, share = label(first.name), percent(first.value, 0)
+    name, share = label(first.name), format_percent(first.value, 0)
     if first.low is None or not others:
         return f"{name.capitalize()} mattered most: {share} of the differences"
     if first.low > others[0].value:
-        return f"{name.capitalize()} mattered most: {share} of the differences, certainly {percent(first.low, 0)}"
+        certain = format_percent(first.low, 0)
+        return f"{name.capitalize()} mattered most: {share} of the differences, certainly {certain}"
     return f"{name.capitalize()} seems to matter most ({share}), but the trials are too few to be sure"
 
 
@@ -197,7 +207,7 @@ def _chart(known: list[Share]) -> Any:
     reach = max(s.high if s.high is not None else s.value for s in known)
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelColor=INK)),
-        x=alt.X("share:Q", title=None, axis=None, scale=alt.Scale(domain=[0, reach * ROOM])),
+        x=alt.X("share:Q", title=None, axis=None, scale=alt.Scale(domain=[0, reach * AXIS_STRETCH])),
     )
     bars = base.mark_bar(
         height=14, fill=ACCENT, cornerRadiusEnd=2, opacity=1 if known[0].low is None else 0.6

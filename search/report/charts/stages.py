@@ -9,9 +9,9 @@ import altair as alt
 
 from search.records.record import SearchRecord
 from search.records.units import format_duration
-from search.report.analysis.wording import label, listing, percent
+from search.report.analysis.wording import format_percent, join_words, label
 from search.report.charts.axes import STAGE_RANGE
-from search.report.charts.figure import Figure, compiled, focus_param, nothing
+from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "stages"
 BAR_WIDTH = 80
@@ -56,18 +56,18 @@ def stages(record: SearchRecord) -> Figure:
     """Seconds of every trial, split by stage of work."""
     totals = stage_totals(record)
     if not totals:
-        return nothing(KEY, "Seconds by stage of work", "No trial has said yet where its time went.")
+        return empty_figure(KEY, "Seconds by stage of work", "No trial has said yet where its time went.")
     everything = sum(total.seconds for total in totals)
     most = max(totals, key=lambda total: total.seconds)
     spoken = [f"{label(total.name)} {format_duration(total.seconds)}" for total in totals]
-    share = percent(most.seconds / everything, 0)
+    share = format_percent(most.seconds / everything, 0)
     return Figure(
         key=KEY,
         by_trial=True,
         title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the "
         "suffix what is trained; to wait is for what other trials compute or compile.",
-        alternative=f"Stacked bars, one a trial. In total: {listing(spoken)}.",
+        alternative=f"Stacked bars, one a trial. In total: {join_words(spoken)}.",
         legend=tuple((label(total.name), total.colour) for total in totals),
         spec=compiled(_chart(record, totals), 240),
         max_width=BAR_WIDTH * len(record.trials) + 100,

@@ -21,7 +21,7 @@ from search.commands import search as search_command
 from search.config.argument_parser import Parser
 from search.config.search_config import SearchConfig, load_config
 from search.tracking.stores import default_tracking_uri
-from search.views.quiet_libraries import quieted
+from search.views.quiet_libraries import quiet_libraries
 from trainables.errors import DataError, UsageError
 
 HEAVY = ("tensorflow", "keras", "mlflow", "ray", "optuna", "sklearn", "pandas", "numpy", "pydantic", "rich")
@@ -216,18 +216,18 @@ def test_flags_and_file_make_the_same_config(tmp_path: Path) -> None:
         *("--space", "full", "--skip-bad-images", "--no-register", "--storage", "runs here"),
     ]
     options = search_command.parser().parse(line)
-    assert load_config(None, search_command.flags(options)) == load_config(file)
+    assert load_config(None, search_command.given_options(options)) == load_config(file)
     both = search_command.parser().parse([str(file), "--trials", "9", "--register"])
-    config = load_config(both.config, search_command.flags(both))
+    config = load_config(both.config, search_command.given_options(both))
     assert (config.trials, config.register_model, config.data) == (9, True, "my photos/ü")
 
 
 def test_native_messages_stay_off_the_terminal_and_come_with_a_crash(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from search.views.quiet_libraries import quieted\n"
+        "from search.views.quiet_libraries import quiet_libraries\n"
         "try:\n"
-        "    with quieted():\n"
+        "    with quiet_libraries():\n"
         "        os.write(2, b'WARNING from C++\\n')\n"
         "        print('from Python', file=sys.stderr)\n"
         "        if len(sys.argv) > 1: raise ValueError('bad')\n"
@@ -242,7 +242,7 @@ def test_native_messages_stay_off_the_terminal_and_come_with_a_crash(tmp_path: P
 
 def test_quieting_leaves_a_replaced_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stderr
-    with quieted():
+    with quiet_libraries():
         print("seen", file=sys.stderr)
         assert sys.stderr is before
     assert capsys.readouterr().err == "seen\n"

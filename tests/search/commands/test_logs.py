@@ -14,18 +14,18 @@ import pytest
 from rich.console import Console
 
 from search import SearchConfig, cli, run_search
-from search.commands.logs import logs_page, tell
-from search.records.event_log import DRIVER, EngineLog, line_of, read_lines, shorten
+from search.commands.logs import logs_page, read_trial_log
+from search.records.event_log import DRIVER_LOG, EventLog, format_line, read_lines, truncate_log
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 from search.views.logged import LoggedView
 from search.views.view import QuietView
 
 DIES = """
 import os, sys
-from search.records.event_log import EngineLog, keep_output
+from search.records.event_log import EventLog, redirect_output
 folder = sys.argv[1]
-keep_output(folder)
-log = EngineLog()
+redirect_output(folder)
+log = EventLog()
 print("before anybody", flush=True)
 log.begins("finetune-3", folder, "begins: learning_rate=0.1")
 os.write(2, b"native words about 3\\n")
@@ -74,7 +74,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -> None:
-    story = tell(trial(3), logs)
+    story = read_trial_log(trial(3), logs)
     assert [h.words for h in story.happenings] == [
         "begins: learning_rate=0.1",
         "crashed: Traceback | ValueError: no",
@@ -88,20 +88,20 @@ def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -
 
 
 def test_the_last_words_of_a_process_that_dies_are_kept(logs: Path) -> None:
-    ((_, printed),) = tell(trial(4), logs).output
+    ((_, printed),) = read_trial_log(trial(4), logs).output
     assert "native words about 4" in printed
     assert any("Fatal Python error: Aborted" in line for line in printed)
     assert any("in <module>" in line for line in printed)
 
 
 def test_a_trial_of_which_nothing_was_kept_has_a_story_all_the_same(tmp_path: Path) -> None:
-    story = tell(trial(7), tmp_path / "no such folder")
+    story = read_trial_log(trial(7), tmp_path / "no such folder")
     assert (story.happenings, story.output) == ((), ())
 
 
 def test_the_page_says_it_in_words(logs: Path) -> None:
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(logs_page(record(trial(3)), tell(trial(3), logs)), soft_wrap=True)
+    console.print(logs_page(record(trial(3)), read_trial_log(trial(3), logs)), soft_wrap=True)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in (
         "größe, trial 3",
@@ -119,7 +119,7 @@ def test_the_page_says_it_in_words(logs: Path) -> None:
 def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
     file = tmp_path / "x.log"
     file.write_bytes(
-        line_of("finetune-1", "a\nb [c] ü").encode() + b"\xff\xfe\n2026-01-01 no line of ours\n\n"
+        format_line("finetune-1", "a\nb [c] ü").encode() + b"\xff\xfe\n2026-01-01 no line of ours\n\n"
     )
     first, *others = read_lines(file)
     assert (first.trial, first.words) == ("finetune-1", "a | b [c] ü")
@@ -129,12 +129,12 @@ def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
 def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "ü-1.log"
     with file.open("a", encoding="utf-8") as log:
-        log.writelines(line_of("finetune-1", f"ü {n}") for n in range(1000))
+        log.writelines(format_line("finetune-1", f"ü {n}") for n in range(1000))
         log.flush()
-        shorten(file, most=file.stat().st_size, kept=100)
+        truncate_log(file, most=file.stat().st_size, kept=100)
         assert len(list(read_lines(file))) == 1000
-        shorten(file, most=file.stat().st_size - 1, kept=100)
-        log.write(line_of("finetune-2", "begins"))
+        truncate_log(file, most=file.stat().st_size - 1, kept=100)
+        log.write(format_line("finetune-2", "begins"))
     assert file.stat().st_size < 300
     words = [line.words for line in read_lines(file)]
     assert words == ["older lines were cut off here: the log had grown too large", "ü 998", "ü 999", "begins"]
@@ -142,7 +142,7 @@ def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_pat
 
 def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    log = EngineLog()
+    log = EventLog()
     log.begins("finetune-1", str(tmp_path / "file" / "logs"), "begins")
     log.says("finetune-1", "goes on")
     log.ends("finetune-1", "leaves the engine")
@@ -165,7 +165,7 @@ def test_logs_of_a_search_can_be_read_when_all_is_over(
     )
     result = run_search(config)
     assert all(t.node for t in result.record.trials)
-    assert "training it again" in (tmp_path / "ü" / "logs" / DRIVER).read_text()
+    assert "training it again" in (tmp_path / "ü" / "logs" / DRIVER_LOG).read_text()
     assert cli.main(["logs", "ü", "1", "--storage", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["trial"], said["state"], len(said["epochs"])) == (1, "complete", 2)

@@ -19,7 +19,7 @@ from search.commands import score as command
 from search.commands.score import dot_plot, scoring_page
 from search.config.search_config import SearchConfig
 from search.records.record import Interval
-from search.records.scores import BackboneScores, Likeness, Scoring, scoring_json
+from search.records.scores import BackboneScores, DomainSimilarity, ScoringResult, scoring_json
 from search.report.scores_page import write_scoring
 from search.study.resolved_inputs import data_folder
 from search.study.scoring import score_backbones
@@ -27,7 +27,7 @@ from search.views.view import QuietView
 from trainables.data.datasets import open_task
 from trainables.errors import BackboneError, DataError, SearchError, UsageError
 from trainables.transferability import knn_accuracy, label_cka, logme
-from trainables.transferability.feature_sample import shared_images
+from trainables.transferability.feature_sample import shared_image_ids
 
 CLASSES = 3
 
@@ -45,7 +45,7 @@ def photos(weird_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scored(photos: Path, weird_folder: Path) -> tuple[Scoring, dict[str, SearchConfig]]:
+def scored(photos: Path, weird_folder: Path) -> tuple[ScoringResult, dict[str, SearchConfig]]:
     """The built-in backbone at two input sizes, beside the digits as a source, and one that is not there."""
     given = {"data": str(photos), "storage": str(weird_folder / "scores"), "seed": 3}
     configs = {
@@ -62,7 +62,7 @@ def task_of(config: SearchConfig, size: int):  # type: ignore[no-untyped-def]
 
 @pytest.mark.slow
 def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
-    scored: tuple[Scoring, dict[str, SearchConfig]],
+    scored: tuple[ScoringResult, dict[str, SearchConfig]],
 ) -> None:
     scoring, configs = scored
     known = []
@@ -78,7 +78,9 @@ def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
 
 
 @pytest.mark.slow
-def test_scores_are_those_of_the_frozen_features(scored: tuple[Scoring, dict[str, SearchConfig]]) -> None:
+def test_scores_are_those_of_the_frozen_features(
+    scored: tuple[ScoringResult, dict[str, SearchConfig]],
+) -> None:
     from trainables.backbones.backbone import BackboneSpec, load
 
     scoring, configs = scored
@@ -106,20 +108,20 @@ def test_scores_are_those_of_the_frozen_features(scored: tuple[Scoring, dict[str
 
 @pytest.mark.slow
 def test_activations_are_kept_for_the_search(
-    scored: tuple[Scoring, dict[str, SearchConfig]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: tuple[ScoringResult, dict[str, SearchConfig]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainables.activations.activations import Activations
-    from trainables.activations.machine_speed import Machine
+    from trainables.activations.activations import ActivationCache
+    from trainables.activations.machine_speed import MeasuredSpeeds
     from trainables.backbones.backbone import BackboneSpec, load
 
-    monkeypatch.setattr(Machine, "file_seconds", 0.0)  # so few images are not worth a file otherwise
+    monkeypatch.setattr(MeasuredSpeeds, "file_seconds", 0.0)  # so few images are not worth a file otherwise
     _, configs = scored
     backbone, task, cache = load(BackboneSpec("print")), task_of(configs["print"], 32), tmp_path / "cäche"
     config = configs["print"].replace(cache=str(cache))
     score_backbones({"print": config}, None, 200, QuietView())
     backbone.save(tmp_path / "as a search has it.keras")
     as_searched = type(backbone).open(tmp_path / "as a search has it.keras")
-    activations = Activations(as_searched, task, directory=cache)
+    activations = ActivationCache(as_searched, task, directory=cache)
     for split in ("train", "validation"):
         kept = activations.kept(split, 0)
         assert kept is not None
@@ -131,13 +133,13 @@ def test_activations_are_kept_for_the_search(
 
 @pytest.mark.slow
 def test_backbones_without_an_image_in_common_are_refused(
-    scored: tuple[Scoring, dict[str, SearchConfig]],
+    scored: tuple[ScoringResult, dict[str, SearchConfig]],
 ) -> None:
     config = scored[1]["print"]
     tasks = [task_of(config, 32), task_of(config.replace(data="digits"), 32)]
-    assert len(shared_images(tasks[:1], 0)) == sum(tasks[0].counts[s] for s in ("train", "validation"))
+    assert len(shared_image_ids(tasks[:1], 0)) == sum(tasks[0].counts[s] for s in ("train", "validation"))
     with pytest.raises(DataError, match="found 0; give all backbones one --input-size"):
-        shared_images(tasks, 0)
+        shared_image_ids(tasks, 0)
 
 
 @pytest.mark.slow
@@ -170,7 +172,9 @@ def test_the_command_prints_one_json_object_and_does_without_ray(photos: Path, t
     assert "<svg" in report.read_text(encoding="utf-8")
 
 
-def backbone(name: str, knn: float, tied: bool = False, likeness: Likeness | None = None) -> BackboneScores:
+def backbone(
+    name: str, knn: float, tied: bool = False, likeness: DomainSimilarity | None = None
+) -> BackboneScores:
     return BackboneScores(
         name=name,
         weights="imagenet",
@@ -188,8 +192,8 @@ def backbone(name: str, knn: float, tied: bool = False, likeness: Likeness | Non
     )
 
 
-LIKENESS = Likeness(-1.25, -1.5, 0.0625, 0.002)
-SCORING = Scoring(
+LIKENESS = DomainSimilarity(-1.25, -1.5, 0.0625, 0.002)
+SCORING = ScoringResult(
     task="cats & <dogs>",
     source="photos",
     classes=3,
@@ -206,7 +210,7 @@ SCORING = Scoring(
 )
 
 
-def printed(scoring: Scoring, ascii_only: bool = False) -> str:
+def printed(scoring: ScoringResult, ascii_only: bool = False) -> str:
     console = Console(width=80, force_terminal=False)
     with console.capture() as captured:
         for part in scoring_page(scoring, ascii_only):
@@ -279,7 +283,7 @@ def test_json_holds_every_number_and_nothing_that_json_cannot() -> None:
 
 
 def configured(*line: str) -> dict[str, SearchConfig]:
-    return command.configurations(command.parser().parse(line))
+    return command.backbone_configs(command.parser().parse(line))
 
 
 def test_weights_are_given_once_for_all_backbones_or_once_for_each() -> None:

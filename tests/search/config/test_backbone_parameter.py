@@ -12,7 +12,12 @@ from optuna.distributions import IntDistribution
 
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import Choice, IntRange, Space, core_space, full_space, load_space
-from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters, depth_at, share_of
+from search.ledger.sampling.tpe import (
+    IncrementalTPESampler,
+    depth_to_fraction,
+    fraction_to_depth,
+    new_shared_space,
+)
 from search.ledger.workspace import Workspace
 from search.study.early_checks import check_inputs
 from trainables.data.datasets import prepare
@@ -128,8 +133,8 @@ def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_pat
 )
 def test_shares_give_back_the_depth_and_are_spread_evenly(depths: IntDistribution) -> None:
     possible = list(range(depths.low, depths.high + 1, depths.step))
-    assert [depth_at(share_of(d, depths), depths) for d in possible] == possible
-    drawn = [depth_at(share, depths) for share in np.linspace(0, 1, 1001)]
+    assert [fraction_to_depth(depth_to_fraction(d, depths), depths) for d in possible] == possible
+    drawn = [fraction_to_depth(share, depths) for share in np.linspace(0, 1, 1001)]
     counts = [drawn.count(d) for d in possible]
     assert max(counts) - min(counts) <= 2
     assert sum(counts) == len(drawn)
@@ -137,12 +142,14 @@ def test_shares_give_back_the_depth_and_are_spread_evenly(depths: IntDistributio
 
 def searched(sampler: str, seed: int, trials: int) -> list[dict[str, Any]]:
     """A made-up objective: half of the blocks are best, and the large backbone is a little better."""
-    space, common = several(), common_parameters()
+    space, common = several(), new_shared_space()
     study = optuna.create_study(direction="maximize")
     for number in range(trials):
         own = 1000 * seed + number
         study.sampler = (
-            SteadyTPESampler(own, common) if sampler == "tpe" else optuna.samplers.RandomSampler(seed=own)
+            IncrementalTPESampler(own, common)
+            if sampler == "tpe"
+            else optuna.samplers.RandomSampler(seed=own)
         )
         trial = study.ask()
         params = space.suggest(trial)
@@ -187,10 +194,10 @@ def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
 
 
 def test_tables_show_the_end_of_a_path() -> None:
-    from search.records.formatting import number
-    from search.report.analysis.wording import number as in_report
+    from search.records.formatting import format_value
+    from search.report.analysis.wording import format_number as in_report
 
-    for shown in (number, in_report):
+    for shown in (format_value, in_report):
         assert [shown(v) for v in ("/home/me/my nets/small.keras", "models:/photos@champion", "print")] == [
             "small.keras",
             "photos@champion",

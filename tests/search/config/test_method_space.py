@@ -14,13 +14,13 @@ from example_search import search
 from rich.console import Console
 
 from search import SearchConfig
-from search.config.choices import equal_steps
+from search.config.choices import baseline_epoch_factor
 from search.config.parameters import parameters
 from search.config.ranges import Choice
 from search.config.space import Space, make_space
 from search.ledger.sampling.samplers import make_sampler
-from search.ledger.sampling.tpe import common_parameters
-from search.records.formatting import SHORT
+from search.ledger.sampling.tpe import new_shared_space
+from search.records.formatting import COLUMN_HEADINGS
 from search.views.trial_table import trial_table
 from trainables.errors import UsageError
 
@@ -53,8 +53,8 @@ def test_each_trial_has_the_parameters_of_its_own_method() -> None:
 
 
 def test_the_live_table_shows_the_method_and_its_parameters() -> None:
-    assert set(parameters(4)) <= set(SHORT)
-    assert len(set(SHORT.values())) == len(SHORT)
+    assert set(parameters(4)) <= set(COLUMN_HEADINGS)
+    assert len(set(COLUMN_HEADINGS.values())) == len(COLUMN_HEADINGS)
     params = {"method": "align", "unfreeze_depth": 1, "alignment": "coral", "alignment_weight": 0.5}
     shown = search(1)
     shown = replace(shown, trials=(replace(shown.trials[0], params=params),))
@@ -125,7 +125,7 @@ def test_tpe_learns_which_method_is_best_and_its_own_parameters() -> None:
     """With its parameters conditional on it: align is best, at a weight of 10."""
     space = make_space("full", 4, "all", METHODS)
     study = optuna.create_study(direction="maximize")
-    common, later = common_parameters(), []
+    common, later = new_shared_space(), []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for number in range(70):
         study.sampler = make_sampler("tpe", 3, number, common)
@@ -169,7 +169,7 @@ def test_a_method_without_what_it_needs_is_refused(options: dict[str, Any], word
     ("target", "source", "times"), [(100, 100, 2), (40, 100, 3.5), (10, 10_000, 10), (100, 0, 1)]
 )
 def test_baselines_without_the_source_get_as_many_steps(target: int, source: int, times: float) -> None:
-    assert equal_steps(target, source) == times
+    assert baseline_epoch_factor(target, source) == times
 
 
 def test_without_labels_selection_is_by_the_loss_that_looks_at_the_target() -> None:

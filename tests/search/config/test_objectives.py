@@ -16,9 +16,9 @@ import pytest
 from search.config.ranges import Choice, IntRange
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import core_space, make_space
-from search.ledger.ledger import Ledger, refuse_difference, sqlite_url
-from search.records.record import EpochRecord, front
-from search.study.serving_costs import BackboneFile, ServingPrices
+from search.ledger.ledger import Ledger, check_same_settings, sqlite_url
+from search.records.record import EpochRecord, pareto_trials
+from search.study.serving_costs import BackboneFile, ServingCosts
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -129,7 +129,7 @@ def test_the_study_is_optuna_s_own_and_its_best_trials_are_our_front(
     fill(ledger, 6)
     study = optuna.load_study(study_name="a search", storage=sqlite_url(tmp_path / "ledger.db"))
     assert [d.name for d in study.directions] == ["MAXIMIZE", *["MINIMIZE"] * (len(objectives) - 1)]
-    ours = front(ledger.trials, objectives)
+    ours = pareto_trials(ledger.trials, objectives)
     assert {t.number for t in ours} == {t.number for t in study.best_trials}
     assert len(ours) >= 1
     for trial in study.trials:
@@ -189,14 +189,14 @@ def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_c
 
 def test_other_objectives_under_the_same_name_are_refused_with_the_difference(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    refuse_difference(ledger, {"metric": "val_accuracy", "objective": list(TWO)})
+    check_same_settings(ledger, {"metric": "val_accuracy", "objective": list(TWO)})
     with pytest.raises(
         LedgerError, match=r"objective: expected \['val_accuracy', 'parameters'\], received none"
     ):
-        refuse_difference(ledger, {"metric": "val_accuracy"})
+        check_same_settings(ledger, {"metric": "val_accuracy"})
     for other in (["val_accuracy", "latency_ms"], [*TWO, "val_loss"]):
         with pytest.raises(LedgerError, match=re.escape(f"received {other}")):
-            refuse_difference(ledger, {"metric": "val_accuracy", "objective": other})
+            check_same_settings(ledger, {"metric": "val_accuracy", "objective": other})
 
 
 class Asked:
@@ -216,9 +216,9 @@ class Asked:
 
 def prices(
     ledger: Ledger, asked: Asked, objectives: tuple[str, ...] = ("val_accuracy", "latency_ms")
-) -> ServingPrices:
+) -> ServingCosts:
     backbones = {None: BackboneFile("aa", "small"), "Big": BackboneFile("bb", "big")}
-    return ServingPrices(ledger, objectives, backbones, 10, asked, lambda line: None)
+    return ServingCosts(ledger, objectives, backbones, 10, asked, lambda line: None)
 
 
 def test_each_architecture_is_priced_once_in_the_life_of_a_search(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.doctor.places import Places
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding
 
 CLUSTER = Path(__file__).parents[3] / "cluster"
@@ -39,7 +39,9 @@ def findings(file: Path, gpus: float = 1.0, cpus: float = 1.0) -> list[Finding]:
     from search.doctor.cluster_file import check_cluster_file
 
     return list(
-        check_cluster_file(Places(file.parent, cluster_file=file, cpus_per_trial=cpus, gpus_per_trial=gpus))
+        check_cluster_file(
+            CheckTargets(file.parent, cluster_file=file, cpus_per_trial=cpus, gpus_per_trial=gpus)
+        )
     )
 
 

@@ -152,8 +152,8 @@ LOOK = """
 import sys
 from pathlib import Path
 from search.config.search_config import SearchConfig
-from search.doctor.joining import joined
-from search.doctor.quick import QuickLook
+from search.doctor.joining import ray_connection
+from search.doctor.quick import StartupChecks
 from search.views.view import QuietView
 from trainables.errors import ClusterError
 
@@ -161,8 +161,8 @@ class View(QuietView):
     def event(self, message):
         print(message)
 
-with joined(sys.argv[1]):
-    look = QuickLook(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), View())
+with ray_connection(sys.argv[1]):
+    look = StartupChecks(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), View())
     look.at_nodes().join()
     try:
         look.refuse()

@@ -16,7 +16,7 @@ import yaml
 from raylets import LIMIT, Findings, can_mount, free_port
 
 from search.doctor.cluster_file import check_cluster_file
-from search.doctor.places import Places
+from search.doctor.places import CheckTargets
 from search.records.finding import Finding
 
 Change = Callable[[dict[str, Any]], object]
@@ -51,7 +51,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def checked(content: object, folder: Path, gpus: float = 1.0) -> list[Finding]:
     file = folder / "größe c.yaml"
     file.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return list(check_cluster_file(Places(folder, cluster_file=file, gpus_per_trial=gpus)))
+    return list(check_cluster_file(CheckTargets(folder, cluster_file=file, gpus_per_trial=gpus)))
 
 
 def test_a_good_file_is_not_complained_of(good: dict[str, Any], tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: str, words: str) 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (found,) = check_cluster_file(Places(tmp_path, cluster_file=tmp_path / "none.yaml"))
+    (found,) = check_cluster_file(CheckTargets(tmp_path, cluster_file=tmp_path / "none.yaml"))
     assert "No such file" in found.words
 
 

@@ -17,7 +17,7 @@ import pytest
 from raylets import Doctor, free_port
 
 from search.config.search_config import SearchConfig
-from search.doctor.quick import QuickLook
+from search.doctor.quick import StartupChecks
 from search.doctor.tracking import ask_server
 from search.views.view import QuietView
 
@@ -89,7 +89,7 @@ def test_a_search_is_told_of_it_while_it_starts(choosy: str, tmp_path: Path) -> 
         def event(self, message: str) -> None:
             told.append(message)
 
-    look = QuickLook(SearchConfig(tracking_uri=choosy, storage=str(tmp_path)), tmp_path, View())
+    look = StartupChecks(SearchConfig(tracking_uri=choosy, storage=str(tmp_path)), tmp_path, View())
     began = time.thread_time()
     thread = look.at_places()
     assert time.thread_time() - began < 0.3

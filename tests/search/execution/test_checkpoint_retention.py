@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.config.search_config import SearchConfig
-from search.execution.checkpoint_retention import KeptCheckpoints, checkpoint_folder, default_budget
+from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder, default_budget
 from search.execution.engines.engine import CHECKPOINT, Engine
 from search.ledger.reader import read_record
 from search.records.record import EpochRecord, State, TrialRecord
@@ -27,10 +27,10 @@ from trainables.data.datasets import prepare
 from trainables.errors import DataError, UsageError
 from trainables.training.checkpoints import (
     Checkpoint,
-    before,
-    generations,
+    previous_checkpoint,
     read_checkpoint,
-    sweep,
+    remove_partial_files,
+    resumable_checkpoints,
     write_checkpoint,
 )
 
@@ -59,7 +59,7 @@ class Disk:
     def __init__(self, root: Path, budget: int = 100 * SIZE) -> None:
         self.root = root / "a ü 字" / "checkpoints"
         self.said: list[str] = []
-        self.kept = KeptCheckpoints(budget, self.said.append)
+        self.kept = CheckpointRetention(budget, self.said.append)
 
     def end(self, number: int, value: float | None, state: State = "complete", keep: int = 3) -> None:
         folder = checkpoint_folder(self.root, number)
@@ -128,14 +128,21 @@ def test_the_checkpoints_before_go_first_when_bytes_run_out_and_with_the_end_of_
     disk = Disk(tmp_path, budget=4 * SIZE)
     for number in range(2):
         folder = put(disk.root, number)
-        before(folder / CHECKPOINT).write_bytes(b"x" * SIZE)
+        previous_checkpoint(folder / CHECKPOINT).write_bytes(b"x" * SIZE)
         disk.kept.written(folder)
-    assert [len(generations(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(2)] == [2, 2]
+    assert [len(resumable_checkpoints(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(2)] == [
+        2,
+        2,
+    ]
     disk.write(2)
-    assert [len(generations(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(3)] == [1, 1, 1]
-    before(checkpoint_folder(disk.root, 0) / CHECKPOINT).write_bytes(b"x")
+    assert [len(resumable_checkpoints(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(3)] == [
+        1,
+        1,
+        1,
+    ]
+    previous_checkpoint(checkpoint_folder(disk.root, 0) / CHECKPOINT).write_bytes(b"x")
     disk.end(0, 0.5)
-    assert len(generations(checkpoint_folder(disk.root, 0) / CHECKPOINT)) == 1
+    assert len(resumable_checkpoints(checkpoint_folder(disk.root, 0) / CHECKPOINT)) == 1
     assert disk.said == []
 
 
@@ -199,7 +206,7 @@ def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
     assert len(set(left) - live) <= keep
     taken = sum((checkpoint_folder(disk.root, n) / CHECKPOINT).stat().st_size for n in left)
     assert taken <= budget * SIZE or set(left) == live
-    again = KeptCheckpoints(budget * SIZE, disk.said.append)
+    again = CheckpointRetention(budget * SIZE, disk.said.append)
     again.look(disk.root, known.values(), "maximize", keep)
     assert numbers(disk.root) == left
 
@@ -273,7 +280,7 @@ def test_the_checkpoint_before_stays_beside_the_newest(tmp_path: Path) -> None:
         write_checkpoint(
             path, Checkpoint(epoch, [np.zeros(3)], [], [], None, None, history=[{"epoch": epoch}])
         )
-    assert [read_checkpoint(p).epoch for p in generations(path)] == [3, 2]
+    assert [read_checkpoint(p).epoch for p in resumable_checkpoints(path)] == [3, 2]
     assert read_checkpoint(path).history == [{"epoch": 3}]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -302,8 +309,8 @@ def test_a_damaged_checkpoint_is_refused_or_what_it_was(
 def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
     for name in (CHECKPOINT, ".checkpoint-1.tmp", "mine.tmp"):
         (tmp_path / name).write_text("x")
-    sweep(tmp_path)
-    sweep(tmp_path / "nowhere")
+    remove_partial_files(tmp_path)
+    remove_partial_files(tmp_path / "nowhere")
     assert {p.name for p in tmp_path.iterdir()} == {CHECKPOINT, "mine.tmp"}
 
 

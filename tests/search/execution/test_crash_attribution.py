@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from search.execution.crash_attribution import Casualties
+from search.execution.crash_attribution import CrashAttribution
 
 
-def under_way(*numbers: int, engine: str | None = "first") -> Casualties:
+def under_way(*numbers: int, engine: str | None = "first") -> CrashAttribution:
     """Trials that all have trained in one engine; in none that is known yet where ``engine`` is None."""
-    casualties = Casualties()
+    casualties = CrashAttribution()
     for number in numbers:
         casualties.began(number)
         if engine is not None:
@@ -19,7 +19,7 @@ def under_way(*numbers: int, engine: str | None = "first") -> Casualties:
     return casualties
 
 
-def comes_back(casualties: Casualties, engine: str, trained: bool = True) -> int | None:
+def comes_back(casualties: CrashAttribution, engine: str, trained: bool = True) -> int | None:
     """The next trial, begun in ``engine``."""
     number = casualties.next()
     if number is not None:
@@ -127,7 +127,7 @@ def test_whatever_is_bad_neighbours_lose_little_and_pay_nothing(seed: int) -> No
     """Trials of 6 epochs, four at a time; two of them kill their engine whenever they come to some epoch."""
     chance = random.Random(seed)
     bad = {number: chance.randrange(6) for number in chance.sample(range(12), 2)}
-    casualties, retries, epochs = Casualties(), dict.fromkeys(range(12), 0), dict.fromkeys(range(12), 0)
+    casualties, retries, epochs = CrashAttribution(), dict.fromkeys(range(12), 0), dict.fromkeys(range(12), 0)
     new, inside, life, deaths, ended = list(range(12)), [], 0, 0, set[int]()
     died_with = dict.fromkeys(range(12), 0)
     for _ in range(3000):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from search.config.space import core_space
-from search.execution.engines.engine_client import DIED
+from search.execution.engines.engine_client import ENGINE_DIED
 from search.execution.searcher import LedgerSearcher
-from search.execution.trial_recovery import Comebacks, Retries
-from search.execution.tune_callbacks import UNSTARTED, Whereabouts
+from search.execution.trial_recovery import RetryPolicy, TrialRecovery
+from search.execution.tune_callbacks import MAX_UNSTARTED_FAILURES, NodeLossCallback
 from search.ledger.ledger import Ledger, sqlite_url
 
 SPACE = core_space(4)
@@ -28,12 +28,12 @@ class Desk:
     gone: bool = False
 
     def __post_init__(self) -> None:
-        retries = Retries(self.ledger, 0, 32, lambda words: None)  # none at all
+        retries = RetryPolicy(self.ledger, 0, 32, lambda words: None)  # none at all
         self.searcher = LedgerSearcher(
             self.ledger,
             SPACE.suggest,
             lambda record: {"number": record.number},
-            Comebacks(retries, None, lambda words: None),
+            TrialRecovery(retries, None, lambda words: None),
             limit=4,
             room=lambda: self.room,
             epochs=1,
@@ -89,7 +89,7 @@ def test_a_trial_whose_node_is_gone_comes_back_though_there_are_no_retries(desk:
             desk.searcher.on_trial_complete(name, error=True)
             desk.searcher.lost(name, "the node died", silent=False)
         else:
-            desk.searcher.on_trial_complete(name, {"reason": DIED, "engine": "life", "done": True})
+            desk.searcher.on_trial_complete(name, {"reason": ENGINE_DIED, "engine": "life", "done": True})
     name, number = desk.ask()
     desk.end(name)
     assert [(t.state, t.retries) for t in desk.ledger.trials] == [("complete", 0)]
@@ -101,6 +101,6 @@ def test_a_trial_whose_node_is_gone_comes_back_though_there_are_no_retries(desk:
 
 
 def test_trials_that_never_begin_have_another_cause_than_a_lost_node() -> None:
-    whereabouts = Whereabouts()
-    found = [whereabouts.astray(f"tune {number}") for number in range(UNSTARTED + 2)]
-    assert found == [True] * UNSTARTED + [False] * 2
+    whereabouts = NodeLossCallback()
+    found = [whereabouts.astray(f"tune {number}") for number in range(MAX_UNSTARTED_FAILURES + 2)]
+    assert found == [True] * MAX_UNSTARTED_FAILURES + [False] * 2

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from search.execution.stop_request import Halt
+from search.execution.stop_request import StopRequest
 from search.views.plain import PlainView
 
 
@@ -29,7 +29,7 @@ class InterruptedWhileWriting(io.StringIO):
 def test_a_signal_that_comes_while_a_line_is_shown_is_heard(number: signal.Signals) -> None:
     stream = InterruptedWhileWriting(number)
     view = PlainView(stream)
-    halt = Halt(told=view.event)
+    halt = StopRequest(told=view.event)
     with halt.listening():
         view.event("first line")
         assert halt.reason == "interrupted"
@@ -43,7 +43,7 @@ def test_the_second_signal_acts_as_it_did_before() -> None:
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a job in the background has it ignored
-    halt = Halt()
+    halt = StopRequest()
     with halt.listening():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -52,7 +52,7 @@ def test_the_second_signal_acts_as_it_did_before() -> None:
 
 
 def test_a_deadline_is_a_reason_of_its_own_and_a_person_comes_first() -> None:
-    halt = Halt()
+    halt = StopRequest()
     assert halt.reason is None
     late = halt.again(1e-9)
     assert late.reason == "time_budget"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from search.config.space import core_space
-from search.execution.engines.engine_client import DIED, DIED_OF_MEMORY, SILENT
-from search.execution.trial_recovery import Comebacks, Retries
+from search.execution.engines.engine_client import ENGINE_DIED, ENGINE_HUNG, ENGINE_OUT_OF_MEMORY
+from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import TrialRecord
 
@@ -22,10 +22,10 @@ def ledger(tmp_path: Path, open_ledger: Callable[..., Ledger]) -> Ledger:
     return open_ledger(sqlite_url(tmp_path / "ledger.db"))
 
 
-def three(ledger: Ledger, most: int = 2, timeout: float | None = None) -> tuple[Comebacks, list[str]]:
+def three(ledger: Ledger, most: int = 2, timeout: float | None = None) -> tuple[TrialRecovery, list[str]]:
     """Three trials that have trained an epoch in one engine, and what is told of them."""
     said: list[str] = []
-    comebacks = Comebacks(Retries(ledger, most, 32, said.append), timeout, said.append)
+    comebacks = TrialRecovery(RetryPolicy(ledger, most, 32, said.append), timeout, said.append)
     for _ in range(3):
         number = ledger.start(SPACE.suggest).number
         comebacks.began(number)
@@ -34,7 +34,7 @@ def three(ledger: Ledger, most: int = 2, timeout: float | None = None) -> tuple[
 
 
 def dies(
-    comebacks: Comebacks, number: int, reason: str = DIED, engine: str = "first", error: str = ""
+    comebacks: TrialRecovery, number: int, reason: str = ENGINE_DIED, engine: str = "first", error: str = ""
 ) -> None:
     assert comebacks.stopped(number, {"reason": reason, "engine": engine, "error": error})
 
@@ -43,7 +43,7 @@ def retries(ledger: Ledger) -> list[int]:
     return [t.retries for t in ledger.trials]
 
 
-def alone_again_and_again(comebacks: Comebacks, number: int, reason: str, lives: int) -> None:
+def alone_again_and_again(comebacks: TrialRecovery, number: int, reason: str, lives: int) -> None:
     for life in range(lives):
         assert comebacks.next() == number
         comebacks.began(number)
@@ -87,7 +87,7 @@ def test_the_next_run_of_the_command_goes_on_counting(
     if most:
         later.resume(2, SPACE.suggest)
         assert later.trial(2).retries == 1
-        assert not Retries(later, most, 32, lambda words: None).go_on(2, "crashed", "")
+        assert not RetryPolicy(later, most, 32, lambda words: None).go_on(2, "crashed", "")
         assert later.trial(2).reason == "crashed"
 
 
@@ -96,7 +96,7 @@ def test_with_several_in_a_dead_engine_nobody_pays_and_the_bad_one_ends(ledger: 
     for number in (0, 2, 1):
         dies(comebacks, number)
     assert retries(ledger) == [0, 0, 0]
-    alone_again_and_again(comebacks, 2, DIED, lives=2)
+    alone_again_and_again(comebacks, 2, ENGINE_DIED, lives=2)
     assert (ledger.trial(2).state, ledger.trial(2).reason) == ("failed", "crashed")
     assert comebacks.next() == 1
     assert retries(ledger) == [0, 0, 1]
@@ -127,9 +127,9 @@ def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_that_w
     comebacks, _ = three(ledger)
     comebacks.lost(0, RAY_S_WORDS, silent=False)  # the monitor takes trials' own processes as well
     for number in (1, 2):
-        dies(comebacks, number, DIED_OF_MEMORY)
+        dies(comebacks, number, ENGINE_OUT_OF_MEMORY)
     assert [(t.retries, t.batch_size) for t in ledger.trials] == [(0, None)] * 3
-    alone_again_and_again(comebacks, 2, DIED_OF_MEMORY, lives=2)
+    alone_again_and_again(comebacks, 2, ENGINE_OUT_OF_MEMORY, lives=2)
     assert [(t.state, t.reason, t.batch_size) for t in ledger.trials] == [
         ("running", None, None),
         ("running", None, None),
@@ -139,7 +139,7 @@ def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_that_w
 
 def test_a_batch_of_one_has_no_half(ledger: Ledger) -> None:
     ledger.start(SPACE.suggest)
-    assert not Retries(ledger, 2, 1, lambda words: None).go_on(0, "out_of_memory", "")
+    assert not RetryPolicy(ledger, 2, 1, lambda words: None).go_on(0, "out_of_memory", "")
     assert ledger.trial(0).reason == "out_of_memory"
 
 
@@ -149,7 +149,7 @@ def state(trial: TrialRecord) -> tuple[str, str | None, int]:
 
 def test_one_that_hangs_while_others_report_is_to_blame_and_they_come_back_at_once(ledger: Ledger) -> None:
     comebacks, _ = three(ledger, most=0, timeout=1000.0)
-    dies(comebacks, 0, SILENT)
+    dies(comebacks, 0, ENGINE_HUNG)
     assert state(ledger.trial(0)) == ("failed", "timed_out", 0)
     assert str(ledger.trial(0).error).endswith("it reported no epoch within trial_timeout, 1 time")
     dies(comebacks, 1)
@@ -160,13 +160,13 @@ def test_one_that_hangs_while_others_report_is_to_blame_and_they_come_back_at_on
 
 def test_where_all_are_silent_nobody_knows_who_hangs(ledger: Ledger) -> None:
     comebacks, said = three(ledger, most=0, timeout=1e-9)
-    dies(comebacks, 0, SILENT)
-    dies(comebacks, 1, SILENT)
+    dies(comebacks, 0, ENGINE_HUNG)
+    dies(comebacks, 1, ENGINE_HUNG)
     dies(comebacks, 2)
     assert {t.state for t in ledger.trials} == {"running"}
     assert said == ["an engine with 3 trials in it hung; they come back one after another"]
     assert comebacks.next() == 2
     comebacks.began(2)
     assert comebacks.next() is None
-    dies(comebacks, 2, SILENT, "second")
+    dies(comebacks, 2, ENGINE_HUNG, "second")
     assert state(ledger.trial(2)) == ("failed", "timed_out", 0)

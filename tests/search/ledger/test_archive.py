@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger.archive import FOLDER, archive
+from search.ledger.archive import ARCHIVE_FOLDER, archive
 from search.ledger.driver_lease import Lease
-from search.ledger.driver_lease_row import DriverMark
+from search.ledger.driver_lease_row import LeaseRow
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.workspace import Workspace
 from trainables.errors import SearchError
@@ -42,7 +42,7 @@ def test_an_earlier_search_is_moved_whole(workspace: Workspace, study: Study) ->
     (workspace.winner / "model.keras").write_bytes(b"model")
     kept = archive(workspace, None)
     assert kept is not None
-    assert kept.parent == workspace.storage / FOLDER
+    assert kept.parent == workspace.storage / ARCHIVE_FOLDER
     assert not workspace.directory.exists()
     assert (kept / "winner" / "model.keras").read_bytes() == b"model"
     assert len(study(sqlite_url(kept / "ledger.db"), workspace.name, 0).trials) == 3
@@ -53,7 +53,7 @@ def test_nothing_to_put_away_is_fine_and_leaves_no_archive(workspace: Workspace)
     with workspace.locked():
         pass
     assert archive(workspace, None) is None
-    assert not (workspace.storage / FOLDER).exists()
+    assert not (workspace.storage / ARCHIVE_FOLDER).exists()
 
 
 def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
@@ -61,7 +61,7 @@ def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
         workspace.create()
         (workspace.directory / "report.html").write_text(content)
         archive(workspace, None)
-    kept = sorted((workspace.storage / FOLDER).iterdir())
+    kept = sorted((workspace.storage / ARCHIVE_FOLDER).iterdir())
     assert sorted((k / "report.html").read_text() for k in kept) == ["first", "second"]
 
 
@@ -95,7 +95,7 @@ def test_a_search_that_another_machine_drives_is_not_put_away(
     url = sqlite_url(tmp_path / "shared.db")
     study(url, workspace.name, 3)
     (workspace.directory / "report.html").write_text("old")
-    with Lease(DriverMark(url, workspace.name), workspace.name, beat_seconds=0.2, patience=1).held():
+    with Lease(LeaseRow(url, workspace.name), workspace.name, beat_seconds=0.2, patience=1).held():
         with pytest.raises(SearchError, match="already running in process"):
             archive(workspace, url)
         assert (workspace.directory / "report.html").read_text() == "old"

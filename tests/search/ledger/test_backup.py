@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger.backup import LedgerCopy, check, copy_of
+from search.ledger.backup import LedgerBackup, backup_path, check_ledger_file
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import EpochRecord
 from trainables.errors import LedgerError
@@ -39,67 +39,67 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_nothing_there_and_a_whole_ledger_are_fine(path: Path, fill: Fill) -> None:
-    check(path)
+    check_ledger_file(path)
     fill(1)
-    check(path)
-    assert not copy_of(path).exists()
+    check_ledger_file(path)
+    assert not backup_path(path).exists()
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.7])
 def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, fill: Fill, keep: float) -> None:
     fill(30)
-    LedgerCopy(path, pytest.fail).keep()
+    LedgerBackup(path, pytest.fail).keep()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     for companion in ("-wal", "-shm"):
         path.with_name(path.name + companion).unlink(missing_ok=True)
     with pytest.raises(LedgerError, match="expected a whole database") as told:
-        check(path)
+        check_ledger_file(path)
     assert "The last good copy is of" in str(told.value)
     subprocess.run(["bash", "-c", str(told.value).splitlines()[-1]], check=True)
-    check(path)
+    check_ledger_file(path)
     assert len(fill(0).trials) == 30
 
 
 def test_a_ledger_that_has_gone_is_not_begun_anew_in_silence(path: Path, fill: Fill) -> None:
     fill(2)
-    LedgerCopy(path, pytest.fail).keep()
+    LedgerBackup(path, pytest.fail).keep()
     path.unlink()
     with pytest.raises(LedgerError, match="which is gone"):
-        check(path)
+        check_ledger_file(path)
 
 
 def test_a_ledger_whose_copy_is_damaged_too_says_how_to_begin_anew(path: Path, fill: Fill) -> None:
     path.write_bytes(b"no database" * 1000)
-    copy_of(path).write_bytes(b"nor this" * 1000)
+    backup_path(path).write_bytes(b"nor this" * 1000)
     with pytest.raises(LedgerError, match="--fresh"):
-        check(path)
+        check_ledger_file(path)
 
 
 def test_a_copy_is_whole_while_the_ledger_is_written(path: Path, fill: Fill) -> None:
     ledger = fill(3)
-    copy = LedgerCopy(path, pytest.fail)
+    copy = LedgerBackup(path, pytest.fail)
     copy.keep()
     number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
     copy.keep()  # too soon: nothing happens
-    assert _trials(copy_of(path)) == 3
+    assert _trials(backup_path(path)) == 3
     copy.keep(now=True)
-    assert _trials(copy_of(path)) == 4
+    assert _trials(backup_path(path)) == 4
     ledger.finish(number, "failed", reason="crashed")
 
 
 def test_a_copy_that_can_not_be_made_is_told_once_and_the_older_one_stays(path: Path, fill: Fill) -> None:
     fill(1)
     told: list[str] = []
-    copy = LedgerCopy(path, told.append)
+    copy = LedgerBackup(path, told.append)
     copy.keep()
-    before = copy_of(path).read_bytes()
+    before = backup_path(path).read_bytes()
     path.write_bytes(b"no database" * 1000)
     copy.keep(now=True)
     copy.keep(now=True)
     assert len(told) == 1
     assert "the search goes on" in told[0]
-    assert copy_of(path).read_bytes() == before
+    assert backup_path(path).read_bytes() == before
 
 
 def _trials(path: Path) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from search import SearchConfig, run_search
 from search.config.environment import SERVICE_PATIENCE, service_patience
-from search.ledger.database_retry import Insistence
+from search.ledger.database_retry import DatabaseRetry
 from trainables.errors import LedgerError, UsageError
 
 
@@ -34,7 +34,7 @@ def test_a_database_that_is_held_for_a_moment_is_asked_again(problem: Exception)
             raise problem
         return "written"
 
-    assert Insistence(sql.create_engine("sqlite://")).do(attempt) == "written"
+    assert DatabaseRetry(sql.create_engine("sqlite://")).do(attempt) == "written"
     assert tries == [False, True, True]
 
 
@@ -45,7 +45,7 @@ def test_a_refusal_is_told_at_once(problem: Exception) -> None:
 
     began = time.monotonic()
     with pytest.raises(LedgerError, match=r"can't be read or written: .*(disk is full|I/O error)"):
-        Insistence(sql.create_engine("sqlite://")).do(attempt)
+        DatabaseRetry(sql.create_engine("sqlite://")).do(attempt)
     assert time.monotonic() - began < 0.4
 
 
@@ -66,7 +66,7 @@ def test_a_minute_is_waited_unless_something_else_is_said(monkeypatch: pytest.Mo
 
 def test_one_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICE_PATIENCE, "0.8")
-    insistence = Insistence(sql.create_engine("sqlite://"))
+    insistence = DatabaseRetry(sql.create_engine("sqlite://"))
 
     def attempt(again: bool) -> None:
         raise error("database is locked")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from search.ledger.driver_lease import Lease, boot_id
-from search.ledger.driver_lease_row import KEY, DriverMark, described
+from search.ledger.driver_lease_row import LEASE_KEY, LeaseRow, parse_holder
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import EpochRecord
-from trainables.errors import LedgerError, SearchError, TakenOver
+from trainables.errors import LeaseLost, LedgerError, SearchError
 
-NewMark = Callable[[], DriverMark]
+NewMark = Callable[[], LeaseRow]
 OpenLedger = Callable[..., Ledger]
 
 QUICK: dict[str, Any] = {"beat_seconds": 0.2, "patience": 1.5}
@@ -37,10 +37,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def mark(url: str) -> Iterator[NewMark]:
     """Opens the mark of the one search, once more with each call."""
-    opened: list[DriverMark] = []
+    opened: list[LeaseRow] = []
 
-    def new() -> DriverMark:
-        opened.append(DriverMark(url, "photos"))
+    def new() -> LeaseRow:
+        opened.append(LeaseRow(url, "photos"))
         return opened[-1]
 
     yield new
@@ -81,8 +81,8 @@ def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(ma
     began = time.monotonic()
     with Lease(mark(), "photos", **QUICK).held():
         assert time.monotonic() - began >= QUICK["patience"]
-        assert described(mark().read())["pid"] == os.getpid()
-    assert described(mark().read()) == {}
+        assert parse_holder(mark().read())["pid"] == os.getpid()
+    assert parse_holder(mark().read()) == {}
 
 
 def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(mark: NewMark) -> None:
@@ -106,7 +106,7 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, befo
     ready, done = threading.Barrier(len(marks)), threading.Barrier(len(marks))
     outcomes: list[str] = []
 
-    def drive(one: DriverMark) -> None:
+    def drive(one: LeaseRow) -> None:
         lease = Lease(one, "photos", beat_seconds=0.5, patience=2)
         ready.wait()
         try:
@@ -128,11 +128,11 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, befo
 def test_the_mark_changes_while_the_lease_is_held(mark: NewMark) -> None:
     reader = mark()
     with Lease(mark(), "photos", **QUICK).held() as lease:
-        first = described(reader.read())["beat"]
+        first = parse_holder(reader.read())["beat"]
         end = time.monotonic() + 20
-        while described(reader.read())["beat"] == first and time.monotonic() < end:
+        while parse_holder(reader.read())["beat"] == first and time.monotonic() < end:
             time.sleep(0.05)
-        assert described(reader.read())["beat"] > first
+        assert parse_holder(reader.read())["beat"] > first
         lease.check()
         assert not lease.lost.is_set()
 
@@ -153,10 +153,10 @@ def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_ma
             lease.check,
         ]
         for write in writes:
-            with pytest.raises(TakenOver, match="taken over by process 4321 on host 'elsewhere'"):
+            with pytest.raises(LeaseLost, match="taken over by process 4321 on host 'elsewhere'"):
                 write()
         assert lease.lost.is_set()
-    assert described(mark().read()) == holder()
+    assert parse_holder(mark().read()) == holder()
     after = open_ledger(url, "photos")
     assert [(t.state, len(t.epochs)) for t in after.trials] == [("running", 0)]
     assert after.noted("elapsed") == 1.0
@@ -169,15 +169,15 @@ def test_a_driver_that_has_slept_asks_before_it_tells_anything(mark: NewMark) ->
         end = time.monotonic() + 20
         while not lease.lost.is_set() and time.monotonic() < end:
             time.sleep(0.05)
-        with pytest.raises(TakenOver):
+        with pytest.raises(LeaseLost):
             lease.check()
 
 
 def test_a_mark_is_one_of_the_study_s_attributes(url: str, mark: NewMark, open_ledger: OpenLedger) -> None:
     mark().replace(None, holder())
-    assert open_ledger(url, "photos").noted(KEY) == json.loads(json.dumps(holder()))
+    assert open_ledger(url, "photos").noted(LEASE_KEY) == json.loads(json.dumps(holder()))
 
 
 def test_a_database_that_can_not_be_asked_is_named(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="expected a database that can be opened"):
-        DriverMark(sqlite_url(tmp_path / "nowhere" / "x.db"), "photos")
+        LeaseRow(sqlite_url(tmp_path / "nowhere" / "x.db"), "photos")

@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from search.config.space import core_space, full_space
-from search.ledger.ledger import Ledger, refuse_difference, sqlite_url, trial_seed
+from search.ledger.ledger import Ledger, check_same_settings, sqlite_url, trial_seed
 from search.records.record import EpochRecord
 from trainables.errors import LedgerError, UsageError
 
@@ -253,10 +253,10 @@ def test_enqueued_configurations_come_first_and_once(folder: Path) -> None:
 
 def test_another_setting_is_refused_with_the_difference(folder: Path) -> None:
     ledger = open_ledger(folder)
-    refuse_difference(ledger, {"data": "abc", "epochs": 5, "space": {"a": (1, 2)}})
-    refuse_difference(ledger, {"data": "abc", "epochs": 5, "space": {"a": [1, 2]}})
+    check_same_settings(ledger, {"data": "abc", "epochs": 5, "space": {"a": (1, 2)}})
+    check_same_settings(ledger, {"data": "abc", "epochs": 5, "space": {"a": [1, 2]}})
     with pytest.raises(LedgerError, match=r"epochs: expected 5, received 6"):
-        refuse_difference(ledger, {"data": "abc", "epochs": 6, "space": {"a": [1, 2]}})
+        check_same_settings(ledger, {"data": "abc", "epochs": 6, "space": {"a": [1, 2]}})
 
 
 def test_pruned_without_any_number_and_all_nan_can_be_told(folder: Path) -> None:

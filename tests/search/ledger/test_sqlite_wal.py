@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger.backup import check
+from search.ledger.backup import check_ledger_file
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sqlite_wal import on_local_disk
 from trainables.errors import LedgerError
@@ -15,7 +15,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.backup import LedgerCopy
+from search.ledger.backup import LedgerBackup
 from search.config.space import core_space
 file = Path(sys.argv[1])
 ledger = Ledger(sqlite_url(file), "a search", direction="maximize", metric="val_accuracy",
@@ -23,7 +23,7 @@ ledger = Ledger(sqlite_url(file), "a search", direction="maximize", metric="val_
 with ledger.at_work():
     for _ in range(3):
         ledger.start(core_space(4).suggest)
-    LedgerCopy(file, print).keep(now=True)
+    LedgerBackup(file, print).keep(now=True)
     ledger.start(core_space(4).suggest)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -48,17 +48,17 @@ def trials(file: Path) -> int:
 
 
 def test_the_log_of_a_killed_driver_is_found(killed: Path) -> None:
-    check(killed)
+    check_ledger_file(killed)
     assert trials(killed) == 4
 
 
 def test_the_way_back_from_a_damaged_ledger_leaves_the_log_out(killed: Path) -> None:
     killed.write_bytes(b"no database " * 1000)
     with pytest.raises(LedgerError) as refused:
-        check(killed)
+        check_ledger_file(killed)
     commands = [line for line in str(refused.value).splitlines() if line.startswith("  ")]
     subprocess.run("\n".join(commands), shell=True, check=True)
-    check(killed)
+    check_ledger_file(killed)
     assert trials(killed) == 3
 
 

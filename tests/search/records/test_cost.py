@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search.records.cost import activations_phrase, cost_phrases, cost_table, search_cost
+from search.records.cost import activations_phrase, cost_phrases, cost_rows, search_cost
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 from search.records.results import best_json, record_json, trials_table
 from search.report.page import render
@@ -79,13 +79,13 @@ def test_totals_in_words() -> None:
         "1 program compiled for 3 trials in 3.0s",
         "10 epochs of heads trained in one batch with others",
     ]
-    assert dict(cost_table(search_cost(MIXED)))["kept activations found"] == "80 times, 120 MB read"
+    assert dict(cost_rows(search_cost(MIXED)))["kept activations found"] == "80 times, 120 MB read"
 
 
 def test_a_search_that_never_said_what_it_cost_says_nothing() -> None:
     nothing = record(trial(0, {}))
     assert cost_phrases(search_cost(nothing)) == []
-    assert cost_table(search_cost(nothing)) == []
+    assert cost_rows(search_cost(nothing)) == []
     assert "cost" not in _printed(nothing)
     assert "took over" not in render(nothing)
 

@@ -11,11 +11,11 @@ import optuna
 import pytest
 
 from search.config.objectives import values_at_best
-from search.execution.resuming_scheduler import beaten
+from search.execution.resuming_scheduler import is_dominated
 from search.execution.stop_conditions import Patience
-from search.records.pareto import dominates, knee, losses, pareto, spread_out
-from search.records.record import EpochRecord, TrialRecord, front
-from search.records.stats.latency_ratios import latencies
+from search.records.pareto import diverse_subset, dominates, knee, objective_losses, pareto_front
+from search.records.record import EpochRecord, TrialRecord, pareto_trials
+from search.records.stats.latency_ratios import comparable_latencies
 
 NAMES = ("val_accuracy", "latency_ms")
 
@@ -39,10 +39,10 @@ def trial(number: int, accuracies: list[float], latency: float, state: str = "co
 
 
 def test_directions_and_what_is_no_number() -> None:
-    assert losses({"val_accuracy": 0.9, "latency_ms": 3.0}, NAMES) == (-0.9, 3.0)
-    assert losses({"latency_ms": 3.0}, NAMES) is None
-    assert losses({"val_accuracy": math.nan, "latency_ms": 3.0}, NAMES) is None
-    assert losses({"val_accuracy": 0.9, "latency_ms": math.inf}, NAMES) is None
+    assert objective_losses({"val_accuracy": 0.9, "latency_ms": 3.0}, NAMES) == (-0.9, 3.0)
+    assert objective_losses({"latency_ms": 3.0}, NAMES) is None
+    assert objective_losses({"val_accuracy": math.nan, "latency_ms": 3.0}, NAMES) is None
+    assert objective_losses({"val_accuracy": 0.9, "latency_ms": math.inf}, NAMES) is None
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
@@ -50,16 +50,16 @@ def test_no_point_of_the_front_is_dominated_and_every_other_is(objectives: int) 
     generator = np.random.default_rng(objectives)
     for count in (1, 2, 40):
         points = [tuple(map(float, row)) for row in generator.integers(0, 6, (count, objectives))]
-        found = set(pareto(points))
+        found = set(pareto_front(points))
         for index, point in enumerate(points):
             assert (index in found) is not any(dominates(other, point) for other in points)
-    assert pareto([]) == []
+    assert pareto_front([]) == []
 
 
 def test_the_front_is_in_the_order_of_the_first_objective_and_equal_points_stay() -> None:
     trials = (trial(0, [0.8], 2.0), trial(1, [0.9], 5.0), trial(2, [0.9], 5.0), trial(3, [0.9], 6.0))
-    assert [t.number for t in front(trials, NAMES)] == [1, 2, 0]
-    assert front(trials, ()) == ()
+    assert [t.number for t in pareto_trials(trials, NAMES)] == [1, 2, 0]
+    assert pareto_trials(trials, ()) == ()
 
 
 def test_only_complete_trials_with_all_numbers_are_on_the_front() -> None:
@@ -70,7 +70,7 @@ def test_only_complete_trials_with_all_numbers_are_on_the_front() -> None:
         trial(3, [0.5], 2.0),
         trial(4, [0.4], math.nan),
     )
-    assert [t.number for t in front(trials, NAMES)] == [3]
+    assert [t.number for t in pareto_trials(trials, NAMES)] == [3]
 
 
 @pytest.mark.parametrize("names", [NAMES, ("val_accuracy", "parameters", "val_loss")])
@@ -87,7 +87,7 @@ def test_the_front_is_optuna_s(names: tuple[str, ...]) -> None:
         trials.append(
             TrialRecord(number, state, "finetune", {}, objectives=dict(zip(names, values, strict=True)))  # type: ignore[arg-type]
         )
-    ours = {t.number for t in front(trials, names)}
+    ours = {t.number for t in pareto_trials(trials, names)}
     assert ours == {t.number for t in study.best_trials}
     assert len(ours) > 1
 
@@ -106,14 +106,14 @@ def test_values_are_those_of_the_best_epoch_by_the_first_objective() -> None:
 def test_of_a_large_front_the_ends_and_the_knee_are_chosen_and_no_two_that_are_equal() -> None:
     curve = [(x / 20, (1 - x / 20) ** 4) for x in range(21)]
     points = [*curve, curve[3]]
-    chosen = spread_out(points, 5)
+    chosen = diverse_subset(points, 5)
     assert len(chosen) == 5
     assert {0, 20, knee(points)} <= set(chosen)
     assert 2 < knee(points) < 10
     assert max(b - a for a, b in pairwise(chosen)) <= 12
-    assert spread_out([*points[:4], points[0]], 5) == [0, 1, 2, 3]
-    assert spread_out(points, 1) == [0]
-    assert spread_out([(1.0, 2.0)], 5) == [0]
+    assert diverse_subset([*points[:4], points[0]], 5) == [0, 1, 2, 3]
+    assert diverse_subset(points, 1) == [0]
+    assert diverse_subset([(1.0, 2.0)], 5) == [0]
     assert knee([(1.0, 2.0)]) == 0
 
 
@@ -130,15 +130,17 @@ def test_patience_counts_trials_that_bring_no_new_point() -> None:
 
 def test_a_scheduler_may_stop_only_who_is_beaten_at_the_same_epoch() -> None:
     strong, cheap = trial(0, [0.6, 0.9], 5.0, "running"), trial(1, [0.3], 2.0, "running")
-    assert not beaten([strong, cheap], cheap, epoch(1, 0.3), NAMES)  # weaker, but nothing cheaper is as good
-    assert beaten([strong, trial(2, [0.5], 5.0)], trial(2, [0.5], 5.0), epoch(1, 0.5), NAMES)
+    assert not is_dominated(
+        [strong, cheap], cheap, epoch(1, 0.3), NAMES
+    )  # weaker, but nothing cheaper is as good
+    assert is_dominated([strong, trial(2, [0.5], 5.0)], trial(2, [0.5], 5.0), epoch(1, 0.5), NAMES)
     slow = trial(3, [0.2, 0.3, 0.5], 2.0)
-    assert not beaten([strong, slow], cheap, epoch(1, 0.3), NAMES)  # at its first epoch it was worse
-    assert beaten([strong, slow], trial(1, [0.3], 2.0), epoch(3, 0.4), NAMES)
+    assert not is_dominated([strong, slow], cheap, epoch(1, 0.3), NAMES)  # at its first epoch it was worse
+    assert is_dominated([strong, slow], trial(1, [0.3], 2.0), epoch(3, 0.4), NAMES)
     for state in ("failed", "pruned"):
         other = TrialRecord(**{**vars(trial(4, [0.9], 1.0, state)), "reason": "diverged"})
-        assert not beaten([other], cheap, epoch(1, 0.3), NAMES)
-    assert beaten([], cheap, epoch(1, math.nan), NAMES)
+        assert not is_dominated([other], cheap, epoch(1, 0.3), NAMES)
+    assert is_dominated([], cheap, epoch(1, math.nan), NAMES)
 
 
 def test_architectures_that_can_not_be_told_apart_have_one_latency() -> None:
@@ -147,7 +149,7 @@ def test_architectures_that_can_not_be_told_apart_have_one_latency() -> None:
         load = np.exp(generator.exponential(0.5, 120))  # of a busy machine, the same for all in a round
         noise = np.exp(generator.normal(0, 0.08, (4, 120)))
         times = np.array([3.0, 3.03, 4.0, 6.0])[:, None] * load * noise
-        found = latencies(times, {})
+        found = comparable_latencies(times, {})
         assert found[0] == found[1]
         assert found[2] / found[0] == pytest.approx(4 / 3, rel=0.08)
         assert found[3] / found[0] == pytest.approx(2, rel=0.08)
@@ -158,17 +160,17 @@ def test_a_new_architecture_is_measured_against_those_that_have_a_latency() -> N
     times = np.array([6.0, 9.0, 6.02])[:, None] * np.exp(
         generator.normal(0, 0.05, (3, 100))
     )  # twice as slow now
-    found = latencies(times, {0: 3.0})
+    found = comparable_latencies(times, {0: 3.0})
     assert found[0] == found[2] == 3.0
     assert found[1] == pytest.approx(4.5, rel=0.05)
 
 
 def test_a_gradual_ramp_is_not_one_latency() -> None:
     times = np.array([1.0, 1.02, 1.04, 1.06, 1.08])[:, None] * np.ones((1, 60))
-    found = latencies(times, {})
+    found = comparable_latencies(times, {})
     assert found[0] == found[1] == 1.0
     assert found[-1] > 1.03
 
 
 def test_two_rounds_prove_nothing(tmp_path: Path) -> None:
-    assert latencies(np.array([[3.0, 3.0], [3.2, 2.9]]), {}) == [3.0, 3.0]
+    assert comparable_latencies(np.array([[3.0, 3.0], [3.2, 2.9]]), {}) == [3.0, 3.0]

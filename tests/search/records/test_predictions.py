@@ -8,21 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.records.predictions import (
-    Answers,
-    OldAnswers,
+    OldTaskPredictions,
+    PredictionRecord,
     image_keys,
-    pack,
-    read_answers,
+    pack_bits,
+    read_predictions,
     split_digest,
-    unpack,
-    write_answers,
+    unpack_bits,
+    write_predictions,
 )
 from trainables.errors import DataError
 
 
-def example(seeds: int = 11, scratch: int = 2) -> Answers:
+def example(seeds: int = 11, scratch: int = 2) -> PredictionRecord:
     random = np.random.default_rng(0)
-    return Answers(
+    return PredictionRecord(
         classes=("null", "eins ü", "字"),
         image_size=(12, 9),
         digest="d" * 64,
@@ -40,8 +40,8 @@ def example(seeds: int = 11, scratch: int = 2) -> Answers:
 def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
     answers = example(scratch=scratch)
     file = tmp_path / "Antworten ü" / "answers.parquet"
-    write_answers(file, answers)
-    again = read_answers(file)
+    write_predictions(file, answers)
+    again = read_predictions(file)
     for name in ("classes", "image_size", "digest", "images", "chosen"):
         assert getattr(again, name) == getattr(answers, name)
     for name in ("labels", "predicted", "scratch", "certain", "truth"):
@@ -67,7 +67,7 @@ def test_rows_can_be_taken_in_another_order() -> None:
 
 def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None:
     file = tmp_path / "answers.parquet"
-    write_answers(file, example())
+    write_predictions(file, example())
     table = pq.read_table(file)
     probabilities = [name for name in table.column_names if name.startswith(("certain_", "truth_"))]
     assert len(probabilities) == 22
@@ -75,7 +75,7 @@ def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None
         key: value.replace(b'"format": 2', b'"format": 1') for key, value in table.schema.metadata.items()
     }
     pq.write_table(table.drop_columns(probabilities).replace_schema_metadata(older), file)
-    again = read_answers(file)
+    again = read_predictions(file)
     assert again.certain is again.truth is None
     np.testing.assert_array_equal(again.predicted, example().predicted)
     assert again.taken([1]).certain is None
@@ -83,32 +83,32 @@ def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None
 
 def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
-    old = OldAnswers(random.random((11, 29)) < 0.9, random.random((11, 29)) < 0.8)
+    old = OldTaskPredictions(random.random((11, 29)) < 0.9, random.random((11, 29)) < 0.8)
     file = tmp_path / "answers.parquet"
-    write_answers(file, replace(example(), old=old))
-    again = read_answers(file).taken([3, 0]).old
+    write_predictions(file, replace(example(), old=old))
+    again = read_predictions(file).taken([3, 0]).old
     assert again is not None
     np.testing.assert_array_equal(again.before, old.before)
     np.testing.assert_array_equal(again.after, old.after)
-    write_answers(file, example())
-    assert read_answers(file).old is None
-    write_answers(file, replace(example(seeds=4), old=old))
+    write_predictions(file, example())
+    assert read_predictions(file).old is None
+    write_predictions(file, replace(example(seeds=4), old=old))
     with pytest.raises(DataError, match="the old task after each of 4 trainings, found it after 11"):
-        read_answers(file)
+        read_predictions(file)
 
 
 @pytest.mark.parametrize("damaged", ["", "3", "9:oA==", "x:oA==", "3:o*=="])
 def test_bits_that_are_damaged_are_refused(damaged: str) -> None:
     bits = np.array([True, False, True])
-    np.testing.assert_array_equal(unpack(pack(bits)), bits)
+    np.testing.assert_array_equal(unpack_bits(pack_bits(bits)), bits)
     with pytest.raises(ValueError, match=r".+"):
-        unpack(damaged)
+        unpack_bits(damaged)
 
 
 @pytest.mark.parametrize(("before", "after"), [((2, 5), (2, 4)), ((5,), (5,)), ((0, 5), (0, 5))])
 def test_old_answers_are_about_the_same_images(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="over the same images"):
-        OldAnswers(np.zeros(before, bool), np.zeros(after, bool))
+        OldTaskPredictions(np.zeros(before, bool), np.zeros(after, bool))
 
 
 def test_keys_tell_names_apart_and_do_not_tell_them() -> None:
@@ -138,19 +138,19 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "answers.parquet"
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"answers\.parquet: expected a winner's answers"):
-        read_answers(file)
+        read_predictions(file)
 
 
 def test_a_file_of_another_kind_or_format_is_told(tmp_path: Path) -> None:
     file = tmp_path / "answers.parquet"
-    write_answers(file, example())
+    write_predictions(file, example())
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata(None), file)
     with pytest.raises(DataError, match="can't be read"):
-        read_answers(file)
+        read_predictions(file)
     newer = {
         key: value.replace(b'"format": 2', b'"format": 9') for key, value in table.schema.metadata.items()
     }
     pq.write_table(table.replace_schema_metadata(newer), file)
     with pytest.raises(DataError, match="expected format 1 to 2, received 9"):
-        read_answers(file)
+        read_predictions(file)

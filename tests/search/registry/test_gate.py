@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.records.predictions import Answers, OldAnswers, image_keys
+from search.records.predictions import OldTaskPredictions, PredictionRecord, image_keys
 from search.records.record import Interval
-from search.records.stats.forgetting import retention_of
-from search.registry.gate import Candidate, Judgement, judge_candidates, refuse_forgetting
-from trainables.serving.footprint import Footprint, Milliseconds
+from search.records.stats.forgetting import compare_old_task
+from search.registry.gate import Candidate, GateDecision, apply_forgetting_limit, decide
+from trainables.serving.footprint import Footprint, Latency
 
 CLASSES = ("one", "two", "three", "four")
 IMAGES = 400
@@ -27,8 +27,8 @@ class World:
         self.labels = self.random.integers(0, len(CLASSES), images)
         self.ease = self.random.normal(2.0, 1.2, images)
 
-    def model(self, skill: float = 0.0, seeds: int = 3, scratch: float | None = None) -> Answers:
-        return Answers(
+    def model(self, skill: float = 0.0, seeds: int = 3, scratch: float | None = None) -> PredictionRecord:
+        return PredictionRecord(
             classes=CLASSES,
             image_size=(8, 8),
             digest="d" * 64,
@@ -48,14 +48,16 @@ class World:
 
 
 def footprint(size: int = 1_000_000, ms: float = 5.0, processor: str = "a processor") -> Footprint:
-    time = Milliseconds(ms, 0.98 * ms, 1.02 * ms)
+    time = Latency(ms, 0.98 * ms, 1.02 * ms)
     return Footprint(size, size // 4, 0.5, time, time, processor)
 
 
-def judged(new: Answers, old: Answers | None, margin: float = 0.01, **costs: Footprint) -> Judgement:
+def judged(
+    new: PredictionRecord, old: PredictionRecord | None, margin: float = 0.01, **costs: Footprint
+) -> GateDecision:
     challenger = Candidate("2", new, "uint8", costs.get("new_costs", footprint()))
     champion = Candidate("1", old, "uint8", costs.get("old_costs", footprint())) if old else None
-    return judge_candidates(challenger, champion, margin)
+    return decide(challenger, champion, margin)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_one_seed_is_not_enough() -> None:
         assert "trained with one seed" in found.reason
 
 
-def nearly_equal() -> tuple[Answers, Answers]:
+def nearly_equal() -> tuple[PredictionRecord, PredictionRecord]:
     """Two that differ on few of many images, and not in the mean."""
     old = World(5, images=4000, luck=0.0).model(2.0)
     predicted = old.predicted.copy()
@@ -206,7 +208,7 @@ def test_another_form_of_input_can_t_be_compared() -> None:
     world = World(0)
     new = Candidate("2", world.model(5.0), "uint8 (-1, 9, 9, 3)")
     old = Candidate("1", world.model(), "uint8 (-1, 8, 8, 3)")
-    found = judge_candidates(new, old)
+    found = decide(new, old)
     assert found.decision == "not comparable"
     assert "uint8 (-1, 9, 9, 3) against uint8 (-1, 8, 8, 3)" in found.reason
 
@@ -227,7 +229,7 @@ def test_a_version_without_answers_is_told(which: str) -> None:
     world = World(0)
     new = Candidate("2", None if which == "new" else world.model())
     old = Candidate("1", None if which == "old" else world.model())
-    found = judge_candidates(new, old)
+    found = decide(new, old)
     assert found.decision == "unknown"
     assert f"version {'2' if which == 'new' else '1'} was registered without its answers" in found.reason
 
@@ -267,45 +269,45 @@ def test_a_margin_that_is_no_fraction_is_refused(margin: float) -> None:
 
 
 def test_the_gate_can_demand_that_nothing_is_forgotten() -> None:
-    passing = Judgement("better", "it gains", 0.01)
-    assert refuse_forgetting(passing, 0.0, 0.0).passes
-    assert refuse_forgetting(passing, -0.02, 0.0).passes
-    found = refuse_forgetting(passing, 0.032, 0.01)
+    passing = GateDecision("better", "it gains", 0.01)
+    assert apply_forgetting_limit(passing, 0.0, 0.0).passes
+    assert apply_forgetting_limit(passing, -0.02, 0.0).passes
+    found = apply_forgetting_limit(passing, 0.032, 0.01)
     assert (found.decision, found.passes) == ("forgets", False)
     assert "it has lost 3.2 points on the old task, and at most 1 points may be lost" in found.reason
-    unknown = refuse_forgetting(passing, None, 0.01)
+    unknown = apply_forgetting_limit(passing, None, 0.01)
     assert not unknown.passes
     assert "no old task to keep (--remember DATA)" in unknown.reason
-    worse = Judgement("worse", "it is worse", 0.01)
-    assert refuse_forgetting(worse, 0.5, 0.0) is worse  # the first reason stays
+    worse = GateDecision("worse", "it is worse", 0.01)
+    assert apply_forgetting_limit(worse, 0.5, 0.0) is worse  # the first reason stays
 
 
 def old_task(
     seed: int, lost: float, images: int = 400, seeds: int = 3, luck: float = 0.01, before: float = 0.95
-) -> OldAnswers:
+) -> OldTaskPredictions:
     """An old task of which trainings lose a share of the images, more or less by the luck of a seed."""
     random = np.random.default_rng(seed)
     first = np.tile(random.random(images) < before, (seeds, 1))
     shares = np.clip(lost + random.normal(0, luck, (seeds, 1)), 0, 1)
-    return OldAnswers(first, first & (random.random((seeds, images)) >= shares))
+    return OldTaskPredictions(first, first & (random.random((seeds, images)) >= shares))
 
 
-def judged_old(old: OldAnswers, most: float, chosen: int = 0) -> Judgement:
-    passing = Judgement("better", "it gains", 0.01, retention=retention_of(old, chosen))
-    return refuse_forgetting(passing, float(old.before.mean() - old.after[chosen].mean()), most)
+def judged_old(old: OldTaskPredictions, most: float, chosen: int = 0) -> GateDecision:
+    passing = GateDecision("better", "it gains", 0.01, retention=compare_old_task(old, chosen))
+    return apply_forgetting_limit(passing, float(old.before.mean() - old.after[chosen].mean()), most)
 
 
 def test_what_is_forgotten_is_judged_by_its_interval() -> None:
     nothing = old_task(0, 0.0, luck=0.0)
     assert judged_old(nothing, 0.0).passes
-    assert retention_of(nothing, 0).lost == Interval(0.0, 0.0, 0.0)
+    assert compare_old_task(nothing, 0).lost == Interval(0.0, 0.0, 0.0)
     much = judged_old(old_task(0, 0.2), 0.05)
     assert (much.decision, much.passes) == ("forgets", False)
     assert re.search(
         r"it gains −\d+\.\d points .* on the old task: it has lost more, and at most 5 points", much.reason
     )
     few = old_task(3, 0.02, images=80)
-    lost = retention_of(few, 0).lost
+    lost = compare_old_task(few, 0).lost
     assert lost.low < 0.03 < lost.high
     assert "it may have lost more, and at most 3 points may be lost" in judged_old(few, 0.03).reason
     assert judged_old(few, lost.high).passes
@@ -337,6 +339,6 @@ def test_the_model_that_is_served_must_not_be_the_one_that_forgets() -> None:
 
 
 def test_what_an_earlier_version_registered_is_judged_by_what_it_says_with_a_note() -> None:
-    found = refuse_forgetting(Judgement("better", "it gains", 0.01), 0.005, 0.01)
+    found = apply_forgetting_limit(GateDecision("better", "it gains", 0.01), 0.005, 0.01)
     assert found.passes
     assert "judged without an interval" in found.notes[-1]

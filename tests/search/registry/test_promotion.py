@@ -19,26 +19,28 @@ import numpy as np
 import pytest
 
 from search.cli import main
-from search.fault_injection import VARIABLE
-from search.records.predictions import FILE, Answers, image_keys, write_answers
+from search.fault_injection import KILL_AT_VARIABLE
+from search.records.predictions import PREDICTIONS_FILE, PredictionRecord, image_keys, write_predictions
 from search.records.record import Interval, Outcome
 from search.records.results import outcome_from_json, outcome_to_json
-from search.registry import PromotionRefused, WhichPoint, history, judge, promote, rollback
-from search.registry.front_versions import FRONT, OBJECTIVES
-from search.registry.promotion import PREVIOUS
+from search.registry import AmbiguousChallenger, PromotionRefused, history, judge, promote, rollback
+from search.registry.front_versions import FRONT_TAG, OBJECTIVES_TAG
+from search.registry.promotion import PREVIOUS_CHAMPIONS
 from search.tracking.client import connect
 from search.tracking.stores import default_tracking_uri
-from search.tracking.tags import INPUT_FORM, TEST_DIGEST, footprint_of, footprint_tags
+from search.tracking.tags import INPUT_FORM_TAG, TEST_DIGEST_TAG, footprint_of, footprint_tags
 from trainables.errors import TrackingError, UsageError
-from trainables.serving.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Latency
 
 IMAGES = 300
 LABELS = np.arange(IMAGES) % 3
 
 
-def answers(wrong: int, scratch: int | None = None, classes: tuple[str, ...] = ("a", "b", "c")) -> Answers:
+def answers(
+    wrong: int, scratch: int | None = None, classes: tuple[str, ...] = ("a", "b", "c")
+) -> PredictionRecord:
     """Of a model whose three trainings err on about ``wrong`` images, and a baseline that errs on ``scratch``."""
-    return Answers(
+    return PredictionRecord(
         classes=classes,
         image_size=(8, 8),
         digest="d" * 64,
@@ -58,7 +60,7 @@ def erring(wrong: int) -> np.ndarray:
 
 
 def footprint(size: int = 1_000_000) -> Footprint:
-    time = Milliseconds(5.0, 4.9, 5.1)
+    time = Latency(5.0, 4.9, 5.1)
     return Footprint(size, 1000, 0.5, time, time, "a processor, 2 threads")
 
 
@@ -71,20 +73,20 @@ class Model:
         self.client = connect(self.uri)
         self.client.create_registered_model(name)
 
-    def add(self, given: Answers | None, size: int = 1_000_000, **tags: str) -> str:
+    def add(self, given: PredictionRecord | None, size: int = 1_000_000, **tags: str) -> str:
         """A version, the new challenger; its number."""
         place = self.folder / str(len(list(self.folder.glob("*"))) + 1)
         place.mkdir(parents=True)
         kept = {
             "unfreeze.search": "photos ü",
             "unfreeze.trial": "7",
-            INPUT_FORM: "uint8 (-1, -1, -1, 3)",
+            INPUT_FORM_TAG: "uint8 (-1, -1, -1, 3)",
             **footprint_tags(footprint(size)),
             **tags,
         }
         if given is not None:
-            write_answers(place / FILE, given)
-            kept[TEST_DIGEST] = given.digest
+            write_predictions(place / PREDICTIONS_FILE, given)
+            kept[TEST_DIGEST_TAG] = given.digest
         made = self.client.create_model_version(self.name, place.as_uri(), tags=kept)
         self.client.set_registered_model_alias(self.name, "challenger", made.version)
         return str(made.version)
@@ -141,7 +143,7 @@ def test_a_better_challenger_becomes_champion_and_the_history_says_why(model: Mo
     ],
 )
 def test_any_other_challenger_waits_unless_forced(
-    model: Model, given: Answers | None, size: int, decision: str
+    model: Model, given: PredictionRecord | None, size: int, decision: str
 ) -> None:
     model.add(answers(40))
     promote(model.name, model.uri)
@@ -197,10 +199,10 @@ def test_rollback_is_history_too(model: Model) -> None:
 
 def test_answers_that_are_not_those_of_the_tag_are_told(model: Model) -> None:
     model.add(answers(5), **{"unfreeze.other": "x"})
-    model.client.set_model_version_tag(model.name, "1", TEST_DIGEST, "e" * 64)
+    model.client.set_model_version_tag(model.name, "1", TEST_DIGEST_TAG, "e" * 64)
     with pytest.raises(TrackingError, match="expected the answers to the test images eeee"):
         promote(model.name, model.uri)
-    (model.folder / "1" / FILE).write_bytes(b"nonsense")
+    (model.folder / "1" / PREDICTIONS_FILE).write_bytes(b"nonsense")
     with pytest.raises(TrackingError, match=r"version 1 .*answers\.parquet: expected a winner's answers"):
         promote(model.name, model.uri)
 
@@ -261,7 +263,7 @@ def test_of_promotions_at_once_one_wins_and_the_others_are_told(model: Model) ->
     for _, told in ends[1:]:
         assert "was changed by another command at the same time" in told or "is the champion already" in told
     assert [(e.number, e.version) for e in history(model.name, model.uri)] == [(1, "1"), (2, "2")]
-    assert model.tags()[PREVIOUS] == "1"
+    assert model.tags()[PREVIOUS_CHAMPIONS] == "1"
     assert not any("turn" in key for key in model.tags())
 
 
@@ -282,7 +284,7 @@ def test_a_death_after_the_alias_has_moved_is_made_good(model: Model) -> None:
     model.add(answers(40))
     promote(model.name, model.uri)
     model.add(answers(5))
-    died = in_a_process(model, "promote", **{VARIABLE: "champion-moved"})
+    died = in_a_process(model, "promote", **{KILL_AT_VARIABLE: "champion-moved"})
     assert at_once(died)[0][0] == -signal.SIGKILL
     assert model.alias("champion") == "2"
     assert any("turn" in key for key in model.tags())
@@ -390,7 +392,7 @@ def front(model: Model, wrongs: dict[int, int], mark: str = "f1") -> dict[int, s
     made = {}
     for trial, wrong in reversed(wrongs.items()):
         values = json.dumps({"val_accuracy": 1 - wrong / IMAGES, "parameters": 1000.0 * (100 - wrong)})
-        tags = {"unfreeze.trial": str(trial), FRONT: mark, OBJECTIVES: values}
+        tags = {"unfreeze.trial": str(trial), FRONT_TAG: mark, OBJECTIVES_TAG: values}
         made[trial] = model.add(answers(wrong), size=10_000 * (100 - wrong), **tags)
     return made
 
@@ -401,7 +403,7 @@ def test_promotion_asks_which_point_of_the_front(
     points = front(model, {4: 5, 9: 20, 2: 60})
     assert model.alias("challenger") == points[4]
     with pytest.raises(
-        WhichPoint, match=r"trial: expected one of the points .*\(4, 9, 2\), received none"
+        AmbiguousChallenger, match=r"trial: expected one of the points .*\(4, 9, 2\), received none"
     ) as asked:
         promote(model.name, model.uri)
     assert [(p.trial, p.version.version) for p in asked.value.points] == [(n, points[n]) for n in (4, 9, 2)]
@@ -439,18 +441,20 @@ def test_the_point_that_is_named_is_judged_and_promoted(model: Model) -> None:
 
 def test_points_of_an_earlier_front_and_of_other_searches_are_not_offered(model: Model) -> None:
     front(model, {4: 5, 9: 20}, "before")
-    model.add(answers(5), **{"unfreeze.search": "another", FRONT: "now", OBJECTIVES: '{"val_accuracy": 1}'})
+    model.add(
+        answers(5), **{"unfreeze.search": "another", FRONT_TAG: "now", OBJECTIVES_TAG: '{"val_accuracy": 1}'}
+    )
     now = front(model, {11: 4, 4: 5}, "now")
-    model.client.set_model_version_tag(model.name, "1", OBJECTIVES, "changed by hand")
+    model.client.set_model_version_tag(model.name, "1", OBJECTIVES_TAG, "changed by hand")
     contest = judge(model.name, model.uri, trial=4)
     assert contest.challenger.version == now[4]
-    with pytest.raises(WhichPoint, match=r"\(11, 4\), received 9"):
+    with pytest.raises(AmbiguousChallenger, match=r"\(11, 4\), received 9"):
         judge(model.name, model.uri, trial=9)
 
 
 def test_without_a_front_there_is_nothing_to_ask(model: Model) -> None:
     only = front(model, {7: 5})
-    with pytest.raises(WhichPoint, match=r"\(7\), received 3"):
+    with pytest.raises(AmbiguousChallenger, match=r"\(7\), received 3"):
         promote(model.name, model.uri, trial=3)
     assert promote(model.name, model.uri).champion.version == only[7]
     model.add(answers(1))

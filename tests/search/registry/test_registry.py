@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.records.predictions import Answers, image_keys, write_answers
+from search.records.predictions import PredictionRecord, image_keys, write_predictions
 from search.records.record import (
     BackboneSummary,
     EpochRecord,
@@ -30,12 +30,12 @@ from search.registry import (
     register,
     rollback,
 )
-from search.registry.downloads import expect_model
-from search.tracking.client import connect, global_store
+from search.registry.downloads import check_model_exists
+from search.tracking.client import connect, use_store
 from search.tracking.mirror import Mirror
 from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError
-from trainables.serving.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Latency
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")
@@ -136,7 +136,7 @@ def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
     assert (version.version, registry.alias("challenger")) == ("1", "1")
     uri = f"models:/{registry.model}@challenger"
     expected = model.predict(IMAGES, verbose=0)
-    with global_store(registry.uri):
+    with use_store(registry.uri):
         again = mlflow.keras.load_model(uri)
         served = mlflow.pyfunc.load_model(uri)
         np.testing.assert_allclose(again.predict(IMAGES, verbose=0), expected, rtol=1e-6)
@@ -147,7 +147,7 @@ def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
     assert served.metadata.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
     assert served.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
     assert served.metadata.signature.outputs.inputs[0].shape == (-1, 3)
-    with global_store(registry.uri):
+    with use_store(registry.uri):
         example = served.metadata.load_input_example(mlflow.artifacts.download_artifacts(version.uri))
     np.testing.assert_array_equal(example, IMAGES[:1])
 
@@ -159,7 +159,7 @@ def test_what_serving_sends_is_understood(registry: Registry, key: str, dtype: s
 
     model = classifier()
     registry.register(model)
-    with global_store(registry.uri):
+    with use_store(registry.uri):
         served = mlflow.pyfunc.load_model(f"models:/{registry.model}@challenger")
     body = json.loads(json.dumps({key: IMAGES.astype(dtype).tolist()}))
     parsed = infer_and_parse_data(body, served.metadata.get_input_schema())
@@ -316,8 +316,10 @@ def test_answers_and_costs_travel_with_the_version(registry: Registry, tmp_path:
     file = tmp_path / "finetune-0-answers.parquet"
     keys = image_keys([str(n) for n in range(60)])
     right = np.stack([labels, labels])
-    write_answers(file, Answers(CLASSES, (8, 8), "t" * 64, keys, labels, right, 0, (right + 1) % 3))
-    time = Milliseconds(3.25, 3.0, 3.5)
+    write_predictions(
+        file, PredictionRecord(CLASSES, (8, 8), "t" * 64, keys, labels, right, 0, (right + 1) % 3)
+    )
+    time = Latency(3.25, 3.0, 3.5)
     costs = Footprint(123_456, 999, 0.75, time, time, "a processor, 2 threads")
     outcome = replace(registry.record.outcome, footprint=costs, answers_file=file.name)  # type: ignore[type-var]
     registry.register(classifier(), replace(registry.record, outcome=outcome), answers=file)
@@ -368,13 +370,13 @@ def test_what_is_no_backbone_is_named(registry: Registry, tmp_path: Path) -> Non
     with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
         download_backbone(f"models:/{registry.model}@champion", tmp_path, registry.uri)
     with pytest.raises(TrackingError, match=r"\(it has challenger; `unfreeze promote` makes one\)"):
-        expect_model(f"models:/{registry.model}@champion", registry.uri)
-    expect_model(f"models:/{registry.model}@challenger", registry.uri)
-    expect_model(f"models:/{registry.model}/1", registry.uri)
+        check_model_exists(f"models:/{registry.model}@champion", registry.uri)
+    check_model_exists(f"models:/{registry.model}@challenger", registry.uri)
+    check_model_exists(f"models:/{registry.model}/1", registry.uri)
     with pytest.raises(TrackingError, match=r"has no version 99 \(it has 1\)"):
-        expect_model(f"models:/{registry.model}/99", registry.uri)
+        check_model_exists(f"models:/{registry.model}/99", registry.uri)
     with pytest.raises(TrackingError, match=r"received 'nobody'"):
-        expect_model("models:/nobody/1", registry.uri)
+        check_model_exists("models:/nobody/1", registry.uri)
     (tmp_path / "weights.pkl").write_bytes(b"x")
     run_id = registry.mirror.run_id(1)
     registry.client.log_artifact(run_id, str(tmp_path / "weights.pkl"), "stuff")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from search.registry.model_package import write_package
 from search.registry.served_images import ServedImages
-from search.tracking.client import global_store
+from search.tracking.client import use_store
 from search.tracking.stores import default_tracking_uri
 from trainables.modalities.image.images import decode_image
 
@@ -175,7 +175,7 @@ def test_one_version_is_plain_keras_and_takes_files_from_python_too(tmp_path: Pa
     write_package(model, folder, CLASSES, IMAGES, mlflow.models.Model())
     assert len(list(folder.rglob("*.keras"))) == 1
     expected = model.predict_on_batch(IMAGES)
-    with global_store(default_tracking_uri(tmp_path)):
+    with use_store(default_tracking_uri(tmp_path)):
         for address in (folder, folder / "images"):
             plain = mlflow.keras.load_model(str(address), load_model_kwargs={"safe_mode": True})
             np.testing.assert_allclose(plain.predict_on_batch(IMAGES), expected, atol=1e-6)

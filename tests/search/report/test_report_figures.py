@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from example_search import STARTED, curve, finished, search, trial
 
-from search.records.record import Calibration, Interval, SearchRecord, Sureness, TrialRecord
-from search.report.analysis.ranking import badness
-from search.report.analysis.timeline import anytime, timeline
+from search.records.record import Calibration, CalibrationBin, Interval, SearchRecord, TrialRecord
+from search.report.analysis.ranking import loss_key
+from search.report.analysis.timeline import improvements, timeline
 from search.report.charts.anytime import anytime_curve
 from search.report.charts.calibration import calibration
 from search.report.charts.figure import Figure
@@ -64,10 +64,10 @@ def test_learning_curves_are_clipped_at_once() -> None:
 def test_the_anytime_curve_only_gets_better_and_ends_at_the_best_epoch(direction: Any) -> None:
     record = shuffled(direction)
     known = timeline(record)
-    steps = anytime(record, known)
+    steps = improvements(record, known)
     assert len(steps) > 3
     assert [s.seconds for s in steps] == sorted(s.seconds for s in steps)
-    worth = [badness(record, s.value) for s in steps]
+    worth = [loss_key(record, s.value) for s in steps]
     assert worth == sorted(worth, reverse=True)
     assert len(set(worth)) == len(worth)
     seen = [
@@ -103,7 +103,7 @@ def test_pauses_are_left_out_and_told() -> None:
     known = timeline(record)
     assert known.paused == pytest.approx(10 * hours - 14)
     assert known.length == pytest.approx(28)
-    assert anytime(record, known)[-1].seconds == pytest.approx(23)
+    assert improvements(record, known)[-1].seconds == pytest.approx(23)
     assert "9h 59m in all, are left out" in anytime_curve(record).caption
 
 
@@ -148,8 +148,8 @@ def calibrated(error: Interval, excess: Interval, by_chance: float) -> Figure:
     known = finished()
     assert known.outcome is not None
     bins = (
-        Sureness(0.8, 0.9, 60, 0.86, Interval(0.7, 0.6, 0.8)),
-        Sureness(0.9, 1, 40, 0.99, Interval(0.95, 0.9, 1)),
+        CalibrationBin(0.8, 0.9, 60, 0.86, Interval(0.7, 0.6, 0.8)),
+        CalibrationBin(0.9, 1, 40, 0.99, Interval(0.95, 0.9, 1)),
     )
     found = Calibration(bins, error, by_chance, excess, 0.3)
     return calibration(replace(known, outcome=replace(known.outcome, calibration=found)))

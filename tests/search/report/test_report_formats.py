@@ -19,7 +19,7 @@ from search.ledger.reader import about_to_json, read_record
 from search.records.record import EpochRecord, Interval, SearchRecord
 from search.records.results import outcome_to_json
 from search.report.figures import figures
-from search.report.formats import extracts
+from search.report.formats import write_run_artifacts
 from search.report.markdown import markdown
 from search.report.pictures import pictures, write_pictures
 
@@ -113,7 +113,7 @@ def test_what_is_left_for_mlflow_is_of_this_search_alone(tmp_path: Path) -> None
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "slice-99.png").write_bytes(b"old")
     heard: list[str] = []
-    left = extracts(finished(), tmp_path, heard.append)
+    left = write_run_artifacts(finished(), tmp_path, heard.append)
     assert [path.name for path in left] == ["report.md", "plots"]
     assert not (tmp_path / "plots" / "slice-99.png").exists()
     assert (tmp_path / "plots" / "history.png").stat().st_size > 5000

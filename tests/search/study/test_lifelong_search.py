@@ -10,7 +10,7 @@ from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
 from search.registry import PromotionRefused, history, judge, promote
-from search.registry.promotion import Contest
+from search.registry.promotion import PromotionComparison
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
@@ -72,7 +72,7 @@ def test_the_old_task_is_kept_in_each_way(result: SearchResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def refused(result: SearchResult) -> Contest:
+def refused(result: SearchResult) -> PromotionComparison:
     """The gate's word on the second model, while the first is the champion."""
     contest = judge(MODEL, result.tracking_uri, max_forgetting=0.01)
     with pytest.raises(PromotionRefused, match="stays challenger"):
@@ -81,13 +81,13 @@ def refused(result: SearchResult) -> Contest:
 
 
 @pytest.fixture(scope="module")
-def promoted(result: SearchResult, refused: Contest) -> SearchResult:
+def promoted(result: SearchResult, refused: PromotionComparison) -> SearchResult:
     """The second search, whose winner is the champion now."""
     promote(MODEL, result.tracking_uri, force=True)
     return result
 
 
-def test_the_gate_compares_it_with_the_champion_that_it_began_from(refused: Contest) -> None:
+def test_the_gate_compares_it_with_the_champion_that_it_began_from(refused: PromotionComparison) -> None:
     assert refused.champion is not None
     assert refused.champion.version == "1"
     assert not refused.judgement.passes

@@ -16,10 +16,10 @@ import pytest
 from search_command import SearchCommand
 
 from search import SearchConfig, SearchResult, cli, run_search
-from search.fault_injection import VARIABLE
+from search.fault_injection import KILL_AT_VARIABLE
 from search.ledger.ledger import sqlite_url
 from search.ledger.reader import read_record
-from search.records.predictions import read_answers
+from search.records.predictions import read_predictions
 from trainables.errors import LedgerError
 
 FIRST = (
@@ -120,7 +120,7 @@ def test_each_confirmed_point_is_a_version_measured_on_the_same_images(
     outcomes = [o for o in (record.outcome, *record.alternatives) if o is not None]
     assert [(o.trial, o.model_version, len(o.seeds)) for o in outcomes] == [(1, "2", 2), (0, "1", 2)]
     winner = folder / "runs" / "digits" / "winner"
-    answers = [read_answers(winner / o.answers_file) for o in outcomes]
+    answers = [read_predictions(winner / o.answers_file) for o in outcomes]
     assert answers[0].digest == answers[1].digest
     assert [a.right[a.chosen].mean() for a in answers] == pytest.approx(
         [o.test_accuracy.estimate for o in outcomes]
@@ -210,7 +210,7 @@ def test_killed_in_mid_search_and_between_two_versions_it_ends_whole(tmp_path: P
         arguments += ["--objective", name]
     command = SearchCommand(tmp_path, tuple(arguments))
     for place in ("run-delivered", "measured", "version-created"):
-        command.environment = {VARIABLE: place}
+        command.environment = {KILL_AT_VARIABLE: place}
         assert command.start().wait(400) == -signal.SIGKILL, command.log()
     command.environment = {}
     command.run()
@@ -226,4 +226,4 @@ def test_killed_in_mid_search_and_between_two_versions_it_ends_whole(tmp_path: P
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "")
     assert sorted(run.info.status for run in runs if "unfreeze.search" in run.data.tags)[0] == "FINISHED"
     assert len(runs) == 4
-    assert os.environ.get(VARIABLE) is None
+    assert os.environ.get(KILL_AT_VARIABLE) is None

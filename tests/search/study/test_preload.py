@@ -15,9 +15,9 @@ LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
 def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:
     body = f"""
 import sys
-from search.study.preload import Ahead
+from search.study.preload import Preloader
 try:
-    with Ahead() as ahead:
+    with Preloader() as ahead:
         ahead.{what}()
         {"raise ZeroDivisionError" if fails else "pass"}
 except ZeroDivisionError:

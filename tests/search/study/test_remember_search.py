@@ -14,19 +14,19 @@ from example_search import finished
 from rich.console import Console
 
 from search import SearchConfig, SearchResult, run_search
-from search.commands.promote import contest_table
+from search.commands.promote import comparison_table
 from search.commands.status import status_page
 from search.config.space import core_space, full_space
 from search.ledger.reader import read_record
 from search.records.record import OldTask
 from search.records.results import outcome_from_json, outcome_to_json
 from search.registry import judge
-from search.registry.gate import refuse_forgetting
-from search.registry.promotion import Contest
-from search.registry.promotion_history import numbers
+from search.registry.gate import apply_forgetting_limit
+from search.registry.promotion import PromotionComparison
+from search.registry.promotion_history import decision_numbers
 from search.report.notices import notices
 from search.tracking.tags import forgotten_of
-from search.views.summary import summary
+from search.views.summary import summary_text
 from trainables.data.datasets import open_task
 from trainables.errors import DataError, UsageError
 
@@ -105,14 +105,14 @@ def test_the_gate_looks_at_it(result: SearchResult) -> None:
     assert kept is not None
     assert (kept.images, kept.seeds, kept.before) == (old_images(result), 2, pytest.approx(old.before))
     assert kept.lost == old.lost
-    assert numbers(lenient.judgement)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
+    assert decision_numbers(lenient.judgement)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
     text = shown(lenient)
     assert f"{kept.images} test images of the old task" in text
     assert "before" in text
     passing = replace(lenient.judgement, decision="better")
     most = max(0.0, old.lost.high)
-    assert refuse_forgetting(passing, old.forgotten, most + 0.001).passes
-    assert old.lost.high <= 0 or not refuse_forgetting(passing, old.forgotten, most - 0.001).passes
+    assert apply_forgetting_limit(passing, old.forgotten, most + 0.001).passes
+    assert old.lost.high <= 0 or not apply_forgetting_limit(passing, old.forgotten, most - 0.001).passes
 
 
 def old_images(result: SearchResult) -> int:
@@ -121,10 +121,10 @@ def old_images(result: SearchResult) -> int:
     return tasks[0].counts["test"]
 
 
-def shown(contest: Contest) -> str:
+def shown(contest: PromotionComparison) -> str:
     console = Console(width=160, file=io.StringIO())
     with console.capture() as capture:
-        console.print(contest_table(contest))
+        console.print(comparison_table(contest))
     return capture.get()
 
 
@@ -137,7 +137,7 @@ def test_terminal_and_report_say_what_was_forgotten(after: float, words: str) ->
     assert record.outcome is not None
     record = replace(record, outcome=replace(record.outcome, old_task=OldTask(0.977, (after, 0.9), 0)))
     said = f"97.7 % before, {100 * after:.1f} % and 90.0 % after; the registered model {words}"
-    assert said in summary(record, None).plain
+    assert said in summary_text(record, None).plain
     assert said in status_page(record).plain
     assert any(f"The registered model's backbone {words}." in notice.text for notice in notices(record))
 

@@ -10,7 +10,7 @@ import pytest
 
 from search import SearchConfig, run_search
 from trainables.errors import UsageError
-from trainables.reuse import PARTS, Reuse
+from trainables.reuse import REUSABLE_PARTS, Reuse
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from trainables.reuse import PARTS, Reuse
         ("heads, Programs", "programs,heads"),
         (["views", "processes"], "processes,views"),
         ([], "none"),
-        (",".join(PARTS), ",".join(PARTS)),
+        (",".join(REUSABLE_PARTS), ",".join(REUSABLE_PARTS)),
     ],
 )
 def test_reuse_is_all_or_none_or_a_list(given: Any, kept: str) -> None:
@@ -34,11 +34,11 @@ def test_an_unknown_part_is_refused_with_the_known_ones(given: Any) -> None:
         SearchConfig(reuse=given)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", REUSABLE_PARTS)
 def test_a_part_that_is_not_named_is_off(part: str) -> None:
-    others = ",".join(p for p in PARTS if p != part)
+    others = ",".join(p for p in REUSABLE_PARTS if p != part)
     reused = SearchConfig(reuse=others, views=3).reused
-    assert {p: bool(getattr(reused, p)) for p in PARTS} == {p: p != part for p in PARTS}
+    assert {p: bool(getattr(reused, p)) for p in REUSABLE_PARTS} == {p: p != part for p in REUSABLE_PARTS}
     assert SearchConfig(reuse="none", views=3).reused.views == 0
     assert SearchConfig(views=3).reused.views == 3
 

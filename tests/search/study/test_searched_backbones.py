@@ -11,7 +11,7 @@ from digit_tasks import dense_classifier, few_labels
 
 from search import SearchConfig, SearchResult, run_search
 from search.ledger.reader import read_record
-from search.records.predictions import read_answers
+from search.records.predictions import read_predictions
 from trainables.errors import LedgerError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
@@ -103,7 +103,7 @@ def test_winner_and_baseline_answer_the_same_images_at_their_own_sizes(
     assert outcome is not None
     assert set(outcome.scratch_params or {}) >= {"backbone", "learning_rate"}
     (file,) = (Path(config.storage) / "several" / "winner").glob("*-answers.parquet")
-    answers = read_answers(file)
+    answers = read_predictions(file)
     np.testing.assert_allclose(answers.right.mean(axis=1), outcome.seed_test_accuracies)
     np.testing.assert_allclose(answers.scratch_right.mean(axis=1), outcome.scratch_test_accuracies)
 

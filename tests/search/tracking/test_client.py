@@ -16,7 +16,7 @@ from search.tracking.stores import default_tracking_uri
 from trainables.errors import TrackingError
 
 pytest.importorskip("mlflow")
-from search.tracking.client import connect, transient
+from search.tracking.client import connect, is_transient
 from search.tracking.mirror import Mirror
 
 
@@ -65,20 +65,20 @@ def test_a_server_that_refuses(
     monkeypatch.setattr(Refusing, "status", status)
     with pytest.raises(TrackingError, match=f"MLflow at {refusing} .*{words}") as caught:
         Mirror(refusing, experiment="x", storage=tmp_path)
-    assert transient(caught.value) == passes
+    assert is_transient(caught.value) == passes
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no server answers there") as caught:
         Mirror("http://127.0.0.1:9", experiment="x", storage=tmp_path)
-    assert transient(caught.value)
+    assert is_transient(caught.value)
 
 
 def test_a_damaged_database_is_not_tried_again(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database, " * 200)
     with pytest.raises(TrackingError, match="not a database") as caught:
         connect(default_tracking_uri(tmp_path))
-    assert not transient(caught.value)
+    assert not is_transient(caught.value)
 
 
 def test_a_normal_run_is_silent(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
 from search.views.plain import PlainView
 from search.views.remaining_time import remaining_seconds
-from search.views.terminal import LiveView, Shown, Stage, panel
+from search.views.terminal import PanelState, Stage, TerminalView, panel
 from search.views.trial_table import sparkline
 from search.views.view import GuardedView, QuietView, make_view
 
@@ -56,7 +56,7 @@ def drawn(
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(panel(Shown(shown, None, stage, 75.0, 0.5), console))
+        console.print(panel(PanelState(shown, None, stage, 75.0, 0.5), console))
     return captured.get().splitlines()
 
 
@@ -204,7 +204,7 @@ def terminal(**options: object) -> tuple[Console, io.StringIO]:
 
 def test_many_updates_make_few_frames() -> None:
     console, stream = terminal()
-    view = LiveView(console)
+    view = TerminalView(console)
     began = time.monotonic()
     for n in range(3000):
         view.update(record(*MANY, elapsed=float(n)))
@@ -215,7 +215,7 @@ def test_many_updates_make_few_frames() -> None:
 
 def test_a_live_view_ends_as_it_began() -> None:
     console, stream = terminal()
-    view = LiveView(console)
+    view = TerminalView(console)
     view.stage("preparing data", 1, 10)
     view.event("3 images were left out")
     view.close()
@@ -226,14 +226,14 @@ def test_a_live_view_ends_as_it_began() -> None:
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
-def frame(view: LiveView) -> str:
+def frame(view: TerminalView) -> str:
     console, stream = terminal(color_system=None)
     console.print(view.draw())
     return stream.getvalue()
 
 
 def test_the_search_is_remembered_while_its_baseline_runs() -> None:
-    view = LiveView(terminal()[0])
+    view = TerminalView(terminal()[0])
     view.update(record(trial(7, value=0.987)))
     view.update(replace(record(trial(0, value=0.5)), name="baseline"))
     text = frame(view)
@@ -243,7 +243,7 @@ def test_the_search_is_remembered_while_its_baseline_runs() -> None:
 
 
 def test_a_stage_without_a_total_ends_with_other_news() -> None:
-    view = LiveView(terminal()[0])
+    view = TerminalView(terminal()[0])
     view.stage("starting", 0, 0)
     first = frame(view)
     view.update(record())
@@ -257,7 +257,7 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     def codes() -> bool:
         console, _ = terminal()
         with console.capture() as captured:
-            console.print(panel(Shown(record(*MANY), None, None, 1.0, 0.0), console))
+            console.print(panel(PanelState(record(*MANY), None, None, 1.0, 0.0), console))
         return any(f"\x1b[{n}m" in captured.get() for n in (31, 32, 36))
 
     monkeypatch.delenv("NO_COLOR", raising=False)

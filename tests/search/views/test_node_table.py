@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from search.commands.status import status_page
-from search.execution.engines.node_usage import NodeUse
+from search.execution.engines.node_usage import NodeUsage
 from search.execution.engines.nodes import node_names
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
-from search.views.node_table import summary
+from search.views.node_table import nodes_summary
 from search.views.plain import PlainView
-from search.views.terminal import LiveView, Shown, panel
+from search.views.terminal import PanelState, TerminalView, panel
 
-NODES = tuple(NodeUse(f"worker-{n}", float(n % 5), 4.0, 0.5 * (n % 3), 1.0) for n in range(1, 4))
-MANY = tuple(NodeUse(f"knoten-ü-{n:04}.cluster.example.org", 2.0, 64.0, 1.0, 8.0) for n in range(1000))
+NODES = tuple(NodeUsage(f"worker-{n}", float(n % 5), 4.0, 0.5 * (n % 3), 1.0) for n in range(1, 4))
+MANY = tuple(NodeUsage(f"knoten-ü-{n:04}.cluster.example.org", 2.0, 64.0, 1.0, 8.0) for n in range(1000))
 
 
 def trial(number: int, state: State, node: str | None) -> TrialRecord:
@@ -41,10 +41,12 @@ RUNNING = record(
 )
 
 
-def drawn(shown: SearchRecord | None, nodes: tuple[NodeUse, ...], width: int = 100, height: int = 30) -> str:
+def drawn(
+    shown: SearchRecord | None, nodes: tuple[NodeUsage, ...], width: int = 100, height: int = 30
+) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(panel(Shown(shown, None, None, 75.0, 0.5, nodes), console))
+        console.print(panel(PanelState(shown, None, None, 75.0, 0.5, nodes), console))
     return captured.get()
 
 
@@ -62,7 +64,7 @@ def test_the_panel_says_what_is_free_and_which_trial_runs_where() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (40, 12), (20, 6), (10, 2), (300, 90)])
 @pytest.mark.parametrize("nodes", [NODES, NODES[:1], MANY])
-def test_the_panel_fits_the_terminal(width: int, height: int, nodes: tuple[NodeUse, ...]) -> None:
+def test_the_panel_fits_the_terminal(width: int, height: int, nodes: tuple[NodeUsage, ...]) -> None:
     many = record(*(trial(n, "running", nodes[n % len(nodes)].name) for n in range(200)))
     for shown in (None, many, RUNNING):
         lines = drawn(shown, nodes, width, height).splitlines()
@@ -90,7 +92,7 @@ def test_lines_say_it_when_nodes_come_and_go() -> None:
     for nodes in (NODES[:1], NODES[:1], NODES, (replace(NODES[0], cpus_used=4.0), *NODES[1:]), NODES[:2]):
         view.nodes(nodes)
     lines = stream.getvalue().splitlines()
-    assert lines == [summary(NODES[:1]), summary(NODES), summary(NODES[:2])]
+    assert lines == [nodes_summary(NODES[:1]), nodes_summary(NODES), nodes_summary(NODES[:2])]
     view.update(RUNNING)
     view.update(replace(RUNNING, trials=(*RUNNING.trials[:2], trial(2, "complete", "worker-2"))))
     assert "on worker-2  " in stream.getvalue().splitlines()[-1]
@@ -98,7 +100,7 @@ def test_lines_say_it_when_nodes_come_and_go() -> None:
 
 def test_the_live_view_draws_the_nodes_it_was_last_told() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
-    view = LiveView(console)
+    view = TerminalView(console)
     view.nodes(NODES)
     view.update(RUNNING)
     with console.capture() as captured:

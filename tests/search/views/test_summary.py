@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from search.commands.status import status_page
-from search.records.formatting import magnitude, number, plural
+from search.records.formatting import abbreviate_count, format_value, plural
 from search.records.record import (
     BackboneSummary,
     EpochRecord,
@@ -24,7 +24,7 @@ from search.records.record import (
 )
 from search.records.results import record_json
 from search.views.summary import next_commands, print_summary
-from trainables.serving.footprint import Footprint, Milliseconds
+from trainables.serving.footprint import Footprint, Latency
 
 PARAMS = {"unfreeze_depth": 2, "learning_rate": 0.00431, "head_units": 64, "augmentation_strength": 0.25}
 CURVE = tuple(EpochRecord(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))
@@ -46,8 +46,8 @@ OUTCOME = Outcome(
         679_000,
         150_000,
         0.8,
-        Milliseconds(3.3, 3.2, 3.4),
-        Milliseconds(0.9, 0.9, 1),
+        Latency(3.3, 3.2, 3.4),
+        Latency(0.9, 0.9, 1),
         "a processor, 2 threads",
     ),
 )
@@ -208,11 +208,11 @@ def test_status_of_a_search_that_has_just_begun() -> None:
     ],
 )
 def test_numbers(value: float | bool | str | None, words: str) -> None:
-    assert number(value) == words
+    assert format_value(value) == words
 
 
 def test_magnitudes_and_plurals() -> None:
-    assert [magnitude(n) for n in (0, 950, 1500, 287_344, 4_200_000, 143_667_240)] == [
+    assert [abbreviate_count(n) for n in (0, 950, 1500, 287_344, 4_200_000, 143_667_240)] == [
         "0",
         "950",
         "1.5k",

@@ -13,8 +13,13 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.activations.activations import Activations
-from trainables.activations.augmentation_views import LEVELS, nearest_level, view_draws, view_of
+from trainables.activations.activations import ActivationCache
+from trainables.activations.augmentation_views import (
+    STRENGTH_LEVELS,
+    nearest_level,
+    view_draws,
+    view_for_epoch,
+)
 from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec
 from trainables.methods.methods import begin
@@ -71,8 +76,8 @@ class FastDisk:
     file_seconds: float = 0.0
 
 
-def kept_in(folder: Path, network: Backbone, task: Pictures, **options: Any) -> Activations:
-    return Activations(network, task, directory=folder, speeds=FastDisk(), **options)
+def kept_in(folder: Path, network: Backbone, task: Pictures, **options: Any) -> ActivationCache:
+    return ActivationCache(network, task, directory=folder, speeds=FastDisk(), **options)
 
 
 Tail = Callable[[Any], Any]
@@ -136,7 +141,7 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
 def test_activations_are_the_prefix_in_float16(
     small: Backbone, task: Pictures, depth: int, split: str
 ) -> None:
-    found = Activations(small, task).get(split, depth)
+    found = ActivationCache(small, task).get(split, depth)
     expected = exact(small, depth, task.split(split).images)
     assert found is not None
     assert found.dtype == np.float16
@@ -146,7 +151,7 @@ def test_activations_are_the_prefix_in_float16(
 
 
 def test_what_is_asked_for_twice_is_computed_once(small: Backbone, task: Pictures) -> None:
-    activations = Activations(small, task)
+    activations = ActivationCache(small, task)
     first = activations.get("train", 1)
     assert activations.get("train", 1) is first
     assert (activations.misses, activations.hits) == (1, 1)
@@ -154,7 +159,7 @@ def test_what_is_asked_for_twice_is_computed_once(small: Backbone, task: Picture
 
 
 def test_several_threads_at_once_compute_once(small: Backbone, task: Pictures) -> None:
-    activations = Activations(small, task)
+    activations = ActivationCache(small, task)
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(activations.get("train", 0))) for _ in range(8)]
     for thread in threads:
@@ -169,7 +174,7 @@ def test_several_threads_at_once_compute_once(small: Backbone, task: Pictures) -
 def test_a_higher_cut_from_a_lower_one_is_the_same_bit_for_bit(
     small: Backbone, task: Pictures, lower: int
 ) -> None:
-    direct, derived = Activations(small, task), Activations(small, task)
+    direct, derived = ActivationCache(small, task), ActivationCache(small, task)
     derived.get("train", lower, strength=0.5, view=2)
     found = derived.get("train", 0, strength=0.5, view=2)
     np.testing.assert_array_equal(found, direct.get("train", 0, strength=0.5, view=2))
@@ -180,13 +185,13 @@ def test_views_are_the_distorted_images_through_the_prefix(small: Backbone, task
     images = task.split("train").images
     draws = view_draws(COUNT, 0.75, True, 5)
     pixels = np.asarray(distort(images.astype(np.float32), draws, np.float32(0.75), np.float32(1)))
-    found = Activations(small, task).get("train", 1, strength=0.75, flip=True, view=5)
+    found = ActivationCache(small, task).get("train", 1, strength=0.75, flip=True, view=5)
     assert found is not None
     assert error(found, exact(small, 1, pixels)) < 2e-3
 
 
 def test_views_differ_and_are_the_same_for_everybody(small: Backbone, task: Pictures) -> None:
-    one, other = Activations(small, task), Activations(small, task)
+    one, other = ActivationCache(small, task), ActivationCache(small, task)
     asked = [
         {"strength": 0.0},
         {"strength": 0.5, "view": 0},
@@ -201,7 +206,7 @@ def test_views_differ_and_are_the_same_for_everybody(small: Backbone, task: Pict
 
 
 def test_strengths_share_the_nearest_level(small: Backbone, task: Pictures) -> None:
-    activations = Activations(small, task)
+    activations = ActivationCache(small, task)
     assert activations.get("train", 0, strength=0.55, view=1) is activations.get(
         "train", 0, strength=0.5, view=1
     )
@@ -210,8 +215,8 @@ def test_strengths_share_the_nearest_level(small: Backbone, task: Pictures) -> N
 
 def test_levels_and_views() -> None:
     assert [nearest_level(s) for s in (0.0, 0.12, 0.13, 0.375, 0.9, 1.0)] == [0.0, 0.0, 0.25, 0.25, 1.0, 1.0]
-    assert [view_of(epoch, 8) for epoch in (1, 2, 8, 9, 20)] == [0, 1, 7, 0, 3]
-    assert LEVELS[0] == 0.0
+    assert [view_for_epoch(epoch, 8) for epoch in (1, 2, 8, 9, 20)] == [0, 1, 7, 0, 3]
+    assert STRENGTH_LEVELS[0] == 0.0
     np.testing.assert_array_equal(view_draws(5, 0.5, False, 1), view_draws(9, 0.5, False, 1)[:5])
 
 
@@ -253,7 +258,9 @@ class TestOnDisk:
     ) -> None:
         kept_in(folder, small, task).get("train", 3)
         activations = kept_in(folder, small, task)
-        np.testing.assert_array_equal(activations.get("train", 1), Activations(small, task).get("train", 1))
+        np.testing.assert_array_equal(
+            activations.get("train", 1), ActivationCache(small, task).get("train", 1)
+        )
         assert activations.derived == 1
 
     def test_a_damaged_file_is_computed_again_and_noted(
@@ -272,7 +279,9 @@ class TestOnDisk:
     ) -> None:
         (tmp_path / "file").touch()
         activations = kept_in(tmp_path / "file" / "cache", small, task, disk_budget=10**9)
-        np.testing.assert_array_equal(activations.get("train", 1), Activations(small, task).get("train", 1))
+        np.testing.assert_array_equal(
+            activations.get("train", 1), ActivationCache(small, task).get("train", 1)
+        )
         assert activations.get("train", 1) is activations.get("train", 1)
         assert activations.notes
         assert activations.bytes["memory"] > 0
@@ -289,7 +298,7 @@ class TestOnDisk:
 class TestRange:
     def test_values_beyond_float16_are_kept_as_float32(self, task: Pictures) -> None:
         network = backbone(lambda x: keras.layers.Rescaling(1e6)(x))
-        found = Activations(network, task).get("train", 0)
+        found = ActivationCache(network, task).get("train", 0)
         assert found.dtype == np.float32
         assert found.max() > 65504
         assert error(found, exact(network, 0, task.split("train").images)) < 2e-3
@@ -299,7 +308,7 @@ class TestRange:
         network.model.get_layer("norm_3").set_weights(
             [np.ones(16), np.zeros(16), np.zeros(16), np.ones(16) - 1e-3]
         )
-        found = Activations(network, task).get("train", 0)
+        found = ActivationCache(network, task).get("train", 0)
         assert found.dtype == np.float32
         assert error(found, exact(network, 0, task.split("train").images)) < 2e-3
 
@@ -314,7 +323,7 @@ class TestRange:
         scale = 65504 / np.sort(peaks)[-2:].mean()
         kernel = network.model.get_layer("norm_3")
         kernel.set_weights([w * (scale if index < 2 else 1) for index, w in enumerate(kernel.get_weights())])
-        activations = kept_in(tmp_path, network, task) if on_disk else Activations(network, task)
+        activations = kept_in(tmp_path, network, task) if on_disk else ActivationCache(network, task)
         found = activations.get("train", 0)
         assert activations.stages.narrow(0)
         assert found.dtype == np.float32
@@ -337,7 +346,7 @@ class TestRestless:
     def test_a_prefix_that_is_not_deterministic_is_refused_with_the_block(
         self, network: Backbone, task: Pictures
     ) -> None:
-        activations = Activations(network, task)
+        activations = ActivationCache(network, task)
         decision = activations.decide(0, 20)
         assert not decision.reuse
         assert f"refused: block {network.blocks[2].name!r} is not deterministic" in decision.reason
@@ -345,12 +354,12 @@ class TestRestless:
         assert activations.bytes["memory"] == 0
 
     def test_cuts_below_it_are_kept(self, network: Backbone, task: Pictures) -> None:
-        activations = Activations(network, task)
+        activations = ActivationCache(network, task)
         assert activations.decide(2, 20).reuse
         assert activations.get("train", 2) is not None
 
     def test_evaluation_computes_anew(self, network: Backbone, task: Pictures) -> None:
-        activations = Activations(network, task)
+        activations = ActivationCache(network, task)
         one, other = (np.concatenate(list(activations.chunks("validation", 0))) for _ in range(2))
         assert len(one) == 30
         assert not np.array_equal(one, other)
@@ -365,7 +374,7 @@ class TestRestless:
 
 class TestRoom:
     def test_what_exceeds_half_of_the_memory_is_not_kept(self, small: Backbone, task: Pictures) -> None:
-        activations = Activations(small, task, budget=3_000)
+        activations = ActivationCache(small, task, budget=3_000)
         assert not activations.fits("train", 0)
         assert activations.get("train", 0) is None
         decision = activations.decide(0, 20)
@@ -373,12 +382,14 @@ class TestRoom:
         assert "exceed" in decision.reason
 
     def test_pieces_come_where_the_whole_does_not_fit(self, small: Backbone, task: Pictures) -> None:
-        pieces = list(Activations(small, task, budget=0).chunks("validation", 1))
-        np.testing.assert_array_equal(np.concatenate(pieces), Activations(small, task).get("validation", 1))
+        pieces = list(ActivationCache(small, task, budget=0).chunks("validation", 1))
+        np.testing.assert_array_equal(
+            np.concatenate(pieces), ActivationCache(small, task).get("validation", 1)
+        )
 
     def test_the_least_recently_used_goes_first(self, small: Backbone, task: Pictures) -> None:
-        one = Activations(small, task).get("train", 0)
-        activations = Activations(small, task, budget=3 * one.nbytes)
+        one = ActivationCache(small, task).get("train", 0)
+        activations = ActivationCache(small, task, budget=3 * one.nbytes)
         for view in (0, 1, 2, 0, 3):
             activations.get("train", 0, strength=1.0, view=view)
         assert activations.bytes["memory"] == 3 * one.nbytes
@@ -389,16 +400,16 @@ class TestRoom:
         assert activations.misses == misses + 1
 
     def test_nothing_frozen_and_no_views_are_decisions_too(self, small: Backbone, task: Pictures) -> None:
-        assert Activations(small, task).decide(4, 20).reason == "nothing is frozen"
-        assert "0 views" in Activations(small, task, views=0).decide(1, 20, strength=0.5).reason
-        assert Activations(small, task, views=0).decide(1, 20).reuse
+        assert ActivationCache(small, task).decide(4, 20).reason == "nothing is frozen"
+        assert "0 views" in ActivationCache(small, task, views=0).decide(1, 20, strength=0.5).reason
+        assert ActivationCache(small, task, views=0).decide(1, 20).reuse
 
 
 PARAMS = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 0, "augmentation_strength": 0.0}
 
 
 def _bench(network: Backbone, task: Pictures, **options: Any) -> Workbench:
-    return Workbench(network, task, Activations(network, task, **options))
+    return Workbench(network, task, ActivationCache(network, task, **options))
 
 
 def _run(bench: Workbench, seed: int = 1, live: bool = False, **params: Any) -> tuple[list[float], Any]:

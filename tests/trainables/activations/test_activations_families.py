@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.methods.methods import begin
@@ -114,7 +114,7 @@ def share(found: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_activations_are_the_prefix_but_for_rounding(name: str) -> None:
     backbone, task = _fresh(name)
-    activations, images = Activations(backbone, task), task.split("train").images.astype(np.float32)
+    activations, images = ActivationCache(backbone, task), task.split("train").images.astype(np.float32)
     for depth in depths(backbone):
         found = activations.get("train", depth)
         assert found is not None
@@ -130,7 +130,7 @@ def test_rounding_at_every_cut_adds_little_to_rounding_at_the_lowest(pair: tuple
     lowest = np.asarray(prefix(images, training=False))
     expected = np.asarray(suffix(lowest, training=False))
     once = share(np.asarray(suffix(lowest.astype(np.float16).astype(np.float32), training=False)), expected)
-    found = Activations(backbone, task).get("train", 0)
+    found = ActivationCache(backbone, task).get("train", 0)
     assert found is not None
     assert found.dtype == np.float16
     print(f"{backbone.name}: rounded once {once:.3%}, at each cut {share(found, expected):.3%} of the spread")
@@ -140,9 +140,9 @@ def test_rounding_at_every_cut_adds_little_to_rounding_at_the_lowest(pair: tuple
 def test_files_and_lower_cuts_give_the_same_bits(pair: tuple[Backbone, Blobs], tmp_path: Path) -> None:
     backbone, task = pair
     high, *_, low = depths(backbone)
-    direct = Activations(backbone, task)
+    direct = ActivationCache(backbone, task)
     filled, read = (
-        Activations(backbone, task, directory=tmp_path / "c", disk_budget=10**9, speeds=FastDisk())
+        ActivationCache(backbone, task, directory=tmp_path / "c", disk_budget=10**9, speeds=FastDisk())
         for _ in range(2)
     )
     filled.get("train", low, strength=0.5, view=1)
@@ -158,7 +158,9 @@ def test_files_and_lower_cuts_give_the_same_bits(pair: tuple[Backbone, Blobs], t
 def benches(pair: tuple[Backbone, Blobs]) -> tuple[Workbench, Workbench]:
     """A workbench that keeps activations and one that has no room for any; each compiles once for all strengths."""
     backbone, task = pair
-    kept, live = (Workbench(backbone, task, Activations(backbone, task, budget=size)) for size in (2**30, 0))
+    kept, live = (
+        Workbench(backbone, task, ActivationCache(backbone, task, budget=size)) for size in (2**30, 0)
+    )
     return kept, live
 
 
@@ -186,7 +188,7 @@ def test_trials_on_kept_activations_equal_trials_on_images(
 _SCRIPT = """
 import sys
 from pathlib import Path
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.backbones.backbone import Backbone
 from trainables.data.datasets import open_task
 
@@ -196,7 +198,7 @@ class Fast:
     file_cache, file_seconds = 10**12, 0.0
 
 backbone, task, cache = map(Path, sys.argv[1:])
-activations = Activations(Backbone.open(backbone), open_task(task), directory=cache, disk_budget=10**9, speeds=Fast())
+activations = ActivationCache(Backbone.open(backbone), open_task(task), directory=cache, disk_budget=10**9, speeds=Fast())
 array = activations.get("train", 1, strength=0.25, view=2)
 print(activations.misses, activations.hits, array.astype("float64").sum())
 """

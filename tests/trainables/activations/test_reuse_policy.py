@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.activations.machine_speed import FILE, Machine, Rates, disk_rates, memory_rates
-from trainables.activations.reuse_policy import Demand, Room, decide, place
+from trainables.activations.machine_speed import RATES_FILE, MeasuredSpeeds, Rates, disk_rates, memory_rates
+from trainables.activations.reuse_policy import CacheCapacity, CacheRequest, choose_location, decide
 
 GB = 10**9
 MEMORY, DISK = Rates(4e9, 4e9, 4e9), Rates(5e8, 1e8, 2e9)
@@ -24,9 +24,9 @@ class Fixed:
     file_seconds: float = 0.25
 
 
-ROOM = Room(memory=2 * GB, disk=10 * GB)
+ROOM = CacheCapacity(memory=2 * GB, disk=10 * GB)
 # 10,000 images, 4,000 bytes of activations each, 100 images a second through the prefix
-SLOW = Demand(images=10_000, bytes_per_image=4_000, prefix_seconds=0.01, views=8, epochs=20)
+SLOW = CacheRequest(images=10_000, bytes_per_image=4_000, prefix_seconds=0.01, views=8, epochs=20)
 
 
 def test_a_slow_prefix_over_small_tensors_is_kept_on_disk() -> None:
@@ -74,23 +74,23 @@ def test_a_set_larger_than_the_systems_file_cache_is_read_from_the_disk_itself()
     [
         (replace(SLOW, prefix_seconds=1e-6), ROOM, "memory"),  # computed again sooner than a file is opened
         (SLOW, ROOM, "disk"),
-        (SLOW, Room(memory=2 * GB), "memory"),
-        (replace(SLOW, bytes_per_image=40_000), Room(memory=2 * GB), "none"),
+        (SLOW, CacheCapacity(memory=2 * GB), "memory"),
+        (replace(SLOW, bytes_per_image=40_000), CacheCapacity(memory=2 * GB), "none"),
         (replace(SLOW, bytes_per_image=40_000), ROOM, "disk"),
         (replace(SLOW, bytes_per_image=400_000), ROOM, "none"),
         (replace(SLOW, bytes_per_image=40_000, prefix_seconds=1e-6), ROOM, "disk"),  # too large for memory
     ],
 )
-def test_place(demand: Demand, room: Room, expected: str) -> None:
-    assert place(demand, room, Fixed()) == expected
+def test_place(demand: CacheRequest, room: CacheCapacity, expected: str) -> None:
+    assert choose_location(demand, room, Fixed()) == expected
 
 
 def test_without_a_disk_that_can_be_measured_memory_remains() -> None:
-    assert place(SLOW, ROOM, Fixed(disk=None)) == "memory"
+    assert choose_location(SLOW, ROOM, Fixed(disk=None)) == "memory"
 
 
 def test_small_sets_are_kept_whatever_the_clock_says() -> None:
-    small = Demand(images=100, bytes_per_image=8_000, prefix_seconds=1e-9, views=8, epochs=2)
+    small = CacheRequest(images=100, bytes_per_image=8_000, prefix_seconds=1e-9, views=8, epochs=2)
     decision = decide(small, ROOM, Fixed())
     assert decision.reuse
     assert decision.place == "memory"
@@ -108,7 +108,7 @@ def test_only_the_views_that_a_trial_reaches_count() -> None:
 
 
 demands = st.builds(
-    Demand,
+    CacheRequest,
     images=st.integers(1, 100_000),
     bytes_per_image=st.integers(2, 1_000_000),
     prefix_seconds=st.floats(1e-7, 1.0),
@@ -119,7 +119,7 @@ demands = st.builds(
 
 
 @given(demands)
-def test_reuse_never_exceeds_half_of_the_room_and_never_costs_more_than_live(demand: Demand) -> None:
+def test_reuse_never_exceeds_half_of_the_room_and_never_costs_more_than_live(demand: CacheRequest) -> None:
     decision = decide(demand, ROOM, Fixed())
     if decision.reuse:
         assert decision.bytes <= {"memory": ROOM.memory, "disk": ROOM.disk}[decision.place] / 2
@@ -129,7 +129,7 @@ def test_reuse_never_exceeds_half_of_the_room_and_never_costs_more_than_live(dem
 
 
 @given(demands, st.integers(1, 50))
-def test_more_trials_that_share_never_speak_against_reuse(demand: Demand, more: int) -> None:
+def test_more_trials_that_share_never_speak_against_reuse(demand: CacheRequest, more: int) -> None:
     before = decide(demand, ROOM, Fixed())
     after = decide(replace(demand, sharing=demand.sharing + more), ROOM, Fixed())
     slower_to_read = demand.prefix_seconds < demand.bytes_per_image / 1e8
@@ -140,29 +140,29 @@ def test_this_machines_rates_are_measured_and_plausible(tmp_path: Path) -> None:
     rates = disk_rates(tmp_path / "ü")
     for rate in (rates.write, rates.cold, rates.hot, memory_rates().hot):
         assert 1e6 < rate < 1e12
-    assert [p.name for p in (tmp_path / "ü").iterdir()] == [FILE]
+    assert [p.name for p in (tmp_path / "ü").iterdir()] == [RATES_FILE]
 
 
 def test_rates_are_kept_for_a_week(tmp_path: Path) -> None:
     first = disk_rates(tmp_path, now=1e9)
     assert disk_rates(tmp_path, now=1e9 + 6 * 86400) == first
-    written = (tmp_path / FILE).read_text()
+    written = (tmp_path / RATES_FILE).read_text()
     disk_rates(tmp_path, now=1e9 + 8 * 86400)
-    assert (tmp_path / FILE).read_text() != written
+    assert (tmp_path / RATES_FILE).read_text() != written
 
 
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", '{"write": 1}', '{"write": 0, "cold": 0, "hot": 0, "measured": 1e9}']
 )
 def test_damaged_rates_are_measured_again(tmp_path: Path, damage: str) -> None:
-    (tmp_path / FILE).write_text(damage)
+    (tmp_path / RATES_FILE).write_text(damage)
     assert disk_rates(tmp_path, now=1e9).write > 1e6
 
 
 def test_a_machine_without_a_writable_folder_has_no_disk(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert Machine(tmp_path / "file" / "cache").disk is None
-    assert Machine(None).disk is None
-    assert Machine(tmp_path).disk is not None
-    assert Machine(tmp_path).file_cache > 0
-    assert Machine(tmp_path).file_seconds > 0
+    assert MeasuredSpeeds(tmp_path / "file" / "cache").disk is None
+    assert MeasuredSpeeds(None).disk is None
+    assert MeasuredSpeeds(tmp_path).disk is not None
+    assert MeasuredSpeeds(tmp_path).file_cache > 0
+    assert MeasuredSpeeds(tmp_path).file_seconds > 0

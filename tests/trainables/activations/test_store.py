@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from trainables.activations.entry_file import Draft, read_entry
+from trainables.activations.entry_file import EntryWriter, read_entry
 from trainables.activations.key import EntryKey
 from trainables.activations.location import default_budget, default_directory
-from trainables.activations.store import Store
+from trainables.activations.store import DiskCache
 from trainables.errors import DataError, UsageError
 
 KEY = EntryKey(
@@ -51,13 +51,13 @@ def key(view: int) -> EntryKey:
     return replace(KEY, view=view)
 
 
-def fill(store: Store, entry: EntryKey = KEY, array: np.ndarray | None = None) -> np.ndarray | None:
+def fill(store: DiskCache, entry: EntryKey = KEY, array: np.ndarray | None = None) -> np.ndarray | None:
     array = values() if array is None else array
     return store.fill(entry, len(array), array.shape[1:], lambda: chunks(array))
 
 
 def written(folder: Path, array: np.ndarray, *more: np.ndarray) -> Path:
-    draft = Draft(folder / "draft.partial", KEY, len(array) + sum(map(len, more)), SHAPE)
+    draft = EntryWriter(folder / "draft.partial", KEY, len(array) + sum(map(len, more)), SHAPE)
     for part in (array, *more):
         draft.append(part)
     draft.finish(folder / "entry.arrow")
@@ -102,7 +102,7 @@ def test_an_entry_becomes_float32_when_rows_need_it(folder: Path) -> None:
 
 
 def test_a_draft_that_is_not_full_is_refused_and_leaves_nothing(folder: Path) -> None:
-    draft = Draft(folder / "draft.partial", KEY, ROWS, SHAPE)
+    draft = EntryWriter(folder / "draft.partial", KEY, ROWS, SHAPE)
     draft.append(values(4))
     with pytest.raises(ValueError, match="rows: expected 10, received 4"):
         draft.finish(folder / "entry.arrow")
@@ -128,7 +128,7 @@ def test_no_flipped_byte_changes_what_is_read(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "garbage", "zeros", "half", "one byte short", "one byte more"])
 def test_a_damaged_file_is_found_and_built_again(folder: Path, damage: str) -> None:
-    store = Store(folder, 10**6)
+    store = DiskCache(folder, 10**6)
     fill(store)
     path = store.path(KEY)
     whole = path.read_bytes()
@@ -141,7 +141,10 @@ def test_a_damaged_file_is_found_and_built_again(folder: Path, damage: str) -> N
         "one byte more": whole + b"\0",
     }[damage]
     path.write_bytes(damaged)
-    for opened in (Store(folder, 10**6), store):  # another process, and the one that has checked it before
+    for opened in (
+        DiskCache(folder, 10**6),
+        store,
+    ):  # another process, and the one that has checked it before
         path.write_bytes(damaged)
         assert opened.open(KEY) is None
         assert [path.name in note and "computed again" in note for note in opened.notes] == [True]
@@ -150,18 +153,18 @@ def test_a_damaged_file_is_found_and_built_again(folder: Path, damage: str) -> N
 
 
 def test_a_flipped_value_is_found_by_its_checksum(folder: Path) -> None:
-    fill(Store(folder, 10**6))
-    path = Store(folder, 10**6).path(KEY)
+    fill(DiskCache(folder, 10**6))
+    path = DiskCache(folder, 10**6).path(KEY)
     whole = bytearray(path.read_bytes())
     whole[whole.index(values().tobytes()) + 77] ^= 1
     path.write_bytes(whole)
-    store = Store(folder, 10**6)
+    store = DiskCache(folder, 10**6)
     assert store.open(KEY) is None
     assert "received 1 that differ" in store.notes[0]
 
 
 def test_an_entry_of_another_key_is_not_taken(folder: Path) -> None:
-    store = Store(folder, 10**6)
+    store = DiskCache(folder, 10**6)
     fill(store, key(1))
     store.path(key(1)).rename(store.path(key(2)))
     assert store.open(key(2)) is None
@@ -176,8 +179,8 @@ def test_everything_in_the_key_counts(change: str) -> None:
 
 
 def test_a_second_fill_computes_nothing(folder: Path) -> None:
-    fill(Store(folder, 10**6))
-    again = Store(folder, 10**6).fill(KEY, ROWS, SHAPE, lambda: pytest.fail("computed again"))
+    fill(DiskCache(folder, 10**6))
+    again = DiskCache(folder, 10**6).fill(KEY, ROWS, SHAPE, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(again, values())
 
 
@@ -186,7 +189,7 @@ def test_an_error_of_the_computation_comes_through_and_leaves_nothing(folder: Pa
         yield values(4)
         raise KeyError("the computation")
 
-    store = Store(folder, 10**6)
+    store = DiskCache(folder, 10**6)
     with pytest.raises(KeyError, match="the computation"):
         store.fill(KEY, ROWS, SHAPE, broken)
     assert not list(folder.glob("*.arrow")) + list(folder.glob("*.partial"))
@@ -201,12 +204,12 @@ def big(view: int) -> np.ndarray:
     return np.full((10, *BIG), view, np.float16)
 
 
-def held(store: Store) -> list[int]:
+def held(store: DiskCache) -> list[int]:
     return [view for view in range(6) if key(view) in store]
 
 
 def test_the_least_recently_used_entries_go_first(folder: Path) -> None:
-    store = Store(folder, 4_500_000)
+    store = DiskCache(folder, 4_500_000)
     for view in range(3):
         fill(store, key(view), big(view))
     assert store.open(key(0)) is not None  # used again: now 1 is the oldest
@@ -219,7 +222,7 @@ def test_the_least_recently_used_entries_go_first(folder: Path) -> None:
 
 
 def test_an_entry_in_use_is_never_evicted(folder: Path) -> None:
-    store = Store(folder, 4_500_000)
+    store = DiskCache(folder, 4_500_000)
     used = fill(store, key(0), big(0))
     assert used is not None
     part = used[3:5, 7]  # a part of it is enough
@@ -235,7 +238,7 @@ def test_an_entry_in_use_is_never_evicted(folder: Path) -> None:
 
 
 def test_when_all_is_in_use_the_caller_goes_on_without(folder: Path) -> None:
-    store = Store(folder, 3_000_000)
+    store = DiskCache(folder, 3_000_000)
     used = [fill(store, key(view), big(view)) for view in range(2)]
     assert fill(store, key(2), big(2)) is None
     assert fill(store, key(3), big(3)) is None
@@ -245,20 +248,20 @@ def test_when_all_is_in_use_the_caller_goes_on_without(folder: Path) -> None:
 
 
 def test_an_entry_above_the_budget_evicts_nothing_for_nothing(folder: Path) -> None:
-    store = Store(folder, 2_000_000)
+    store = DiskCache(folder, 2_000_000)
     fill(store, key(0), big(0))
     assert store.fill(key(1), 40, BIG, lambda: pytest.fail("computed")) is None
     assert held(store) == [0]
 
 
 def _hold(folder: str, opened: Any, release: Any) -> None:
-    array = Store(Path(folder), 3_000_000).open(key(0))
+    array = DiskCache(Path(folder), 3_000_000).open(key(0))
     opened.put(array is not None)
     release.wait(60)
 
 
 def test_an_entry_that_another_process_uses_is_never_evicted(folder: Path) -> None:
-    store = Store(folder, 3_000_000)
+    store = DiskCache(folder, 3_000_000)
     fill(store, key(0), big(0))
     opened, release = spawn.Queue(), spawn.Event()
     reader = spawn.Process(target=_hold, args=(str(folder), opened, release))
@@ -283,7 +286,7 @@ def _compute(folder: str, log: str, start: Any, results: Any) -> None:
             yield chunk
 
     start.wait(60)
-    array = Store(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, slowly)
+    array = DiskCache(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, slowly)
     results.put(None if array is None else array.sum(dtype=np.float64).item())
 
 
@@ -307,7 +310,7 @@ def _write_forever(folder: str, begun: Any) -> None:
         time.sleep(600)
         yield values(6)
 
-    Store(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, endless)
+    DiskCache(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, endless)
 
 
 @pytest.fixture
@@ -324,7 +327,7 @@ def writer(folder: Path) -> Iterator[Any]:
 
 
 def test_a_writer_killed_half_way_leaves_nothing_that_counts(folder: Path, writer: Any) -> None:
-    store = Store(folder, 10**6)
+    store = DiskCache(folder, 10**6)
     os.kill(writer.pid, signal.SIGKILL)
     writer.join(60)
     assert len(list(folder.glob("*.partial"))) == 1
@@ -335,7 +338,7 @@ def test_a_writer_killed_half_way_leaves_nothing_that_counts(folder: Path, write
 
 
 def test_who_waits_too_long_goes_on_without(folder: Path, writer: Any) -> None:
-    store = Store(folder, 10**6, wait=0.3)
+    store = DiskCache(folder, 10**6, wait=0.3)
     began = time.monotonic()
     assert store.fill(KEY, ROWS, SHAPE, lambda: pytest.fail("computed")) is None
     assert time.monotonic() - began < 5
@@ -357,7 +360,7 @@ def tiny_disk(folder: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_means_going_on_without(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store(tiny_disk, 10**8)
+    store = DiskCache(tiny_disk, 10**8)
     np.testing.assert_array_equal(fill(store, key(0)), values())
     assert fill(store, key(1), big(1)) is None
     assert not store.usable
@@ -369,10 +372,10 @@ def test_a_full_disk_means_going_on_without(tiny_disk: Path, caplog: pytest.LogC
 
 
 def test_a_disk_that_can_only_be_read_serves_what_it_has(tiny_disk: Path) -> None:
-    fill(Store(tiny_disk, 10**6))
+    fill(DiskCache(tiny_disk, 10**6))
     gc.collect()
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
-    store = Store(tiny_disk, 10**6)
+    store = DiskCache(tiny_disk, 10**6)
     np.testing.assert_array_equal(store.open(KEY), values())
     assert store.notes == []
     assert fill(store, key(1)) is None
@@ -382,7 +385,7 @@ def test_a_disk_that_can_only_be_read_serves_what_it_has(tiny_disk: Path) -> Non
 
 def _limited(folder: str, results: Any) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-    store = Store(Path(folder), 10**8)
+    store = DiskCache(Path(folder), 10**8)
     filled = fill(store, key(1), big(1))
     results.put((filled is None, store.notes, [p.name for p in Path(folder).glob("*.partial")]))
 
@@ -400,20 +403,20 @@ def test_a_limit_on_file_sizes_means_going_on_without(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_means_going_on_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    store = Store(tmp_path / "file" / "cache", 10**6)
+    store = DiskCache(tmp_path / "file" / "cache", 10**6)
     assert store.open(KEY) is None
     assert fill(store) is None
     assert store.notes
 
 
 def test_without_a_budget_nothing_is_written(folder: Path) -> None:
-    store = Store(folder, 0)
+    store = DiskCache(folder, 0)
     assert fill(store) is None
     assert list(folder.iterdir()) == []
 
 
 def test_the_folder_is_marked_as_a_cache(folder: Path) -> None:
-    fill(Store(folder, 10**6))
+    fill(DiskCache(folder, 10**6))
     assert (folder / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
 
@@ -438,4 +441,4 @@ def test_a_folder_that_cannot_be_looked_at_has_no_budget(tmp_path: Path) -> None
 def test_the_default_budget_is_a_share_of_what_is_free(tmp_path: Path) -> None:
     budget = default_budget(tmp_path / "not" / "yet")
     assert 0 < budget <= 10 * 10**9
-    assert Store(tmp_path / "not" / "yet").budget == pytest.approx(budget, rel=0.1)
+    assert DiskCache(tmp_path / "not" / "yet").budget == pytest.approx(budget, rel=0.1)

@@ -13,8 +13,8 @@ import pytest
 from keras import layers
 
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
-from trainables.backbones.fingerprint import digest
-from trainables.backbones.graph import name_uniquely, operations
+from trainables.backbones.fingerprint import model_digest
+from trainables.backbones.graph import find_operations, name_uniquely
 
 
 def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
@@ -29,21 +29,21 @@ def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
 def test_names_that_keras_counts_do_not_matter() -> None:
     first, second = build(), build()
     assert first.layers[1].name != second.layers[1].name
-    assert digest(first) == digest(second)
+    assert model_digest(first) == model_digest(second)
 
 
 @pytest.mark.parametrize("change", [{"units": 5}, {"epsilon": 1e-5}, {"shift": 2.0}])
 def test_another_configuration_is_another_digest(change: dict[str, Any]) -> None:
-    assert digest(build(**change)) != digest(build())
+    assert model_digest(build(**change)) != model_digest(build())
 
 
 def test_another_weight_is_another_digest() -> None:
     model = build()
-    before = digest(model)
+    before = model_digest(model)
     kernel = model.weights[0].numpy()
     kernel.flat[0] += 1e-3
     model.weights[0].assign(kernel)
-    assert digest(model) != before
+    assert model_digest(model) != before
 
 
 def test_other_links_are_another_digest() -> None:
@@ -51,14 +51,14 @@ def test_other_links_are_another_digest() -> None:
     one, two = layers.Conv2D(3, 1, kernel_initializer="ones"), layers.Conv2D(3, 1, kernel_initializer="zeros")
     a, b = one(image), two(image)
     minus = keras.Model(image, layers.Subtract()([a, b]))
-    assert digest(minus) != digest(keras.Model(image, layers.Subtract()([b, a])))
+    assert model_digest(minus) != model_digest(keras.Model(image, layers.Subtract()([b, a])))
 
 
 def test_what_is_trainable_just_now_does_not_matter() -> None:
     model = build()
-    before = digest(model)
+    before = model_digest(model)
     model.trainable = False
-    assert digest(model) == before
+    assert model_digest(model) == before
 
 
 def test_the_input_size_matters() -> None:
@@ -68,7 +68,7 @@ def test_the_input_size_matters() -> None:
 def test_saved_and_reopened_it_is_the_same(tmp_path: Path) -> None:
     model, path = build(), tmp_path / "model.keras"
     model.save(path)
-    assert digest(keras.models.load_model(path)) == digest(model)
+    assert model_digest(keras.models.load_model(path)) == model_digest(model)
 
 
 def test_parting_and_drawing_weights_leave_it_alone(tmp_path: Path) -> None:
@@ -76,13 +76,15 @@ def test_parting_and_drawing_weights_leave_it_alone(tmp_path: Path) -> None:
     backbone.parts(2)
     backbone.fresh_weights(1)
     backbone.save(tmp_path / "backbone.keras")
-    assert Backbone.open(tmp_path / "backbone.keras").digest == backbone.digest == digest(backbone.model)
+    assert (
+        Backbone.open(tmp_path / "backbone.keras").digest == backbone.digest == model_digest(backbone.model)
+    )
 
 
 def test_names_are_numbered_within_the_model() -> None:
     for _ in range(2):
         model = build()
-        named = operations(model.inputs, model.outputs)
+        named = find_operations(model.inputs, model.outputs)
         name_uniquely(named)
         assert [operation.name for operation in named][:3] == ["conv2d", "batch_normalization", "add"]
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast, recast_backbone
-from trainables.compiled.loss_scale import GROWTH_STEPS, START, LossScale
+from trainables.compiled.loss_scale import GROWTH_STEPS, INITIAL_SCALE, LossScale
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
 from trainables.numerics import FLOAT32, Numerics, choose_numerics
-from trainables.serving.served_model import export
-from trainables.testing import TrainableConformance
+from trainables.serving.served_model import save_served_model
+from trainables.testing import MethodConformance
 from trainables.training.training import EpochMetrics, TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -100,7 +100,7 @@ def trained(bench: Workbench, **changes: Any) -> list[EpochMetrics]:
 
 
 @pytest.mark.slow
-class TestMixedFloat16(TrainableConformance):
+class TestMixedFloat16(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 1,
@@ -180,7 +180,7 @@ def test_activations_of_two_precisions_never_mix(
     mixed: Workbench, print_bench: Workbench, tmp_path: Path
 ) -> None:
     for bench, computed in ((print_bench, 1), (mixed, 1), (mixed, 0), (print_bench, 0)):
-        files = Activations(
+        files = ActivationCache(
             bench.backbone, bench.task, directory=tmp_path / "cache 字", disk_budget=10**9, speeds=FastDisk()
         )
         found = files.get("train", 1)
@@ -195,7 +195,7 @@ def test_the_served_model_computes_in_float32(mixed: Workbench, tmp_path: Path) 
     training = begin(config(), mixed)
     for _ in range(3):
         training.run_epoch()
-    export(training, tmp_path / "model.keras")
+    save_served_model(training, tmp_path / "model.keras")
     split = mixed.task.split("validation")
     trained_in_16_bits = training.predict("validation")
     training.release()
@@ -234,15 +234,15 @@ def test_loss_scale_skips_what_overflows_and_grows_again() -> None:
 
     step(tf.constant(float("inf")))
     assert float(weight) == 1.0
-    assert [float(v) for v in scale.variables] == [START / 2, 0]
+    assert [float(v) for v in scale.variables] == [INITIAL_SCALE / 2, 0]
     step(tf.constant(0.25))
     assert float(weight) == 0.75
-    assert [float(v) for v in scale.variables] == [START / 2, 1]
+    assert [float(v) for v in scale.variables] == [INITIAL_SCALE / 2, 1]
     scale.variables[1].assign(GROWTH_STEPS - 1)
     step(tf.constant(0.25))
-    assert [float(v) for v in scale.variables] == [START, 0]
+    assert [float(v) for v in scale.variables] == [INITIAL_SCALE, 0]
     scale.reset()
-    assert [float(v) for v in scale.variables] == [START, 0]
+    assert [float(v) for v in scale.variables] == [INITIAL_SCALE, 0]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trainables.batched_heads.batching import Gathering
+from trainables.batched_heads.batching import BatchQueue
 
 
 class Doubler:
@@ -29,7 +29,7 @@ class Doubler:
 def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseException]]:
     """Ask for the first number, for all others while the first is at work, and wait."""
     doubler = Doubler()
-    gathering = Gathering[int, int](doubler, most)
+    gathering = BatchQueue[int, int](doubler, most)
     with ThreadPoolExecutor(len(numbers)) as pool:
         futures = [pool.submit(gathering.ask, numbers[0])]
         assert doubler.begun.wait(10)
@@ -43,7 +43,7 @@ def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseE
 def test_who_is_alone_waits_for_nobody() -> None:
     doubler = Doubler()
     doubler.go_on.set()
-    gathering = Gathering[int, int](doubler, 8)
+    gathering = BatchQueue[int, int](doubler, 8)
     assert [gathering.ask(n) for n in (1, 2, 3)] == [2, 4, 6]
     assert doubler.batches == [[1], [2], [3]]
 
@@ -70,7 +70,7 @@ def test_a_batch_that_fails_fails_for_each_and_the_next_goes_on() -> None:
     doubler, answers = asked([666, 1, 2])
     assert isinstance(answers[0], RuntimeError)
     assert answers[1:] == [2, 4]
-    gathering = Gathering[int, int](doubler, 8)
+    gathering = BatchQueue[int, int](doubler, 8)
     with pytest.raises(RuntimeError, match="666 spoils"):
         gathering.ask(666)
     assert gathering.ask(4) == 8

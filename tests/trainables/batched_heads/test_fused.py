@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.batched_heads.batching import Together
+from trainables.batched_heads.batching import HeadBatcher
 from trainables.batched_heads.fused import FusedHeads
 from trainables.batched_heads.program import HeadProgram
 from trainables.batched_heads.state import HeadEpoch
@@ -39,7 +39,7 @@ def trial(seed: int, units: int = 16, live: bool = False, **changes: Any) -> Tri
     return TrialConfig("finetune", {**params, **changes}, epochs=EPOCHS, seed=seed, live=live)
 
 
-def shared(training: Training) -> Together:
+def shared(training: Training) -> HeadBatcher:
     assert isinstance(training.program, HeadProgram)
     return training.program.together
 

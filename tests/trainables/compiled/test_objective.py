@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from trainables.batched_heads.program import HeadProgram
 from trainables.compiled.head import initial_weights
-from trainables.compiled.objective import Extra, Objective, Step
+from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 from trainables.methods.finetune import FineTune
 from trainables.methods.methods import METHODS, begin
-from trainables.testing import TrainableConformance
+from trainables.testing import MethodConformance
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -23,12 +23,12 @@ WIDTH = 3
 
 
 @dataclass(frozen=True)
-class Guided(Objective):
+class Guided(TrainingLoss):
     """Cross-entropy, and an output of its own on the last layer's inputs that must meet numbers beside the images."""
 
     @property
-    def extras(self) -> tuple[Extra, ...]:
-        return (Extra("guide", (WIDTH,)),)
+    def extras(self) -> tuple[ExampleInput, ...]:
+        return (ExampleInput("guide", (WIDTH,)),)
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -40,22 +40,22 @@ class Guided(Objective):
     def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
         return initial_weights([(units or features, WIDTH)], seed)
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         said = tf.matmul(step.hidden, step.variables[0])
         far = tf.reduce_mean(tf.square(said - step.extras["guide"]))
         return tf.reduce_mean(step.cross_entropy) + step.numbers["pull"] * far
 
 
 @dataclass(frozen=True)
-class Plain(Objective):
+class Plain(TrainingLoss):
     """The mean cross-entropy in other words."""
 
-    def loss(self, step: Step) -> Any:
+    def loss(self, step: LossInputs) -> Any:
         return tf.reduce_mean(step.cross_entropy)
 
 
 class Guide(FineTune):
-    def objective(self) -> Objective:
+    def objective(self) -> TrainingLoss:
         return Guided()
 
     def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
@@ -67,7 +67,7 @@ class Guide(FineTune):
 
 
 class PlainTune(FineTune):
-    def objective(self) -> Objective:
+    def objective(self) -> TrainingLoss:
         return Plain()
 
 
@@ -82,13 +82,13 @@ def bench(print_bench: Workbench) -> Workbench:
     return print_bench
 
 
-class TestGuidedHead(TrainableConformance):
+class TestGuidedHead(MethodConformance):
     method = "guide"
     params: ClassVar[dict[str, Any]] = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 16}
 
 
 @pytest.mark.slow
-class TestGuidedBlocks(TrainableConformance):
+class TestGuidedBlocks(MethodConformance):
     method = "guide"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 1,
@@ -147,8 +147,8 @@ def test_what_is_missing_beside_the_images_is_named(bench: Workbench) -> None:
 
 def test_an_objective_without_a_loss_says_so(bench: Workbench) -> None:
     class Nothing(FineTune):
-        def objective(self) -> Objective:
-            return Objective()
+        def objective(self) -> TrainingLoss:
+            return TrainingLoss()
 
     with pytest.raises(TypeError, match="Objective must say what it minimises"):
         Nothing(TrialConfig("nothing", {"unfreeze_depth": 1}, epochs=1), bench)

@@ -10,8 +10,8 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.compiled.program import Program
-from trainables.compiled.program_pool import IdlePrograms
-from trainables.compiled.shapes import Shape
+from trainables.compiled.program_pool import ProgramPool
+from trainables.compiled.shapes import ProgramShape
 from trainables.data.datasets import prepare
 from trainables.training.workbench import Workbench
 
@@ -24,8 +24,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     return Workbench.open(folder / "backbone.keras", task.directory)
 
 
-def shape(images: int, depth: int = 1) -> Shape:
-    return Shape(
+def shape(images: int, depth: int = 1) -> ProgramShape:
+    return ProgramShape(
         depth=depth,
         classes=10,
         batch_size=images,
@@ -40,7 +40,7 @@ def program(bench: Workbench, images: int, depth: int = 1) -> Program:
 
 
 def test_the_longest_idle_go_first(bench: Workbench) -> None:
-    idle = IdlePrograms(most=2)
+    idle = ProgramPool(most=2)
     first, second, third = (program(bench, images) for images in (8, 16, 24))
     idle.put(first)
     idle.put(second)
@@ -55,7 +55,7 @@ def test_the_longest_idle_go_first(bench: Workbench) -> None:
 
 
 def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
-    idle, both = IdlePrograms(), {program(bench, 8), program(bench, 8)}
+    idle, both = ProgramPool(), {program(bench, 8), program(bench, 8)}
     for one in both:
         idle.put(one)
     assert {idle.take(shape(8)), idle.take(shape(8))} == both
@@ -65,11 +65,11 @@ def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
 def test_bytes_bound_them_too_but_the_newest_stays(bench: Workbench) -> None:
     small, large = program(bench, 8), program(bench, 8, depth=3)
     assert large.bytes > small.bytes > 2**20
-    idle = IdlePrograms(most_bytes=large.bytes)
+    idle = ProgramPool(most_bytes=large.bytes)
     idle.put(small)
     idle.put(large)
     assert (len(idle), idle.bytes) == (1, large.bytes)
-    idle = IdlePrograms(most_bytes=0)
+    idle = ProgramPool(most_bytes=0)
     idle.put(large)
     idle.put(small)
     assert idle.take(shape(8)) is small
@@ -77,7 +77,7 @@ def test_bytes_bound_them_too_but_the_newest_stays(bench: Workbench) -> None:
 
 def test_a_dropped_program_leaves_no_graph_behind(bench: Workbench) -> None:
     """TensorFlow would keep every graph that a Keras optimizer is part of."""
-    idle = IdlePrograms(most=0)
+    idle = ProgramPool(most=0)
 
     def dropped(images: int) -> int:
         made = program(bench, images)

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.compiled.adam import Adam
-from trainables.compiled.head import head_arrays, initial_weights
-from trainables.compiled.resizable_head import OpenHead
+from trainables.compiled.head import head_shapes, initial_weights
+from trainables.compiled.resizable_head import ResizableHead
 from trainables.data.datasets import prepare
 from trainables.methods.methods import begin
 from trainables.training.training import TrialConfig
@@ -57,9 +57,9 @@ def test_heads_of_all_widths_and_distorted_views_share_one_program(folder: Path)
 
 @pytest.mark.parametrize("units", [0, 5])
 def test_an_open_head_is_the_head(units: int) -> None:
-    arrays = initial_weights(head_arrays(7, units, 3), seed=4)
-    head = OpenHead(7, 3)
-    head.assign(initial_weights(head_arrays(7, 11, 3), seed=9))
+    arrays = initial_weights(head_shapes(7, units, 3), seed=4)
+    head = ResizableHead(7, 3)
+    head.assign(initial_weights(head_shapes(7, 11, 3), seed=9))
     head.assign(arrays)
     x, seed = tf.random.stateless_normal((6, 7), (1, 2)), tf.constant([3, 4])
     layers = head.keras_head()
@@ -72,7 +72,7 @@ def test_an_open_head_is_the_head(units: int) -> None:
 @pytest.mark.parametrize("arrays", [[], [(7, 5), (5,), (4, 3), (3,)], [(8, 3), (3,)], [(7, 3)]])
 def test_arrays_that_make_no_head_are_refused(arrays: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="expected arrays of shapes"):
-        OpenHead(7, 3).assign([np.zeros(shape, np.float32) for shape in arrays])
+        ResizableHead(7, 3).assign([np.zeros(shape, np.float32) for shape in arrays])
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

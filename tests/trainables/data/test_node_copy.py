@@ -14,7 +14,7 @@ import pytest
 
 from trainables.data import node_copy as nodecopy
 from trainables.data.datasets import open_task, prepare
-from trainables.data.node_copy import FOLDER, local_copy
+from trainables.data.node_copy import COPIES_FOLDER, local_copy
 from trainables.data.task import task_digest
 from trainables.errors import DataError
 
@@ -39,7 +39,7 @@ def digits(shared: Path, side: int = 8) -> Path:
 def test_a_copy_holds_what_the_task_holds_and_is_made_once(shared: Path, cache: Path) -> None:
     task = digits(shared)
     mine = local_copy(task, cache)
-    assert mine.parent == cache / FOLDER
+    assert mine.parent == cache / COPIES_FOLDER
     assert task_digest(open_task(mine)) == open_task(task).digest
     assert open_task(mine).split("test").ids[:3] == open_task(task).split("test").ids[:3]
     before = (mine / "train.arrow").stat()
@@ -81,7 +81,7 @@ def test_a_task_that_is_damaged_where_it_lies_is_refused(shared: Path, cache: Pa
     (task / "train.arrow").write_bytes(content)
     with pytest.raises(DataError, match=r"digits 8 is damaged.*Delete it and run the search again"):
         local_copy(task, cache)
-    assert not [p for p in (cache / FOLDER).iterdir() if p.is_dir()]
+    assert not [p for p in (cache / COPIES_FOLDER).iterdir() if p.is_dir()]
 
 
 def test_where_a_copy_would_bring_nothing_there_is_none(
@@ -91,12 +91,12 @@ def test_where_a_copy_would_bring_nothing_there_is_none(
     assert local_copy(here, cache) == here
     task = digits(shared)
     assert local_copy(task, None) == task
-    monkeypatch.setattr(nodecopy, "SPARE", 1.0)  # a disk that is full
+    monkeypatch.setattr(nodecopy, "MIN_FREE_SHARE", 1.0)  # a disk that is full
     assert local_copy(task, cache) == task
     monkeypatch.undo()
     cache.mkdir(exist_ok=True)
-    shutil.rmtree(cache / FOLDER)
-    (cache / FOLDER).write_text("no folder")
+    shutil.rmtree(cache / COPIES_FOLDER)
+    (cache / COPIES_FOLDER).write_text("no folder")
     assert local_copy(task, cache) == task
 
 
@@ -122,18 +122,18 @@ def test_several_processes_fetch_it_once(shared: Path, cache: Path) -> None:
 def test_copies_that_nobody_reads_make_room_the_longest_unused_first(
     shared: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nodecopy, "KEPT", 1)
+    monkeypatch.setattr(nodecopy, "MAX_UNUSED_COPIES", 1)
     code = "import sys; from pathlib import Path; from trainables.data.node_copy import local_copy\n"
     code += "[print(local_copy(Path(task), Path(sys.argv[1])).name) for task in sys.argv[2:]]"
     tasks = [digits(shared, side) for side in (8, 9, 10, 11)]
     line = [sys.executable, "-c", code, str(cache), *map(str, tasks[:2])]
     old = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[:2]
     for age, name in enumerate(reversed(old)):
-        os.utime(cache / FOLDER / name / ".used", (1000 - age, 1000 - age))
+        os.utime(cache / COPIES_FOLDER / name / ".used", (1000 - age, 1000 - age))
     read = local_copy(tasks[2], cache)  # by this process, which lives
-    left = {p.name for p in (cache / FOLDER).iterdir() if p.is_dir()}
+    left = {p.name for p in (cache / COPIES_FOLDER).iterdir() if p.is_dir()}
     assert left == {old[1], read.name}
     os.utime(read / ".used", (1, 1))
     newest = local_copy(tasks[3], cache)
-    left = {p.name for p in (cache / FOLDER).iterdir() if p.is_dir()}
+    left = {p.name for p in (cache / COPIES_FOLDER).iterdir() if p.is_dir()}
     assert left >= {read.name, newest.name}

@@ -217,7 +217,7 @@ def test_pixels_that_are_not_what_was_written_are_found_and_made_again(
 def test_of_much_data_only_what_bears_another_time_is_read_again(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.data.task.READ_ALWAYS", 0)
+    monkeypatch.setattr("trainables.data.task.ALWAYS_HASHED_BYTES", 0)
     prepared(pets, tmp_path)
     path = tmp_path / "train.arrow"
     whole, before = path.read_bytes(), path.stat()

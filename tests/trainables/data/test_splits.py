@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data.checks import refuse_unfit
+from trainables.data.checks import check_labelled_listing
 from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import UNSPLIT, Listing
 from trainables.data.splits import assign_splits
@@ -101,4 +101,6 @@ def test_impossible_fractions(fractions: tuple[float, float]) -> None:
 
 def test_too_few_images_name_the_classes() -> None:
     with pytest.raises(DataError, match=r"12 of 13 classes .*'class 1 \(2\)'.* and 2 more"):
-        refuse_unfit(listing([0, 0, 0] + [label for label in range(1, 13) for _ in range(2)]), "here")
+        check_labelled_listing(
+            listing([0, 0, 0] + [label for label in range(1, 13) for _ in range(2)]), "here"
+        )

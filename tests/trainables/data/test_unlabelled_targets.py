@@ -16,7 +16,7 @@ import pytest
 
 from trainables.data.datasets import DataOptions, Task, check_data, prepare
 from trainables.data.inputs.source import SPLITS
-from trainables.data.unlabelled import HIDDEN
+from trainables.data.unlabelled import HIDDEN_LABEL
 from trainables.errors import DataError, UsageError
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
@@ -35,7 +35,7 @@ def prepared(data: Path | str, into: Path, classes: tuple[str, ...] = KNOWN, **o
 
 def labels(task: Task, split: str) -> list[str]:
     known = (*task.classes, "hidden")
-    assert HIDDEN == -1
+    assert HIDDEN_LABEL == -1
     return [known[label] for label in task.split(split).labels]
 
 

@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.activations.stages import Stages
+from trainables.activations.stages import PrefixStages
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast_backbone
-from trainables.compiled.head import head_arrays, initial_weights
+from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.program import Program
-from trainables.compiled.shapes import Batches, Hyper, Shape
-from trainables.cost_account import Account
+from trainables.compiled.shapes import Batches, Hyperparameters, ProgramShape
+from trainables.cost_account import CostAccount
 from trainables.data.datasets import prepare
 from trainables.errors import UsageError
-from trainables.methods.distill import DISTILLATIONS, take_lesson
+from trainables.methods.distill import DISTILLATIONS, teacher_outputs
 from trainables.methods.distillation_losses import (
     EMBEDDINGS,
     SCORES,
-    Distillation,
+    DistillationLoss,
     angle_loss,
     distance_loss,
-    plain_loss,
     relational_loss,
+    soft_target_loss,
 )
 from trainables.methods.methods import begin
-from trainables.testing import TrainableConformance
+from trainables.testing import MethodConformance
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -163,7 +163,7 @@ def test_softened_answers_are_those_of_the_formula(
 ) -> None:
     with tf.GradientTape() as tape:
         variable = tf.Variable(student)
-        loss = plain_loss(tf.constant(teacher), variable, tf.constant(temperature))
+        loss = soft_target_loss(tf.constant(teacher), variable, tf.constant(temperature))
     expected = plain_by_hand(teacher.astype(np.float64), student.astype(np.float64), temperature)
     assert float(loss) == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert np.isfinite(tape.gradient(loss, variable)).all()
@@ -183,14 +183,14 @@ def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
         EMBEDDINGS: random.normal(size=(5, 8, 7)).astype(np.float16),
         SCORES: random.normal(size=(5, 8, 3)).astype(np.float32),
     }
-    head = initial_weights(head_arrays(4, 0, 3), seed=1)
+    head = initial_weights(head_shapes(4, 0, 3), seed=1)
 
     def loss(precision: str, jit: bool) -> float:
-        shape = Shape(
-            2, 3, 8, True, True, 0.9, precision, jit, 0 if jit else None, Distillation(7, 3), gradual=True
+        shape = ProgramShape(
+            2, 3, 8, True, True, 0.9, precision, jit, 0 if jit else None, DistillationLoss(7, 3), gradual=True
         )
         program = Program(
-            recast_backbone(made, precision), shape, Stages(made, np.zeros((1, 2, 2, 3), np.uint8))
+            recast_backbone(made, precision), shape, PrefixStages(made, np.zeros((1, 2, 2, 3), np.uint8))
         )
         program.compile("float32", "float32")
         _, suffix = made.parts(2)
@@ -198,7 +198,7 @@ def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
         program.start(suffix.get_weights(), head)
         rates, numbers = np.full(5, 0.01, np.float32), np.tile(np.float32([1.0, 1.0, 4.0]), (5, 1))
         batches = Batches(images, labels, extras=extras)
-        return program.train(batches, rates, np.float32([0.0, 0.5]), Hyper(), (0, 0), numbers)
+        return program.train(batches, rates, np.float32([0.0, 0.5]), Hyperparameters(), (0, 0), numbers)
 
     plain = loss("float32", False)
     assert loss(precision, jit) == pytest.approx(plain, rel=1e-4 if precision == "float32" else 1e-2)
@@ -221,7 +221,7 @@ def bench(folder: Path) -> Workbench:
     return Workbench.open(folder / "student.keras", folder / "small", teacher=lambda: teacher)
 
 
-class TestDistill(TrainableConformance):
+class TestDistill(MethodConformance):
     method = "distill"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 4,
@@ -265,9 +265,9 @@ def test_the_frozen_part_of_a_student_is_kept_as_ever(bench: Workbench, depth: i
 
 
 def test_a_teacher_says_the_same_to_all_and_is_asked_once(bench: Workbench) -> None:
-    first = take_lesson(bench, Account())
-    account = Account()
-    again = take_lesson(bench, account)
+    first = teacher_outputs(bench, CostAccount())
+    account = CostAccount()
+    again = teacher_outputs(bench, account)
     np.testing.assert_array_equal(first.embeddings, again.embeddings)
     np.testing.assert_array_equal(first.scores, again.scores)
     assert account.counts.misses == 0

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.activations.stages import Stages
+from trainables.activations.stages import PrefixStages
 from trainables.backbones.backbone import Backbone, BackboneSpec
-from trainables.compiled.head import head_arrays, initial_weights
-from trainables.compiled.l2sp import Pull
+from trainables.compiled.head import head_shapes, initial_weights
+from trainables.compiled.l2sp import WeightPull
 from trainables.compiled.program import Program
-from trainables.compiled.shapes import Batches, Hyper, Shape
+from trainables.compiled.shapes import Batches, Hyperparameters, ProgramShape
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
-from trainables.testing import TrainableConformance
-from trainables.training.schedule import block_ratios, thawed
+from trainables.testing import MethodConformance
+from trainables.training.schedule import block_rate_ratios, trainable_blocks
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -105,11 +105,11 @@ def test_a_step_is_that_of_the_formulas(
 ) -> None:
     """Anchors that are not where the weights begin, or the pull's first gradient would be zero."""
     gradual = 0.0 in ratios
-    shape = Shape(
+    shape = ProgramShape(
         DEPTH, CLASSES, BATCH, True, True, 0.9, jit=jit, head_units=0 if jit else None,
         gradual=gradual, pulled=strength > 0,
     )  # fmt: skip
-    program = Program(chain, shape, Stages(chain, np.zeros((1, 2, 2, 3), np.uint8)))
+    program = Program(chain, shape, PrefixStages(chain, np.zeros((1, 2, 2, 3), np.uint8)))
     program.compile("float32", "float32")
     _, suffix = chain.parts(DEPTH)
     assert suffix is not None
@@ -117,9 +117,9 @@ def test_a_step_is_that_of_the_formulas(
     random = np.random.default_rng(5)
     anchors = [(w + random.normal(size=w.shape)).astype(np.float32) for w in start]
     importance = [random.uniform(0, 2, w.shape).astype(np.float32) for w in start] if fisher else None
-    head = initial_weights(head_arrays(WIDTHS[-1], 0, CLASSES), seed=1)
+    head = initial_weights(head_shapes(WIDTHS[-1], 0, CLASSES), seed=1)
     program.start(start, head)
-    program.pull(Pull(strength, anchors, importance))
+    program.pull(WeightPull(strength, anchors, importance))
     reference, losses = Reference([*start, *head]), []
     for images, labels in zip(IMAGES, LABELS, strict=True):
         loss, gradients = reference.gradients(images, labels)
@@ -133,7 +133,11 @@ def test_a_step_is_that_of_the_formulas(
         reference.step(gradients, paces, [own] * 2 * DEPTH + [decay] * 2)
     rates = np.full(STEPS, RATE, np.float32)
     total = program.train(
-        Batches(IMAGES, LABELS), rates, np.array(ratios, np.float32), Hyper(weight_decay=decay), (0, 0)
+        Batches(IMAGES, LABELS),
+        rates,
+        np.array(ratios, np.float32),
+        Hyperparameters(weight_decay=decay),
+        (0, 0),
     )
     assert total == pytest.approx(sum(losses), rel=1e-5)
     for ours, theirs in zip(program.read_weights(), reference.weights, strict=True):
@@ -144,18 +148,18 @@ def test_a_step_is_that_of_the_formulas(
 
 
 def test_blocks_join_in_equal_intervals_from_the_top() -> None:
-    assert [thawed(2, 0.5, epoch, 4) for epoch in range(1, 5)] == [0, 1, 2, 2]
-    assert [thawed(3, 0.3, epoch, 10) for epoch in range(1, 6)] == [0, 1, 2, 3, 3]
-    assert [thawed(4, 0.0, epoch, 3) for epoch in range(1, 4)] == [4, 4, 4]
-    assert [thawed(20, 0.5, epoch, 2) for epoch in range(1, 3)] == [0, 20]
-    assert thawed(0, 0.5, 1, 4) == 0
+    assert [trainable_blocks(2, 0.5, epoch, 4) for epoch in range(1, 5)] == [0, 1, 2, 2]
+    assert [trainable_blocks(3, 0.3, epoch, 10) for epoch in range(1, 6)] == [0, 1, 2, 3, 3]
+    assert [trainable_blocks(4, 0.0, epoch, 3) for epoch in range(1, 4)] == [4, 4, 4]
+    assert [trainable_blocks(20, 0.5, epoch, 2) for epoch in range(1, 3)] == [0, 20]
+    assert trainable_blocks(0, 0.5, 1, 4) == 0
 
 
 def test_each_block_s_rate_is_a_share_of_that_above_it() -> None:
-    np.testing.assert_allclose(block_ratios(3, 0.5, 0.4, 3), [0.08, 0.2, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(block_ratios(3, 0.5, 0.4, 2), [0, 0.2, 0.5], rtol=1e-6)
-    np.testing.assert_array_equal(block_ratios(3, 1.0, 1.0, 0), [0, 0, 0])
-    assert block_ratios(0, 0.5, 0.4, 0).shape == (0,)
+    np.testing.assert_allclose(block_rate_ratios(3, 0.5, 0.4, 3), [0.08, 0.2, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(block_rate_ratios(3, 0.5, 0.4, 2), [0, 0.2, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(block_rate_ratios(3, 1.0, 1.0, 0), [0, 0, 0])
+    assert block_rate_ratios(0, 0.5, 0.4, 0).shape == (0,)
 
 
 @pytest.fixture
@@ -173,7 +177,7 @@ def losses(bench: Workbench, **changes: Any) -> list[float]:
     return found
 
 
-class TestEverythingOn(TrainableConformance):
+class TestEverythingOn(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
         **BASE,

@@ -8,8 +8,8 @@ import pytest
 
 from trainables.errors import DataError, UsageError
 from trainables.methods.methods import METHODS, begin
-from trainables.serving.served_model import export, served_model
-from trainables.testing import TrainableConformance
+from trainables.serving.served_model import build_served_model, save_served_model
+from trainables.testing import MethodConformance
 from trainables.training.checkpoints import read_checkpoint
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
@@ -20,7 +20,7 @@ def bench(print_bench: Workbench) -> Workbench:
     return print_bench
 
 
-class TestHeadOnly(TrainableConformance):
+class TestHeadOnly(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 0,
@@ -31,7 +31,7 @@ class TestHeadOnly(TrainableConformance):
     }
 
 
-class TestTopBlocksAugmented(TrainableConformance):
+class TestTopBlocksAugmented(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 2,
@@ -46,7 +46,7 @@ class TestTopBlocksAugmented(TrainableConformance):
 
 
 @pytest.mark.slow
-class TestEverythingUnfrozen(TrainableConformance):
+class TestEverythingUnfrozen(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {
         "unfreeze_depth": 4,
@@ -56,7 +56,7 @@ class TestEverythingUnfrozen(TrainableConformance):
     }
 
 
-class TestScratch(TrainableConformance):
+class TestScratch(MethodConformance):
     method = "scratch"
     params: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "head_units": 0, "augmentation_strength": 0.25}
 
@@ -171,7 +171,7 @@ def test_the_served_model_answers_as_the_trial_does(bench: Workbench, tmp_path: 
     while not training.done:
         training.run_epoch()
     expected = training.predict("validation")
-    export(training, tmp_path / "model ü.keras")
+    save_served_model(training, tmp_path / "model ü.keras")
     training.release()
     model = keras.saving.load_model(tmp_path / "model ü.keras", safe_mode=True)
     images = bench.task.split("validation").images
@@ -183,7 +183,7 @@ def test_the_served_model_answers_as_the_trial_does(bench: Workbench, tmp_path: 
 def test_a_served_model_keeps_its_weights_when_the_next_trial_trains(bench: Workbench) -> None:
     training = begin(TrialConfig("finetune", {**BASE, "unfreeze_depth": 2}, epochs=1), bench)
     training.run_epoch()
-    model = served_model(training)
+    model = build_served_model(training)
     training.release()
     images = bench.task.split("validation").images[:8]
     before = np.asarray(model(images))

@@ -10,11 +10,18 @@ import pytest
 from digit_tasks import dense_classifier, few_labels
 
 from trainables.backbones.backbone import BackboneSpec, load
-from trainables.cost_account import Account
+from trainables.cost_account import CostAccount
 from trainables.data.datasets import Task, prepare
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
-from trainables.training.old_task import OldHead, fisher, fisher_diagonal, fit_head, old_accuracy, old_head
+from trainables.training.old_task import (
+    OldHead,
+    fisher_diagonal,
+    fisher_importance,
+    fit_head,
+    fitted_old_head,
+    old_accuracy,
+)
 from trainables.training.training import Training, TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -125,15 +132,15 @@ def test_a_frozen_backbone_forgets_nothing(benches: tuple[Workbench, Workbench])
 
 
 def test_untouched_weights_are_as_good_as_before(benches: tuple[Workbench, Workbench]) -> None:
-    bench, account = benches[0], Account()
-    head, depth = old_head(bench, account), len(bench.backbone.blocks)
+    bench, account = benches[0], CostAccount()
+    head, depth = fitted_old_head(bench, account), len(bench.backbone.blocks)
     weights = bench.backbone.parts(depth)[1].get_weights()
     before = old_accuracy(bench, head, 0, None, "validation", account)
     assert old_accuracy(bench, head, depth, weights, "validation", account) == before
-    importance = fisher(bench, depth, head, account)
+    importance = fisher_importance(bench, depth, head, account)
     assert [f.shape for f in importance] == [w.shape for w in weights]
     assert np.mean(np.concatenate([f.ravel() for f in importance])) == pytest.approx(1.0, rel=1e-4)
-    assert fisher(bench, depth, head, account) is importance
+    assert fisher_importance(bench, depth, head, account) is importance
 
 
 @pytest.mark.parametrize("how", ["lwf", "rehearsal"])

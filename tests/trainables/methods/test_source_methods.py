@@ -16,13 +16,13 @@ from trainables.data.class_names import shared_classes, source_notes
 from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.data.split_file import Split, open_split
-from trainables.data.unlabelled import HIDDEN
+from trainables.data.unlabelled import HIDDEN_LABEL
 from trainables.errors import UsageError
-from trainables.methods.align import Aligned
+from trainables.methods.align import AlignmentLoss
 from trainables.methods.baselines import SourceOnly
 from trainables.methods.importance_weights import log_ratios
 from trainables.methods.methods import METHODS, begin
-from trainables.testing import TrainableConformance
+from trainables.testing import MethodConformance
 from trainables.training.training import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -67,7 +67,7 @@ def bench(places: dict[str, Path]) -> Workbench:
 HEAD: dict[str, Any] = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 16}
 
 
-class TestOdds(TrainableConformance):
+class TestOdds(MethodConformance):
     method = "reweight"
     params: ClassVar[dict[str, Any]] = {
         **HEAD,
@@ -77,7 +77,7 @@ class TestOdds(TrainableConformance):
     }
 
 
-class TestBoostingAugmented(TrainableConformance):
+class TestBoostingAugmented(MethodConformance):
     method = "reweight"
     params: ClassVar[dict[str, Any]] = {
         **HEAD,
@@ -89,7 +89,7 @@ class TestBoostingAugmented(TrainableConformance):
     }
 
 
-class TestAdversary(TrainableConformance):
+class TestAdversary(MethodConformance):
     method = "align"
     params: ClassVar[dict[str, Any]] = {
         **HEAD,
@@ -101,7 +101,7 @@ class TestAdversary(TrainableConformance):
 
 
 @pytest.mark.slow
-class TestDiscrepancyOfBlocks(TrainableConformance):
+class TestDiscrepancyOfBlocks(MethodConformance):
     method = "align"
     params: ClassVar[dict[str, Any]] = {
         **HEAD,
@@ -114,7 +114,7 @@ class TestDiscrepancyOfBlocks(TrainableConformance):
 
 
 @pytest.mark.slow
-class TestSourceOnly(TrainableConformance):
+class TestSourceOnly(MethodConformance):
     method = "source"
     params: ClassVar[dict[str, Any]] = HEAD
 
@@ -166,7 +166,7 @@ def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer
     training = begin(TrialConfig("align", {**HEAD, "alignment_layer": layer}, epochs=1), bench)
     training.release()
     objective = training.program.shape.objective
-    assert isinstance(objective, Aligned)
+    assert isinstance(objective, AlignmentLoss)
     assert objective.layer == "hidden"
 
 
@@ -253,7 +253,7 @@ def test_nothing_depends_on_labels_of_an_unlabelled_target(
         training = begin(TrialConfig(method, {**HEAD, **params}, epochs=2, batch_size=16, seed=3), bench)
         found = [training.run_epoch() for _ in range(2)]
         training.release()
-        assert (bench.task.split("train").labels == HIDDEN).all()
+        assert (bench.task.split("train").labels == HIDDEN_LABEL).all()
         return [(m.train_loss, m.val_loss, m.val_accuracy) for m in found]
 
     def changed(path: Path, name: str) -> Split:

@@ -10,28 +10,28 @@ import pytest
 import tensorflow as tf
 from scipy.optimize import minimize
 
-from trainables.methods.align import ramp
+from trainables.methods.align import alignment_ramp
 from trainables.methods.domain_losses import (
-    KERNELS,
-    SHAPES,
-    confusion,
+    DISCRIMINATOR_SHAPES,
+    MMD_BANDWIDTHS,
+    adversarial_loss,
     coral,
-    first_discriminator,
+    initial_discriminator,
     mmd,
-    reversed_gradient,
+    reverse_gradient,
 )
 from trainables.methods.importance_weights import (
-    likeness_weights,
+    importance_weights,
+    kmm_problem,
+    kmm_weights,
     log_ratios,
-    matching_weights,
     median_gamma,
-    problem,
-    solve,
+    solve_kmm,
     standardised,
-    tempered,
+    temper_weights,
 )
-from trainables.methods.reweight import shrinkage, shrunk
-from trainables.methods.unlabelled_selection import uninformedness
+from trainables.methods.reweight import tradaboost_beta, tradaboost_weights
+from trainables.methods.unlabelled_selection import missing_information
 
 GENERATOR = np.random.default_rng(3)
 
@@ -74,7 +74,7 @@ def test_mmd_is_the_sum_over_all_pairs(source: np.ndarray, target: np.ndarray) -
     scale = max(float(np.mean([np.sum((a - b) ** 2) for a, b in pairs])), 1e-12)
 
     def k(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.mean([math.exp(-np.sum((a - b) ** 2) / (m * scale)) for m in KERNELS]))
+        return float(np.mean([math.exp(-np.sum((a - b) ** 2) / (m * scale)) for m in MMD_BANDWIDTHS]))
 
     def mean(left: np.ndarray, right: np.ndarray) -> float:
         return float(np.mean([k(a, b) for a in left for b in right]))
@@ -98,7 +98,7 @@ def test_a_reversed_gradient_is_the_negative_one_times_its_strength() -> None:
     x = tf.constant([[1.0, -2.0]])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = tf.reduce_sum(tf.square(reversed_gradient(x, tf.constant(0.3))))
+        y = tf.reduce_sum(tf.square(reverse_gradient(x, tf.constant(0.3))))
     assert float(y) == 5
     np.testing.assert_allclose(tape.gradient(y, x), [[-0.6, 1.2]], rtol=1e-6)
 
@@ -107,8 +107,10 @@ def test_a_reversed_gradient_is_the_negative_one_times_its_strength() -> None:
 def test_the_discriminators_loss_is_the_cross_entropy_of_the_domains(
     source: np.ndarray, target: np.ndarray
 ) -> None:
-    weights = first_discriminator(source.shape[1], seed=4)
-    assert [w.shape for w in weights] == [tuple(n or source.shape[1] for n in s) for s in SHAPES]
+    weights = initial_discriminator(source.shape[1], seed=4)
+    assert [w.shape for w in weights] == [
+        tuple(n or source.shape[1] for n in s) for s in DISCRIMINATOR_SHAPES
+    ]
     variables = [tf.Variable(w) for w in weights]
 
     def chance(x: np.ndarray) -> np.ndarray:
@@ -120,8 +122,8 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_the_domains(
     x = tensors(source, target)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        loss = confusion(*x, variables, strength)
-        plain = confusion(*x, variables, tf.constant(-1.0))
+        loss = adversarial_loss(*x, variables, strength)
+        plain = adversarial_loss(*x, variables, tf.constant(-1.0))
     assert float(loss) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     for mine, true in zip(tape.gradient(loss, x), tape.gradient(plain, x), strict=True):
         np.testing.assert_allclose(mine, -0.7 * true, rtol=1e-4, atol=1e-7)
@@ -130,7 +132,7 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_the_domains(
 
 
 def test_the_ramp_is_that_of_the_paper() -> None:
-    found = ramp(2.0, np.array([0, 50, 99]), 100)
+    found = alignment_ramp(2.0, np.array([0, 50, 99]), 100)
     expected = [2 * (2 / (1 + math.exp(-10 * p)) - 1) for p in (0, 0.5, 0.99)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -167,22 +169,22 @@ def test_weights_are_powers_of_the_ratio_over_their_mean(temperature: float, cli
     ratios = np.array([-1.0, 0.0, 0.5, 2.0])
     powers = np.exp(ratios) ** (1 / temperature)
     cut = np.minimum(powers / powers.mean(), clip)
-    found = likeness_weights(ratios, temperature, clip)
+    found = importance_weights(ratios, temperature, clip)
     np.testing.assert_allclose(found, cut / cut.mean(), rtol=1e-9)
     assert found.mean() == pytest.approx(1)
-    np.testing.assert_allclose(tempered(np.exp(ratios), temperature, clip), found, rtol=1e-9)
+    np.testing.assert_allclose(temper_weights(np.exp(ratios), temperature, clip), found, rtol=1e-9)
 
 
 def test_extreme_ratios_and_weights_of_zero_still_make_weights() -> None:
-    assert np.isfinite(likeness_weights(np.array([-2000.0, 0.0, 3000.0]), 1.0, 5.0)).all()
-    np.testing.assert_array_equal(tempered(np.zeros(4), 1.0, 5.0), np.ones(4))
+    assert np.isfinite(importance_weights(np.array([-2000.0, 0.0, 3000.0]), 1.0, 5.0)).all()
+    np.testing.assert_array_equal(temper_weights(np.zeros(4), 1.0, 5.0), np.ones(4))
 
 
 @pytest.mark.parametrize("bound", [1.5, 1000.0])
 @pytest.mark.parametrize("case", ["plain", "fewer images than features", "one constant feature", "float16"])
 def test_kernel_mean_matching_solves_its_quadratic_program(case: str, bound: float) -> None:
     source, target = standardised(*CASES[case])
-    kernel, kappa = problem(source, target, median_gamma(source, target))
+    kernel, kappa = kmm_problem(source, target, median_gamma(source, target))
     n, slack = len(kappa), (math.sqrt(len(kappa)) - 1) / math.sqrt(len(kappa))
     other = minimize(
         lambda w: 0.5 * w @ kernel @ w - kappa @ w,
@@ -196,7 +198,7 @@ def test_kernel_mean_matching_solves_its_quadratic_program(case: str, bound: flo
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 2000},
     )
-    found = solve(kernel, kappa, bound)
+    found = solve_kmm(kernel, kappa, bound)
     assert found.min() >= 0
     assert found.max() <= bound
     assert abs(found.sum() - n) <= n * slack + 1e-5
@@ -206,32 +208,32 @@ def test_kernel_mean_matching_solves_its_quadratic_program(case: str, bound: flo
 
 def test_kernel_mean_matching_weighs_those_most_that_are_like_the_target() -> None:
     source, target = sample(700, 2), sample(200, 2, 1.0)  # two blocks
-    weights = matching_weights(source, target, clip=20.0)
+    weights = kmm_weights(source, target, clip=20.0)
     likeness = source.sum(axis=1)
     assert np.corrcoef(weights, likeness)[0, 1] > 0.2
     weighted = np.average(source, axis=0, weights=weights)
     assert np.linalg.norm(weighted - target.mean(axis=0)) < 0.3 * np.linalg.norm(
         source.mean(axis=0) - target.mean(axis=0)
     )
-    np.testing.assert_array_equal(matching_weights(source, target, clip=20.0), weights)
+    np.testing.assert_array_equal(kmm_weights(source, target, clip=20.0), weights)
 
 
 @pytest.mark.parametrize("case", ["identical", "constant", "a single image"])
 def test_kernel_mean_matching_survives_samples_without_information(case: str) -> None:
-    weights = matching_weights(*CASES[case], clip=10.0)
+    weights = kmm_weights(*CASES[case], clip=10.0)
     assert np.isfinite(weights).all()
     assert weights.sum() > 0
 
 
 def test_boosting_shrinks_by_the_papers_factor() -> None:
-    beta = shrinkage(100, 20)
+    beta = tradaboost_beta(100, 20)
     assert beta == pytest.approx(1 / (1 + math.sqrt(2 * math.log(100) / 20)))
-    found = shrunk(np.ones(3), np.array([0.0, 0.5, 1.0]), beta)
+    found = tradaboost_weights(np.ones(3), np.array([0.0, 0.5, 1.0]), beta)
     np.testing.assert_allclose(found, [1, math.sqrt(beta), beta])
 
 
 def test_answers_that_are_sure_and_cover_all_classes_are_informed() -> None:
     sure = np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]
-    assert uninformedness(sure) == pytest.approx(0, abs=1e-9)
-    assert uninformedness(np.full((5, 4), 0.25)) == pytest.approx(math.log(4))
-    assert uninformedness(np.eye(4)[[2] * 6]) == pytest.approx(math.log(4))  # one class for all
+    assert missing_information(sure) == pytest.approx(0, abs=1e-9)
+    assert missing_information(np.full((5, 4), 0.25)) == pytest.approx(math.log(4))
+    assert missing_information(np.eye(4)[[2] * 6]) == pytest.approx(math.log(4))  # one class for all

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.serving.footprint import Milliseconds, measure_footprint, processor
+from trainables.serving.footprint import Latency, measure_footprint, processor_name
 
 keras = pytest.importorskip("keras")
 
@@ -22,17 +22,17 @@ def test_a_served_model_is_weighed_and_timed(weird_folder: Path) -> None:
     for time in (found.latency, found.batch_latency):
         assert 0 < time.fastest <= time.median <= time.upper
     assert found.batch_latency.median < found.latency.median  # of one image of 32
-    assert found.processor == processor() != ""
+    assert found.processor == processor_name() != ""
 
 
 @pytest.mark.parametrize(
     ("new", "old", "below"),
     [
-        (Milliseconds(3, 2.9, 3.1), Milliseconds(5, 4.9, 5.1), True),
-        (Milliseconds(5, 4.9, 5.1), Milliseconds(3, 2.9, 3.1), False),
-        (Milliseconds(3, 2.9, 3.1), Milliseconds(9, 3.0, 15.0), False),  # measured while the machine was busy
-        (Milliseconds(4.8, 4.79, 4.81), Milliseconds(5, 4.99, 5.01), False),  # less than a tenth
+        (Latency(3, 2.9, 3.1), Latency(5, 4.9, 5.1), True),
+        (Latency(5, 4.9, 5.1), Latency(3, 2.9, 3.1), False),
+        (Latency(3, 2.9, 3.1), Latency(9, 3.0, 15.0), False),  # measured while the machine was busy
+        (Latency(4.8, 4.79, 4.81), Latency(5, 4.99, 5.01), False),  # less than a tenth
     ],
 )
-def test_less_by_more_than_noise(new: Milliseconds, old: Milliseconds, below: bool) -> None:
+def test_less_by_more_than_noise(new: Latency, old: Latency, below: bool) -> None:
     assert new.below(old) == below

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from trainables.methods.methods import begin
-from trainables.serving.served_model import export
+from trainables.serving.served_model import save_served_model
 from trainables.training.training import TrialConfig
 
 
@@ -25,7 +25,7 @@ def test_a_served_model_never_trains(print_bench: Any, tmp_path: Path) -> None:
         TrialConfig(method="finetune", params=params, epochs=1, batch_size=64, seed=1), print_bench
     )
     training.run_epoch()
-    export(training, tmp_path / "model.keras")
+    save_served_model(training, tmp_path / "model.keras")
     training.release()
     model = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     model.trainable = (

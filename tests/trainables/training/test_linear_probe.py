@@ -13,14 +13,14 @@ import pytest
 
 from search.config.parameters import parameters
 from search.config.ranges import Choice
-from trainables.cost_account import Account
+from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
 from trainables.methods.finetune import HEAD_INITS
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
-from trainables.testing import TrainableConformance
+from trainables.testing import MethodConformance
 from trainables.training.linear_probe import probe_head
-from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore
+from trainables.training.probe_cache import ProbeCache, ProbeFolder
 from trainables.training.training import Training, TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -28,13 +28,13 @@ PARAMS = {"unfreeze_depth": 1, "learning_rate": 1e-3, "head_units": 0, "head_ini
 EPOCHS = 2
 
 
-Probes = Callable[..., LinearProbeStore]
+Probes = Callable[..., ProbeCache]
 
 
 @pytest.fixture
 def bench(print_bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
     """With everything compiled that others compiled, and without their probes."""
-    monkeypatch.setattr(print_bench, "probes", LinearProbeStore())
+    monkeypatch.setattr(print_bench, "probes", ProbeCache())
     return print_bench
 
 
@@ -42,8 +42,8 @@ def bench(print_bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 def probes(bench: Workbench) -> Probes:
     """Makes the workbench one of another process: with no probes but those in a folder."""
 
-    def exchange(folder: Path | None = None) -> LinearProbeStore:
-        bench.probes = LinearProbeStore(LinearProbeFolder(folder) if folder is not None else None)
+    def exchange(folder: Path | None = None) -> ProbeCache:
+        bench.probes = ProbeCache(ProbeFolder(folder) if folder is not None else None)
         return bench.probes
 
     return exchange
@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-class TestProbed(TrainableConformance):
+class TestProbed(MethodConformance):
     method = "finetune"
     params: ClassVar[dict[str, Any]] = {**PARAMS, "head_units": 16, "augmentation_strength": 0.25}
 
@@ -136,7 +136,7 @@ def test_other_data_is_another_probe(
     probes(folder)
     for digest in ("0" * 64, "1" * 64):
         monkeypatch.setattr(bench, "task", replace(bench.task, digest=digest))
-        probe_head(bench, 0, Account())
+        probe_head(bench, 0, CostAccount())
     assert bench.probes.trained == 2
 
 
@@ -167,7 +167,7 @@ def test_probes_are_kept_beside_activations_and_go_with_them(bench: Workbench, t
     for parts, place, trained in ((("activations",), cache, 1), ((), cache / "none", 2)):
         opened = Workbench.open(backbone, bench.task.directory, place, Reuse.of(parts))
         for _ in range(2):
-            probe_head(opened, 0, Account())
+            probe_head(opened, 0, CostAccount())
         assert opened.probes.trained == trained
     assert len(list((cache / "probes").glob("*.probe"))) == 1
     assert not (cache / "none").exists()
@@ -176,14 +176,14 @@ def test_probes_are_kept_beside_activations_and_go_with_them(bench: Workbench, t
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_can_only_be_read_is_read(bench: Workbench, probes: Probes, folder: Path) -> None:
     probes(folder)
-    probe_head(bench, 0, Account())
+    probe_head(bench, 0, CostAccount())
     folder.chmod(0o500)
     try:
         store = probes(folder)
-        probe_head(bench, 0, Account())
+        probe_head(bench, 0, CostAccount())
         assert store.trained == 0
         for _ in range(2):
-            probe_head(bench, 16, Account())
+            probe_head(bench, 16, CostAccount())
         assert store.trained == 1
     finally:
         folder.chmod(0o700)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.cost_account import Account
+from trainables.cost_account import CostAccount
 from trainables.errors import DataError, Diverged
-from trainables.training.probe_cache import LinearProbeFolder, LinearProbeStore, read_weights, write_weights
+from trainables.training.probe_cache import ProbeCache, ProbeFolder, read_weights, write_weights
 
 KEY = '{"data": "ü", "recipe": 1}'
 SHAPES = [(5, 3), (3,)]
@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kept(folder: Path) -> Path:
-    store = LinearProbeFolder(folder)
-    store.get(KEY, SHAPES, weights, Account())
+    store = ProbeFolder(folder)
+    store.get(KEY, SHAPES, weights, CostAccount())
     return store.path(KEY)
 
 
@@ -101,12 +101,12 @@ def overwrite(file: Path) -> None:
 @pytest.mark.parametrize("damage", [truncate, empty, overwrite])
 def test_a_damaged_file_is_trained_again_and_repaired(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(kept(folder))
-    store, teacher = LinearProbeFolder(folder), Teacher()
-    assert_equal(store.get(KEY, SHAPES, teacher, Account()), weights())
+    store, teacher = ProbeFolder(folder), Teacher()
+    assert_equal(store.get(KEY, SHAPES, teacher, CostAccount()), weights())
     assert teacher.calls == 1
     assert "it is trained again" in store.notes[0]
-    again = LinearProbeFolder(folder)
-    assert_equal(again.get(KEY, SHAPES, teacher, Account()), weights())
+    again = ProbeFolder(folder)
+    assert_equal(again.get(KEY, SHAPES, teacher, CostAccount()), weights())
     assert teacher.calls == 1
     assert again.notes == []
 
@@ -117,24 +117,24 @@ def no_folder(folder: Path) -> None:
 
 
 def no_lock(folder: Path) -> None:
-    LinearProbeFolder(folder).path(KEY).with_suffix(".lock").mkdir(parents=True)
+    ProbeFolder(folder).path(KEY).with_suffix(".lock").mkdir(parents=True)
 
 
 def no_file(folder: Path) -> None:
-    LinearProbeFolder(folder).path(KEY).mkdir(parents=True)
+    ProbeFolder(folder).path(KEY).mkdir(parents=True)
 
 
 def no_partial(folder: Path) -> None:
-    Path(f"{LinearProbeFolder(folder).path(KEY)}.partial").mkdir(parents=True)
+    Path(f"{ProbeFolder(folder).path(KEY)}.partial").mkdir(parents=True)
 
 
 @pytest.mark.parametrize("obstacle", [no_folder, no_lock, no_file, no_partial])
 def test_where_nothing_can_be_written_memory_does(folder: Path, obstacle: Callable[[Path], None]) -> None:
     obstacle(folder)
-    files = LinearProbeFolder(folder)
-    store, teacher = LinearProbeStore(files), Teacher()
+    files = ProbeFolder(folder)
+    store, teacher = ProbeCache(files), Teacher()
     for _ in range(3):
-        assert_equal(store.get(KEY, SHAPES, teacher, Account()), weights())
+        assert_equal(store.get(KEY, SHAPES, teacher, CostAccount()), weights())
     assert teacher.calls == 1
     assert "going on without keeping them on disk" in " ".join(files.notes)
 
@@ -143,8 +143,8 @@ def test_a_lock_that_does_not_come_is_not_waited_for_for_ever(folder: Path) -> N
     from filelock import FileLock
 
     folder.mkdir(parents=True)
-    files, teacher = LinearProbeFolder(folder, wait=0.2), Teacher()
-    account = Account()
+    files, teacher = ProbeFolder(folder, wait=0.2), Teacher()
+    account = CostAccount()
     with FileLock(files.path(KEY).with_suffix(".lock")):
         files.get(KEY, SHAPES, teacher, account)
     assert teacher.calls == 1
@@ -154,14 +154,14 @@ def test_a_lock_that_does_not_come_is_not_waited_for_for_ever(folder: Path) -> N
 
 
 def test_two_threads_train_one(folder: Path) -> None:
-    store, found = LinearProbeStore(LinearProbeFolder(folder)), []
+    store, found = ProbeCache(ProbeFolder(folder)), []
 
     def slowly() -> list[np.ndarray]:
         time.sleep(0.2)
         return weights()
 
     def ask() -> None:
-        found.append(store.get(KEY, SHAPES, slowly, Account()))
+        found.append(store.get(KEY, SHAPES, slowly, CostAccount()))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -178,7 +178,7 @@ def ask_from_a_process(folder: str, marks: str) -> None:
         time.sleep(0.5)
         return weights()
 
-    LinearProbeFolder(Path(folder)).get(KEY, SHAPES, train, Account())
+    ProbeFolder(Path(folder)).get(KEY, SHAPES, train, CostAccount())
 
 
 def test_two_processes_train_one(folder: Path, tmp_path: Path) -> None:
@@ -194,34 +194,34 @@ def test_two_processes_train_one(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_that_fails_is_an_error_and_nothing_is_kept(folder: Path) -> None:
-    store, teacher = LinearProbeStore(LinearProbeFolder(folder)), Teacher()
+    store, teacher = ProbeCache(ProbeFolder(folder)), Teacher()
 
     def fail() -> list[np.ndarray]:
         raise Diverged("nan")
 
     with pytest.raises(Diverged):
-        store.get(KEY, SHAPES, fail, Account())
-    store.get(KEY, SHAPES, teacher, Account())
+        store.get(KEY, SHAPES, fail, CostAccount())
+    store.get(KEY, SHAPES, teacher, CostAccount())
     assert (store.trained, teacher.calls) == (1, 1)
 
 
 def test_the_oldest_files_go_first(folder: Path) -> None:
     kept(folder)
-    size = LinearProbeFolder(folder).path(KEY).stat().st_size
-    files = LinearProbeFolder(folder, budget=2 * size + size // 2)
+    size = ProbeFolder(folder).path(KEY).stat().st_size
+    files = ProbeFolder(folder, budget=2 * size + size // 2)
     keys = [KEY, *(f"{KEY} {n}" for n in range(3))]
     for age, key in enumerate(keys):
-        files.get(key, SHAPES, weights, Account())
+        files.get(key, SHAPES, weights, CostAccount())
         os.utime(files.path(key), (age, age))
     assert [files.path(key).exists() for key in keys] == [False, False, True, True]
-    small, teacher = LinearProbeFolder(folder, budget=10), Teacher()
-    small.get(KEY, SHAPES, teacher, Account())
+    small, teacher = ProbeFolder(folder, budget=10), Teacher()
+    small.get(KEY, SHAPES, teacher, CostAccount())
     assert teacher.calls == 1
     assert not files.path(KEY).exists()
 
 
 def test_what_is_in_no_memory_is_trained_again() -> None:
-    store, teacher = LinearProbeStore(budget=0), Teacher()
+    store, teacher = ProbeCache(budget=0), Teacher()
     for _ in range(2):
-        assert_equal(store.get(KEY, SHAPES, teacher, Account()), weights())
+        assert_equal(store.get(KEY, SHAPES, teacher, CostAccount()), weights())
     assert teacher.calls == 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.activations.activations import Activations
+from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
 from trainables.errors import DataError
 from trainables.methods.methods import begin
@@ -32,21 +32,21 @@ class NoMemory:
 @pytest.fixture(scope="module")
 def bench(print_bench: Workbench) -> Workbench:
     return Workbench(
-        print_bench.backbone, print_bench.task, Activations(print_bench.backbone, print_bench.task)
+        print_bench.backbone, print_bench.task, ActivationCache(print_bench.backbone, print_bench.task)
     )
 
 
 @pytest.fixture(scope="module")
 def full(print_bench: Workbench) -> Workbench:
     """The same with no room for activations."""
-    activations = Activations(print_bench.backbone, print_bench.task, budget=0)
+    activations = ActivationCache(print_bench.backbone, print_bench.task, budget=0)
     return Workbench(print_bench.backbone, print_bench.task, activations)
 
 
 @pytest.fixture(scope="module")
 def starved(print_bench: Workbench) -> Workbench:
     """The same without even the memory for those of one epoch."""
-    activations = Activations(print_bench.backbone, print_bench.task, budget=0, speeds=NoMemory())
+    activations = ActivationCache(print_bench.backbone, print_bench.task, budget=0, speeds=NoMemory())
     return Workbench(print_bench.backbone, print_bench.task, activations)
 
 
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_says_something_else_is_refused(
 def test_a_checkpoint_of_another_depth_or_of_other_views_is_refused(
     bench: Workbench, print_bench: Workbench, checkpoint: Path
 ) -> None:
-    few = Activations(print_bench.backbone, print_bench.task, views=2)
+    few = ActivationCache(print_bench.backbone, print_bench.task, views=2)
     others = [(config(2), bench), (config(1), Workbench(print_bench.backbone, print_bench.task, few))]
     for trial, place in others:
         training = begin(trial, place)

@@ -3,22 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.training.schedule import learning_rates, order, steps_per_epoch
+from trainables.training.schedule import batch_order, learning_rates, steps_per_epoch
 
 
 @pytest.mark.parametrize(
     ("images", "batch", "steps"), [(100, 32, 4), (64, 32, 2), (5, 5, 1), (1, 1, 1), (33, 32, 2)]
 )
 def test_every_image_is_shown_each_epoch_in_batches_of_one_shape(images: int, batch: int, steps: int) -> None:
-    indices = order(images, batch, seed=7, epoch=3)
+    indices = batch_order(images, batch, seed=7, epoch=3)
     assert indices.shape == (steps, batch) == (steps_per_epoch(images, batch), batch)
     assert set(indices.ravel()) == set(range(images))
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
-    np.testing.assert_array_equal(order(50, 8, 1, 2), order(50, 8, 1, 2))
-    assert not np.array_equal(order(50, 8, 1, 2), order(50, 8, 1, 3))
-    assert not np.array_equal(order(50, 8, 1, 2), order(50, 8, 2, 2))
+    np.testing.assert_array_equal(batch_order(50, 8, 1, 2), batch_order(50, 8, 1, 2))
+    assert not np.array_equal(batch_order(50, 8, 1, 2), batch_order(50, 8, 1, 3))
+    assert not np.array_equal(batch_order(50, 8, 1, 2), batch_order(50, 8, 2, 2))
 
 
 def test_rate_rises_to_its_peak_and_falls_to_zero() -> None:

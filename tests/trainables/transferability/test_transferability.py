@@ -30,7 +30,7 @@ from trainables.transferability import (
     source_probabilities,
 )
 from trainables.transferability.leep import most_probable
-from trainables.transferability.logme import LEAST_RATIO
+from trainables.transferability.logme import MIN_RATIO
 
 Case = tuple[np.ndarray, np.ndarray]
 
@@ -128,7 +128,7 @@ def gaussian_evidence(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-BOUNDS = (math.log(LEAST_RATIO), -math.log(LEAST_RATIO))
+BOUNDS = (math.log(MIN_RATIO), -math.log(MIN_RATIO))
 
 
 def test_logme_is_the_greatest_gaussian_evidence(case: Case) -> None:

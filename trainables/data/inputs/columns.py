@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import HINT, some
+from trainables.data.inputs.source import UNLABELLED_HINT, quoted_list
 from trainables.errors import DataError
 
 IMAGE_NAMES = (
@@ -161,11 +161,11 @@ def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any]
 def _one(found: Sequence[str], schema: Any, what: str, place: str) -> str:
     if len(found) == 1:
         return found[0]
-    reason = f"{some(found)} all could be it" if found else "none could be told"
-    hint = f" {HINT}" if what == "label" and not found else ""
+    reason = f"{quoted_list(found)} all could be it" if found else "none could be told"
+    hint = f" {UNLABELLED_HINT}" if what == "label" and not found else ""
     raise DataError(
         f"{place}: which column holds the {what}s? {reason}; say it by --{what}-column ({what}_column). "
-        f"The columns are {some(schema.names, 30)}.{hint}"
+        f"The columns are {quoted_list(schema.names, 30)}.{hint}"
     )
 
 
@@ -173,7 +173,7 @@ def _require(schema: Any, name: str, what: str, place: str) -> None:
     if schema.names.count(name) != 1:
         number = "no" if name not in schema.names else "more than one"
         raise DataError(
-            f"{place} has {number} column {name!r} ({what}_column). The columns are {some(schema.names, 30)}."
+            f"{place} has {number} column {name!r} ({what}_column). The columns are {quoted_list(schema.names, 30)}."
         )
 
 

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from trainables.data.inputs.options import DIGITS, DataOptions
-from trainables.data.inputs.source import Source, printable
+from trainables.data.inputs.source import DataSource, printable
 from trainables.errors import DataError, UsageError
 
-EXPECTED = "digits, a folder of images, or a Parquet or Arrow file"
+EXPECTED_DATA = "digits, a folder of images, or a Parquet or Arrow file"
 
 
-def find_source(data: str, ours: Path, options: DataOptions) -> Source:
+def find_data_source(data: str, ours: Path, options: DataOptions) -> DataSource:
     """Open the input that ``data`` names.
 
     Args:
@@ -25,14 +25,14 @@ def find_source(data: str, ours: Path, options: DataOptions) -> Source:
         DataError: it isn't there, or is nothing of the kind.
     """
     if not isinstance(data, str) or not data.strip():
-        raise UsageError(f"data: expected {EXPECTED}, received {data!r}")
+        raise UsageError(f"data: expected {EXPECTED_DATA}, received {data!r}")
     if data == DIGITS:
-        from trainables.modalities.image.digits import Digits
+        from trainables.modalities.image.digits import DigitsSource
 
-        return Digits()
+        return DigitsSource()
     if re.match(r"[a-z][a-z0-9+.-]+://", data, re.IGNORECASE):
         raise DataError(
-            f"data: expected {EXPECTED} on this machine, received the address {data!r}. Download it first."
+            f"data: expected {EXPECTED_DATA} on this machine, received the address {data!r}. Download it first."
         )
     path = _existing(data)
     try:
@@ -47,9 +47,9 @@ def _existing(data: str) -> Path:
         if path.exists():
             return path.resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"data: expected {EXPECTED}, received {data!r}: {error}") from error
+        raise DataError(f"data: expected {EXPECTED_DATA}, received {data!r}: {error}") from error
     raise DataError(
-        f"data: expected {EXPECTED}, received {printable(data)!r}, which doesn't exist ({_where(path)})"
+        f"data: expected {EXPECTED_DATA}, received {printable(data)!r}, which doesn't exist ({_where(path)})"
     )
 
 
@@ -60,7 +60,7 @@ def _where(path: Path) -> str:
     return f"looked in {printable(parent)}"
 
 
-def _folder(path: Path, ours: Path, options: DataOptions) -> Source:
+def _folder(path: Path, ours: Path, options: DataOptions) -> DataSource:
     from trainables.data.inputs.table_files import table_files
     from trainables.data.inputs.tables import Tables
     from trainables.modalities.image.folders import ImageFolder
@@ -69,13 +69,13 @@ def _folder(path: Path, ours: Path, options: DataOptions) -> Source:
     return Tables(path, files, options) if files else ImageFolder(path, ours, options.unlabelled)
 
 
-def _file(path: Path, options: DataOptions) -> Source:
-    from trainables.data.inputs.table_files import EXTENSIONS
+def _file(path: Path, options: DataOptions) -> DataSource:
+    from trainables.data.inputs.table_files import TABLE_EXTENSIONS
     from trainables.data.inputs.tables import Tables
 
-    if path.suffix.lower() not in EXTENSIONS:
+    if path.suffix.lower() not in TABLE_EXTENSIONS:
         raise DataError(
-            f"data: expected {EXPECTED} ({', '.join(EXTENSIONS)}), received the file {printable(path)!r}. "
+            f"data: expected {EXPECTED_DATA} ({', '.join(TABLE_EXTENSIONS)}), received the file {printable(path)!r}. "
             "Unpack an archive; put images into one folder per class."
         )
     return Tables(path, [(path, None)], options)

@@ -11,17 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.inputs.columns import value_type
-from trainables.data.inputs.source import HINT, NO_LABEL, SPLITS, some
-from trainables.data.inputs.split_names import EXPECTED, split_of
+from trainables.data.inputs.source import NO_LABEL, SPLITS, UNLABELLED_HINT, quoted_list
+from trainables.data.inputs.split_names import EXPECTED_SPLIT_NAMES, parse_split_name
 from trainables.errors import DataError
 
-Value = int | str | bool | float
+LabelValue = int | str | bool | float
 
-LONGEST = 500
+MAX_CLASS_NAME_LENGTH = 500
 """Letters in the name of a class."""
 
 
-def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+def encode_labels(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[LabelValue]]:
     """A pyarrow ChunkedArray as (N,) codes and the distinct values that they stand for.
 
     Raises:
@@ -36,10 +36,11 @@ def coded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[V
     return codes, values
 
 
-def labels_where(
+def encode_visible_labels(
     column: Any, seen: NDArray[np.bool_], names: Sequence[str] | None, place: str
-) -> tuple[NDArray[np.int64], list[Value]]:
-    """:func:`coded`, for a column whose labels are read in the (N,) rows ``seen`` alone, and may be missing there.
+) -> tuple[NDArray[np.int64], list[LabelValue]]:
+    """:func:`encode_labels`, for a column whose labels are read in the (N,) rows ``seen`` alone, and may be
+    missing there.
 
     Other rows have the code NO_LABEL, and no value stands for them alone. A missing label is null, blank, NaN or, where
     integers have ``names``, -1, as Hugging Face writes it.
@@ -58,7 +59,7 @@ def labels_where(
     return place_of[codes], [values[code] for code in used]
 
 
-def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[Value]]:
+def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[LabelValue]]:
     """(N,) codes, NO_LABEL where a value is null, and the distinct values."""
     try:
         plain = _plain(column)
@@ -71,7 +72,7 @@ def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], lis
     return codes, encoded.dictionary.to_pylist()
 
 
-def _blank(value: Value | None) -> bool:
+def _blank(value: LabelValue | None) -> bool:
     return value is None or (not value.strip() if isinstance(value, str) else value != value)
 
 
@@ -87,12 +88,12 @@ def _plain(column: Any) -> Any:
 def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
     rows = [str(row) for row in np.flatnonzero(where)]
     return DataError(
-        f"{place}: {len(rows):,} of {len(where):,} rows have no {what} (rows {some(rows, 5)}). "
-        "Fill them in, or leave these rows out." + (f" {HINT}" if what == "label" else "")
+        f"{place}: {len(rows):,} of {len(where):,} rows have no {what} (rows {quoted_list(rows, 5)}). "
+        "Fill them in, or leave these rows out." + (f" {UNLABELLED_HINT}" if what == "label" else "")
     )
 
 
-def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> Callable[[Value], str]:
+def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> Callable[[LabelValue], str]:
     """What maps a label as stored to the name of its class; ``names`` are those of integer labels, if known.
 
     The mapping raises DataError for a label that no class can have; ``what`` is what it calls the column.
@@ -100,13 +101,13 @@ def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> 
     twice = {word for word, count in Counter(names or ()).items() if count > 1}
     if twice:
         raise DataError(
-            f"{place}: class names: expected different ones, received {some(sorted(twice))} twice."
+            f"{place}: class names: expected different ones, received {quoted_list(sorted(twice))} twice."
         )
 
-    def name(value: Value) -> str:
+    def name(value: LabelValue) -> str:
         return _fit(text(value), place)
 
-    def text(value: Value) -> str:
+    def text(value: LabelValue) -> str:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, float):
@@ -114,7 +115,11 @@ def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> 
         if names is None or isinstance(value, str):
             return str(value)
         if not 0 <= value < len(names):
-            hint = f" -1 stands for an image without a label: leave these out. {HINT}" if value == -1 else ""
+            hint = (
+                f" -1 stands for an image without a label: leave these out. {UNLABELLED_HINT}"
+                if value == -1
+                else ""
+            )
             raise DataError(f"{place}: {what}: expected 0 to {len(names) - 1}, received {value}.{hint}")
         return names[value]
 
@@ -122,9 +127,10 @@ def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> 
 
 
 def _fit(word: str, place: str) -> str:
-    if len(word) > LONGEST or "\0" in word:
+    if len(word) > MAX_CLASS_NAME_LENGTH or "\0" in word:
         raise DataError(
-            f"{place}: label: expected names of classes of at most {LONGEST} letters, received {some([word])}. "
+            f"{place}: label: expected names of classes of at most {MAX_CLASS_NAME_LENGTH} letters, "
+            f"received {quoted_list([word])}. "
             "Name another column by --label-column (label_column)."
         )
     return word
@@ -136,14 +142,14 @@ def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str)
     Raises:
         DataError: a split is missing or unknown.
     """
-    codes, values = coded(column, "split", place)
+    codes, values = encode_labels(column, "split", place)
     name_of = label_name(names, place, "split")
     words = [name_of(value) for value in values]
-    splits = [split_of(word) for word in words]
+    splits = [parse_split_name(word) for word in words]
     unknown = [word for word, split in zip(words, splits, strict=True) if split is None]
     if unknown:
         raise DataError(
-            f"{place}: split column {name!r}: expected {EXPECTED}, received {some(unknown)}. "
+            f"{place}: split column {name!r}: expected {EXPECTED_SPLIT_NAMES}, received {quoted_list(unknown)}. "
             "Name another column by --split-column (split_column)."
         )
     return np.array([SPLITS.index(split) for split in splits if split], dtype=np.int8)[codes]

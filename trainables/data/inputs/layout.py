@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.inputs.source import HINT, printable, some
-from trainables.data.inputs.split_names import EXPECTED, split_of
+from trainables.data.inputs.source import UNLABELLED_HINT, printable, quoted_list
+from trainables.data.inputs.split_names import EXPECTED_SPLIT_NAMES, parse_split_name
 from trainables.errors import DataError
-from trainables.modalities.image.image_files import Clutter, holds_images, images_directly_in, subfolders
+from trainables.modalities.image.image_files import SkippedFiles, holds_images, images_directly_in, subfolders
 
-SHAPES = (
+EXPECTED_LAYOUTS = (
     "expected DIR/CLASS/image.jpg, or DIR/train/CLASS/image.jpg with DIR/validation and DIR/test beside it"
 )
 
@@ -37,24 +37,27 @@ def find_layout(root: Path, ours: Path) -> Layout:
     left_out = frozenset(folder for folder in folders if folder.resolve() in (ours, *ours.parents))
     notes = tuple(f"left out the folder {printable(folder)}, where results go" for folder in left_out)
     folders = [folder for folder in folders if folder not in left_out]
-    named = [folder for folder in folders if split_of(folder.name)]
-    others = [folder for folder in folders if not split_of(folder.name)]
+    named = [folder for folder in folders if parse_split_name(folder.name)]
+    others = [folder for folder in folders if not parse_split_name(folder.name)]
     if not folders:
         raise DataError(_nothing(root))
     if not any(subfolders(folder) for folder in named):
         if named and not others:
-            raise DataError(f"{printable(named[0])} holds no class folders; {SHAPES}. {HINT}")
+            raise DataError(
+                f"{printable(named[0])} holds no class folders; {EXPECTED_LAYOUTS}. {UNLABELLED_HINT}"
+            )
         _refuse_wrapping(folders)
         return Layout(((None, root),), left_out, notes)
     _refuse_mixture(root, named, others)
-    return Layout(tuple((split_of(folder.name), folder) for folder in named), left_out, notes)
+    return Layout(tuple((parse_split_name(folder.name), folder) for folder in named), left_out, notes)
 
 
 def _nothing(root: Path) -> str:
-    loose = images_directly_in(root, Clutter())
+    loose = images_directly_in(root, SkippedFiles())
     if loose:
-        return f"{printable(root)} holds {len(loose):,} images but no class folders; {SHAPES}. {HINT}"
-    return f"{printable(root)} holds no images; {SHAPES}, or Parquet or Arrow files."
+        found = f"{printable(root)} holds {len(loose):,} images but no class folders"
+        return f"{found}; {EXPECTED_LAYOUTS}. {UNLABELLED_HINT}"
+    return f"{printable(root)} holds no images; {EXPECTED_LAYOUTS}, or Parquet or Arrow files."
 
 
 def _refuse_wrapping(folders: Sequence[Path]) -> None:
@@ -67,14 +70,16 @@ def _refuse_wrapping(folders: Sequence[Path]) -> None:
 
 
 def _refuse_mixture(root: Path, named: Sequence[Path], others: Sequence[Path]) -> None:
-    splits = [split_of(folder.name) for folder in named]
-    twice = [folder for folder in named if splits.count(split_of(folder.name)) > 1]
+    splits = [parse_split_name(folder.name) for folder in named]
+    twice = [folder for folder in named if splits.count(parse_split_name(folder.name)) > 1]
     if twice:
         raise DataError(
             f"{printable(root)}: expected one folder per split, received {_names(twice)} for the same one."
         )
     if "train" not in splits:
-        raise DataError(f"{printable(root)} holds {_names(named)} but no train folder; expected {EXPECTED}.")
+        raise DataError(
+            f"{printable(root)} holds {_names(named)} but no train folder; expected {EXPECTED_SPLIT_NAMES}."
+        )
     strangers = [folder for folder in others if holds_images(folder)]
     if strangers:
         raise DataError(
@@ -85,4 +90,4 @@ def _refuse_mixture(root: Path, named: Sequence[Path], others: Sequence[Path]) -
 
 
 def _names(folders: Sequence[Path]) -> str:
-    return some([printable(folder.name) for folder in folders])
+    return quoted_list([printable(folder.name) for folder in folders])

@@ -15,7 +15,7 @@ from trainables.errors import UsageError
 DIGITS = "digits"
 """The word that stands for the built-in handwritten digits."""
 
-LONGEST = 80
+MAX_TASK_NAME_LENGTH = 80
 
 
 def task_name(data: str) -> str:
@@ -31,7 +31,7 @@ def task_name(data: str) -> str:
         return DIGITS
     stem = _stem(data)
     word = re.sub(r"[^\w. -]+", "-", unicodedata.normalize("NFC", stem))
-    return word[:LONGEST].strip(" .-") or "data"
+    return word[:MAX_TASK_NAME_LENGTH].strip(" .-") or "data"
 
 
 def _stem(data: str) -> str:

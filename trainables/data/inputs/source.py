@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
-LONGEST_WORD = 80
+MAX_WORD_LENGTH = 80
 """Letters of a name that are worth reading in a message."""
 
 UNSPLIT = -1
@@ -60,7 +60,7 @@ class Listing:
         return np.bincount(self.labels[known], minlength=len(self.classes))
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """One input. ``place`` says where it is, in words for a person."""
 
     @property
@@ -92,16 +92,16 @@ def printable(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def some(words: Sequence[str], most: int = 10) -> str:
+def quoted_list(words: Sequence[str], most: int = 10) -> str:
     """The first ``most`` words, quoted, and how many there are beyond; long ones are cut."""
-    cut = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:most])
+    cut = (word if len(word) <= MAX_WORD_LENGTH else f"{word[:MAX_WORD_LENGTH]}…" for word in words[:most])
     shown = ", ".join(map(repr, cut))
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown
 
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
-HINT = "With --unlabelled-target (unlabelled_target) only test images of the target need a label."
+UNLABELLED_HINT = "With --unlabelled-target (unlabelled_target) only test images of the target need a label."
 
 
 def splits_with_labels(splits: Collection[int]) -> frozenset[int]:

@@ -6,7 +6,7 @@ import re
 
 from trainables.errors import DataError
 
-WORDS = {
+SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -17,21 +17,21 @@ WORDS = {
     "testing": "test",
 }
 
-EXPECTED = "train, validation (or val, valid, dev) and test"
+EXPECTED_SPLIT_NAMES = "train, validation (or val, valid, dev) and test"
 
 
-def split_of(word: str) -> str | None:
+def parse_split_name(word: str) -> str | None:
     """The split that ``word`` names, in any case: train, validation or test; None for other words."""
-    return WORDS.get(word.strip().casefold())
+    return SPLIT_WORDS.get(word.strip().casefold())
 
 
-def split_in(stem: str) -> str | None:
+def find_split_name(stem: str) -> str | None:
     """The split named somewhere in a file's stem, as in ``train-00000-of-00001`` or ``flowers_val``.
 
     Raises:
         DataError: it names two of them.
     """
-    found = {WORDS[word] for word in re.split(r"[\W\d_]+", stem.casefold()) if word in WORDS}
+    found = {SPLIT_WORDS[word] for word in re.split(r"[\W\d_]+", stem.casefold()) if word in SPLIT_WORDS}
     if len(found) > 1:
         raise DataError(f"{stem}: expected one split in the name, received {' and '.join(sorted(found))}")
     return found.pop() if found else None

@@ -14,19 +14,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.data.inputs.source import printable, some
-from trainables.data.inputs.split_names import split_in, split_of
+from trainables.data.inputs.source import printable, quoted_list
+from trainables.data.inputs.split_names import find_split_name, parse_split_name
 from trainables.errors import DataError
 
-EXTENSIONS = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
-ROWS = 32
+TABLE_EXTENSIONS = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+ROWS_PER_BATCH = 32
 """Rows of a Parquet file that are read at a time."""
 
-BUFFER = 1 << 20
+BUFFER_BYTES = 1 << 20
 """Bytes of a Parquet column that are read at a time: a row group may hold all images."""
 
 
-LONGEST_REASON = 500
+MAX_REASON_LENGTH = 500
 """Letters of Arrow's own words."""
 
 
@@ -38,14 +38,14 @@ def table_files(root: Path) -> list[tuple[Path, str | None]]:
     """
     files = _directly_in(root) or _directly_in(root / "data")
     if not files:
-        folders = sorted(folder for folder in root.iterdir() if split_of(folder.name))
-        return [(file, split_of(folder.name)) for folder in folders for file in _directly_in(folder)]
-    found = [(file, split_in(file.stem)) for file in files]
+        folders = sorted(folder for folder in root.iterdir() if parse_split_name(folder.name))
+        return [(file, parse_split_name(folder.name)) for folder in folders for file in _directly_in(folder)]
+    found = [(file, find_split_name(file.stem)) for file in files]
     nameless = [printable(file.name) for file, split in found if split is None]
     if nameless and len(nameless) < len(found):
         raise DataError(
             f"{printable(files[0].parent)}: expected either all or none of the files to have train, "
-            f"validation or test in their names, received {some(nameless)} beside others that do."
+            f"validation or test in their names, received {quoted_list(nameless)} beside others that do."
         )
     return found
 
@@ -53,7 +53,7 @@ def table_files(root: Path) -> list[tuple[Path, str | None]]:
 def _directly_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    files = (file for file in folder.iterdir() if file.suffix.lower() in TABLE_EXTENSIONS)
     return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
@@ -92,7 +92,7 @@ class TableFile:
         """One column as pyarrow Arrays; of a Parquet file a few rows at a time."""
         with self._readable():
             if self._parquet:
-                for batch in self._open().iter_batches(ROWS, columns=[name], use_threads=False):
+                for batch in self._open().iter_batches(ROWS_PER_BATCH, columns=[name], use_threads=False):
                     yield _sound(batch).column(0)
             else:
                 for batch in self._batches():
@@ -111,7 +111,7 @@ class TableFile:
 
     def _open(self) -> Any:
         if self._parquet:
-            return pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+            return pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES, pre_buffer=False)
         mapped = pa.memory_map(str(self.path))
         return pa.ipc.open_file(mapped) if self._kind() == "file" else pa.ipc.open_stream(mapped)
 
@@ -127,7 +127,7 @@ class TableFile:
             yield
         except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
             kind = "a Parquet" if self._parquet else "an Arrow"
-            words = " ".join(str(error).split())[:LONGEST_REASON] or "not enough memory"
+            words = " ".join(str(error).split())[:MAX_REASON_LENGTH] or "not enough memory"
             raise DataError(f"can't read {printable(self.path)} as {kind} file: {words}") from error
 
 

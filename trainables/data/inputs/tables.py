@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from trainables.data.inputs.cells import encoded_images, paths_in
 from trainables.data.inputs.columns import Columns, class_names, find_columns
-from trainables.data.inputs.labels import Value, coded, label_name, labels_where, split_codes
+from trainables.data.inputs.labels import (
+    LabelValue,
+    encode_labels,
+    encode_visible_labels,
+    label_name,
+    split_codes,
+)
 from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import (
     NO_LABEL,
@@ -35,7 +41,7 @@ from trainables.data.inputs.table_files import TableFile
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """One file with its columns, and its split where its name says it."""
 
     name: str
@@ -49,14 +55,14 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class RowLabels:
     """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means.
 
     The code NO_LABEL means none.
     """
 
     codes: NDArray[np.int64]
-    values: Sequence[Value]
+    values: Sequence[LabelValue]
     names: Sequence[str]
     splits: NDArray[np.int8]
 
@@ -111,7 +117,7 @@ class Tables:
                 yield from encoded_images(array, part.table.path.parent)
 
     @cached_property
-    def _facts(self) -> list[Facts]:
+    def _facts(self) -> list[RowLabels]:
         splits = [_splits(part) for part in self._parts]
         if not self._unlabelled:
             return [_facts(part, each, None) for part, each in zip(self._parts, splits, strict=True)]
@@ -136,7 +142,7 @@ class Tables:
         return used + others, (f"left out {idle:,} class names that no image has",) if told else ()
 
 
-def _rank(name: str, value: Value) -> tuple[bool, float, str]:
+def _rank(name: str, value: LabelValue) -> tuple[bool, float, str]:
     return (True, 0.0, name) if isinstance(value, str) else (False, float(value), name)
 
 
@@ -145,15 +151,15 @@ def _name(path: Path, place: Path) -> str:
     return printable(path.name if path == place else path.relative_to(place))
 
 
-def _part(name: str, path: Path, split: str | None, options: DataOptions) -> Part:
+def _part(name: str, path: Path, split: str | None, options: DataOptions) -> TablePart:
     table = TableFile(path)
     columns = find_columns(table.schema, options, name)
     if split is not None and options.split_column is None:
         columns = replace(columns, split=None)
-    return Part(name, table, columns, None if columns.split else split)
+    return TablePart(name, table, columns, None if columns.split else split)
 
 
-def _splits(part: Part) -> NDArray[np.int8]:
+def _splits(part: TablePart) -> NDArray[np.int8]:
     """(N,) index into SPLITS of each row, or UNSPLIT."""
     if part.columns.split is not None:
         names = class_names(part.table.schema, part.columns.split)
@@ -163,17 +169,17 @@ def _splits(part: Part) -> NDArray[np.int8]:
     return np.full(part.table.rows, split, dtype=np.int8)
 
 
-def _facts(part: Part, splits: NDArray[np.int8], seen: NDArray[np.bool_] | None) -> Facts:
+def _facts(part: TablePart, splits: NDArray[np.int8], seen: NDArray[np.bool_] | None) -> RowLabels:
     """``seen`` are the (N,) rows whose labels may be read, and may be missing; None: all, and all have one."""
     if part.columns.label is None:
-        return Facts(np.full(len(splits), NO_LABEL, np.int64), (), (), splits)
+        return RowLabels(np.full(len(splits), NO_LABEL, np.int64), (), (), splits)
     column = part.table.columns([part.columns.label]).column(part.columns.label)
     if seen is None:
-        codes, values = coded(column, "label", part.name)
+        codes, values = encode_labels(column, "label", part.name)
     else:
-        codes, values = labels_where(column, seen, part.class_names, part.name)
+        codes, values = encode_visible_labels(column, seen, part.class_names, part.name)
     name = label_name(part.class_names, part.name)
-    return Facts(codes, values, [name(value) for value in values], splits)
+    return RowLabels(codes, values, [name(value) for value in values], splits)
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-DRAWS = 7
+DRAWS_PER_IMAGE = 7
 """Random numbers per image: rotation, shift x, shift y, shear, zoom x, zoom y, flip; each in [-1, 1)."""
 
 ROTATION = math.radians(40.0)
@@ -26,7 +26,7 @@ ZOOM = 0.2
 def draw(count: int, *key: int) -> np.ndarray:
     """Draw the random numbers of ``count`` images: (count, DRAWS) float32 in [-1, 1), a function of ``key``."""
     generator = np.random.default_rng([*key, 0xA06])
-    return generator.uniform(-1.0, 1.0, size=(count, DRAWS)).astype(np.float32)
+    return generator.uniform(-1.0, 1.0, size=(count, DRAWS_PER_IMAGE)).astype(np.float32)
 
 
 def distort(images: Any, draws: Any, strength: Any, flip: Any) -> Any:
@@ -42,13 +42,13 @@ def distort(images: Any, draws: Any, strength: Any, flip: Any) -> Any:
         (B, H, W, 3) float32.
     """
     height, width = images.shape[1], images.shape[2]
-    matrix = transforms(draws, strength, flip, height, width)
+    matrix = affine_transforms(draws, strength, flip, height, width)
     return keras.ops.image.affine_transform(
         images, matrix, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
     )
 
 
-def transforms(draws: Any, strength: Any, flip: Any, height: int, width: int) -> Any:
+def affine_transforms(draws: Any, strength: Any, flip: Any, height: int, width: int) -> Any:
     """Affine maps (B, 8) from output to input pixel coordinates, about the image's centre."""
     ops = keras.ops
     angle = draws[:, 0] * (ROTATION * strength)

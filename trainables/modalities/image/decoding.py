@@ -27,14 +27,14 @@ CHUNK_IMAGES = 32
 CHUNK_BYTES = 4 << 20
 """A task for a thread ends with the image that reaches either."""
 
-MOST_THREADS = 32
+MAX_THREADS = 32
 
 Progress = Callable[[int, int], None]
 """Called with how many images are done, and how many there are."""
 
 
 @dataclass
-class Decoded:
+class DecodingResult:
     """What came out of the images.
 
     Attributes:
@@ -63,12 +63,12 @@ def decode_all(
     size: tuple[int, int],
     sink: BinaryIO,
     progress: Progress | None = None,
-) -> Decoded:
+) -> DecodingResult:
     """Decode ``images`` to ``size`` (H, W) and write the pixels of the good ones to ``sink``, in order.
 
     Memory is bounded by the threads' chunks, whatever the number of images.
     """
-    result, done = Decoded(), 0
+    result, done = DecodingResult(), 0
     for chunk in _in_threads(images, size):
         for row, reason in enumerate(chunk.reasons, start=done):
             if reason is None:
@@ -83,7 +83,7 @@ def decode_all(
     return result
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -91,7 +91,7 @@ def cores() -> int:
 
 
 def _in_threads(images: Iterable[Encoded | None], size: tuple[int, int]) -> Iterator[_Chunk]:
-    threads = min(cores(), MOST_THREADS)
+    threads = min(available_cores(), MAX_THREADS)
     waiting: deque[Future[_Chunk]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads, "decode") as pool:
         warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files that are read all the same

@@ -22,11 +22,11 @@ from trainables.data.inputs.source import SPLITS, Encoded, Listing
 TRAIN_PER_CLASS = 10
 VALIDATION_PER_CLASS = 20
 CLASSES = tuple("0123456789")
-LIGHTEST = 16
+MAX_PIXEL_VALUE = 16
 """Pixels are whole numbers from 0 to this."""
 
 
-class Digits:
+class DigitsSource:
     """The built-in task."""
 
     place = "scikit-learn's handwritten digits"
@@ -42,7 +42,7 @@ class Digits:
     def images(self) -> Iterator[Encoded | None]:
         for pixels in self._data.images:
             file = io.BytesIO()
-            Image.fromarray(np.rint(pixels * (255 / LIGHTEST)).astype(np.uint8)).save(file, "png")
+            Image.fromarray(np.rint(pixels * (255 / MAX_PIXEL_VALUE)).astype(np.uint8)).save(file, "png")
             yield file.getvalue()
 
     @cached_property

@@ -31,8 +31,8 @@ from trainables.data.inputs.source import (
 )
 from trainables.errors import DataError
 from trainables.modalities.image.image_files import (
-    Clutter,
     ImageFile,
+    SkippedFiles,
     images_below,
     images_directly_in,
     subfolders,
@@ -61,7 +61,7 @@ class ImageFolder:
         """
         self._root = root
         self._unlabelled = unlabelled
-        self._clutter = Clutter()
+        self._clutter = SkippedFiles()
         layout = find_layout(root, ours)
         self._notes = list(layout.notes)
         self._files = list(self._read(layout))

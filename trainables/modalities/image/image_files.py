@@ -10,7 +10,7 @@ from pathlib import Path
 from trainables.data.inputs.source import printable
 from trainables.errors import DataError
 
-CLUTTER_EXTENSIONS = frozenset(
+NON_IMAGE_EXTENSIONS = frozenset(
     f".{word}"
     for group in (
         "txt md rst html htm pdf doc docx log readme license names labels url lnk",
@@ -22,12 +22,12 @@ CLUTTER_EXTENSIONS = frozenset(
 )
 """Files that come along with datasets and are no images. Any other file must be one."""
 
-CLUTTER_NAMES = frozenset(
+NON_IMAGE_NAMES = frozenset(
     ["thumbs.db", "desktop.ini", "icon\r", "readme", "license", "licence", "checksums", "md5sums", "__macosx"]
 )
 
 
-DEEPEST = 100
+MAX_FOLDER_DEPTH = 100
 """Folders in folders in a class folder."""
 
 
@@ -41,7 +41,7 @@ class ImageFile:
 
 
 @dataclass
-class Clutter:
+class SkippedFiles:
     """Files that a walk left out on purpose."""
 
     count: int = 0
@@ -65,12 +65,12 @@ def subfolders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in entries if not _ignored(entry.name) and _is_folder(entry)]
 
 
-def images_directly_in(folder: Path, clutter: Clutter) -> list[ImageFile]:
+def images_directly_in(folder: Path, clutter: SkippedFiles) -> list[ImageFile]:
     """Image files of ``folder`` itself, sorted by name; clutter is counted there."""
     return [file for entry in _entries(folder) if (file := _image(entry, clutter)) is not None]
 
 
-def images_below(folder: Path, clutter: Clutter) -> Iterator[ImageFile]:
+def images_below(folder: Path, clutter: SkippedFiles) -> Iterator[ImageFile]:
     """Image files of ``folder`` and of all folders in it, at any depth, in the order of their names.
 
     Hidden names are skipped; links are followed, but never in circles.
@@ -80,16 +80,16 @@ def images_below(folder: Path, clutter: Clutter) -> Iterator[ImageFile]:
 
 def holds_images(folder: Path) -> bool:
     """Whether there is any image file in ``folder``, at any depth."""
-    return next(images_below(folder, Clutter()), None) is not None
+    return next(images_below(folder, SkippedFiles()), None) is not None
 
 
-def _below(folder: Path, clutter: Clutter, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
+def _below(folder: Path, clutter: SkippedFiles, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         return
-    if len(above) > DEEPEST:
-        raise DataError(f"{printable(folder)}: expected at most {DEEPEST} folders in each other.")
+    if len(above) > MAX_FOLDER_DEPTH:
+        raise DataError(f"{printable(folder)}: expected at most {MAX_FOLDER_DEPTH} folders in each other.")
     for entry in _entries(folder):
         if _is_folder(entry):
             if not _ignored(entry.name):
@@ -114,15 +114,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in CLUTTER_NAMES
+    return name.startswith(".") or name.casefold() in NON_IMAGE_NAMES
 
 
-def _image(entry: os.DirEntry[str], clutter: Clutter) -> ImageFile | None:
+def _image(entry: os.DirEntry[str], clutter: SkippedFiles) -> ImageFile | None:
     """The entry as an image file; None for hidden files, clutter, folders, pipes and devices."""
     dead_link = entry.is_symlink() and not Path(entry.path).exists()
     if entry.name.startswith(".") or not (dead_link or entry.is_file()):
         return None
-    if _ignored(entry.name) or Path(entry.name).suffix.lower() in CLUTTER_EXTENSIONS:
+    if _ignored(entry.name) or Path(entry.name).suffix.lower() in NON_IMAGE_EXTENSIONS:
         clutter.add(entry.name)
         return None
     if dead_link:

@@ -46,14 +46,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _deep(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W) of a single-channel image with more than 8 bits."""
     values = np.asarray(image)
-    grey = eight_bit(values)
+    grey = to_eight_bit(values)
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey = np.where(values == clear, np.uint8(255), grey)
     return grey
 
 
-def eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+def to_eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale ``values`` (any shape, any number type) to 0..255."""
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) + 128) // 257).astype(
@@ -74,7 +74,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     return np.asarray(np.rint(share * 255.0), dtype=np.uint8)
 
 
-TURNS = {
+ORIENTATION_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -89,7 +89,7 @@ OVERSAMPLING = 2
 """A JPEG may be decoded at a lower resolution, but never below this multiple of the size asked for."""
 
 
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 """Letters of a decoder's own words."""
 
 
@@ -120,7 +120,7 @@ def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> N
     return np.asarray(small)
 
 
-def decode_whole(encoded: Path | bytes | memoryview) -> NDArray[np.uint8]:
+def decode_full_size(encoded: Path | bytes | memoryview) -> NDArray[np.uint8]:
     """:func:`decode_image` at the image's own size: (H, W, 3) uint8, RGB."""
     try:
         with _opened(encoded) as image:
@@ -157,7 +157,7 @@ def _refuse_bomb(image: Image.Image) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    turn = TURNS.get(_orientation(image))
+    turn = ORIENTATION_TRANSPOSES.get(_orientation(image))
     rgb = to_rgb(image)
     return rgb if turn is None else rgb.transpose(turn)
 
@@ -179,7 +179,7 @@ def _reason(error: Exception, encoded: Path | bytes | memoryview) -> str:
         return error.strerror
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    words = " ".join(str(error).split())[:LONGEST_REASON]
+    words = " ".join(str(error).split())[:MAX_REASON_LENGTH]
     if isinstance(error, OSError | SyntaxError) and words:
         return words
     return f"damaged ({words or type(error).__name__})"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.autoscaling import Growth, find_growth
+from search.execution.engines.autoscaling import AutoscalingLimits, find_autoscaling_limits
 from search.execution.engines.nodes import Node
 
 CLOUD = """\
@@ -29,10 +29,10 @@ available_node_types:
 """
 
 
-def growth(tmp_path: Path, content: str, living: int = 1) -> Growth | None:
+def growth(tmp_path: Path, content: str, living: int = 1) -> AutoscalingLimits | None:
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(content)
-    return find_growth(lambda: False, living, file)
+    return find_autoscaling_limits(lambda: False, living, file)
 
 
 def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_a_list_of_machines_grows_until_all_are_there(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_none_of_rays_says_nothing(tmp_path: Path, content: str) -> None:
     assert growth(tmp_path, content) is None
-    assert find_growth(lambda: False, 1, tmp_path / "absent") is None
-    assert find_growth(lambda: True, 1, tmp_path / "absent") == Growth()
+    assert find_autoscaling_limits(lambda: False, 1, tmp_path / "absent") is None
+    assert find_autoscaling_limits(lambda: True, 1, tmp_path / "absent") == AutoscalingLimits()
 
 
 def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
-    assert Growth().fits(SearchConfig(gpus_per_trial=8))
-    assert [Growth().trials(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
+    assert AutoscalingLimits().fits(SearchConfig(gpus_per_trial=8))
+    assert [AutoscalingLimits().trials(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
 
 
 def test_trials_engines_and_threads_of_a_node() -> None:

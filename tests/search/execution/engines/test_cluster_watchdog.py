@@ -10,7 +10,7 @@ import time
 import pytest
 
 from search.execution.engines import cluster_watchdog as watch
-from search.execution.engines.cluster_watchdog import Watch
+from search.execution.engines.cluster_watchdog import ClusterWatchdog
 
 PROGRAM = """
 import socket, sys, time
@@ -27,7 +27,7 @@ with looking.watching():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "KNOCK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
 
 
 def test_whoever_hangs_in_a_call_is_ended_with_words() -> None:
@@ -40,7 +40,7 @@ def test_whoever_hangs_in_a_call_is_ended_with_words() -> None:
 
 def test_whoever_notices_goes_on_living() -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    looking = Watch({"the head": door.getsockname()}, gone_seconds=0.2, grace_seconds=0.3)
+    looking = ClusterWatchdog({"the head": door.getsockname()}, gone_seconds=0.2, grace_seconds=0.3)
     with looking.watching():
         time.sleep(0.5)
         assert looking.lost is None

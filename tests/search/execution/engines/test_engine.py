@@ -12,7 +12,7 @@ import pytest
 from search.execution.engines.engine import CHECKPOINT, Engine
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
-from trainables.training.checkpoints import generations
+from trainables.training.checkpoints import resumable_checkpoints
 
 EPOCHS = 3
 RATES = {"a": 1e-2, "b": 3e-3, "c": 1e30, "d": 1e-3}
@@ -117,7 +117,7 @@ def test_a_trial_whose_checkpoints_are_both_damaged_starts_over(
     whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
     train(engine, "a", mine, 2)
     engine.end("a")
-    for file in generations(tmp_path / "00001" / CHECKPOINT):
+    for file in resumable_checkpoints(tmp_path / "00001" / CHECKPOINT):
         damage(file, "half", engine, place)
     assert engine.begin("a", trial(RATES["a"]), mine) == 0
     assert losses([engine.epoch("a") for _ in range(EPOCHS)]) == pytest.approx(whole, rel=1e-6)

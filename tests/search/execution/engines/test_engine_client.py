@@ -21,14 +21,14 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from search.execution import tune_patches as tune_memory_errors
 from search.execution.engines.engine import UnknownTrial
 from search.execution.engines.engine_client import (
-    DIED,
-    DIED_OF_MEMORY,
-    SILENT,
+    ENGINE_DIED,
+    ENGINE_HUNG,
+    ENGINE_OUT_OF_MEMORY,
     Deadline,
     EngineLost,
     SharedEngine,
 )
-from search.execution.engines.oom_kills import says_memory
+from search.execution.engines.oom_kills import is_oom_message
 
 pytestmark = pytest.mark.cluster
 
@@ -88,13 +88,13 @@ def test_a_dead_engine_is_told_from_the_one_that_follows_it(engine: SharedEngine
     life, pid = engine.life, engine.ask("ready")[1]
     if when == "during a call":
         threading.Timer(1, os.kill, (pid, signal.SIGKILL)).start()
-        assert lost(engine, "never ends").reason == DIED
+        assert lost(engine, "never ends").reason == ENGINE_DIED
     else:
         os.kill(pid, signal.SIGKILL)
-        assert lost(engine, "a trial").reason == DIED
+        assert lost(engine, "a trial").reason == ENGINE_DIED
     engine.enter()
     assert engine.life != life
-    assert lost(engine, "a trial").reason == DIED  # begun in an earlier life
+    assert lost(engine, "a trial").reason == ENGINE_DIED  # begun in an earlier life
     engine.ask("begin", "a trial")
     assert engine.ask("epoch", "a trial") == "a trial"
 
@@ -104,7 +104,7 @@ def test_an_engine_that_says_nothing_for_too_long_is_ended(engine: SharedEngine,
     life, pid = engine.life, engine.ask("ready")[1]
     if stopped:
         os.kill(pid, signal.SIGSTOP)
-    assert lost(engine, "a trial" if stopped else "never ends", seconds=1.5).reason == SILENT
+    assert lost(engine, "a trial" if stopped else "never ends", seconds=1.5).reason == ENGINE_HUNG
     engine.enter()
     assert engine.life != life
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -147,7 +147,7 @@ def test_the_kernel_s_kills_for_lack_of_memory_are_recognised(
     (small_group / "cgroup.procs").write_text(str(engine.ask("ready")[1]))
     with pytest.raises(EngineLost) as caught:
         engine.ask("take", 300_000_000)
-    assert caught.value.reason == DIED_OF_MEMORY
+    assert caught.value.reason == ENGINE_OUT_OF_MEMORY
     assert "the kernel killed the engine" in str(caught.value)
 
 
@@ -162,7 +162,7 @@ def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> 
         engine.enter()
         engine.ask("begin", "never ends")
         error = lost(engine, "never ends", seconds=120)
-        assert error.reason == DIED_OF_MEMORY
+        assert error.reason == ENGINE_OUT_OF_MEMORY
         assert "running low on memory" in str(error)
     finally:
         ray.shutdown()
@@ -188,9 +188,9 @@ def test_ray_tune_survives_what_the_memory_monitor_does_to_a_trial_s_process(
             manager.next(timeout=1)
         manager.schedule_actor_task(actor, "begin", ("never ends",))
         manager.schedule_actor_task(actor, "epoch", ("never ends",))
-        with tune_memory_errors.understood():
+        with tune_memory_errors.oom_kills_as_crashes():
             while not told:
                 manager.next(timeout=1)
     finally:
         ray.shutdown()
-    assert says_memory(str(told[0]))
+    assert is_oom_message(str(told[0]))

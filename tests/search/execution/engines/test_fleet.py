@@ -13,8 +13,8 @@ import ray
 from clusters import Machines, machines
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.dispatch import spread
-from search.execution.engines.engine_actor import engine_of_trials
+from search.execution.engines.dispatch import dispatch
+from search.execution.engines.engine_actor import connect_engine
 from search.execution.engines.session import Session, connect
 from trainables.errors import ClusterError
 
@@ -51,7 +51,7 @@ class Trial:
     """Finds its engine as a trial does."""
 
     def engine(self, session: dict[str, Any]) -> dict[str, Any]:
-        engine = engine_of_trials(session)
+        engine = connect_engine(session)
         engine.enter()
         found: dict[str, Any] = engine.ask("__ray_call__", facts)
         return found
@@ -126,7 +126,7 @@ def test_a_call_whose_node_dies_is_made_again_on_another(nodes: Machines, tmp_pa
                 (tmp_path / "go").touch()
             return False
 
-        answers = dict(spread(session, calls, kill_the_first))
+        answers = dict(dispatch(session, calls, kill_the_first))
         assert killed is not None
         assert answers["a"] in set(known) - {killed}
         assert answers["b"]["gpus"] == "-1"

@@ -12,8 +12,8 @@ import pytest
 
 from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.sampling.backbone_prior import BackbonePrior, prior_worth
-from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters
+from search.ledger.sampling.backbone_prior import BackbonePrior, evaluate_prior
+from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 
 LEVELS = {"poor": 0.80, "fair": 0.84, "good": 0.88, "best": 0.94}
@@ -36,9 +36,9 @@ def search(prior: BackbonePrior | None, seed: int, trials: int = TRIALS) -> list
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study, common, best = optuna.create_study(direction="maximize"), common_parameters(), [-1.0]
+    study, common, best = optuna.create_study(direction="maximize"), new_shared_space(), [-1.0]
     for number in range(trials):
-        study.sampler = SteadyTPESampler(1000 * seed + number, common)
+        study.sampler = IncrementalTPESampler(1000 * seed + number, common)
         if prior is not None and (proposal := prior.propose(seed, number)):
             study.enqueue_trial(dict(proposal.params))
         trial = study.ask()
@@ -141,14 +141,14 @@ def made(prior: BackbonePrior | None, *values: tuple[str, float]) -> SearchRecor
 
 def test_what_a_prior_was_worth() -> None:
     tried = [("best", 0.9), ("good", 0.95), ("fair", 0.8), ("poor", 0.7), ("best", 0.91)]
-    worth = prior_worth(made(RIGHT, *tried))
+    worth = evaluate_prior(made(RIGHT, *tried))
     assert worth is not None
     assert (worth.first, worth.best, worth.place, worth.of) == ("best", "good", 2, 4)
     assert worth.trials == {"poor": 1, "fair": 1, "good": 1, "best": 2}
     assert worth.correlation == pytest.approx(2 / 3)  # five of six pairs agree
     assert "good, was number 2 of 4 by score" in str(worth)
     assert "best values +0.67" in str(worth)
-    few = prior_worth(made(RIGHT, ("best", 0.9)))
+    few = evaluate_prior(made(RIGHT, ("best", 0.9)))
     assert few is not None
     assert few.correlation is None
-    assert prior_worth(made(None, *tried)) is None
+    assert evaluate_prior(made(None, *tried)) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.config.space import core_space
-from search.execution.stop_conditions import ENOUGH, Alike
+from search.execution.stop_conditions import MIN_IDENTICAL_FAILURES, IdenticalFailures
 from search.ledger.ledger import Ledger, sqlite_url
 from search.records.record import EpochRecord, State, TrialRecord
 
@@ -52,14 +52,14 @@ def trial(
 
 
 def test_the_same_error_from_the_first_trial_on_is_told_once_there_are_enough() -> None:
-    alike = Alike()
-    for number in range(ENOUGH):
+    alike = IdenticalFailures()
+    for number in range(MIN_IDENTICAL_FAILURES):
         assert alike.error is None
         alike.ended(
             trial(number, error=f"Traceback (most recent call last):\n  line {number}\nOSError: gone\n")
         )
     assert alike.error == "OSError: gone"
-    alike.ended(trial(ENOUGH, "complete", None))
+    alike.ended(trial(MIN_IDENTICAL_FAILURES, "complete", None))
     assert alike.error is None
 
 
@@ -73,8 +73,8 @@ def test_the_same_error_from_the_first_trial_on_is_told_once_there_are_enough() 
     ],
 )
 def test_one_trial_that_ends_otherwise_lets_the_search_go_on(odd: TrialRecord) -> None:
-    for place in range(ENOUGH):
-        alike = Alike()
-        for number in range(2 * ENOUGH):
+    for place in range(MIN_IDENTICAL_FAILURES):
+        alike = IdenticalFailures()
+        for number in range(2 * MIN_IDENTICAL_FAILURES):
             alike.ended(odd if number == place else trial(number))
         assert alike.error is None

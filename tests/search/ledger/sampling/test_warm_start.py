@@ -14,10 +14,17 @@ import pytest
 from search.config.search_config import SearchConfig
 from search.config.space import Space, core_space, full_space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.sampling.proposals import Guides
-from search.ledger.sampling.tpe import SteadyTPESampler, common_parameters
-from search.ledger.sampling.warm_start import first_few, from_json, lessons, similarity, to_json, translate
-from search.ledger.sampling.warm_start_prior import WarmPrior, misled, warm_start_worth
+from search.ledger.sampling.proposals import ProposalChain
+from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
+from search.ledger.sampling.warm_start import (
+    configs_from_json,
+    configs_to_json,
+    first_configs,
+    task_similarity,
+    transferred_configs,
+    translate_config,
+)
+from search.ledger.sampling.warm_start_prior import WarmStartPrior, is_misleading, warm_start_summary
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
 from search.study.early_checks import check_inputs
@@ -39,14 +46,14 @@ def objective(params: dict[str, Any]) -> float:
 
 
 def searched(
-    seed: int, prior: WarmPrior | None = None, sign: int = 1, trials: int = TRIALS
+    seed: int, prior: WarmStartPrior | None = None, sign: int = 1, trials: int = TRIALS
 ) -> list[TrialRecord]:
     """A search by TPE for the objective, or for its opposite."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study, common, done = optuna.create_study(direction="maximize"), common_parameters(), list[TrialRecord]()
-    queue = [(le.params, le.origin) for le in first_few(prior.lessons, trials)] if prior else []
+    study, common, done = optuna.create_study(direction="maximize"), new_shared_space(), list[TrialRecord]()
+    queue = [(le.params, le.origin) for le in first_configs(prior.lessons, trials)] if prior else []
     for number in range(trials):
-        study.sampler = SteadyTPESampler(1000 * seed + number, common)
+        study.sampler = IncrementalTPESampler(1000 * seed + number, common)
         origin = None
         if queue:
             params, origin = queue.pop(0)
@@ -69,8 +76,8 @@ def earlier(trials: list[TrialRecord], name: str = "before", **changes: Any) -> 
     return replace(record, **changes)
 
 
-def warm(record: SearchRecord, space: Space = SPACE) -> WarmPrior:
-    return WarmPrior(lessons([record], space, TASK, OWN), space, "maximize")
+def warm(record: SearchRecord, space: Space = SPACE) -> WarmStartPrior:
+    return WarmStartPrior(transferred_configs([record], space, TASK, OWN), space, "maximize")
 
 
 @pytest.fixture(scope="module")
@@ -104,24 +111,24 @@ def test_a_search_on_the_same_task_saves_trials(bests: dict[str, np.ndarray]) ->
 
 def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() -> None:
     prior = warm(earlier(searched(1)))
-    assert [len(first_few(prior.lessons, n)) for n in (1, 10, 24, 400)] == [1, 1, 2, 3]
+    assert [len(first_configs(prior.lessons, n)) for n in (1, 10, 24, 400)] == [1, 1, 2, 3]
     counts = [sum(bool(t.origin) for t in searched(seed, prior)) for seed in range(12)]
     assert np.mean(counts) <= 2 + 0.2 * TRIALS
     opposite = searched(3, warm(earlier(searched(2, sign=-1))))
-    assert misled(opposite, "maximize")
-    assert not misled(searched(3, prior), "maximize")
+    assert is_misleading(opposite, "maximize")
+    assert not is_misleading(searched(3, prior), "maximize")
     nothing = earlier(opposite, warm_start=(), config={"warm_start": ["a", "b"]})
-    assert str(warm_start_worth(nothing)).startswith(
+    assert str(warm_start_summary(nothing)).startswith(
         "nothing taken from a, b: no configuration there has a place"
     )
-    told = warm_start_worth(earlier(opposite, warm_start=tuple(to_json(prior.lessons))))
+    told = warm_start_summary(earlier(opposite, warm_start=tuple(configs_to_json(prior.lessons))))
     assert told is not None
     assert "no good guide" in told
     beaten = [trial(n, 0.5 if n else 0.9) for n in range(5)]
     beaten[0] = replace(beaten[0], origin="warm start: x #1")
-    assert misled(beaten, "minimize")
-    assert not misled(beaten, "maximize")
-    assert not misled(beaten[:3], "minimize")  # too few to tell
+    assert is_misleading(beaten, "minimize")
+    assert not is_misleading(beaten, "maximize")
+    assert not is_misleading(beaten[:3], "minimize")  # too few to tell
 
 
 def test_what_is_proposed_fits_the_space_and_is_the_same_again() -> None:
@@ -133,7 +140,7 @@ def test_what_is_proposed_fits_the_space_and_is_the_same_again() -> None:
     assert all(SPACE.check(p.params) == p.params for p in said)
     assert len({p.params["learning_rate"] for p in said}) > 20
     assert [prior.propose(seed, 1, own) for seed in range(200)] == proposals
-    again = WarmPrior(from_json(to_json(prior.lessons)), SPACE, "maximize")
+    again = WarmStartPrior(configs_from_json(configs_to_json(prior.lessons)), SPACE, "maximize")
     assert again.propose(1, 0, own) == prior.propose(1, 0, own) is not None
     early = [prior.propose(seed, 1, own[:2]) for seed in range(200)]
     assert not any(early)  # too few of the sampler's own to tell whether it misleads
@@ -149,7 +156,7 @@ def test_the_best_of_each_search_come_first_none_twice_and_failed_ones_never() -
     near = earlier([trial(0, 0.7, **other), trial(1, 0.9, **good), trial(2, None, **good)], "near")
     far_task = replace(TASK, name="far", classes=("x", "y"), digest="t9", counts={"train": 5000})
     far = earlier([trial(0, 0.99, **good), trial(1, 0.5, **{**good, "head_units": 64})], "far", task=far_task)
-    found = lessons([far, near], SPACE, TASK, OWN)
+    found = transferred_configs([far, near], SPACE, TASK, OWN)
     assert [(le.search, le.trial) for le in found] == [("near", 1), ("near", 0), ("far", 1)]
     assert found[0].similarity == 1.0
     assert 0 < found[2].similarity < 0.5
@@ -158,33 +165,33 @@ def test_the_best_of_each_search_come_first_none_twice_and_failed_ones_never() -
 
 def test_similarity_falls_with_what_tasks_do_not_share() -> None:
     before = earlier([])
-    assert similarity(TASK, [BACKBONE], before) == pytest.approx(1.0)
-    assert similarity(TASK, [DEEP], before) == pytest.approx(0.6)
+    assert task_similarity(TASK, [BACKBONE], before) == pytest.approx(1.0)
+    assert task_similarity(TASK, [DEEP], before) == pytest.approx(0.6)
     fewer = replace(TASK, counts={"train": 25})
     renamed = replace(TASK, classes=tuple("abcdefghij"))
-    assert similarity(fewer, [BACKBONE], before) < similarity(TASK, [BACKBONE], before)
-    assert similarity(renamed, [BACKBONE], before) == pytest.approx(0.7)
+    assert task_similarity(fewer, [BACKBONE], before) < task_similarity(TASK, [BACKBONE], before)
+    assert task_similarity(renamed, [BACKBONE], before) == pytest.approx(0.7)
 
 
 def test_parameters_are_carried_into_the_new_space() -> None:
     full = {"unfreeze_depth": 2, "learning_rate": 1e-3, "head_units": 0, "augmentation_strength": 0.5}
     old = trial(0, 0.9, **full, weight_decay=1e-4)
     record = earlier([old])
-    assert translate(old, record, SPACE, OWN) == full  # what the space has not is left out
-    assert translate(old, record, full_space(4), OWN) == {**full, "weight_decay": 1e-4}
-    deeper = translate(old, record, core_space(8), {None: DEEP})
+    assert translate_config(old, record, SPACE, OWN) == full  # what the space has not is left out
+    assert translate_config(old, record, full_space(4), OWN) == {**full, "weight_decay": 1e-4}
+    deeper = translate_config(old, record, core_space(8), {None: DEEP})
     assert deeper is not None
     assert deeper["unfreeze_depth"] == 4  # half of the blocks, as there
     several = core_space(8, backbones={"print": 4, "deep": 8})
-    chosen = translate(old, record, several, {"deep": DEEP, "print": BACKBONE})
+    chosen = translate_config(old, record, several, {"deep": DEEP, "print": BACKBONE})
     assert chosen == {"backbone": "print", **full}
-    assert translate(replace(old, method="distill"), record, SPACE, OWN) is None
-    assert translate(trial(0, 0.9, learning_rate=0.5), record, SPACE, OWN) is None  # out of range
+    assert translate_config(replace(old, method="distill"), record, SPACE, OWN) is None
+    assert translate_config(trial(0, 0.9, learning_rate=0.5), record, SPACE, OWN) is None  # out of range
 
 
 def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3) -> Path:
     """A search in the storage ``folder`` as far as its ledger goes."""
-    from search.ledger.format_version import FORMAT, KEY
+    from search.ledger.format_version import FORMAT_KEY, LEDGER_FORMAT
     from search.ledger.reader import about_to_json
 
     workspace = Workspace(folder, name)
@@ -202,7 +209,7 @@ def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3)
         record = ledger.start(SPACE.suggest)
         ledger.report(number, EpochRecord(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
-    ledger.note(KEY, FORMAT)
+    ledger.note(FORMAT_KEY, LEDGER_FORMAT)
     ledger.note("started", "2026-01-01T00:00:00+00:00")
     ledger.note("about", about_to_json(earlier([], name, metric=metric)))
     return folder
@@ -249,9 +256,9 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
             seed=2,
         )
         ledger.enqueue([{"unfreeze_depth": 1}])
-        few = first_few(prior.lessons, 30)
+        few = first_configs(prior.lessons, 30)
         ledger.enqueue([le.params for le in few], [le.origin for le in few])
-        ledger.guide = Guides([prior])
+        ledger.guide = ProposalChain([prior])
         return ledger
 
     prior = warm(earlier(searched(1)))
@@ -263,6 +270,6 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
         ledger.finish(number, "complete")
     origins = [t.origin for t in ledger.trials]
     assert origins[0] is None  # the user's own go first
-    assert origins[1:4] == [le.origin for le in first_few(prior.lessons, 30)]
+    assert origins[1:4] == [le.origin for le in first_configs(prior.lessons, 30)]
     assert all(o is None or o.startswith("warm start: near before #") for o in origins[4:])
     assert ledger.trial(1).params == prior.lessons[0].params

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search.records.record import Calibration
-from search.records.stats.calibration import calibration
+from search.records.stats.calibration import calibration_of
 
 
 def told(images: int, off: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,14 +19,14 @@ def told(images: int, off: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 def measured(images: int, off: float, seed: int = 0) -> Calibration:
     sure, right = told(images, off, seed)
-    return calibration(sure, right, sure)
+    return calibration_of(sure, right, sure)
 
 
 def test_the_numbers_are_those_of_a_loop_over_the_images() -> None:
     sure, right = told(700, 0.1)
     sure[:3] = (0.1, 1.0, 0.3)  # on the edges, which belong to the lower bin
     truth = np.where(right, sure, (1 - sure) / 3 + 0.001)
-    known = calibration(sure, right, truth)
+    known = calibration_of(sure, right, truth)
     bins: dict[int, list[int]] = {}
     for image, probability in enumerate(sure.astype(float)):
         place = next(b for b in range(10) if probability <= (b + 1) / 10)
@@ -75,10 +75,10 @@ def test_more_images_narrow_everything() -> None:
 
 def test_certain_and_right_is_without_fault_and_certain_and_wrong_is_not() -> None:
     ones, nones = np.ones(5), np.zeros(5)
-    perfect = calibration(ones, np.ones(5, bool), ones)
+    perfect = calibration_of(ones, np.ones(5, bool), ones)
     assert (perfect.error.estimate, perfect.by_chance, perfect.log_loss) == (0, 0, 0)
     assert [b.images for b in perfect.bins] == [5]
-    wrong = calibration(ones, np.zeros(5, bool), nones)
+    wrong = calibration_of(ones, np.zeros(5, bool), nones)
     assert wrong.error.estimate == wrong.excess.estimate == 1
     assert np.isfinite(wrong.log_loss)
 
@@ -89,6 +89,6 @@ def test_the_same_answers_give_the_same_numbers() -> None:
 
 def test_arrays_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected three arrays.*\(3,\), \(2,\) and \(3,\)"):
-        calibration(np.ones(3), np.ones(2, bool), np.ones(3))
+        calibration_of(np.ones(3), np.ones(2, bool), np.ones(3))
     with pytest.raises(ValueError, match="N > 0"):
-        calibration(np.ones(0), np.ones(0, bool), np.ones(0))
+        calibration_of(np.ones(0), np.ones(0, bool), np.ones(0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.records.stats.importance import Judged, importance_intervals, importances
+from search.records.stats.importance import EvaluatedTrial, importance_intervals, importances
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -17,7 +17,7 @@ SPACE: dict[str, Any] = {
 }
 
 
-def trials(count: int, seed: int = 0) -> list[Judged]:
+def trials(count: int, seed: int = 0) -> list[EvaluatedTrial]:
     """Trials whose value depends on the learning rate most, on the depth a little, on nothing else."""
     random = np.random.default_rng(seed)
     found = []
@@ -29,7 +29,7 @@ def trials(count: int, seed: int = 0) -> list[Judged]:
             "head_units": [0, 64, 128][random.integers(3)],
         }
         value = 0.1 * params["unfreeze_depth"] - (math.log10(params["learning_rate"]) + 2.5) ** 2
-        found.append(Judged(params, SPACE, value + 0.02 * random.normal()))
+        found.append(EvaluatedTrial(params, SPACE, value + 0.02 * random.normal()))
     return found
 
 
@@ -38,7 +38,7 @@ def test_what_matters_is_found_and_shares_sum_to_one() -> None:
     assert max(found, key=lambda name: found[name]) == "learning_rate"
     assert found["learning_rate"] > 3 * max(found["noise"], found["head_units"])
     assert sum(found.values()) == pytest.approx(1)
-    turned = [Judged(t.params, t.distributions, -t.value) for t in trials(60)]
+    turned = [EvaluatedTrial(t.params, t.distributions, -t.value) for t in trials(60)]
     assert importances(turned, "minimize") == pytest.approx(found)
 
 
@@ -59,7 +59,7 @@ def test_more_trials_narrow_the_intervals() -> None:
 
 def test_without_any_effect_no_parameter_is_told_from_the_others() -> None:
     random = np.random.default_rng(3)
-    known = [Judged(t.params, SPACE, float(random.random())) for t in trials(24)]
+    known = [EvaluatedTrial(t.params, SPACE, float(random.random())) for t in trials(24)]
     found = importance_intervals(known, "maximize")
     first, second, *_ = sorted(found.values(), key=lambda interval: -interval.estimate)
     assert first.low < second.estimate
@@ -69,7 +69,7 @@ def test_trials_may_lack_a_parameter() -> None:
     known = trials(20)
     bare = {name: part for name, part in SPACE.items() if name != "noise"}
     some = [
-        Judged({n: v for n, v in t.params.items() if n != "noise"}, bare, t.value) if place % 2 else t
+        EvaluatedTrial({n: v for n, v in t.params.items() if n != "noise"}, bare, t.value) if place % 2 else t
         for place, t in enumerate(known)
     ]
     assert set(importance_intervals(some, "maximize")) == set(SPACE)
@@ -81,4 +81,4 @@ def test_too_few_trials_say_nothing(count: int) -> None:
 
 
 def test_equal_values_say_nothing() -> None:
-    assert importances([Judged(t.params, SPACE, 0.5) for t in trials(10)], "maximize") == {}
+    assert importances([EvaluatedTrial(t.params, SPACE, 0.5) for t in trials(10)], "maximize") == {}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from search.cli import main
-from search.registry.inference.export import NAMES, export_model
+from search.registry.inference.export import EXPORT_FORMATS, export_model
 from search.registry.model_package import write_package
 from search.tracking.stores import default_tracking_uri
 from trainables.errors import SearchError
@@ -64,7 +64,7 @@ def models() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
 def test_every_format_gives_keras_answers(
     family: str, name: str, models: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -142,7 +142,9 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("search.registry.inference.export.NEEDED", {"onnx": ("no_such_converter",)})
+    monkeypatch.setattr(
+        "search.registry.inference.export.REQUIRED_PACKAGES", {"onnx": ("no_such_converter",)}
+    )
     assert export("http://127.0.0.1:9", "--output", tmp_path / "a.onnx") == 1
     assert (
         "no_such_converter, which is not installed: pip install 'unfreeze[export]'" in capsys.readouterr().err
@@ -176,14 +178,14 @@ def test_answers_that_differ_are_not_kept(
 
     from trainables.serving import exports
 
-    def wrong(path: Path) -> exports.Answer:
+    def wrong(path: Path) -> exports.Predictor:
         return lambda images: np.full((len(images), 3), value, np.float32)
 
     images = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
     model = keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(3)(x)))
-    found = dataclasses.replace(exports.FORMATS["tflite"], open=wrong)
-    monkeypatch.setitem(exports.FORMATS, "tflite", found)
+    found = dataclasses.replace(exports.CONVERTERS["tflite"], open=wrong)
+    monkeypatch.setitem(exports.CONVERTERS, "tflite", found)
     with pytest.raises(SearchError, match=r"at most 0\.0001, received .*nothing was written"):
         export_model(model, CLASSES, "tflite", tmp_path / "a.tflite", IMAGES)
     assert list(tmp_path.iterdir()) == []

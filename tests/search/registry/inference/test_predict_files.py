@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from search.cli import main
-from search.commands.predict import Progress
+from search.commands.predict import PredictionProgress
 from search.registry.inference.outputs import columns
 from search.registry.model_package import write_package
 from search.tracking.stores import default_tracking_uri
@@ -137,9 +137,9 @@ def test_what_fails_midway_leaves_no_file(store: str, images: Path, tmp_path: Pa
 
 
 def test_progress_is_lines_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.commands.predict.LINE_EVERY", 0.0)
+    monkeypatch.setattr("search.commands.predict.LINE_SECONDS", 0.0)
     stream = io.StringIO()
-    progress = Progress(stream, 3)
+    progress = PredictionProgress(stream, 3)
     assert list(progress.watch("abc")) == ["a", "b", "c"]
     lines = stream.getvalue().splitlines()
     assert [line.split(" images")[0] for line in lines] == [f"unfreeze: {n} of 3" for n in (1, 2, 3)]
@@ -151,8 +151,8 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     parent, child = pty.openpty()
     try:
         code = (
-            "import sys, time; from search.commands.predict import Progress\n"
-            "for n in Progress(sys.stderr, 3).watch(range(3)): time.sleep(0.15)"
+            "import sys, time; from search.commands.predict import PredictionProgress\n"
+            "for n in PredictionProgress(sys.stderr, 3).watch(range(3)): time.sleep(0.15)"
         )
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
         subprocess.run([sys.executable, "-c", code], stderr=child, check=True, env=environment, timeout=300)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.modalities.image.augment import DRAWS, distort, draw
+from trainables.modalities.image.augment import DRAWS_PER_IMAGE, distort, draw
 
 
 def picture(size: int = 32) -> np.ndarray:
@@ -60,5 +60,5 @@ def test_zoom_and_shear_stay_within_a_fifth() -> None:
 def test_draws_depend_on_the_key_alone() -> None:
     np.testing.assert_array_equal(draw(5, 3, 1), draw(5, 3, 1))
     assert not np.array_equal(draw(5, 3, 1), draw(5, 3, 2))
-    assert draw(5, 3, 1).shape == (5, DRAWS)
+    assert draw(5, 3, 1).shape == (5, DRAWS_PER_IMAGE)
     assert np.abs(draw(1000, 0)).max() <= 1

@@ -14,7 +14,12 @@ from trainables.modalities.image.print_backbone.architecture import build
 from trainables.modalities.image.print_backbone.distort import distort
 from trainables.modalities.image.print_backbone.distortions import Distortions
 from trainables.modalities.image.print_backbone.render import CLASSES, Glyphs
-from trainables.modalities.image.print_backbone.sampling import DIGITS, Batches, as_pixels, split_families
+from trainables.modalities.image.print_backbone.sampling import (
+    DIGITS,
+    PrintBatches,
+    as_pixels,
+    split_families,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def pretrain(glyphs: Glyphs, recipe: Recipe = Recipe(), *, verbose: bool = False
     keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
     parts = split_families(glyphs, recipe.seed)
-    batches = Batches(
+    batches = PrintBatches(
         glyphs,
         parts.train,
         steps=recipe.steps,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from trainables.errors import DataError
-from trainables.modalities.image.print_backbone.screening import usual
+from trainables.modalities.image.print_backbone.screening import select_usual_glyphs
 
 Bytes = NDArray[np.uint8]
 
@@ -95,7 +95,7 @@ def render_glyphs(fonts: Sequence[Path], *, progress: Callable[[int, int], None]
             f"fonts: expected a font that can draw the digits 0 to 9, got {len(fonts)} that can't"
         )
     pixels, classes, owner = np.stack(images), np.array(labels, np.int64), np.array(owners, np.int64)
-    kept = usual(pixels, classes, owner)
+    kept = select_usual_glyphs(pixels, classes, owner)
     return _packed(pixels[kept], classes[kept], [families[number] for number in owner[kept]])
 
 

@@ -19,20 +19,20 @@ HELD_OUT = 0.1
 
 
 @dataclass(frozen=True)
-class Parts:
+class FamilySplit:
     """Indices of glyphs: those to train on, and those of families that are held out."""
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
 
-def split_families(glyphs: Glyphs, seed: int) -> Parts:
+def split_families(glyphs: Glyphs, seed: int) -> FamilySplit:
     """Hold out a tenth of the families: at least one where there are two, none where there is one."""
     count = len(glyphs.names)
     out = max(1, round(HELD_OUT * count)) if count > 1 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(count)[:out]
     held = np.isin(glyphs.families, chosen)
-    return Parts(np.flatnonzero(~held), np.flatnonzero(held))
+    return FamilySplit(np.flatnonzero(~held), np.flatnonzero(held))
 
 
 def probabilities(glyphs: Glyphs, chosen: NDArray[np.int64], digit_share: float) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def probabilities(glyphs: Glyphs, chosen: NDArray[np.int64], digit_share: float)
     return np.asarray(result / result.sum())
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class PrintBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Distorted print: ((B, 32, 32, 3) float32 pixels, (B,) int64 classes); batch i is f(seed, i)."""
 
     def __init__(

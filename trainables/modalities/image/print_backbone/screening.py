@@ -9,7 +9,7 @@ ENOUGH_FONTS = 20
 """From how many fonts on an odd one among them can be told."""
 
 
-def usual(
+def select_usual_glyphs(
     images: NDArray[np.uint8], labels: NDArray[np.int64], owners: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which glyphs belong to fonts that draw what other fonts draw: (N,) bool.
