@@ -198,7 +198,9 @@ class Fast:
     file_cache, file_seconds = 10**12, 0.0
 
 backbone, task, cache = map(Path, sys.argv[1:])
-activations = ActivationCache(Backbone.open(backbone), open_task(task), directory=cache, disk_budget=10**9, speeds=Fast())
+activations = ActivationCache(
+    Backbone.open(backbone), open_task(task), directory=cache, disk_budget=10**9, speeds=Fast()
+)
 array = activations.get("train", 1, strength=0.25, view=2)
 print(activations.misses, activations.hits, array.astype("float64").sum())
 """
