@@ -46,7 +46,7 @@ def features_of(bench: Any) -> Data:
 def ours(bench: Any, method: str, units: int, seed: int, **params: Any) -> float:
     """Test accuracy of a trial of ours on frozen features."""
     from trainables.methods.methods import begin
-    from trainables.training.training import TrialConfig
+    from trainables.training.trial_config import TrialConfig
 
     rate, epochs = (RATE, EPOCHS) if units else (LINEAR_RATE, LINEAR_EPOCHS)
     params = {"unfreeze_depth": 0, "learning_rate": rate, "head_units": units, **params}

@@ -157,7 +157,7 @@ def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
     found = {"engine_open": memory.look()}
     with memory.watched():
         for depth in (0, 2):
-            bench.activations.stages.facts(depth)
+            bench.activations.stages.measurements(depth)
             found |= seconds(f"activations_{depth}", lambda d=depth: bench.activations.get("train", d))  # type: ignore[misc]
         for depth in (0, 2):
             found |= epoch(f"epoch_{depth}", bench, depth, live=False)
@@ -177,7 +177,7 @@ def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
 def epoch(name: str, bench: Any, depth: int, live: bool) -> dict[str, float]:
     """Seconds of one epoch; everything is compiled and all activations that can be kept are there before."""
     from trainables.methods.methods import begin
-    from trainables.training.training import TrialConfig
+    from trainables.training.trial_config import TrialConfig
 
     params = {
         "unfreeze_depth": depth,

@@ -28,7 +28,7 @@ from sklearn.datasets import load_digits
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.data.datasets import prepare
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 SIZE = 32

@@ -21,7 +21,7 @@ import optuna
 from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.samplers import make_sampler
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 
 BLOCKS = 16
 
@@ -60,7 +60,7 @@ def ours(trials: int, seed: int, folder: Path) -> list[bool]:
         if reason is not None:
             ledger.finish(record.number, "pruned", reason=reason)
             continue
-        ledger.report(record.number, EpochRecord(1, quality(dict(record.params)), 1.0, 1.0, 1.0))
+        ledger.report(record.number, EpochMetrics(1, quality(dict(record.params)), 1.0, 1.0, 1.0))
         ledger.finish(record.number, "complete")
     return doomed
 

@@ -20,7 +20,7 @@ from paired_seeds import Paired, note, read, table
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 RATES = (1e-3, 3e-3, 1e-2)

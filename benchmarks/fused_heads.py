@@ -33,7 +33,7 @@ from trainables.compiled.shapes import ProgramShape
 from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 TASK = DataOptions(validation_fraction=151 / 1797, test_fraction=1046 / 1797)

@@ -28,7 +28,7 @@ from scipy.stats import t
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 KINDS: tuple[tuple[str, float], ...] = (

@@ -19,13 +19,14 @@ from search.config.space import Space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.proposals import ProposalChain
 from search.ledger.sampling.warm_start import TransferredConfig
-from search.records.record import EpochRecord, TrialRecord
+from search.records.record import TrialRecord
 from trainables.activations.activations import ActivationCache
 from trainables.data.datasets import Task
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged
 from trainables.methods.methods import begin
 from trainables.training.probe_cache import ProbeCache
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 Told = Callable[[float], float]
@@ -79,11 +80,11 @@ def search(
             sampler="tpe",
             seed=seed,
         )
-        ledger.guide = guides or ProposalChain()
+        ledger.proposal_source = guides or ProposalChain()
         if first:
             ledger.enqueue([lesson.params for lesson in first], [lesson.origin for lesson in first])
         tests: list[float] = []
-        with ledger.at_work():
+        with ledger.wal_mode():
             for _ in range(trials):
                 tests.append(_trial(ledger, benches, space, epochs, told, tests))
         return Searched(ledger.trials, tuple(tests))
@@ -109,7 +110,7 @@ def _trial(
             epoch = training.run_epoch()
             ledger.report(
                 record.number,
-                EpochRecord(
+                EpochMetrics(
                     epoch.epoch,
                     told(epoch.val_accuracy),
                     epoch.val_loss,

@@ -28,7 +28,7 @@ from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
 from trainables.methods.finetune import HEAD_INITS
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)

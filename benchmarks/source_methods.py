@@ -101,7 +101,7 @@ def best_of(
     """Test accuracy of the best configuration by its own selection, that one, and (selection, test) of all."""
     from trainables.errors import Diverged
     from trainables.methods.methods import begin
-    from trainables.training.training import TrialConfig
+    from trainables.training.trial_config import TrialConfig
 
     test = bench.truth.split("test").labels
     metric = "val_loss" if bench.unlabelled else "val_accuracy"

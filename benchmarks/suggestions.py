@@ -18,7 +18,7 @@ from pathlib import Path
 
 from search.config.space import make_space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 
 EPOCHS = 5
 
@@ -43,7 +43,7 @@ def main() -> None:
             seed=0,
         )
         spent, running, since, row = {"start": 0.0, "report": 0.0, "finish": 0.0}, [], 0, 100
-        with ledger.at_work():
+        with ledger.wal_mode():
             for number in range(options.trials):
                 began = time.thread_time()
                 running.append(ledger.start(space.suggest).number)  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def main() -> None:
 
 def _train(ledger: Ledger, number: int, chance: random.Random, spent: dict[str, float]) -> None:
     """Five epochs and an end."""
-    epochs = [EpochRecord(e, chance.random(), 1.0, 1.0, 1.0) for e in range(1, EPOCHS + 1)]
+    epochs = [EpochMetrics(e, chance.random(), 1.0, 1.0, 1.0) for e in range(1, EPOCHS + 1)]
     began = time.thread_time()
     for epoch in epochs:
         ledger.report(number, epoch)

@@ -37,7 +37,7 @@ from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import Task, prepare
 from trainables.methods.methods import begin
 from trainables.modalities.image.print_backbone.architecture import build
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 from trainables.transferability import (
     h_score,

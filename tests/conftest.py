@@ -1,3 +1,5 @@
+"""Settings and fixtures for all tests: paths, the activation cache, Ray, ledgers and a PostgreSQL server."""
+
 from __future__ import annotations
 
 import os
@@ -16,24 +18,36 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+LONGEST_FILES = ("test_contract.py", "test_report_formats.py", "test_preload.py", "test_registration.py")
+"""Files of the quick suite that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first.
+
+    With ``--dist loadfile`` the tests of a file stay on one worker. A long file that starts last would keep one worker
+    busy while the others have nothing to do.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
 
 @pytest.fixture(scope="session")
 def weird_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose path holds what users' paths hold."""
+    """A folder whose path has spaces, quotes, a hash sign, an ampersand and letters outside of ASCII."""
     folder = tmp_path_factory.mktemp("a b ü 字 it's #1") / "más & más"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests neither read nor fill the user's cache of activations."""
+def separate_activation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests from reading or filling the user's cache of activations."""
     os.environ["UNFREEZE_CACHE"] = str(tmp_path_factory.mktemp("activations ü"))
 
 
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
-    """Ray, started once for all searches of a file; a search leaves a connection that it found."""
+    """Start Ray once for all searches of a file. A search that finds a running Ray uses it and does not stop it."""
     import ray
 
     from search.execution.engines.session import quoted_python
@@ -51,7 +65,7 @@ OpenLedger = Callable[..., Ledger]
 
 @pytest.fixture
 def open_ledger() -> OpenLedger:
-    """Opens the study ``name`` at a URL, or begins it."""
+    """Return a function that opens the study ``name`` at a URL, or creates it."""
 
     def opened(
         url: str,
@@ -77,12 +91,15 @@ def open_ledger() -> OpenLedger:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Postgres]:
-    """A running server; a test that stops it starts it again."""
+    """A running PostgreSQL server. A test that stops it must start it again. Tests that use it are slow tests."""
     found = programs()
     if found is None:
-        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+        reason = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="unfreeze-postgres-"))
-    folder.chmod(0o755)  # its server runs as another user
+    folder.chmod(0o755)  # the server runs as another user, who must be able to read it
     server = Postgres(folder / "cluster", found)
     try:
         server.create()

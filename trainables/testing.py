@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged
 from trainables.methods.methods import begin
-from trainables.training.training import EpochMetrics, Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 EPOCHS = 4

@@ -20,8 +20,9 @@ from rich.text import Text
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.records.event_log import DRIVER_LOG, ENGINE_EXIT, LogLine, read_lines
 from search.records.formatting import ending_phrase, format_objective, format_value, parameter_phrases, plural
-from search.records.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.record import SearchRecord, TrialRecord
 from search.records.units import format_duration
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import UsageError
 
 MAX_OUTPUT_LINES = 200
@@ -42,7 +43,7 @@ class TrialLog:
     """``happenings`` in order of time; ``output`` is what each engine printed while the trial was in it."""
 
     trial: TrialRecord
-    happenings: tuple[LogEvent, ...]
+    events: tuple[LogEvent, ...]
     output: tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -51,23 +52,21 @@ def read_trial_log(trial: TrialRecord, folder: Path, baseline: bool = False) -> 
 
     The driver calls the trials of a search and those of its ``baseline`` by the same numbers, but not at the same time.
     """
-    key, happenings, output = trial_key(trial), [], []
+    key, events, output = trial_key(trial), [], []
     for file in sorted(folder.glob("*.log")):
         lines = list(read_lines(file))
         if file.name == DRIVER_LOG:
-            happenings += [
-                h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)
-            ]
+            events += [h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)]
             continue
         mine = [
             LogEvent(line.moment, file.stem, line.words)
             for line in lines
             if line.trial == key and line.moment
         ]
-        happenings += mine
+        events += mine
         if mine and (printed := _printed(lines, key)):
             output.append((file.stem, tuple(printed[-MAX_OUTPUT_LINES:])))
-    return TrialLog(trial, tuple(sorted(happenings, key=lambda h: h.moment)), tuple(output))
+    return TrialLog(trial, tuple(sorted(events, key=lambda h: h.moment)), tuple(output))
 
 
 def trial_key(trial: TrialRecord) -> str:
@@ -114,11 +113,11 @@ def logs_page(record: SearchRecord, story: TrialLog) -> Text:
     """A trial's life, epochs, error and the output of its engines."""
     trial = story.trial
     lines = [Text(f"{record.name}, trial {trial.number}", style="bold"), *_life(trial, record)]
-    if story.happenings:
+    if story.events:
         lines += [Text(), Text("what happened", style="bold")]
         lines += [
             Text.assemble((f"{_clock(h.moment)}  ", "dim"), (f"{h.source:<20}  ", "cyan"), h.words)
-            for h in story.happenings
+            for h in story.events
         ]
     if trial.epochs:
         lines += [Text(), Text("epoch  val_accuracy  val_loss  train_loss  seconds", style="bold")]
@@ -150,7 +149,7 @@ def _life(trial: TrialRecord, record: SearchRecord) -> Iterator[Text]:
     yield _line("trained", epochs)
 
 
-def _epoch(epoch: EpochRecord) -> str:
+def _epoch(epoch: EpochMetrics) -> str:
     return (
         f"{epoch.epoch:>5}  {format_value(epoch.val_accuracy):>12}  {format_value(epoch.val_loss):>8}  "
         f"{format_value(epoch.train_loss):>10}  {epoch.epoch_seconds:>7.2f}"
@@ -224,7 +223,7 @@ def _as_json(name: str, story: TrialLog) -> dict[str, object]:
         "ended": trial.ended.isoformat() if trial.ended else None,
         "epochs": [finite_json(vars(epoch)) for epoch in trial.epochs],
         "happenings": [
-            {"moment": h.moment.isoformat(), "source": h.source, "words": h.words} for h in story.happenings
+            {"moment": h.moment.isoformat(), "source": h.source, "words": h.words} for h in story.events
         ],
         "output": dict(story.output),
     }

@@ -63,7 +63,7 @@ class PredictionProgress:
         """``410 images/s``."""
         return f"{self.done / max(self.seconds, 1e-3):,.0f} images/s"
 
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+    def track(self, items: Iterable[Item]) -> Iterator[Item]:
         """``items``, unchanged."""
         self._began = time.monotonic()
         with self._shown() as show:
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     told = options.output is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
     progress = PredictionProgress(sys.stderr, count_images(options.paths)) if told else None
     with _writer(options, kind, classifier) as writer:
-        unread = _write(progress.watch(predictions) if progress else predictions, writer)
+        unread = _write(progress.track(predictions) if progress else predictions, writer)
     if progress and options.output:
         words = f"{plural(progress.done - len(unread), 'image')} in {format_duration(progress.seconds)}"
         print(f"unfreeze: {words}, {progress.rate}", file=sys.stderr)

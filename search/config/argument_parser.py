@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options; UsageError names what is not understood."""
         for argument in arguments:
-            self._refuse_unfit(argument)
+            self._check_length(argument)
         options, left = self.parse_known_args(list(arguments))
         if left:
             known = [name for action in self._actions for name in action.option_strings]
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{format_key(word)}: unknown argument{hint}\n{self._see()}")
         return options
 
-    def _refuse_unfit(self, argument: str) -> None:
+    def _check_length(self, argument: str) -> None:
         """Most arguments are names of files, sooner or later: refuse what none can be called."""
         parts = [] if "://" in argument else argument.split("/")
         lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         """Raise ``message`` as UsageError."""
         raise UsageError(f"{message}\n{self._see()}")
 
-    def _see(self) -> str:
+    def _help_hint(self) -> str:
         return f"see {self.prog} --help"
 
 

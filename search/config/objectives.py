@@ -10,7 +10,7 @@ from typing import Any
 from search.config.choices import SAMPLERS
 from search.config.validation_errors import format_value
 from search.records.metrics import EPOCH_METRIC_DIRECTIONS, EPOCH_METRICS, OBJECTIVES, Direction
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import UsageError
 
 SINGLE_OBJECTIVE_SAMPLERS = frozenset({"cmaes"})
@@ -48,7 +48,7 @@ def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> 
 
 
 def values_at_best(
-    epochs: Sequence[EpochRecord], names: Sequence[str], costs: Mapping[str, float]
+    epochs: Sequence[EpochMetrics], names: Sequence[str], costs: Mapping[str, float]
 ) -> dict[str, float]:
     """The value of each objective of a trial that has run ``epochs``; only its ``costs`` before the first finite one.
 

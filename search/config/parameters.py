@@ -52,7 +52,7 @@ class Parameter:
     labels: bool = False
     fixed: ParameterValue | None = None
 
-    def serves(self, method: str) -> bool:
+    def applies_to(self, method: str) -> bool:
         """Whether ``method`` has a use for it."""
         return self.methods is None or method in self.methods
 
@@ -61,7 +61,7 @@ class Parameter:
         """What :attr:`when` must be, in words."""
         return f"{self.when} is {' or '.join(self.among)}" if self.among else f"{self.when} is above 0"
 
-    def holds(self, value: object) -> bool:
+    def condition_holds(self, value: object) -> bool:
         """Whether :attr:`when` may have this value."""
         return value in self.among if self.among else bool(value)
 

@@ -271,11 +271,11 @@ class SearchConfig(BaseModel):
                 f"backbones, received {config.weights!r}, which fits one"
             )
         check_sampler(config.sampler, len(config.objectives))
-        config._refuse_needy_method(labels)
-        config._refuse_forgetful_method(labels)
+        config._check_method_requirements(labels)
+        config._check_old_task_method(labels)
         return config
 
-    def _refuse_forgetful_method(self, labels: Mapping[str, str]) -> None:
+    def _check_old_task_method(self, labels: Mapping[str, str]) -> None:
         if self.remember is not None and "finetune" not in self.methods:
             without = " with --unlabelled-target" if self.unlabelled_target else ""
             raise UsageError(
@@ -283,7 +283,7 @@ class SearchConfig(BaseModel):
                 f"received {self.method!r}{without}"
             )
 
-    def _refuse_needy_method(self, labels: Mapping[str, str]) -> None:
+    def _check_method_requirements(self, labels: Mapping[str, str]) -> None:
         named = labels.get("method", "method")
         if not self.methods:
             raise UsageError(
@@ -326,7 +326,7 @@ class SearchConfig(BaseModel):
         return any("teacher" in METHODS[name].needs for name in self.methods)
 
     @property
-    def as_teacher(self) -> SearchConfig | None:
+    def teacher_config(self) -> SearchConfig | None:
         """The same, with the teacher in the backbone's place; None where nobody learns from one."""
         if self.teacher is None or not self.uses_teacher:
             return None
@@ -382,7 +382,7 @@ class SearchConfig(BaseModel):
         return ("finetune", "scratch") if self.method == "distill" else ("scratch",)
 
     @property
-    def reused(self) -> Reuse:
+    def reuse_settings(self) -> Reuse:
         """What trials take over from each other."""
         parts: tuple[str, ...] = {"all": REUSABLE_PARTS, "none": ()}.get(
             self.reuse, tuple(self.reuse.split(","))

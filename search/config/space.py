@@ -53,8 +53,8 @@ class Space:
         """A configuration from ``trial`` (of Optuna), without the parameters that it has no use for."""
         params: dict[str, ParameterValue] = {}
         for name, values in self.ranges.items():
-            if self._idle(name, params) is None:
-                params[name] = self._within(name, values, params).suggest(trial, name)
+            if self._why_unused(name, params) is None:
+                params[name] = self._trial_range(name, values, params).suggest(trial, name)
         return params
 
     def check(self, params: Mapping[str, object]) -> dict[str, ParameterValue]:
@@ -71,16 +71,16 @@ class Space:
         for name, values in self.ranges.items():
             if name not in params:
                 continue
-            idle = self._idle(name, checked)
+            idle = self._why_unused(name, checked)
             if idle is not None:
                 raise UsageError(f"{name}: {idle}, received {format_value(params[name])}")
             try:
-                checked[name] = self._within(name, values, checked).check(params[name])
+                checked[name] = self._trial_range(name, values, checked).check(params[name])
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from None
         return checked
 
-    def edges(self, params: Parameters) -> tuple[str, ...]:
+    def parameters_at_edge(self, params: Parameters) -> tuple[str, ...]:
         """Numeric parameters whose value lies on an edge of the space that could be moved outwards."""
         return tuple(
             name
@@ -98,12 +98,12 @@ class Space:
     def _parameter(self, name: str) -> Parameter:
         return _known(self.blocks, self.backbones)[name]
 
-    def _within(self, name: str, values: Range, params: Parameters) -> Range:
+    def _trial_range(self, name: str, values: Range, params: Parameters) -> Range:
         """The range of ``name`` in a trial that has ``params`` already."""
         backbone = params.get(BACKBONE)
         return limit_depth(values, self.backbones[str(backbone)]) if name == DEPTH and backbone else values
 
-    def _idle(self, name: str, params: Parameters) -> str | None:
+    def _why_unused(self, name: str, params: Parameters) -> str | None:
         """Why a trial with ``params`` has no use for ``name``, or None."""
         if name == DEPTH and self.backbones and BACKBONE not in params:
             return f"expected {BACKBONE} beside it, on which its range depends"
@@ -111,19 +111,21 @@ class Space:
         if "method" in self.ranges and name != "method" and parameter.methods is not None:
             if "method" not in params:
                 return "expected method beside it, on which it depends"
-            if not parameter.serves(str(params["method"])):
+            if not parameter.applies_to(str(params["method"])):
                 return f"expected only where method is {' or '.join(parameter.methods)}"
         other = parameter.when
         if other is None or other not in self.ranges:
             return None
         if other not in params:
             return f"expected {other} beside it, on which it depends"
-        return None if parameter.holds(params[other]) else f"expected only where {parameter.condition}"
+        return (
+            None if parameter.condition_holds(params[other]) else f"expected only where {parameter.condition}"
+        )
 
     def _unknown(self, name: str) -> str:
         known = _known(self.blocks, self.backbones)
         valid = f"expected one of {', '.join(self.ranges)}"
-        if name in known and not known[name].serves(self.method):
+        if name in known and not known[name].applies_to(self.method):
             return f"the method {self.method!r} has no use for it; {valid}"
         if name in known:
             return f"not a parameter of this space; {valid}"
@@ -135,8 +137,8 @@ class Space:
             return False
         if name == DEPTH and self.backbones and value >= self.backbones[str(params[BACKBONE])]:
             return False  # all that there is of this backbone
-        values = self._within(name, values, params)
-        parameter, place, (low, high) = self._parameter(name), values.place(value), values.bounds
+        values = self._trial_range(name, values, params)
+        parameter, place, (low, high) = self._parameter(name), values.position(value), values.bounds
         at_low = place <= EDGE_SHARE and (parameter.least is None or low > parameter.least)
         return at_low or (place >= 1 - EDGE_SHARE and (parameter.most is None or high < parameter.most))
 
@@ -223,7 +225,7 @@ def _space(
 ) -> Space:
     known = _known(blocks, backbones)
     able = methods if method == ALL_METHODS else (method,)
-    kept = {n: r for n, r in ranges.items() if any(map(known[n].serves, (method, *able)))}
+    kept = {n: r for n, r in ranges.items() if any(map(known[n].applies_to, (method, *able)))}
     if "method" in kept:
         kept["method"] = _restrict_choice(kept["method"], able)
     if not remember:

@@ -74,7 +74,7 @@ class StartupChecks:
 
 def check_disks_and_tracking(config: SearchConfig, storage: Path) -> Iterator[Finding]:
     """Disks that are all but full; a tracking server that does not answer, or not us."""
-    cache = default_directory(wanted=config.cache) if config.reused.activations else None
+    cache = default_directory(wanted=config.cache) if config.reuse_settings.activations else None
     for name, folder in (("storage", storage), ("cache", cache)):
         if folder is not None and (free := shutil.disk_usage(nearest_existing(folder)).free) < LOW_DISK_BYTES:
             yield warning(name, f"{folder} has only {free / 2**20:.0f} MB free")

@@ -15,7 +15,8 @@ from ray.tune.schedulers import TrialScheduler
 from search.config.objectives import values_at_best
 from search.records.metrics import EPOCH_METRICS
 from search.records.pareto import objective_losses, weakly_dominates
-from search.records.record import EpochRecord, TrialRecord
+from search.records.record import TrialRecord
+from trainables.epoch_metrics import EpochMetrics
 
 
 class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
@@ -88,7 +89,7 @@ class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
         return bool(time > known)
 
 
-IsDominated = Callable[[int, EpochRecord], bool]
+IsDominated = Callable[[int, EpochMetrics], bool]
 
 
 class ParetoAwareScheduler(ResumingScheduler):
@@ -102,7 +103,7 @@ class ParetoAwareScheduler(ResumingScheduler):
         """What the scheduler decides, but CONTINUE for a trial that may yet come to the front."""
         decision = super().on_trial_result(tune_controller, trial, result)
         if decision == TrialScheduler.STOP and not self._beaten(
-            trial.config["number"], EpochRecord.of(result)
+            trial.config["number"], EpochMetrics.from_result(result)
         ):
             return str(TrialScheduler.CONTINUE)
         return decision
@@ -113,7 +114,7 @@ class ParetoAwareScheduler(ResumingScheduler):
 
 
 def is_dominated(
-    trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochRecord, names: Sequence[str]
+    trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochMetrics, names: Sequence[str]
 ) -> bool:
     """Whether some other of ``trials`` is, after as many epochs as ``trial``, at least as good in every objective.
 

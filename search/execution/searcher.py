@@ -13,7 +13,8 @@ from search.execution.engines.nodes import NodeLabels
 from search.execution.trial_recovery import TrialRecovery
 from search.fault_injection import failpoint
 from search.ledger.ledger import Ledger, Suggest
-from search.records.record import EpochRecord, TrialRecord
+from search.records.record import TrialRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError
 
 MakeConfig = Callable[[TrialRecord], dict[str, Any]]
@@ -89,7 +90,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if "reason" not in result:
             with self._writing():
                 self._comebacks.heard(number, result)
-                self._ledger.report(number, EpochRecord.of(result))
+                self._ledger.report(number, EpochMetrics.from_result(result))
                 failpoint("reported")
                 self._heard(number, result)
                 self._changed()
@@ -153,7 +154,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
                 number,
                 "complete" if whole else "pruned",
                 reason=None if whole else "scheduler",
-                epoch=EpochRecord.of(result),
+                epoch=EpochMetrics.from_result(result),
             )
 
     @contextmanager
@@ -165,10 +166,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     def _take_cost(self, number: int, result: Mapping[str, Any]) -> None:
         if node := result.get("node"):
-            self._ledger.located(number, self._labels.of(str(node)))
+            self._ledger.record_node(number, self._labels.of(str(node)))
         stages = _under("stages", result)
         if stages:
-            self._ledger.spent(number, stages, _under("cost", result))
+            self._ledger.record_cost(number, stages, _under("cost", result))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the state."""

@@ -24,7 +24,8 @@ from search.execution.trial_actor import TrialActor
 from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.execution.tune_callbacks import NodeLossCallback, TrialHangCallback
 from search.ledger.ledger import Ledger, Suggest
-from search.records.record import EpochRecord, Parameters, TrialRecord
+from search.records.record import Parameters, TrialRecord
+from trainables.epoch_metrics import EpochMetrics
 
 
 class _NoProgressReport(tune.ProgressReporter):  # type: ignore[misc]
@@ -170,7 +171,7 @@ class TrialRunner:
             },
         }
 
-    def _beaten(self, number: int, newest: EpochRecord) -> bool:
+    def _beaten(self, number: int, newest: EpochMetrics) -> bool:
         """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
         trials = self.ledger.trials
         return is_dominated(trials, self.ledger.trial(number), newest, self.config.objectives)

@@ -30,7 +30,7 @@ def archive(workspace: Workspace, ledger: str | None) -> Path | None:
     Raises:
         SearchError: the folder can't be moved, or the search is running, here or on another machine.
     """
-    if not any(p.name not in Workspace.OWN for p in _listed(workspace.directory)) and ledger is None:
+    if not any(p.name not in Workspace.LOCK_FILES for p in _listed(workspace.directory)) and ledger is None:
         return None
     with _driven_by_nobody(ledger, workspace.name):
         return _moved(workspace, ledger)
@@ -41,7 +41,7 @@ def _driven_by_nobody(ledger: str | None, name: str) -> Iterator[None]:
     if ledger is None or not has_study(ledger, name):
         yield
         return
-    with Lease(LeaseRow(ledger, name), name).held():
+    with Lease(LeaseRow(ledger, name), name).acquired():
         yield
 
 
@@ -52,7 +52,7 @@ def _moved(workspace: Workspace, ledger: str | None) -> Path:
         kept.parent.mkdir(exist_ok=True)
         with workspace.locked():
             workspace.directory.rename(kept)
-            for name in Workspace.OWN:
+            for name in Workspace.LOCK_FILES:
                 (kept / name).unlink(missing_ok=True)
     except OSError as error:
         raise SearchError(

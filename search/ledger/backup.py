@@ -50,7 +50,7 @@ class LedgerBackup:
         self._last = float("-inf")
         self._told = False
 
-    def keep(self, now: bool = False) -> None:
+    def save(self, now: bool = False) -> None:
         """Copy the file, unless that was done a moment ago."""
         moment = time.monotonic()
         if self._ledger is None or (not now and moment - self._last < BACKUP_SECONDS):

@@ -46,11 +46,11 @@ class BufferedStorage(InMemoryStorage):
                     f"{trial.number} in the place of trial {here}: something else has written into it"
                 )
             rows[trial.number] = trial._trial_id
-        self._insist = DatabaseRetry(database.engine)
+        self._retry = DatabaseRetry(database.engine)
         self._rows = StudyTables(database.engine, self._there, rows, fence)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def wal_mode(self) -> Iterator[None]:
         """Meanwhile a SQLite file keeps a log beside it, so that a commit need not wait for the disk."""
         self._rows.close()
         with wal_mode(self._database.engine):
@@ -67,7 +67,7 @@ class BufferedStorage(InMemoryStorage):
         """
         if self._changes:
             changes = [(self.get_trial(key), change) for key, change in self._changes.items()]
-            self._insist.do(lambda again: self._rows.write(changes, again))
+            self._retry.call(lambda again: self._rows.write(changes, again))
             self._changes.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -114,19 +114,19 @@ class BufferedStorage(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._insist.do(lambda again: self._rows.note(key, value))
+        self._retry.call(lambda again: self._rows.write_study_attribute(key, value))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""
-        return self._insist.do(lambda again: self._database.get_study_user_attrs(self._there))
+        return self._retry.call(lambda again: self._database.get_study_user_attrs(self._there))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write it into the database."""
-        self._insist.do(lambda again: self._rows.note(key, value, system=True))
+        self._retry.call(lambda again: self._rows.write_study_attribute(key, value, system=True))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """What the database holds now."""
-        return self._insist.do(lambda again: self._database.get_study_system_attrs(self._there))
+        return self._retry.call(lambda again: self._database.get_study_system_attrs(self._there))
 
     def _change(self, key: int) -> PendingChange:
         return self._changes.setdefault(key, PendingChange())

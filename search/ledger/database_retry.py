@@ -29,7 +29,7 @@ class DatabaseRetry:
         self._engine, self._patience = engine, service_patience() if patience is None else patience
         self._since: float | None = None
 
-    def do(self, attempt: Callable[[bool], Answer]) -> Answer:
+    def call(self, attempt: Callable[[bool], Answer]) -> Answer:
         """The answer of ``attempt``, which is told whether an earlier try may have been written after all.
 
         Raises:

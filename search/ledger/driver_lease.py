@@ -35,17 +35,17 @@ EXPIRY_SECONDS = 12.0
 class Lease:
     """The right to drive the search ``name``."""
 
-    mark: LeaseRow
+    row: LeaseRow
     name: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    beat_seconds: float = HEARTBEAT_SECONDS
-    patience: float = EXPIRY_SECONDS
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    expiry_seconds: float = EXPIRY_SECONDS
     lost: threading.Event = field(default_factory=threading.Event)
     """Set once another process is found to drive the search."""
     _sure: float = 0.0
 
     @contextmanager
-    def held(self) -> Iterator[Lease]:
+    def acquired(self) -> Iterator[Lease]:
         """Hold the lease.
 
         Raises:
@@ -63,17 +63,17 @@ class Lease:
             with suppress(
                 LedgerError
             ):  # the database is away: whoever comes next waits until the mark is old
-                self.mark.renew(self.token, None)
-            self.mark.close()
+                self.row.renew(self.token, None)
+            self.row.close()
 
-    def hold(self, connection: sql.Connection) -> None:
+    def fence(self, connection: sql.Connection) -> None:
         """Make sure that this process drives the search until the transaction of ``connection`` has ended.
 
         Raises:
             TakenOver: another process does.
         """
         try:
-            self.mark.hold(connection, self.token)
+            self.row.lock(connection, self.token)
         except LeaseLost:
             self.lost.set()
             raise
@@ -85,19 +85,19 @@ class Lease:
             TakenOver: another process drives it.
             LedgerError: the database is away.
         """
-        if self.lost.is_set() or _now() - self._sure > 2 * self.beat_seconds:
-            text = self.mark.read()
+        if self.lost.is_set() or _now() - self._sure > 2 * self.heartbeat_seconds:
+            text = self.row.read()
             if parse_holder(text).get("token") != self.token:
                 self.lost.set()
                 raise taken_over_error(self.name, text)
 
     def _take(self) -> None:
-        seen = self.mark.read()
+        seen = self.row.read()
         holder = parse_holder(seen)
         if holder and not died_on_this_machine(holder):
             seen = self._silent(seen)
-        if not self.mark.replace(seen, self._described(0)):
-            winner = parse_holder(self.mark.read())
+        if not self.row.compare_and_set(seen, self._described(0)):
+            winner = parse_holder(self.row.read())
             raise SearchError(
                 f"name: the search {self.name!r} was begun at the same moment by process {winner.get('pid')} on "
                 f"host {winner.get('host')!r}. Wait for it, or choose another --name."
@@ -106,10 +106,10 @@ class Lease:
 
     def _silent(self, seen: str | None) -> str | None:
         """Watch the mark ``seen`` until its holder must be dead or has given up; the mark as it is then."""
-        end = time.monotonic() + self.patience
+        end = time.monotonic() + self.expiry_seconds
         while time.monotonic() < end:
-            time.sleep(min(0.5, self.beat_seconds / 2))
-            now = self.mark.read()
+            time.sleep(min(0.5, self.heartbeat_seconds / 2))
+            now = self.row.read()
             holder = parse_holder(now)
             if not holder:
                 return now
@@ -122,11 +122,11 @@ class Lease:
 
     def _beat(self, ended: threading.Event) -> None:
         beat = 0
-        while not self.lost.is_set() and not ended.wait(self.beat_seconds):
+        while not self.lost.is_set() and not ended.wait(self.heartbeat_seconds):
             beat += 1
             began = _now()
             with suppress(LedgerError):  # the database is away; the search itself says so if that lasts
-                if self.mark.renew(self.token, self._described(beat)):
+                if self.row.renew(self.token, self._described(beat)):
                     self._sure = began
                 else:
                     self.lost.set()

@@ -45,7 +45,7 @@ class LeaseRow:
             text: str | None = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
             return text
 
-    def replace(self, seen: str | None, mark: dict[str, Any]) -> bool:
+    def compare_and_set(self, seen: str | None, mark: dict[str, Any]) -> bool:
         """Set ``mark`` if the text is still ``seen``; False if another process was quicker."""
         with self._asking(), self._database.engine.begin() as connection:
             if seen is not None:
@@ -61,7 +61,7 @@ class LeaseRow:
         with self._asking(), self._database.engine.begin() as connection:
             return self._set(connection, _VALUE.contains(token), mark)
 
-    def hold(self, connection: sql.Connection, token: str) -> None:
+    def lock(self, connection: sql.Connection, token: str) -> None:
         """Make sure, until the transaction of ``connection`` ends, that the mark bears ``token``.
 
         Written, not read: so the row stays locked, and who takes over comes before this transaction or after it.

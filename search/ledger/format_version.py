@@ -14,13 +14,13 @@ LEDGER_FORMAT = 1
 FORMAT_KEY = "format"
 
 
-def check_format(name: str, noted: Callable[[str], Any]) -> None:
+def check_format(name: str, attribute: Callable[[str], Any]) -> None:
     """Make sure that no later version has written the ledger of the search ``name``.
 
     Raises:
         LedgerError: one has.
     """
-    found = noted(FORMAT_KEY)
+    found = attribute(FORMAT_KEY)
     if found is not None and found != LEDGER_FORMAT:
         raise LedgerError(
             f"name: the ledger of {name!r} was written by a later version of unfreeze (format {found!r}; this one "

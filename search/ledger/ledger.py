@@ -31,8 +31,9 @@ from search.ledger.sampling.samplers import make_sampler
 from search.ledger.sampling.tpe import new_shared_space
 from search.ledger.trial_attributes import json_safe, newest_curve_chunk, read_cost, read_curve, to_utc
 from search.records.metrics import EPOCH_METRICS, Direction
-from search.records.record import Cost, EpochRecord, Interval, Parameters, State, TrialRecord
+from search.records.record import Cost, Interval, Parameters, State, TrialRecord
 from search.records.stats.importance import EvaluatedTrial, importance_intervals, importances
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError
 
 __all__ = ["Ledger", "Suggest", "check_same_settings", "rename_study", "sqlite_url", "trial_seed"]
@@ -92,7 +93,7 @@ class Ledger:
         self.url, self.name = url, name
         self._metric, self._direction, self._method = metric, direction, method
         self._objectives = objectives
-        self.costs: ServingCosts = lambda params: {}
+        self.serving_costs: ServingCosts = lambda params: {}
         """Asked for each trial before it begins; whoever drives a search with several objectives sets it."""
         self._sampler, self._seed = sampler, seed
         self._storage: BufferedStorage | None = None
@@ -102,7 +103,7 @@ class Ledger:
         else:
             self._study = open_for_reading(url, name)
         self._common = new_shared_space()
-        self.guide: ProposalSource = ProposalChain()
+        self.proposal_source: ProposalSource = ProposalChain()
         """Asked for each new trial that nobody has enqueued."""
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
@@ -110,11 +111,11 @@ class Ledger:
         self._read()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def wal_mode(self) -> Iterator[None]:
         """While trials run, a SQLite file keeps a log beside it: commits need not wait for the disk."""
         if self._storage is None:
             raise LedgerError(f"ledger: expected one that was opened to be written, received {self.name!r}")
-        with self._storage.at_work():
+        with self._storage.wal_mode():
             yield
 
     @property
@@ -126,7 +127,7 @@ class Ledger:
         """The trial of this number."""
         return self._records[number]
 
-    def judge_by(self, metric: str, direction: Direction, objectives: tuple[str, ...] = ()) -> None:
+    def set_objectives(self, metric: str, direction: Direction, objectives: tuple[str, ...] = ()) -> None:
         """Take other objectives for the trials' values: those that a reader finds in the ledger."""
         self._metric, self._direction, self._objectives = metric, direction, objectives
         self._read()
@@ -168,7 +169,7 @@ class Ledger:
         What a guide proposes is fixed, in the trial as in one that a user enqueued.
         """
         if not self._queue:
-            proposal = self.guide.propose(self._seed, self.started(), self.trials)
+            proposal = self.proposal_source.propose(self._seed, self.started(), self.trials)
             if proposal is not None:
                 self._study.enqueue_trial(dict(proposal.params), user_attrs={"origin": proposal.origin})
         self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._common)
@@ -183,18 +184,18 @@ class Ledger:
         self._write()
         self._update(number, retries=retries, batch_size=batch_size)
 
-    def report(self, number: int, epoch: EpochRecord) -> None:
+    def report(self, number: int, epoch: EpochMetrics) -> None:
         """Write one epoch's metrics; an epoch that is known already is left as it is."""
         self._take(number, epoch)
         self._write()
 
-    def located(self, number: int, node: str) -> None:
+    def record_node(self, number: int, node: str) -> None:
         """Take note of the node on which a running trial is; it is written with what is written next."""
         if number in self._live and self._records[number].node != node:
             self._live[number].set_user_attr("node", node)
             self._update(number, node=node)
 
-    def spent(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
+    def record_cost(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Take note of what a running trial has cost so far; it is written when the trial ends."""
         self._update(number, stages=json_safe(stages), cost=json_safe(cost))
 
@@ -205,7 +206,7 @@ class Ledger:
         *,
         reason: str | None = None,
         error: str | None = None,
-        epoch: EpochRecord | None = None,
+        epoch: EpochMetrics | None = None,
     ) -> None:
         """Write how a trial ended: complete, pruned (with its reason) or failed; and what it cost, if it said.
 
@@ -238,12 +239,12 @@ class Ledger:
             ended=to_utc(told.datetime_complete),
         )
 
-    def note(self, key: str, value: object) -> None:
+    def set_attribute(self, key: str, value: object) -> None:
         """Keep a JSON value with the study."""
         self._study.set_user_attr(key, value)
 
-    def noted(self, key: str) -> Any:
-        """A value that :meth:`note` kept, or None."""
+    def attribute(self, key: str) -> Any:
+        """A value that :meth:`set_attribute` kept, or None."""
         return self._study.user_attrs.get(key)
 
     def importances(self) -> dict[str, float]:
@@ -284,7 +285,7 @@ class Ledger:
             trial.set_user_attr("method", params.get("method", self._method))
             trial.set_user_attr("seed", seed)
         if self._objectives and SERVING_COSTS_KEY not in trial.user_attrs:
-            trial.set_user_attr(SERVING_COSTS_KEY, dict(self.costs(params)))
+            trial.set_user_attr(SERVING_COSTS_KEY, dict(self.serving_costs(params)))
         self._write()
         self._live[number] = trial
         self._queue.discard(number)
@@ -307,7 +308,7 @@ class Ledger:
         self._records[number] = record
         return record
 
-    def _take(self, number: int, epoch: EpochRecord) -> None:
+    def _take(self, number: int, epoch: EpochMetrics) -> None:
         known = self._records[number].epochs
         if not known or epoch.epoch > known[-1].epoch:
             epochs = (*known, epoch)
@@ -330,13 +331,13 @@ class Ledger:
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
 
-    def _best(self, epochs: tuple[EpochRecord, ...]) -> float | None:
+    def _best(self, epochs: tuple[EpochMetrics, ...]) -> float | None:
         values = [v for e in epochs if math.isfinite(v := e.metric(self._metric))]
         if not values:
             return None
         return max(values) if self._direction == "maximize" else min(values)
 
-    def _values(self, epochs: tuple[EpochRecord, ...], attributes: Mapping[str, Any]) -> dict[str, float]:
+    def _values(self, epochs: tuple[EpochMetrics, ...], attributes: Mapping[str, Any]) -> dict[str, float]:
         if not self._objectives:
             return {}
         costs = {
@@ -394,10 +395,10 @@ def check_same_settings(ledger: Ledger, identity: Mapping[str, object]) -> None:
     Raises:
         LedgerError: they contradict; the message spells out each difference.
     """
-    known = ledger.noted("identity")
+    known = ledger.attribute("identity")
     asked = json.loads(json.dumps(identity))
     if known is None:
-        ledger.note("identity", asked)
+        ledger.set_attribute("identity", asked)
         return
     different = [k for k in sorted({*known, *asked}) if known.get(k) != asked.get(k)]
     if different:

@@ -53,7 +53,7 @@ class StudyTables:
             self.close()
             raise
 
-    def note(self, key: str, value: Any, system: bool = False) -> None:
+    def write_study_attribute(self, key: str, value: Any, system: bool = False) -> None:
         """Write one of the study's own attributes."""
         row = {"study_id": self._study, "key": key, "value_json": json.dumps(value)}
         with self._engine.begin() as connection:

@@ -70,8 +70,8 @@ def read_record(
         seed=0,
         create=False,
     )
-    check_format(name, opened.noted)
-    about = opened.noted("about")
+    check_format(name, opened.attribute)
+    about = opened.attribute("about")
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explain_unreadable(name):
@@ -83,8 +83,8 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
     from search.records.results import outcome_from_json
 
     objectives = tuple(about.get("objectives", ()))
-    opened.judge_by(about["metric"], about["direction"], objectives)
-    outcome, alternatives = opened.noted("outcome"), opened.noted("alternatives") or []
+    opened.set_objectives(about["metric"], about["direction"], objectives)
+    outcome, alternatives = opened.attribute("outcome"), opened.attribute("alternatives") or []
     return SearchRecord(
         name=name,
         metric=about["metric"],
@@ -97,17 +97,17 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         config=about["config"],
         trials=opened.trials,
         requested=about["requested"],
-        started=datetime.fromisoformat(opened.noted("started")),
-        elapsed=float(opened.noted("elapsed") or 0.0),
+        started=datetime.fromisoformat(opened.attribute("started")),
+        elapsed=float(opened.attribute("elapsed") or 0.0),
         importances=opened.importances(),
-        edges=tuple(opened.noted("edges") or ()),
+        edges=tuple(opened.attribute("edges") or ()),
         outcome=outcome_from_json(outcome) if outcome else None,
         alternatives=tuple(map(outcome_from_json, alternatives)),
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
-        stopped=opened.noted("stopped"),
-        prior=opened.noted("prior"),
-        warm_start=_several(opened.noted("warm_start")),
+        stopped=opened.attribute("stopped"),
+        prior=opened.attribute("prior"),
+        warm_start=_several(opened.attribute("warm_start")),
         backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 
 CHUNK_EPOCHS = 32
 """Epochs that are kept in one attribute: an epoch rewrites its chunk, not the whole curve."""
@@ -15,17 +15,17 @@ CHUNK_EPOCHS = 32
 _CURVE = "curve"
 
 
-def newest_curve_chunk(epochs: tuple[EpochRecord, ...]) -> tuple[str, list[list[float | str]]]:
+def newest_curve_chunk(epochs: tuple[EpochMetrics, ...]) -> tuple[str, list[list[float | str]]]:
     """Name and value of the attribute that holds the newest of ``epochs``, of which there is at least one."""
     begin = (len(epochs) - 1) // CHUNK_EPOCHS * CHUNK_EPOCHS
     return f"{_CURVE}:{begin}", [_row(epoch) for epoch in epochs[begin:]]
 
 
-def read_curve(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
+def read_curve(attributes: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
     """All epochs; earlier ledgers kept them in one attribute."""
     chunks = {int(k.partition(":")[2] or -1): rows for k, rows in attributes.items() if k.startswith(_CURVE)}
     by_epoch = {int(row[0]): row for _, rows in sorted(chunks.items()) for row in rows}
-    return tuple(EpochRecord(epoch, *map(float, row[1:])) for epoch, row in sorted(by_epoch.items()))
+    return tuple(EpochMetrics(epoch, *map(float, row[1:])) for epoch, row in sorted(by_epoch.items()))
 
 
 def read_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +45,6 @@ def to_utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC) if moment else None
 
 
-def _row(epoch: EpochRecord) -> list[float | str]:
+def _row(epoch: EpochMetrics) -> list[float | str]:
     values = (epoch.val_accuracy, epoch.val_loss, epoch.train_loss, epoch.epoch_seconds)
     return [epoch.epoch, *(v if math.isfinite(v) else str(v) for v in values)]

@@ -29,7 +29,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Workspace:
     """Paths of the search ``name`` under ``storage``; all absolute, nothing is created by looking."""
 
-    OWN: ClassVar = frozenset({".lock", ".lock-holder.json"})
+    LOCK_FILES: ClassVar = frozenset({".lock", ".lock-holder.json"})
     """Files of a search's folder that say nothing about the search."""
 
     storage: Path
@@ -97,7 +97,7 @@ class Workspace:
             ) from error
 
     @contextmanager
-    def explaining(self) -> Iterator[None]:
+    def explain_unwritable(self) -> Iterator[None]:
         """Say so where something fails, in whatever words, because nothing can be written here.
 
         Raises:

@@ -13,8 +13,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from search.records.metrics import EPOCH_METRICS, Direction
+from search.records.metrics import Direction
 from search.records.pareto import objective_losses, pareto_front
+from trainables.epoch_metrics import EpochMetrics
 from trainables.serving.footprint import Footprint
 
 ParameterValue = int | float | bool | str
@@ -22,26 +23,6 @@ Parameters = Mapping[str, ParameterValue]
 Cost = Mapping[str, ParameterValue]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 Verdict = Literal["helps", "no difference", "negative transfer"]
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of one trial; ``epoch`` counts from 1."""
-
-    epoch: int
-    val_accuracy: float
-    val_loss: float
-    train_loss: float
-    epoch_seconds: float
-
-    @classmethod
-    def of(cls, result: Mapping[str, Any]) -> EpochRecord:
-        """The epoch that a result of a trial tells of, which may say more."""
-        return cls(int(result["epoch"]), *(float(result[name]) for name in EPOCH_METRICS))
-
-    def metric(self, name: str) -> float:
-        """The value of one of :data:`EPOCH_METRICS`."""
-        return float(getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -69,7 +50,7 @@ class TrialRecord:
     method: str
     params: Parameters
     value: float | None = None
-    epochs: tuple[EpochRecord, ...] = ()
+    epochs: tuple[EpochMetrics, ...] = ()
     reason: str | None = None
     error: str | None = None
     seed: int = 0

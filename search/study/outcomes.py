@@ -40,13 +40,13 @@ def save_outcomes(search: Phase, outcomes: Sequence[Outcome]) -> None:
     """Write outcomes into the ledger, the winner's last: without it the others count for nothing."""
     search.outcome, search.alternatives = outcomes[0], tuple(outcomes[1:])
     if search.config.objective:
-        search.ledger.note("alternatives", [outcome_to_json(o) for o in search.alternatives])
-    search.ledger.note("outcome", outcome_to_json(outcomes[0]))
+        search.ledger.set_attribute("alternatives", [outcome_to_json(o) for o in search.alternatives])
+    search.ledger.set_attribute("outcome", outcome_to_json(outcomes[0]))
 
 
 def load_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]:
     """The winner's, and those of other points of the front."""
-    kept, others = search.ledger.noted("outcome"), search.ledger.noted("alternatives") or []
+    kept, others = search.ledger.attribute("outcome"), search.ledger.attribute("alternatives") or []
     with explain_unreadable(search.name):
         if not kept:
             return None, ()

@@ -76,10 +76,10 @@ class Phase:
     _next_news: float = 0.0
 
     def __post_init__(self) -> None:
-        check_format(self.name, self.ledger.noted)
+        check_format(self.name, self.ledger.attribute)
         several = self.prepared.blocks
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
-        self._earlier = float(self.ledger.noted("elapsed") or 0.0)
+        self._earlier = float(self.ledger.attribute("elapsed") or 0.0)
         asked = self.config
         self.space: Space = make_space(
             asked.space,
@@ -91,12 +91,12 @@ class Phase:
             remember=asked.remember is not None,
         )
         check_same_settings(self.ledger, self._identity())
-        started = self.ledger.noted("started")
+        started = self.ledger.attribute("started")
         if started is None:
-            self.ledger.note("started", started := datetime.now(UTC).isoformat())
+            self.ledger.set_attribute("started", started := datetime.now(UTC).isoformat())
         self._started = datetime.fromisoformat(started)
-        self.ledger.note(ledger_format.FORMAT_KEY, ledger_format.LEDGER_FORMAT)
-        self.ledger.note("about", about_to_json(self.record()))
+        self.ledger.set_attribute(ledger_format.FORMAT_KEY, ledger_format.LEDGER_FORMAT)
+        self.ledger.set_attribute("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
         self._lessons = self._learn() if self.config.warm_start else []
@@ -117,16 +117,16 @@ class Phase:
             self.trainable,
         )
         try:
-            with self.ledger.at_work():
+            with self.ledger.wal_mode():
                 self.stopped = execution.run()
-            self.ledger.note("stopped", self.stopped)
+            self.ledger.set_attribute("stopped", self.stopped)
         finally:
             self.keep_time()
             self.news(now=True)
 
     def believe(self, told: Callable[[str], None]) -> None:
         """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
-        known = self.ledger.noted("prior")
+        known = self.ledger.attribute("prior")
         if (
             known is None
             and self.config.prior == "on"
@@ -135,24 +135,24 @@ class Phase:
         ):
             found = score_prepared(self.prepared, self.session, self.config.seed, told)
             if found is not None:
-                self.ledger.note("prior", known := found.to_json())
+                self.ledger.set_attribute("prior", known := found.to_json())
         guides: list[ProposalSource] = []
         if self._lessons:
             guides.append(WarmStartPrior(self._lessons, self.space, self.config.direction))
         if known is not None and self.config.prior == "on":
             guides.append(BackbonePrior.from_json(known))
-        self.ledger.guide = ProposalChain(guides)
+        self.ledger.proposal_source = ProposalChain(guides)
 
     def _learn(self) -> list[TransferredConfig]:
         """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
-        known = self.ledger.noted("warm_start")
+        known = self.ledger.attribute("warm_start")
         if known is None:
             earlier = read_earlier_searches(self.config, Workspace(self.storage, self.name))
             own: dict[str | None, BackboneSummary] = dict(self.prepared.backbones.items())
             found = transferred_configs(
                 earlier, self.space, self.prepared.task_summary, own or {None: self.prepared.backbone}
             )
-            self.ledger.note("warm_start", known := configs_to_json(found))
+            self.ledger.set_attribute("warm_start", known := configs_to_json(found))
         found = configs_from_json(known)
         few = first_configs(found, self.limit)
         if not self.ledger.started():
@@ -165,12 +165,12 @@ class Phase:
         if now or moment >= self._next_news:
             self.told(self.record())
             self._next_news = moment + max(PUBLISH_SECONDS, (time.monotonic() - moment) / PUBLISH_SHARE)
-            self.copy.keep()
+            self.copy.save()
 
     def keep_time(self) -> None:
         """Write the time spent so far into the ledger."""
-        self.ledger.note("elapsed", self._elapsed())
-        self.copy.keep(now=True)
+        self.ledger.set_attribute("elapsed", self._elapsed())
+        self.copy.save(now=True)
 
     def record(self, whole: bool = False) -> SearchRecord:
         """The search as data; ``whole`` adds what takes a moment to compute."""
@@ -194,13 +194,13 @@ class Phase:
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
             backbones=self.prepared.backbones,
-            prior=self.ledger.noted("prior"),
-            warm_start=None if (taken := self.ledger.noted("warm_start")) is None else tuple(taken),
+            prior=self.ledger.attribute("prior"),
+            warm_start=None if (taken := self.ledger.attribute("warm_start")) is None else tuple(taken),
         )
         if not whole:
             return record
-        edges = self.space.edges(record.best.params) if record.best else ()
-        self.ledger.note("edges", list(edges))
+        edges = self.space.parameters_at_edge(record.best.params) if record.best else ()
+        self.ledger.set_attribute("edges", list(edges))
         return replace(
             record,
             importances=self.ledger.importances(),
@@ -225,7 +225,7 @@ class Phase:
         return {
             **{name: values[name] for name in FIXED_SETTINGS},
             **({"objective": values["objective"]} if self.config.objective else {}),
-            "views": self.config.reused.views,
+            "views": self.config.reuse_settings.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,
             "backbone": self._digests(),

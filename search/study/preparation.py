@@ -105,7 +105,7 @@ def _prepare_teacher(
     config: SearchConfig, known: list[Task], workspace: Workspace, session: Session, view: View
 ) -> Teacher | None:
     """The teacher, and the images at its input size, in the splits that students see."""
-    asked = config.as_teacher
+    asked = config.teacher_config
     if asked is None:
         if config.teacher is not None:
             view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")

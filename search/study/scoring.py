@@ -205,9 +205,9 @@ def _domain_similarity(source: FeatureSample, target: FeatureSample) -> DomainSi
 
 def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> FeatureSample:
     config = candidate.config
-    cache = default_directory(wanted=config.reused.cache)
+    cache = default_directory(wanted=config.reuse_settings.cache)
     activations = ActivationCache(
-        candidate.backbone, task, directory=cache, disk_budget=config.reused.cache_budget
+        candidate.backbone, task, directory=cache, disk_budget=config.reuse_settings.cache_budget
     )
     return extract_features(activations, task, ids)
 

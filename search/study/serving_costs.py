@@ -65,7 +65,7 @@ class ServingCosts:
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._known = dict((self.ledger.noted(LEDGER_KEY) or {}).get("architectures", {}))
+        self._known = dict((self.ledger.attribute(LEDGER_KEY) or {}).get("architectures", {}))
 
     def ahead(self, ranges: Mapping[str, Range]) -> None:
         """Price what the space offers while nothing else runs, unless it is too much or known."""
@@ -93,7 +93,7 @@ class ServingCosts:
             for key, milliseconds in zip(new, self._timed(asked), strict=True):
                 found[key][LATENCY] = milliseconds
         self._known |= found
-        self.ledger.note(LEDGER_KEY, {"architectures": self._known})
+        self.ledger.set_attribute(LEDGER_KEY, {"architectures": self._known})
 
     def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
         """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""

@@ -85,7 +85,7 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         workspace.create()
     quick = StartupChecks(config, workspace.storage, view)
     with (
-        workspace.explaining(),
+        workspace.explain_unwritable(),
         workspace.locked(),
         halt.listening(),
         connect(config, verbose, view) as session,
@@ -128,7 +128,7 @@ class _SearchRun:
         search.halt = self.halt.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             if self.config.objective:
-                search.ledger.costs = make_serving_costs(search, self.view.event).of
+                search.ledger.serving_costs = make_serving_costs(search, self.view.event).of
             self._trials(search)
             self._confirm(search, self._baselines(search, task))
             search.keep_time()
@@ -155,7 +155,7 @@ class _SearchRun:
             sampler=config.sampler,
             seed=config.seed,
             objectives=config.objective or (),
-            fence=self.lease.hold if self.lease else None,
+            fence=self.lease.fence if self.lease else None,
         )
         return Phase(
             config=config,
@@ -184,7 +184,9 @@ class _SearchRun:
             yield
             return
         name = self.workspace.name
-        with Lease(LeaseRow(self.config.ledger, name, *self.config.directions), name).held() as self.lease:
+        with Lease(
+            LeaseRow(self.config.ledger, name, *self.config.directions), name
+        ).acquired() as self.lease:
             self.halt.lost = self.lease.lost
             yield
 

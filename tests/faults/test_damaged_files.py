@@ -58,7 +58,7 @@ def written(tmp_path: Path, open_ledger: OpenLedger) -> Callable[..., None]:
         workspace.create()
         ledger = open_ledger(sqlite_url(workspace.ledger), "photos")
         for key, value in {"about": ABOUT, "started": "2026-01-02T03:04:05+00:00", **notes}.items():
-            ledger.note(key, value)
+            ledger.set_attribute(key, value)
 
     return write
 

@@ -16,10 +16,11 @@ from search.config.environment import SERVICE_PATIENCE
 from search.ledger.database import open_for_reading
 from search.ledger.driver_lease import EXPIRY_SECONDS
 from search.ledger.ledger import Ledger
-from search.records.record import EpochRecord
 from search.tracking.stores import default_tracking_uri
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError
 
+pytestmark = pytest.mark.slow  # PostgreSQL is a system package
 TRIALS = 4
 LONG = ("--trials", str(TRIALS), "--epochs", "10", "--scheduler", "none", "--sampler", "random")
 
@@ -51,7 +52,7 @@ def test_a_ledger_on_a_server_is_the_same_as_in_a_file(
         for number in range(14):
             ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)})
             for epoch in (1, 2):
-                ledger.report(number, EpochRecord(epoch, epoch / 2 - number / 100, 0.5, float("nan"), 0.1))
+                ledger.report(number, EpochMetrics(epoch, epoch / 2 - number / 100, 0.5, float("nan"), 0.1))
             ledger.finish(number, "pruned" if number % 5 == 4 else "complete", reason="ü 字 \u0007")
         trials.append(
             [(t.params, t.value, t.state, t.reason, str(t.epochs)) for t in open_ledger(url, seed=3).trials]
@@ -70,14 +71,14 @@ def test_writing_waits_for_a_server_that_is_away_and_repeats_nothing(
         back = threading.Timer(1, postgresql.start)
         back.start()
         try:
-            ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1))
-            ledger.note("elapsed", float(number))
+            ledger.report(number, EpochMetrics(1, 0.5, 1.0, 1.0, 0.1))
+            ledger.set_attribute("elapsed", float(number))
         finally:
             back.join()
         ledger.finish(number, "complete")
     again = open_ledger(url)
     assert [(t.state, len(t.epochs)) for t in again.trials] == [("complete", 1)] * 3
-    assert again.noted("elapsed") == 2.0
+    assert again.attribute("elapsed") == 2.0
 
 
 def test_readers_that_look_again_and_again_leave_no_connections_open(
@@ -100,7 +101,6 @@ def test_a_server_that_is_not_there_is_named_without_the_password(
     assert "secret" not in str(told.value)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_search(
     postgresql: Postgres, command: Callable[..., SearchCommand]
@@ -131,7 +131,6 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
     expect_delivered(expect_whole(search.record(), TRIALS))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_driver_that_sleeps_is_taken_over_from_and_stops_when_it_wakes(
     command: Callable[..., SearchCommand],

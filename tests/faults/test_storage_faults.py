@@ -15,7 +15,7 @@ from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 from search.ledger.backup import LedgerBackup, check_ledger_file
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.workspace import Workspace
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, SearchError
 
 OpenLedger = Callable[..., Ledger]
@@ -32,7 +32,7 @@ def write_trials(ledger: Ledger, count: int) -> None:
     for _ in range(count):
         number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
         for epoch in range(1, 4):
-            ledger.report(number, EpochRecord(epoch, 0.5, 1.0, 1.0, 0.1))
+            ledger.report(number, EpochMetrics(epoch, 0.5, 1.0, 1.0, 0.1))
         ledger.finish(number, "complete")
 
 
@@ -42,13 +42,13 @@ def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room
     with small_disk(tmp_path / "disk ü", 4) as disk:
         file, told = disk / "ledger.db", list[str]()
         ledger, copy = open_ledger(sqlite_url(file)), LedgerBackup(file, told.append)
-        with ledger.at_work():
+        with ledger.wal_mode():
             write_trials(ledger, 3)
-            copy.keep()
+            copy.save()
             fill(disk)
             with pytest.raises(LedgerError, match=r"ledger\.db can't be read or written: .*full") as error:
                 write_trials(ledger, 100)
-            copy.keep(now=True)
+            copy.save(now=True)
         assert str(file) in str(error.value)
         assert len(told) == 1
         check_ledger_file(file)
@@ -67,7 +67,7 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
     workspace.create()
     file = workspace.ledger
     ledger = open_ledger(sqlite_url(file))
-    with ledger.at_work():
+    with ledger.wal_mode():
         write_trials(ledger, 3)
         os.sync()
         failing_disk.fail()
@@ -75,7 +75,7 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
             write_trials(ledger, 100)
     with (
         pytest.raises(SearchError, match="can't be written any more: Read-only file system"),
-        workspace.explaining(),
+        workspace.explain_unwritable(),
     ):
         raise RuntimeError("what a library says when it can't write")
     del ledger  # with its connection, which would keep the disk from being unmounted
@@ -90,9 +90,9 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
 def test_whatever_fails_on_a_storage_that_can_be_written_is_not_blamed_on_it(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "s")
     workspace.create()
-    with pytest.raises(ZeroDivisionError), workspace.explaining():
+    with pytest.raises(ZeroDivisionError), workspace.explain_unwritable():
         _ = 1 / 0
-    with pytest.raises(LedgerError, match="torn"), workspace.explaining():
+    with pytest.raises(LedgerError, match="torn"), workspace.explain_unwritable():
         raise LedgerError("torn")
     assert list(workspace.directory.iterdir()) == []
 
@@ -103,12 +103,12 @@ def test_a_full_disk_is_named_though_there_is_some_room_again(tmp_path: Path) ->
         workspace.create()
         with (
             pytest.raises(SearchError, match=r"disk ü' can't be written any more: No space"),
-            workspace.explaining(),
+            workspace.explain_unwritable(),
         ):
             raise RuntimeError("what a library says") from overfull(disk)
         assert list(workspace.directory.iterdir()) == []
         elsewhere = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
-        with pytest.raises(OSError, match="file"), workspace.explaining():
+        with pytest.raises(OSError, match="file"), workspace.explain_unwritable():
             raise elsewhere
 
 

@@ -13,9 +13,10 @@ from mlflow_service import Proxy, Server
 from search_command import SearchCommand, expect_delivered, expect_whole
 
 from search.config.environment import SERVICE_PATIENCE
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, State, TaskSummary, TrialRecord
 from search.tracking.delivery import Delivery
 from search.tracking.mirror import Mirror
+from trainables.epoch_metrics import EpochMetrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -48,7 +49,7 @@ def search(name: str, *trials: TrialRecord) -> SearchRecord:
 
 
 def trial(number: int, epochs: int, state: State = "running") -> TrialRecord:
-    curve = tuple(EpochRecord(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
+    curve = tuple(EpochMetrics(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
     params = {"learning_rate": 0.01 + number, "unfreeze_depth": 1}
     ended = None if state == "running" else BEGUN
     return TrialRecord(number, state, "finetune", params, 0.1, curve, started=BEGUN, ended=ended)

@@ -11,7 +11,6 @@ from search.records.record import (
     BackboneSummary,
     Calibration,
     CalibrationBin,
-    EpochRecord,
     ErrorExample,
     Interval,
     Outcome,
@@ -19,6 +18,7 @@ from search.records.record import (
     TaskSummary,
     TrialRecord,
 )
+from trainables.epoch_metrics import EpochMetrics
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
@@ -27,9 +27,9 @@ PNG = bytes.fromhex(
 STARTED = datetime(2025, 3, 14, 14, 2, tzinfo=UTC)
 
 
-def curve(best: float, epochs: int) -> tuple[EpochRecord, ...]:
+def curve(best: float, epochs: int) -> tuple[EpochMetrics, ...]:
     return tuple(
-        EpochRecord(e, best * (1 - math.exp(-e)), 1 - best, 0.9 - best * 0.5, 0.25)
+        EpochMetrics(e, best * (1 - math.exp(-e)), 1 - best, 0.9 - best * 0.5, 0.25)
         for e in range(1, epochs + 1)
     )
 

@@ -14,7 +14,8 @@ from trainables.compiled.program import Program
 from trainables.cost_account import STAGES, CostAccount
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
-from trainables.training.training import Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 EPOCHS = 2

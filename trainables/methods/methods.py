@@ -8,7 +8,8 @@ from trainables.methods.baselines import Scratch, SourceOnly
 from trainables.methods.distill import Distill
 from trainables.methods.remember import RememberingFineTune
 from trainables.methods.reweight import Reweight
-from trainables.training.training import Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 METHODS: dict[str, type[Training]] = {

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,57 +27,14 @@ from trainables.compiled.objective import TrainingLoss
 from trainables.compiled.program import Program
 from trainables.compiled.shapes import Hyperparameters, ProgramShape
 from trainables.cost_account import CostAccount
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import DataError, Diverged, OutOfMemory, UsageError
 from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trainables.training.feed import DataFeed
 from trainables.training.old_task import fitted_old_head, old_correct
 from trainables.training.schedule import block_rate_ratios, learning_rates, trainable_blocks
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
-
-BatchNorm = Literal["auto", "adapt", "frozen"]
-
-
-@dataclass(frozen=True)
-class TrialConfig:
-    """One trial: ``params`` by the names of the search space, the rest fixed for a whole search.
-
-    ``live`` trains on images even where activations could be reused: the way a winner is confirmed.
-    """
-
-    method: str
-    params: Mapping[str, Any]
-    epochs: int = 20
-    batch_size: int = 32
-    seed: int = 0
-    metric: str = "val_accuracy"
-    batch_norm: BatchNorm = "auto"
-    live: bool = False
-
-    def number(self, name: str, default: float = 0.0) -> float:
-        """A numeric parameter, or ``default`` where the trial has no use for it."""
-        value = self.params.get(name, default)
-        if isinstance(value, str) or not math.isfinite(value):
-            raise UsageError(f"{name}: expected a finite number, received {value!r}")
-        return float(value)
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """What one epoch reports. ``epoch`` counts from 1; losses are means per image."""
-
-    epoch: int
-    val_accuracy: float
-    val_loss: float
-    train_loss: float
-    epoch_seconds: float
-
-    def better_than(self, other: EpochMetrics | None, metric: str) -> bool:
-        """Whether this epoch's weights should be kept instead of ``other``'s; ties go to the lower loss."""
-        if other is None:
-            return True
-        if metric == "val_accuracy" and self.val_accuracy != other.val_accuracy:
-            return self.val_accuracy > other.val_accuracy
-        return self.val_loss < other.val_loss
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from trainables.epoch_metrics import EpochMetrics
     from trainables.serving.footprint import Footprint
-    from trainables.training.training import EpochMetrics, Training
+    from trainables.training.training import Training
     from trainables.training.workbench import Workbench
 
 CHECKPOINT = "checkpoint.npz"
@@ -196,7 +197,7 @@ class Engine:
         from search.records.predictions import pack_bits
         from trainables.methods.methods import begin
         from trainables.serving.served_model import save_served_model
-        from trainables.training.training import TrialConfig
+        from trainables.training.trial_config import TrialConfig
 
         training = begin(TrialConfig(**trial), self._bench(place))
         try:
@@ -274,7 +275,7 @@ class Engine:
         """A trial as its newest whole checkpoint has it; damaged ones, or of another trial, are removed."""
         from trainables.methods.methods import begin
         from trainables.training.checkpoints import resumable_checkpoints
-        from trainables.training.training import TrialConfig
+        from trainables.training.trial_config import TrialConfig
 
         bench = self._bench(place)
         training = begin(TrialConfig(**trial), bench)

@@ -230,7 +230,7 @@ def _session(
         name=uuid.uuid4().hex[:12],
         verbose=verbose,
         fleet=(fleet := EnginePool({}, config, growth, told)),
-        reuse=config.reused,
+        reuse=config.reuse_settings,
         numerics={"precision": config.precision, "jit": config.jit},
         share=(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
         joined=joined,

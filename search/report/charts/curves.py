@@ -9,11 +9,12 @@ from typing import Any
 import altair as alt
 
 from search.records.formatting import plural
-from search.records.record import EpochRecord, SearchRecord, TrialRecord
+from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import readable_domain, tones, winner
 from search.report.analysis.wording import format_percent, label
 from search.report.charts.axes import PAPER, WINNER, tone_scale, value_format, whole_numbers
 from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
+from trainables.epoch_metrics import EpochMetrics
 
 KEY = "curves"
 HEIGHT = 340
@@ -147,7 +148,7 @@ def _curve(record: SearchRecord, trial: TrialRecord, most: int) -> list[dict[str
     return rows
 
 
-def _thinned(epochs: Sequence[EpochRecord], most: int) -> list[EpochRecord]:
+def _thinned(epochs: Sequence[EpochMetrics], most: int) -> list[EpochMetrics]:
     """At most ``most`` of ``epochs``, evenly spaced, the first and the last among them."""
     if len(epochs) <= most:
         return list(epochs)

@@ -16,9 +16,10 @@ from rich.console import Console
 from search import SearchConfig, cli, run_search
 from search.commands.logs import logs_page, read_trial_log
 from search.records.event_log import DRIVER_LOG, EventLog, format_line, read_lines, truncate_log
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
 from search.views.logged import LoggedView
 from search.views.view import QuietView
+from trainables.epoch_metrics import EpochMetrics
 
 DIES = """
 import os, sys
@@ -38,7 +39,7 @@ os.abort()
 
 
 def trial(number: int) -> TrialRecord:
-    epochs = (EpochRecord(1, 0.5, 0.7, 0.9, 1.25), EpochRecord(2, 0.75, 0.6, float("nan"), 1.0))
+    epochs = (EpochMetrics(1, 0.5, 0.7, 0.9, 1.25), EpochMetrics(2, 0.75, 0.6, float("nan"), 1.0))
     began = datetime(2026, 3, 1, 12, tzinfo=UTC)
     return TrialRecord(
         number,
@@ -74,17 +75,17 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -> None:
-    story = read_trial_log(trial(3), logs)
-    assert [h.words for h in story.happenings] == [
+    log = read_trial_log(trial(3), logs)
+    assert [e.message for e in log.events] == [
         "begins: learning_rate=0.1",
         "crashed: Traceback | ValueError: no",
         "leaves the engine",
         "trial 3 goes on from its checkpoint (1 of 2)",
     ]
-    assert [h.source == "driver" for h in story.happenings] == [False, False, False, True]
+    assert [e.source == "driver" for e in log.events] == [False, False, False, True]
     ((engine, printed),) = story.output
     assert printed == ("native words about 3",)
-    assert engine == story.happenings[0].source
+    assert engine == log.events[0].source
 
 
 def test_the_last_words_of_a_process_that_dies_are_kept(logs: Path) -> None:
@@ -95,8 +96,8 @@ def test_the_last_words_of_a_process_that_dies_are_kept(logs: Path) -> None:
 
 
 def test_a_trial_of_which_nothing_was_kept_has_a_story_all_the_same(tmp_path: Path) -> None:
-    story = read_trial_log(trial(7), tmp_path / "no such folder")
-    assert (story.happenings, story.output) == ((), ())
+    log = read_trial_log(trial(7), tmp_path / "no such folder")
+    assert (log.events, log.output) == ((), ())
 
 
 def test_the_page_says_it_in_words(logs: Path) -> None:

@@ -110,8 +110,8 @@ def test_configurations_are_checked_against_their_own_backbone() -> None:
 
 def test_all_blocks_of_a_backbone_are_no_edge_of_the_space() -> None:
     space = several()
-    assert space.edges({"backbone": "small", "unfreeze_depth": 3}) == ()
-    assert space.edges({"backbone": "large", "unfreeze_depth": 12}) == ()
+    assert space.parameters_at_edge({"backbone": "small", "unfreeze_depth": 3}) == ()
+    assert space.parameters_at_edge({"backbone": "large", "unfreeze_depth": 12}) == ()
 
 
 def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_path: Path) -> None:

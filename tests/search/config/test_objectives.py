@@ -17,8 +17,9 @@ from search.config.ranges import Choice, IntRange
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import core_space, make_space
 from search.ledger.ledger import Ledger, check_same_settings, sqlite_url
-from search.records.record import EpochRecord, pareto_trials
+from search.records.record import pareto_trials
 from search.study.serving_costs import BackboneFile, ServingCosts
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -26,15 +27,15 @@ TWO = ("val_accuracy", "parameters")
 THREE = ("val_accuracy", "latency_ms", "val_loss")
 
 
-def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochRecord:
-    return EpochRecord(number, accuracy, loss, loss, 0.1)
+def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochMetrics:
+    return EpochMetrics(number, accuracy, loss, loss, 0.1)
 
 
 def open_ledger(folder: Path, objectives: tuple[str, ...] = TWO, **changes: Any) -> Ledger:
     settings: dict[str, Any] = {"metric": objectives[0], "direction": "maximize", "method": "finetune"}
     settings |= {"sampler": "tpe", "seed": 3, "objectives": objectives}
     ledger = Ledger(sqlite_url(folder / "ledger.db"), "a search", **{**settings, **changes})
-    ledger.costs = lambda params: {
+    ledger.serving_costs = lambda params: {
         "parameters": 1000.0 + float(params["head_units"]),
         "latency_ms": 2.0 + float(params["head_units"]) / 64,
     }
@@ -180,7 +181,7 @@ def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_c
     assert lost.objectives.keys() == {"parameters"}
     after = open_ledger(tmp_path)
     assert after.trials[:2] == ledger.trials[:2]
-    after.costs = lambda params: {"parameters": -1.0}  # would be another number now
+    after.serving_costs = lambda params: {"parameters": -1.0}  # would be another number now
     resumed = after.resume(lost.number, SPACE.suggest)
     assert resumed.objectives == {"val_accuracy": 0.4, **lost.objectives}
     after.finish(lost.number, "complete", epoch=epoch(2, 0.6))
@@ -256,7 +257,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_objectives import SPACE, epoch, fill, open_ledger
 ledger = open_ledger(Path(sys.argv[1]))
-with ledger.at_work():
+with ledger.wal_mode():
     fill(ledger, 3)
     number = ledger.start(SPACE.suggest).number
     ledger.report(number, epoch(1, 0.5))

@@ -171,21 +171,23 @@ def test_checked_values_have_the_kind_and_order_of_the_space() -> None:
         ),
     ],
 )
-def test_edges_are_those_that_could_be_moved(params: dict[str, Any], edges: tuple[str, ...]) -> None:
-    assert full_space(4).edges(params) == edges
+def test_edges_are_those_that_could_be_moved(
+    params: dict[str, Any], edges: tuple[str, ...]
+) -> None:
+    assert full_space(4).parameters_at_edge(params) == edges
 
 
 def test_edges_of_a_space_of_the_user(tmp_path: Path) -> None:
     space = loaded(
         tmp_path, "unfreeze_depth: {low: 1, high: 2}\nhead_units: [16, 64, 256]\nlearning_rate: 0.001\n"
     )
-    assert space.edges({"unfreeze_depth": 1, "head_units": 256, "learning_rate": 0.001}) == (
+    assert space.parameters_at_edge({"unfreeze_depth": 1, "head_units": 256, "learning_rate": 0.001}) == (
         "unfreeze_depth",
         "head_units",
     )
-    assert space.edges({"unfreeze_depth": 2, "head_units": 64}) == ("unfreeze_depth",)
+    assert space.parameters_at_edge({"unfreeze_depth": 2, "head_units": 64}) == ("unfreeze_depth",)
     two = loaded(tmp_path, "head_units: [0, 64]\n")
-    assert two.edges({"head_units": 64}) == ()
+    assert two.parameters_at_edge({"head_units": 64}) == ()
 
 
 def test_a_space_file_is_the_whole_space(tmp_path: Path) -> None:
@@ -330,7 +332,7 @@ def test_any_configuration_is_checked_or_refused_in_words(params: dict[str, Any]
     checked = outcome_of(lambda: space.check(params))
     if not isinstance(checked, str):
         assert space.check(checked) == checked
-        assert set(space.edges(checked)) <= set(checked)
+        assert set(space.parameters_at_edge(checked)) <= set(checked)
 
 
 @settings(max_examples=300, deadline=None)

@@ -20,10 +20,11 @@ from search.config.search_config import SearchConfig
 from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder, default_budget
 from search.execution.engines.engine import CHECKPOINT, Engine
 from search.ledger.reader import read_record
-from search.records.record import EpochRecord, State, TrialRecord
+from search.records.record import State, TrialRecord
 from search.records.units import format_size, parse_size
 from trainables.backbones.backbone import BackboneSpec, load
 from trainables.data.datasets import prepare
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import DataError, UsageError
 from trainables.training.checkpoints import (
     Checkpoint,
@@ -38,7 +39,7 @@ SIZE = 1000
 
 
 def record(number: int, value: float | None, state: State = "complete") -> TrialRecord:
-    epochs = () if value is None else (EpochRecord(1, value, 1 - value, 1.0, 0.1),)
+    epochs = () if value is None else (EpochMetrics(1, value, 1 - value, 1.0, 0.1),)
     return TrialRecord(number, state, "finetune", {}, value, epochs)
 
 

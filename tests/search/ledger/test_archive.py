@@ -95,7 +95,9 @@ def test_a_search_that_another_machine_drives_is_not_put_away(
     url = sqlite_url(tmp_path / "shared.db")
     study(url, workspace.name, 3)
     (workspace.directory / "report.html").write_text("old")
-    with Lease(LeaseRow(url, workspace.name), workspace.name, beat_seconds=0.2, patience=1).held():
+    with Lease(
+        LeaseRow(url, workspace.name), workspace.name, heartbeat_seconds=0.2, expiry_seconds=1
+    ).acquired():
         with pytest.raises(SearchError, match="already running in process"):
             archive(workspace, url)
         assert (workspace.directory / "report.html").read_text() == "old"

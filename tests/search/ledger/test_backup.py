@@ -9,7 +9,7 @@ import pytest
 
 from search.ledger.backup import LedgerBackup, backup_path, check_ledger_file
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError
 
 
@@ -21,7 +21,7 @@ def fill(path: Path, open_ledger: Callable[..., Ledger]) -> Fill:
         ledger = open_ledger(sqlite_url(path))
         for _ in range(trials):
             number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
-            ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1))
+            ledger.report(number, EpochMetrics(1, 0.5, 1.0, 1.0, 0.1))
             ledger.finish(number, "complete")
         return ledger
 
@@ -48,7 +48,7 @@ def test_nothing_there_and_a_whole_ledger_are_fine(path: Path, fill: Fill) -> No
 @pytest.mark.parametrize("keep", [0.2, 0.7])
 def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, fill: Fill, keep: float) -> None:
     fill(30)
-    LedgerBackup(path, pytest.fail).keep()
+    LedgerBackup(path, pytest.fail).save()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     for companion in ("-wal", "-shm"):
@@ -63,7 +63,7 @@ def test_a_torn_ledger_is_named_with_the_way_back_which_works(path: Path, fill: 
 
 def test_a_ledger_that_has_gone_is_not_begun_anew_in_silence(path: Path, fill: Fill) -> None:
     fill(2)
-    LedgerBackup(path, pytest.fail).keep()
+    LedgerBackup(path, pytest.fail).save()
     path.unlink()
     with pytest.raises(LedgerError, match="which is gone"):
         check_ledger_file(path)
@@ -79,11 +79,11 @@ def test_a_ledger_whose_copy_is_damaged_too_says_how_to_begin_anew(path: Path, f
 def test_a_copy_is_whole_while_the_ledger_is_written(path: Path, fill: Fill) -> None:
     ledger = fill(3)
     copy = LedgerBackup(path, pytest.fail)
-    copy.keep()
+    copy.save()
     number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
-    copy.keep()  # too soon: nothing happens
+    copy.save()  # too soon: nothing happens
     assert _trials(backup_path(path)) == 3
-    copy.keep(now=True)
+    copy.save(now=True)
     assert _trials(backup_path(path)) == 4
     ledger.finish(number, "failed", reason="crashed")
 
@@ -92,11 +92,11 @@ def test_a_copy_that_can_not_be_made_is_told_once_and_the_older_one_stays(path: 
     fill(1)
     told: list[str] = []
     copy = LedgerBackup(path, told.append)
-    copy.keep()
+    copy.save()
     before = backup_path(path).read_bytes()
     path.write_bytes(b"no database" * 1000)
-    copy.keep(now=True)
-    copy.keep(now=True)
+    copy.save(now=True)
+    copy.save(now=True)
     assert len(told) == 1
     assert "the search goes on" in told[0]
     assert backup_path(path).read_bytes() == before

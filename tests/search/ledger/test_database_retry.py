@@ -34,7 +34,7 @@ def test_a_database_that_is_held_for_a_moment_is_asked_again(problem: Exception)
             raise problem
         return "written"
 
-    assert DatabaseRetry(sql.create_engine("sqlite://")).do(attempt) == "written"
+    assert DatabaseRetry(sql.create_engine("sqlite://")).call(attempt) == "written"
     assert tries == [False, True, True]
 
 
@@ -45,7 +45,7 @@ def test_a_refusal_is_told_at_once(problem: Exception) -> None:
 
     began = time.monotonic()
     with pytest.raises(LedgerError, match=r"can't be read or written: .*(disk is full|I/O error)"):
-        DatabaseRetry(sql.create_engine("sqlite://")).do(attempt)
+        DatabaseRetry(sql.create_engine("sqlite://")).call(attempt)
     assert time.monotonic() - began < 0.4
 
 
@@ -74,5 +74,5 @@ def test_one_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch)
     for least, most in ((0.8, 3.0), (0.0, 0.4)):
         began = time.monotonic()
         with pytest.raises(LedgerError, match="database is locked"):
-            insistence.do(attempt)
+            insistence.call(attempt)
         assert least <= time.monotonic() - began < most

@@ -17,16 +17,16 @@ import pytest
 from search.ledger.driver_lease import Lease, boot_id
 from search.ledger.driver_lease_row import LEASE_KEY, LeaseRow, parse_holder
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LeaseLost, LedgerError, SearchError
 
 NewMark = Callable[[], LeaseRow]
 OpenLedger = Callable[..., Ledger]
 
-QUICK: dict[str, Any] = {"beat_seconds": 0.2, "patience": 1.5}
+QUICK: dict[str, Any] = {"heartbeat_seconds": 0.2, "expiry_seconds": 1.5}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database that several drivers share."""
     if request.param == "sqlite":
@@ -54,7 +54,7 @@ def holder(**changes: object) -> dict[str, object]:
 
 def test_a_living_driver_of_another_machine_is_named(mark: NewMark) -> None:
     other = mark()
-    assert other.replace(None, holder())
+    assert other.compare_and_set(None, holder())
     ended = threading.Event()
 
     def beat() -> None:
@@ -68,7 +68,7 @@ def test_a_living_driver_of_another_machine_is_named(mark: NewMark) -> None:
     try:
         with (
             pytest.raises(SearchError, match=r"already running in process 4321 on host 'elsewhere'"),
-            Lease(mark(), "photos", **QUICK).held(),
+            Lease(mark(), "photos", **QUICK).acquired(),
         ):
             pass
     finally:
@@ -77,10 +77,10 @@ def test_a_living_driver_of_another_machine_is_named(mark: NewMark) -> None:
 
 
 def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(mark: NewMark) -> None:
-    mark().replace(None, holder())
+    mark().compare_and_set(None, holder())
     began = time.monotonic()
-    with Lease(mark(), "photos", **QUICK).held():
-        assert time.monotonic() - began >= QUICK["patience"]
+    with Lease(mark(), "photos", **QUICK).acquired():
+        assert time.monotonic() - began >= QUICK["expiry_seconds"]
         assert parse_holder(mark().read())["pid"] == os.getpid()
     assert parse_holder(mark().read()) == {}
 
@@ -90,16 +90,16 @@ def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(mark: NewMark
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    mark().replace(None, holder(pid=ended.pid, host=socket.gethostname(), boot=boot_id()))
+    mark().compare_and_set(None, holder(pid=ended.pid, host=socket.gethostname(), boot=boot_id()))
     began = time.monotonic()
-    with Lease(mark(), "photos", beat_seconds=0.2, patience=60).held():
+    with Lease(mark(), "photos", heartbeat_seconds=0.2, expiry_seconds=60).acquired():
         assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("before", ["nobody", "a dead one", "one that gave up"])
 def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, before: str) -> None:
     if before != "nobody":
-        mark().replace(None, holder())
+        mark().compare_and_set(None, holder())
     if before == "one that gave up":
         mark().renew("t", None)
     marks = [mark() for _ in range(4)]
@@ -107,10 +107,10 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, befo
     outcomes: list[str] = []
 
     def drive(one: LeaseRow) -> None:
-        lease = Lease(one, "photos", beat_seconds=0.5, patience=2)
+        lease = Lease(one, "photos", heartbeat_seconds=0.5, expiry_seconds=2)
         ready.wait()
         try:
-            with lease.held():
+            with lease.acquired():
                 outcomes.append("drives")
                 done.wait(60)
         except SearchError as error:
@@ -127,7 +127,7 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(mark: NewMark, befo
 
 def test_the_mark_changes_while_the_lease_is_held(mark: NewMark) -> None:
     reader = mark()
-    with Lease(mark(), "photos", **QUICK).held() as lease:
+    with Lease(mark(), "photos", **QUICK).acquired() as lease:
         first = parse_holder(reader.read())["beat"]
         end = time.monotonic() + 20
         while parse_holder(reader.read())["beat"] == first and time.monotonic() < end:
@@ -140,14 +140,14 @@ def test_the_mark_changes_while_the_lease_is_held(mark: NewMark) -> None:
 def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_mark_alone(
     url: str, mark: NewMark, open_ledger: OpenLedger
 ) -> None:
-    with Lease(mark(), "photos", beat_seconds=60, patience=60).held() as lease:
-        ledger = open_ledger(url, "photos", fence=lease.hold)
+    with Lease(mark(), "photos", heartbeat_seconds=60, expiry_seconds=60).acquired() as lease:
+        ledger = open_ledger(url, "photos", fence=lease.fence)
         number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
-        ledger.note("elapsed", 1.0)
+        ledger.set_attribute("elapsed", 1.0)
         mark().renew(lease.token, holder())  # in a sleep of 60 s, as it were
         writes: list[Callable[[], object]] = [
-            lambda: ledger.report(number, EpochRecord(1, 0.5, 1.0, 1.0, 0.1)),
-            lambda: ledger.note("elapsed", 2.0),
+            lambda: ledger.report(number, EpochMetrics(1, 0.5, 1.0, 1.0, 0.1)),
+            lambda: ledger.set_attribute("elapsed", 2.0),
             lambda: ledger.finish(number, "complete"),
             lambda: ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}),
             lease.check,
@@ -159,11 +159,11 @@ def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_ma
     assert parse_holder(mark().read()) == holder()
     after = open_ledger(url, "photos")
     assert [(t.state, len(t.epochs)) for t in after.trials] == [("running", 0)]
-    assert after.noted("elapsed") == 1.0
+    assert after.attribute("elapsed") == 1.0
 
 
 def test_a_driver_that_has_slept_asks_before_it_tells_anything(mark: NewMark) -> None:
-    with Lease(mark(), "photos", beat_seconds=0.5, patience=60).held() as lease:
+    with Lease(mark(), "photos", heartbeat_seconds=0.5, expiry_seconds=60).acquired() as lease:
         lease.check()
         mark().renew(lease.token, holder())
         end = time.monotonic() + 20
@@ -174,8 +174,8 @@ def test_a_driver_that_has_slept_asks_before_it_tells_anything(mark: NewMark) ->
 
 
 def test_a_mark_is_one_of_the_study_s_attributes(url: str, mark: NewMark, open_ledger: OpenLedger) -> None:
-    mark().replace(None, holder())
-    assert open_ledger(url, "photos").noted(LEASE_KEY) == json.loads(json.dumps(holder()))
+    mark().compare_and_set(None, holder())
+    assert open_ledger(url, "photos").attribute(LEASE_KEY) == json.loads(json.dumps(holder()))
 
 
 def test_a_database_that_can_not_be_asked_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from search.config.space import core_space, full_space
 from search.ledger.ledger import Ledger, check_same_settings, sqlite_url, trial_seed
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -32,8 +32,8 @@ def open_ledger(folder: Path, **changes: Any) -> Ledger:
     return Ledger(sqlite_url(folder / "ledger.db"), "a search", **{**settings, **changes})
 
 
-def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochRecord:
-    return EpochRecord(number, accuracy, loss, loss, 0.1)
+def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochMetrics:
+    return EpochMetrics(number, accuracy, loss, loss, 0.1)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
     ledger.report(first.number, epoch(1, 0.5))
     ledger.report(first.number, epoch(2, 0.75))
     ledger.report(first.number, epoch(3, 0.625))
-    ledger.spent(first.number, {"suffix": 1.5}, {"reuse": True, "reason": "small", "hits": 3})
+    ledger.record_cost(first.number, {"suffix": 1.5}, {"reuse": True, "reason": "small", "hits": 3})
     ledger.finish(first.number, "complete")
     second = ledger.start(SPACE.suggest)
     ledger.report(second.number, epoch(1, 0.1, math.nan))
@@ -117,7 +117,7 @@ def test_a_trial_that_has_only_some_of_its_parameters_gets_the_rest(folder: Path
 
 def test_what_optuna_reads_is_what_the_ledger_wrote(folder: Path) -> None:
     ledger = open_ledger(folder)
-    with ledger.at_work():
+    with ledger.wal_mode():
         fill(ledger, 3)
         number = ledger.start(SPACE.suggest).number
         ledger.report(number, epoch(1, 0.5))
@@ -162,17 +162,17 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord
+from search.records.record import EpochMetrics
 from search.config.space import core_space
 ledger = Ledger(sqlite_url(Path(sys.argv[1])), "a search", direction="maximize", metric="val_accuracy",
                 method="finetune", sampler="random", seed=3)
-with ledger.at_work():
+with ledger.wal_mode():
     numbers = [ledger.start(core_space(4).suggest).number for _ in range(3)]
     for epoch in range(1, 8):
         for number in numbers:
-            ledger.report(number, EpochRecord(epoch, 0.5, 0.5, 0.5, 0.1))
+            ledger.report(number, EpochMetrics(epoch, 0.5, 0.5, 0.5, 0.1))
     ledger.finish(numbers[0], "complete")
-    ledger.report(numbers[1], EpochRecord(8, 0.5, 0.5, 0.5, 0.1))
+    ledger.report(numbers[1], EpochMetrics(8, 0.5, 0.5, 0.5, 0.1))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -188,7 +188,7 @@ def test_a_killed_driver_loses_nothing_that_it_was_told(folder: Path) -> None:
 
 def test_readers_and_the_driver_do_not_wait_for_each_other(folder: Path) -> None:
     ledger = open_ledger(folder)
-    with ledger.at_work():
+    with ledger.wal_mode():
         fill(ledger, 2)
         with sqlite3.connect(folder / "ledger.db") as reader:
             rows = reader.execute("SELECT number FROM trials")

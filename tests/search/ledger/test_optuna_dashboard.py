@@ -17,7 +17,7 @@ from mlflow_service import free_port
 
 from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord
+from trainables.epoch_metrics import EpochMetrics
 
 SPACE = core_space(4)
 COMPLETE, PRUNED = 3, 2
@@ -37,8 +37,8 @@ def fill(file: Path) -> Ledger:
     for number in range(COMPLETE + 1):
         ledger.start(SPACE.suggest)
         for epoch in range(1, 3):
-            ledger.report(number, EpochRecord(epoch, 0.5 + 0.1 * number + 0.01 * epoch, 0.9, 1.1, 0.25))
-        ledger.spent(number, {"suffix": 1.5}, {"hits": 3})
+            ledger.report(number, EpochMetrics(epoch, 0.5 + 0.1 * number + 0.01 * epoch, 0.9, 1.1, 0.25))
+        ledger.record_cost(number, {"suffix": 1.5}, {"hits": 3})
         ledger.finish(
             number,
             "complete" if number < COMPLETE else "pruned",

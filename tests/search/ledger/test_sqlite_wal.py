@@ -20,10 +20,10 @@ from search.config.space import core_space
 file = Path(sys.argv[1])
 ledger = Ledger(sqlite_url(file), "a search", direction="maximize", metric="val_accuracy",
                 method="finetune", sampler="random", seed=3)
-with ledger.at_work():
+with ledger.wal_mode():
     for _ in range(3):
         ledger.start(core_space(4).suggest)
-    LedgerBackup(file, print).keep(now=True)
+    LedgerBackup(file, print).save(now=True)
     ledger.start(core_space(4).suggest)
     os.kill(os.getpid(), signal.SIGKILL)
 """

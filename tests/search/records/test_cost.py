@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from search.records.cost import activations_phrase, cost_phrases, cost_rows, search_cost
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
 from search.records.results import best_json, record_json, trials_table
 from search.report.page import render
 from search.tracking.run_content import trial_content
 from search.views.summary import print_summary
+from trainables.epoch_metrics import EpochMetrics
 
 KEPT: dict[str, Any] = {
     "reuse": True,
@@ -41,7 +42,7 @@ STAGES = {"suffix": 2.0, "compile": 1.5, "wait": 0.25}
 
 
 def trial(number: int, cost: dict[str, Any], stages: dict[str, float] | None = None) -> TrialRecord:
-    curve = (EpochRecord(1, 0.5, 1.0, 1.0, 2.0),)
+    curve = (EpochMetrics(1, 0.5, 1.0, 1.0, 2.0),)
     return TrialRecord(
         number, "complete", "finetune", {"unfreeze_depth": 1}, 0.5, curve, stages=stages or STAGES, cost=cost
     )

@@ -14,14 +14,15 @@ from search.config.objectives import values_at_best
 from search.execution.resuming_scheduler import is_dominated
 from search.execution.stop_conditions import Patience
 from search.records.pareto import diverse_subset, dominates, knee, objective_losses, pareto_front
-from search.records.record import EpochRecord, TrialRecord, pareto_trials
+from search.records.record import TrialRecord, pareto_trials
 from search.records.stats.latency_ratios import comparable_latencies
+from trainables.epoch_metrics import EpochMetrics
 
 NAMES = ("val_accuracy", "latency_ms")
 
 
-def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochRecord:
-    return EpochRecord(number, accuracy, loss, loss, 0.1 * number)
+def epoch(number: int, accuracy: float, loss: float = 0.5) -> EpochMetrics:
+    return EpochMetrics(number, accuracy, loss, loss, 0.1 * number)
 
 
 def trial(number: int, accuracies: list[float], latency: float, state: str = "complete") -> TrialRecord:

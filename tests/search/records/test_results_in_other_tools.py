@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
 from search.records.results import write_results
 from search.tracking.tensorboard_events import run_name, write_events
+from trainables.epoch_metrics import EpochMetrics
 
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")
@@ -19,7 +20,7 @@ START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
 def trial(number: int, state: str, depth: int, accuracies: list[float]) -> TrialRecord:
-    curve = tuple(EpochRecord(n, a, 1 - a, 1.5 - a, 2.0) for n, a in enumerate(accuracies, start=1))
+    curve = tuple(EpochMetrics(n, a, 1 - a, 1.5 - a, 2.0) for n, a in enumerate(accuracies, start=1))
     return TrialRecord(
         number,
         state,  # type: ignore[arg-type]
@@ -148,13 +149,13 @@ def test_the_command_writes_the_curves_of_a_ledger(
         sampler="random",
         seed=0,
     )
-    ledger.note("about", about_to_json(RECORD))
-    ledger.note("started", START.isoformat())
+    ledger.set_attribute("about", about_to_json(RECORD))
+    ledger.set_attribute("started", START.isoformat())
     arguments = ["curves", "ü", "--storage", str(tmp_path)]
     assert main(arguments) == 1
     assert "no trial has ended an epoch yet" in capsys.readouterr().err
     number = ledger.start(core_space(2).suggest).number
-    ledger.report(number, EpochRecord(1, 0.5, 0.7, 0.6, 1.0))
+    ledger.report(number, EpochMetrics(1, 0.5, 0.7, 0.6, 1.0))
     assert main(arguments) == 0
     said = capsys.readouterr()
     assert Path(said.out.strip()) == tmp_path / "ü" / "tensorboard"

@@ -12,15 +12,7 @@ import numpy as np
 import pytest
 
 from search.records.predictions import PredictionRecord, image_keys, write_predictions
-from search.records.record import (
-    BackboneSummary,
-    EpochRecord,
-    Interval,
-    Outcome,
-    SearchRecord,
-    TaskSummary,
-    TrialRecord,
-)
+from search.records.record import BackboneSummary, Interval, Outcome, SearchRecord, TaskSummary, TrialRecord
 from search.registry import (
     PromotionRefused,
     Version,
@@ -34,6 +26,7 @@ from search.registry.downloads import check_model_exists
 from search.tracking.client import connect, use_store
 from search.tracking.mirror import Mirror
 from search.tracking.stores import default_tracking_uri
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import TrackingError
 from trainables.serving.footprint import Footprint, Latency
 
@@ -58,7 +51,7 @@ def classifier(seed: int = 0, classes: int = 3, dtype: str = "uint8") -> Any:
 
 
 def search(name: str, winner: int = 0) -> SearchRecord:
-    curve = (EpochRecord(1, 0.9, 0.1, 0.1, 0.1),)
+    curve = (EpochMetrics(1, 0.9, 0.1, 0.1, 0.1),)
     trials = tuple(
         TrialRecord(
             n, "complete", "finetune", {"learning_rate": 0.01}, 0.9, curve, started=START, ended=START

@@ -16,12 +16,13 @@ from search.cli import main
 from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import about_to_json, read_record
-from search.records.record import EpochRecord, Interval, SearchRecord
+from search.records.record import Interval, SearchRecord
 from search.records.results import outcome_to_json
 from search.report.figures import figures
 from search.report.formats import write_run_artifacts
 from search.report.markdown import markdown
 from search.report.pictures import pictures, write_pictures
+from trainables.epoch_metrics import EpochMetrics
 
 HOSTILE = "</td>|<img src=x onerror=alert(1)>\n# `x` @someone [a](https://evil.example/) $HOME;'"
 
@@ -135,26 +136,26 @@ def in_storage(storage: Path, trials: int = 200, epochs: int = 20) -> SearchReco
         seed=0,
     )
     known = finished(name="pets", requested=trials)
-    with ledger.at_work():
+    with ledger.wal_mode():
         for _ in range(trials):
             started = ledger.start(space.suggest)
             rate, depth = float(started.params["learning_rate"]), int(started.params["unfreeze_depth"])
             top = 0.9 - 0.05 * abs(depth - 2) - abs(rate - 3e-3) ** 0.5
             ran = epochs if started.number % 3 else max(1, epochs // 3)
             for n in range(1, ran):
-                ledger.report(started.number, EpochRecord(n, top * n / epochs, 1 / n, 1 / n, 0.5))
-            last = EpochRecord(ran, top * ran / epochs, 1 / ran, 1 / ran, 0.5)
+                ledger.report(started.number, EpochMetrics(n, top * n / epochs, 1 / n, 1 / n, 0.5))
+            last = EpochMetrics(ran, top * ran / epochs, 1 / ran, 1 / ran, 0.5)
             state = "complete" if ran == epochs else "pruned"
             ledger.finish(
                 started.number, state, epoch=last, reason=None if state == "complete" else "scheduler"
             )
     assert known.started is not None
-    ledger.note("started", known.started.isoformat())
-    ledger.note("elapsed", 4000.0)
-    ledger.note("about", about_to_json(known))
+    ledger.set_attribute("started", known.started.isoformat())
+    ledger.set_attribute("elapsed", 4000.0)
+    ledger.set_attribute("about", about_to_json(known))
     best = max(ledger.trials, key=lambda t: t.value or 0.0)
     assert known.outcome is not None
-    ledger.note(
+    ledger.set_attribute(
         "outcome", outcome_to_json(replace(known.outcome, trial=best.number, params=dict(best.params)))
     )
     return read_record("pets", str(storage), whole=True)

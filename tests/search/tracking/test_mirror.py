@@ -15,7 +15,6 @@ import pytest
 
 from search.records.record import (
     BackboneSummary,
-    EpochRecord,
     Interval,
     Outcome,
     SearchRecord,
@@ -26,6 +25,7 @@ from search.records.record import (
 from search.tracking.experiments import experiment_name
 from search.tracking.mirror import Mirror
 from search.tracking.stores import default_tracking_uri
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import TrackingError
 
 mlflow = pytest.importorskip("mlflow")
@@ -39,7 +39,7 @@ METRICS = ("val_accuracy", "val_loss", "train_loss", "epoch_seconds")
 
 def trial(number: int, state: State = "complete", epochs: int = 3, **changes: object) -> TrialRecord:
     accuracy = 0.5 + 0.01 * number
-    curve = tuple(EpochRecord(e, accuracy + 0.1 * e, 1 / e, 1.5 / e, 0.25) for e in range(1, epochs + 1))
+    curve = tuple(EpochMetrics(e, accuracy + 0.1 * e, 1 / e, 1.5 / e, 0.25) for e in range(1, epochs + 1))
     record = TrialRecord(
         number,
         state,
@@ -252,7 +252,7 @@ def test_another_search_of_the_same_name_is_left_alone(store: Store) -> None:
 
 
 def test_values_that_are_no_numbers(store: Store) -> None:
-    odd = (EpochRecord(1, math.nan, math.inf, -math.inf, 0.1), EpochRecord(2, math.nan, math.nan, 1.0, 0.1))
+    odd = (EpochMetrics(1, math.nan, math.inf, -math.inf, 0.1), EpochMetrics(2, math.nan, math.nan, 1.0, 0.1))
     record = search(trial(0, "pruned", epochs=0, reason="diverged"))
     record = replace(record, trials=(replace(record.trials[0], epochs=odd, value=None),))
     for _ in range(2):

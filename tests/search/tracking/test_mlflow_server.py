@@ -18,17 +18,10 @@ import numpy as np
 import pytest
 from mlflow_service import Server, free_port, wait_for
 
-from search.records.record import (
-    BackboneSummary,
-    EpochRecord,
-    Interval,
-    Outcome,
-    SearchRecord,
-    TaskSummary,
-    TrialRecord,
-)
+from search.records.record import BackboneSummary, Interval, Outcome, SearchRecord, TaskSummary, TrialRecord
 from search.tracking.delivery import Delivery
 from search.tracking.mirror import Mirror
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import TrackingError
 
 mlflow = pytest.importorskip("mlflow")
@@ -55,7 +48,7 @@ def search(name: str, *trials: TrialRecord) -> SearchRecord:
 
 
 def trial(number: int, epochs: int, state: str = "running") -> TrialRecord:
-    curve = tuple(EpochRecord(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
+    curve = tuple(EpochMetrics(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
     params = {"learning_rate": 0.01, "unfreeze_depth": 1}
     begun = datetime(2025, 3, 1, tzinfo=UTC)
     record = TrialRecord(number, "running", "finetune", params, 0.1, curve, started=begun)

@@ -23,7 +23,7 @@ SESSION = textwrap.dedent("""
     import sys
     from datetime import UTC, datetime
     from pathlib import Path
-    from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+    from search.records.record import BackboneSummary, EpochMetrics, SearchRecord, TaskSummary, TrialRecord
     from search.tracking.stores import default_tracking_uri
     from search.tracking.mirror import Mirror
 
@@ -31,7 +31,7 @@ SESSION = textwrap.dedent("""
     TRIALS, EPOCHS = 40, 3
 
     def trial(number, epochs, done):
-        curve = tuple(EpochRecord(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
+        curve = tuple(EpochMetrics(e, 0.1 * e, 1 / e, 1 / e, 0.1) for e in range(1, epochs + 1))
         state = ("complete", "pruned", "failed")[number % 3] if done else "running"
         params = {"learning_rate": 0.01, "unfreeze_depth": number % 3}
         return TrialRecord(number, state, "finetune", params, 0.1, curve, started=START, ended=START)

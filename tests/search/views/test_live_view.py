@@ -12,12 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, State, TaskSummary, TrialRecord
 from search.views.plain import PlainView
 from search.views.remaining_time import remaining_seconds
 from search.views.terminal import PanelState, Stage, TerminalView, panel
 from search.views.trial_table import sparkline
 from search.views.view import GuardedView, QuietView, make_view
+from trainables.epoch_metrics import EpochMetrics
 
 EPOCHS = 10
 
@@ -25,7 +26,7 @@ EPOCHS = 10
 def trial(
     number: int, state: State = "complete", value: float = 0.9, epochs: int = 4, reason: str | None = None
 ) -> TrialRecord:
-    curve = tuple(EpochRecord(e, value * e / epochs, 1 / e, 1 / e, 0.5) for e in range(1, epochs + 1))
+    curve = tuple(EpochMetrics(e, value * e / epochs, 1 / e, 1 / e, 0.5) for e in range(1, epochs + 1))
     params = {
         "unfreeze_depth": number % 3,
         "learning_rate": 0.00123,
@@ -109,7 +110,7 @@ def test_parameters_are_left_out_where_they_do_not_fit() -> None:
 
 def test_nan_in_a_curve_is_visible_and_harmless() -> None:
     bad = trial(0, "pruned", 0.5, 3, "diverged")
-    bad = replace(bad, epochs=(*bad.epochs, EpochRecord(4, math.nan, math.nan, math.nan, 0.1)), value=None)
+    bad = replace(bad, epochs=(*bad.epochs, EpochMetrics(4, math.nan, math.nan, math.nan, 0.1)), value=None)
     text = "\n".join(drawn(record(bad, trial(1))))
     assert "diverged" in text
     assert "!" in text

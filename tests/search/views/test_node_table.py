@@ -11,17 +11,18 @@ from rich.console import Console
 from search.commands.status import status_page
 from search.execution.engines.node_usage import NodeUsage
 from search.execution.engines.nodes import node_names
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, State, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, State, TaskSummary, TrialRecord
 from search.views.node_table import nodes_summary
 from search.views.plain import PlainView
 from search.views.terminal import PanelState, TerminalView, panel
+from trainables.epoch_metrics import EpochMetrics
 
 NODES = tuple(NodeUsage(f"worker-{n}", float(n % 5), 4.0, 0.5 * (n % 3), 1.0) for n in range(1, 4))
 MANY = tuple(NodeUsage(f"knoten-ü-{n:04}.cluster.example.org", 2.0, 64.0, 1.0, 8.0) for n in range(1000))
 
 
 def trial(number: int, state: State, node: str | None) -> TrialRecord:
-    curve = tuple(EpochRecord(e, 0.1 * e, 1 / e, 1 / e, 0.5) for e in range(1, 5))
+    curve = tuple(EpochMetrics(e, 0.1 * e, 1 / e, 1 / e, 0.5) for e in range(1, 5))
     params = {"unfreeze_depth": 1, "learning_rate": 0.001, "head_units": 64, "augmentation_strength": 0.5}
     return TrialRecord(number, state, "finetune", params, 0.4, curve, node=node)
 

@@ -10,24 +10,17 @@ from html.parser import HTMLParser
 
 import pytest
 
-from search.records.record import (
-    BackboneSummary,
-    EpochRecord,
-    Interval,
-    Outcome,
-    SearchRecord,
-    TaskSummary,
-    TrialRecord,
-)
+from search.records.record import BackboneSummary, Interval, Outcome, SearchRecord, TaskSummary, TrialRecord
 from search.views.notebook import NotebookView, in_notebook
 from search.views.notebook_html import progress_html, result_html
 from search.views.view import QuietView, default_view
+from trainables.epoch_metrics import EpochMetrics
 
 HOSTILE = "</td><script>alert(1)</script>"
 
 
 def trial(number: int, reached: float, state: str = "complete", **changes: object) -> TrialRecord:
-    epochs = tuple(EpochRecord(e, reached * e / 3, 1.0, 1.0, 0.1) for e in range(1, 4))
+    epochs = tuple(EpochMetrics(e, reached * e / 3, 1.0, 1.0, 0.1) for e in range(1, 4))
     known = TrialRecord(
         number, state, "finetune", {"unfreeze_depth": number, "note": HOSTILE}, reached, epochs
     )
@@ -81,7 +74,7 @@ def test_progress_shows_counts_the_best_and_a_curve_for_each_trial() -> None:
 
 
 def test_numbers_that_are_none_have_no_curve() -> None:
-    lost = trial(0, 0.5, "pruned", value=None, epochs=(EpochRecord(1, math.nan, math.nan, math.inf, 0.1),))
+    lost = trial(0, 0.5, "pruned", value=None, epochs=(EpochMetrics(1, math.nan, math.nan, math.inf, 0.1),))
     assert "polyline" not in Balanced(progress_html(search(lost), "", "")).tags
     assert "no trial has a result" in words(result_html(search(lost)))
     Balanced(progress_html(search(), "", ""))

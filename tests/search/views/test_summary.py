@@ -14,7 +14,6 @@ from search.commands.status import status_page
 from search.records.formatting import abbreviate_count, format_value, plural
 from search.records.record import (
     BackboneSummary,
-    EpochRecord,
     Interval,
     Outcome,
     SearchRecord,
@@ -24,10 +23,11 @@ from search.records.record import (
 )
 from search.records.results import record_json
 from search.views.summary import next_commands, print_summary
+from trainables.epoch_metrics import EpochMetrics
 from trainables.serving.footprint import Footprint, Latency
 
 PARAMS = {"unfreeze_depth": 2, "learning_rate": 0.00431, "head_units": 64, "augmentation_strength": 0.25}
-CURVE = tuple(EpochRecord(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))
+CURVE = tuple(EpochMetrics(e, 0.3 * e, 1.0, 1.0, 2.0) for e in (1, 2, 3))
 BEST = TrialRecord(4, "complete", "finetune", PARAMS, 0.9, CURVE)
 OUTCOME = Outcome(
     trial=4,

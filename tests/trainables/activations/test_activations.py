@@ -24,7 +24,7 @@ from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec
 from trainables.methods.methods import begin
 from trainables.modalities.image.augment import distort
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 SIZE, COUNT = 16, 90
@@ -73,7 +73,7 @@ class FastDisk:
     memory: Rates = FAST
     disk: Rates | None = FAST
     file_cache: int = 10**12
-    file_seconds: float = 0.0
+    min_seconds_for_file: float = 0.0
 
 
 def kept_in(folder: Path, network: Backbone, task: Pictures, **options: Any) -> ActivationCache:
@@ -325,7 +325,7 @@ class TestRange:
         kernel.set_weights([w * (scale if index < 2 else 1) for index, w in enumerate(kernel.get_weights())])
         activations = kept_in(tmp_path, network, task) if on_disk else ActivationCache(network, task)
         found = activations.get("train", 0)
-        assert activations.stages.narrow(0)
+        assert activations.stages.fits_float16(0)
         assert found.dtype == np.float32
         assert (found > 65504).any(axis=1).sum() == 1
         assert error(found, exact(network, 0, images)) < 2e-3

@@ -26,7 +26,7 @@ from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ class FastDisk:
     memory: Rates = FAST
     disk: Rates | None = FAST
     file_cache: int = 10**12
-    file_seconds: float = 0.0
+    min_seconds_for_file: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ from trainables.data.datasets import open_task
 class Fast:
     from trainables.activations.machine_speed import Rates
     memory = disk = Rates(1e12, 1e12, 1e12)
-    file_cache, file_seconds = 10**12, 0.0
+    file_cache, min_seconds_for_file = 10**12, 0.0
 
 backbone, task, cache = map(Path, sys.argv[1:])
 activations = ActivationCache(

@@ -14,12 +14,13 @@ from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone, BackboneSpec, load
 from trainables.backbones.precision import recast, recast_backbone
 from trainables.compiled.loss_scale import GROWTH_STEPS, INITIAL_SCALE, LossScale
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
 from trainables.numerics import FLOAT32, Numerics, choose_numerics
 from trainables.serving.served_model import save_served_model
 from trainables.testing import MethodConformance
-from trainables.training.training import EpochMetrics, TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 VOLTA, PASCAL, HOPPER = (7, 0), (6, 1), (9, 0)
@@ -173,7 +174,7 @@ class FastDisk:
     memory: Rates = FAST
     disk: Rates | None = FAST
     file_cache: int = 10**12
-    file_seconds: float = 0.0
+    min_seconds_for_file: float = 0.0
 
 
 def test_activations_of_two_precisions_never_mix(

@@ -15,10 +15,12 @@ from trainables.batched_heads.fused import FusedHeads
 from trainables.batched_heads.program import HeadProgram
 from trainables.batched_heads.state import HeadEpoch
 from trainables.compiled.program import Program
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged, OutOfMemory
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
-from trainables.training.training import EpochMetrics, Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 EPOCHS = 4

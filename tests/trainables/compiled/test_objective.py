@@ -16,7 +16,7 @@ from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
 from trainables.methods.finetune import FineTune
 from trainables.methods.methods import METHODS, begin
 from trainables.testing import MethodConformance
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 WIDTH = 3

@@ -16,7 +16,7 @@ from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.resizable_head import ResizableHead
 from trainables.data.datasets import prepare
 from trainables.methods.methods import begin
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 

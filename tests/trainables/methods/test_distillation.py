@@ -32,7 +32,7 @@ from trainables.methods.distillation_losses import (
 )
 from trainables.methods.methods import begin
 from trainables.testing import MethodConformance
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 

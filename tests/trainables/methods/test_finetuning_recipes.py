@@ -20,7 +20,7 @@ from trainables.errors import UsageError
 from trainables.methods.methods import begin
 from trainables.testing import MethodConformance
 from trainables.training.schedule import block_rate_ratios, trainable_blocks
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 WIDTHS, CLASSES, BATCH, STEPS = (3, 6, 5, 4), 3, 8, 4

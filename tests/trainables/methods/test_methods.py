@@ -11,7 +11,7 @@ from trainables.methods.methods import METHODS, begin
 from trainables.serving.served_model import build_served_model, save_served_model
 from trainables.testing import MethodConformance
 from trainables.training.checkpoints import read_checkpoint
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 

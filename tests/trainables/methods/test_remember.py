@@ -22,7 +22,8 @@ from trainables.training.old_task import (
     fitted_old_head,
     old_accuracy,
 )
-from trainables.training.training import Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 

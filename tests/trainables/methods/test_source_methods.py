@@ -23,7 +23,7 @@ from trainables.methods.baselines import SourceOnly
 from trainables.methods.importance_weights import log_ratios
 from trainables.methods.methods import METHODS, begin
 from trainables.testing import MethodConformance
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainables.methods.methods import begin
 from trainables.serving.served_model import save_served_model
-from trainables.training.training import TrialConfig
+from trainables.training.trial_config import TrialConfig
 
 
 def test_a_served_model_never_trains(print_bench: Any, tmp_path: Path) -> None:

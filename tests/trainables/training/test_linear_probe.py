@@ -21,7 +21,8 @@ from trainables.reuse import Reuse
 from trainables.testing import MethodConformance
 from trainables.training.linear_probe import probe_head
 from trainables.training.probe_cache import ProbeCache, ProbeFolder
-from trainables.training.training import Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 PARAMS = {"unfreeze_depth": 1, "learning_rate": 1e-3, "head_units": 0, "head_init": "probe"}

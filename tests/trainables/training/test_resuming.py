@@ -14,7 +14,8 @@ from trainables.activations.machine_speed import Rates
 from trainables.errors import DataError
 from trainables.methods.methods import begin
 from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from trainables.training.training import Training, TrialConfig
+from trainables.training.training import Training
+from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 EPOCHS = 3
@@ -26,7 +27,7 @@ class NoMemory:
     memory = Rates(1e9, 1e9, 1e9)
     disk = None
     file_cache = 0
-    file_seconds = 0.25
+    min_seconds_for_file = 0.25
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.backbone_prior import BackbonePrior, evaluate_prior
 from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
+from trainables.epoch_metrics import EpochMetrics
 
 LEVELS = {"poor": 0.80, "fair": 0.84, "good": 0.88, "best": 0.94}
 """What each backbone of the made-up task reaches at most."""
@@ -98,7 +99,7 @@ def test_the_ledger_says_which_trials_the_prior_chose_and_resumes_alike(tmp_path
             sampler="random",
             seed=5,
         )
-        ledger.guide = RIGHT
+        ledger.proposal_source = RIGHT
         return ledger
 
     ledger = opened()
@@ -108,7 +109,7 @@ def test_the_ledger_says_which_trials_the_prior_chose_and_resumes_alike(tmp_path
             ledger = opened()
         record = ledger.start(SPACE.suggest)
         assert record.number == number
-        ledger.report(number, EpochRecord(1, accuracy(dict(record.params)), 0.1, 0.1, 0.1))
+        ledger.report(number, EpochMetrics(1, accuracy(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
     assert ledger.trial(0).origin is None
     for number in range(1, 12):

@@ -11,7 +11,8 @@ import pytest
 from search.config.space import core_space
 from search.execution.stop_conditions import MIN_IDENTICAL_FAILURES, IdenticalFailures
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.record import EpochRecord, State, TrialRecord
+from search.records.record import State, TrialRecord
+from trainables.epoch_metrics import EpochMetrics
 
 SPACE = core_space(16)
 
@@ -27,7 +28,7 @@ def doomed_share(ledger: Ledger, reason: str) -> float:
             state: State = "failed" if reason == "crashed" else "pruned"
             ledger.finish(record.number, state, reason=reason, error="no memory left")
         else:
-            ledger.report(record.number, EpochRecord(1, 0.5 + depth / 20, 1.0, 1.0, 0.1))
+            ledger.report(record.number, EpochMetrics(1, 0.5 + depth / 20, 1.0, 1.0, 0.1))
             ledger.finish(record.number, "complete")
     return statistics.fmean(doomed[20:])
 

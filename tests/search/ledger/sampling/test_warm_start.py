@@ -26,8 +26,9 @@ from search.ledger.sampling.warm_start import (
 )
 from search.ledger.sampling.warm_start_prior import WarmStartPrior, is_misleading, warm_start_summary
 from search.ledger.workspace import Workspace
-from search.records.record import BackboneSummary, EpochRecord, SearchRecord, TaskSummary, TrialRecord
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
 from search.study.early_checks import check_inputs
+from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
 
 SPACE = core_space(4)
@@ -207,11 +208,11 @@ def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3)
     )
     for number in range(trials):
         record = ledger.start(SPACE.suggest)
-        ledger.report(number, EpochRecord(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
+        ledger.report(number, EpochMetrics(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
-    ledger.note(FORMAT_KEY, LEDGER_FORMAT)
-    ledger.note("started", "2026-01-01T00:00:00+00:00")
-    ledger.note("about", about_to_json(earlier([], name, metric=metric)))
+    ledger.set_attribute(FORMAT_KEY, LEDGER_FORMAT)
+    ledger.set_attribute("started", "2026-01-01T00:00:00+00:00")
+    ledger.set_attribute("about", about_to_json(earlier([], name, metric=metric)))
     return folder
 
 
@@ -258,7 +259,7 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
         ledger.enqueue([{"unfreeze_depth": 1}])
         few = first_configs(prior.lessons, 30)
         ledger.enqueue([le.params for le in few], [le.origin for le in few])
-        ledger.guide = ProposalChain([prior])
+        ledger.proposal_source = ProposalChain([prior])
         return ledger
 
     prior = warm(earlier(searched(1)))
@@ -266,7 +267,7 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
     for number in range(8):
         ledger = opened() if number in (1, 5) else ledger
         record = ledger.start(SPACE.suggest)
-        ledger.report(number, EpochRecord(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
+        ledger.report(number, EpochMetrics(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
     origins = [t.origin for t in ledger.trials]
     assert origins[0] is None  # the user's own go first

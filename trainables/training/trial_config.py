@@ -1,0 +1,40 @@
+"""What one trial trains: its method, its parameters, and what is fixed for the whole search.
+
+The module imports no TensorFlow: the driver and the trial actors create and unpickle :class:`TrialConfig`, and only the
+engine that trains loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainables.errors import UsageError
+
+BatchNorm = Literal["auto", "adapt", "frozen"]
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One trial: ``params`` by the names of the search space, the rest fixed for a whole search.
+
+    ``live`` trains on images even where activations could be reused: the way a winner is confirmed.
+    """
+
+    method: str
+    params: Mapping[str, Any]
+    epochs: int = 20
+    batch_size: int = 32
+    seed: int = 0
+    metric: str = "val_accuracy"
+    batch_norm: BatchNorm = "auto"
+    live: bool = False
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """A numeric parameter, or ``default`` where the trial has no use for it."""
+        value = self.params.get(name, default)
+        if isinstance(value, str) or not math.isfinite(value):
+            raise UsageError(f"{name}: expected a finite number, received {value!r}")
+        return float(value)
