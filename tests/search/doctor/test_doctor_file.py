@@ -32,6 +32,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     key.chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("PATH", str(folder_with_programs(tmp_path / "bin", "ssh", "rsync")))
     return {
         "cluster_name": "c",
         "max_workers": 4,
@@ -46,6 +47,14 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "head_start_ray_commands": ["RAY_AUTH_MODE=token ray start --head"],
         "worker_start_ray_commands": ["RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379"],
     }
+
+
+def folder_with_programs(folder: Path, *names: str) -> Path:
+    """A folder for PATH with programs of these names, which the doctor looks for and does not run."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch(mode=0o755)
+    return folder
 
 
 def checked(content: object, folder: Path, gpus: float = 1.0) -> list[Finding]:
@@ -132,6 +141,16 @@ def test_what_is_wrong_with_a_file_is_named(
     change(good)
     said = [f.words for f in checked(good, tmp_path) if f.check == check and f.grade != "ok"]
     assert any(words in line for line in said), said
+
+
+@pytest.mark.parametrize("program", ["ssh", "rsync"])
+def test_a_program_that_ray_up_needs_and_this_machine_lacks_is_named(
+    good: dict[str, Any], tmp_path: Path, program: str
+) -> None:
+    (tmp_path / "bin" / program).unlink()
+    (failed,) = [f for f in checked(good, tmp_path) if f.grade != "ok"]
+    assert failed.check == "key"
+    assert f"{program} is not installed on this machine" in failed.words
 
 
 @pytest.mark.parametrize(
