@@ -75,7 +75,7 @@ class ActivationCache:
         self.views = views
         self.stages = stages or PrefixStages(backbone, task.split("train").images)
         self.counts = CostCounts()
-        self._frozen = FrozenPrefix(backbone, task, self.stages)
+        self._prefix = FrozenPrefix(backbone, task, self.stages)
         self._counts = task.counts
         self._memory = MemoryCache(budget)
         self._store = DiskCache(directory, disk_budget) if directory is not None else None
@@ -111,9 +111,9 @@ class ActivationCache:
 
     def fits(self, split: str, depth: int) -> bool:
         """Whether one view of the whole split at ``depth`` may be kept, in memory or on disk."""
-        room = self._room
-        needed = self._counts[split] * self._frozen.bytes_per_image(depth)
-        return needed <= max(room.memory, room.disk) * MAX_SHARE
+        capacity = self._capacity
+        needed = self._counts[split] * self._prefix.bytes_per_image(depth)
+        return needed <= max(capacity.memory, capacity.disk) * MAX_SHARE
 
     def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> ReuseDecision:
         """Whether a trial of ``epochs`` epochs should train on kept activations.
@@ -129,7 +129,7 @@ class ActivationCache:
     def dtype(self, depth: int, *, strength: float = 0.0, flip: bool = False) -> str:
         """``float16`` or ``float32``: what activations of the training images at ``depth`` come as, most likely."""
         kept = self._kept(ActivationView("train", depth, nearest_level(strength), flip))
-        return self._frozen.dtype(depth) if kept is None else kept.dtype.name
+        return self._prefix.dtype(depth) if kept is None else kept.dtype.name
 
     def get(
         self,
@@ -140,7 +140,7 @@ class ActivationCache:
         flip: bool = False,
         view: int = 0,
         account: CostAccount | None = None,
-        passing: bool = False,
+        allow_uncached: bool = False,
     ) -> np.ndarray | None:
         """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
 
@@ -151,7 +151,7 @@ class ActivationCache:
             flip: whether half of the images are mirrored.
             view: which of the draws; without augmentation there is just one.
             account: of the trial that asks; it is told what was there and what was not.
-            passing: where they can't be kept, compute them for this once, if half of the free memory holds them.
+            allow_uncached: where they can't be kept, compute them for this once, if half of the free memory holds them.
 
         Returns:
             (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
@@ -166,11 +166,11 @@ class ActivationCache:
             with self._alone(wanted, account):
                 kept = self._kept(wanted)
                 if kept is None:
-                    return self._make(wanted, account, passing)
+                    return self._make(wanted, account, allow_uncached)
         self._count_hit(wanted, kept, account)
         return kept
 
-    def kept(self, split: str, depth: int) -> np.ndarray | None:
+    def cached(self, split: str, depth: int) -> np.ndarray | None:
         """The same as :meth:`get` without augmentation, if it is there already."""
         return self._kept(ActivationView(split, depth))
 
@@ -181,34 +181,34 @@ class ActivationCache:
         if whole is None:
             yield from self._compute(ActivationView(split, depth), account)
             return
-        for piece in self.stages.pieces(len(whole)):
+        for piece in self.stages.chunk_slices(len(whole)):
             yield whole[piece]
 
     @property
-    def _room(self) -> CacheCapacity:
+    def _capacity(self) -> CacheCapacity:
         disk = self._store.budget if self._store is not None and self._store.usable else 0
         return CacheCapacity(self._memory.budget, disk)
 
     def _decide(self, view: ActivationView, epochs: int) -> ReuseDecision:
-        if view.depth >= self.stages.images:
+        if view.depth >= self.stages.input_depth:
             return ReuseDecision(False, "none", "nothing is frozen")
         if view.augmented and not self.views:
             return ReuseDecision(False, "none", "every epoch has distortions of its own (0 views)")
-        if not self._room.memory and not self._room.disk:
+        if not self._capacity.memory and not self._capacity.disk:
             return ReuseDecision(False, "none", "no room is given to activations")
         views = self.views if view.augmented else 1
         needed = [replace(view, number=number) for number in range(min(views, epochs))]
         kept = sum(map(self._has, needed))
         if kept == len(needed):
-            where: CacheLocation = "memory" if self._frozen.key(view).digest in self._memory else "disk"
+            where: CacheLocation = "memory" if self._prefix.key(view).digest in self._memory else "disk"
             return ReuseDecision(True, where, "all of it is there already", views=views, kept=kept)
-        refused = self._frozen.unsteady(view.depth)
+        refused = self._prefix.nondeterminism(view.depth)
         if refused:
             return ReuseDecision(False, "none", refused)
         sharing = self._asked[view.depth, view.level, view.flip] + 1
-        demand = self._frozen.demand("train", view.depth)
-        demand = replace(demand, views=views, epochs=epochs, sharing=sharing, kept=kept)
-        return decide(demand, self._room, self._speeds)
+        request = self._prefix.cache_request("train", view.depth)
+        request = replace(request, views=views, epochs=epochs, sharing=sharing, kept=kept)
+        return decide(request, self._capacity, self._speeds)
 
     @contextmanager
     def _alone(self, view: ActivationView, account: CostAccount) -> Iterator[None]:
@@ -222,19 +222,19 @@ class ActivationCache:
         finally:
             lock.release()
 
-    def _make(self, view: ActivationView, account: CostAccount, passing: bool) -> np.ndarray | None:
-        if self._frozen.unsteady(view.depth):
+    def _make(self, view: ActivationView, account: CostAccount, allow_uncached: bool) -> np.ndarray | None:
+        if self._prefix.nondeterminism(view.depth):
             return None
-        demand, key = self._frozen.demand(view.split, view.depth), self._frozen.key(view)
-        where = choose_location(demand, self._room, self._speeds)
+        request, key = self._prefix.cache_request(view.split, view.depth), self._prefix.key(view)
+        where = choose_location(request, self._capacity, self._speeds)
         if where == "disk" and self._store is not None:
-            made = self._make_file(view, key, demand.images, account)
+            made = self._make_file(view, key, request.images, account)
             if made is not None:
                 return made
-        kept = where != "none" and demand.bytes <= self._memory.budget * MAX_SHARE
-        if not kept and not (passing and demand.bytes <= self._speeds.file_cache):
+        kept = where != "none" and request.bytes <= self._memory.budget * MAX_SHARE
+        if not kept and not (allow_uncached and request.bytes <= self._speeds.file_cache):
             return None
-        whole = self._whole(view, demand.images, account)
+        whole = self._whole(view, request.images, account)
         if kept:
             self._memory.put(key.digest, whole)
             self._count(account, bytes_written=whole.nbytes)
@@ -246,7 +246,7 @@ class ActivationCache:
         if self._store is None:
             return None
         computed = account.counts.misses
-        made = self._store.fill(
+        made = self._store.get_or_compute(
             key,
             rows,
             self.stages.shape(view.depth),
@@ -263,7 +263,7 @@ class ActivationCache:
 
     def _whole(self, view: ActivationView, count: int, account: CostAccount) -> np.ndarray:
         whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
-        for piece, part in zip(self.stages.pieces(count), self._compute(view, account), strict=True):
+        for piece, part in zip(self.stages.chunk_slices(count), self._compute(view, account), strict=True):
             if part.dtype == np.float32 and whole.dtype == np.float16:
                 whole = whole.astype(np.float32)
             whole[piece] = part
@@ -272,20 +272,20 @@ class ActivationCache:
 
     def _compute(self, view: ActivationView, account: CostAccount) -> Iterator[np.ndarray]:
         self._count(account, misses=1)
-        for depth in range(view.depth + 1, self.stages.images):
+        for depth in range(view.depth + 1, self.stages.input_depth):
             lower = self._kept(view.at(depth))
             if lower is not None:
                 self._count(account, derived=1)
-                return self._frozen.compute(view, depth, lower)
-        return self._frozen.compute(view)
+                return self._prefix.compute(view, depth, lower)
+        return self._prefix.compute(view)
 
     def _kept(self, view: ActivationView) -> np.ndarray | None:
-        key = self._frozen.key(view)
+        key = self._prefix.key(view)
         kept = self._memory.get(key.digest)
         return self._store.open(key) if kept is None and self._store is not None else kept
 
     def _has(self, view: ActivationView) -> bool:
-        key = self._frozen.key(view)
+        key = self._prefix.key(view)
         return key.digest in self._memory or (self._store is not None and key in self._store)
 
     def _count_hit(self, view: ActivationView, kept: np.ndarray, account: CostAccount) -> None:

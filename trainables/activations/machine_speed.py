@@ -47,14 +47,14 @@ class MachineSpeeds(Protocol):
         """Bytes that files may take in the system's cache; larger sets are read from the disk itself."""
 
     @property
-    def file_seconds(self) -> float:
+    def min_seconds_for_file(self) -> float:
         """What takes less to compute is not worth a file."""
 
 
 class MeasuredSpeeds:
     """This machine's speeds, measured at most once each. ``directory`` is that of the cache, if there is one."""
 
-    file_seconds = MIN_SECONDS_FOR_FILE
+    min_seconds_for_file = MIN_SECONDS_FOR_FILE
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory

@@ -32,12 +32,12 @@ class StageMeasurement:
     error: float
 
     @property
-    def steady(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether the same images give the same numbers."""
         return self.difference <= MAX_RUN_DIFFERENCE
 
     @property
-    def narrow(self) -> bool:
+    def fits_float16(self) -> bool:
         """Whether float16 holds the values."""
         return self.error <= MAX_ROUNDING_ERROR
 

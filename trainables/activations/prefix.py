@@ -67,20 +67,20 @@ class FrozenPrefix:
 
     def dtype(self, depth: int) -> str:
         """What activations at ``depth`` are kept as, unless single values are out of range; measured first."""
-        return "float16" if self._stages.narrow(depth) else "float32"
+        return "float16" if self._stages.fits_float16(depth) else "float32"
 
-    def demand(self, split: str, depth: int) -> CacheRequest:
+    def cache_request(self, split: str, depth: int) -> CacheRequest:
         """What one view of ``split`` at ``depth`` takes; measured with the first call."""
         size = self.bytes_per_image(depth) * (1 if self.dtype(depth) == "float16" else 2)
-        return CacheRequest(self._task.counts[split], size, sum(f.seconds for f in self._stages.facts(depth)))
+        return CacheRequest(self._task.counts[split], size, sum(f.seconds for f in self._stages.measurements(depth)))
 
-    def unsteady(self, depth: int) -> str | None:
+    def nondeterminism(self, depth: int) -> str | None:
         """Why nothing at ``depth`` may be kept: a block below is not a function of the image alone. None if it is."""
-        for block, facts in zip(self._backbone.blocks, self._stages.facts(depth), strict=False):
-            if not facts.steady:
+        for block, measured in zip(self._backbone.blocks, self._stages.measurements(depth), strict=False):
+            if not measured.deterministic:
                 return (
                     f"refused: block {block.name!r} is not deterministic (two runs over the same images differ by "
-                    f"{facts.difference:.2g} of the spread between images)"
+                    f"{measured.difference:.2g} of the spread between images)"
                 )
         return None
 
@@ -94,15 +94,15 @@ class FrozenPrefix:
         """
         stages, images = self._stages, self._task.split(view.split).images
         draws = view_draws(len(images), view.level, view.flip, view.number) if view.augmented else None
-        for piece in stages.pieces(len(images)):
+        for piece in stages.chunk_slices(len(images)):
             if source is None or start is None:
                 drawn = None if draws is None else draws[piece]
-                x, begin = stages.distorted(images[piece], drawn, view.level, view.flip), stages.images
+                x, begin = stages.distort(images[piece], drawn, view.level, view.flip), stages.input_depth
             else:
                 x, begin = tf.cast(tf.constant(source[piece]), tf.float32), start
             yield self._halved(*stages.run(x, begin, view.depth), view.depth)
 
     def _halved(self, y: Any, peak: Any, depth: int) -> np.ndarray:
-        narrow = self._stages.narrow(depth) and float(peak) <= LARGEST_FLOAT16
+        narrow = self._stages.fits_float16(depth) and float(peak) <= LARGEST_FLOAT16
         array: np.ndarray = (tf.cast(y, tf.float16) if narrow else y).numpy()
         return array

@@ -103,39 +103,39 @@ class ReuseDecision:
         return f"activations at depth {self.depth}, strength {self.level:g}: {way}; {self.reason}"
 
 
-def choose_location(demand: CacheRequest, room: CacheCapacity, speeds: MachineSpeeds) -> CacheLocation:
+def choose_location(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> CacheLocation:
     """Where activations should be kept: on disk if computing them again takes long, else in memory, if anywhere."""
-    needed, in_memory = demand.bytes, demand.bytes <= room.memory * MAX_SHARE
-    computing = demand.images * demand.prefix_seconds
-    if in_memory and computing < speeds.file_seconds:
+    needed, in_memory = request.bytes, request.bytes <= capacity.memory * MAX_SHARE
+    computing = request.images * request.prefix_seconds
+    if in_memory and computing < speeds.min_seconds_for_file:
         return "memory"
-    if needed <= room.disk * MAX_SHARE and speeds.disk is not None:
-        writing = demand.images * demand.bytes_per_image / speeds.disk.write
+    if needed <= capacity.disk * MAX_SHARE and speeds.disk is not None:
+        writing = request.images * request.bytes_per_image / speeds.disk.write
         if computing >= 2 * writing or not in_memory:
             return "disk"
     return "memory" if in_memory else "none"
 
 
-def decide(demand: CacheRequest, room: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
-    """Compare both ways of a trial that needs ``demand`` where activations may take ``room``."""
-    chosen = choose_location(demand, room, speeds)
+def decide(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
+    """Compare both ways of a trial that needs ``request`` where activations may take ``capacity``."""
+    chosen = choose_location(request, capacity, speeds)
     rates = speeds.memory if chosen == "memory" else speeds.disk or speeds.memory
-    reading = demand.bytes_per_image / (rates.hot if demand.bytes <= speeds.file_cache else rates.cold)
-    computing = demand.prefix_seconds + demand.bytes_per_image / rates.write
-    uses = demand.epochs * (1 + demand.sharing)
-    missing = max(0, min(demand.views, demand.epochs) - demand.kept)
-    live = uses * demand.images * demand.prefix_seconds
-    reuse = demand.images * (missing * computing + uses * reading)
-    reuses, reason = _verdict(demand, room, chosen, live, reuse)
+    reading = request.bytes_per_image / (rates.hot if request.bytes <= speeds.file_cache else rates.cold)
+    computing = request.prefix_seconds + request.bytes_per_image / rates.write
+    uses = request.epochs * (1 + request.sharing)
+    missing = max(0, min(request.views, request.epochs) - request.kept)
+    live = uses * request.images * request.prefix_seconds
+    reuse = request.images * (missing * computing + uses * reading)
+    reuses, reason = _verdict(request, capacity, chosen, live, reuse)
     return ReuseDecision(
         reuse=reuses,
         place=chosen if reuses else "none",
         reason=reason,
-        views=demand.views,
-        kept=demand.kept,
-        sharing=demand.sharing,
-        bytes=demand.bytes,
-        prefix_rate=1 / max(demand.prefix_seconds, 1e-12),
+        views=request.views,
+        kept=request.kept,
+        sharing=request.sharing,
+        bytes=request.bytes,
+        prefix_rate=1 / max(request.prefix_seconds, 1e-12),
         read_rate=1 / max(reading, 1e-12),
         live_seconds=live,
         reuse_seconds=reuse,
@@ -143,13 +143,13 @@ def decide(demand: CacheRequest, room: CacheCapacity, speeds: MachineSpeeds) -> 
 
 
 def _verdict(
-    demand: CacheRequest, room: CacheCapacity, chosen: CacheLocation, live: float, reuse: float
+    request: CacheRequest, capacity: CacheCapacity, chosen: CacheLocation, live: float, reuse: float
 ) -> tuple[bool, str]:
-    views = f"{min(demand.views, demand.epochs)} view(s) of {_bytes(demand.bytes)} together"
+    views = f"{min(request.views, request.epochs)} view(s) of {_bytes(request.bytes)} together"
     if chosen == "none":
-        limits = f"{_bytes(int(room.memory * MAX_SHARE))} of memory or {_bytes(int(room.disk * MAX_SHARE))} of disk"
+        limits = f"{_bytes(int(capacity.memory * MAX_SHARE))} of memory or {_bytes(int(capacity.disk * MAX_SHARE))} of disk"
         return False, f"{views} exceed {limits}"
-    if demand.bytes <= room.memory * ALWAYS_KEPT_SHARE:
+    if request.bytes <= capacity.memory * ALWAYS_KEPT_SHARE:
         return True, f"{views} are small"
     comparison = f"{reuse:.2f} s with reuse against {live:.2f} s without"
     return reuse < live, f"{views}, {comparison}"

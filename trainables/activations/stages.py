@@ -34,7 +34,7 @@ CHUNK_BYTES = 128 * 2**20
 class PrefixStages:
     """The stages of ``backbone``, built and traced when they are first needed. Safe to use from several threads.
 
-    ``images`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
+    ``input_depth`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
     d + 1 to that of depth d; the first one preprocesses, too. ``chunk`` is the number of images that run at once,
     always the same for a backbone, because the last bits of a convolution depend on it.
 
@@ -46,13 +46,13 @@ class PrefixStages:
     def __init__(self, backbone: Backbone, sample: np.ndarray) -> None:
         self._backbone = backbone
         self._sample = np.array(sample[:PROBE_IMAGES])
-        self.images = len(backbone.blocks)
+        self.input_depth = len(backbone.blocks)
         largest = max(math.prod(size or 1 for size in cut.shape) * 4 for cut in backbone.cuts)
         self.chunk = min(CHUNK_IMAGES, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
         self._models: dict[int, Any] = {}
         self._traced: dict[int, Any] = {}
-        self._digests: dict[int, str] = {self.images: ""}
-        self._facts: dict[int, StageMeasurement] = {}
+        self._digests: dict[int, str] = {self.input_depth: ""}
+        self._measurements: dict[int, StageMeasurement] = {}
         self._distort = tf.function(
             distort,
             input_signature=[
@@ -71,30 +71,30 @@ class PrefixStages:
     def digest(self, depth: int) -> str:
         """Hexadecimal digest of configuration and weights of all stages below the cut of ``depth``."""
         with BUILD_LOCK:
-            for d in range(self.images - 1, depth - 1, -1):
+            for d in range(self.input_depth - 1, depth - 1, -1):
                 if d not in self._digests:
                     whole = self._digests[d + 1] + model_digest(self._model(d))
                     self._digests[d] = hashlib.sha256(whole.encode()).hexdigest()[:32]
             return self._digests[depth]
 
-    def facts(self, depth: int) -> tuple[StageMeasurement, ...]:
+    def measurements(self, depth: int) -> tuple[StageMeasurement, ...]:
         """What a run over the sample tells of each stage below the cut of ``depth``, the first one first."""
-        wanted = range(self.images - 1, depth - 1, -1)
+        wanted = range(self.input_depth - 1, depth - 1, -1)
         with BUILD_LOCK, tf.init_scope():
-            if any(d not in self._facts for d in wanted):
+            if any(d not in self._measurements for d in wanted):
                 x: Any = tf.cast(tf.constant(self._sample), tf.float32)
                 for d in wanted:
-                    if d not in self._facts:
-                        self._facts[d] = measure_stage(partial(self._raw, x, d))
-                    x, _ = self._stage(d)(x, self._facts[d].narrow)
-        return tuple(self._facts[d] for d in wanted)
+                    if d not in self._measurements:
+                        self._measurements[d] = measure_stage(partial(self._raw, x, d))
+                    x, _ = self._stage(d)(x, self._measurements[d].fits_float16)
+        return tuple(self._measurements[d] for d in wanted)
 
     def known_seconds(self, depth: int) -> float:
         """Seconds per image of all stages below the cut of ``depth``; 0 where not all of them were examined yet."""
-        facts = [self._facts.get(d) for d in range(self.images - 1, depth - 1, -1)]
+        facts = [self._measurements.get(d) for d in range(self.input_depth - 1, depth - 1, -1)]
         return 0.0 if None in facts else sum(f.seconds for f in facts if f is not None)
 
-    def distorted(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
+    def distort(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
         """``images`` (B, H, W, 3) of any type as float32, distorted by ``draws`` (B, DRAWS) where they are given."""
         pixels = tf.cast(images, tf.float32)
         return pixels if draws is None else self._distort(pixels, draws, strength, tf.cast(flip, tf.float32))
@@ -103,24 +103,24 @@ class PrefixStages:
         """Lead ``x`` (B, …) float32 at the cut of depth ``start`` up to that of ``depth``; eager or inside a graph.
 
         Args:
-            x: pixels 0..255 where ``start`` is ``images``.
+            x: pixels 0..255 where ``start`` is ``input_depth``.
             start: depth of the cut where ``x`` is.
             depth: at most ``start``.
 
         Returns:
             The tensor (B, …) float32 and the greatest magnitude in it, a scalar (0 if no stage ran).
         """
-        narrow = [facts.narrow for facts in self.facts(depth)]
+        narrow = [measured.fits_float16 for measured in self.measurements(depth)]
         peak = tf.constant(0.0)
         for d in range(start - 1, depth - 1, -1):
-            x, peak = self._stage(d)(x, narrow[self.images - 1 - d])
+            x, peak = self._stage(d)(x, narrow[self.input_depth - 1 - d])
         return x, peak
 
-    def narrow(self, depth: int) -> bool:
+    def fits_float16(self, depth: int) -> bool:
         """Whether float16 holds what the stage below the cut of ``depth`` makes, but for single values perhaps."""
-        return self.facts(depth)[-1].narrow
+        return self.measurements(depth)[-1].fits_float16
 
-    def pieces(self, count: int) -> Iterator[slice]:
+    def chunk_slices(self, count: int) -> Iterator[slice]:
         """``count`` images in chunks."""
         return (slice(start, min(start + self.chunk, count)) for start in range(0, count, self.chunk))
 
@@ -133,7 +133,7 @@ class PrefixStages:
     def _model(self, d: int) -> Any:
         with BUILD_LOCK:
             if d not in self._models:
-                below = self._backbone.model.inputs[0] if d + 1 == self.images else self._tensor(d + 1)
+                below = self._backbone.model.inputs[0] if d + 1 == self.input_depth else self._tensor(d + 1)
                 self._models[d] = keras.Model(below, self._tensor(d), name=f"stage_{d}")
             return self._models[d]
 

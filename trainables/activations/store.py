@@ -91,7 +91,7 @@ class DiskCache:
             return None
         return array
 
-    def fill(
+    def get_or_compute(
         self,
         key: EntryKey,
         rows: int,

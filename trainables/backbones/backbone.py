@@ -151,7 +151,7 @@ def load(spec: BackboneSpec) -> Backbone:
         raise BackboneError("Keras' image_data_format: expected channels_last, received channels_first")
     source = find_backbone_source(spec)
     model = normalise(source, spec.input_size)
-    if source.fresh:
+    if source.random_weights:
         model.set_weights(fresh_weights(model, spec.seed))
     return Backbone(spec, source.name, source.weights, model)
 

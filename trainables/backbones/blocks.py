@@ -75,13 +75,13 @@ _POOLING = ("MaxPooling", "AveragePooling")
 class Unit:
     """Segments that are unfrozen together, bottom to top.
 
-    ``up`` and ``down``: belongs with the unit above, with the unit below. ``merges``: branches meet in it.
+    ``joins_above`` and ``joins_below``: belongs with the unit above, with the unit below. ``merges``: branches meet in it.
     ``pooled``: ends with a pooling. ``strided``: the image gets smaller in it, before its top.
     """
 
     segments: tuple[Segment, ...]
-    up: bool
-    down: bool
+    joins_above: bool
+    joins_below: bool
     merges: bool
     pooled: bool
     strided: bool
@@ -90,7 +90,7 @@ class Unit:
         """Both as one."""
         segments = self.segments + above.segments
         merges, strided = self.merges or above.merges, self.strided or above.strided
-        return Unit(segments, above.up, self.down, merges, above.pooled, strided)
+        return Unit(segments, above.joins_above, self.joins_below, merges, above.pooled, strided)
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -129,21 +129,21 @@ def _opening(segments: Sequence[Segment], first: int, kernel: int, merged: bool)
         segment = segments[index]
         if merged and any(getattr(call.operation, "trainable_variables", ()) for call in segment.calls):
             break
-        if segment.only is None or not segment.only.kind.startswith(_PADDING):
+        if segment.single_call is None or not segment.single_call.kind.startswith(_PADDING):
             opening = index + 1
     return opening
 
 
 def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Unit:
     own = segments[kernel]
-    gate = own.only is None and not _merges(own)
+    gate = own.single_call is None and not _merges(own)
     return Unit(
         tuple(segments[start:end]),
-        up=gate or (own.only is not None and own.only.kind.startswith("Depthwise")),
-        down=gate,
+        joins_above=gate or (own.single_call is not None and own.single_call.kind.startswith("Depthwise")),
+        joins_below=gate,
         merges=_merges(own),
         pooled=any(
-            s.only is not None and s.only.kind.startswith(_POOLING) for s in segments[kernel + 1 : end]
+            s.single_call is not None and s.single_call.kind.startswith(_POOLING) for s in segments[kernel + 1 : end]
         ),
         strided=any(_stride(call.operation) > 1 for call in own.calls),
     )
@@ -151,7 +151,7 @@ def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Uni
 
 def _merges(segment: Segment) -> bool:
     """Whether branches meet in it, other than to scale one by the other (squeeze-and-excite)."""
-    return segment.only is None and segment.calls[-1].kind != "Multiply"
+    return segment.single_call is None and segment.calls[-1].kind != "Multiply"
 
 
 def _stride(operation: Any) -> int:
@@ -171,7 +171,7 @@ def _merge(units: list[Unit], together: Callable[[list[Unit], int], bool]) -> li
 
 
 def _is_loose(units: list[Unit], below: int) -> bool:
-    return units[below].up or units[below + 1].down
+    return units[below].joins_above or units[below + 1].joins_below
 
 
 def _is_expansion(units: list[Unit], below: int) -> bool:

@@ -43,7 +43,7 @@ class Segment:
     above: Cut
 
     @property
-    def only(self) -> Call | None:
+    def single_call(self) -> Call | None:
         """The segment's call, if it is just one."""
         return self.calls[0] if len(self.calls) == 1 else None
 
@@ -118,11 +118,11 @@ def find_features(source: Any, target: Any) -> Any:
 
 def _loses_extent(segment: Segment) -> bool:
     below, above = len(segment.below.shape), len(segment.above.shape)
-    return (above == 1 and below > 1) or (segment.only is not None and segment.only.kind in _POOLS)
+    return (above == 1 and below > 1) or (segment.single_call is not None and segment.single_call.kind in _POOLS)
 
 
 def _pool(segment: Segment) -> Any:
-    below, only = segment.below, segment.only
+    below, only = segment.below, segment.single_call
     pool = only.kind if only is not None else ""
     if len(below.shape) == 3:
         if pool in _POOLS and len(segment.above.shape) == 1:
@@ -137,7 +137,7 @@ def _extend(features: Any, rest: tuple[Segment, ...], pooled: Any) -> Any:
     if features is not pooled:
         return features
     for segment in rest:
-        if segment.only is None or not segment.only.kind.endswith("Normalization"):
+        if segment.single_call is None or not segment.single_call.kind.endswith("Normalization"):
             break
         features = segment.above.tensor
     return features
@@ -152,7 +152,7 @@ def _pool_end(segments: tuple[Segment, ...], target: Any) -> Any:
         raise BackboneError(
             f"backbone: expected features of rank 2 to 4, received shape {tuple(target.shape)}"
         )
-    dense = [i for i, s in enumerate(segments) if s.only is not None and s.only.kind == "Dense"]
+    dense = [i for i, s in enumerate(segments) if s.single_call is not None and s.single_call.kind == "Dense"]
     last = dense[-1] if dense else len(segments)
     if not any(segment.has_kernel for segment in segments[:last]):
         raise BackboneError("backbone: expected layers with weights below the classifier head, found none")

@@ -68,8 +68,8 @@ def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]]
     for segment in find_segments(native, features):
         if segment.has_kernel:
             break
-        if segment.only is not None and segment.only.kind in _RESIZERS:
-            layer = segment.only.operation
+        if segment.single_call is not None and segment.single_call.kind in _RESIZERS:
+            layer = segment.single_call.operation
             swap[id(layer)] = _nothing
             size = (int(layer.height), int(layer.width))
     return swap, size

@@ -29,14 +29,14 @@ DOWNLOAD_TIMEOUT = 20.0
 class BackboneSource:
     """A Keras model as it was found, perhaps with a head.
 
-    ``weights`` says where its weights are from; ``fresh`` that they are still to be drawn at random.
+    ``weights`` says where its weights are from; ``random_weights`` that they are still to be drawn at random.
     """
 
     name: str
     model: Any
     weights: str
     preprocessing: str
-    fresh: bool = False
+    random_weights: bool = False
 
 
 def find_backbone_source(spec: BackboneSpec) -> BackboneSource:
@@ -82,8 +82,8 @@ def _from_application(spec: BackboneSpec, application: Application) -> BackboneS
         raise BackboneError(
             f"preprocessing: {name} brings its own, expected 'auto', received {spec.preprocessing!r}"
         )
-    if size < application.least:
-        raise BackboneError(f"input_size: {name} needs {application.least} pixels or more, received {size}")
+    if size < application.min_input_size:
+        raise BackboneError(f"input_size: {name} needs {application.min_input_size} pixels or more, received {size}")
     wanted = "imagenet" if spec.weights == "default" else spec.weights
     if wanted == "imagenet":
         model = _with_imagenet(name, size)

@@ -275,10 +275,10 @@ class Program:
         """Images, distorted if there are ``draws``, or activations, as float32 activations at the cut."""
         if x.dtype != tf.uint8:
             return tf.cast(x, tf.float32)
-        pixels = self.stages.distorted(x, draws, strength, flip)
+        pixels = self.stages.distort(x, draws, strength, flip)
         if self.shape.exact:
             return tf.cast(self.prefix(pixels, training=False), tf.float32)
-        return self.stages.run(pixels, self.stages.images, self.shape.depth)[0]
+        return self.stages.run(pixels, self.stages.input_depth, self.shape.depth)[0]
 
     def _evaluate_steps(self, inputs: Any, labels: Any) -> Any:
         x = self._at_cut(inputs)

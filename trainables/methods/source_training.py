@@ -81,7 +81,7 @@ class SourceTraining(FineTune):
         activations = self.source.activations
         if self.feed.exact:
             images = self.source.split(split).images
-            chunks: Iterator[np.ndarray] = (images[piece] for piece in activations.stages.pieces(len(images)))
+            chunks: Iterator[np.ndarray] = (images[piece] for piece in activations.stages.chunk_slices(len(images)))
         else:
             chunks = activations.chunks(split, self.depth, self.account)
         with self.account.timing("evaluate"):

@@ -57,7 +57,7 @@ class DataFeed:
         self._count = self.bench.task.counts["train"]
         self.asked_batch = self.batch_size
         self.batch_size, self.steps = self.sizes()
-        self.exact = self.live or self.depth >= activations.stages.images
+        self.exact = self.live or self.depth >= activations.stages.input_depth
         self._views = 0 if self.exact else activations.views
         if self._views:
             self.strength = nearest_level(self.strength)
@@ -138,7 +138,7 @@ class DataFeed:
             yield from self.bench.activations.chunks(split, self.depth, self.account)
             return
         images = self.bench.task.split(split).images
-        for piece in self.bench.activations.stages.pieces(len(images)):
+        for piece in self.bench.activations.stages.chunk_slices(len(images)):
             yield images[piece]
 
     def _decide(self) -> ReuseDecision:
@@ -161,7 +161,7 @@ class DataFeed:
             flip=self.flip,
             view=view,
             account=self.account,
-            passing=True,
+            allow_uncached=True,
         )
 
     def _draws(self, epoch: int) -> np.ndarray:
@@ -172,7 +172,7 @@ class DataFeed:
     def _parts(self, indices: np.ndarray, image_bytes: int) -> Iterator[np.ndarray]:
         """``indices`` (steps, batch) in parts that depend on shapes alone: masks of dropout are drawn part by part."""
         stages = self.bench.activations.stages
-        kept_bytes = 4 * math.prod(stages.shape(self.depth)) if self.depth < stages.images else 0
+        kept_bytes = 4 * math.prod(stages.shape(self.depth)) if self.depth < stages.input_depth else 0
         size = max(1, CHUNK_BYTES // (max(image_bytes, kept_bytes) * self.batch_size))
         for start in range(0, len(indices), size):
             yield indices[start : start + size]

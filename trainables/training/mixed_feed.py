@@ -107,7 +107,7 @@ class MixedDataFeed(DataFeed):
             flip=self.flip,
             view=view_for_epoch(epoch, self._views) if self.augmented else 0,
             account=self.account,
-            passing=True,
+            allow_uncached=True,
         )
 
     def _both_draws(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

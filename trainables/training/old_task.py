@@ -181,11 +181,11 @@ def _at_cut(bench: Workbench, split: str, depth: int, account: CostAccount) -> I
     """Activations of the old images in order, in pieces; where the prefix only preprocesses none are kept."""
     old = bench.remembered
     stages, images = old.activations.stages, old.split(split).images
-    if depth < stages.images:
+    if depth < stages.input_depth:
         yield from old.activations.chunks(split, depth, account)
         return
     prefix = _compiled(bench.backbone.parts(depth)[0])
-    for piece in stages.pieces(len(images)):
+    for piece in stages.chunk_slices(len(images)):
         yield np.asarray(prefix(images[piece]), np.float32)
 
 

@@ -76,11 +76,11 @@ def extract_features(activations: ActivationCache, task: Task, ids: Sequence[str
 
 def _features(activations: ActivationCache, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
-    whole = activations.kept(split, 0)
+    whole = activations.cached(split, 0)
     if whole is None and 2 * len(rows) >= len(images):
         whole = np.concatenate(list(activations.chunks(split, 0)))
     if whole is not None:
         return np.asarray(whole[rows], np.float32)
     stages = activations.stages
-    pixels = (stages.distorted(images[rows[piece]]) for piece in stages.pieces(len(rows)))
-    return np.concatenate([stages.run(x, stages.images, 0)[0].numpy() for x in pixels])
+    pixels = (stages.distort(images[rows[piece]]) for piece in stages.chunk_slices(len(rows)))
+    return np.concatenate([stages.run(x, stages.input_depth, 0)[0].numpy() for x in pixels])

@@ -21,7 +21,7 @@ class Fixed:
     memory: Rates = MEMORY
     disk: Rates | None = DISK
     file_cache: int = 8 * GB
-    file_seconds: float = 0.25
+    min_seconds_for_file: float = 0.25
 
 
 ROOM = CacheCapacity(memory=2 * GB, disk=10 * GB)
@@ -165,4 +165,4 @@ def test_a_machine_without_a_writable_folder_has_no_disk(tmp_path: Path) -> None
     assert MeasuredSpeeds(None).disk is None
     assert MeasuredSpeeds(tmp_path).disk is not None
     assert MeasuredSpeeds(tmp_path).file_cache > 0
-    assert MeasuredSpeeds(tmp_path).file_seconds > 0
+    assert MeasuredSpeeds(tmp_path).min_seconds_for_file > 0

@@ -53,7 +53,7 @@ def key(view: int) -> EntryKey:
 
 def fill(store: DiskCache, entry: EntryKey = KEY, array: np.ndarray | None = None) -> np.ndarray | None:
     array = values() if array is None else array
-    return store.fill(entry, len(array), array.shape[1:], lambda: chunks(array))
+    return store.get_or_compute(entry, len(array), array.shape[1:], lambda: chunks(array))
 
 
 def written(folder: Path, array: np.ndarray, *more: np.ndarray) -> Path:
@@ -180,7 +180,7 @@ def test_everything_in_the_key_counts(change: str) -> None:
 
 def test_a_second_fill_computes_nothing(folder: Path) -> None:
     fill(DiskCache(folder, 10**6))
-    again = DiskCache(folder, 10**6).fill(KEY, ROWS, SHAPE, lambda: pytest.fail("computed again"))
+    again = DiskCache(folder, 10**6).get_or_compute(KEY, ROWS, SHAPE, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(again, values())
 
 
@@ -191,7 +191,7 @@ def test_an_error_of_the_computation_comes_through_and_leaves_nothing(folder: Pa
 
     store = DiskCache(folder, 10**6)
     with pytest.raises(KeyError, match="the computation"):
-        store.fill(KEY, ROWS, SHAPE, broken)
+        store.get_or_compute(KEY, ROWS, SHAPE, broken)
     assert not list(folder.glob("*.arrow")) + list(folder.glob("*.partial"))
     np.testing.assert_array_equal(fill(store), values())
 
@@ -250,7 +250,7 @@ def test_when_all_is_in_use_the_caller_goes_on_without(folder: Path) -> None:
 def test_an_entry_above_the_budget_evicts_nothing_for_nothing(folder: Path) -> None:
     store = DiskCache(folder, 2_000_000)
     fill(store, key(0), big(0))
-    assert store.fill(key(1), 40, BIG, lambda: pytest.fail("computed")) is None
+    assert store.get_or_compute(key(1), 40, BIG, lambda: pytest.fail("computed")) is None
     assert held(store) == [0]
 
 
@@ -286,7 +286,7 @@ def _compute(folder: str, log: str, start: Any, results: Any) -> None:
             yield chunk
 
     start.wait(60)
-    array = DiskCache(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, slowly)
+    array = DiskCache(Path(folder), 10**6).get_or_compute(KEY, ROWS, SHAPE, slowly)
     results.put(None if array is None else array.sum(dtype=np.float64).item())
 
 
@@ -310,7 +310,7 @@ def _write_forever(folder: str, begun: Any) -> None:
         time.sleep(600)
         yield values(6)
 
-    DiskCache(Path(folder), 10**6).fill(KEY, ROWS, SHAPE, endless)
+    DiskCache(Path(folder), 10**6).get_or_compute(KEY, ROWS, SHAPE, endless)
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_a_writer_killed_half_way_leaves_nothing_that_counts(folder: Path, write
 def test_who_waits_too_long_goes_on_without(folder: Path, writer: Any) -> None:
     store = DiskCache(folder, 10**6, wait=0.3)
     began = time.monotonic()
-    assert store.fill(KEY, ROWS, SHAPE, lambda: pytest.fail("computed")) is None
+    assert store.get_or_compute(KEY, ROWS, SHAPE, lambda: pytest.fail("computed")) is None
     assert time.monotonic() - began < 5
     assert "another process has been computing" in store.notes[0]
     np.testing.assert_array_equal(fill(store, key(9)), values())  # other entries are not affected

@@ -33,7 +33,7 @@ def test_a_residual_block_can_be_cut_only_around() -> None:
     assert names(model) == ["image", "add"]
     (segment,) = find_segments(model.inputs[0], model.outputs[0])
     assert [call.operation.name for call in segment.calls] == ["conv", "relu", "add"]
-    assert segment.only is None
+    assert segment.single_call is None
 
 
 def test_operations_that_are_no_layers_count() -> None:

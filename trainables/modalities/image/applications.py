@@ -17,17 +17,17 @@ class Application:
     """One model of ``keras.applications``.
 
     ``preprocessing`` is what its family's ``preprocess_input`` does; ``none`` where the model's own first
-    layers do it. ``input_size`` is in pixels a side, as is ``least``, the smallest that the network accepts.
+    layers do it. ``input_size`` is in pixels a side, as is ``min_input_size``, the smallest that the network accepts.
     """
 
     name: str
     preprocessing: Preprocessing
     input_size: int
-    least: int = 32
+    min_input_size: int = 32
 
 
-def _family(preprocessing: Preprocessing, sizes: dict[str, int], least: int = 32) -> tuple[Application, ...]:
-    return tuple(Application(name, preprocessing, size, least) for name, size in sizes.items())
+def _family(preprocessing: Preprocessing, sizes: dict[str, int], min_input_size: int = 32) -> tuple[Application, ...]:
+    return tuple(Application(name, preprocessing, size, min_input_size) for name, size in sizes.items())
 
 
 _CONVNEXT = ("Tiny", "Small", "Base", "Large", "XLarge")
@@ -42,14 +42,14 @@ APPLICATIONS: dict[str, Application] = {
         *_family("torch", {f"DenseNet{layers}": 224 for layers in (121, 169, 201)}),
         *_family("none", {f"EfficientNetB{i}": size for i, size in enumerate(_EFFICIENTNET)}),
         *_family("none", {f"EfficientNetV2{kind}": size for kind, size in _EFFICIENTNET_V2.items()}),
-        *_family("tf", {"InceptionResNetV2": 299, "InceptionV3": 299}, least=75),
+        *_family("tf", {"InceptionResNetV2": 299, "InceptionV3": 299}, min_input_size=75),
         *_family("tf", {"MobileNet": 224, "MobileNetV2": 224}),
         *_family("none", {"MobileNetV3Large": 224, "MobileNetV3Small": 224}),
         *_family("tf", {"NASNetLarge": 331, "NASNetMobile": 224}),
         *_family("caffe", {f"ResNet{layers}": 224 for layers in _RESNET}),
         *_family("tf", {f"ResNet{layers}V2": 224 for layers in _RESNET}),
         *_family("caffe", {"VGG16": 224, "VGG19": 224}),
-        *_family("tf", {"Xception": 299}, least=71),
+        *_family("tf", {"Xception": 299}, min_input_size=71),
     )
 }
 """By name, as ``keras.applications`` spells it."""
