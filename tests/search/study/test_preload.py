@@ -10,6 +10,7 @@ import pytest
 LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "expected"), [("libraries", LOADED[:3]), ("keras", LOADED[3:])])
 @pytest.mark.parametrize("fails", [False, True])
 def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:

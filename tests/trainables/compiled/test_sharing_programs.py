@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainables.backbones.backbone import BackboneSpec, load
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
 from trainables.compiled.adam import Adam
 from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.resizable_head import ResizableHead
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 from trainables.methods.methods import begin
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -40,6 +41,7 @@ def losses(bench: Workbench, units: int, **changes: Any) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_heads_of_all_widths_and_distorted_views_share_one_program(folder: Path) -> None:
     shared = bench(folder)
     trials: list[dict[str, Any]] = [

@@ -33,6 +33,7 @@ def doomed_share(ledger: Ledger, reason: str) -> float:
     return statistics.fmean(doomed[20:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["out_of_memory", "diverged"])
 def test_proposals_keep_away_from_what_did_not_work(
     tmp_path: Path, open_ledger: Callable[..., Ledger], reason: str

@@ -95,6 +95,7 @@ def bests() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_an_adversarial_search_costs_less_than_five_percent(bests: dict[str, np.ndarray]) -> None:
     without, misleading = (bests[kind][:, -1].mean() for kind in ("none", "opposite"))
     assert misleading >= 0.95 * without
