@@ -47,7 +47,7 @@ from search.study.preparation import Prepared
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 
 EPOCHS, AT_ONCE = 5, 2
 CASES = ("bare", "random", "tpe", "untracked", "engine")
@@ -184,9 +184,9 @@ def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
 
     delivery = Delivery(mirror, print)
     if tracked:
-        phase.told = delivery.publish
-    phase.news(now=True)
-    delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
+        phase.notify = delivery.publish
+    phase.publish(now=True)
+    delivery.call(lambda _: None)  # MLflow is imported and its database made before the clock starts
     clocks = Clocks()
     for method in ("start", "report", "finish"):
         clocks.watch(phase.ledger, method)
@@ -219,15 +219,15 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
         ),
         prepared=Prepared(task, summary, backbone, folder / "backbone.keras"),
         session=session,
-        halt=StopRequest(),
+        stop_request=StopRequest(),
         checkpoints=folder / "checkpoints",
         logs=folder / "logs",
         storage=folder,
         tracking_uri=default_tracking_uri(folder),
-        told=lambda record: None,
+        notify=lambda record: None,
         limit=config.trials,
-        kept=CheckpointRetention(10**9, print),
-        copy=LedgerBackup(folder / "ledger.db", print),
+        retention=CheckpointRetention(10**9, print),
+        backup=LedgerBackup(folder / "ledger.db", print),
     )
 
 

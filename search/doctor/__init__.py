@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, Grade, failed
 
 __all__ = ["CheckTargets", "Finding", "Grade", "run_checks"]

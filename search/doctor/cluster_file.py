@@ -12,8 +12,8 @@ from typing import Any
 
 from search.doctor.demand import Resources, fits, resources_text
 from search.doctor.hosts import check_hosts
-from search.doctor.places import CheckTargets
 from search.doctor.rayjob import check_rayjob
+from search.doctor.targets import CheckTargets
 from search.execution.engines.head_check import own_token
 from search.records.finding import Finding, failed, ok, warning
 

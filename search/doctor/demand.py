@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 

@@ -34,7 +34,7 @@ class Host:
     """What was found at an address; ``wrong`` is empty if SSH let us in."""
 
     address: str
-    wrong: str
+    problem: str
     name: str = ""
     skew: float = 0.0
     token: str = ""
@@ -47,10 +47,10 @@ def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
     addresses = [provider["head_ip"], *(provider.get("worker_ips") or [])]
     with ThreadPoolExecutor(min(len(addresses), 32)) as pool:
         hosts = list(pool.map(lambda address: _inspect_host(address, auth), addresses))
-    inside = [h for h in hosts if not h.wrong]
+    inside = [h for h in hosts if not h.problem]
     for host in hosts:
-        if host.wrong:
-            yield failed("hosts", host.wrong)
+        if host.problem:
+            yield failed("hosts", host.problem)
         elif host.missing:
             yield failed("hosts", f"{host.address} ({host.name}) has no {host.missing}: install it there")
     late = [f"{h.address} by {h.skew:+.0f} s" for h in inside if abs(h.skew) > CLOCK_SECONDS]

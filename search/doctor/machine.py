@@ -13,7 +13,7 @@ from importlib import metadata
 
 from search.doctor.demand import check_request
 from search.doctor.node_probe import COUNT_GPUS_PROGRAM, SLOW_START, count_driver_gpus
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 

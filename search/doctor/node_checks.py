@@ -10,9 +10,9 @@ from typing import Any
 from search.doctor import node_probe
 from search.doctor.machine import TENSORFLOW_SECONDS, gpu_finding
 from search.doctor.node_probe import SLOW_START
-from search.doctor.nodes import ANSWER_SECONDS, ProbedNodes
-from search.doctor.places import CheckTargets
+from search.doctor.probed_nodes import ANSWER_SECONDS, ProbedNodes
 from search.doctor.storage import cache_finding, shared_probe
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
@@ -33,8 +33,8 @@ def check_nodes(nodes: ProbedNodes, places: CheckTargets) -> Iterator[Finding]:
     yield check_clocks(nodes)
     yield from check_caches(nodes, places.cache)
     yield from check_gpus(nodes, tensorflow)
-    if nodes.silent:
-        told = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.silent.items())
+    if nodes.unreachable:
+        told = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.unreachable.items())
         yield failed(
             "nodes",
             f"no Python process could be asked on {told}. Look at {_LOGS} there (memory, disk, environment)",

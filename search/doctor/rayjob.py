@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.demand import Resources, fits, resources_text
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 
 Content = Mapping[str, Any]

@@ -16,7 +16,7 @@ MAX_IMAGES = 1000
 
 
 def score_prepared(
-    prepared: Prepared, session: Session, seed: int, told: Callable[[str], None]
+    prepared: Prepared, session: Session, seed: int, notify: Callable[[str], None]
 ) -> BackbonePrior | None:
     """The prior, or None where a backbone can't be scored, for which ``told`` gets the reason: a search can do without.
 
@@ -24,13 +24,13 @@ def score_prepared(
         SearchError: the engines died again and again.
     """
     if prepared.unlabelled:
-        told("prior: backbones are scored by labels of the target, which has none, so none is preferred")
+        notify("prior: backbones are scored by labels of the target, which has none, so none is preferred")
         return None
-    calls = {name: ("score", (own.place, MAX_IMAGES, seed)) for name, own in prepared.several.items()}
+    calls = {name: ("score", (own.paths, MAX_IMAGES, seed)) for name, own in prepared.by_backbone.items()}
     try:
         found = dict(dispatch(session, calls))
     except RayTaskError as error:
-        told(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
+        notify(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
         return None
     prior = BackbonePrior(
         scores={name: found[name]["scores"][PRIOR_SCORE] for name in calls},
@@ -40,7 +40,7 @@ def score_prepared(
     chances = prior.probabilities
     ranked = sorted(chances, key=lambda name: -chances[name])
     shares = ", ".join(f"{name} {100 * chances[name]:.0f} %" for name in ranked)
-    told(f"prior: backbones by H-score, in {prior.seconds:.1f} s: {shares} of the first trials; it fades")
+    notify(f"prior: backbones by H-score, in {prior.seconds:.1f} s: {shares} of the first trials; it fades")
     return prior
 
 

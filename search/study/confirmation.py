@@ -41,7 +41,8 @@ from search.records.stats.calibration import calibration_of
 from search.records.stats.forgetting import compare_old_task
 from search.records.stats.intervals import paired_gain, verdict, wilson
 from search.views.view import View
-from trainables.data.datasets import Split, Task
+from trainables.data.split_file import Split
+from trainables.data.task import Task
 from trainables.serving.footprint import Footprint
 
 OLD_ACCURACIES = ("old_accuracy_before", "old_accuracy")
@@ -82,10 +83,10 @@ def retrain(
     epochs: Sequence[int],
     config: SearchConfig,
     session: Session,
-    place: Callable[[Parameters], Mapping[str, str]],
+    paths_of: Callable[[Parameters], Mapping[str, str]],
     directory: Path,
     view: View,
-    halt: StopRequest,
+    stop_request: StopRequest,
 ) -> list[list[ConfirmationRun]]:
     """Train each chosen trial's configuration again, live, for its ``epochs``, with ``confirm_seeds`` new seeds.
 
@@ -98,7 +99,7 @@ def retrain(
             "train_fully",
             (
                 _training_request(trial, seed, length, config),
-                dict(place(trial.params)),
+                dict(paths_of(trial.params)),
                 str(_run_file(directory, trial, seed, ".keras")),
             ),
         )
@@ -108,7 +109,7 @@ def retrain(
     whole = len(asked)
     left = len(calls)
     view.stage("winner", whole - left, whole)
-    for (n, seed), metrics in dispatch(session, calls, lambda: halt.at_once):
+    for (n, seed), metrics in dispatch(session, calls, lambda: stop_request.at_once):
         trial = asked[n][0]
         kept = {
             k: metrics[k]
@@ -222,7 +223,7 @@ def _outcome(
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
     answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
     old = _old_answers(runs)
-    write_predictions(answers_file, replace(answers, certain=certain, truth=truth, old=old))
+    write_predictions(answers_file, replace(answers, predicted_probability=certain, true_class_probability=truth, old_task=old))
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -256,7 +257,7 @@ def _old_task(runs: Sequence[ConfirmationRun], best: int, old: OldTaskPrediction
 def _old_answers(runs: Sequence[ConfirmationRun]) -> OldTaskPredictions | None:
     """None without an old task; and where an earlier version has made some of the trainings."""
     known = [run.old_right for run in runs if run.old_right is not None]
-    return OldTaskPredictions.of(known) if len(known) == len(runs) else None
+    return OldTaskPredictions.from_packed(known) if len(known) == len(runs) else None
 
 
 def _predicted_classes(said: SplitPredictions, images: int) -> np.ndarray:

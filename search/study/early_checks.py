@@ -14,8 +14,9 @@ from search.ledger.workspace import Workspace
 from search.study.resolved_inputs import pinned_versions
 from search.tracking.stores import store_to_read
 from trainables.data.class_names import shared_classes
-from trainables.data.datasets import DataOptions, check_data
+from trainables.data.inputs.options import DataOptions
 from trainables.errors import DataError, TrackingError, UsageError
+from trainables.modalities.image.datasets import check_data
 
 _MAX_BLOCKS = 1000
 """How many blocks the backbone has is not known yet: no backbone has more."""

@@ -29,9 +29,9 @@ def register_version(
     outcome = outcomes[place]
     record = replace(search.record(), outcome=outcome)
     answers = models / outcome.answers_file if outcome.answers_file else None
-    examples = np.array(search.prepared.of(outcome.params).task.split("validation").images[:4])
-    delivery.ask(lambda mirror: mirror.run_id(outcome.trial))
-    version = delivery.ask(
+    examples = np.array(search.prepared.for_params(outcome.params).task.split("validation").images[:4])
+    delivery.call(lambda mirror: mirror.run_id(outcome.trial))
+    version = delivery.call(
         lambda mirror: register(
             record,
             models / outcome.model_file,

@@ -59,15 +59,15 @@ class Phase:
     ledger: Ledger
     prepared: Prepared
     session: Session
-    halt: StopRequest
+    stop_request: StopRequest
     checkpoints: Path
     logs: Path
-    kept: CheckpointRetention
+    retention: CheckpointRetention
     storage: Path
     tracking_uri: str
-    told: Callable[[SearchRecord], None]
+    notify: Callable[[SearchRecord], None]
     limit: int
-    copy: LedgerBackup
+    backup: LedgerBackup
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
@@ -77,7 +77,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_format(self.name, self.ledger.attribute)
-        several = self.prepared.blocks
+        several = self.prepared.block_counts
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.attribute("elapsed") or 0.0)
         asked = self.config
@@ -99,7 +99,7 @@ class Phase:
         self.ledger.set_attribute("about", about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
-        self._lessons = self._learn() if self.config.warm_start else []
+        self._transferred = self._transfer_configs() if self.config.warm_start else []
 
     def run(self) -> None:
         """Fill the ledger up to ``limit`` trials, unless something says to stop."""
@@ -108,12 +108,12 @@ class Phase:
             self.session,
             self.ledger,
             self._suggest,
-            self._place,
+            self._paths,
             self.checkpoints,
-            self.kept,
+            self.retention,
             self.limit,
-            self.halt,
-            self.news,
+            self.stop_request,
+            self.publish,
             self.trainable,
         )
         try:
@@ -121,29 +121,29 @@ class Phase:
                 self.stopped = execution.run()
             self.ledger.set_attribute("stopped", self.stopped)
         finally:
-            self.keep_time()
-            self.news(now=True)
+            self.save_elapsed()
+            self.publish(now=True)
 
-    def believe(self, told: Callable[[str], None]) -> None:
+    def set_prior(self, notify: Callable[[str], None]) -> None:
         """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
         known = self.ledger.attribute("prior")
         if (
             known is None
             and self.config.prior == "on"
-            and self.prepared.several
+            and self.prepared.by_backbone
             and not self.ledger.started()
         ):
-            found = score_prepared(self.prepared, self.session, self.config.seed, told)
+            found = score_prepared(self.prepared, self.session, self.config.seed, notify)
             if found is not None:
                 self.ledger.set_attribute("prior", known := found.to_json())
         guides: list[ProposalSource] = []
-        if self._lessons:
-            guides.append(WarmStartPrior(self._lessons, self.space, self.config.direction))
+        if self._transferred:
+            guides.append(WarmStartPrior(self._transferred, self.space, self.config.direction))
         if known is not None and self.config.prior == "on":
             guides.append(BackbonePrior.from_json(known))
         self.ledger.proposal_source = ProposalChain(guides)
 
-    def _learn(self) -> list[TransferredConfig]:
+    def _transfer_configs(self) -> list[TransferredConfig]:
         """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
         known = self.ledger.attribute("warm_start")
         if known is None:
@@ -159,18 +159,18 @@ class Phase:
             self.ledger.enqueue([lesson.params for lesson in few], [lesson.origin for lesson in few])
         return found
 
-    def news(self, now: bool = False) -> None:
+    def publish(self, now: bool = False) -> None:
         """Tell whoever watches, unless they heard of it just now."""
         moment = time.monotonic()
         if now or moment >= self._next_news:
-            self.told(self.record())
+            self.notify(self.record())
             self._next_news = moment + max(PUBLISH_SECONDS, (time.monotonic() - moment) / PUBLISH_SHARE)
-            self.copy.save()
+            self.backup.save()
 
-    def keep_time(self) -> None:
+    def save_elapsed(self) -> None:
         """Write the time spent so far into the ledger."""
         self.ledger.set_attribute("elapsed", self._elapsed())
-        self.copy.save(now=True)
+        self.backup.save(now=True)
 
     def record(self, whole: bool = False) -> SearchRecord:
         """The search as data; ``whole`` adds what takes a moment to compute."""
@@ -211,8 +211,8 @@ class Phase:
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
-    def _place(self, params: Parameters) -> dict[str, str]:
-        place = {**self.prepared.of(params).place, "logs": str(self.logs)}
+    def _paths(self, params: Parameters) -> dict[str, str]:
+        place = {**self.prepared.for_params(params).paths, "logs": str(self.logs)}
         if self.config.remember is None:  # a baseline's
             place.pop("remember", None)
         return place

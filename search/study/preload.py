@@ -23,7 +23,7 @@ class Preloader:
     """
 
     def __init__(self) -> None:
-        self._begun: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Preloader:
         return self
@@ -31,20 +31,20 @@ class Preloader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for thread in self._begun:
+        for thread in self._threads:
             thread.join()
 
-    def libraries(self) -> None:
+    def load_reporting(self) -> None:
         """What delivers, judges and draws."""
-        self._begin(_import_reporting)
+        self._start(_import_reporting)
 
-    def keras(self) -> None:
+    def load_registration(self) -> None:
         """What registers a model."""
-        self._begin(_import_registration)
+        self._start(_import_registration)
 
-    def _begin(self, load: Callable[[], None]) -> None:
-        self._begun.append(threading.Thread(target=load, name="unfreeze-ahead"))
-        self._begun[-1].start()
+    def _start(self, load: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=load, name="unfreeze-ahead"))
+        self._threads[-1].start()
 
 
 def _import_reporting() -> None:

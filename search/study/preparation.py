@@ -25,7 +25,8 @@ from search.study.resolved_inputs import (
 from search.tracking.stores import default_tracking_uri
 from search.views.view import View
 from trainables.data.class_names import source_notes
-from trainables.data.datasets import Task, prepare
+from trainables.data.task import Task
+from trainables.modalities.image.datasets import prepare
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Prepared:
     task_summary: TaskSummary
     backbone: BackboneSummary
     backbone_file: Path
-    several: Mapping[str, Prepared] = field(default_factory=dict)
+    by_backbone: Mapping[str, Prepared] = field(default_factory=dict)
     source: Task | None = None
     source_summary: TaskSummary | None = None
     unlabelled: bool = False
@@ -57,30 +58,30 @@ class Prepared:
     teacher: Teacher | None = None
 
     @property
-    def place(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """Paths that a trial needs."""
-        place = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
+        paths = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
         if self.source is not None:
-            place["source"] = str(self.source.directory)
+            paths["source"] = str(self.source.directory)
         if self.remember is not None:
-            place["remember"] = str(self.remember.directory)
+            paths["remember"] = str(self.remember.directory)
         if self.teacher is not None:
-            place |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
-        return place | ({"unlabelled": "yes"} if self.unlabelled else {})
+            paths |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
+        return paths | ({"unlabelled": "yes"} if self.unlabelled else {})
 
     @property
-    def blocks(self) -> dict[str, int]:
+    def block_counts(self) -> dict[str, int]:
         """The number of blocks of each of several backbones."""
-        return {name: len(own.backbone.blocks) for name, own in self.several.items()}
+        return {name: len(own.backbone.blocks) for name, own in self.by_backbone.items()}
 
     @property
     def backbones(self) -> dict[str, BackboneSummary]:
         """What each of several backbones is."""
-        return {name: own.backbone for name, own in self.several.items()}
+        return {name: own.backbone for name, own in self.by_backbone.items()}
 
-    def of(self, params: Parameters) -> Prepared:
+    def for_params(self, params: Parameters) -> Prepared:
         """What a trial with ``params`` trains, and on what."""
-        return self.several.get(str(params.get(BACKBONE)), self)
+        return self.by_backbone.get(str(params.get(BACKBONE)), self)
 
 
 def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, view: View) -> Prepared:
@@ -95,9 +96,9 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     teacher = _prepare_teacher(config, [p.task for p in found.values()], workspace, session, view)
     found = {name: replace(own, teacher=teacher) for name, own in found.items()}
     first = next(iter(found.values()))
-    prepared = replace(first, several=found) if len(found) > 1 else first
+    prepared = replace(first, by_backbone=found) if len(found) > 1 else first
     if session.reuse.processes:
-        session.fleet.work_on(prepared.place)
+        session.fleet.work_on(prepared.paths)
     return prepared
 
 

@@ -21,10 +21,13 @@ from search.study.resolved_inputs import backbone_spec, data_folder
 from search.views.view import View
 from trainables.activations.activations import ActivationCache
 from trainables.activations.location import default_directory
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
 from trainables.backbones.precision import recast_backbone
-from trainables.data.datasets import Task, prepare
+from trainables.backbones.spec import BackboneSpec
+from trainables.data.task import Task
 from trainables.errors import SearchError
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.numerics import choose_numerics
 from trainables.transferability import (
     h_score,
@@ -101,10 +104,10 @@ def score_backbones(
         source=sources[0].name if sources else None,
         classes=len(np.unique(next(iter(samples.values())).labels)),
         images=len(ids),
-        known=len(common),
+        available_images=len(common),
         neighbours=min(NEIGHBOURS, len(ids) - 1),
         backbones=_ranked(scored),
-        alike={
+        feature_cka={
             (a, b): linear_cka(samples[a].features, samples[b].features, debiased=True)
             for a, b in combinations(scored, 2)
         },

@@ -61,26 +61,26 @@ class ServingCosts:
     backbones: Mapping[ParameterValue | None, BackboneFile]
     classes: int
     ask: AskEngine
-    told: Callable[[str], object]
+    notify: Callable[[str], object]
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = dict((self.ledger.attribute(LEDGER_KEY) or {}).get("architectures", {}))
 
-    def ahead(self, ranges: Mapping[str, Range]) -> None:
+    def measure_all(self, ranges: Mapping[str, Range]) -> None:
         """Price what the space offers while nothing else runs, unless it is too much or known."""
         heads, backbones = _values(ranges.get(HEAD), 0), _values(ranges.get(BACKBONE), None)
         if heads and backbones and len(heads) * len(backbones) <= MAX_MEASURED_FIRST:
-            self._price([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
+            self._measure([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
 
-    def of(self, params: Parameters) -> dict[str, float]:
+    def costs_of(self, params: Parameters) -> dict[str, float]:
         """The costs of a model with these parameters, by objective."""
         key = self._key(params)
         if key not in self._known:
-            self._price([params])
+            self._measure([params])
         return {name: self._known[key][name] for name in self.objectives if name in SERVING_COSTS}
 
-    def _price(self, wanted: Iterable[Mapping[str, Any]]) -> None:
+    def _measure(self, wanted: Iterable[Mapping[str, Any]]) -> None:
         new = {key: params for params in wanted if (key := self._key(params)) not in self._known}
         if not new:
             return
@@ -97,7 +97,7 @@ class ServingCosts:
 
     def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
         """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""
-        self.told(f"latency: timing {len(asked)} kinds of model on this machine")
+        self.notify(f"latency: timing {len(asked)} kinds of model on this machine")
         beside = {key: self._known[key] for key in sorted(self._known)[:REFERENCE_COUNT]}
         known = [self._from_key(key) for key in beside]
         times = self.ask("paired_times", [*known, *asked])
@@ -105,7 +105,7 @@ class ServingCosts:
         found = comparable_latencies(times, before)
         low, high = min(found), max(found)
         sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
-        self.told(f"latency: {sure}")
+        self.notify(f"latency: {sure}")
         return found[len(known) :]
 
     def _architecture(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,24 +121,24 @@ class ServingCosts:
         return {"backbone": file, "head_units": int(units), "classes": self.classes}
 
 
-def make_serving_costs(phase: Phase, told: Callable[[str], object]) -> ServingCosts:
+def make_serving_costs(phase: Phase, notify: Callable[[str], object]) -> ServingCosts:
     """The price list of a search that has several objectives, made as far as it can be before the first trial."""
     prepared, config = phase.prepared, phase.config
     files: dict[ParameterValue | None, BackboneFile] = {
-        name: _backbone_file(own) for name, own in prepared.several.items()
+        name: _backbone_file(own) for name, own in prepared.by_backbone.items()
     }
     files[None] = _backbone_file(prepared)
-    prices = ServingCosts(
+    costs = ServingCosts(
         phase.ledger,
         config.objectives,
         files,
         len(prepared.task_summary.classes),
         lambda method, architectures: _ask_engine(phase, method, list(architectures)),
-        told,
+        notify,
     )
     if phase.ledger.started() < phase.limit:
-        prices.ahead(phase.space.ranges)
-    return prices
+        costs.measure_all(phase.space.ranges)
+    return costs
 
 
 def _backbone_file(prepared: Prepared) -> BackboneFile:
@@ -150,7 +150,7 @@ def _ask_engine(phase: Phase, method: str, architectures: Sequence[Mapping[str, 
     import ray
 
     with phase.session.fleet.at_home() as engine:
-        ray.get(engine.open.remote(**phase.prepared.place))
+        ray.get(engine.open.remote(**phase.prepared.paths))
         return ray.get(getattr(engine, method).remote(architectures))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from search.config.choices import ALL_METHODS, BASELINE_SOURCES, baseline_epoch_factor
 from search.config.search_config import SearchConfig
-from search.doctor.quick import StartupChecks
+from search.doctor.startup_checks import StartupChecks
 from search.execution.checkpoint_retention import CheckpointRetention, default_budget
 from search.execution.engines.node_usage import polling_node_usage
 from search.execution.engines.session import Session, connect
@@ -79,27 +79,27 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     check_inputs(config, workspace)
     workspace.create()
     view = LoggedView(view, workspace.logs)
-    halt = StopRequest(told=view.event)
+    stop_request = StopRequest(told=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    quick = StartupChecks(config, workspace.storage, view)
+    startup_checks = StartupChecks(config, workspace.storage, view)
     with (
         workspace.explain_unwritable(),
         workspace.locked(),
-        halt.listening(),
+        stop_request.listening(),
         connect(config, verbose, view) as session,
         polling_node_usage(view.nodes) if config.address else nullcontext(),
-        Preloader() as ahead,
+        Preloader() as preloader,
     ):
-        ahead.libraries()
-        quick.at_places()
-        quick.at_nodes()
+        preloader.load_reporting()
+        startup_checks.check_places()
+        startup_checks.check_nodes()
         prepared = prepare_all(config, workspace, session, view)
-        quick.refuse()
+        startup_checks.raise_if_fatal()
         failpoint("prepared")
         checkpoints = _checkpoint_retention(config, workspace, view)
-        return _SearchRun(config, view, workspace, session, halt, prepared, checkpoints, ahead).whole()
+        return _SearchRun(config, view, workspace, session, stop_request, prepared, checkpoints, preloader).execute()
 
 
 @dataclass
@@ -110,34 +110,34 @@ class _SearchRun:
     view: View
     workspace: Workspace
     session: Session
-    halt: StopRequest
+    stop_request: StopRequest
     prepared: Prepared
-    kept: CheckpointRetention
-    ahead: Preloader
+    retention: CheckpointRetention
+    preloader: Preloader
     lease: Lease | None = None
 
-    def whole(self) -> SearchResult:
+    def execute(self) -> SearchResult:
         """Trials, baselines, winner, model, report."""
-        with self._driving():
-            return self._driven()
+        with self._holding_lease():
+            return self._execute()
 
-    def _driven(self) -> SearchResult:
+    def _execute(self) -> SearchResult:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome, search.alternatives = load_outcomes(search)
-        search.halt = self.halt.again(self.config.time_budget)
+        search.stop_request = self.stop_request.again(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             if self.config.objective:
-                search.ledger.serving_costs = make_serving_costs(search, self.view.event).of
-            self._trials(search)
-            self._confirm(search, self._baselines(search, task))
-            search.keep_time()
-            record = self._leave_files(search)
+                search.ledger.serving_costs = make_serving_costs(search, self.view.event).costs_of
+            self._run_trials(search)
+            self._confirm(search, self._run_baselines(search, task))
+            search.save_elapsed()
+            record = self._write_files(search)
             delivery.publish(record)
-            if self._register(search, delivery):
-                search.keep_time()
-                record = self._leave_files(search)
-            delivery.finish(record, "FINISHED", self._artifacts(record))
+            if self._register_models(search, delivery):
+                search.save_elapsed()
+                record = self._write_files(search)
+            delivery.finish(record, "FINISHED", self._run_artifacts(record))
             failpoint("finished")
         self.view.update(record)
         return SearchResult(record, model_uri(search.outcome), self.workspace.report)
@@ -163,19 +163,19 @@ class _SearchRun:
             ledger=ledger,
             prepared=self.prepared,
             session=self.session,
-            halt=self.halt,
+            stop_request=self.stop_request,
             checkpoints=ledger_file.parent / "checkpoints",
             logs=self.workspace.logs,
-            kept=self.kept,
+            retention=self.retention,
             storage=self.workspace.storage,
             tracking_uri=self._tracking_uri,
-            told=self.view.update,
+            notify=self.view.update,
             limit=limit,
-            copy=LedgerBackup(None if config.ledger else ledger_file, self.view.event),
+            backup=LedgerBackup(None if config.ledger else ledger_file, self.view.event),
         )
 
     @contextmanager
-    def _driving(self) -> Iterator[None]:
+    def _holding_lease(self) -> Iterator[None]:
         """Keep other machines out where the ledger is not in the storage, which has a lock of its own.
 
         Before the ledger is read: what a driver that is taken over from still wrote must be in it.
@@ -187,7 +187,7 @@ class _SearchRun:
         with Lease(
             LeaseRow(self.config.ledger, name, *self.config.directions), name
         ).acquired() as self.lease:
-            self.halt.lost = self.lease.lost
+            self.stop_request.lost = self.lease.lost
             yield
 
     @property
@@ -205,26 +205,26 @@ class _SearchRun:
 
         delivery = Delivery(mirror, self.view.event, self.lease.check if self.lease else None)
 
-        def told(record: SearchRecord) -> None:
+        def notify(record: SearchRecord) -> None:
             delivery.publish(record)
             self.view.update(record)
 
-        phase.told = told
-        phase.news(now=True)
+        phase.notify = notify
+        phase.publish(now=True)
         try:
             yield delivery
         except LeaseLost:
-            delivery.drop()  # the runs are another process's now
+            delivery.discard()  # the runs are another process's now
             raise
         except BaseException as error:
             delivery.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
-    def _trials(self, phase: Phase) -> None:
+    def _run_trials(self, phase: Phase) -> None:
         if phase.config.transfers:  # of random weights the scores say nothing
-            phase.believe(self.view.event)
+            phase.set_prior(self.view.event)
         phase.run()
-        self._refuse_halted()
+        self._raise_if_stopped()
         record = phase.record()
         if worth := evaluate_prior(record):
             self.view.event(f"prior: {worth}")
@@ -235,23 +235,23 @@ class _SearchRun:
         if record.best is None:
             raise SearchError(no_result_message(record))
 
-    def _refuse_halted(self) -> None:
+    def _raise_if_stopped(self) -> None:
         """Go no further where a person has said so, or another process has taken over."""
         if self.lease is not None:
             self.lease.check()
-        if self.halt.signalled.is_set():
+        if self.stop_request.signalled.is_set():
             raise Interrupted
 
-    def _baselines(self, search: Phase, task: str) -> list[Phase]:
+    def _run_baselines(self, search: Phase, task: str) -> list[Phase]:
         """As many trials of each baseline, under the same budget: searches of their own in ledgers of their own."""
         limit = self.config.planned_baseline_trials
         if not limit:
             return []
         if search.stopped and self.config.baseline_trials is None:
             limit = max(1, min(limit, search.ledger.started()))
-        return [self._baseline(method, limit, task) for method in self.config.baselines]
+        return [self._run_baseline(method, limit, task) for method in self.config.baselines]
 
-    def _baseline(self, method: str, limit: int, task: str) -> Phase:
+    def _run_baseline(self, method: str, limit: int, task: str) -> Phase:
         config = self.config.replace(
             method=method,
             enqueue=None,
@@ -264,12 +264,12 @@ class _SearchRun:
         )
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
-        phase.halt = self.halt.again(self.config.time_budget)
+        phase.stop_request = self.stop_request.again(self.config.time_budget)
         self.view.event(
             f"baseline: {limit} trials from {BASELINE_SOURCES[method]}, to see what transfer is worth"
         )
         with self._delivery(phase, experiment_name(task, baseline=method)) as delivery:
-            self._trials(phase)
+            self._run_trials(phase)
             delivery.finish(phase.record(whole=True))
         return phase
 
@@ -291,32 +291,32 @@ class _SearchRun:
         trials = [*chosen, *(trial for _, trial in rivals)]
         self.view.event(_confirmation_message(chosen, self.config.confirm_seeds))
         if self.config.register_model:
-            self.ahead.keras()
+            self.preloader.load_registration()
         began = time.monotonic()
         runs = retrain(
             trials,
             [*(self.config.epochs for _ in chosen), *(b.config.epochs for b, _ in rivals)],
             self.config,
             self.session,
-            lambda params: self.prepared.of(params).place,
+            lambda params: self.prepared.for_params(params).paths,
             self.workspace.winner,
             self.view,
-            self.halt,
+            self.stop_request,
         )
-        self._refuse_halted()
+        self._raise_if_stopped()
         outcomes = evaluate_on_test(
             list(zip(chosen, runs, strict=False)),
             [
                 BaselineRuns(trial, run, b.limit)
                 for (b, trial), run in zip(rivals, runs[len(chosen) :], strict=True)
             ],
-            lambda params: self.prepared.of(params).task,
+            lambda params: self.prepared.for_params(params).task,
             self.session,
         )
         failpoint("measured")
         save_outcomes(search, [replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
 
-    def _register(self, search: Phase, delivery: Delivery) -> bool:
+    def _register_models(self, search: Phase, delivery: Delivery) -> bool:
         """Make the winner, and other points of the front that were confirmed, model versions, unless they are.
 
         Returns:
@@ -342,7 +342,7 @@ class _SearchRun:
     def _model_name(self) -> str:
         return self.config.model_name or f"unfreeze-{self.prepared.task_summary.name}"
 
-    def _leave_files(self, search: Phase) -> SearchRecord:
+    def _write_files(self, search: Phase) -> SearchRecord:
         from search.report import write_report
 
         record = search.record(whole=True)
@@ -350,7 +350,7 @@ class _SearchRun:
         write_report(record, self.workspace.report)
         return record
 
-    def _artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
+    def _run_artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
         """What is shown with the search's run: its tables, the report, and the plots by themselves."""
         from search.report.formats import write_run_artifacts
 

@@ -215,7 +215,7 @@ class Asked:
         return np.array(times)[:, None] * np.ones((1, 40))
 
 
-def prices(
+def serving_costs(
     ledger: Ledger, asked: Asked, objectives: tuple[str, ...] = ("val_accuracy", "latency_ms")
 ) -> ServingCosts:
     backbones = {None: BackboneFile("aa", "small"), "Big": BackboneFile("bb", "big")}
@@ -224,30 +224,30 @@ def prices(
 
 def test_each_architecture_is_priced_once_in_the_life_of_a_search(tmp_path: Path) -> None:
     asked = Asked()
-    first = prices(open_ledger(tmp_path), asked)
-    first.ahead({"head_units": IntRange(0, 128, step=64), "backbone": Choice((None, "Big"))})
+    first = serving_costs(open_ledger(tmp_path), asked)
+    first.measure_all({"head_units": IntRange(0, 128, step=64), "backbone": Choice((None, "Big"))})
     assert [len(architectures) for _, architectures in asked.calls] == [6, 6]
-    assert first.of({"head_units": 64}) == {"latency_ms": 3.0}
-    assert first.of({"head_units": 64, "backbone": "Big"}) == {"latency_ms": 7.0}
-    again = prices(open_ledger(tmp_path), asked)
-    again.ahead({"head_units": IntRange(0, 128, step=64)})
-    assert again.of({}) == {"latency_ms": 2.0}
+    assert first.costs_of({"head_units": 64}) == {"latency_ms": 3.0}
+    assert first.costs_of({"head_units": 64, "backbone": "Big"}) == {"latency_ms": 7.0}
+    again = serving_costs(open_ledger(tmp_path), asked)
+    again.measure_all({"head_units": IntRange(0, 128, step=64)})
+    assert again.costs_of({}) == {"latency_ms": 2.0}
     assert len(asked.calls) == 2
-    assert again.of({"head_units": 640}) == {
+    assert again.costs_of({"head_units": 640}) == {
         "latency_ms": 12.0
     }  # none of the space's: when a trial first has it
     method, architectures = asked.calls[-1]
     assert (method, architectures[-1]) == ("paired_times", ("small", 640))
     assert len(architectures) == 5
-    assert prices(open_ledger(tmp_path), asked).of({"head_units": 640}) == {"latency_ms": 12.0}
+    assert serving_costs(open_ledger(tmp_path), asked).costs_of({"head_units": 640}) == {"latency_ms": 12.0}
 
 
 def test_sizes_are_computed_and_nothing_is_timed_for_them(tmp_path: Path) -> None:
     asked = Asked()
-    found = prices(open_ledger(tmp_path), asked, ("val_accuracy", "parameters", "megabytes"))
-    found.ahead({"head_units": IntRange(0, 65_536)})  # too many to do it ahead
+    found = serving_costs(open_ledger(tmp_path), asked, ("val_accuracy", "parameters", "megabytes"))
+    found.measure_all({"head_units": IntRange(0, 65_536)})  # too many to do it ahead
     assert asked.calls == []
-    assert found.of({"head_units": 28}) == pytest.approx({"parameters": 128.0, "megabytes": 512e-6})
+    assert found.costs_of({"head_units": 28}) == pytest.approx({"parameters": 128.0, "megabytes": 512e-6})
     assert [method for method, _ in asked.calls] == ["parameters"]
 
 

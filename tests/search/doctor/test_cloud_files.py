@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding
 
 CLUSTER = Path(__file__).parents[3] / "cluster"

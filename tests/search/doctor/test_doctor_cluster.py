@@ -153,7 +153,7 @@ import sys
 from pathlib import Path
 from search.config.search_config import SearchConfig
 from search.doctor.joining import ray_connection
-from search.doctor.quick import StartupChecks
+from search.doctor.startup_checks import StartupChecks
 from search.views.view import QuietView
 from trainables.errors import ClusterError
 
@@ -163,9 +163,9 @@ class View(QuietView):
 
 with ray_connection(sys.argv[1]):
     look = StartupChecks(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), View())
-    look.at_nodes().join()
+    look.check_nodes().join()
     try:
-        look.refuse()
+        look.raise_if_fatal()
     except ClusterError as error:
         print("refused:", error)
 """

@@ -16,7 +16,7 @@ import yaml
 from raylets import LIMIT, Findings, can_mount, free_port
 
 from search.doctor.cluster_file import check_cluster_file
-from search.doctor.places import CheckTargets
+from search.doctor.targets import CheckTargets
 from search.records.finding import Finding
 
 Change = Callable[[dict[str, Any]], object]

@@ -17,7 +17,7 @@ import pytest
 from raylets import Doctor, free_port
 
 from search.config.search_config import SearchConfig
-from search.doctor.quick import StartupChecks
+from search.doctor.startup_checks import StartupChecks
 from search.doctor.tracking import ask_server
 from search.views.view import QuietView
 
@@ -91,10 +91,10 @@ def test_a_search_is_told_of_it_while_it_starts(choosy: str, tmp_path: Path) -> 
 
     look = StartupChecks(SearchConfig(tracking_uri=choosy, storage=str(tmp_path)), tmp_path, View())
     began = time.thread_time()
-    thread = look.at_places()
+    thread = look.check_places()
     assert time.thread_time() - began < 0.3
     thread.join(30)
-    look.refuse()
+    look.raise_if_fatal()
     (said,) = told
     assert said.startswith("tracking: ")
     assert "403" in said

@@ -90,8 +90,8 @@ def promoted(result: SearchResult, refused: PromotionComparison) -> SearchResult
 def test_the_gate_compares_it_with_the_champion_that_it_began_from(refused: PromotionComparison) -> None:
     assert refused.champion is not None
     assert refused.champion.version == "1"
-    assert not refused.judgement.passes
-    assert "other classes" in refused.judgement.reason
+    assert not refused.gate.passes
+    assert "other classes" in refused.gate.reason
 
 
 def test_the_search_goes_on_from_the_same_version_when_its_winner_is_the_champion(

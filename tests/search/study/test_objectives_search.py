@@ -122,7 +122,7 @@ def test_each_confirmed_point_is_a_version_measured_on_the_same_images(
     winner = folder / "runs" / "digits" / "winner"
     answers = [read_predictions(winner / o.answers_file) for o in outcomes]
     assert answers[0].digest == answers[1].digest
-    assert [a.right[a.chosen].mean() for a in answers] == pytest.approx(
+    assert [a.correct[a.chosen].mean() for a in answers] == pytest.approx(
         [o.test_accuracy.estimate for o in outcomes]
     )
     for outcome in outcomes:

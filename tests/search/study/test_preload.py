@@ -11,15 +11,15 @@ LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "expected"), [("libraries", LOADED[:3]), ("keras", LOADED[3:])])
+@pytest.mark.parametrize(("what", "expected"), [("load_reporting", LOADED[:3]), ("load_registration", LOADED[3:])])
 @pytest.mark.parametrize("fails", [False, True])
 def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:
     body = f"""
 import sys
 from search.study.preload import Preloader
 try:
-    with Preloader() as ahead:
-        ahead.{what}()
+    with Preloader() as preloader:
+        preloader.{what}()
         {"raise ZeroDivisionError" if fails else "pass"}
 except ZeroDivisionError:
     print("failed")

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from digit_tasks import dense_classifier, few_labels
-from example_search import finished
+from example_records import finished
 from rich.console import Console
 
 from search import SearchConfig, SearchResult, run_search
@@ -27,7 +27,7 @@ from search.registry.promotion_history import decision_numbers
 from search.report.notices import notices
 from search.tracking.tags import forgotten_of
 from search.views.summary import summary_text
-from trainables.data.datasets import open_task
+from trainables.data.task import open_task
 from trainables.errors import DataError, UsageError
 
 
@@ -100,16 +100,16 @@ def test_the_gate_looks_at_it(result: SearchResult) -> None:
     uri = result.record.tracking_uri
     assert old.lost is not None
     lenient = judge("unfreeze-new", uri, max_forgetting=0.999)
-    assert lenient.judgement.decision != "forgets"
-    kept = lenient.judgement.retention
+    assert lenient.gate.decision != "forgets"
+    kept = lenient.gate.old_task
     assert kept is not None
     assert (kept.images, kept.seeds, kept.before) == (old_images(result), 2, pytest.approx(old.before))
     assert kept.lost == old.lost
-    assert decision_numbers(lenient.judgement)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
+    assert decision_numbers(lenient.gate)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
     text = shown(lenient)
     assert f"{kept.images} test images of the old task" in text
     assert "before" in text
-    passing = replace(lenient.judgement, decision="better")
+    passing = replace(lenient.gate, decision="better")
     most = max(0.0, old.lost.high)
     assert apply_forgetting_limit(passing, old.forgotten, most + 0.001).passes
     assert old.lost.high <= 0 or not apply_forgetting_limit(passing, old.forgotten, most - 0.001).passes

@@ -104,8 +104,8 @@ def test_winner_and_baseline_answer_the_same_images_at_their_own_sizes(
     assert set(outcome.scratch_params or {}) >= {"backbone", "learning_rate"}
     (file,) = (Path(config.storage) / "several" / "winner").glob("*-answers.parquet")
     answers = read_predictions(file)
-    np.testing.assert_allclose(answers.right.mean(axis=1), outcome.seed_test_accuracies)
-    np.testing.assert_allclose(answers.scratch_right.mean(axis=1), outcome.scratch_test_accuracies)
+    np.testing.assert_allclose(answers.correct.mean(axis=1), outcome.seed_test_accuracies)
+    np.testing.assert_allclose(answers.scratch_correct.mean(axis=1), outcome.scratch_test_accuracies)
 
 
 def test_another_search_starts_from_this_one(config: SearchConfig, searched: SearchResult) -> None:

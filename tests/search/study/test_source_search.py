@@ -80,7 +80,7 @@ def test_reweight_has_to_beat_the_target_alone(
     outcome = record.outcome
     assert outcome is not None
     assert [b.method for b in outcome.baselines] == ["finetune", "source", "scratch"]
-    assert outcome.rival == outcome.baselines[0]
+    assert outcome.main_baseline == outcome.baselines[0]
     assert outcome.gain is not None
     expected = outcome.seed_test_accuracies[0] - outcome.baselines[0].test_accuracies[0]
     assert outcome.gain.estimate == pytest.approx(expected)

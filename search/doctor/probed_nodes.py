@@ -23,7 +23,7 @@ class ProbedNodes:
     names: dict[str, str]
     gpus: dict[str, int]
     probes: dict[str, Any]
-    silent: dict[str, str] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def alive(cls, wanted: Callable[[Mapping[str, float]], bool] = lambda resources: True) -> ProbedNodes:
@@ -74,13 +74,13 @@ class ProbedNodes:
             try:
                 answers[asked[reference]] = ray.get(reference)
             except ray.exceptions.RayError as error:
-                self._lose(asked[reference], str(error).strip().splitlines()[-1])
+                self._mark_unreachable(asked[reference], str(error).strip().splitlines()[-1])
         for reference in late:
-            self._lose(asked[reference], f"no answer within {seconds:.0f} s")
+            self._mark_unreachable(asked[reference], f"no answer within {seconds:.0f} s")
         return answers
 
-    def _lose(self, node: str, why: str) -> None:
-        self.silent.setdefault(node, why)
+    def _mark_unreachable(self, node: str, why: str) -> None:
+        self.unreachable.setdefault(node, why)
         self.probes.pop(node, None)
 
     def close(self) -> None:

@@ -34,17 +34,17 @@ class StartupChecks:
         self._config, self._storage, self._view = config, storage, view
         self._fatal: str | None = None
 
-    def at_places(self) -> threading.Thread:
+    def check_places(self) -> threading.Thread:
         """Look at the disks and the tracking server."""
         return self._start(lambda: check_disks_and_tracking(self._config, self._storage))
 
-    def at_nodes(self) -> threading.Thread | None:
+    def check_nodes(self) -> threading.Thread | None:
         """Look at the nodes of the cluster that was joined, if one was."""
         if self._config.address is None:
             return None
         return self._start(lambda: check_search_nodes(self._config, self._storage))
 
-    def refuse(self) -> None:
+    def raise_if_fatal(self) -> None:
         """Go no further if it is known by now that trials would fail.
 
         Raises:
@@ -89,7 +89,7 @@ def check_search_nodes(config: SearchConfig, storage: Path) -> Iterator[Finding]
     """Whether the nodes that trials may run on share the storage, and have this machine's versions."""
     from search.doctor.demand import fits
     from search.doctor.node_checks import check_shared, check_versions
-    from search.doctor.nodes import ProbedNodes
+    from search.doctor.probed_nodes import ProbedNodes
 
     wanted = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
     nodes = ProbedNodes.alive(lambda has: fits(wanted, has))
