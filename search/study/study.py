@@ -88,7 +88,7 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         workspace.explain_unwritable(),
         workspace.locked(),
         stop_request.listening(),
-        connect(config, verbose, view) as session,
+        connect(config, verbose, view.event, view.close) as session,
         polling_node_usage(view.nodes) if config.address else nullcontext(),
         Preloader() as preloader,
     ):

@@ -23,7 +23,6 @@ from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
     from search.execution.engines.fleet import EnginePool
-    from search.views.view import View
 
 RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -96,10 +95,17 @@ class Session:
 
 
 @contextmanager
-def connect(config: SearchConfig, verbose: bool = False, view: View | None = None) -> Iterator[Session]:
+def connect(
+    config: SearchConfig,
+    verbose: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+    on_cluster_lost: Callable[[], None] = lambda: None,
+) -> Iterator[Session]:
     """Join the cluster at ``config.address`` or start Ray on this machine; engines start at once.
 
-    ``view`` is told of nodes that come and go.
+    Args:
+        notify: receives a line for each node that joins or leaves.
+        on_cluster_lost: called before this process ends itself because the cluster is lost and a call of Ray hangs.
 
     Raises:
         ClusterError: no cluster there, or no node can run a trial.
@@ -112,10 +118,10 @@ def connect(config: SearchConfig, verbose: bool = False, view: View | None = Non
     with _quiet_ray(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
             _init(config, verbose, Path(empty))
-        watch = ClusterWatchdog(_endpoints(), ended=view.close if view else lambda: None)
+        watch = ClusterWatchdog(_endpoints(), ended=on_cluster_lost)
         with watch.watching():
             try:
-                session = _session(config, verbose, view.event if view else lambda words: None, watch)
+                session = _session(config, verbose, notify, watch)
                 with _polling_nodes(session.fleet):
                     yield session
             finally:
