@@ -1,4 +1,4 @@
-"""Four hosts with the files of ``cluster/``: a laptop, a head and two workers."""
+"""Fixtures with four hosts and the files of ``cluster/``: a laptop, a head and two workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from laboratory import HOME, SHARED, Laboratory, NoLaboratory, check_tools
+from virtual_network import HOME, SHARED, NetworkUnavailable, VirtualNetwork, check_tools
 
 CHECKOUT = Path(__file__).parents[2]
 SHIPPED = ("search", "trainables", "cluster", "pyproject.toml", "constraints.txt", "README.md")
@@ -22,17 +22,19 @@ HEAD, WORKERS = "head", ("worker-1", "worker-2")
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """The hosts, switched on; the laptop's owner has just cloned the repository and filled in the addresses."""
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualNetwork]:
+    """Four running hosts. The laptop has a clone of the repository with a filled-in ``cluster.yaml``."""
     try:
         check_tools()
-    except NoLaboratory as reason:
+    except NetworkUnavailable as reason:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"the laboratory of hosts can't be made: {reason}")
-        pytest.skip(f"the laboratory of hosts can't be made: {reason}")
-    folder = tmp_path_factory.mktemp("laboratory")
+            pytest.fail(f"the network of hosts cannot be built: {reason}")
+        pytest.skip(f"the network of hosts cannot be built: {reason}")
+    folder = tmp_path_factory.mktemp("network")
     base = Path(sys.base_prefix).resolve()
-    made = Laboratory(folder, ("laptop", HEAD, *WORKERS), [Path(p) for p in site.getsitepackages()] + [base])
+    made = VirtualNetwork(
+        folder, ("laptop", HEAD, *WORKERS), [Path(p) for p in site.getsitepackages()] + [base]
+    )
     try:
         made.open()
         for host in made.hosts.values():
@@ -44,8 +46,8 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         made.close()
 
 
-def _clone(made: Laboratory) -> None:
-    """The repository on the laptop, filled in, the key beside it, and a token."""
+def _clone(made: VirtualNetwork) -> None:
+    """Put the repository onto the laptop, fill in ``cluster.yaml``, and create the SSH key and the token."""
     laptop = made.hosts["laptop"]
     clone = laptop.home / "unfreeze"
     clone.mkdir()
@@ -74,7 +76,10 @@ def _clone(made: Laboratory) -> None:
 
 
 def _environment_of_the_test_run(venv: Path, base: Path) -> None:
-    """What ``install.sh`` makes, with the test run's own packages in place of downloaded ones, and without unfreeze."""
+    """Create the environment that ``install.sh`` creates, with the packages of this test run and without unfreeze.
+
+    Downloading all requirements onto four hosts would take minutes.
+    """
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = venv / "lib" / python / "site-packages"
     packages.mkdir(parents=True)
@@ -93,8 +98,8 @@ def _environment_of_the_test_run(venv: Path, base: Path) -> None:
             file.chmod(0o755)
 
 
-def _already_installed(made: Laboratory) -> None:
-    """Say so on each host, in the way that install.sh documents for images of machines."""
+def _already_installed(made: VirtualNetwork) -> None:
+    """Mark the requirements as installed on each host, as install.sh documents it for machine images."""
     laptop = made.hosts["laptop"]
     install = f"{HOME}/unfreeze/cluster/install.sh"
     digest = laptop.run("bash", install, "--digest", f"{HOME}/unfreeze")

@@ -1,6 +1,6 @@
-"""The files of ``cluster/`` on four hosts: one cluster, from ``ray up`` to ``ray down``, searches and faults between.
+"""Test the files of ``cluster/`` on four hosts, from ``ray up`` to ``ray down``, with searches and faults in between.
 
-The tests are steps of one story and run in this order.
+The tests share one cluster and depend on this order.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laboratory import HOME, SHARED, Host, Laboratory
+from virtual_network import HOME, SHARED, Host, VirtualNetwork
 
 from search.ledger.reader import read_record
 from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
-PATIENCE = float(os.environ.get("UNFREEZE_LABORATORY_PATIENCE", "300"))
-"""Seconds for what takes a tenth of it on a quiet machine."""
+PATIENCE = float(os.environ.get("UNFREEZE_CLUSTER_TEST_SECONDS", "300"))
+"""Time limit of each step in seconds. On an idle machine a step takes a tenth of it."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 
 TRIALS, EPOCHS = 16, 6
 HALF_WAY = 3
-"""Trials that have ended when something is done to the cluster."""
+"""Number of ended trials at which a test disturbs the cluster."""
 
 WORKERS = ("worker-1", "worker-2")
 SPACE = """
@@ -36,9 +36,9 @@ unfreeze_depth: 1
 head_units: 0
 augmentation_strength: 0
 """
-"""All trials of one shape: nothing is compiled twice on a machine."""
+"""All trials have the same shape, so each machine compiles only once."""
 
-# Runs on the head, whose servers can be reached from there alone.
+# This script runs on the head, because the servers of the head only accept local connections.
 _ASK = """
 import json, pathlib, sys, urllib.request
 url, body = sys.argv[1], sys.argv[2].encode() or None
@@ -50,74 +50,74 @@ _RAY, _MLFLOW = "http://127.0.0.1:8265/api/v0", "http://127.0.0.1:5000/api/2.0/m
 
 
 def until(holds: Callable[[], bool], words: str, pause: float = 1) -> None:
-    """Wait for it; AssertionError with ``words`` if it does not come."""
+    """Wait until ``holds`` returns true. Raises AssertionError with ``words`` after :data:`PATIENCE` seconds."""
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end, f"not within {PATIENCE:g} s: {words}"
         time.sleep(pause)
 
 
-def up(laboratory: Laboratory) -> None:
-    """``ray up`` as the owner of the laptop calls it, until all nodes are there."""
-    laptop = laboratory.hosts["laptop"]
+def up(network: VirtualNetwork) -> None:
+    """Run ``ray up`` on the laptop and wait until all nodes have joined."""
+    laptop = network.hosts["laptop"]
     laptop.run("bash", "-c", "cd ~/unfreeze/cluster && ray up -y cluster.yaml", timeout=PATIENCE)
-    all_nodes_are_there(laboratory)
+    all_nodes_are_there(network)
 
 
-def all_nodes_are_there(laboratory: Laboratory) -> None:
+def all_nodes_are_there(network: VirtualNetwork) -> None:
     def joined() -> bool:
-        nodes = ask(laboratory.hosts["head"], f"{_RAY}/nodes")["data"]["result"]["result"]
+        nodes = ask(network.hosts["head"], f"{_RAY}/nodes")["data"]["result"]["result"]
         return sum(node["state"] == "ALIVE" for node in nodes) == 1 + len(WORKERS)
 
     until(joined, "a head and two workers")
 
 
-def submit(laboratory: Laboratory, name: str) -> subprocess.Popen[str]:
-    """``ray submit cluster.yaml search.py -- …``, with spaces in the name and in the name of a file."""
-    (laboratory.shared / "the space.yaml").write_text(SPACE)
+def submit(network: VirtualNetwork, name: str) -> subprocess.Popen[str]:
+    """Run ``ray submit cluster.yaml search.py -- …``, with spaces in the search's name and in a file name."""
+    (network.shared / "the space.yaml").write_text(SPACE)
     line = f"""ray submit cluster.yaml search.py -- --name '"{name}"' --space '"{SHARED}/the space.yaml"' """
     line += f"--trials {TRIALS} --epochs {EPOCHS} --scheduler none --baseline-trials 0 --confirm-seeds 1"
-    log = laboratory.folder / f"{name}.txt"
-    return laboratory.hosts["laptop"].start("bash", "-c", f"cd ~/unfreeze/cluster && {line}", log=log)
+    log = network.folder / f"{name}.txt"
+    return network.hosts["laptop"].start("bash", "-c", f"cd ~/unfreeze/cluster && {line}", log=log)
 
 
-def record_of(laboratory: Laboratory, name: str) -> SearchRecord | None:
-    """The search as its ledger has it; None before it has begun."""
+def record_of(network: VirtualNetwork, name: str) -> SearchRecord | None:
+    """The search's record from its ledger, or None if it has not begun."""
     try:
-        return read_record(name, str(laboratory.shared / "runs"))
+        return read_record(name, str(network.shared / "runs"))
     except LedgerError:
         return None
 
 
-def half_way(laboratory: Laboratory, name: str, running: subprocess.Popen[str]) -> None:
+def half_way(network: VirtualNetwork, name: str, running: subprocess.Popen[str]) -> None:
     """Wait until some trials have ended and others run."""
 
     def ended() -> int:
-        assert running.poll() is None, said(laboratory, name)
-        record = record_of(laboratory, name)
+        assert running.poll() is None, said(network, name)
+        record = record_of(network, name)
         return sum(trial.ended is not None for trial in record.trials) if record else 0
 
     until(lambda: ended() >= HALF_WAY, f"{HALF_WAY} trials of {name!r}", pause=0.1)
-    assert ended() < TRIALS, f"{name!r} was too quick to be disturbed half-way"
+    assert ended() < TRIALS, f"{name!r} ended before it could be disturbed"
 
 
-def said(laboratory: Laboratory, name: str) -> str:
-    return (laboratory.folder / f"{name}.txt").read_text(errors="replace")[-5000:]
+def said(network: VirtualNetwork, name: str) -> str:
+    return (network.folder / f"{name}.txt").read_text(errors="replace")[-5000:]
 
 
 def ask(head: Host, url: str, body: object = None) -> dict[str, Any]:
-    """What a server on the head answers."""
+    """Send a request to a server on the head and return its answer."""
     return dict(json.loads(head.run("python", "-c", _ASK, url, "" if body is None else json.dumps(body))))
 
 
-def check_whole(laboratory: Laboratory, name: str) -> None:
-    """Every trial is in the ledger and in MLflow, once, with all its epochs; the winner is registered."""
-    record = record_of(laboratory, name)
+def check_whole(network: VirtualNetwork, name: str) -> None:
+    """Check that ledger and MLflow hold every trial once, with all epochs, and that the winner is registered."""
+    record = record_of(network, name)
     assert record is not None
     assert [trial.number for trial in record.trials] == list(range(TRIALS))
     assert [(t.number, t.state, t.error) for t in record.trials if t.state != "complete"] == []
     assert all([e.epoch for e in trial.epochs] == list(range(1, EPOCHS + 1)) for trial in record.trials)
-    head = laboratory.hosts["head"]
+    head = network.hosts["head"]
     experiment = ask(head, f"{_MLFLOW}/experiments/get-by-name?experiment_name=unfreeze%2Fdigits")[
         "experiment"
     ]
@@ -135,7 +135,7 @@ def check_whole(laboratory: Laboratory, name: str) -> None:
 
 
 def trained_on(host: Host) -> int:
-    """Processes that ran trials on it since it was started."""
+    """Number of processes that ran trials on the host since it was started."""
     logs = (host.folder / "tmp" / "ray").glob("session_2*/logs/worker-*.out")
     return sum(":actor_name:TrialActor" in log.read_text() for log in logs)
 
@@ -146,63 +146,63 @@ def ray_processes(host: Host) -> list[str]:
     ]
 
 
-def test_up_installs_unfreeze_on_every_node_and_starts_all_workers(laboratory: Laboratory) -> None:
-    up(laboratory)
+def test_ray_up_installs_unfreeze_on_every_node_and_starts_all_workers(network: VirtualNetwork) -> None:
+    up(network)
     for name in ("head", *WORKERS):
-        host = laboratory.hosts[name]
+        host = network.hosts[name]
         where = host.run("python", "-c", "import search; print(search.__file__)").strip()
         assert where.startswith(f"{HOME}/.unfreeze/venv/")
         assert (host.home / ".ray" / "auth_token").stat().st_mode & 0o77 == 0
 
 
-def test_a_search_runs_on_both_workers(laboratory: Laboratory) -> None:
-    running = submit(laboratory, "both of them")
-    assert running.wait(PATIENCE) == 0, said(laboratory, "both of them")
-    check_whole(laboratory, "both of them")
-    assert [trained_on(laboratory.hosts[name]) for name in WORKERS] == [2, 2]
-    assert trained_on(laboratory.hosts["head"]) == 0
+def test_a_search_runs_on_both_workers(network: VirtualNetwork) -> None:
+    running = submit(network, "both of them")
+    assert running.wait(PATIENCE) == 0, said(network, "both of them")
+    check_whole(network, "both of them")
+    assert [trained_on(network.hosts[name]) for name in WORKERS] == [2, 2]
+    assert trained_on(network.hosts["head"]) == 0
 
 
-def test_a_worker_that_loses_power_half_way_costs_nothing(laboratory: Laboratory) -> None:
-    running = submit(laboratory, "one without power")
-    half_way(laboratory, "one without power", running)
-    laboratory.hosts["worker-2"].cut_power()
-    laboratory.bring_back("worker-2")
-    assert running.wait(PATIENCE) == 0, said(laboratory, "one without power")
-    check_whole(laboratory, "one without power")
-    all_nodes_are_there(laboratory)
+def test_a_power_failure_of_a_worker_costs_nothing(network: VirtualNetwork) -> None:
+    running = submit(network, "one without power")
+    half_way(network, "one without power", running)
+    network.hosts["worker-2"].cut_power()
+    network.bring_back("worker-2")
+    assert running.wait(PATIENCE) == 0, said(network, "one without power")
+    check_whole(network, "one without power")
+    all_nodes_are_there(network)
 
 
-def test_a_worker_that_is_cut_off_half_way_costs_nothing(laboratory: Laboratory) -> None:
-    running = submit(laboratory, "one cut off")
-    half_way(laboratory, "one cut off", running)
-    laboratory.cut_off("worker-1")
-    assert running.wait(PATIENCE) == 0, said(laboratory, "one cut off")
-    laboratory.plug_in("worker-1")
-    check_whole(laboratory, "one cut off")
+def test_a_disconnected_worker_costs_nothing(network: VirtualNetwork) -> None:
+    running = submit(network, "one cut off")
+    half_way(network, "one cut off", running)
+    network.cut_off("worker-1")
+    assert running.wait(PATIENCE) == 0, said(network, "one cut off")
+    network.plug_in("worker-1")
+    check_whole(network, "one cut off")
 
 
-def test_a_head_that_loses_power_half_way_goes_on_with_the_same_commands(laboratory: Laboratory) -> None:
-    running = submit(laboratory, "a new head")
-    half_way(laboratory, "a new head", running)
-    laboratory.hosts["head"].cut_power()
+def test_after_a_power_failure_of_the_head_the_same_commands_resume(network: VirtualNetwork) -> None:
+    running = submit(network, "a new head")
+    half_way(network, "a new head", running)
+    network.hosts["head"].cut_power()
     assert running.wait(PATIENCE) == 1
-    before = record_of(laboratory, "a new head")
+    before = record_of(network, "a new head")
     assert before is not None
-    laboratory.bring_back("head")
-    up(laboratory)
-    again = submit(laboratory, "a new head")
-    assert again.wait(PATIENCE) == 0, said(laboratory, "a new head")
-    check_whole(laboratory, "a new head")
-    after = record_of(laboratory, "a new head")
+    network.bring_back("head")
+    up(network)
+    again = submit(network, "a new head")
+    assert again.wait(PATIENCE) == 0, said(network, "a new head")
+    check_whole(network, "a new head")
+    after = record_of(network, "a new head")
     assert after is not None
     assert {t.number: t for t in before.trials if t.ended}.items() <= {
         t.number: t for t in after.trials
     }.items()
 
 
-def test_a_job_ships_its_folder_and_takes_any_argument(laboratory: Laboratory) -> None:
-    clone, laptop = laboratory.hosts["laptop"].home / "unfreeze", laboratory.hosts["laptop"]
+def test_a_job_uploads_its_folder_and_accepts_any_argument(network: VirtualNetwork) -> None:
+    clone, laptop = network.hosts["laptop"].home / "unfreeze", network.hosts["laptop"]
     (clone / "cluster" / "a job.yaml").write_text(
         "trials: 2\nepochs: 1\nbaseline_trials: 0\nconfirm_seeds: 1\n"
     )
@@ -217,35 +217,33 @@ def test_a_job_ships_its_folder_and_takes_any_argument(laboratory: Laboratory) -
         python search.py 'a job.yaml' --name 'a job; $HOME' --no-register
     """
     laptop.run("bash", "-c", script, timeout=PATIENCE)
-    status = laboratory.hosts["head"].run("unfreeze", "status", "a job; $HOME", "--json")
+    status = network.hosts["head"].run("unfreeze", "status", "a job; $HOME", "--json")
     assert json.loads(status)["search"] == "a job; $HOME"
-    record = record_of(laboratory, "a job; $HOME")
+    record = record_of(network, "a job; $HOME")
     assert record is not None
     assert [trial.state for trial in record.trials] == ["complete"] * 2
 
 
-def test_down_leaves_no_process_of_ray(laboratory: Laboratory) -> None:
-    laboratory.hosts["laptop"].run("bash", "-c", "cd ~/unfreeze/cluster && ray down -y cluster.yaml")
-    for host in laboratory.hosts.values():
+def test_ray_down_leaves_no_ray_process(network: VirtualNetwork) -> None:
+    network.hosts["laptop"].run("bash", "-c", "cd ~/unfreeze/cluster && ray down -y cluster.yaml")
+    for host in network.hosts.values():
         until(lambda host=host: not ray_processes(host), f"Ray ends on {host.name}: {ray_processes(host)}")
 
 
-def test_a_search_without_a_cluster_says_so_and_starts_none(laboratory: Laboratory) -> None:
-    head, script = laboratory.hosts["head"], f"{HOME}/.unfreeze/repository/cluster/search.py"
-    running = head.start("python", script, "--name", "nowhere", log=laboratory.folder / "nowhere.txt")
+def test_a_search_without_a_cluster_is_an_error_and_starts_none(network: VirtualNetwork) -> None:
+    head, script = network.hosts["head"], f"{HOME}/.unfreeze/repository/cluster/search.py"
+    running = head.start("python", script, "--name", "nowhere", log=network.folder / "nowhere.txt")
     assert running.wait(PATIENCE) == 1
-    assert "address: expected a running Ray cluster, received 'auto'" in said(laboratory, "nowhere")
+    assert "address: expected a running Ray cluster, received 'auto'" in said(network, "nowhere")
     assert ray_processes(head) == []
-    assert record_of(laboratory, "nowhere") is None
+    assert record_of(network, "nowhere") is None
 
 
-def test_the_laboratory_leaves_nothing_behind(laboratory: Laboratory) -> None:
-    ours = [host.pid for host in laboratory.hosts.values()]
-    laboratory.close()
+def test_a_closed_network_leaves_nothing_behind(network: VirtualNetwork) -> None:
+    ours = [host.pid for host in network.hosts.values()]
+    network.close()
     end = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in ours) and time.monotonic() < end:
-        time.sleep(0.1)  # the kernel ends what ran on a host, one after another
+        time.sleep(0.1)  # the kernel ends the processes of a host one after another
     assert not [pid for pid in ours if Path(f"/proc/{pid}").exists()]
-    assert not [
-        line for line in Path("/proc/mounts").read_text().splitlines() if str(laboratory.folder) in line
-    ]
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(network.folder) in line]

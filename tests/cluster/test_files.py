@@ -1,4 +1,4 @@
-"""The files of ``cluster/`` by themselves, without hosts."""
+"""Test the files of ``cluster/`` without hosts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Complet
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home directory with ``search.py`` in it, as ``ray submit`` leaves it."""
+    """A home directory with ``search.py``, as after ``ray submit``."""
     shutil.copy(CLUSTER / "search.py", tmp_path)
     return tmp_path
 
 
-def test_the_file_fits_ray_s_schema_and_ships_what_is_there() -> None:
+def test_cluster_yaml_fits_rays_schema_and_mounts_existing_files() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = yaml.safe_load((CLUSTER / "cluster.yaml").read_text())
@@ -48,8 +48,8 @@ def test_the_file_fits_ray_s_schema_and_ships_what_is_there() -> None:
         assert local.startswith("~") or (CLUSTER / local).exists(), remote
 
 
-def test_search_py_is_no_obstacle_to_the_package(home: Path) -> None:
-    """``import search`` finds the package, from a folder with this file, on whatever way it is taken for it."""
+def test_search_py_does_not_hide_the_package(home: Path) -> None:
+    """``import search`` finds the package even if ``search.py`` comes first on the import path."""
     words = (
         "import sys, search, search.cli, search.config.search_config; "
         "print(search.__file__, search.cli.__name__, sep=chr(10))"
@@ -60,13 +60,13 @@ def test_search_py_is_no_obstacle_to_the_package(home: Path) -> None:
         assert found.stdout.splitlines() == [search.__file__, "search.cli"]
 
 
-def test_search_py_says_how_to_quote(home: Path) -> None:
+def test_search_py_explains_how_to_quote(home: Path) -> None:
     split = run(sys.executable, home / "search.py", "--data", "my", "photos", cwd=home, PYTHONPATH=PACKAGES)
     assert split.returncode == 2
     assert "--data '\"/mnt/unfreeze/my photos\"'" in split.stderr
 
 
-def test_search_py_says_when_unfreeze_is_not_installed(home: Path) -> None:
+def test_search_py_reports_that_unfreeze_is_not_installed(home: Path) -> None:
     bare = run(
         Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name,
         "-I",
@@ -78,8 +78,8 @@ def test_search_py_says_when_unfreeze_is_not_installed(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_install_sh_makes_an_environment_and_then_leaves_it_alone(tmp_path: Path) -> None:
-    """With a small project in the place of unfreeze, whose requirements come from pip's own index."""
+def test_install_sh_creates_an_environment_once(tmp_path: Path) -> None:
+    """Uses a small project in place of unfreeze, whose requirement comes from pip's configured index."""
     home, source = tmp_path / "home of a node", tmp_path / "repository"
     home.mkdir()
     (home / ".bashrc").write_text("return\n")

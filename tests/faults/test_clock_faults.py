@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from leaping_clock import LeapingClock
+from adjustable_clock import AdjustableClock
 from search_command import SearchCommand, epochs, expect_delivered, expect_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -27,13 +27,13 @@ def command(tmp_path: Path) -> Iterator[SearchCommand]:
 def test_a_machine_that_sleeps_and_a_wall_clock_that_leaps_ahead_and_back_change_nothing(
     command: SearchCommand, tmp_path: Path
 ) -> None:
-    clock = LeapingClock(tmp_path)
+    clock = AdjustableClock(tmp_path)
     command.environment = clock.environment
     began = time.monotonic()
     process = command.start("--time-budget", "30m")
     for seconds, count in ((3600, 4), (-3600, 10), (7200, 16)):
         command.wait_for(lambda record, count=count: epochs(record) >= count)
-        clock.leap(seconds)
+        clock.set_offset(seconds)
     command.signal_all(signal.SIGSTOP)
     before = command.record()
     time.sleep(20)

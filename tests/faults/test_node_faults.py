@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from clusters import Search, machines
+from local_cluster import ClusterSearch, local_cluster
 
 from search.execution.engines.cluster_watchdog import GRACE_SECONDS, LOST_AFTER_SECONDS
 from search.execution.engines.engine import Engine
@@ -33,8 +33,8 @@ def shared() -> Iterator[Path]:
 
 
 @pytest.fixture
-def search(tmp_path: Path, shared: Path) -> Iterator[Search]:
-    made = Search(tmp_path, shared / "runs", ())
+def search(tmp_path: Path, shared: Path) -> Iterator[ClusterSearch]:
+    made = ClusterSearch(tmp_path, shared / "runs", ())
     yield made
     made.stop()
 
@@ -68,10 +68,10 @@ def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[floa
 
 @pytest.mark.timeout(1800)
 def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_no_retry(
-    search: Search,
+    search: ClusterSearch,
 ) -> None:
     search.arguments = ("--trials", "2", "--max-concurrent", "2", *LONG, "core")
-    with machines() as nodes:
+    with local_cluster() as nodes:
         node = nodes.add(cpus=2)
         search.start(nodes.address)
         for round_ in range(3):  # once more than a trial may fail
@@ -99,11 +99,11 @@ def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_
 
 @pytest.mark.timeout(1800)
 def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_another_cluster(
-    search: Search,
+    search: ClusterSearch,
 ) -> None:
     epochs = EPOCHS // 2
     search.arguments = ("--trials", "3", "--max-concurrent", "2", *LONG, "core", "--epochs", str(epochs))
-    with machines() as nodes:
+    with local_cluster() as nodes:
         nodes.add(cpus=2)
         search.start(nodes.address)
         search.until(lambda: search.epochs(0) >= 2)
@@ -114,7 +114,7 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
         assert "has not answered for" in search.log()
         assert "the same command goes on" in search.log()
         assert "Traceback" not in search.log()
-    with machines() as nodes:
+    with local_cluster() as nodes:
         nodes.add(cpus=2)
         search.start(nodes.address)
         assert search.end() == 0, search.log()
@@ -122,9 +122,9 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
 
 
 @pytest.mark.timeout(1800)
-def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(search: Search) -> None:
+def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(search: ClusterSearch) -> None:
     search.arguments = ("--trials", "3", "--max-concurrent", "2", "--epochs", "1")
-    with machines(env_vars={"RAY_NODE_TYPE_NAME": "headgroup"}) as nodes:  # as KubeRay names its nodes
+    with local_cluster(env_vars={"RAY_NODE_TYPE_NAME": "headgroup"}) as nodes:  # as KubeRay names its nodes
         search.start(nodes.address)
         search.until(lambda: wanted(nodes.address) == 2)
         assert "none has 1 CPUs and 0 GPUs for a trial yet" in search.log()

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests that look at pages as a person does."""
+"""Start headless Chromium for tests that look at pages as a user does."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ FLAGS = [
     "--force-color-profile=srgb",
 ]
 SECONDS = 90
-"""For a page to show something: machines may be slow, and who waits for an element waits no longer than it takes."""
+"""Time limit for an element of a page to appear. Waiting ends as soon as it appears, so a long limit costs nothing."""
 
 PICTURES = "UNFREEZE_SCREENSHOTS"
-"""Names the folder for the documentation's screenshots; without it none are made."""
+"""Environment variable with the folder for screenshots of the documentation. Without it, none are taken."""
 
 _USED_BEFORE = """
 localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 localStorage.setItem('mlflow.workflowType_v1', '"machine_learning"');
 """
-"""MLflow as it is after a first visit: its assistant was closed, and *Model training* chosen on the top left."""
+"""State of MLflow's pages after a first visit: the assistant is closed, and *Model training* is selected."""
 
 _LARGEST = 200_000
 
 
 @contextmanager
 def chromium() -> Iterator[BrowserContext]:
-    """A browser that speaks with this machine alone."""
+    """Start a browser that can only reach this machine."""
     program = shutil.which("chromium")
     assert program is not None, "these tests need Chromium on PATH (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
@@ -52,13 +52,13 @@ def chromium() -> Iterator[BrowserContext]:
 
 
 def visit(page: Page, address: str) -> None:
-    """Load a page anew, also where only the part behind # differs."""
+    """Load a page completely, even if only the part after # differs from the current address."""
     page.goto("about:blank")
     page.goto(address, wait_until="domcontentloaded")
 
 
 def picture(page: Page, name: str, settle: float = 1.5) -> None:
-    """A screenshot for the documentation, if asked for, ``settle`` seconds after what was waited for is there."""
+    """Take a screenshot for the documentation, if :data:`PICTURES` is set, after ``settle`` more seconds."""
     folder = os.environ.get(PICTURES)
     if not folder:
         return

@@ -1,4 +1,4 @@
-"""Tasks and small backbones made of scikit-learn's digits, for tests of what is transferred."""
+"""Tasks and small backbones from scikit-learn's digits, for tests of transfer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 VALIDATION = 20
-"""Images of a class to validate on."""
+"""Validation images per class."""
 
 
 @cache
@@ -25,7 +25,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def few_labels(file: Path, classes: Sequence[int], labels: int) -> Path:
-    """A Parquet file of ``classes`` with so many ``labels`` a class to train on; most images are for the test."""
+    """Write a Parquet file of ``classes`` with ``labels`` training images per class. Most images are test images."""
     images, of = digits()
     rows: list[int] = []
     splits: list[str] = []
@@ -43,7 +43,7 @@ def few_labels(file: Path, classes: Sequence[int], labels: int) -> Path:
 def dense_classifier(
     file: Path, classes: Sequence[int], epochs: int, widths: Sequence[int] = (32, 32), seed: int = 0
 ) -> Path:
-    """A small dense network, trained on all images of ``classes`` and saved with its head."""
+    """Train a small dense network on all images of ``classes`` and save it with its head."""
     import keras
 
     images, of = digits()

@@ -1,4 +1,4 @@
-"""Disks that can be filled, or that become read-only while files on them are open: real file systems, mounted."""
+"""Mount file systems that tests can fill, or that become read-only while files on them are open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILLER = "filler"
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A disk in memory of that size, mounted at ``folder``."""
+    """Mount a memory disk of ``megabytes`` at ``folder``."""
     folder.mkdir(parents=True)
     _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder))
     try:
@@ -25,7 +25,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    """Take all that is left, to the last byte."""
+    """Fill the disk to the last byte."""
     with (disk / FILLER).open("ab", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             with suppress(OSError):
@@ -34,12 +34,12 @@ def fill(disk: Path) -> None:
 
 
 def empty(disk: Path) -> None:
-    """Give it back."""
+    """Free the space that :func:`fill` took."""
     (disk / FILLER).unlink()
 
 
 class FailingDisk:
-    """An ext4 disk in a file, which the kernel makes read-only when it finds an error: in mid-use."""
+    """An ext4 file system in a file, which the kernel makes read-only when it detects an error."""
 
     def __init__(self, folder: Path, megabytes: int = 16) -> None:
         self.image, self.folder = folder / "disk.img", folder / "disk ü"
@@ -50,35 +50,33 @@ class FailingDisk:
         self.mount()
 
     def mount(self) -> None:
-        """Mount it, or mount it again once it has been repaired."""
+        """Mount the disk."""
         _mount("-o", "loop,errors=remount-ro", str(self.image), str(self.folder))
 
     def fail(self) -> None:
-        """Have the kernel find an error, as it does on a disk that dies."""
+        """Make the kernel detect an error, as on a failing disk."""
         device = self.folder.stat().st_dev
         name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
         trigger = Path("/sys/fs/ext4") / name / "trigger_fs_error"
         if not trigger.exists():
-            pytest.skip("this kernel can't be told to find an error on an ext4 disk")
+            pytest.skip("this kernel cannot simulate an error on an ext4 disk")
         trigger.write_text("a test")
 
     def repair(self) -> None:
-        """Unmount it, which takes that nobody uses it, check it and mount it anew."""
+        """Unmount the disk, which fails if a file on it is open, then check and mount it again."""
         subprocess.run(["umount", str(self.folder)], check=True, capture_output=True)
         subprocess.run(["e2fsck", "-fy", str(self.image)], check=False, capture_output=True)
         self.mount()
 
     def close(self) -> None:
-        """Unmount it."""
+        """Unmount the disk."""
         _unmount(self.folder)
 
 
 def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(
-            f"no disk can be mounted here, which takes root and a kernel that lets it: {done.stderr.strip()}"
-        )
+        pytest.skip(f"cannot mount a disk, which needs root and support by the kernel: {done.stderr.strip()}")
 
 
 def _unmount(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real MLflow server of the tests' own, and a proxy in front of it that is slow, or answers with errors."""
+"""Start an MLflow server for tests, and a proxy in front of it that delays requests or answers with errors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from search.tracking.stores import default_tracking_uri
 
 
 def free_port() -> int:
-    """A port of the loopback interface where nothing listens."""
+    """An unused port of the loopback interface."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 class Server:
-    """An MLflow server that can be killed and started again on the same port and store."""
+    """An MLflow server that tests can kill and restart on the same port and store."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Server:
 
 
 def wait_for(address: str, log: Path) -> None:
-    """Until the server there answers."""
+    """Wait until the server at ``address`` answers. Raises TimeoutError with the end of ``log``."""
     for _ in range(240):
         try:
             urllib.request.urlopen(address, timeout=2).close()
@@ -69,10 +69,13 @@ def wait_for(address: str, log: Path) -> None:
 
 
 class Proxy:
-    """Hands requests on to a server: each after ``delay`` seconds, or none and 500 while ``failing``.
+    """Forward requests to a server.
 
-    While ``lossy``, requests are handed on and their answers replaced by 500: the server has done what the client takes
-    for failed. ``seen`` counts requests.
+    Attributes:
+        delay: seconds to wait before each request.
+        failing: answer 500 without forwarding the request.
+        lossy: forward the request and answer 500, so that the client believes that a successful request has failed.
+        seen: number of requests.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -88,7 +91,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen, in threads."""
+        """Start listening, in background threads."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -109,7 +112,7 @@ class Proxy:
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
             def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
-                with contextlib.suppress(OSError):  # whoever asked has gone
+                with contextlib.suppress(OSError):  # the client has closed the connection
                     self.send_response(status)
                     for name, value in headers:
                         if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -126,7 +129,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -1,4 +1,4 @@
-"""``mlflow models serve`` as a process that tests ask over HTTP and always end, with its children."""
+"""Run ``mlflow models serve`` as a process for tests, and stop it together with its children."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlflow_service import free_port
 
 
 class ModelServer:
-    """MLflow's scoring server for ``model_uri`` of the store at ``tracking_uri``, on a free port."""
+    """MLflow's scoring server for ``model_uri`` in the store at ``tracking_uri``, on an unused port."""
 
     def __init__(self, model_uri: str, tracking_uri: str, folder: Path) -> None:
         self.model_uri, self.tracking_uri = model_uri, tracking_uri
@@ -26,11 +26,11 @@ class ModelServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; :meth:`wait` until it answers."""
+        """Start the server. :meth:`wait` waits until it answers."""
         programs = str(Path(sys.executable).parent)
         environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-            "PATH": os.pathsep.join([programs, os.environ["PATH"]]),  # MLflow looks for uvicorn there
+            "PATH": os.pathsep.join([programs, os.environ["PATH"]]),  # MLflow looks for uvicorn on the PATH
             "MLFLOW_TRACKING_URI": self.tracking_uri,
         }
         command = [
@@ -55,7 +55,7 @@ class ModelServer:
             )
 
     def wait(self, seconds: float = 500) -> None:
-        """Until it answers; a busy machine takes minutes to load TensorFlow."""
+        """Wait until the server answers. A busy machine takes minutes to load TensorFlow."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process is not None
@@ -68,7 +68,7 @@ class ModelServer:
         raise TimeoutError(self.log.read_text()[-4000:])
 
     def ask(self, body: Any, kind: str = "application/json") -> tuple[int, Any]:
-        """Status and answer to ``body``: bytes as they are, anything else as JSON."""
+        """Send ``body``, bytes unchanged and anything else as JSON, and return status and answer."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/invocations", content, {"Content-Type": kind}
@@ -80,7 +80,7 @@ class ModelServer:
             return error.code, json.load(error)
 
     def kill(self) -> None:
-        """End it and all that it has started."""
+        """Kill the server and its child processes."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

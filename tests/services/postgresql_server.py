@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a real cluster, which can be restarted, stopped and started again."""
+"""Start a PostgreSQL server that tests can stop and restart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ max_connections = 30
 
 
 def programs() -> Path | None:
-    """Where Debian keeps the programs of its newest PostgreSQL, or where they are on the path."""
+    """Folder of the newest PostgreSQL programs of Debian, or of those on the PATH; None if there are none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda p: int(p.parent.parent.name))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
@@ -29,7 +29,10 @@ def programs() -> Path | None:
 
 @dataclass
 class Postgres:
-    """A cluster in ``folder`` on a free port of the loopback interface, run by a user without rights."""
+    """A database cluster in ``folder`` on an unused port of the loopback interface.
+
+    PostgreSQL refuses to run as root. As root, it runs as the user ``postgres``.
+    """
 
     folder: Path
     bin: Path
@@ -37,7 +40,7 @@ class Postgres:
     _names: count[int] = field(default_factory=lambda: count(1))
 
     def create(self) -> None:
-        """Make the cluster and start it."""
+        """Create the database cluster and start the server."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -52,21 +55,21 @@ class Postgres:
         self.start()
 
     def url(self, database: str) -> str:
-        """SQLAlchemy's URL of a database."""
+        """The SQLAlchemy URL of a database."""
         return f"postgresql://unfreeze:a%20secret@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
+        """Create an empty database and return its URL."""
         name = f"ledger{next(self._names)}"
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "unfreeze", name)
         return self.url(name)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         self._run("pg_ctl", "start", "-w", "-t", "120", "-D", str(self._data), "-l", str(self.folder / "log"))
 
     def stop(self, how: str = "immediate") -> None:
-        """Stop it: ``immediate`` is a crash, from which it recovers when it starts."""
+        """Stop the server. ``immediate`` equals a crash, from which it recovers when it starts again."""
         self._run("pg_ctl", "stop", "-w", "-t", "120", "-D", str(self._data), "-m", how)
 
     @property

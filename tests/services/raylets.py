@@ -1,4 +1,4 @@
-"""Ray nodes on this machine that are told apart by their environment and by what is mounted where they live."""
+"""Start Ray nodes on this machine that differ in their environment and in what is mounted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pathlib import Path
 Findings = list[dict[str, str]]
 Doctor = Callable[..., Findings]
 LIMIT = 60 if os.getloadavg()[0] < 3 * (os.cpu_count() or 1) else 240
-"""Seconds within which the doctor has named what is wrong: 60, unless this machine is busy with other work."""
+"""Seconds within which the doctor must name a fault: 60, or 240 if this machine is busy."""
 
 ATTEMPTS = 5
-"""Ray gives a node 30 s to start, which on a busy machine is too little."""
+"""How often to start a node. Ray allows it 30 s, which is too little on a busy machine."""
 
 SECONDS = 240
-"""That a node may take to be up; the machine may be busy."""
+"""Seconds to wait for a node to start, on a busy machine."""
 
 _HEAD = """
 import json, os, sys, time
@@ -37,7 +37,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": Fal
 with open(sys.argv[2] + ".new", "w") as file:
     file.write(cluster.address)
 os.replace(sys.argv[2] + ".new", sys.argv[2])
-sys.stdin.read()  # until whoever started it is done or gone
+sys.stdin.read()  # blocks until the test closes the pipe or dies
 cluster.shutdown()
 """
 
@@ -51,7 +51,7 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
 
 @cache
 def can_mount() -> bool:
-    """Whether this process may make mount namespaces."""
+    """Whether this process may create mount namespaces."""
     if shutil.which("unshare") is None:
         return False
     asked = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
@@ -60,7 +60,7 @@ def can_mount() -> bool:
 
 @dataclass
 class Raylets:
-    """A head and nodes, each a process of its own, all gone with :meth:`close`."""
+    """A head and worker nodes, each in a separate process, until :meth:`close`."""
 
     folder: Path
     token: str = "right"
@@ -69,14 +69,14 @@ class Raylets:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a driver that may join."""
+        """Environment of a driver that may join the cluster."""
         known = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")}
         return {**known, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
     def start(self, cpus: int = 1) -> None:
         """Start the head."""
         told = self.folder / "address"
-        # A folder of its own: others on this machine, who look in /tmp/ray, do not take it for theirs.
+        # A separate folder: other Ray drivers on this machine look in /tmp/ray and would join this cluster.
         known = {"node_name": "head", "num_cpus": cpus, "temp_dir": str(self.folder / "ray")}
         command = [sys.executable, "-c", _HEAD, json.dumps(known), str(told)]
         self._run("head", command, self.environment)
@@ -92,7 +92,7 @@ class Raylets:
         environment: Mapping[str, str] | None = None,
         mounts: Iterable[str] = (),
     ) -> None:
-        """Start a node. ``mounts`` are arguments of ``mount``, made in a namespace of its own."""
+        """Start a worker node. ``mounts`` are arguments of ``mount`` commands in a separate mount namespace."""
         start = (
             "ray start --block --disable-usage-stats --object-store-memory=100000000 "
             f"--address={self.address} --node-name={name} --num-cpus={cpus} --num-gpus={gpus}"
@@ -113,7 +113,7 @@ class Raylets:
         return None
 
     def _wait(self) -> None:
-        """Until all are up."""
+        """Wait until all nodes are alive."""
         command = [sys.executable, "-c", _COUNT, self.address, str(len(self.processes))]
         asking = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
         try:
@@ -123,7 +123,7 @@ class Raylets:
             asking.wait()
 
     def close(self) -> None:
-        """End every process."""
+        """Stop all nodes."""
         for process in reversed(self.processes):
             if process.stdin is not None:
                 process.stdin.close()
@@ -164,12 +164,12 @@ class Raylets:
 
 
 def free_port() -> int:
-    """A port where nothing listens."""
+    """An unused port of the loopback interface."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def short_folder() -> Path:
-    """Sockets of Ray have short names only."""
+    """A temporary folder with a short path, because the paths of Ray's sockets are limited."""
     return Path(tempfile.mkdtemp(prefix="raylets-"))

@@ -1,4 +1,4 @@
-"""``unfreeze search`` as a process that tests stop, wake and kill, and what it has left behind."""
+"""Run ``unfreeze search`` as a process that tests suspend, resume and kill, and check its results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from search.records.record import SearchRecord
 from trainables.errors import LedgerError
 
 MARK = "UNFREEZE_TEST_FOLDER"
-"""In the environment of each command, and so of all that it starts."""
+"""Environment variable that identifies a command and all processes that it starts."""
 
 SMALL = ("--baseline-trials", "0", "--confirm-seeds", "1")
 
 
 @dataclass
 class SearchCommand:
-    """``unfreeze search`` with one storage, started as often as need be.
+    """``unfreeze search`` with one storage. It may be started repeatedly.
 
     ``arguments`` come after the storage; ``storage`` is in ``folder`` unless another one is given.
     """
@@ -57,24 +57,24 @@ class SearchCommand:
         return self.process
 
     def run(self, *more: str, seconds: float = 400) -> str:
-        """Run it to its end; what it printed. It must succeed."""
+        """Run the command to its end and return its output. Raises AssertionError if it fails."""
         code = self.start(*more).wait(seconds)
         assert code == 0, self.log()
         return self.log()
 
     def log(self) -> str:
-        """What the newest start has printed."""
+        """The output of the last start."""
         return self._log.read_text()
 
     def record(self) -> SearchRecord | None:
-        """The search as its ledger has it now; None before it has begun."""
+        """The search's record from its ledger, or None if it has not begun."""
         try:
             return read_record("digits", str(self._storage), self.ledger)
         except LedgerError:
             return None
 
     def wait_for(self, told: Callable[[SearchRecord], bool], seconds: float = 300) -> SearchRecord:
-        """Until the ledger says so, while the command runs."""
+        """Wait until ``told`` returns true for the record. Raises AssertionError if the command ends before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process is not None
@@ -86,7 +86,7 @@ class SearchCommand:
         raise AssertionError(f"not in time: {self.log()}")
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs now and was started, by whatever way, by this command."""
+        """All running processes that this command has started, directly or indirectly."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
@@ -95,13 +95,13 @@ class SearchCommand:
         return found
 
     def signal_all(self, which: signal.Signals) -> None:
-        """Send a signal to all of them: SIGSTOP puts them to sleep, SIGCONT wakes them."""
+        """Send a signal to all of these processes. SIGSTOP suspends them, SIGCONT resumes them."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(which)
 
     def kill(self) -> None:
-        """End all of them at once, if there are any left."""
+        """Kill all of these processes."""
         self.signal_all(signal.SIGKILL)
         if self.process is not None:
             self.process.wait(60)
@@ -116,12 +116,12 @@ class SearchCommand:
 
 
 def epochs(record: SearchRecord) -> int:
-    """How many epochs are in the ledger."""
+    """Number of epochs of all trials in the ledger."""
     return sum(len(trial.epochs) for trial in record.trials)
 
 
 def expect_whole(record: SearchRecord | None, trials: int) -> SearchRecord:
-    """The ledger holds exactly so many trials, ended, each once, with epochs one after another."""
+    """Check that ``trials`` trials have ended, each configuration once and without gaps in the epochs."""
     assert record is not None
     assert [t.number for t in record.trials] == list(range(trials))
     assert {t.state for t in record.trials} <= {"complete", "pruned"}
@@ -131,7 +131,7 @@ def expect_whole(record: SearchRecord | None, trials: int) -> SearchRecord:
 
 
 def expect_delivered(record: SearchRecord, tracking_uri: str | None = None) -> None:
-    """MLflow holds one run a trial and one for the search, none running, with each epoch once; one model version."""
+    """Check that MLflow has one ended run per trial and one for the search, each epoch once, and one model version."""
     client = mlflow.MlflowClient(tracking_uri or record.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`unfreeze.search` = '{record.name}'", max_results=1000)

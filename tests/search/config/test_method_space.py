@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from example_search import search
+from example_records import search
 from rich.console import Console
 
 from search import SearchConfig
@@ -104,7 +104,7 @@ def test_a_space_file_may_name_the_methods(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"weighting": "odds"}, "weighting: expected method beside it, on which it depends, received 'odds'"),
+        ({"weighting": "odds"}, "weighting: expected together with method, on which it depends, received 'odds'"),
         (
             {"method": "align", "unfreeze_depth": 0, "weighting": "odds"},
             "weighting: expected only where method is reweight",

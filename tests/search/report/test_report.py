@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_search import PNG, curve, finished, search, trial
+from example_records import PNG, curve, finished, search, trial
 
 from search.records.record import ErrorExample, Interval, SearchRecord
 from search.report import write_report

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from example_search import STARTED, curve, finished, search, trial
+from example_records import STARTED, curve, finished, search, trial
 
 from search.records.record import Calibration, CalibrationBin, Interval, SearchRecord, TrialRecord
 from search.report.analysis.ranking import loss_key

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_search import finished, search
+from example_records import finished, search
 from PIL import Image
 
 from search.cli import main

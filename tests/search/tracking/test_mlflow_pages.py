@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from browser import chromium, picture, visit
 from playwright.sync_api import BrowserContext, Page, expect
-from searched_site import MODEL, NAME, Site, make_site
+from finished_search import MODEL, NAME, FinishedSearch, make_finished_search
 
 from search.records.record import TrialRecord
 
@@ -21,14 +21,14 @@ TRAINING = "?workflowType=machine_learning"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = make_site(tmp_path_factory.mktemp("a person's runs ü"))
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedSearch]:
+    made = make_finished_search(tmp_path_factory.mktemp("a person's runs ü"))
     yield made
     made.end()
 
 
 @pytest.fixture(scope="module")
-def browser(site: Site) -> Iterator[BrowserContext]:
+def browser(site: FinishedSearch) -> Iterator[BrowserContext]:
     with chromium() as context:
         yield context
 
@@ -51,11 +51,11 @@ def expect_runs(page: Page, count: int) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
-def best_first(site: Site) -> list[TrialRecord]:
+def best_first(site: FinishedSearch) -> list[TrialRecord]:
     return sorted(site.record.trials, key=lambda t: -(t.value or 0.0))
 
 
-def test_the_page_that_opens_lists_the_trials_the_best_first(site: Site, page: Page) -> None:
+def test_the_page_that_opens_lists_the_trials_the_best_first(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("open "))
     trials = best_first(site)
     expect(page.get_by_text("best_val_accuracy").first).to_be_visible()
@@ -69,7 +69,7 @@ def test_the_page_that_opens_lists_the_trials_the_best_first(site: Site, page: P
     picture(page, "mlflow-trials")
 
 
-def test_a_search_is_found_by_its_name_with_its_trials_below_it(site: Site, page: Page) -> None:
+def test_a_search_is_found_by_its_name_with_its_trials_below_it(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("open "))
     page.get_by_role("button", name="Trials, the best first").click()
     page.get_by_text("Searches, their trials below them").click()
@@ -82,7 +82,7 @@ def test_a_search_is_found_by_its_name_with_its_trials_below_it(site: Site, page
     picture(page, "mlflow-searches")
 
 
-def test_learning_curves_lie_over_each_other(site: Site, page: Page) -> None:
+def test_learning_curves_lie_over_each_other(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("learning curves"))
     page.get_by_text("Trials compared").wait_for()
     axes = page.locator(".parcoords .axis .label, .parcoords text.label, .dimension .label")
@@ -95,7 +95,7 @@ def test_learning_curves_lie_over_each_other(site: Site, page: Page) -> None:
     picture(page, "mlflow-curves", settle=4)
 
 
-def test_selected_trials_are_compared_in_parallel_coordinates(site: Site, page: Page) -> None:
+def test_selected_trials_are_compared_in_parallel_coordinates(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("open "))
     expect_runs(page, len(site.record.trials))
     page.locator(".ag-header input[type=checkbox]").first.check()
@@ -109,7 +109,7 @@ def test_selected_trials_are_compared_in_parallel_coordinates(site: Site, page: 
     expect(page.locator("text.ytitle", has_text="best_val_accuracy")).to_be_visible()
 
 
-def test_a_trial_says_what_it_is_and_shows_its_curve(site: Site, page: Page) -> None:
+def test_a_trial_says_what_it_is_and_shows_its_curve(site: FinishedSearch, page: Page) -> None:
     winner = best_first(site)[0]
     visit(page, site.page("open "))
     page.get_by_role("link", name=re.compile(f"^{NAME} #{winner.number}: ")).click()
@@ -123,7 +123,7 @@ def test_a_trial_says_what_it_is_and_shows_its_curve(site: Site, page: Page) -> 
     picture(page, "mlflow-trial", settle=3)
 
 
-def test_the_report_is_read_where_the_search_is(site: Site, page: Page) -> None:
+def test_the_report_is_read_where_the_search_is(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("open "))
     page.get_by_role("link", name=re.compile(f"^{NAME} #0: ")).click()
     page.get_by_role("link", name=NAME, exact=True).click()  # the parent run
@@ -134,7 +134,7 @@ def test_the_report_is_read_where_the_search_is(site: Site, page: Page) -> None:
     expect(report.get_by_text(re.compile("The winner: trial"))).to_be_visible()
 
 
-def test_the_model_names_its_champion_and_where_it_comes_from(site: Site, page: Page) -> None:
+def test_the_model_names_its_champion_and_where_it_comes_from(site: FinishedSearch, page: Page) -> None:
     # The registry tells of its new features when it is first visited.
     page.add_locator_handler(page.get_by_role("button", name="Try it now"), lambda button: button.click())
     visit(page, site.page("models:"))
@@ -153,7 +153,7 @@ def test_the_model_names_its_champion_and_where_it_comes_from(site: Site, page: 
     picture(page, "mlflow-model")
 
 
-def test_ctrl_c_ends_the_ui_and_all_its_processes(site: Site) -> None:
+def test_ctrl_c_ends_the_ui_and_all_its_processes(site: FinishedSearch) -> None:
     if site.process is None or site.process.poll() is not None:
         site.open()
     assert any("mlflow" in " ".join(p.cmdline()) for p in site.search.processes())

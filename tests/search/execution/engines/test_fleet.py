@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import ray
-from clusters import Machines, machines
+from local_cluster import LocalCluster, local_cluster
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import dispatch
@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Machines]:
+def nodes() -> Iterator[LocalCluster]:
     """A node without GPUs, and one that says it has two."""
-    with machines() as made:
+    with local_cluster() as made:
         made.add(cpus=2)
         made.add(cpus=3, gpus=2)
         yield made
@@ -58,7 +58,7 @@ class Trial:
 
 
 def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
-    nodes: Machines, monkeypatch: pytest.MonkeyPatch
+    nodes: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://only.the.driver.knows:5000")
     cpu, gpu = (worker.node_id for worker in nodes.workers[:2])
@@ -81,7 +81,7 @@ def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
         assert len(asked(session)) == 2
 
 
-def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: Machines) -> None:
+def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: LocalCluster) -> None:
     gpu = nodes.workers[1].node_id
     with connect(SearchConfig(address=nodes.address, gpus_per_trial=0.5)) as session:
         assert session.capacity == 3  # as many as the node's CPUs allow
@@ -94,7 +94,7 @@ def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: Machines)
         assert {(f["gpus"], f["pid"]) for f in found} == {(f["gpus"], f["pid"]) for f in engines}
 
 
-def test_what_no_node_can_run_is_refused(nodes: Machines) -> None:
+def test_what_no_node_can_run_is_refused(nodes: LocalCluster) -> None:
     words = r"expected a node with 1 CPUs and 4 GPUs free .* received nodes with .*3 CPUs and 2 GPUs"
     with (
         pytest.raises(ClusterError, match=words),
@@ -112,7 +112,7 @@ def wait_for(engine: Any, folder: Path) -> str:
     return node
 
 
-def test_a_call_whose_node_dies_is_made_again_on_another(nodes: Machines, tmp_path: Path) -> None:
+def test_a_call_whose_node_dies_is_made_again_on_another(nodes: LocalCluster, tmp_path: Path) -> None:
     known = {worker.node_id: worker for worker in nodes.workers[:2]}
     with connect(SearchConfig(address=nodes.address)) as session:
         calls = {"a": ("__ray_call__", (wait_for, tmp_path)), "b": ("__ray_call__", (facts,))}

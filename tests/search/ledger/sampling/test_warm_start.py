@@ -104,6 +104,7 @@ def test_an_adversarial_search_costs_less_than_five_percent(bests: dict[str, np.
     assert half[1] >= 0.95 * half[0]
 
 
+@pytest.mark.slow
 def test_a_search_on_the_same_task_saves_trials(bests: dict[str, np.ndarray]) -> None:
     reached = {kind: np.mean([np.argmax(run >= 0.92) + 1 if run[-1] >= 0.92 else TRIALS + 1 for run in b])
                for kind, b in bests.items()}  # fmt: skip

@@ -1,4 +1,4 @@
-"""A finished small search with a promoted model, and ``unfreeze ui`` on it: what a person who opens MLflow finds."""
+"""Run a small search, promote its model and open ``unfreeze ui`` on it, for tests of MLflow's pages."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CONFIGURATIONS = (
     {"unfreeze_depth": 0, "learning_rate": 0.002, "head_units": 128, "augmentation_strength": 0.0},
     {"unfreeze_depth": 3, "learning_rate": 0.008, "head_units": 0, "augmentation_strength": 0.0},
 )
-"""Good and bad ones, so that some are pruned."""
+"""Good and bad configurations, so that some trials are pruned."""
 
 MODEL = "unfreeze-digits"
 
 
 @dataclass
-class Site:
-    """The search, its storage, and the UI on it; ``printed`` is what ``unfreeze ui`` said, without its last line."""
+class FinishedSearch:
+    """The search, its storage and the UI. ``printed`` is the output of ``unfreeze ui`` without its last line."""
 
     folder: Path
     search: SearchCommand
@@ -52,12 +52,12 @@ class Site:
         return record
 
     def page(self, words: str) -> str:
-        """The address that ``unfreeze ui`` prints with these words."""
+        """The address in the line of ``unfreeze ui`` that contains ``words``."""
         (line,) = [line for line in self.printed.splitlines() if words in line]
         return next(word for word in line.split() if word.startswith("http"))
 
     def open(self) -> None:
-        """Start ``unfreeze ui``, which says where when it is ready."""
+        """Start ``unfreeze ui`` and wait until it has printed its addresses."""
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         line = [*_unfreeze("ui"), "--storage", str(self.storage), "--port", str(port)]
@@ -72,13 +72,13 @@ class Site:
         raise AssertionError(f"unfreeze ui ended: {self.printed}")
 
     def interrupt(self) -> int:
-        """Ctrl-C; the exit code."""
+        """Send Ctrl-C and return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
 
     def end(self) -> None:
-        """Leave no process."""
+        """Stop all processes."""
         if self.process is not None and self.process.poll() is None:
             self.interrupt()
         self.search.kill()
@@ -89,15 +89,15 @@ class Site:
         return {**os.environ, MARK: str(self.folder)}
 
 
-def make_site(folder: Path) -> Site:
-    """Search, promote, and open the UI."""
+def make_finished_search(folder: Path) -> FinishedSearch:
+    """Run the search, promote its model and open the UI."""
     folder.mkdir(parents=True, exist_ok=True)
     tried_first = folder / "first.jsonl"
     tried_first.write_text("".join(json.dumps(c) + "\n" for c in CONFIGURATIONS))
     asked = ("--trials", str(len(CONFIGURATIONS)), "--epochs", "6", "--enqueue", str(tried_first))
     search = SearchCommand(folder, asked)
     search.run()
-    site = Site(folder, search)
+    site = FinishedSearch(folder, search)
     promote = [*_unfreeze("promote"), MODEL, "--storage", str(site.storage)]
     subprocess.run(promote, check=True, capture_output=True, timeout=300)
     site.open()

@@ -1,4 +1,4 @@
-"""Real Ray clusters of several raylets on this machine, and searches that join them."""
+"""Start a Ray cluster of several raylets on this machine, and run searches on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ SYSTEM = {
     "agent_register_timeout_ms": 300_000,
     "worker_register_timeout_seconds": 300,
 }
-"""A dead raylet is found out after about 2 s instead of 15; a machine of tests may be slow; nothing starts unasked."""
+"""A dead raylet is detected after about 2 s instead of 15. Start-up limits are long for slow machines. No worker
+process starts before it is needed."""
 HEAD = {
     "num_cpus": 0,
     "include_dashboard": False,
@@ -39,8 +40,8 @@ HEAD = {
 
 
 @dataclass
-class Machines:
-    """A head without CPUs, and workers that are added and killed."""
+class LocalCluster:
+    """A head without CPUs, and workers that tests add and kill."""
 
     cluster: Any
     workers: list[Any] = field(default_factory=list)
@@ -51,12 +52,12 @@ class Machines:
         return str(self.cluster.address)
 
     def add(self, cpus: int = 1, gpus: int = 0) -> Any:
-        """One more node."""
-        self.workers.append(patiently(lambda: self.cluster.add_node(num_cpus=cpus, num_gpus=gpus)))
+        """Start another worker node."""
+        self.workers.append(start_with_retries(lambda: self.cluster.add_node(num_cpus=cpus, num_gpus=gpus)))
         return self.workers[-1]
 
     def kill(self, node: Any, *names: str) -> None:
-        """``kill -9`` some of a node's processes; all of it if none are named, as when its power is cut."""
+        """Kill the named processes of a node with SIGKILL; without names all of them, as a power failure does."""
         self.orphans += self.processes(node)
         for name in names or ("raylet",):
             os.kill(node.all_processes[name][0].process.pid, signal.SIGKILL)
@@ -64,20 +65,20 @@ class Machines:
             self.sweep()
 
     def sweep(self) -> None:
-        """End what dead raylets have left behind."""
+        """Kill the processes that dead raylets have started."""
         for process in self.orphans:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def processes(self, node: Any) -> list[psutil.Process]:
-        """What a node's raylet has started."""
+        """The processes that a node's raylet has started."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
         return []
 
     @contextlib.contextmanager
     def paused(self, node: Any) -> Iterator[None]:
-        """Nothing that a node's raylet has started goes on meanwhile."""
+        """Suspend all processes that a node's raylet has started."""
         stopped = self.processes(node)
         for process in stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,7 +91,7 @@ class Machines:
                     process.resume()
 
     def runs(self, node: Any, name: str) -> bool:
-        """Whether an actor of such a class lives on a node."""
+        """Whether an actor of the named class is running on a node."""
         for process in self.processes(node):
             with contextlib.suppress(psutil.Error):
                 if name in " ".join(process.cmdline()):
@@ -98,8 +99,8 @@ class Machines:
         return False
 
 
-def patiently(start: Callable[[], Any]) -> Any:
-    """Start a node; once more if that takes more than the 30 s that Ray has for it: machines of tests may be busy."""
+def start_with_retries(start: Callable[[], Any]) -> Any:
+    """Start a node, and retry twice if it exceeds Ray's limit of 30 s, as it may on a busy machine."""
     for attempt in range(3):
         before = set(psutil.Process().children(recursive=True))
         try:
@@ -114,17 +115,22 @@ def patiently(start: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def machines(**head: Any) -> Iterator[Machines]:
-    """A cluster for a while. Its files have a folder of their own, so that no other Ray on this machine finds it."""
+def local_cluster(**head: Any) -> Iterator[LocalCluster]:
+    """Start a cluster and shut it down at the end.
+
+    Its files are in a separate folder, so that no other Ray on this machine finds it.
+    """
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # a socket's path may have 107 bytes
+    folder = tempfile.mkdtemp(
+        prefix="r", dir="/tmp"
+    )  # short, because the path of a socket may have at most 107 bytes
     before = os.environ.get("RAY_TMPDIR")
     os.environ["RAY_TMPDIR"] = folder
     cluster = Cluster()
-    made = Machines(cluster)
+    made = LocalCluster(cluster)
     try:
-        patiently(lambda: cluster.add_node(**{**HEAD, **head}))
+        start_with_retries(lambda: cluster.add_node(**{**HEAD, **head}))
         yield made
     finally:
         made.sweep()
@@ -137,8 +143,8 @@ def machines(**head: Any) -> Iterator[Machines]:
 
 
 @dataclass
-class Search:
-    """``unfreeze search`` as a process of its own; the same command may be started again."""
+class ClusterSearch:
+    """``unfreeze search`` in a separate process. The same command may be started repeatedly."""
 
     folder: Path
     storage: Path
@@ -148,7 +154,7 @@ class Search:
     starts: int = 0
 
     def start(self, address: str) -> None:
-        """Start it on a cluster."""
+        """Start the command on the cluster at ``address``."""
         self.starts += 1
         line = [str(Path(sys.executable).parent / "unfreeze"), "search", "--storage", str(self.storage)]
         line += ["--address", address, "--baseline-trials", "0", "--confirm-seeds", "1", *self.arguments]
@@ -167,24 +173,24 @@ class Search:
         return self.folder / f"log-{self.starts}.txt"
 
     def log(self) -> str:
-        """What the newest start has printed."""
+        """The output of the last start."""
         return self._log.read_text()
 
     def record(self) -> SearchRecord | None:
-        """The search as the ledger has it; None before it has begun."""
+        """The search's record from its ledger, or None if it has not begun."""
         try:
             return read_record("digits", str(self.storage))
         except LedgerError:
             return None
 
     def epochs(self, number: int) -> int:
-        """How many epochs of a trial are in the ledger."""
+        """Number of epochs of a trial in the ledger."""
         record = self.record()
         found = [t for t in record.trials if t.number == number] if record else []
         return len(found[0].epochs) if found else 0
 
     def until(self, true: Callable[[], bool], seconds: float = 600) -> None:
-        """Wait; the search must not end meanwhile."""
+        """Wait until ``true`` returns true. Raises AssertionError if the search ends before."""
         end = time.monotonic() + seconds
         while not true():
             assert self.process is not None
@@ -193,7 +199,7 @@ class Search:
             time.sleep(0.1)
 
     def end(self, seconds: float = 900) -> int:
-        """Wait for the process; its exit code."""
+        """Wait for the process and return its exit code."""
         assert self.process is not None
         try:
             return self.process.wait(seconds)
@@ -202,7 +208,7 @@ class Search:
             raise AssertionError(self.log()) from None
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process if it is running."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(60)

@@ -1,4 +1,4 @@
-"""Records of searches that nobody ran, for those who read records."""
+"""Build records of searches that were not run, for tests of code that reads records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def curve(best: float, epochs: int) -> tuple[EpochMetrics, ...]:
 
 
 def trial(number: int, epochs: int = 5) -> TrialRecord:
-    """Depth 0 trials have no backbone_lr_ratio; every seventh fails, every fifth is pruned."""
+    """A trial record. Trials at depth 0 have no backbone_lr_ratio; every seventh fails, every fifth is pruned."""
     depth, value = number % 3, round(0.5 + 0.4 * ((number * 0.618) % 1), 4)
     params: dict[str, Any] = {
         "unfreeze_depth": depth,

@@ -1,7 +1,8 @@
-"""A wall clock that leaps, for chosen processes: a library that stands before the C library's.
+"""Change the wall clock of selected processes with a preloaded library.
 
-Linux has no name space for that clock, and what Debian's libfaketime does to sleeping processes breaks Ray. This one
-adds an offset, which lies in a file that tests write to, and leaves the monotonic clocks and all waiting alone.
+Linux has no namespace for the wall clock, and Debian's libfaketime changes sleeping processes in a way that breaks Ray.
+This library adds an offset to the wall clock, which it reads from a file that tests write. It does not change monotonic
+clocks and waiting.
 """
 
 from __future__ import annotations
@@ -59,13 +60,16 @@ time_t time(time_t *at) {
 """
 
 
-class LeapingClock:
-    """The clock of all processes that have :attr:`environment`. ``folder`` is there, with no space in its path."""
+class AdjustableClock:
+    """The wall clock of all processes with :attr:`environment`.
+
+    ``folder`` must exist, and its path must not contain a space, because LD_PRELOAD separates paths by spaces.
+    """
 
     def __init__(self, folder: Path) -> None:
         compiler = shutil.which("cc")
         if compiler is None:
-            pytest.skip("no C compiler here: apt-get install gcc libc6-dev")
+            pytest.skip("there is no C compiler: apt-get install gcc libc6-dev")
         self._offset, library, source = (folder / name for name in ("offset", "clock.so", "clock.c"))
         source.write_text(SOURCE)
         subprocess.run(
@@ -73,10 +77,10 @@ class LeapingClock:
             check=True,
             capture_output=True,
         )
-        self.leap(0)
+        self.set_offset(0)
         self.environment = {"LD_PRELOAD": str(library), "UNFREEZE_TEST_CLOCK": str(self._offset)}
 
-    def leap(self, seconds: int) -> None:
-        """Be so many seconds ahead of the true time from now on."""
+    def set_offset(self, seconds: int) -> None:
+        """Set the clock ``seconds`` ahead of the true time."""
         with self._offset.open("r+b" if self._offset.exists() else "w+b") as file:
             file.write(struct.pack("=q", seconds))

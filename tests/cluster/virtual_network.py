@@ -1,8 +1,8 @@
-"""A laboratory of hosts on this machine: each with namespaces, a home, a ``/tmp`` and an SSH server of its own.
+"""Build a network of hosts on this machine from Linux namespaces.
 
-A host is a process that waits on a pipe, first of its own PID namespace: when it is killed, or this process dies, the
-kernel ends whatever runs on that host and takes its network and mounts away. Nothing is made outside of the
-laboratory's folder, and no process outside can be seen from a host.
+Each host has its own namespaces, home directory, ``/tmp`` and SSH server. Its first process waits on a pipe. When that
+process is killed, or when the test process dies, the kernel ends everything that runs on the host and removes its
+network and mounts. All files are inside the folder of the network, and a host sees no process outside of it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import psutil
 
 NETWORK = "10.77.0"
 HOME = "/root"
-"""Where every host has the home of its user."""
+"""Home directory of the user on every host."""
 
 SHARED = "/mnt/unfreeze"
-"""Where every host sees the shared folder."""
+"""Path of the shared folder on every host."""
 
 TOOLS = ("unshare", "nsenter", "ip", "sshd", "ssh", "ssh-keygen", "rsync", "mount")
 
-# $FOLDER has the host's own root/, tmp/ and etc/. Folders that must be seen in spite of that are mounted first, into
-# what will be laid over.
+# $FOLDER holds the host's own root/, tmp/ and etc/, which are mounted over /root, /tmp and files in /etc. Folders in
+# $VISIBLE would be hidden by these mounts, so they are mounted first, at the matching place below $FOLDER.
 _INIT = r"""
 set -eu
 home=/root
@@ -61,7 +61,7 @@ mount --rbind "$FOLDER/tmp" /tmp
 hostname "$NAME"
 cd /
 ip link set lo up
-read -r _ # the network cable is in
+read -r _ # wait until the test has connected the network cable
 ip link set eth0 up
 ip addr add "$ADDRESS/24" dev eth0
 ip route add default via "$GATEWAY"
@@ -81,7 +81,8 @@ UsePAM no
 StrictModes no
 """
 
-# Ray takes a silent node for lost after a minute; here after about 25 s, and a node without a head ends after 20 s.
+# By default Ray declares a silent node lost after a minute. Here it takes about 25 s, and a node that lost its head
+# ends after 20 s, so that the tests need not wait as long.
 _BASHRC = """
 export RAY_health_check_initial_delay_ms=2000 RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=5000
 export RAY_health_check_failure_threshold=4 RAY_gcs_rpc_server_reconnect_timeout_s=20
@@ -90,34 +91,34 @@ case $- in *i*) ;; *) return ;; esac
 """
 
 
-class NoLaboratory(Exception):
-    """Hosts can't be made on this machine; the message says why."""
+class NetworkUnavailable(Exception):
+    """Raised with the reason if this machine cannot build hosts."""
 
 
 def check_tools() -> None:
-    """Look whether hosts can be made.
+    """Check that this machine can build hosts.
 
     Raises:
-        NoLaboratory: not here.
+        NetworkUnavailable: if a program or a permission is missing.
     """
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        raise NoLaboratory("hosts are made of Linux namespaces, which needs root")
+        raise NetworkUnavailable("hosts are built from Linux namespaces, which needs root")
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
     if missing:
-        raise NoLaboratory(f"not installed: {', '.join(missing)} (openssh-server, rsync, iproute2)")
+        raise NetworkUnavailable(f"not installed: {', '.join(missing)} (openssh-server, rsync, iproute2)")
     command = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "sh", "-c"]
     command.append(
         "mount -t tmpfs tmpfs /mnt && ip link add name switch type bridge && ip link add name cable type veth"
     )
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     if tried.returncode:
-        raise NoLaboratory(f"this machine makes no namespaces: {tried.stderr.strip()}")
+        raise NetworkUnavailable(f"this machine cannot create namespaces: {tried.stderr.strip()}")
 
 
 @dataclass
 class Host:
-    """A machine of the laboratory."""
+    """A host of the network."""
 
     name: str
     address: str
@@ -129,18 +130,18 @@ class Host:
 
     @property
     def home(self) -> Path:
-        """Its home directory, seen from outside."""
+        """The home directory, as a path outside of the host."""
         return self.folder / "root"
 
     @property
     def pid(self) -> int:
-        """Its first process."""
+        """PID of the host's first process, outside of the host."""
         assert self._process is not None, f"{self.name} is switched off"
         (first,) = psutil.Process(self._process.pid).children()
         return first.pid
 
     def switch_on(self, switch: int) -> None:
-        """Start it and plug it into the network of process ``switch``."""
+        """Start the host and connect it to the switch, the network namespace of process ``switch``."""
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
         (self.folder / "tmp").mkdir(mode=0o1777, parents=True)
         environment = {
@@ -165,9 +166,10 @@ class Host:
                 cwd="/",
             )
         _until(lambda: len(psutil.Process(self._process.pid).children()) == 1, 20, f"{self.name} starts")
-        # The kernel takes the cable of a host without power away in its own time.
+        # The kernel removes the cable of a dead host asynchronously, so an old one may still exist.
         _ip(switch, f"link del to-{self.name}", check=False)
-        # A machine keeps its hardware address; another one would not be heard until the neighbours forget the first.
+        # A restarted host keeps its hardware address, as a real machine does. With a new one, the other hosts could not
+        # reach it until their ARP entries expire.
         hardware = f"02:00:00:00:00:{int(self.address.rpartition('.')[2]):02x}"
         card = f"peer name eth0 address {hardware} netns {self.pid}"
         _ip(switch, f"link add name to-{self.name} type veth {card}")
@@ -178,41 +180,41 @@ class Host:
         self._process.stdin.flush()
         said = self._process.stdout.readline()
         if said.strip() != "ready":
-            raise NoLaboratory(f"{self.name}: {(self.folder / 'log.txt').read_text()[-2000:]}")
+            raise NetworkUnavailable(f"{self.name}: {(self.folder / 'log.txt').read_text()[-2000:]}")
 
     def cut_power(self) -> None:
-        """End it between two instructions; its disk stays."""
+        """Kill all processes of the host at once, as a power failure does. Its files stay."""
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.kill()  # and with it, by --kill-child, the first process of the host and so all others
+        process.kill()  # --kill-child then kills the first process of the host, which ends all others
         process.wait(30)
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
 
     def start(self, *command: str, log: Path | None = None) -> subprocess.Popen[str]:
-        """Start a command in a login shell on it, with its output in ``log``."""
+        """Start a command in a login shell on the host, with its output in ``log``."""
         line = self._line(command)
         with (log or Path(os.devnull)).open("a") as output:
             return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
 
     def run(self, *command: str, timeout: float = 600) -> str:
-        """Run a command on it; its output. AssertionError if it fails."""
+        """Run a command on the host and return its output. Raises AssertionError if it fails."""
         line = self._line(command)
         done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, f"{self.name}: {command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file below its home directory."""
+        """Write a file below the home directory of the host."""
         file = self.home / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
 
     def _line(self, command: Sequence[str]) -> list[str]:
-        """What runs ``command`` in a login shell of the host."""
+        """The command line that runs ``command`` in a login shell of the host."""
         inside = ["nsenter", "--target", str(self.pid), "--all", f"--wd={HOME}", "env", "-i"]
         shell = ["bash", "--login", "-c", 'source ~/.bashrc; exec "$@"', "bash"]
         return [*inside, *self._variables(), *shell, *command]
@@ -223,13 +225,13 @@ class Host:
         return [f"{key}={value}" for key, value in known.items()]
 
 
-class Laboratory:
+class VirtualNetwork:
     """Hosts that share a network and a folder.
 
     Args:
-        folder: where their disks are.
-        names: the hosts; the first has the address ``10.77.0.10``, the next ``.11`` and so on.
-        visible: folders of this machine that hosts see under the same name, read-only.
+        folder: holds the files of all hosts.
+        names: names of the hosts. The first has the address ``10.77.0.10``, the next ``.11`` and so on.
+        visible: folders of this machine that the hosts see at the same path, read-only.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], visible: Sequence[Path]) -> None:
@@ -243,10 +245,10 @@ class Laboratory:
         }
         self._make_keys(folder / "key")
         for host in self.hosts.values():
-            self._furnish(host, folder / "key")
+            self._write_etc(host, folder / "key")
 
     def open(self) -> None:
-        """Switch everything on."""
+        """Start the switch and all hosts."""
         self._switch = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         switch = self._switch.pid
         ours = Path("/proc/self/ns/net").readlink()
@@ -268,17 +270,17 @@ class Laboratory:
             self._switch = None
 
     def bring_back(self, name: str) -> None:
-        """Start a host again whose power was cut."""
+        """Restart a host after :meth:`Host.cut_power`."""
         assert self._switch is not None
         self.hosts[name].switch_on(self._switch.pid)
 
     def cut_off(self, name: str) -> None:
-        """Pull a host's network cable at the switch; nobody is told."""
+        """Disconnect a host at the switch, so that neither side sees a closed connection."""
         assert self._switch is not None
         _ip(self._switch.pid, f"link set to-{name} down")
 
     def plug_in(self, name: str) -> None:
-        """Put the cable back."""
+        """Connect the host again."""
         assert self._switch is not None
         _ip(self._switch.pid, f"link set to-{name} up")
 
@@ -293,13 +295,13 @@ class Laboratory:
                 "-N",
                 "",
                 "-C",
-                "laboratory",
+                "network",
                 "-f",
                 str(folder / name),
             ]
             subprocess.run(line, check=True)
 
-    def _furnish(self, host: Host, keys: Path) -> None:
+    def _write_etc(self, host: Host, keys: Path) -> None:
         etc = host.folder / "etc"
         etc.mkdir(parents=True)
         passwd = [
