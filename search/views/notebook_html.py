@@ -1,10 +1,17 @@
-"""A search as HTML for notebooks: its progress, and what came of it. Styles are inline: notebooks drop the rest."""
+"""Renders a search as HTML for notebooks: its progress while it runs, and its result when it is over.
+
+The HTML is in ``templates/notebook_*.html.j2``; this module computes what they show.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from search.records.formatting import (
     COLUMN_HEADINGS,
@@ -21,11 +28,13 @@ from search.records.record import Outcome, SearchRecord, TrialRecord
 from search.records.units import format_duration
 
 MAX_ROWS = 12
-"""Most trials of a table."""
+"""Trials in the table of a running search."""
+
+RESULT_ROWS = 5
+"""Trials in the table of a finished search."""
 
 _COLOURS = {"running": "#0a7ea8", "complete": "#2e8b57", "pruned": "#8a8f98", "failed": "#c0392b"}
-_WINNER = "#c77800"
-_DIM = "opacity:.65"
+_BEST_COLOUR = "#c77800"
 _CURVE_WIDTH, _CURVE_HEIGHT = 90, 18
 _VERDICTS = {
     "helps": "transfer helps",
@@ -34,113 +43,124 @@ _VERDICTS = {
 }
 
 
+@dataclass(frozen=True)
+class _Curve:
+    """A learning curve as an SVG polyline: its points, and the last of them; all in pixels."""
+
+    width: int
+    height: int
+    path: str
+    end: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One trial of the table, with all values formatted."""
+
+    number: int
+    best: bool
+    colour: str
+    ending: str
+    epochs: int
+    value: str
+    curve: _Curve | None
+    params: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Trials with their learning curves."""
+
+    headings: tuple[str, ...]
+    rows: tuple[_Row, ...]
+
+
 def progress_html(record: SearchRecord, stage: str, message: str) -> str:
-    """A search on its way: a bar, counts, the best so far, trials with their curves; and what else goes on."""
+    """A running search: a bar, counts, the best trial, the running and newest trials.
+
+    Args:
+        stage: work other than trials, such as ``data: 32 of 1,797``; may be empty.
+        message: the newest event; may be empty.
+    """
     finished = sum(t.finished for t in record.trials)
-    counts = " · ".join(f"{count} {words}" for words, count in state_counts(record))
-    head = f"<b>{escape(record.name)}</b>: {finished} of {plural(record.requested, 'trial')}"
-    lines = [
-        f"<div>{head} <span style='{_DIM}'>· {counts} · {format_duration(record.elapsed)}</span></div>",
-        _bar(finished / max(record.requested, 1)),
-        _best(record),
-        *(f"<div style='{_DIM}'>{escape(line)}</div>" for line in (stage, message) if line),
-        trials_html(record, _newest(record)),
-    ]
-    return _block(lines)
+    return _render(
+        "notebook_progress.html.j2",
+        name=record.name,
+        finished=finished,
+        requested=plural(record.requested, "trial"),
+        counts=" · ".join(f"{count} {words}" for words, count in state_counts(record)),
+        elapsed=format_duration(record.elapsed),
+        percent_done=f"{100 * finished / max(record.requested, 1):.0f}",
+        bar_colour=_COLOURS["running"],
+        best=_best(record),
+        lines=[line for line in (stage, message) if line],
+        table=_table(record, _newest(record)),
+    )
 
 
 def result_html(record: SearchRecord) -> str:
-    """A search that is over: the winner, the gain and the top trials."""
-    lines = [f"<div style='font-size:1.15em'><b>{escape(record.name)}</b>: {_headline(record)}</div>"]
-    if record.outcome is not None:
-        lines.append(f"<div>{_gain_line(record.outcome)}</div>")
-    cost = f"{plural(len(record.trials), 'trial')} in {format_duration(record.elapsed)}"
-    counts = ", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come")
-    lines.append(f"<div style='{_DIM}'>{cost} ({counts})</div>")
-    top = _top(record, 5)
-    return _block([*lines, trials_html(record, top)])
-
-
-def trials_html(record: SearchRecord, trials: Sequence[TrialRecord]) -> str:
-    """A table of trials with their learning curves; the best one is marked."""
-    if not trials:
-        return ""
-    names = [n for n in COLUMN_HEADINGS if any(n in t.params for t in trials)]
-    names += sorted({n for t in trials for n in t.params} - set(names))
-    heads = ["trial", "state", "epochs", record.metric, "curve", *names]
-    span = _span(trials, record.metric)
-    rows = "".join(_row(t, record, names, span) for t in trials)
-    head = "".join(f"<th style='text-align:left'>{escape(h)}</th>" for h in heads)
-    return f"<table style='margin-top:.5em'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def curve_svg(values: Sequence[float], low: float, high: float, most: int, colour: str) -> str:
-    """A learning curve as a small drawing, as wide as its share of ``most`` epochs."""
-    height = _CURVE_HEIGHT
-    spots = [
-        (1 + (_CURVE_WIDTH - 4) * i / max(most - 1, 1), height - 2 - (height - 4) * _share(v, low, high))
-        for i, v in enumerate(values)
-        if math.isfinite(v)
-    ]
-    if not spots:
-        return ""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
-    x, y = spots[-1]
-    return (
-        f"<svg width='{_CURVE_WIDTH}' height='{height}' role='img' aria-label='learning curve'>"
-        f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-        f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2' fill='{colour}'/></svg>"
+    """A finished search: the winner, the gain over training from scratch, and the best trials."""
+    return _render(
+        "notebook_result.html.j2",
+        name=record.name,
+        metric=record.metric,
+        best=_best(record),
+        test=_test(record.outcome) if record.best and record.outcome else None,
+        gain=_gain(record.outcome) if record.outcome else None,
+        trials=plural(len(record.trials), "trial"),
+        elapsed=format_duration(record.elapsed),
+        counts=", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come"),
+        table=_table(record, _top(record, RESULT_ROWS)),
     )
 
 
-def _block(lines: Iterable[str]) -> str:
-    return f"<div style='line-height:1.5'>{''.join(lines)}</div>"
-
-
-def _bar(share: float) -> str:
-    done = f"width:{100 * share:.0f}%;height:100%;background:{_COLOURS['running']};border-radius:3px"
-    return (
-        "<div style='background:rgba(128,128,128,.25);height:6px;max-width:40em;border-radius:3px;margin:.3em 0'>"
-        f"<div style='{done}'></div></div>"
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        # Names of searches, parameters and messages come from users, so everything is escaped.
+        autoescape=True,
+        undefined=StrictUndefined,
     )
 
 
-def _best(record: SearchRecord) -> str:
-    best = record.best
-    if best is None:
-        return ""
-    words = f"<span style='{_DIM}'>({escape(', '.join(parameter_phrases(best.params)))})</span>"
-    return f"<div>best: <b>{format_objective(best.value)}</b> in trial {best.number} {words}</div>"
+def _render(template: str, **values: object) -> str:
+    return _environment().get_template(template).render(**values)
 
 
-def _headline(record: SearchRecord) -> str:
+def _best(record: SearchRecord) -> dict[str, object] | None:
     best = record.best
     if best is None:
-        return "no trial has a result"
-    outcome = record.outcome
-    if outcome is None:
-        return f"trial {best.number} is best, with {record.metric} <b>{format_objective(best.value)}</b>"
+        return None
+    return {
+        "number": best.number,
+        "value": format_objective(best.value),
+        "parameters": ", ".join(parameter_phrases(best.params)),
+    }
+
+
+def _test(outcome: Outcome) -> dict[str, object]:
     test = outcome.test_accuracy
-    return (
-        f"trial {outcome.trial} wins with <b>{format_percent(test.estimate)}</b> on test images "
-        f"<span style='{_DIM}'>(95 % interval {100 * test.low:.1f} to {format_percent(test.high)})</span>"
-    )
+    return {
+        "trial": outcome.trial,
+        "estimate": format_percent(test.estimate),
+        "interval": f"(95 % interval {100 * test.low:.1f} to {format_percent(test.high)})",
+    }
 
 
-def _gain_line(outcome: Outcome) -> str:
+def _gain(outcome: Outcome) -> dict[str, object] | None:
     gain = outcome.gain
     if gain is None:
-        return "Nothing was trained from scratch to compare with."
-    verdict = _VERDICTS.get(outcome.verdict or "", "no verdict")
-    return (
-        f"<b>{format_points(gain.estimate)} points</b> over training from scratch "
-        f"<span style='{_DIM}'>(95 % interval {format_points(gain.low)} to "
-        f"{format_points(gain.high)})</span>: {verdict}."
-    )
+        return None
+    return {
+        "points": format_points(gain.estimate),
+        "interval": f"(95 % interval {format_points(gain.low)} to {format_points(gain.high)})",
+        "verdict": _VERDICTS.get(outcome.verdict or "", "no verdict"),
+    }
 
 
 def _newest(record: SearchRecord) -> list[TrialRecord]:
-    """Running trials first, then the newest; the best is always among them."""
+    """The running trials, then the newest finished ones; the best trial is always among them."""
     running = [t for t in record.trials if t.state == "running"]
     finished = [t for t in reversed(record.trials) if t.finished]
     shown = [*running, *finished][:MAX_ROWS]
@@ -156,22 +176,46 @@ def _top(record: SearchRecord, count: int) -> list[TrialRecord]:
     return sorted(known, key=lambda t: (sign * (t.value or 0.0), t.number))[:count]
 
 
-def _row(trial: TrialRecord, record: SearchRecord, names: Sequence[str], span: tuple[float, float]) -> str:
-    best = record.best
-    winner = best is not None and best.number == trial.number
-    colour = _WINNER if winner else _COLOURS.get(trial.state, _COLOURS["pruned"])
+def _table(record: SearchRecord, trials: Sequence[TrialRecord]) -> _Table:
+    names = [n for n in COLUMN_HEADINGS if any(n in t.params for t in trials)]
+    names += sorted({n for t in trials for n in t.params} - set(names))
+    span = _span(trials, record.metric)
+    return _Table(
+        headings=("trial", "state", "epochs", record.metric, "curve", *names),
+        rows=tuple(_row(t, record, names, span) for t in trials),
+    )
+
+
+def _row(trial: TrialRecord, record: SearchRecord, names: Sequence[str], span: tuple[float, float]) -> _Row:
+    best = record.best is not None and record.best.number == trial.number
     epochs = record.config.get("epochs")
-    most = max([len(t.epochs) for t in record.trials] + ([epochs] if isinstance(epochs, int) else []))
-    curve = curve_svg([e.metric(record.metric) for e in trial.epochs], *span, most, colour)
-    cells = [
-        f"{'★ ' if winner else ''}{trial.number}",
-        f"<span style='color:{colour}'>{escape(ending_phrase(trial))}</span>",
-        str(len(trial.epochs)),
-        f"<b>{format_objective(trial.value)}</b>" if winner else format_objective(trial.value),
-        curve,
-        *(escape(format_value(trial.params.get(n))) for n in names),
+    max_epochs = max([len(t.epochs) for t in record.trials] + ([epochs] if isinstance(epochs, int) else []))
+    return _Row(
+        number=trial.number,
+        best=best,
+        colour=_BEST_COLOUR if best else _COLOURS.get(trial.state, _COLOURS["pruned"]),
+        ending=ending_phrase(trial),
+        epochs=len(trial.epochs),
+        value=format_objective(trial.value),
+        curve=_curve([e.metric(record.metric) for e in trial.epochs], span, max_epochs),
+        params=tuple(format_value(trial.params.get(n)) for n in names),
+    )
+
+
+def _curve(values: Sequence[float], span: tuple[float, float], max_epochs: int) -> _Curve | None:
+    """The curve over its share of ``max_epochs``; None if no value is finite."""
+    width, height = _CURVE_WIDTH, _CURVE_HEIGHT
+    points = [
+        (
+            f"{1 + (width - 4) * i / max(max_epochs - 1, 1):.1f}",
+            f"{height - 2 - (height - 4) * _relative(v, *span):.1f}",
+        )
+        for i, v in enumerate(values)
+        if math.isfinite(v)
     ]
-    return "<tr>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>"
+    if not points:
+        return None
+    return _Curve(width, height, " ".join(f"{x},{y}" for x, y in points), points[-1])
 
 
 def _span(trials: Sequence[TrialRecord], metric: str) -> tuple[float, float]:
@@ -179,5 +223,6 @@ def _span(trials: Sequence[TrialRecord], metric: str) -> tuple[float, float]:
     return (min(values), max(values)) if values else (0.0, 1.0)
 
 
-def _share(value: float, low: float, high: float) -> float:
+def _relative(value: float, low: float, high: float) -> float:
+    """Where ``value`` lies between ``low`` (0) and ``high`` (1)."""
     return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5

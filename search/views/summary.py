@@ -109,7 +109,7 @@ def _outcome(record: SearchRecord) -> Text:
 
 def _gain(outcome: Outcome) -> Text:
     gain = outcome.gain
-    rival = outcome.rival
+    rival = outcome.main_baseline
     if gain is None or outcome.verdict is None or rival is None:
         return Text("not measured: no baseline was trained to compare with")
     words, style = _VERDICTS[outcome.verdict]
