@@ -53,7 +53,7 @@ def ours(bench: Any, method: str, units: int, seed: int, **params: Any) -> float
     training = begin(TrialConfig(method, params, epochs=epochs, batch_size=BATCH, seed=seed), bench)
     while not training.done:
         training.run_epoch()
-    said = training.answers("test").argmax(axis=1)
+    said = training.predict_current("test").argmax(axis=1)
     training.release()
     return float((said == bench.truth).mean())
 
@@ -181,8 +181,10 @@ def main() -> None:
 
 def opened(folder: Path, seed: int, angle: float, labels: int) -> tuple[Any, Data]:
     """A workbench on a new deal of the digits, and its features."""
-    from trainables.backbones.backbone import BackboneSpec, load
-    from trainables.data.datasets import open_task, prepare
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.data.task import open_task
+    from trainables.modalities.image.backbones import load
+    from trainables.modalities.image.datasets import prepare
     from trainables.training.workbench import Workbench
 
     folder.mkdir()

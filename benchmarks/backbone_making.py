@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
 
 PREPROCESSING: Mapping[str, Mapping[str, Any]] = {
     "MobileNetV2": {"scale": 1 / 127.5, "offset": -1.0},

@@ -135,7 +135,7 @@ def size(folder: Path) -> int:
 
 def prepare_alone(data: Path, task: Path) -> dict[str, float]:
     """In a process of its own: prepare the task."""
-    from trainables.data.datasets import prepare
+    from trainables.modalities.image.datasets import prepare
 
     memory = Memory()
     before = memory.look()
@@ -244,7 +244,8 @@ def main() -> None:
         run: Any = {"prepare": prepare_alone, "train": train_alone}[part]
         print(json.dumps(run(*map(Path, paths))))
         return
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     found: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="unfreeze-growth-") as folder:

@@ -10,8 +10,9 @@ import numpy as np
 from backbone_making import blocks_of
 from workload import Workload
 
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 
 
 def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch_size: int = 32) -> Workload:

@@ -25,9 +25,11 @@ from paired_seeds import Paired, note, read, table
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 

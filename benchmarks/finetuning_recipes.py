@@ -17,9 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from paired_seeds import Paired, note, read, table
 
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
 
 
 def shares_below(file: Path, depths: Iterable[int]) -> dict[int, float]:

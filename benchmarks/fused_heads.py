@@ -27,12 +27,14 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.program import Program
 from trainables.compiled.shapes import ProgramShape
-from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -43,7 +45,7 @@ class OwnPrograms(Workbench):
     """Gives each trial a compiled program of its own, as those have that train more than a head."""
 
     def take(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
-        return self.take_alone(shape, train, evaluate)
+        return self.acquire_own_program(shape, train, evaluate)
 
 
 def write_digits(folder: Path) -> Path:

@@ -101,7 +101,7 @@ def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     delivery = Delivery(mirror, print)
     phase.told = delivery.publish
     phase.news(now=True)
-    delivery.ask(lambda _: None)  # MLflow is imported and its database made before the clock starts
+    delivery.call(lambda _: None)  # MLflow is imported and its database made before the clock starts
     clocks = Clocks()
     clocks.watch(phase.ledger, "start")
     phase.run()

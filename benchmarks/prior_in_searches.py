@@ -28,7 +28,7 @@ from scipy.stats import kendalltau
 from search_in_process import beside, gain, search
 from transferability import BACKBONES, TASKS, make_backbone, make_task
 
-from search.config.backbone_parameter import BACKBONE
+from search.config.parameters import BACKBONE
 from search.config.space import core_space
 from search.ledger.sampling.backbone_prior import PRIOR_SCORE, BackbonePrior
 from search.ledger.sampling.proposals import ProposalChain

@@ -25,9 +25,10 @@ import numpy as np
 from digit_tasks import dense_classifier, few_labels
 from scipy.stats import t
 
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -59,7 +60,7 @@ def run(bench: Workbench, how: str, weight: float, seed: int, epochs: int) -> tu
         training.run_epoch()
     labels = bench.task.split("test").labels
     new = float((training.predict("test").argmax(axis=1) == labels).mean())
-    old = training.old_task("test")
+    old = training.old_task_metrics("test")
     training.release()
     return new, old["old_accuracy_before"], old["old_accuracy"]
 

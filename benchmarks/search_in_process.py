@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from search.config.backbone_parameter import BACKBONE
+from search.config.parameters import BACKBONE
 from search.config.space import Space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.proposals import ProposalChain
 from search.ledger.sampling.warm_start import TransferredConfig
 from search.records.record import TrialRecord
 from trainables.activations.activations import ActivationCache
-from trainables.data.datasets import Task
+from trainables.data.task import Task
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged
 from trainables.methods.methods import begin
@@ -45,7 +45,7 @@ class Searched:
         return np.maximum.accumulate([t.value or 0.0 for t in self.trials]).tolist()
 
 
-def beside(bench: Workbench, task: Task) -> Workbench:
+def example_inputs(bench: Workbench, task: Task) -> Workbench:
     """The same backbone on another task; of tasks with as many classes, programs are shared."""
     kept = ActivationCache(bench.backbone, task, stages=bench.activations.stages)
     other = replace(bench, task=task, activations=kept, probes=ProbeCache())

@@ -24,10 +24,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from scipy.stats import t as student
 
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.finetune import HEAD_INITS
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -57,7 +58,7 @@ def run(bench: Workbench, epochs: int, depth: int, rate: float, init: str, seed:
     test = float((training.predict("test").argmax(axis=1) == labels).mean())
     training.release()
     return Outcome(
-        epochs, depth, rate, init, seed, curve[0], max(curve), test, training.stages.get("probe", 0.0)
+        epochs, depth, rate, init, seed, curve[0], max(curve), test, training.stage_seconds.get("probe", 0.0)
     )
 
 
@@ -65,7 +66,7 @@ def alone(bench: Workbench) -> str:
     """How good the probe is before anything else is trained."""
     params = {"unfreeze_depth": 0, "learning_rate": 1e-3, "head_units": 0, "head_init": "probe"}
     training = begin(TrialConfig("finetune", params), bench)
-    training.prepare()
+    training.before_first_epoch()
     found = {split: round(training.evaluate(split)[1], 3) for split in ("validation", "test")}
     training.release()
     return str(found)

@@ -141,8 +141,10 @@ def main() -> None:
     asked = options.parse_args()
 
     from search.config.choices import baseline_epoch_factor
-    from trainables.backbones.backbone import BackboneSpec, load
-    from trainables.data.datasets import open_task, prepare
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.data.task import open_task
+    from trainables.modalities.image.backbones import load
+    from trainables.modalities.image.datasets import prepare
     from trainables.training.workbench import Workbench
 
     results: dict[str, list[float]] = {}

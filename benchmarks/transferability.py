@@ -33,9 +33,11 @@ from PIL import Image
 from scipy.stats import rankdata, spearmanr, weightedtau
 from sklearn.datasets import load_digits
 
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import Task, prepare
+from trainables.backbones.spec import BackboneSpec
+from trainables.data.task import Task
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.modalities.image.print_backbone.architecture import build
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench

@@ -35,8 +35,9 @@ from search.ledger.sampling.proposals import ProposalChain
 from search.ledger.sampling.warm_start import first_configs, transferred_configs
 from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import Task
+from trainables.backbones.spec import BackboneSpec
+from trainables.data.task import Task
+from trainables.modalities.image.backbones import load
 from trainables.training.workbench import Workbench
 
 EARLIER = ("related", "unrelated", "adversarial")

@@ -196,7 +196,7 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
     import mlflow
 
     from search.registry import class_names
-    from trainables.data.datasets import open_task
+    from trainables.data.task import open_task
 
     (folder,) = (ran.storage / ".data").glob("digits-*")
     split = open_task(folder).split("test")

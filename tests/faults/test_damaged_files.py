@@ -19,8 +19,10 @@ from search.ledger.reader import read_record
 from search.ledger.workspace import Workspace
 from search.records.record import TrialRecord
 from search.study.confirmation import ConfirmationRun, _read_run
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError, LedgerError
+from trainables.modalities.image.backbones import load
 
 OpenLedger = Callable[..., Ledger]
 

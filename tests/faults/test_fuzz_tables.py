@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainables.data.datasets import DataOptions, prepare
+from trainables.data.inputs.options import DataOptions
 from trainables.errors import DataError
+from trainables.modalities.image.datasets import prepare
 
 CASES = int(os.environ.get("UNFREEZE_FUZZ_EXAMPLES", "1000"))
 """Damaged files of the thorough run, of all kinds together."""
@@ -32,7 +33,7 @@ LONGEST = 2000
 READER = """\
 import json, sys, time
 from pathlib import Path
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 from trainables.errors import UnfreezeError
 for file in sorted(Path(sys.argv[1]).iterdir()):
     print("reading", file.name, flush=True)

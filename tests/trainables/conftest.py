@@ -66,8 +66,9 @@ def fill(encode: Encode) -> Fill:
 @pytest.fixture(scope="session")
 def print_bench(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """The built-in backbone and the digits, opened once."""
-    from trainables.backbones.backbone import BackboneSpec, load
-    from trainables.data.datasets import prepare
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
+    from trainables.modalities.image.datasets import prepare
     from trainables.training.workbench import Workbench
 
     folder: Path = tmp_path_factory.mktemp("bench ü")

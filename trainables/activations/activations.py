@@ -35,7 +35,7 @@ from trainables.activations.stages import PrefixStages
 from trainables.activations.store import DiskCache
 from trainables.backbones.backbone import Backbone
 from trainables.cost_account import CostAccount, CostCounts
-from trainables.data.datasets import Task
+from trainables.data.task import Task
 from trainables.reuse import DEFAULT_VIEWS
 
 DEFAULT_MEMORY_BYTES = 2 * 2**30

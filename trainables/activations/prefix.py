@@ -16,7 +16,7 @@ from trainables.activations.key import EntryKey
 from trainables.activations.reuse_policy import CacheRequest
 from trainables.activations.stages import LARGEST_FLOAT16, PrefixStages
 from trainables.backbones.backbone import Backbone
-from trainables.data.datasets import Task
+from trainables.data.task import Task
 
 
 @dataclass(frozen=True)

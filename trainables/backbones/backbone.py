@@ -17,13 +17,8 @@ from trainables.backbones.cuts import Cut, Segment, find_cuts, find_segments
 from trainables.backbones.fingerprint import model_digest
 from trainables.backbones.initialization import fresh_weights
 from trainables.backbones.keras_files import read_metadata, read_model, write_model
-from trainables.backbones.normalise import normalise
-from trainables.backbones.sources import find_backbone_source
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
-from trainables.modalities.image.catalogue import CatalogueEntry, catalogue
-
-__all__ = ["Backbone", "BackboneSpec", "Block", "CatalogueEntry", "Cut", "catalogue", "load"]
 
 
 @dataclass(frozen=True)
@@ -137,23 +132,6 @@ class Backbone:
                 "the file was changed"
             )
         return backbone
-
-
-def load(spec: BackboneSpec) -> Backbone:
-    """The backbone that ``spec`` describes, from the package, ``keras.applications`` or a file.
-
-    Raises:
-        BackboneError: no such backbone, weights missing or unfit, a file that can't be read safely, or a
-        graph
-            without anything to train.
-    """
-    if keras.config.image_data_format() != "channels_last":
-        raise BackboneError("Keras' image_data_format: expected channels_last, received channels_first")
-    source = find_backbone_source(spec)
-    model = normalise(source, spec.input_size)
-    if source.random_weights:
-        model.set_weights(fresh_weights(model, spec.seed))
-    return Backbone(spec, source.name, source.weights, model)
 
 
 def _note(path: Path) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Uni
         joins_below=gate,
         merges=_merges(own),
         pooled=any(
-            s.single_call is not None and s.single_call.kind.startswith(_POOLING) for s in segments[kernel + 1 : end]
+            s.single_call is not None and s.single_call.kind.startswith(_POOLING)
+            for s in segments[kernel + 1 : end]
         ),
         strided=any(_stride(call.operation) > 1 for call in own.calls),
     )

@@ -118,7 +118,9 @@ def find_features(source: Any, target: Any) -> Any:
 
 def _loses_extent(segment: Segment) -> bool:
     below, above = len(segment.below.shape), len(segment.above.shape)
-    return (above == 1 and below > 1) or (segment.single_call is not None and segment.single_call.kind in _POOLS)
+    return (above == 1 and below > 1) or (
+        segment.single_call is not None and segment.single_call.kind in _POOLS
+    )
 
 
 def _pool(segment: Segment) -> Any:

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.checks import check_labelled_listing
 from trainables.data.inputs.options import DataOptions
-from trainables.data.inputs.source import SPLITS, UNSPLIT, DataSource, Listing, printable
+from trainables.data.inputs.source import SPLITS, UNSPLIT, DataSource, Encoded, Listing, printable
 from trainables.data.split_file import write_split
 from trainables.data.splits import assign_splits, leak_notes, match_splits, split_notes
 from trainables.data.task import Task, compute_digest, save_task
 from trainables.data.unlabelled import assign_unlabelled, check_unlabelled_listing, hide_labels
 from trainables.errors import DataError
-from trainables.modalities.image.decoding import DecodingResult, Progress, decode_all
 
 MAX_NAMED_IMAGES = 10
 """How many bad images an error names."""
 
 Order = NDArray[np.int64]
+"""(n,) the rows of one split in their final order."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of decoded examples and their total."""
+
+
+@dataclass
+class DecodingResult:
+    """What decoding made of the examples.
+
+    Attributes:
+        rows: numbers of the examples whose pixels were written, in the order of the file.
+        digests: SHA-256 of the pixels of each of them, 32 bytes.
+        bad: numbers of the other examples, each with the reason why it can't be read.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+Decode: TypeAlias = Callable[
+    [Iterable[Encoded | None], int, tuple[int, int], BinaryIO, Progress | None], DecodingResult
+]
+"""Decodes examples: (encoded examples, their number, (H, W), file for the pixels, progress)."""
 
 
 def check_listing(listing: Listing, place: str, options: DataOptions) -> None:
@@ -46,6 +71,7 @@ def build_task(
     options: DataOptions,
     request: Mapping[str, Any],
     directory: Path,
+    decode: Decode,
     progress: Progress | None = None,
     like: Task | None = None,
 ) -> None:
@@ -60,7 +86,7 @@ def build_task(
     _refuse_full_disk(len(listing), size, directory)
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
-        decoded = decode_all(source.images(), len(listing), size, sink, progress)
+        decoded = decode(source.images(), len(listing), size, sink, progress)
     good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
     if like is None:

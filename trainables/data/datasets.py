@@ -1,132 +1,114 @@
-"""Datasets: any input becomes three Arrow files, decoded and resized once and mapped by every trial.
+"""Prepares tasks: reads any data source once and writes one Arrow file per split for every trial to map.
 
-Inputs are ``digits``, image folders, and Parquet or Arrow files (see :mod:`trainables.data.inputs`). Preparing is
-all or nothing: files are made in a folder of their own and moved into place, ``task.json`` last, under a
-lock.
+Preparation is all or nothing. The files are made in a folder of their own and then moved to their final place under a
+lock, ``task.json`` last. This module knows no kind of example: the caller passes the source and the function that
+decodes its examples (for images :mod:`trainables.modalities.image.datasets`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from trainables.data.build_task import build_task, check_listing
-from trainables.data.inputs.find import find_data_source
-from trainables.data.inputs.options import DIGITS, DataOptions, task_name
+from trainables.data.build_task import Decode, Progress, build_task, check_listing
+from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import SPLITS, DataSource, printable
-from trainables.data.split_file import Split
 from trainables.data.task import TASK_FILE, TASK_FORMAT, Task, find_task, open_task
-from trainables.errors import DataError, UsageError
-from trainables.modalities.image.digits import CLASSES
-
-__all__ = ["DataOptions", "Split", "Task", "check_data", "open_task", "prepare", "task_name"]
+from trainables.errors import DataError
 
 PARTIAL_FOLDER = ".partial"
 LOCK_FILE = ".lock"
-MAX_IMAGE_SIDE = 4096
-"""Pixels of an image's side."""
-
-DEFAULT_OPTIONS = DataOptions()
 
 
-def prepare(
-    data: str,
+def prepare_task(
+    name: str,
+    source: DataSource,
     *,
     image_size: tuple[int, int],
     directory: Path,
-    options: DataOptions = DEFAULT_OPTIONS,
-    progress: Callable[[int, int], None] | None = None,
+    options: DataOptions,
+    decode: Decode,
+    progress: Progress | None = None,
     like: Task | None = None,
 ) -> Task:
-    """Decode ``data`` into ``directory``, or open it if it is there already.
+    """Decode ``source`` into ``directory``, or open the task that is already there.
 
-    What is there is taken if it was made from the same files (by name, size and time), options and image
-    size; else it is replaced. Two processes may call this at once: one works, the other waits and then
-    opens.
+    An existing task is reused if it was made from the same files (by name, size and modification time), with the same
+    options and image size; otherwise it is replaced. Two processes may call this function at the same time: one
+    prepares the task, the other waits and then opens it.
 
     Args:
-        data: ``digits``, an image folder, or a Parquet or Arrow file or a folder of them.
-        image_size: (H, W) in pixels that every image is stretched to.
-        directory: where the task goes; made if it isn't there.
-        options: columns, fractions of the split, and whether bad images are left out.
-        progress: called with how many images are decoded, and how many there are.
-        like: a task of the same images in another size, whose splits this one takes over, image by image.
+        name: name of the task (:func:`trainables.data.inputs.options.task_name`).
+        source: the examples.
+        image_size: (H, W) in pixels to which every image is stretched.
+        directory: folder for the task; created if it does not exist.
+        options: columns, fractions of the splits, and whether unreadable examples are left out.
+        decode: decodes the encoded examples of ``source``.
+        progress: called with the number of decoded examples and their total.
+        like: a task of the same examples at another size. The new task takes over its splits, example by example.
 
     Returns:
-        The task; its ``notes`` say what was split off or left out.
+        The task. Its ``notes`` tell the user what was split off or left out.
 
     Raises:
-        UsageError: ``image_size`` or ``data`` isn't of the kind, or has no class in common with those that ``options``
-            names.
-        DataError: the data is missing, unreadable or unfit, or can't be written.
+        DataError: the data is unreadable or unfit, or the task can't be written.
+        UsageError: the data has no class in common with ``options.classes``.
     """
-    height, width = _checked(image_size)
-    directory = Path(directory).absolute()
-    source = find_data_source(data, directory.resolve(), options)
-    request = _request(source, (height, width), options, like)
+    request = _request(source, image_size, options, like)
     found = find_task(directory, request)
     if found is not None:
         return found
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / LOCK_FILE):
+            # Another process may have prepared the task while this one waited for the lock.
             found = find_task(directory, request)
             if found is None:
-                _make(data, source, (height, width), options, request, directory, progress, like)
+                _make(name, source, image_size, options, request, directory, decode, progress, like)
     except OSError as error:
         raise DataError(f"can't write prepared images to {printable(directory)}: {error}") from error
     return found or open_task(directory)
 
 
-def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULT_OPTIONS) -> tuple[str, ...]:
-    """Refuse what needs no image to be decoded: what :func:`prepare` would refuse after a while.
-
-    Args:
-        data: as for :func:`prepare`.
-        directory: where tasks go; no part of the input even if it lies inside it.
-        options: which columns and labels to read.
+def check_source(source: DataSource, options: DataOptions) -> tuple[str, ...]:
+    """Check everything about ``source`` that needs no example to be decoded; :func:`prepare_task` checks the rest.
 
     Returns:
-        The names of its classes; of an ``unlabelled`` input those that the labels name which may be read.
-
-    Returns:
-        The names of its classes.
+        The class names. For an ``unlabelled`` source these are the classes of the labels that may be read.
 
     Raises:
-        UsageError: ``data`` isn't of the kind, or has no class in common with those that ``options`` names.
-        DataError: the data is missing, or its files, columns, labels or splits are unreadable or unfit.
+        DataError: files, columns, labels or splits are unreadable or unfit.
+        UsageError: the data has no class in common with ``options.classes``.
     """
-    if data == DIGITS:
-        return CLASSES
-    source = find_data_source(data, Path(directory).absolute().resolve(), options)
     listing = source.listing()
     check_listing(listing, source.place, options)
     return listing.classes
 
 
 def _make(
-    data: str,
+    name: str,
     source: DataSource,
     size: tuple[int, int],
     options: DataOptions,
     request: dict[str, Any],
     directory: Path,
-    progress: Callable[[int, int], None] | None,
+    decode: Decode,
+    progress: Progress | None,
     like: Task | None,
 ) -> None:
-    """Build the task apart, then move it into place; what a killed process left behind goes first."""
+    """Build the task in a folder of its own, then move it to ``directory``."""
     partial = directory / PARTIAL_FOLDER
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)  # a killed process may have left its files there
     partial.mkdir()
     try:
-        build_task(task_name(data), source, size, options, request, partial, progress, like)
+        build_task(name, source, size, options, request, partial, decode, progress, like)
+        # Without task.json the folder holds no task: removed first and moved last, it never describes other files.
         (directory / TASK_FILE).unlink(missing_ok=True)
-        for name in [*(f"{split}.arrow" for split in SPLITS), TASK_FILE]:
-            (partial / name).replace(directory / name)
+        for file in [*(f"{split}.arrow" for split in SPLITS), TASK_FILE]:
+            (partial / file).replace(directory / file)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -134,7 +116,7 @@ def _make(
 def _request(
     source: DataSource, size: tuple[int, int], options: DataOptions, like: Task | None
 ) -> dict[str, Any]:
-    """What a task is made from, as JSON."""
+    """What a task is made from, as JSON. A task with the same request need not be prepared again."""
     return {
         **({"like": like.digest} if like is not None else {}),
         "format": TASK_FORMAT,
@@ -143,18 +125,3 @@ def _request(
         "image_size": list(size),
         "options": options.as_json(),
     }
-
-
-def _checked(size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in size)
-        good = (
-            (height, width) == tuple(size) and 1 <= height <= MAX_IMAGE_SIDE and 1 <= width <= MAX_IMAGE_SIDE
-        )
-    except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise UsageError(
-            f"image_size: expected (height, width) from 1 to {MAX_IMAGE_SIDE} pixels, received {size!r}"
-        )
-    return height, width

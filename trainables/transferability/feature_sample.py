@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.activations.activations import ActivationCache
-from trainables.data.datasets import Task
+from trainables.data.task import Task
 from trainables.errors import DataError
 from trainables.transferability import (
     h_score,

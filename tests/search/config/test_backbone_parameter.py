@@ -20,8 +20,8 @@ from search.ledger.sampling.tpe import (
 )
 from search.ledger.workspace import Workspace
 from search.study.early_checks import check_inputs
-from trainables.data.datasets import prepare
 from trainables.errors import UsageError
+from trainables.modalities.image.datasets import prepare
 
 BLOCKS = {"small": 3, "large": 12}
 
@@ -102,7 +102,7 @@ def test_configurations_are_checked_against_their_own_backbone() -> None:
     assert space.check({"unfreeze_depth": 12, "backbone": "large"})["unfreeze_depth"] == 12
     with pytest.raises(UsageError, match="unfreeze_depth: expected a whole number from 0 to 3, received 4"):
         space.check({"backbone": "small", "unfreeze_depth": 4})
-    with pytest.raises(UsageError, match="unfreeze_depth: expected backbone beside it"):
+    with pytest.raises(UsageError, match="unfreeze_depth: expected together with backbone"):
         space.check({"unfreeze_depth": 1})
     with pytest.raises(UsageError, match="backbone: expected one of large, small"):
         space.check({"backbone": "middle"})

@@ -10,9 +10,10 @@ import pytest
 from search import SearchConfig
 from search.config.search_config import load_config
 from search.execution.engines.engine import Engine
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import UsageError
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 
 
 @pytest.mark.parametrize(("given", "kept"), [("AUTO", "auto"), (True, "on"), (False, "off"), ("on", "on")])

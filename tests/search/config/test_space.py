@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.config.enqueue import read_enqueue
 from search.config.space import (
     Choice,
     FloatRange,
@@ -19,7 +20,6 @@ from search.config.space import (
     full_space,
     load_space,
     make_space,
-    read_enqueue,
 )
 from trainables.errors import UsageError
 
@@ -117,7 +117,7 @@ def test_kinds_of_values() -> None:
         ({"augmentation_strength": 0.3}, "in steps of 0.25, received 0.3"),
         ({"horizontal_flip": 1}, "expected one of false, true, received 1"),
         ({"unfreeze_depth": 0, "backbone_lr_ratio": 0.1}, "only where unfreeze_depth is above 0"),
-        ({"backbone_lr_ratio": 0.1}, "expected unfreeze_depth beside it"),
+        ({"backbone_lr_ratio": 0.1}, "expected together with unfreeze_depth"),
         ({"unfreeze_depth": 0, "head_init": "probe"}, "only where unfreeze_depth is above 0"),
         ({"unfreeze_depth": 1, "head_init": "linear"}, "expected one of random, probe, received 'linear'"),
         ({"unfreeze_depth": 1, "head_init": True}, "expected one of random, probe, received true"),
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_by_name(params: dict[str, Any], words: str
 def test_a_parameter_of_another_space_or_method_is_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="not a parameter of this space"):
         core_space(3).check({"dropout": 0.1})
-    with pytest.raises(UsageError, match="the method 'scratch' has no use for it"):
+    with pytest.raises(UsageError, match="the method 'scratch' does not use it"):
         core_space(3, "scratch").check({"unfreeze_depth": 1})
 
 

@@ -22,10 +22,11 @@ from search.execution.engines.engine import CHECKPOINT, Engine
 from search.ledger.reader import read_record
 from search.records.record import State, TrialRecord
 from search.records.units import format_size, parse_size
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import DataError, UsageError
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.checkpoints import (
     Checkpoint,
     previous_checkpoint,

@@ -21,7 +21,8 @@ from trainables.activations.augmentation_views import (
     view_for_epoch,
 )
 from trainables.activations.machine_speed import Rates
-from trainables.backbones.backbone import Backbone, BackboneSpec
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
 from trainables.modalities.image.augment import distort
 from trainables.training.trial_config import TrialConfig

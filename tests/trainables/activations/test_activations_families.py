@@ -24,8 +24,10 @@ import pytest
 
 from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -190,7 +192,7 @@ import sys
 from pathlib import Path
 from trainables.activations.activations import ActivationCache
 from trainables.backbones.backbone import Backbone
-from trainables.data.datasets import open_task
+from trainables.data.task import open_task
 
 class Fast:
     from trainables.activations.machine_speed import Rates

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
+from trainables.modalities.image.backbones import load
 from trainables.modalities.image.print_backbone import CUTS
 
 BLOCKS = {

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
 from trainables.backbones.fingerprint import model_digest
 from trainables.backbones.graph import find_operations, name_uniquely
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
 
 
 def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
@@ -97,7 +99,9 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
     code = (
         "import sys, keras; keras.layers.Conv2D(1, 1); keras.layers.Add()\n"
         "from pathlib import Path\n"
-        "from trainables.backbones.backbone import Backbone, BackboneSpec, load\n"
+        "from trainables.backbones.backbone import Backbone\n"
+        "from trainables.backbones.spec import BackboneSpec\n"
+        "from trainables.modalities.image.backbones import load\n"
         f"there = load({spec!r})\n"
         "opened = Backbone.open(Path(sys.argv[1]))\n"
         "print(there.digest, opened.digest, *(b.name for b in there.blocks))"

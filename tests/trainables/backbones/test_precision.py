@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
 from trainables.backbones.precision import recast, recast_backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.loss_scale import GROWTH_STEPS, INITIAL_SCALE, LossScale
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
 from trainables.numerics import FLOAT32, Numerics, choose_numerics
 from trainables.serving.served_model import save_served_model
 from trainables.testing import MethodConformance
@@ -249,7 +251,7 @@ def test_loss_scale_skips_what_overflows_and_grows_again() -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, Path, Path]:
     """Two small convolutions and a dense layer: XLA takes seconds even for the print backbone."""
-    from trainables.data.datasets import prepare
+    from trainables.modalities.image.datasets import prepare
 
     folder = tmp_path_factory.mktemp("tiny")
     image = keras.Input((8, 8, 3))
@@ -280,9 +282,9 @@ def test_xla_gives_the_same_numbers(tiny: tuple[Backbone, Path, Path], depth: in
         training = begin(config(live=True, **changes), bench)
         found.append([training.run_epoch() for _ in range(3)])
         training.release()
-        assert training.stages["compile"] > 0
+        assert training.stage_seconds["compile"] > 0
         second = begin(config(live=True, **changes), bench)
-        assert second.stages["compile"] == 0
+        assert second.stage_seconds["compile"] == 0
         again = [second.run_epoch() for _ in range(3)]
         assert [m.train_loss for m in again] == [m.train_loss for m in found[-1]]
         second.release()

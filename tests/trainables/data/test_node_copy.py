@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from trainables.data import node_copy as nodecopy
-from trainables.data.datasets import open_task, prepare
+from trainables.data import node_copy
 from trainables.data.node_copy import COPIES_FOLDER, local_copy
-from trainables.data.task import task_digest
+from trainables.data.task import open_task, task_digest
 from trainables.errors import DataError
+from trainables.modalities.image.datasets import prepare
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_where_a_copy_would_bring_nothing_there_is_none(
     assert local_copy(here, cache) == here
     task = digits(shared)
     assert local_copy(task, None) == task
-    monkeypatch.setattr(nodecopy, "MIN_FREE_SHARE", 1.0)  # a disk that is full
+    monkeypatch.setattr(node_copy, "MIN_FREE_SHARE", 1.0)  # a disk that is full
     assert local_copy(task, cache) == task
     monkeypatch.undo()
     cache.mkdir(exist_ok=True)
@@ -103,9 +103,9 @@ def test_where_a_copy_would_bring_nothing_there_is_none(
 def test_several_processes_fetch_it_once(shared: Path, cache: Path) -> None:
     task = digits(shared)
     code = (
-        "import shutil, sys; from pathlib import Path; from trainables import nodecopy; copy = shutil.copyfile\n"
-        "nodecopy.shutil.copyfile = lambda *a: (print('fetched'), copy(*a))\n"
-        "print(nodecopy.local_copy(Path(sys.argv[1]), Path(sys.argv[2])))"
+        "import shutil, sys; from pathlib import Path; from trainables.data import node_copy; copy = shutil.copyfile\n"
+        "node_copy.shutil.copyfile = lambda *a: (print('fetched'), copy(*a))\n"
+        "print(node_copy.local_copy(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     running = [
         subprocess.Popen(
@@ -122,7 +122,7 @@ def test_several_processes_fetch_it_once(shared: Path, cache: Path) -> None:
 def test_copies_that_nobody_reads_make_room_the_longest_unused_first(
     shared: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nodecopy, "MAX_UNUSED_COPIES", 1)
+    monkeypatch.setattr(node_copy, "MAX_UNUSED_COPIES", 1)
     code = "import sys; from pathlib import Path; from trainables.data.node_copy import local_copy\n"
     code += "[print(local_copy(Path(task), Path(sys.argv[1])).name) for task in sys.argv[2:]]"
     tasks = [digits(shared, side) for side in (8, 9, 10, 11)]

@@ -18,9 +18,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 from trainables.data.build_task import build_task
-from trainables.data.datasets import DataOptions, Task, open_task, prepare, task_name
+from trainables.data.inputs.options import DataOptions, task_name
 from trainables.data.inputs.source import UNSPLIT, Encoded, Listing
+from trainables.data.task import Task, open_task
 from trainables.errors import DataError, UsageError
+from trainables.modalities.image.datasets import prepare
+from trainables.modalities.image.decoding import decode_all
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
 
@@ -265,7 +268,7 @@ def test_an_interrupt_leaves_nothing_half_done(pets: Path, tmp_path: Path) -> No
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 
 def progress(done, total):
     if {when} and done >= 32:
@@ -356,7 +359,7 @@ class Shrinking:
 
 def test_input_that_changes_after_it_was_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.parquet changed while it was read: expected 8 images, found 7"):
-        build_task("t", Shrinking(), (6, 6), DataOptions(), {}, tmp_path)
+        build_task("t", Shrinking(), (6, 6), DataOptions(), {}, tmp_path, decode_all)
 
 
 # ---------------------------------------------------------------- arguments

@@ -21,7 +21,7 @@ SIZE = 64
 SCRIPT = """
 import json, resource, sys
 from pathlib import Path
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

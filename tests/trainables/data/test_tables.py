@@ -13,8 +13,10 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.data.datasets import DataOptions, Task, prepare
+from trainables.data.inputs.options import DataOptions
+from trainables.data.task import Task
 from trainables.errors import DataError
+from trainables.modalities.image.datasets import prepare
 
 Encode = Callable[..., bytes]
 

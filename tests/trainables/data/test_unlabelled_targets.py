@@ -14,10 +14,12 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.data.datasets import DataOptions, Task, check_data, prepare
+from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import SPLITS
+from trainables.data.task import Task
 from trainables.data.unlabelled import HIDDEN_LABEL
 from trainables.errors import DataError, UsageError
+from trainables.modalities.image.datasets import check_data, prepare
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
 Encode = Callable[..., bytes]

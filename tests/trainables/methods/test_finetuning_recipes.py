@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from trainables.activations.stages import PrefixStages
-from trainables.backbones.backbone import Backbone, BackboneSpec
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.l2sp import WeightPull
 from trainables.compiled.program import Program
@@ -119,7 +120,7 @@ def test_a_step_is_that_of_the_formulas(
     importance = [random.uniform(0, 2, w.shape).astype(np.float32) for w in start] if fisher else None
     head = initial_weights(head_shapes(WIDTHS[-1], 0, CLASSES), seed=1)
     program.start(start, head)
-    program.pull(WeightPull(strength, anchors, importance))
+    program.set_penalty(WeightPull(strength, anchors, importance))
     reference, losses = Reference([*start, *head]), []
     for images, labels in zip(IMAGES, LABELS, strict=True):
         loss, gradients = reference.gradients(images, labels)

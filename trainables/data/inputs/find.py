@@ -1,42 +1,49 @@
-"""Finds out what kind of input a user's ``--data`` is."""
+"""Opens the data source that a user names with ``--data``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trainables.data.inputs.options import DIGITS, DataOptions
+from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import DataSource, printable
 from trainables.errors import DataError, UsageError
 
 EXPECTED_DATA = "digits, a folder of images, or a Parquet or Arrow file"
 
 
-def find_data_source(data: str, ours: Path, options: DataOptions) -> DataSource:
-    """Open the input that ``data`` names.
+def find_data_source(
+    data: str,
+    options: DataOptions,
+    *,
+    built_in: Mapping[str, Callable[[], DataSource]],
+    open_folder: Callable[[Path], DataSource],
+) -> DataSource:
+    """Open the data source that ``data`` names.
 
     Args:
-        data: ``digits``, a folder, or a file. A folder that is itself called digits is ``./digits``.
-        ours: the folder where results go, which is no part of the input even if it lies inside it.
-        options: which columns to take.
+        data: a name in ``built_in``, a folder, or a file. The path of a folder called like a built-in source starts
+            with ``./``.
+        options: which columns to read.
+        built_in: sources that have a name and no path.
+        open_folder: opens a folder that holds no table files.
 
     Raises:
         UsageError: ``data`` is empty.
-        DataError: it isn't there, or is nothing of the kind.
+        DataError: the path does not exist, can't be read, or is of another kind.
     """
     if not isinstance(data, str) or not data.strip():
         raise UsageError(f"data: expected {EXPECTED_DATA}, received {data!r}")
-    if data == DIGITS:
-        from trainables.modalities.image.digits import DigitsSource
-
-        return DigitsSource()
+    if data in built_in:
+        return built_in[data]()
     if re.match(r"[a-z][a-z0-9+.-]+://", data, re.IGNORECASE):
         raise DataError(
             f"data: expected {EXPECTED_DATA} on this machine, received the address {data!r}. Download it first."
         )
     path = _existing(data)
     try:
-        return _folder(path, ours, options) if path.is_dir() else _file(path, options)
+        return _folder(path, options, open_folder) if path.is_dir() else _file(path, options)
     except OSError as error:
         raise DataError(f"data: can't read {printable(path)}: {error.strerror or error}") from error
 
@@ -60,13 +67,12 @@ def _where(path: Path) -> str:
     return f"looked in {printable(parent)}"
 
 
-def _folder(path: Path, ours: Path, options: DataOptions) -> DataSource:
+def _folder(path: Path, options: DataOptions, open_folder: Callable[[Path], DataSource]) -> DataSource:
     from trainables.data.inputs.table_files import table_files
     from trainables.data.inputs.tables import Tables
-    from trainables.modalities.image.folders import ImageFolder
 
     files = table_files(path)
-    return Tables(path, files, options) if files else ImageFolder(path, ours, options.unlabelled)
+    return Tables(path, files, options) if files else open_folder(path)
 
 
 def _file(path: Path, options: DataOptions) -> DataSource:

@@ -26,7 +26,9 @@ class Application:
     min_input_size: int = 32
 
 
-def _family(preprocessing: Preprocessing, sizes: dict[str, int], min_input_size: int = 32) -> tuple[Application, ...]:
+def _family(
+    preprocessing: Preprocessing, sizes: dict[str, int], min_input_size: int = 32
+) -> tuple[Application, ...]:
     return tuple(Application(name, preprocessing, size, min_input_size) for name, size in sizes.items())
 
 

@@ -14,7 +14,8 @@ from trainables.modalities.image.catalogue import TABLE, CatalogueEntry
 
 def measure(name: str) -> CatalogueEntry:
     """The entry of backbone ``name``, found by building it with random weights."""
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     backbone = load(BackboneSpec(name, weights="none"))
     return CatalogueEntry(backbone.name, backbone.input_size[0], backbone.parameters, len(backbone.blocks))

@@ -10,15 +10,16 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.build_task import DecodingResult, Progress
 from trainables.data.inputs.source import Encoded
 from trainables.errors import DataError
 from trainables.modalities.image.images import decode_image
@@ -28,24 +29,6 @@ CHUNK_BYTES = 4 << 20
 """A task for a thread ends with the image that reaches either."""
 
 MAX_THREADS = 32
-
-Progress = Callable[[int, int], None]
-"""Called with how many images are done, and how many there are."""
-
-
-@dataclass
-class DecodingResult:
-    """What came out of the images.
-
-    Attributes:
-        rows: which images are in the file of pixels, in its order.
-        digests: SHA-256 of the pixels of each, 32 bytes.
-        bad: the other images, each with the reason why it can't be read.
-    """
-
-    rows: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    bad: list[tuple[int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.inputs.layout import Layout, find_layout
 from trainables.data.inputs.source import (
     NO_LABEL,
     SPLITS,
@@ -30,6 +29,7 @@ from trainables.data.inputs.source import (
     splits_with_labels,
 )
 from trainables.errors import DataError
+from trainables.modalities.image.folder_layout import Layout, find_layout
 from trainables.modalities.image.image_files import (
     ImageFile,
     SkippedFiles,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from search.execution.engines.engine import CHECKPOINT, Engine
-from trainables.backbones.backbone import BackboneSpec, load
-from trainables.data.datasets import prepare
+from trainables.backbones.spec import BackboneSpec
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.checkpoints import resumable_checkpoints
 
 EPOCHS = 3

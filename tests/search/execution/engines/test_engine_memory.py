@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from search.execution.engines.engine import Engine
-from trainables.data.datasets import prepare
+from trainables.modalities.image.datasets import prepare
 
 folder = Path(sys.argv[1])
 engine = Engine(threads=2)

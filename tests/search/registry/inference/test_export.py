@@ -30,7 +30,8 @@ IMAGES = [
 
 def classifier(name: str, size: int | None = None) -> Any:
     """A backbone with a head, as it is registered; random weights give answers that differ between images."""
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     keras.utils.set_random_seed(1)
     backbone = load(BackboneSpec(name, weights="none" if size else "default", input_size=size))
@@ -72,7 +73,7 @@ def test_every_format_gives_keras_answers(
     models[family] = model
     target = tmp_path / "ü export"
     found = export_model(model, CLASSES, name, target, IMAGES)
-    assert (found.images, found.sizes, found.others) == (4, 4, 0)
+    assert (found.images, found.sizes, found.changed_classes) == (4, 4, 0)
     assert found.difference < 1e-5
     spread = np.std([model.predict_on_batch(image[None])[0] for image in IMAGES])
     assert spread > 0.05  # otherwise any answer would do

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.datasets import DataOptions, Task, prepare
+from trainables.data.inputs.options import DataOptions
+from trainables.data.task import Task
 from trainables.errors import DataError
+from trainables.modalities.image.datasets import prepare
 
 Fill = Callable[[Path, Mapping[str, int]], Path]
 Encode = Callable[..., bytes]

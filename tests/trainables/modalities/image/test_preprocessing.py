@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from trainables.backbones.backbone import BackboneSpec, load
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
 from trainables.modalities.image.applications import APPLICATIONS, Application
+from trainables.modalities.image.backbones import load
 from trainables.modalities.image.preprocessing import preprocess, to_channels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype("float32")
@@ -78,7 +79,7 @@ OTHERS += ["DenseNet121", "InceptionV3", "VGG16", "Xception", "NASNetMobile"]
 def test_backbone_on_raw_pixels_equals_the_application_on_preprocessed_ones(
     name: str, tmp_path: Path
 ) -> None:
-    size = APPLICATIONS[name].least
+    size = APPLICATIONS[name].min_input_size
     original = getattr(keras.applications, name)(
         weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)
     )

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
+from trainables.modalities.image.backbones import load
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("float32")
 

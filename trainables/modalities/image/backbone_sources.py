@@ -6,7 +6,7 @@ import contextlib
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -40,25 +40,44 @@ class BackboneSource:
 
 
 def find_backbone_source(spec: BackboneSpec) -> BackboneSource:
-    """Build or read what ``spec`` names.
+    """Build or read the model that ``spec`` names.
 
     Raises:
-        BackboneError: there is no such backbone or file, its weights can't be had, or it can't be read
-        safely.
+        BackboneError: there is no such backbone or file, its weights are missing or do not fit, or it can't be read
+            safely.
     """
     if spec.input_size is not None and spec.input_size < 1:
         raise BackboneError(f"input_size: expected a positive number of pixels, received {spec.input_size}")
-    if spec.name == BUILT_IN:
-        shipped = resources.files("trainables.modalities.image.print_backbone").joinpath("print.keras")
-        with resources.as_file(shipped) as path:
-            return _from_file(spec, path, BUILT_IN, "shipped")
+    for family in FAMILIES:
+        source = family(spec)
+        if source is not None:
+            return source
+    raise BackboneError(_unknown(spec.name))
+
+
+def _built_in(spec: BackboneSpec) -> BackboneSource | None:
+    if spec.name != BUILT_IN:
+        return None
+    shipped = resources.files("trainables.modalities.image.print_backbone").joinpath("print.keras")
+    with resources.as_file(shipped) as path:
+        return _from_file(spec, path, BUILT_IN, "shipped")
+
+
+def _application(spec: BackboneSpec) -> BackboneSource | None:
     application = find_application(spec.name)
-    if application is not None:
-        return _from_application(spec, application)
+    return None if application is None else _from_application(spec, application)
+
+
+def _file(spec: BackboneSpec) -> BackboneSource | None:
     path = Path(spec.name)
     if path.suffix not in WEIGHT_FILES and not path.exists():
-        raise BackboneError(_unknown(spec.name))
+        return None
     return _from_file(spec, path, path.stem, "file")
+
+
+FAMILIES: tuple[Callable[[BackboneSpec], BackboneSource | None], ...] = (_built_in, _application, _file)
+"""Where a backbone of a given name is looked for, in this order. A new family is one more function; a new model of
+``keras.applications`` is one entry in :mod:`trainables.modalities.image.applications`."""
 
 
 def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> BackboneSource:
@@ -83,7 +102,9 @@ def _from_application(spec: BackboneSpec, application: Application) -> BackboneS
             f"preprocessing: {name} brings its own, expected 'auto', received {spec.preprocessing!r}"
         )
     if size < application.min_input_size:
-        raise BackboneError(f"input_size: {name} needs {application.min_input_size} pixels or more, received {size}")
+        raise BackboneError(
+            f"input_size: {name} needs {application.min_input_size} pixels or more, received {size}"
+        )
     wanted = "imagenet" if spec.weights == "default" else spec.weights
     if wanted == "imagenet":
         model = _with_imagenet(name, size)

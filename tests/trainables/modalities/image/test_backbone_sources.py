@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError
+from trainables.modalities.image.backbones import load
 
 
 def small(**options: Any) -> Any:

@@ -9,8 +9,8 @@ import keras
 
 from trainables.backbones.cuts import find_features, find_segments
 from trainables.backbones.graph import find_operations, name_uniquely, replay
-from trainables.backbones.sources import BackboneSource
 from trainables.errors import BackboneError
+from trainables.modalities.image.backbone_sources import BackboneSource
 from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
 
 DEFAULT_SIZE = 224
