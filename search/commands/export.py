@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         with downloaded_model(options.model, uri) as folder:
             images = example_images(folder, classifier.image_size)
     found = export_model(classifier.model, classifier.classes, name, target, images)
-    same = "each gets the same class" if not found.others else f"{found.others:,} get another class"
+    same = "each gets the same class" if not found.changed_classes else f"{found.changed_classes:,} get another class"
     print(
         f"unfreeze: checked on {plural(found.images, 'image')} of {plural(found.sizes, 'size')}: "
         f"max difference from Keras {found.difference:.2g}, {same}",

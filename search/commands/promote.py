@@ -79,36 +79,36 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.4g}" if name in ("latency_ms", "megabytes") else format_objective(value)
 
 
-def comparison_table(contest: PromotionComparison) -> Group:
+def comparison_table(comparison: PromotionComparison) -> Group:
     """Accuracies with their intervals, costs, notes, and the decision."""
-    return Group(*_parts(contest))
+    return Group(*_parts(comparison))
 
 
-def _parts(contest: PromotionComparison) -> Iterator[RenderableType]:
-    judgement = contest.judgement
+def _parts(comparison: PromotionComparison) -> Iterator[RenderableType]:
+    judgement = comparison.gate
     if judgement.accuracy is not None:
-        yield _accuracies(contest, judgement, judgement.accuracy)
+        yield _accuracies(comparison, judgement, judgement.accuracy)
     served = [other.served for other in judgement.comparisons if other.served]
     for test in served:
         yield Text(_served(test, judgement.images), "dim")
-    if judgement.retention is not None:
-        yield _old_task(contest, judgement.retention)
-    elif (old := old_task_of(contest.challenger.tags)) is not None:
+    if judgement.old_task is not None:
+        yield _old_task(comparison, judgement.old_task)
+    elif (old := old_task_of(comparison.challenger.tags)) is not None:
         yield Text(f"of the old task's test images it got right {old_task_phrase(old)}")
     if any(judgement.footprints):
-        yield _costs(contest)
+        yield _costs(comparison)
     for note in judgement.notes:
         yield Text(f"note: {note}", "yellow")
     style = "bold green" if judgement.passes else "bold red"
     yield Text.assemble((judgement.decision, style), f": {judgement.reason}")
 
 
-def _accuracies(contest: PromotionComparison, judgement: GateDecision, accuracy: float) -> Table:
+def _accuracies(comparison: PromotionComparison, judgement: GateDecision, accuracy: float) -> Table:
     table = _table(f"{plural(judgement.images, 'test image')}", "accuracy", "gain", "95 %", "bootstrap")
-    mine = f"version {contest.challenger.version}, challenger"
+    mine = f"version {comparison.challenger.version}, challenger"
     table.add_row(mine, f"{format_percent(accuracy)}{_trained(judgement.seeds)}", "", "", "")
     for other in judgement.comparisons:
-        table.add_row(*_row(other, champion=contest.champion is not None))
+        table.add_row(*_row(other, champion=comparison.champion is not None))
     return table
 
 
@@ -122,14 +122,14 @@ def _row(other: Comparison, champion: bool) -> tuple[str, ...]:
     )
 
 
-def _old_task(contest: PromotionComparison, old: ForgettingComparison) -> Table:
+def _old_task(comparison: PromotionComparison, old: ForgettingComparison) -> Table:
     """What the challenger's trainings have left of the old task, beside the backbone that they began with."""
     table = _table(
         f"{plural(old.images, 'test image')} of the old task", "accuracy", "gain", "95 %", "bootstrap"
     )
     table.add_row("before", format_percent(old.before), "", "", "")
     table.add_row(
-        f"version {contest.challenger.version}, challenger",
+        f"version {comparison.challenger.version}, challenger",
         format_percent(old.after) + _trained(old.seeds),
         format_points(old.gain.estimate),
         _between(old.gain),
@@ -138,11 +138,11 @@ def _old_task(contest: PromotionComparison, old: ForgettingComparison) -> Table:
     return table
 
 
-def _costs(contest: PromotionComparison) -> Table:
+def _costs(comparison: PromotionComparison) -> Table:
     table = _table("", "size", "load", "1 image", f"in {BATCH}", "measured on")
-    versions = (contest.challenger, contest.champion)
+    versions = (comparison.challenger, comparison.champion)
     for version, role, footprint in zip(
-        versions, ("challenger", "champion"), contest.judgement.footprints, strict=True
+        versions, ("challenger", "champion"), comparison.gate.footprints, strict=True
     ):
         if version is not None:
             table.add_row(f"version {version.version}, {role}", *_cost(footprint))
@@ -235,10 +235,10 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
     from search.registry import PromotionComparison, PromotionRefused, judge, promote
 
     if options.dry_run:
-        contest = judge(options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting)
-        _show(contest)
+        comparison = judge(options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting)
+        _show(comparison)
         print(f"{options.model}: nothing was changed (--dry-run)")
-        return 0 if contest.judgement.passes or options.force else 1
+        return 0 if comparison.gate.passes or options.force else 1
     try:
         done = promote(
             options.model,
@@ -249,10 +249,10 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
             max_forgetting=options.max_forgetting,
         )
     except PromotionRefused as refused:
-        _show(refused.contest)
+        _show(refused.comparison)
         raise
-    if done.judgement is not None:
-        _show(PromotionComparison(done.champion, done.before, done.judgement))
+    if done.gate is not None:
+        _show(PromotionComparison(done.champion, done.before, done.gate))
     before = f" after version {done.before.version}" if done.before else ""
     forced = ", by force" if done.forced else ""
     print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
@@ -287,10 +287,10 @@ def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _show(contest: PromotionComparison) -> None:
+def _show(comparison: PromotionComparison) -> None:
     from rich.console import Console
 
-    Console().print(comparison_table(contest), highlight=False)
+    Console().print(comparison_table(comparison), highlight=False)
 
 
 def _fraction(name: str, text: str) -> float:

@@ -47,7 +47,7 @@ def scoring_page(scoring: ScoringResult, ascii_only: bool = False) -> list[Rende
         parts += [Text(f"\nbeside the source {scoring.source}:"), source_table(scoring)]
     for name, reason in scoring.failed.items():
         parts.append(Text(f"{name}: not scored: {reason}", "red"))
-    alike = sorted(scoring.alike.items(), key=lambda pair: -pair[1])[:3]
+    alike = sorted(scoring.feature_cka.items(), key=lambda pair: -pair[1])[:3]
     if alike:
         pairs = ", ".join(f"{a} and {b} {cka:.2f}" for (a, b), cka in alike)
         parts.append(Text(f"\nalike in their features (CKA, 1 = the same but for rotation): {pairs}"))
@@ -241,7 +241,7 @@ def backbone_configs(options: argparse.Namespace) -> dict[str, SearchConfig]:
 def check_inputs(config: SearchConfig, source: str | None) -> None:
     """Refuse data that is not there, or unfit, before TensorFlow is loaded and anything is written."""
     from search.study.early_checks import data_options
-    from trainables.data.datasets import check_data
+    from trainables.modalities.image.datasets import check_data
 
     directory = Path(config.storage).absolute() / ".data"
     for data in (config.data, source):

@@ -47,7 +47,7 @@ class EventLog:
         self._of_trial: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def begins(self, trial: str, folder: str | None, words: str) -> None:
+    def start_trial(self, trial: str, folder: str | None, words: str) -> None:
         """A trial begins here; its lines go to ``folder``."""
         with self._lock:
             if folder is None:
@@ -58,9 +58,9 @@ class EventLog:
             elif (file := self._files[folder]) is not None:
                 with contextlib.suppress(OSError, ValueError):
                     truncate_log(Path(file.name))
-        self.says(trial, words)
+        self.write(trial, words)
 
-    def says(self, trial: str, words: str) -> None:
+    def write(self, trial: str, words: str) -> None:
         """Something about a trial."""
         with self._lock:
             file = self._files.get(self._of_trial.get(trial, ""))
@@ -69,9 +69,9 @@ class EventLog:
                     file.write(format_line(trial, words))
                     file.flush()
 
-    def ends(self, trial: str, words: str) -> None:
+    def end_trial(self, trial: str, words: str) -> None:
         """A trial leaves this process."""
-        self.says(trial, words)
+        self.write(trial, words)
         with self._lock:
             self._of_trial.pop(trial, None)
 

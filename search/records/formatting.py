@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from search.records.metrics import METRICS
 from search.records.record import (
     BackboneSummary,
     OldTask,
@@ -81,12 +82,11 @@ def objective_phrase(name: str, value: float | None) -> str:
     """The value of one of several objectives with its unit, whichever that is."""
     if value is None or not math.isfinite(value):
         return f"no {name}"
-    units = {
-        "latency_ms": f"{value:.3g} ms",
-        "parameters": f"{value:,.0f} parameters",
-        "megabytes": f"{value:.3g} MB",
-    }
-    return units.get(name, f"{name} {format_objective(value)}")
+    metric = METRICS.get(name)
+    if metric is None or metric.every_epoch:
+        return f"{name} {format_objective(value)}"
+    shown = f"{value:,.0f}" if name == "parameters" else f"{value:.3g}"
+    return f"{shown} {metric.unit}"
 
 
 def values_phrase(values: Mapping[str, float]) -> str:

@@ -1,36 +1,75 @@
-"""Metrics."""
+"""Define every metric and objective of a search: its name, direction, unit and description.
+
+This table is the only list of these names. Validation, help texts, docs, MLflow and charts are derived from it. A metric of
+every epoch is also a field of :class:`trainables.epoch_metrics.EpochMetrics`, which the training loop fills.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
-
-EPOCH_METRIC_DIRECTIONS: Mapping[str, str] = {
-    "val_accuracy": "maximize",
-    "val_loss": "minimize",
-    "train_loss": "minimize",
-    "epoch_seconds": "minimize",
-}
-
-
-SERVING_COSTS: Mapping[str, str] = {
-    "latency_ms": "milliseconds for one image, asked alone, measured on the driver's machine",
-    "parameters": "numbers in the served model",
-    "megabytes": "of the served model's weights, 10^6 bytes each",
-}
-"""What a model costs to serve, less being better: objectives beside one of DIRECTIONS."""
-
-
-OBJECTIVES: Mapping[str, str] = {**EPOCH_METRIC_DIRECTIONS, **dict.fromkeys(SERVING_COSTS, "minimize")}
-
 
 Direction = Literal["maximize", "minimize"]
 
 
-EPOCH_METRICS = ("val_accuracy", "val_loss", "train_loss", "epoch_seconds")
-"""The metrics that every trial reports after each epoch."""
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: its name in options, files and MLflow.
+        direction: whether greater or smaller values are better.
+        unit: what its values count, for axes and messages; ``fraction`` is shown as a percentage.
+        help: what it measures, in a line for the help page.
+        every_epoch: whether training reports it after each epoch. The others are serving costs: they depend on the
+            architecture alone and are measured once for each.
+    """
+
+    name: str
+    direction: Direction
+    unit: str
+    help: str
+    every_epoch: bool = True
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("val_accuracy", "maximize", "fraction", "share of validation images classified correctly"),
+        Metric("val_loss", "minimize", "nats", "mean loss per validation image"),
+        Metric("train_loss", "minimize", "nats", "mean loss per training image"),
+        Metric("epoch_seconds", "minimize", "s", "duration of an epoch in seconds"),
+        Metric(
+            "latency_ms",
+            "minimize",
+            "ms",
+            "milliseconds for one image, asked alone, measured on the driver's machine",
+            every_epoch=False,
+        ),
+        Metric("parameters", "minimize", "parameters", "numbers in the served model", every_epoch=False),
+        Metric(
+            "megabytes", "minimize", "MB", "of the served model's weights, 10^6 bytes each", every_epoch=False
+        ),
+    )
+}
+
+EPOCH_METRICS = tuple(name for name, metric in METRICS.items() if metric.every_epoch)
+"""Names of the metrics that every trial reports after each epoch."""
+
+EPOCH_METRIC_DIRECTIONS: Mapping[str, Direction] = {name: METRICS[name].direction for name in EPOCH_METRICS}
+
+SERVING_COSTS: Mapping[str, str] = {n: metric.help for n, metric in METRICS.items() if not metric.every_epoch}
+"""Descriptions of the costs of serving a model. They can be objectives in addition to one of the epoch metrics."""
+
+OBJECTIVES: Mapping[str, Direction] = {name: metric.direction for name, metric in METRICS.items()}
 
 
 def objective_column(name: str) -> str:
-    """What one of several objectives is called beside a trial's curves: ``best_val_loss``, ``latency_ms``."""
+    """Return the name of an objective's best value, next to the curves: ``best_val_loss``, ``latency_ms``."""
     return f"best_{name}" if name in EPOCH_METRICS else name
+
+
+def is_fraction(name: str) -> bool:
+    """Return whether values of the metric ``name`` are fractions, which are shown as percentages."""
+    return METRICS[name].unit == "fraction" if name in METRICS else False

@@ -50,7 +50,7 @@ class OldTaskPredictions:
             )
 
     @classmethod
-    def of(cls, packed: Sequence[tuple[str, str]]) -> OldTaskPredictions:
+    def from_packed(cls, packed: Sequence[tuple[str, str]]) -> OldTaskPredictions:
         """From rows as :func:`pack_bits` makes them, before and after, of each training."""
         before, after = zip(*packed, strict=True)
         return cls(
@@ -67,7 +67,7 @@ class OldTaskPredictions:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> OldTaskPredictions:
         """What :meth:`to_json` made; ValueError, KeyError or TypeError where it is something else."""
-        return cls.of(list(zip(values["before"], values["after"], strict=True)))
+        return cls.from_packed(list(zip(values["before"], values["after"], strict=True)))
 
 
 def pack_bits(right: Bits) -> str:
@@ -128,27 +128,27 @@ class PredictionRecord:
     predicted: Predicted
     chosen: int
     scratch: Predicted
-    certain: Probabilities | None = None
-    truth: Probabilities | None = None
-    old: OldTaskPredictions | None = None
+    predicted_probability: Probabilities | None = None
+    true_class_probability: Probabilities | None = None
+    old_task: OldTaskPredictions | None = None
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         """(seeds, N) whether each training was right."""
         return np.asarray(self.predicted == self.labels)
 
     @property
-    def scratch_right(self) -> NDArray[np.bool_]:
+    def scratch_correct(self) -> NDArray[np.bool_]:
         """(seeds', N) whether each of the baseline's trainings was right."""
         return np.asarray(self.scratch == self.labels)
 
     @property
-    def majority_right(self) -> NDArray[np.bool_]:
+    def majority_correct(self) -> NDArray[np.bool_]:
         """(N,) what the best of all constant answers gets right: the most frequent class of the test images."""
         frequent = int(np.bincount(self.labels).argmax())
         return np.asarray(self.labels == frequent)
 
-    def taken(self, rows: Sequence[int]) -> PredictionRecord:
+    def select_images(self, rows: Sequence[int]) -> PredictionRecord:
         """The same for the images at ``rows``, in that order."""
         order = np.asarray(rows, dtype=np.int64)
         return PredictionRecord(
@@ -160,9 +160,9 @@ class PredictionRecord:
             self.predicted[:, order],
             self.chosen,
             self.scratch[:, order],
-            None if self.certain is None else self.certain[:, order],
-            None if self.truth is None else self.truth[:, order],
-            self.old,
+            None if self.predicted_probability is None else self.predicted_probability[:, order],
+            None if self.true_class_probability is None else self.true_class_probability[:, order],
+            self.old_task,
         )
 
 
@@ -188,12 +188,15 @@ def write_predictions(path: Path, answers: PredictionRecord) -> None:
         "image_size": answers.image_size,
         "digest": answers.digest,
         "chosen": answers.chosen,
-        **({} if answers.old is None else {"old_task": answers.old.to_json()}),
+        **({} if answers.old_task is None else {"old_task": answers.old_task.to_json()}),
     }
     columns = {"image": pa.array(answers.images, pa.string()), "label": pa.array(answers.labels, pa.int32())}
     for prefix, rows in (("seed", answers.predicted), ("scratch", answers.scratch)):
         columns |= {f"{prefix}_{n}": pa.array(row, pa.int32()) for n, row in enumerate(rows)}
-    for prefix, chances in (("certain", answers.certain), ("truth", answers.truth)):
+    for prefix, chances in (
+        ("certain", answers.predicted_probability),
+        ("truth", answers.true_class_probability),
+    ):
         known = () if chances is None else chances
         columns |= {f"{prefix}_{n}": pa.array(row, pa.float32()) for n, row in enumerate(known)}
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(facts, ensure_ascii=False).encode()})
@@ -225,18 +228,18 @@ def read_predictions(path: Path) -> PredictionRecord:
             predicted=_numbers(table, _columns(table, "seed")),
             chosen=int(facts["chosen"]),
             scratch=_numbers(table, _columns(table, "scratch")),
-            certain=_probabilities(table, "certain"),
-            truth=_probabilities(table, "truth"),
-            old=OldTaskPredictions.from_json(facts["old_task"]) if "old_task" in facts else None,
+            predicted_probability=_probabilities(table, "certain"),
+            true_class_probability=_probabilities(table, "truth"),
+            old_task=OldTaskPredictions.from_json(facts["old_task"]) if "old_task" in facts else None,
         )
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path.name}: expected a winner's answers, but they can't be read: {error}"
         ) from error
-    if found.old is not None and len(found.old.after) != len(found.predicted):
+    if found.old_task is not None and len(found.old_task.after) != len(found.predicted):
         raise DataError(
             f"{path.name}: expected the old task after each of {len(found.predicted)} trainings, found it after "
-            f"{len(found.old.after)}"
+            f"{len(found.old_task.after)}"
         )
     if not 0 <= found.chosen < len(found.predicted) or not len(found.labels):
         raise DataError(f"{path.name}: expected the answers of at least one training, found none")

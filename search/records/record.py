@@ -220,7 +220,7 @@ class Outcome:
     old_task: OldTask | None = None
 
     @property
-    def rival(self) -> Baseline | None:
+    def main_baseline(self) -> Baseline | None:
         """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
         if self.baselines:
             return self.baselines[0]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from search.records.atomic_file import write_bytes, write_text
 from search.records.cost import search_cost
-from search.records.metrics import OBJECTIVES, objective_column
+from search.records.metrics import EPOCH_METRICS, OBJECTIVES, objective_column
 from search.records.record import (
     Baseline,
     Calibration,
@@ -59,10 +59,7 @@ def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = 
         **_objectives(trials, objectives),
         "epochs": [len(t.epochs) for t in trials],
         "seconds": [t.seconds for t in trials],
-        "val_accuracy": [[e.val_accuracy for e in t.epochs] for t in trials],
-        "val_loss": [[e.val_loss for e in t.epochs] for t in trials],
-        "train_loss": [[e.train_loss for e in t.epochs] for t in trials],
-        "epoch_seconds": [[e.epoch_seconds for e in t.epochs] for t in trials],
+        **{name: [[e.metric(name) for e in t.epochs] for t in trials] for name in EPOCH_METRICS},
         "stages": [json.dumps(dict(t.stages)) for t in trials],
         "cost": [json.dumps(dict(t.cost)) for t in trials],
         "started": [t.started for t in trials],
@@ -74,7 +71,7 @@ def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = 
         **dict.fromkeys(("state", "reason", "method", "stages", "cost", "error"), text),
         **dict.fromkeys(("number", "seed", "retries", "batch_size", "epochs"), pa.int64()),
         **dict.fromkeys(("value", "seconds", *map(objective_column, objectives)), pa.float64()),
-        **dict.fromkeys(("val_accuracy", "val_loss", "train_loss", "epoch_seconds"), curve),
+        **dict.fromkeys(EPOCH_METRICS, curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
     }
     naive = {k: [v.replace(tzinfo=None) if v else None for v in columns[k]] for k in ("started", "ended")}

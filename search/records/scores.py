@@ -69,10 +69,10 @@ class ScoringResult:
     source: str | None
     classes: int
     images: int
-    known: int
+    available_images: int
     neighbours: int
     backbones: tuple[BackboneScores, ...]
-    alike: Mapping[tuple[str, str], float]
+    feature_cka: Mapping[tuple[str, str], float]
     failed: Mapping[str, str]
     elapsed: float
 
@@ -82,7 +82,7 @@ class ScoringResult:
         share = self.images / self.classes
         if share >= 10:
             return None
-        more = " (--images N takes more)" if self.images < self.known else ""
+        more = " (--images N takes more)" if self.images < self.available_images else ""
         return f"{share:.2g} images a class are few{more}: differences may be chance"
 
 
@@ -93,10 +93,10 @@ def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:
         "source": scoring.source,
         "classes": scoring.classes,
         "images": scoring.images,
-        "known_images": scoring.known,
+        "known_images": scoring.available_images,
         "neighbours": scoring.neighbours,
         "backbones": [_finite(asdict(scores)) for scores in scoring.backbones],
-        "alike": [{"backbones": list(pair), "cka": cka} for pair, cka in scoring.alike.items()],
+        "alike": [{"backbones": list(pair), "cka": cka} for pair, cka in scoring.feature_cka.items()],
         "failed": dict(scoring.failed),
         "seconds": round(scoring.elapsed, 3),
         "note": scoring.note,

@@ -112,7 +112,7 @@ def align_images(
     place = {image: row for row, image in enumerate(old.images)}
     sizes = " against ".join("{}x{}".format(*answers.image_size) for answers in (new, old))
     note = f"the test images were resized to other sizes ({sizes} pixels): they are paired by their names"
-    return new, old.taken([place[image] for image in new.images]), (note,)
+    return new, old.select_images([place[image] for image in new.images]), (note,)
 
 
 def _classes(new: tuple[str, ...], old: tuple[str, ...]) -> str:

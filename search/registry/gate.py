@@ -81,7 +81,7 @@ class GateDecision:
         comparisons: against the champion, or ``scratch`` and the majority class.
         footprints: of challenger and champion.
         notes: what else a person should know.
-        retention: the old task before and after; None where the challenger's search had none to keep, or was made by an
+        old_task: the old task before and after; None where the challenger's search had none to keep, or was made by an
             earlier version.
     """
 
@@ -94,7 +94,7 @@ class GateDecision:
     comparisons: tuple[Comparison, ...] = ()
     footprints: tuple[Footprint | None, Footprint | None] = (None, None)
     notes: tuple[str, ...] = ()
-    retention: ForgettingComparison | None = None
+    old_task: ForgettingComparison | None = None
 
     @property
     def passes(self) -> bool:
@@ -127,7 +127,7 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
         new, old, notes = align_images(new, old)
         other = _against(champion.version, new, old)
         saved = cost_difference(*footprints)
-        once = [c.version for c, side in ((challenger, new), (champion, old)) if len(side.right) == 1]
+        once = [c.version for c, side in ((challenger, new), (champion, old)) if len(side.correct) == 1]
         if once:
             decision, reason = "not better", _one_seed_reason(f"version {' and version '.join(once)} was")
         else:
@@ -138,8 +138,8 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
         reason,
         margin,
         images=len(new.labels),
-        accuracy=float(new.right.mean()),
-        seeds=len(new.right),
+        accuracy=float(new.correct.mean()),
+        seeds=len(new.correct),
         comparisons=tuple(others),
         footprints=footprints,
         notes=notes,
@@ -148,8 +148,8 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
 
 def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
     """The decision, its reason, the comparisons and notes for a model without champion."""
-    right, scratch = answers.right, answers.scratch_right
-    constant = np.stack([answers.majority_right] * 2)  # a constant answer has no luck: twice the same
+    right, scratch = answers.correct, answers.scratch_correct
+    constant = np.stack([answers.majority_correct] * 2)  # a constant answer has no luck: twice the same
     others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
     notes: tuple[str, ...] = ()
     if len(scratch):
@@ -170,8 +170,8 @@ def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], 
 
 
 def _against(version: str, new: PredictionRecord, old: PredictionRecord) -> Comparison:
-    served = mcnemar(new.right[new.chosen], old.right[old.chosen])
-    return _compared(f"version {version}", new.right, old.right, len(old.right), served)
+    served = mcnemar(new.correct[new.chosen], old.correct[old.chosen])
+    return _compared(f"version {version}", new.correct, old.correct, len(old.correct), served)
 
 
 def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | None = None) -> Comparison:
@@ -240,8 +240,8 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, mos
     """
     if not judgement.passes:
         return judgement
-    if judgement.retention is not None:
-        reason = _forgets(judgement.retention, most)
+    if judgement.old_task is not None:
+        reason = _forgets(judgement.old_task, most)
         return replace(judgement, decision="forgets", reason=reason) if reason else judgement
     if forgotten is None:
         reason = (

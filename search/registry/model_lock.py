@@ -54,18 +54,18 @@ class BakeryLock:
     tags: TagStore
     name: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    patience: float = STALE_SECONDS
+    stale_seconds: float = STALE_SECONDS
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Wait for the turn and hold it.
 
         Raises:
             TrackingError: it was taken away while this process waited.
         """
         try:
-            self._draw()
-            self._wait()
+            self._take_ticket()
+            self._wait_for_earlier_tickets()
             yield
         finally:
             with contextlib.suppress(
@@ -73,7 +73,7 @@ class BakeryLock:
             ):  # the store is away: whoever comes next finds this number dead
                 self.tags.erase(self._key)
 
-    def assure(self) -> None:
+    def verify_held(self) -> None:
         """Look again, right before what can't be undone.
 
         Raises:
@@ -89,11 +89,13 @@ class BakeryLock:
     def _key(self) -> str:
         return f"{_PREFIX}{self.token}"
 
-    def _draw(self) -> None:
-        self._mark(0)  # a number is being drawn: the others wait until it is known
-        self._mark(1 + max((_number(mark) for mark in _tickets(self.tags.read()).values()), default=0))
+    def _take_ticket(self) -> None:
+        self._write_ticket(0)  # a number is being drawn: the others wait until it is known
+        self._write_ticket(
+            1 + max((_number(mark) for mark in _tickets(self.tags.read()).values()), default=0)
+        )
 
-    def _mark(self, number: int) -> None:
+    def _write_ticket(self, number: int) -> None:
         self.number = number
         mark = {
             "number": number,
@@ -104,24 +106,24 @@ class BakeryLock:
         }
         self.tags.write(self._key, json.dumps(mark))
 
-    def _wait(self) -> None:
+    def _wait_for_earlier_tickets(self) -> None:
         seen: dict[str, tuple[object, float]] = {}
         while True:
             marks = _tickets(self.tags.read())
             if self._key not in marks:
-                self.assure()
-            before = {key: mark for key, mark in marks.items() if self._goes_before(key, mark)}
+                self.verify_held()
+            before = {key: mark for key, mark in marks.items() if self._precedes(key, mark)}
             if not before:
                 return
             now = time.monotonic()
             for key, mark in before.items():
                 if key not in seen or seen[key][0] != mark:
                     seen[key] = mark, now
-                if died_on_this_machine(mark) or now - seen[key][1] > self.patience:
+                if died_on_this_machine(mark) or now - seen[key][1] > self.stale_seconds:
                     self.tags.erase(key)
             time.sleep(POLL_SECONDS)
 
-    def _goes_before(self, key: str, mark: dict[str, Any]) -> bool:
+    def _precedes(self, key: str, mark: dict[str, Any]) -> bool:
         return key != self._key and (_number(mark), key) < (self.number, self._key)
 
 

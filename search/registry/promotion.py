@@ -53,7 +53,7 @@ class PromotionComparison:
 
     challenger: Version
     champion: Version | None
-    judgement: GateDecision
+    gate: GateDecision
     proposed: Version | None = None
 
 
@@ -64,22 +64,22 @@ class Promotion:
     champion: Version
     before: Version | None
     forced: bool = False
-    judgement: GateDecision | None = None
+    gate: GateDecision | None = None
 
     def __str__(self) -> str:
         return self.champion.version
 
 
 class PromotionRefused(TrackingError):
-    """The gate keeps the challenger out; ``contest`` says who was compared, and how it went."""
+    """The gate keeps the challenger out; ``comparison`` says who was compared, and how it went."""
 
-    def __init__(self, contest: PromotionComparison) -> None:
-        new = contest.challenger
+    def __init__(self, comparison: PromotionComparison) -> None:
+        new = comparison.challenger
         super().__init__(
-            f"version {new.version} of model {new.name!r} stays challenger: {contest.judgement.reason}. "
+            f"version {new.version} of model {new.name!r} stays challenger: {comparison.gate.reason}. "
             "--force promotes it all the same."
         )
-        self.contest = contest
+        self.comparison = comparison
 
 
 class AmbiguousChallenger(UsageError):
@@ -116,8 +116,8 @@ def judge(
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
     judgement = decide(new, old, margin)
-    if new.answers is not None and new.answers.old is not None:
-        judgement = replace(judgement, retention=compare_old_task(new.answers.old, new.answers.chosen))
+    if new.answers is not None and new.answers.old_task is not None:
+        judgement = replace(judgement, old_task=compare_old_task(new.answers.old_task, new.answers.chosen))
     if max_forgetting is not None:
         judgement = apply_forgetting_limit(judgement, forgotten_of(challenger.tags), max_forgetting)
     return PromotionComparison(challenger, champion, judgement, proposed)
@@ -147,15 +147,15 @@ def promote(
         TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
             meanwhile.
     """
-    contest = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
-    judgement = contest.judgement
+    comparison = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
+    judgement = comparison.gate
     forced = not judgement.passes
     if forced and not force:
-        raise PromotionRefused(contest)
+        raise PromotionRefused(comparison)
     with _locked_model(model_name, tracking_uri) as (client, turn):
-        challenger, champion = contest.challenger, contest.champion
-        _check_unchanged(client, contest.proposed, champion)
-        if contest.proposed is not None and contest.proposed.version != challenger.version:
+        challenger, champion = comparison.challenger, comparison.champion
+        _check_unchanged(client, comparison.proposed, champion)
+        if comparison.proposed is not None and comparison.proposed.version != challenger.version:
             client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
         stack = _previous(client, model_name)
         if champion is not None and stack[-1:] != [champion.version]:
@@ -240,7 +240,7 @@ def _locked_model(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowCl
     with translate_errors(uri):
         get_registered_model(client, model_name)
         turn = BakeryLock(_ModelTags(client, model_name), model_name)
-        with turn.held():
+        with turn.hold():
             yield client, turn
 
 
@@ -311,7 +311,7 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
 def _move_champion(client: MlflowClient, name: str, turn: BakeryLock, event: PromotionEvent) -> None:
     """Note the event, move the alias, and note that it has moved."""
     client.set_registered_model_tag(name, event.key, event_to_tag(event))
-    turn.assure()
+    turn.verify_held()
     client.set_registered_model_alias(name, CHAMPION, event.version)
     failpoint("champion-moved")
     client.set_registered_model_tag(name, event.key, event_to_tag(replace(event, done=True)))

@@ -31,7 +31,7 @@ def decision_numbers(judgement: GateDecision) -> dict[str, Number]:
         }
     for other in judgement.comparisons:
         found |= _compared(_NAMES.get(other.other, "champion"), other)
-    if (old := judgement.retention) is not None:
+    if (old := judgement.old_task) is not None:
         found |= {
             "old_images": old.images,
             "old_accuracy_before": round(old.before, 6),

@@ -31,7 +31,7 @@ class Drawing:
     width: int = WIDTH
 
     def __repr__(self) -> str:
-        title = self.figure.alone or self.figure.title
+        title = self.figure.standalone_title or self.figure.title
         return title if self.figure.spec is not None else f"{title}. {self.figure.caption}"
 
     def svg(self) -> str | None:

@@ -110,7 +110,7 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
 
 
 def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
-    rival = outcome.rival
+    rival = outcome.main_baseline
     accuracies = rival.test_accuracies if rival else ()
     mark = sum(accuracies) / len(accuracies) if accuracies else 1.0
     low, high = min(test.low, mark), max(test.high, mark)
@@ -134,7 +134,7 @@ _VERDICTS = {
 
 
 def _gain(outcome: Outcome | None) -> Tile:
-    rival = outcome.rival if outcome else None
+    rival = outcome.main_baseline if outcome else None
     title = f"Transfer gain over {BASELINE_SOURCES.get(rival.method, rival.method) if rival else 'scratch'}"
     if outcome is None:
         return Tile(title, "–", "", "Known once the winner and the baseline have been tested.")

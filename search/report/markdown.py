@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from search.records.formatting import plural
+from search.records.formatting import plural, without_secrets
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import ranked, winner, without_non_finite_values
 from search.report.analysis.wording import (
@@ -13,7 +13,6 @@ from search.report.analysis.wording import (
     format_number,
     format_parameter,
     label,
-    without_passwords,
 )
 from search.report.charts.calibration import error_phrase
 from search.report.charts.parameters import shares
@@ -123,5 +122,5 @@ def _rule(cells: Sequence[str]) -> str:
 
 def _text(words: str) -> str:
     """``words`` on one line, with nothing in it that Markdown or HTML would take for more than words."""
-    plain = _CONTROL.sub(" ", without_passwords(words).replace("\u202f", " "))
+    plain = _CONTROL.sub(" ", without_secrets(words).replace("\u202f", " "))
     return _SPECIAL.sub(r"\\\1", plain).replace("://", ":\u200b//").replace("@", "@\u200b")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from search.records.formatting import without_secrets
 from search.records.record import Outcome, SearchRecord
-from search.report.analysis.wording import without_passwords
 
 
 @dataclass(frozen=True)
@@ -54,4 +54,4 @@ def _asked(record: SearchRecord, key: str) -> list[str]:
 
 
 def _command(*words: str) -> str:
-    return shlex.join(["unfreeze", *map(without_passwords, words)])
+    return shlex.join(["unfreeze", *map(without_secrets, words)])

@@ -81,7 +81,7 @@ def standalone_spec(figure: Figure, widest: int | None = None) -> dict[str, Any]
     spec["background"] = _colours()["--surface"]
     spec["padding"] = {"left": 16, "right": 20, "top": 14, "bottom": 14}
     spec["title"] = {
-        "text": textwrap.wrap(figure.alone or figure.title, int(width / LETTER_WIDTH)),
+        "text": textwrap.wrap(figure.standalone_title or figure.title, int(width / LETTER_WIDTH)),
         "anchor": "start",
         "frame": "bounds",
         "fontSize": 15,

@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from search.ledger.sampling.backbone_prior import BackbonePrior, evaluate_prior
 from search.ledger.sampling.warm_start import WARM_START_ORIGIN
 from search.ledger.sampling.warm_start_prior import warm_start_summary
+from search.records.formatting import without_secrets
 from search.records.record import BackboneSummary, SearchRecord
 from search.records.units import format_duration
-from search.report.analysis.wording import format_number, join_words, label, without_passwords
+from search.report.analysis.wording import format_number, join_words, label
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
 MOST_CLASSES = 100
@@ -40,9 +41,7 @@ def provenance(record: SearchRecord) -> list[Facts]:
         Facts("Settings", tuple((name, _json(value)) for name, value in record.config.items())),
         Facts("Versions where this report was written", tuple(_versions())),
     ]
-    shown = [
-        Facts(g.title, tuple((name, without_passwords(text)) for name, text in g.entries)) for g in groups
-    ]
+    shown = [Facts(g.title, tuple((name, without_secrets(text)) for name, text in g.entries)) for g in groups]
     return [group for group in shown if group.entries]
 
 
@@ -119,8 +118,8 @@ def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "seeds", join_words([str(seed) for seed in outcome.seeds])
     yield "validation accuracies", join_words([format_number(value) for value in outcome.val_accuracies])
     yield "test accuracies", join_words([format_number(value) for value in outcome.seed_test_accuracies])
-    if outcome.rival is not None:
-        yield "baseline", _json(outcome.rival.params)
+    if outcome.main_baseline is not None:
+        yield "baseline", _json(outcome.main_baseline.params)
     for other in outcome.baselines[1:]:
         yield f"baseline {other.method}", _json(other.params)
     if outcome.model_name:

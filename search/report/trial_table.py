@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from search.records.formatting import without_secrets
 from search.records.record import ParameterValue, SearchRecord, TrialRecord
 from search.report.analysis.ranking import winner
-from search.report.analysis.wording import format_metric, format_number, format_parameter, without_passwords
+from search.report.analysis.wording import format_metric, format_number, format_parameter
 
 LONGEST_ERROR = 2000
 """Characters of a traceback that are kept: its end, where the cause is."""
@@ -84,5 +85,5 @@ def _parameter(name: str, value: ParameterValue | None) -> Cell:
 
 
 def _shortened(error: str | None) -> str:
-    text = without_passwords((error or "").strip())
+    text = without_secrets((error or "").strip())
     return text if len(text) <= LONGEST_ERROR else "… " + text[-LONGEST_ERROR:]

@@ -93,8 +93,8 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         Preloader() as preloader,
     ):
         preloader.load_reporting()
-        startup_checks.check_places()
-        startup_checks.check_nodes()
+        startup_checks.start_local_checks()
+        startup_checks.start_node_checks()
         prepared = prepare_all(config, workspace, session, view)
         startup_checks.raise_if_fatal()
         failpoint("prepared")

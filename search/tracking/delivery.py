@@ -51,8 +51,8 @@ class Delivery:
     Args:
         connect: makes the mirror; called in the thread, since to import MLflow and to make a SQLite store
             takes seconds, and again until it succeeds.
-        trouble: told, from the thread and once for each kind of trouble, that deliveries wait.
-        permit: asked before each trial's delivery, where another process may have taken over the search; it raises
+        on_problem: told, from the thread and once for each kind of on_problem, that deliveries wait.
+        check_ownership: asked before each trial's delivery, where another process may have taken over the search; it raises
             :class:`~trainables.errors.LeaseLost` then, and nothing more is delivered.
 
     What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger
@@ -62,12 +62,12 @@ class Delivery:
     def __init__(
         self,
         connect: Callable[[], Mirror],
-        trouble: Callable[[str], object] = _log.warning,
-        permit: Callable[[], None] | None = None,
+        on_problem: Callable[[str], object] = _log.warning,
+        check_ownership: Callable[[], None] | None = None,
     ) -> None:
         self._connect = connect
-        self._trouble = trouble
-        self._permit = permit or (lambda: None)
+        self._on_problem = on_problem
+        self._check_ownership = check_ownership or (lambda: None)
         self._news = threading.Condition(threading.RLock())
         self._hurry = threading.Event()
         self._record: SearchRecord | None = None
@@ -87,7 +87,7 @@ class Delivery:
             self._published += 1
             self._news.notify()
 
-    def ask(
+    def call(
         self, call: Callable[[Mirror], Answer], timeout: float | None = None, *, patient: bool = True
     ) -> Answer:
         """Call ``call`` with the mirror, in its thread, once everything published so far is delivered.
@@ -140,7 +140,7 @@ class Delivery:
 
         self.publish(record)
         try:
-            self.ask(last, timeout, patient=patient)
+            self.call(last, timeout, patient=patient)
         finally:
             self._stop(None)
             self._hurry.set()
@@ -149,7 +149,7 @@ class Delivery:
     def abandon(self, status: ParentStatus = "KILLED", timeout: float = 10.0) -> None:
         """:meth:`finish` with the newest record, for a search that ends before its time.
 
-        Never raises a TrackingError, which would hide why the search ended: ``trouble`` is told.
+        Never raises a TrackingError, which would hide why the search ended: ``on_problem`` is told.
         """
         record = self._record
         if record is None or self._stopped:
@@ -158,9 +158,9 @@ class Delivery:
         try:
             self.finish(record, status, timeout=timeout, patient=False)
         except TrackingError as error:
-            self._trouble(str(error))
+            self._on_problem(str(error))
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Deliver nothing more: the runs are another process's now."""
         self._stop(None)
         self._hurry.set()
@@ -175,7 +175,7 @@ class Delivery:
             except (TrackingError, LedgerError) as error:
                 self._error = error
                 if str(error) not in told:
-                    self._trouble(str(error))
+                    self._on_problem(str(error))
                 told.add(str(error))
                 self._pause(min(wait, MAX_RETRY_SECONDS_WHEN_AWAITED) if self._questions else wait)
                 wait = min(2 * wait, RETRY_SECONDS[1])
@@ -195,11 +195,11 @@ class Delivery:
     def _deliver(self) -> None:
         with self._news:
             record, number = self._record, self._published
-        self._permit()
+        self._check_ownership()
         try:
             if self._mirror is None:
                 self._mirror = self._connect()
-                self._mirror.pace = self._between_trials
+                self._mirror.after_trial = self._between_trials
                 self._spent = time.thread_time()
             if record is not None and number > self._delivered:
                 self._mirror.sync(record)
@@ -209,7 +209,7 @@ class Delivery:
                 self._refuse(error)
             raise
         while self._questions and self._questions[0].after <= self._delivered:
-            self._permit()
+            self._check_ownership()
             self._reply(self._questions[0], self._mirror)
             self._spent = time.thread_time()  # somebody asked for that
 
@@ -242,7 +242,7 @@ class Delivery:
 
     def _between_trials(self) -> None:
         self._rest()
-        self._permit()
+        self._check_ownership()
 
     def _rest(self, least: float = 0.0) -> None:
         """Leave the processor to others for long enough, unless somebody waits."""
@@ -266,7 +266,7 @@ class Delivery:
         return TrackingError(f"tracking has ended: {self._error or 'it was finished'}")
 
     def _brought(self) -> int:
-        return self._mirror.brought if self._mirror else 0
+        return self._mirror.delivered if self._mirror else 0
 
     def _late(self, timeout: float) -> TrackingError:
         record, missing = self._record, ""

@@ -55,9 +55,9 @@ class Mirror:
         self._writer = RunWriter(self._client, self._experiment)
         self._runs: SearchRuns | None = None
         self._marks: dict[int, object] = {}
-        self.pace: Callable[[], None] = lambda: None
+        self.after_trial: Callable[[], None] = lambda: None
         """Called after each trial, by a thread that should not work without a break."""
-        self.brought = 0
+        self.delivered = 0
         """How often something new was brought: whoever waits sees that it goes on."""
 
     @property
@@ -68,11 +68,11 @@ class Mirror:
     @property
     def parent_run_id(self) -> str:
         """MLflow's id of the search's run. Raises TrackingError before the first :meth:`sync`."""
-        return self._known().parent.run_id
+        return self._require_runs().parent.run_id
 
     def run_id(self, trial: int) -> str:
         """MLflow's id of a trial's run. Raises TrackingError if it has none."""
-        child = self._known().children.get(trial)
+        child = self._require_runs().children.get(trial)
         if child is None:
             raise TrackingError(f"trial: expected the number of a trial with an MLflow run, received {trial}")
         return child.run_id
@@ -84,8 +84,8 @@ class Mirror:
             TrackingError: something was not delivered; call again.
         """
         with self._delivering():
-            runs = self._found(record)
-            self._writer.bring(runs.parent, search_content(record), record.task, record.source)
+            runs = self._find_or_create_runs(record)
+            self._writer.update(runs.parent, search_content(record), record.task, record.source)
             for trial in record.trials:
                 self._sync_trial(runs, record, trial)
 
@@ -100,12 +100,12 @@ class Mirror:
         self.sync(record)
         now = int(time.time() * 1000)
         with self._delivering():
-            runs = self._known()
+            runs = self._require_runs()
             for number, child in runs.children.items():
                 if child.status in ("RUNNING", "SCHEDULED"):
                     self._marks.pop(number, None)
-                    self._writer.rest(child, "KILLED", "interrupted", now)
-            self._writer.rest(runs.parent, status, _STATES[status], now)
+                    self._writer.terminate(child, "KILLED", "interrupted", now)
+            self._writer.terminate(runs.parent, status, _STATES[status], now)
 
     def undelivered(self, record: SearchRecord) -> int:
         """How many trials of ``record`` have news that MLflow has not heard."""
@@ -129,23 +129,23 @@ class Mirror:
         if child is None:
             child = runs.children[trial.number] = self._writer.create(content)
             failpoint("run-created")
-        self._writer.bring(child, content, record.task, record.source)
+        self._writer.update(child, content, record.task, record.source)
         self._marks[trial.number] = mark
-        self.brought += 1
-        self.pace()
+        self.delivered += 1
+        self.after_trial()
         failpoint("run-delivered")
 
-    def _found(self, record: SearchRecord) -> SearchRuns:
+    def _find_or_create_runs(self, record: SearchRecord) -> SearchRuns:
         if self._runs is None:
             runs = find_runs(self._client, self._experiment, record)
             if runs is None:
                 runs = SearchRuns(self._writer.create(search_content(record)), {})
-                self.brought += 1
-            self.brought += describe_experiment(self._client, self._experiment, record)
+                self.delivered += 1
+            self.delivered += describe_experiment(self._client, self._experiment, record)
             self._runs = runs
         return self._runs
 
-    def _known(self) -> SearchRuns:
+    def _require_runs(self) -> SearchRuns:
         if self._runs is None:
             raise TrackingError("this search has no MLflow runs yet: call sync first")
         return self._runs

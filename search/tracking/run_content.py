@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from search.ledger.sampling.backbone_prior import evaluate_prior
@@ -72,10 +72,6 @@ class RunContent:
     def ended(self) -> bool:
         """Whether the run is at rest."""
         return self.status in ("FINISHED", "FAILED", "KILLED")
-
-    def interrupted(self, now: int) -> RunContent:
-        """The same run, not going on for now."""
-        return replace(self, status="KILLED", end=now, tags={**self.tags, "unfreeze.state": "interrupted"})
 
 
 def search_start(record: SearchRecord) -> str:

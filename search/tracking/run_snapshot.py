@@ -27,7 +27,7 @@ class RunSnapshot:
     has_dataset: bool = False
     points: set[tuple[str, int]] | None = None
 
-    def settled(self, content: RunContent) -> bool:
+    def is_up_to_date(self, content: RunContent) -> bool:
         """Whether all of ``content`` has been delivered: a run's last status is written after all else."""
         known = all(self.tags.get(name) == value for name, value in content.tags.items())
         return content.ended and self.status == content.status and known

@@ -44,7 +44,7 @@ class RunWriter:
         run = self._client.create_run(self._experiment, content.start, tags, content.name)
         return RunSnapshot(run.info.run_id, "RUNNING", tags, points=set())
 
-    def bring(
+    def update(
         self, image: RunSnapshot, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
     ) -> None:
         """Make the run ``image`` hold ``content``, its status last.
@@ -52,7 +52,7 @@ class RunWriter:
         Raises:
             TrackingError: the run is of another trial, for it has other parameters.
         """
-        if image.settled(content):
+        if image.is_up_to_date(content):
             return
         if not image.has_dataset:
             inputs = [dataset_input(task), *([dataset_input(source, "source")] if source else [])]
@@ -66,7 +66,7 @@ class RunWriter:
             self._client.set_terminated(image.run_id, content.status, content.end)
             image.status = content.status
 
-    def rest(self, image: RunSnapshot, status: str, state: str, now: int) -> None:
+    def terminate(self, image: RunSnapshot, status: str, state: str, now: int) -> None:
         """End a run that is open; ``now`` in milliseconds since 1970."""
         self._client.set_tag(image.run_id, "unfreeze.state", state)
         image.tags["unfreeze.state"] = state

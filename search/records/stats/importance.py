@@ -57,7 +57,7 @@ def importance_intervals(
         return {}
     random = np.random.default_rng(seed)
     resamples = min(max(MAX_DRAWN_TRIALS // len(trials), MIN_RESAMPLES), MAX_RESAMPLES)
-    drawn = [_shares(study.drawn(random.integers(0, len(trials), len(trials)))) for _ in range(resamples)]
+    drawn = [_shares(study.resample(random.integers(0, len(trials), len(trials)))) for _ in range(resamples)]
     shares = {
         name: [draw.get(name, 0.0) for draw in drawn if draw] or [share] for name, share in known.items()
     }
@@ -80,7 +80,7 @@ class _FixedStudy(optuna.Study):
         """The trials, all of which are complete."""
         return self._given
 
-    def drawn(self, places: Iterable[int]) -> _FixedStudy:
+    def resample(self, places: Iterable[int]) -> _FixedStudy:
         """The study of the trials at ``places``, where some may come several times."""
         return _FixedStudy(*self._name_and_storage, [self._given[place] for place in places])
 

@@ -33,7 +33,7 @@ class ExportCheck:
     images: int
     sizes: int
     difference: float
-    others: int
+    changed_classes: int
 
 
 def export_format(output: str, wanted: str | None) -> str:

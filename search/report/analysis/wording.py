@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from search.records.formatting import short_name
+from search.records.metrics import is_fraction
 from search.records.record import Interval, ParameterValue
 
 LOGARITHMIC = frozenset(
@@ -14,7 +14,6 @@ LOGARITHMIC = frozenset(
 )
 """Parameters that live on a logarithmic scale."""
 THIN_SPACE = "\u202f"
-_PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 
 
 def format_number(value: ParameterValue | None) -> str:
@@ -54,11 +53,6 @@ def format_interval(interval: Interval) -> str:
     return f"{100 * interval.low:.1f} to {format_percent(interval.high)}"
 
 
-def is_fraction(metric: str) -> bool:
-    """Whether values of ``metric`` read best as percentages."""
-    return "accuracy" in metric
-
-
 def format_metric(metric: str, value: float | None) -> str:
     """A value of ``metric``, as a percentage where it is one."""
     if value is None or not math.isfinite(value):
@@ -74,8 +68,3 @@ def label(name: str) -> str:
 def join_words(words: Sequence[str], last: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
-
-
-def without_passwords(text: str) -> str:
-    """``text`` with the password of every URL in it starred out."""
-    return _PASSWORD.sub(r"\1:***@", text)

@@ -12,9 +12,10 @@ from typing import Any
 
 import altair as alt
 
+from search.records.metrics import is_fraction
 from search.records.record import ParameterValue, SearchRecord
 from search.report.analysis.ranking import TONES
-from search.report.analysis.wording import LOGARITHMIC, is_fraction, label
+from search.report.analysis.wording import LOGARITHMIC, label
 
 INK, MUTED, PAPER = "var(--ink)", "var(--muted)", "var(--paper)"
 RULE, GRID = "var(--rule)", "var(--grid)"

@@ -26,7 +26,7 @@ def comparison(record: SearchRecord) -> Figure:
     outcome = record.outcome
     if outcome is None:
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
-    rival = outcome.rival
+    rival = outcome.main_baseline
     if rival is None or not rival.test_accuracies:
         return empty_figure(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
@@ -44,7 +44,7 @@ def comparison(record: SearchRecord) -> Figure:
 
 
 def _lesson(outcome: Outcome) -> str:
-    gain, rival = outcome.gain, outcome.rival
+    gain, rival = outcome.gain, outcome.main_baseline
     if gain is None or rival is None:
         return TITLE
     other = baseline_phrase(rival.method)
@@ -70,8 +70,10 @@ def _spoken(values: tuple[float, ...]) -> str:
 
 def _chart(outcome: Outcome) -> alt.LayerChart:
     groups = {"transfer": outcome.seed_test_accuracies}
-    if outcome.rival is not None:
-        groups |= {BASELINE_SOURCES[b.method]: b.test_accuracies for b in _all(outcome, outcome.rival)}
+    if outcome.main_baseline is not None:
+        groups |= {
+            BASELINE_SOURCES[b.method]: b.test_accuracies for b in _all(outcome, outcome.main_baseline)
+        }
     rows = [
         {"group": group, "accuracy": value, "seed": place, "said": format_percent(value)}
         for group, values in groups.items()

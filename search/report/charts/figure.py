@@ -40,7 +40,7 @@ class Figure:
     """What the ends of the colour scale stand for, where the figure uses it."""
     legend: tuple[tuple[str, str], ...] = ()
     """Names and their colours; unlike a legend inside the drawing it wraps on a narrow page."""
-    alone: str = ""
+    standalone_title: str = ""
     """The title where it stands alone, if it says less in its place on the page."""
     by_trial: bool = False
     """Whether its marks are trials, so that the arrow keys can go through them."""

@@ -58,7 +58,7 @@ def _slice(record: SearchRecord, trials: Sequence[TrialRecord], name: str, place
         key=f"{SLICE_KEY}-{place}",
         by_trial=True,
         title=label(name).capitalize(),
-        alone=f"{label(record.metric).capitalize()} by {label(name)}",
+        standalone_title=f"{label(record.metric).capitalize()} by {label(name)}",
         caption=f"Best at {format_parameter(name, having[0].params[name])}; {_best_quarter(name, best)}",
         alternative=f"Scatter plot of {label(record.metric)} against {label(name)}. The best value, "
         f"{format_metric(record.metric, having[0].value)}, is at {format_parameter(name, having[0].params[name])}.",

@@ -28,11 +28,11 @@ folder = sys.argv[1]
 redirect_output(folder)
 log = EventLog()
 print("before anybody", flush=True)
-log.begins("finetune-3", folder, "begins: learning_rate=0.1")
+log.start_trial("finetune-3", folder, "begins: learning_rate=0.1")
 os.write(2, b"native words about 3\\n")
-log.begins("finetune-4", folder, "begins: learning_rate=0.2")
-log.says("finetune-3", "crashed: Traceback\\nValueError: no")
-log.ends("finetune-3", "leaves the engine")
+log.start_trial("finetune-4", folder, "begins: learning_rate=0.2")
+log.write("finetune-3", "crashed: Traceback\\nValueError: no")
+log.end_trial("finetune-3", "leaves the engine")
 os.write(2, b"native words about 4\\n")
 os.abort()
 """
@@ -144,9 +144,9 @@ def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_pat
 def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = EventLog()
-    log.begins("finetune-1", str(tmp_path / "file" / "logs"), "begins")
-    log.says("finetune-1", "goes on")
-    log.ends("finetune-1", "leaves the engine")
+    log.start_trial("finetune-1", str(tmp_path / "file" / "logs"), "begins")
+    log.write("finetune-1", "goes on")
+    log.end_trial("finetune-1", "leaves the engine")
     LoggedView(QuietView(), tmp_path / "file" / "logs").event("words")
 
 

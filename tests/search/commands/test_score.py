@@ -24,7 +24,7 @@ from search.report.scores_page import write_scoring
 from search.study.resolved_inputs import data_folder
 from search.study.scoring import score_backbones
 from search.views.view import QuietView
-from trainables.data.datasets import open_task
+from trainables.data.task import open_task
 from trainables.errors import BackboneError, DataError, SearchError, UsageError
 from trainables.transferability import knn_accuracy, label_cka, logme
 from trainables.transferability.feature_sample import shared_image_ids
@@ -70,7 +70,7 @@ def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
         task = task_of(configs[name], size)
         known.append({i for split in ("train", "validation") for i in task.split(split).ids[:]})
     assert known[0] != known[1]  # the splits follow from the pixels
-    assert scoring.images == scoring.known == len(known[0] & known[1])
+    assert scoring.images == scoring.available_images == len(known[0] & known[1])
     assert (scoring.classes, scoring.source) == (CLASSES, "digits")
     assert {b.name for b in scoring.backbones} == {"print", "small"}
     assert list(scoring.failed) == ["absent"]
@@ -81,7 +81,8 @@ def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
 def test_scores_are_those_of_the_frozen_features(
     scored: tuple[ScoringResult, dict[str, SearchConfig]],
 ) -> None:
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     scoring, configs = scored
     backbone = load(BackboneSpec("print"))
@@ -103,7 +104,7 @@ def test_scores_are_those_of_the_frozen_features(
     assert likeness is not None
     assert likeness.leep <= 0 >= likeness.nce
     assert 0 < likeness.mmd_p_value <= 1
-    assert 0.5 < scoring.alike["print", "small"] <= 1
+    assert 0.5 < scoring.feature_cka["print", "small"] <= 1
 
 
 @pytest.mark.slow
@@ -112,7 +113,8 @@ def test_activations_are_kept_for_the_search(
 ) -> None:
     from trainables.activations.activations import ActivationCache
     from trainables.activations.machine_speed import MeasuredSpeeds
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     monkeypatch.setattr(MeasuredSpeeds, "file_seconds", 0.0)  # so few images are not worth a file otherwise
     _, configs = scored
@@ -198,13 +200,13 @@ SCORING = ScoringResult(
     source="photos",
     classes=3,
     images=900,
-    known=1200,
+    available_images=1200,
     neighbours=5,
     backbones=(
         backbone("A<b>", 0.91, likeness=LIKENESS),
         backbone("B", 0.905, tied=True, likeness=LIKENESS),
     ),
-    alike={("A<b>", "B"): 0.875},
+    feature_cka={("A<b>", "B"): 0.875},
     failed={"C": "no weights"},
     elapsed=2.5,
 )
@@ -234,7 +236,7 @@ def test_the_table_fits_80_columns_and_says_what_scores_cannot_say() -> None:
     assert "They can't say what a backbone reaches once blocks are unfrozen" in words
     assert "A small p says" in words
     alone = printed(
-        replace(SCORING, source=None, backbones=(backbone("A", 0.9),), alike={}, failed={}), ascii_only=True
+        replace(SCORING, source=None, backbones=(backbone("A", 0.9),), feature_cka={}, failed={}), ascii_only=True
     )
     assert "LEEP" not in alone
     assert not set("●├┤─≈") & set(alone)

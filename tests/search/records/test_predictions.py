@@ -31,8 +31,8 @@ def example(seeds: int = 11, scratch: int = 2) -> PredictionRecord:
         predicted=random.integers(0, 3, (seeds, 4)),
         chosen=3,
         scratch=random.integers(0, 3, (scratch, 4)),
-        certain=random.random((seeds, 4)).astype(np.float32),
-        truth=random.random((seeds, 4)).astype(np.float32),
+        predicted_probability=random.random((seeds, 4)).astype(np.float32),
+        true_class_probability=random.random((seeds, 4)).astype(np.float32),
     )
 
 
@@ -44,24 +44,24 @@ def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
     again = read_predictions(file)
     for name in ("classes", "image_size", "digest", "images", "chosen"):
         assert getattr(again, name) == getattr(answers, name)
-    for name in ("labels", "predicted", "scratch", "certain", "truth"):
+    for name in ("labels", "predicted", "scratch", "predicted_probability", "true_class_probability"):
         np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
     assert pq.read_table(file).num_rows == 4
 
 
 def test_right_answers_and_the_best_constant() -> None:
     answers = example()
-    np.testing.assert_array_equal(answers.right[0], answers.predicted[0] == answers.labels)
-    assert answers.majority_right.tolist() == [False, True, True, False]
-    assert example(scratch=0).scratch_right.shape == (0, 4)
+    np.testing.assert_array_equal(answers.correct[0], answers.predicted[0] == answers.labels)
+    assert answers.majority_correct.tolist() == [False, True, True, False]
+    assert example(scratch=0).scratch_correct.shape == (0, 4)
 
 
 def test_rows_can_be_taken_in_another_order() -> None:
     answers = example()
-    turned = answers.taken([3, 0])
+    turned = answers.select_images([3, 0])
     assert turned.images == (answers.images[3], answers.images[0])
     assert turned.labels.tolist() == [1, 0]
-    for name in ("predicted", "certain", "truth"):
+    for name in ("predicted", "predicted_probability", "true_class_probability"):
         np.testing.assert_array_equal(getattr(turned, name), getattr(answers, name)[:, [3, 0]])
 
 
@@ -76,23 +76,23 @@ def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None
     }
     pq.write_table(table.drop_columns(probabilities).replace_schema_metadata(older), file)
     again = read_predictions(file)
-    assert again.certain is again.truth is None
+    assert again.predicted_probability is again.true_class_probability is None
     np.testing.assert_array_equal(again.predicted, example().predicted)
-    assert again.taken([1]).certain is None
+    assert again.select_images([1]).predicted_probability is None
 
 
 def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     old = OldTaskPredictions(random.random((11, 29)) < 0.9, random.random((11, 29)) < 0.8)
     file = tmp_path / "answers.parquet"
-    write_predictions(file, replace(example(), old=old))
-    again = read_predictions(file).taken([3, 0]).old
+    write_predictions(file, replace(example(), old_task=old))
+    again = read_predictions(file).select_images([3, 0]).old_task
     assert again is not None
     np.testing.assert_array_equal(again.before, old.before)
     np.testing.assert_array_equal(again.after, old.after)
     write_predictions(file, example())
-    assert read_predictions(file).old is None
-    write_predictions(file, replace(example(seeds=4), old=old))
+    assert read_predictions(file).old_task is None
+    write_predictions(file, replace(example(seeds=4), old_task=old))
     with pytest.raises(DataError, match="the old task after each of 4 trainings, found it after 11"):
         read_predictions(file)
 

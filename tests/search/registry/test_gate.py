@@ -60,6 +60,7 @@ def judged(
     return decide(challenger, champion, margin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "images", "luck"), [(3, 400, 0.3), (2, 150, 0.6), (3, 1500, 1.0), (5, 400, 0.0)]
 )
@@ -217,7 +218,7 @@ def test_images_of_another_size_are_paired_by_name() -> None:
     world = World(0, luck=0.1)
     new, old = world.model(3.0), world.model()
     order = np.random.default_rng(1).permutation(IMAGES)
-    moved = replace(new.taken(order.tolist()), digest="e" * 64, image_size=(16, 16))
+    moved = replace(new.select_images(order.tolist()), digest="e" * 64, image_size=(16, 16))
     straight, paired = judged(new, old), judged(moved, old)
     assert paired.decision == straight.decision == "better"
     assert paired.comparisons[0].gain == straight.comparisons[0].gain
@@ -293,7 +294,7 @@ def old_task(
 
 
 def judged_old(old: OldTaskPredictions, most: float, chosen: int = 0) -> GateDecision:
-    passing = GateDecision("better", "it gains", 0.01, retention=compare_old_task(old, chosen))
+    passing = GateDecision("better", "it gains", 0.01, old_task=compare_old_task(old, chosen))
     return apply_forgetting_limit(passing, float(old.before.mean() - old.after[chosen].mean()), most)
 
 

@@ -49,7 +49,7 @@ def test_only_one_has_the_turn_at_a_time() -> None:
 
     def work() -> None:
         for _ in range(3):
-            with BakeryLock(tags, "m").held():
+            with BakeryLock(tags, "m").hold():
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.005)
@@ -69,7 +69,7 @@ def test_a_number_of_a_process_that_died_here_is_taken_away_at_once() -> None:
     dead.wait()
     tags = Tags()
     tags.write("unfreeze.turn.dead", mark(1, dead.pid))
-    with BakeryLock(tags, "m", patience=1000).held():
+    with BakeryLock(tags, "m", stale_seconds=1000).hold():
         assert "unfreeze.turn.dead" not in tags.read()
 
 
@@ -78,7 +78,7 @@ def test_a_silent_one_of_another_machine_is_waited_for_and_then_taken_away(numbe
     tags = Tags()
     tags.write("unfreeze.turn.far", mark(number, os.getpid(), "another-machine"))
     began = time.monotonic()
-    with BakeryLock(tags, "m", patience=0.5).held():
+    with BakeryLock(tags, "m", stale_seconds=0.5).hold():
         assert time.monotonic() - began >= 0.5
         assert "unfreeze.turn.far" not in tags.read()
 
@@ -86,22 +86,22 @@ def test_a_silent_one_of_another_machine_is_waited_for_and_then_taken_away(numbe
 def test_nonsense_in_a_tag_stops_nobody_for_ever() -> None:
     tags = Tags()
     tags.write("unfreeze.turn.odd", "[not json")
-    with BakeryLock(tags, "m", patience=0.1).held():
+    with BakeryLock(tags, "m", stale_seconds=0.1).hold():
         pass
 
 
 def test_whoever_was_taken_for_dead_is_told_before_it_does_anything() -> None:
     tags = Tags()
     turn = BakeryLock(tags, "m")
-    with turn.held():
-        turn.assure()
+    with turn.hold():
+        turn.verify_held()
         tags.erase(f"unfreeze.turn.{turn.token}")
         with pytest.raises(TrackingError, match="its turn was taken away"):
-            turn.assure()
+            turn.verify_held()
 
 
 def test_an_error_inside_gives_the_turn_back() -> None:
     tags = Tags()
-    with pytest.raises(RuntimeError), BakeryLock(tags, "m").held():
+    with pytest.raises(RuntimeError), BakeryLock(tags, "m").hold():
         raise RuntimeError
     assert tags.read() == {"unrelated": "x"}

@@ -38,7 +38,7 @@ class ScriptedMirror:
         self.threads: set[int] = set()
         self.failures = failures
         self.error = error
-        self.tries = self.brought = 0
+        self.tries = self.delivered = 0
 
     def sync(self, record: SearchRecord) -> None:
         self.threads.add(threading.get_ident())
@@ -100,7 +100,7 @@ def test_a_question_is_answered_after_what_was_published_before_it() -> None:
     mirror = ScriptedMirror(failures=2)
     delivery = Delivery(lambda: mirror, lambda text: None)
     delivery.publish(search(3))
-    assert delivery.ask(lambda m: list(m.heard), timeout=20) == [3]
+    assert delivery.call(lambda m: list(m.heard), timeout=20) == [3]
     delivery.abandon()
 
 
@@ -114,7 +114,7 @@ def test_a_question_that_fails_for_a_moment_is_put_again() -> None:
         return "answer"
 
     delivery = Delivery(lambda: mirror, lambda text: None)
-    assert delivery.ask(ask, timeout=20) == "answer"
+    assert delivery.call(ask, timeout=20) == "answer"
     delivery.abandon()
 
 
@@ -125,7 +125,7 @@ def test_an_error_for_good_goes_to_whoever_asked(error: Exception) -> None:
 
     delivery = Delivery(ScriptedMirror, lambda text: None)
     with pytest.raises(type(error), match=str(error)):
-        delivery.ask(ask, timeout=20)
+        delivery.call(ask, timeout=20)
     delivery.finish(search(1))
 
 
@@ -160,21 +160,21 @@ def test_a_patient_one_waits_for_as_long_as_it_goes_on(patient: bool) -> None:
     def slow(_: object) -> str:
         for _ in range(15):
             time.sleep(0.1)
-            mirror.brought += 1
+            mirror.delivered += 1
         return "at last"
 
     delivery = Delivery(lambda: mirror, lambda text: None)
     if patient:
-        assert delivery.ask(slow, timeout=0.5) == "at last"
+        assert delivery.call(slow, timeout=0.5) == "at last"
     else:
         with pytest.raises(TrackingError, match=r"within 0\.5 s"):
-            delivery.ask(slow, timeout=0.5, patient=False)
+            delivery.call(slow, timeout=0.5, patient=False)
     delivery.abandon()
 
 
 def test_what_takes_the_processor_is_done_seldom() -> None:
     class BusyMirror(ScriptedMirror):
-        pace: Callable[[], None]
+        after_trial: Callable[[], None]
 
         def sync(self, record: SearchRecord) -> None:
             super().sync(record)
@@ -182,17 +182,17 @@ def test_what_takes_the_processor_is_done_seldom() -> None:
                 end = time.thread_time() + 0.02
                 while time.thread_time() < end:
                     pass
-                self.brought += 1
-                self.pace()
+                self.delivered += 1
+                self.after_trial()
 
     mirror = BusyMirror()
     delivery = Delivery(lambda: mirror)
     began = time.monotonic()
-    while mirror.brought < 5 and time.monotonic() < began + 60:
+    while mirror.delivered < 5 and time.monotonic() < began + 60:
         delivery.publish(search(1))
         time.sleep(0.01)
     assert mirror.tries == 1
-    assert 5 <= mirror.brought <= 1.2 * (time.monotonic() - began) / 0.2 + 1
+    assert 5 <= mirror.delivered <= 1.2 * (time.monotonic() - began) / 0.2 + 1
     began = time.monotonic()
     delivery.finish(search(2))  # somebody waits now: 115 pieces that would take 23 s in their time
     assert time.monotonic() - began < 20
@@ -221,4 +221,4 @@ def test_after_the_end_nothing_is_answered() -> None:
     delivery = Delivery(ScriptedMirror)
     delivery.finish(search(1))
     with pytest.raises(TrackingError, match="tracking has ended: it was finished"):
-        delivery.ask(lambda m: None)
+        delivery.call(lambda m: None)

@@ -97,7 +97,7 @@ def test_a_server_that_is_away_at_the_end_gets_the_rest_next_time(server: Server
     whole = search("away", *(trial(n, 2, "complete") for n in range(3)))
     delivery = delivery_to(server, "away", told, tmp_path)
     delivery.publish(search("away", trial(0, 1)))
-    assert delivery.ask(lambda mirror: mirror.run_id(0))
+    assert delivery.call(lambda mirror: mirror.run_id(0))
     server.kill()
     try:
         with pytest.raises(TrackingError, match=r"3 of 3 trials have news.*run the same command again"):
