@@ -1,12 +1,13 @@
-"""Ablation: the work of :mod:`same_work` under unfreeze, with each kind of reuse switched off in turn.
+"""Measure what each kind of reuse saves: the work of :mod:`same_work` with one kind switched off at a time.
 
     python benchmarks/ablation.py --repeats 3 --output ablation.jsonl
 
-Rows: everything on; then without processes (each trial starts a process that imports TensorFlow), programs (each trial
-traces its own), activations (every epoch runs the frozen prefix), views (each trial has distortions of its own, so that
-activations of augmented images can't be kept), heads (each head-only trial has a step of its own); then everything
-off. The configurations are the same, the numbers only where distortions are: without views each trial sees others.
-Columns as in :mod:`same_work`; ``÷`` says how many times as long it took as with everything on.
+The rows are: everything on; without processes (each trial starts a process that imports TensorFlow); without programs
+(each trial traces its own); without activations (every epoch runs the frozen prefix); without views (each trial has its
+own distortions, so activations of augmented images cannot be cached); without heads (each head-only trial has its own
+step); everything off. The configurations are the same in all rows, and so are the accuracies, except without views,
+where each trial sees other distortions. The columns are those of :mod:`same_work`; ``÷`` is the time relative to the
+first row.
 """
 
 from __future__ import annotations

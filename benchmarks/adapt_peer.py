@@ -1,12 +1,15 @@
-"""The same methods in ADAPT (de Mathelin et al. 2021, https://arxiv.org/abs/2107.03049), on the same frozen features.
+"""Compare transfer methods with those of ADAPT on the same frozen features.
+
+ADAPT is described by de Mathelin et al. 2021, https://arxiv.org/abs/2107.03049.
 
     pip install --no-deps --target /tmp/adapt adapt cvxopt scikeras
     PYTHONPATH=.:/tmp/adapt python benchmarks/adapt_peer.py --seeds 5
 
-Digits as in :mod:`source_methods`: the source upright, the target turned, features of the built-in backbone. Both sides
-train a head of one hidden layer of 64 units for 10 epochs with Adam at 1e-3, batches of 32, λ = 1. Kernel mean matching
-and boosting train a linear one: there a logistic regression to its end, here 30 epochs at 1e-2. Numbers are accuracies
-on the target's test images; and how far apart the weights of kernel mean matching are.
+The data are digits as in :mod:`source_methods`: the source upright, the target rotated, features of the built-in
+backbone. Both sides train a head with one hidden layer of 64 units for 10 epochs with Adam at 1e-3, batches of 32 and
+λ = 1. Kernel mean matching and boosting train a linear head: ADAPT a logistic regression until it converges, unfreeze
+30 epochs at 1e-2. The output is the accuracy on the target's test images, and the distance between the two sets of
+weights of kernel mean matching.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Backbones without a download, saved as the one ``.keras`` file that every contender loads."""
+"""Create backbones without a download, saved as the one ``.keras`` file that every contender loads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def save_backbone(
     model.save(file)
 
 
-def blocks_of(file: Path) -> dict[int, int]:
+def block_indices(file: Path) -> dict[int, int]:
     """How many of the first ``layers`` of the model in ``file`` are frozen at each ``unfreeze_depth``.
 
     Depth 0 freezes all, and so on until the last depth, which freezes the preprocessing at most.

@@ -1,7 +1,7 @@
-"""Runs one contender in this process: ``python benchmarks/contender.py NAME FOLDER RESULT.json [CHANGES]``.
+"""Run one contender in this process: ``python benchmarks/contender.py NAME FOLDER RESULT.json [CHANGES]``.
 
-A process of its own for each, on as many cores as trials run at once, so that nobody profits from another's imports.
-``CHANGES`` are fields of SearchConfig as a JSON object, for unfreeze alone.
+Each contender has its own process, on as many cores as trials run at once, so that none benefits from another's
+imports. ``CHANGES`` are fields of SearchConfig as a JSON object; only unfreeze uses them.
 """
 
 from __future__ import annotations

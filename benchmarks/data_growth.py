@@ -1,13 +1,13 @@
-"""What more images cost: time should grow with their number, memory should not.
+"""Measure time and memory with more images. Time should grow with their number, memory should not.
 
     python benchmarks/data_growth.py --images 1000 10000 50000
 
-Handwritten digits of scikit-learn, each turned, moved and brightened at random, as PNG files of 32 pixels (or a Parquet
-file, ``--form parquet``), through the built-in backbone. Preparing and training have a process each. Memory is the
-highest that the process held for itself (``RssAnon``, watched every few milliseconds); pages of mapped files are
-beside it, since the system takes them back when it wants to. Seconds are of the clock and, in brackets, of the
-processor, which say more on a machine that others use. The activations are those of the training images above
-all blocks (depth 0) and below the top two (depth 2); each epoch trains and validates once.
+The images are scikit-learn's handwritten digits, each rotated, shifted and brightened at random, as PNG files of 32
+pixels (or as a Parquet file with ``--form parquet``). They pass through the built-in backbone. Preparation and training
+run in separate processes. Memory is the largest amount that the process held for itself (``RssAnon``, sampled every few
+milliseconds). Pages of mapped files are listed separately, because the system can reclaim them. Seconds are wall-clock
+seconds and, in brackets, processor seconds, which are more reliable on a busy machine. The activations are those of the
+training images above all blocks (depth 0) and below the top two (depth 2). Each epoch trains and validates once.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Deeper work: ResNet50 and EfficientNetB0 at 96 pixels, depths spread evenly; measured gain beside the ceiling.
+"""Measure deeper networks: ResNet50 and EfficientNetB0 at 96 pixels, with evenly spread depths.
 
     python benchmarks/deeper.py --repeats 3 --output deeper.jsonl
 
-Trials that unfreeze nothing, a quarter, half, three quarters and all of the blocks, equally often, on few images, and
-without augmentation. Random weights with settled BatchNorm; contenders as in :mod:`same_work`.
+Trials unfreeze none, a quarter, half, three quarters and all of the blocks, equally often, on few images and without
+augmentation. The weights are random, with settled BatchNorm statistics. The contenders are those of :mod:`same_work`.
 
-Printed for each backbone: the table of :mod:`same_work`; the ceiling, that is how many times faster caching alone can
-be, from the operations below each cut (:func:`forward_flops.ceiling`), once with each trial computing its own
-activations and once with all trials sharing them; and how much of our trials' time was spent inside the training steps
-(``suffix`` in the ledger's stages, of all seconds of all lanes). The ceiling counts operations of convolutions alone:
-start of processes, tracing and ``fit`` are on top, so that the measured ratio may exceed it.
+For each backbone the script prints the table of :mod:`same_work`; the ceiling; and the share of our trials' time that
+was spent in training steps (``suffix`` in the ledger's stages, of all seconds of all lanes). The ceiling is the largest
+speed-up that caching alone can give, computed from the operations below each cut (:func:`forward_flops.ceiling`), once
+if each trial computes its own activations and once if all trials share them. It counts only operations of convolutions.
+The start of processes, tracing and ``fit`` are saved as well, so the measured ratio may exceed the ceiling.
 """
 
 from __future__ import annotations

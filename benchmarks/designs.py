@@ -1,4 +1,4 @@
-"""Fixed configurations: a seeded design, balanced over how deep to unfreeze."""
+"""Draw fixed configurations: a seeded design that is balanced over the unfreeze depths."""
 
 from __future__ import annotations
 

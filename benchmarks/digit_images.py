@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits as a task for every contender: one image folder and one file of arrays."""
+"""Write scikit-learn's handwritten digits for all contenders: an image folder and a file of arrays."""
 
 from __future__ import annotations
 

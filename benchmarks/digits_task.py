@@ -1,4 +1,4 @@
-"""The built-in task and backbone as a workload, so that a peer sees the very images that unfreeze sees."""
+"""Provide the built-in task and backbone as a workload, so that a peer trains on the images of unfreeze."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from backbone_making import blocks_of
+from backbone_making import block_indices
 from workload import Workload
 
 from trainables.backbones.spec import BackboneSpec
@@ -30,7 +30,7 @@ def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch
         kept[f"{split}_images"] = np.array(found.images)
         kept[f"{split}_labels"] = found.labels.astype(np.int32)
     np.savez(work.arrays, **kept)
-    values = {"configurations": [], "frozen": blocks_of(work.backbone), "epochs": epochs}
+    values = {"configurations": [], "frozen": block_indices(work.backbone), "epochs": epochs}
     values |= {"batch_size": batch_size, "concurrent": concurrent, "seed": seed}
     (folder / "workload.json").write_text(json.dumps(values))
     return Workload.open(folder)

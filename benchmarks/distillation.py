@@ -1,12 +1,12 @@
-"""What a teacher is worth to a small network from random weights that has few labels.
+"""Measure what a teacher is worth to a small network from random weights with few labels.
 
     python benchmarks/distillation.py --output distillation.jsonl
 
-Scikit-learn's digits, drawn anew for each seed: 947 for whoever made the teacher, 5 a class for the student to train
-on, 100 to choose with, 700 to measure with. The teacher is the built-in backbone, fine-tuned on its 947; the student,
-which never sees those, a network of 4,000 weights. Each way of training has two settings: the student alone two
-learning rates, the taught ones two weights of the teacher, at the rate that is better for the student alone. No
-augmentation, temperature 4. What the output has already is not repeated.
+scikit-learn's digits are drawn anew for each seed: 947 images for the teacher, 5 training images per class for the
+student, 100 validation and 700 test images. The teacher is the built-in backbone, fine-tuned on its 947 images. The
+student is a network of 4,000 weights that never sees those. Each way of training has two settings: two learning rates
+for the student alone, two weights of the distillation loss for the others, at the student's better learning rate.
+There is no augmentation, and the temperature is 4. Results that the output already contains are not computed again.
 """
 
 from __future__ import annotations

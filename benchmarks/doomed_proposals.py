@@ -1,8 +1,9 @@
-"""What a sampler learns from trials that can't work: simulated searches, no training.
+"""Measure what a sampler learns from trials that cannot work, in simulated searches without training.
 
-Configurations above a line of unfreeze depth and head width run out of memory; learning rates above another diverge.
-``unfreeze`` tells both to the sampler as infeasible. Ray Tune's OptunaSearch tells a trial that raised as failed, which
-TPE leaves out, and one whose loss is NaN not at all. Prints the share of doomed proposals in the first and second half.
+Configurations above a line of unfreeze depth and head width run out of memory; learning rates above another line
+diverge. ``unfreeze`` reports both to the sampler as infeasible. Ray Tune's OptunaSearch reports a trial that raised an
+exception as failed, which TPE ignores, and a trial whose loss is NaN not at all. The script prints the share of doomed
+proposals in the first and in the second half of the trials.
 
     python benchmarks/doomed_proposals.py --trials 60 --seeds 20
 """

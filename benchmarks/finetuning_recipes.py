@@ -1,9 +1,10 @@
-"""What L2-SP, layer-wise learning rates and gradual unfreezing are worth beside plain fine-tuning.
+"""Compare L2-SP, layer-wise learning rates and gradual unfreezing with plain fine-tuning.
 
     python benchmarks/finetuning_recipes.py --output recipes.jsonl
 
-The built-in task (100 digits to train on) and backbone, all four blocks unfrozen, a linear head, no augmentation. Each
-recipe with each learning rate and seed (order of the images, random head); what the output has already is not repeated.
+The built-in task (100 training digits) and backbone, all four blocks unfrozen, a linear head, no augmentation. Each
+technique is trained with each learning rate and seed (order of the images, random head). Results that the output
+already contains are not computed again.
 """
 
 from __future__ import annotations

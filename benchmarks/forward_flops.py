@@ -1,4 +1,4 @@
-"""Operations of a forward pass, below each depth, counted by TensorFlow's profiler; and what caching can gain."""
+"""Count the operations of a forward pass below each depth with TensorFlow's profiler, and bound the gain of caching."""
 
 from __future__ import annotations
 

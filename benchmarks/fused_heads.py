@@ -1,11 +1,12 @@
-"""What it is worth to train heads together: the same 32 trials alone, alone in threads, and fused.
+"""Measure what training heads together saves: the same 32 trials one by one, in threads, and fused.
 
     python benchmarks/fused_heads.py
 
-One process. MobileNetV2 with random weights at 32 pixels (1280 features), 600 handwritten digits to train on, 151 to
-validate, 20 epochs, batches of 32, learning rates and seeds all different. Seconds are wall clock of training and
-evaluation, all compiled and activations computed before; medians of the repetitions, the ways taken in turns.
-Seconds of the processor are printed too: they say more on a machine that others use.
+Everything runs in one process: MobileNetV2 with random weights at 32 pixels (1280 features), 600 training and 151
+validation images of handwritten digits, 20 epochs, batches of 32, and different learning rates and seeds. Wall-clock
+seconds cover training and evaluation, with everything compiled and all activations computed beforehand. They are
+medians over the repetitions, which alternate between the ways. Processor seconds are printed as well, because they are
+more reliable on a busy machine.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""What a trial costs the driver, and whether that grows with their number: trials that do nothing.
+"""Measure what a trial costs the driver, and whether this grows with the number of trials, which do nothing.
 
     python benchmarks/growth.py --trials 100 300 1000
 
-Each trial reports five epochs at once, two trials at a time. Every run has a process of its own.
+Each trial reports five epochs at once; two trials run at a time. Every run has its own process.
 
-    bare       Ray Tune alone: a class trainable, actors reused, its own random search, no loggers
+    bare       Ray Tune alone: a class trainable, reused actors, its own random search, no loggers
     random     the same trainable under the whole driver: ledger, Ray Tune and MLflow, both stores in SQLite files
     tpe        the same with the default sampler
     untracked  ``random`` without MLflow
-    engine     ``random`` with trials as they are: an actor in front of the machine's engine, which computes nothing
+    engine     ``random`` with real trial actors and an engine that computes nothing
 
-A trial's cost is the time between the ends of trials; first and last are the first and last tenth of them. ``rest`` is
-what is left to deliver to MLflow when the last trial has ended.
+The cost of a trial is the time between the ends of two trials; first and last mean the first and the last tenth of the
+trials. ``rest`` is the time to deliver the remaining data to MLflow after the last trial has ended.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Contender: KerasTuner, one trial after another in one process, as it does, with all cores.
+"""Run the contender KerasTuner: one trial after another in one process, with all cores, as it always does.
 
 Its ``GridSearch`` goes through the configurations, which are the values of one hyperparameter, their number. It saves
-the best epoch of every trial; that can't be switched off. Needs ``pip install keras-tuner tensorboard``; both are no
-dependencies of unfreeze, and KerasTuner imports the second without asking for it.
+the best epoch of every trial; this cannot be switched off. It needs ``pip install keras-tuner tensorboard``. Neither is
+a dependency of unfreeze, and KerasTuner imports the second without declaring it.
 """
 
 from __future__ import annotations

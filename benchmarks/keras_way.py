@@ -1,17 +1,18 @@
-"""One configuration as Keras' guide to transfer learning and fine-tuning writes it; what the peers have in common.
+"""Train one configuration as Keras' guide to transfer learning and fine-tuning does; all peers use this.
 
 The backbone is loaded from its file, its first layers are frozen by ``trainable = False``, it is called with
-``training=False`` (BatchNorm stays as it is, frozen or not, as ``--batch-norm frozen`` does), a head goes on top, and
-``compile`` and ``fit`` do the rest, on a ``tf.data`` pipeline.
+``training=False`` (so BatchNorm keeps its statistics whether frozen or not, as with ``--batch-norm frozen``), a head is
+added, and ``compile`` and ``fit`` do the rest, on a ``tf.data`` pipeline.
 
-Same as in unfreeze: Adam at one learning rate for head and backbone, linear warm-up over a tenth of the steps, then
-cosine decay to zero; batches of the same size; metrics after every epoch.
+These are the same as in unfreeze: Adam with one learning rate for head and backbone; linear warm-up over a tenth of the
+steps, then cosine decay to zero; batches of the same size; metrics after every epoch.
 
-Not quite the same:
-- augmentation is Keras' own layers (rotation ±40°·s, shifts, shear and zoom ±0.2·s, filled with the nearest pixel), one
-  after another, each resampling the image, new in every epoch; unfreeze does all in one step, from 8 fixed views. Keras
-  shears about the corner of an image, not its centre;
-- the last batch of an epoch is what is left, in unfreeze it is filled up.
+These differ:
+
+- Augmentation uses Keras' own layers (rotation ±40°·s, shifts, shear and zoom ±0.2·s, filled with the nearest pixel).
+  Each layer resamples the image, anew in every epoch. unfreeze applies all in one step, from 8 fixed views. Keras
+  shears about the corner of an image instead of its centre.
+- The last batch of an epoch is smaller; unfreeze fills it up.
 """
 
 from __future__ import annotations

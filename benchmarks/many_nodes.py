@@ -1,17 +1,18 @@
-"""How busy a search keeps many nodes, and what that costs its driver: trials that only wait.
+"""Measure how busy a search keeps many nodes, and what this costs its driver, with trials that only wait.
 
     python benchmarks/many_nodes.py --nodes 4 8 16 32 --epoch-seconds 1
 
-Each node is a raylet of one processor on this machine, the head runs no trials; each epoch of a trial sleeps. So nodes
-cost memory (about 0.3 GB each) and next to no processor, and what is measured is everything but the training.
+Each node is a raylet with one CPU on this machine. The head runs no trials. Each epoch of a trial sleeps, so nodes need
+memory (about 0.3 GB each) and almost no processor time, and everything except the training is measured.
 
-    bare    Ray Tune alone: a class trainable, actors reused, its own random search, no loggers
+    bare    Ray Tune alone: a class trainable, reused actors, its own random search, no loggers
     search  the same trainable under the whole driver: ledger, TPE, Ray Tune and MLflow, both stores in SQLite files
 
-``busy`` is the share of the nodes' time that was spent in epochs, from the first trial's end to the last one's; results
-a second are what that comes to. Processor times are ms a result (an epoch of a trial): of the driver's thread, of the
-thread that delivers to MLflow, of the whole driver, and of Ray's head (its GCS). ``start`` is ms a new trial: the
-sampler's time and the ledger's. ``rest`` is what is left to deliver to MLflow when the last trial has ended, in s.
+``busy`` is the share of the nodes' time that was spent in epochs, from the end of the first trial to the end of the
+last one, and results per second follow from it. Processor times are in ms per result (an epoch of a trial): of the
+driver's main thread, of the thread that delivers to MLflow, of the whole driver process, and of Ray's head (its GCS).
+``start`` is ms per new trial, for sampler and ledger. ``rest`` is the time in seconds to deliver the remaining data to
+MLflow after the last trial has ended.
 """
 
 from __future__ import annotations

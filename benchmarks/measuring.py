@@ -1,4 +1,4 @@
-"""Measures contenders: wall clock of the whole command, of its trials, and seconds per trial."""
+"""Measure contenders: wall-clock time of the whole command and of its trials, and seconds per trial."""
 
 from __future__ import annotations
 

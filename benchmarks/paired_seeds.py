@@ -1,4 +1,4 @@
-"""Ways of training side by side: the best setting of each by validation, its test accuracy, differences over seeds."""
+"""Compare ways of training: the best setting of each by validation, its test accuracy, and differences over seeds."""
 
 from __future__ import annotations
 

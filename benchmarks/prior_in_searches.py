@@ -1,12 +1,12 @@
-"""What the prior on several backbones is worth in real searches: with it, without, and with its order turned round.
+"""Measure what the prior on several backbones is worth in real searches: with it, without it, and in reversed order.
 
     python benchmarks/prior_in_searches.py --seeds 5 --output prior.jsonl
 
-Backbones and tasks are those of :mod:`transferability`: small networks that were pretrained on one half of
-scikit-learn's digits, one that was not pretrained, and the built-in one; the other half of the digits is dealt anew to
-train (ten images a digit), validation (twenty) and test for each seed. A search is a real one but for Ray Tune
-(:mod:`search_in_process`): the core space, TPE, whole trials. Searches of one seed share data and seed, so differences
-are paired. Searches that ``--output`` holds are not run again.
+Backbones and tasks are those of :mod:`transferability`: small networks pretrained on one half of scikit-learn's digits,
+one that was not pretrained, and the built-in one. The other half of the digits is divided for each seed into training
+(ten images per digit), validation (twenty) and test. A search is a real one except for Ray Tune
+(:mod:`search_in_process`): core space, TPE, complete trials. Searches of one seed share data and seed, so differences
+are paired. Searches that ``--output`` already contains are not run again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seconds of the processor, by process: what a contender costs even on a machine that others use, too."""
+"""Measure processor seconds by process: what a contender costs, even on a busy machine."""
 
 from __future__ import annotations
 

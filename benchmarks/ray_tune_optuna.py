@@ -1,7 +1,7 @@
-"""Contender for time to quality: Ray Tune with OptunaSearch and ASHAScheduler, as its guides write it.
+"""Run the contender of :mod:`time_to_quality`: Ray Tune with OptunaSearch and ASHAScheduler, as in their guides.
 
-The space is unfreeze's core space; a trial is :func:`ray_tune_plain.train`. OptunaSearch and ASHAScheduler have their
-defaults but for the seed, the metric and the most epochs.
+The space is unfreeze's core space; a trial is :func:`ray_tune_plain.train`. OptunaSearch and ASHAScheduler use their
+defaults except for the seed, the metric and the maximum number of epochs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Contender: Ray Tune with a function trainable, as its guide to Keras writes it.
+"""Run the contender Ray Tune with a function trainable, as in its guide to Keras.
 
-``model.compile`` and ``model.fit`` in a function, metrics by ``TuneReportCheckpointCallback`` (no checkpoints: they
-would cost more), data in the object store through ``tune.with_parameters``. Ray starts a process for every trial.
+A function calls ``model.compile`` and ``model.fit`` and reports metrics through ``TuneReportCheckpointCallback``
+(without checkpoints, which would cost more time). The data are in the object store through ``tune.with_parameters``.
+Ray starts a process for every trial.
 """
 
 from __future__ import annotations

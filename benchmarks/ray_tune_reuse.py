@@ -1,7 +1,7 @@
-"""Contender: Ray Tune with a class trainable and ``reuse_actors=True``.
+"""Run the contender Ray Tune with a class trainable and ``reuse_actors=True``.
 
-Two processes take one trial after another; ``reset_config`` builds the next model. A step is one epoch of
-``model.fit``. No checkpoints.
+Two processes run one trial after another; ``reset_config`` builds the next model. A step is one epoch of ``model.fit``.
+There are no checkpoints.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What fine-tuning forgets, and what keeping the old task costs: plain, elastic weight consolidation, no forgetting.
+"""Measure what fine-tuning forgets and what it costs to keep the old task: plain, EWC, LwF and rehearsal.
 
     python benchmarks/remembering.py --seeds 5
 
-A small dense network is trained on scikit-learn's digits 0 to 4 (the old task) and fine-tuned, all blocks, to the
-digits 5 to 9 with 20 labels a class. Each row: test accuracy on the new digits, and on the old ones before and after,
-means over paired seeds with 95 % intervals (Student's t) of the paired differences to plain fine-tuning.
+A small dense network is trained on scikit-learn's digits 0 to 4 (the old task) and fine-tuned, with all blocks, to the
+digits 5 to 9 with 20 labels per class. Each row shows the test accuracy on the new digits, and on the old ones before
+and after, as means over paired seeds with 95 % intervals (Student's t) of the paired differences from plain
+fine-tuning.
 """
 
 from __future__ import annotations

@@ -1,24 +1,25 @@
-"""Same work: fixed configurations, identical epochs and data, no early stopping, side by side.
+"""Compare tools on the same work: fixed configurations, identical epochs and data, no early stopping.
 
     python benchmarks/same_work.py --repeats 3 --output same_work.jsonl
 
-48 configurations of MobileNetV2 (alpha 0.35, 32 px, pretrained for 10 epochs on 897 digits that are in no split, which
-is not timed), 5 epochs, 600 training and 150 validation images of handwritten digits, two trials at a time on two
-cores (KerasTuner: one after another, with both cores). The configurations are a seeded design (:mod:`designs`):
-unfreeze depth 0, 1, a quarter and half of the blocks, equally often, in random order; learning rate, head units and
-augmentation strength as a random search draws them.
+The work is 48 configurations of MobileNetV2 (alpha 0.35, 32 pixels, pretrained for 10 epochs on 897 digits that are in
+no split, which is not timed), 5 epochs, 600 training and 150 validation images of handwritten digits, two trials at a
+time on two cores (KerasTuner: one after another, with both cores). The configurations are a seeded design
+(:mod:`designs`): unfreeze depths 0, 1, a quarter and half of the blocks, equally often, in random order; learning rate,
+head units and augmentation strength as in a random search.
 
-Contenders (:mod:`contender`), each in a process of its own, in turns:
+The contenders (:mod:`contender`) run in turns, each in its own process:
 
 - ``unfreeze``: a whole search by ``run_search``, without baseline and registration (:mod:`unfreeze_contender`);
 - ``ray-tune``: a function trainable with ``fit`` (:mod:`ray_tune_plain`);
 - ``ray-tune-reuse``: a class trainable with ``reuse_actors`` (:mod:`ray_tune_reuse`);
 - ``keras-tuner``: its GridSearch over the same list (:mod:`keras_tuner_peer`).
 
-How the peers train, and what differs from unfreeze, is in :mod:`keras_way`. *Whole* is the time of the whole process,
-from its start to its end: imports, start of Ray, trials, and for unfreeze also its confirmation of the winner, test and
-report. *Trials* is from the start of the first trial to the end of the last. :mod:`measuring` says what the rest means.
-Medians over the repeats, and over what ``--output`` held before if the work was the same.
+:mod:`keras_way` describes how the peers train and what differs from unfreeze. *Whole* is the time of the whole process
+from its start to its end: imports, start of Ray, trials, and for unfreeze also the confirmation of the winner, its test
+and the report. *Trials* is the time from the start of the first trial to the end of the last one. :mod:`measuring`
+explains the other columns. The numbers are medians over the repeats, including those that ``--output`` already
+contains if the work was the same.
 """
 
 from __future__ import annotations

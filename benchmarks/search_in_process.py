@@ -1,7 +1,7 @@
-"""A search's own ledger, sampler, guides and trials in this process: without Ray Tune, and so without its fixed cost.
+"""Run a search's own ledger, sampler, proposals and trials in this process, without Ray Tune and its fixed cost.
 
-One trial at a time and each to its last epoch, as with ``--max-concurrent 1 --scheduler none``. Trials of one backbone
-share activations and compiled programs, those of its other tasks included.
+Trials run one at a time and to their last epoch, as with ``--max-concurrent 1 --scheduler none``. Trials of one
+backbone share activations and compiled programs, also across tasks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Runs one search of :mod:`time_to_quality` in this process: ``python seeker.py NAME FOLDER TRIALS RESULT.json``.
+"""Run one search of :mod:`time_to_quality` in this process: ``python seeker.py NAME FOLDER TRIALS RESULT.json``.
 
-Writes the moments at which the best validation accuracy so far got better, in seconds since the epoch.
+The script writes the times, in seconds since 1970, at which the best validation accuracy improved.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What a shared start (LP-FT) is worth: heads from random weights and heads from one probe, at every depth.
+"""Measure what a linear probe as the initial head is worth (LP-FT), compared with a random head, at every depth.
 
     python benchmarks/shared_start.py --epochs 5 --output 5.jsonl
 
-The built-in task and backbone (100 images to train on), a linear head, no augmentation; each combination of depth,
-learning rate and seed once from each start. A seed is that of the training: order of the images, random head. Then, for
-each depth, the learning rate of each start that is best by mean validation accuracy, its test accuracy over the seeds
-(at the epoch with the best validation accuracy), and the paired difference with its 95 % interval (Student's t).
+The built-in task and backbone (100 training images), a linear head, no augmentation. Each combination of depth,
+learning rate and seed is trained from both initial heads. A seed controls the training: order of the images, random
+head. For each depth and initial head the script takes the learning rate with the best mean validation accuracy. It
+prints the test accuracy over the seeds, at the epoch with the best validation accuracy, and the paired difference with
+its 95 % interval (Student's t).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What a source dataset is worth: upright digits as the source, turned ones as the target, several seeds.
+"""Measure what a source dataset is worth: upright digits are the source, rotated ones the target, over several seeds.
 
     python benchmarks/source_methods.py --seeds 5 --trials 6 --epochs 12 --angle 45 --out results.jsonl
 
-Each seed deals scikit-learn's digits anew: half of them upright (source), half turned (target). ``--labels`` images a
-class of the target train and as many validate; with ``--labels 0`` all do, and no method but the oracle sees their
-labels. All methods get as many random configurations of their own full space, without augmentation, whose rotations
-would be the answer; the best by its own selection is asked about the target's test images. The target alone has fewer
-batches an epoch, and so gets more epochs, as that baseline does in a search. The oracle has all labels of the target's
-train and validation images.
+Each seed divides scikit-learn's digits anew: half of them upright (source), half rotated (target). ``--labels`` images
+per class of the target are used for training and as many for validation. With ``--labels 0`` all images are used, and
+only the upper bound sees their labels. All methods get the same number of random configurations of their own full
+space, without augmentation, whose rotations would solve the task. The best configuration by the method's own selection
+is evaluated on the target's test images. The target alone has fewer batches per epoch and therefore gets more epochs,
+as this baseline does in a search. The upper bound has all labels of the target's training and validation images.
 """
 
 from __future__ import annotations

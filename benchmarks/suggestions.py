@@ -1,9 +1,9 @@
-"""What a new trial costs the ledger and its sampler as a search grows: no Ray, no training, no MLflow.
+"""Measure what a new trial costs the ledger and its sampler as a search grows, without Ray, training and MLflow.
 
     python benchmarks/suggestions.py --trials 2000
 
-Trials start and end one after another in a ledger of its own, a SQLite file, each with five epochs that are made up.
-ms of the thread's processor time, means of the trials since the row before.
+Trials start and end one after another in a separate SQLite ledger, each with five invented epochs. The numbers are ms
+of the thread's processor time, as means over the trials since the previous row.
 """
 
 from __future__ import annotations

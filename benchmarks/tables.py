@@ -1,4 +1,4 @@
-"""Measurements as Markdown: medians over runs, and ratios to the first contender."""
+"""Format measurements as Markdown: medians over runs, and ratios to the first contender."""
 
 from __future__ import annotations
 

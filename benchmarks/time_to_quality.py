@@ -1,16 +1,16 @@
-"""Time to quality: how long until validation accuracy is what Ray Tune + OptunaSearch + ASHA reaches in all its time.
+"""Measure how soon a search reaches the accuracy that Ray Tune with OptunaSearch and ASHA reaches in its whole run.
 
     python benchmarks/time_to_quality.py --seeds 5 --output time_to_quality.jsonl
 
-The task ``digits`` with the built-in backbone, the core space, at most 20 epochs a trial, two trials at a time, for
-each seed. The peer (:mod:`ray_tune_optuna`) runs 24 trials; the best validation accuracy of any of its epochs is the
-quality. unfreeze has its defaults (its own ASHA, BatchNorm as it chooses) and twice as many trials, since seconds
-are the budget, not trials. Same images, same seed.
+For each seed: the task ``digits`` with the built-in backbone, the core space, at most 20 epochs per trial, two trials
+at a time. The peer (:mod:`ray_tune_optuna`) runs 24 trials; the best validation accuracy of any of its epochs is the
+required quality. unfreeze uses its defaults (its own ASHA, its choice of the BatchNorm mode) and twice as many trials,
+because the budget is time, not trials. Images and seed are the same.
 
-Seconds count from the start of the process, imports and start of Ray included, to the moment when an epoch of at
-least that quality is told to whoever watches (Ray Tune: its callback; unfreeze: its view, five times a second at
-most). Two ratios: to the peer's own first epoch of that quality (fairer), and to its whole run (what one waits for
-to know it). A search that never gets there counts with its whole time, marked by ``>``.
+Seconds count from the start of the process, including imports and the start of Ray, until an epoch of at least this
+quality is reported (Ray Tune: to its callback; unfreeze: to its view, at most five times per second). There are two
+ratios: to the peer's own first epoch of this quality, which is fairer, and to its whole run, which is how long one has
+to wait to know the quality. A search that never reaches it counts with its whole time, marked by ``>``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What the scores of transferability say about tuned accuracy: rank correlations over backbones and tasks made here.
+"""Measure how well transferability scores predict tuned accuracy: rank correlations over backbones and tasks.
 
     python benchmarks/transferability.py --output pairs.jsonl
 
-Half of scikit-learn's digits are the source: small convolutional networks are pretrained there on label sets that suit
-the tasks well, half, or not at all. The other half is the target of all tasks. The built-in backbone and networks that
-were not trained at all compete, too. Each pair of backbone and task gets its scores, from training and validation
-images as ``unfreeze score`` takes them, and its tuned accuracy: of a grid of unfreeze depths and learning rates, the
-trial with the best validation accuracy, on test images, a mean over seeds. Pairs that ``--output`` holds already are
-not done again; the tables are of the pairs of ``--tasks`` and ``--backbones``.
+Half of scikit-learn's digits is the source: small convolutional networks are pretrained on it with label sets that suit
+the tasks well, partly, or not at all. The other half is the target of all tasks. The built-in backbone and untrained
+networks compete as well. Each pair of backbone and task gets its scores, from training and validation images as in
+``unfreeze score``, and its tuned accuracy: from a grid of unfreeze depths and learning rates, the trial with the best
+validation accuracy is evaluated on test images, as a mean over seeds. Pairs that ``--output`` already contains are not
+computed again. The tables cover the pairs of ``--tasks`` and ``--backbones``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a contender tells of its trials: when each began and ended, and how good it was."""
+"""Hold what a contender reports about its trials: when each began and ended, and its accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches Ray Tune's trials from the driver, through its own callbacks."""
+"""Record the times of Ray Tune's trials in the driver, through Ray Tune's callbacks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Contender: unfreeze, through ``run_search`` as any user calls it.
+"""Run the contender unfreeze through ``run_search``, as a user does.
 
-Left out: the baseline from scratch and the registration. Not left out, because a search does not end without: the
-ledger, MLflow, checkpoints, one training of the winner on live images, its test, the report. Activations are kept in
-a new, empty folder. BatchNorm stays frozen, as in the peers.
+The baseline from scratch and the registration are left out. Included, because every search has them, are the ledger,
+MLflow, checkpoints, one training of the winner on live images, its test and the report. Activations are cached in a
+new, empty folder. BatchNorm stays frozen, as in the peers.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What earlier searches are worth to a new one: a related, an unrelated and an adversarial one against a cold start.
+"""Measure what earlier searches are worth to a new one: a related, an unrelated and an adversarial one, and none.
 
     python benchmarks/warm_start_in_searches.py --seeds 5 --output warm.jsonl
 
-The new task is scikit-learn's ten digits with the built-in backbone; ten images a digit to train on, twenty to
-validate. The earlier tasks have other images: *related* are digits turned by 90°, *unrelated* gratings of four
-directions, *adversarial* are digits as in the new task, but the search was told one minus the accuracy: its ledger's
-best configurations are the worst that it could find, on a task that looks the same. Images are dealt anew for each
-seed. A search is a real one but for Ray Tune (:mod:`search_in_process`): the core space, TPE, whole trials; the new
-one is the first ``--trials`` of a search of 24. Searches of one seed share data and seed, so differences are paired.
-Searches that ``--output`` holds are not run again.
+The new task is scikit-learn's ten digits with the built-in backbone, with ten training and twenty validation images per
+digit. The earlier tasks use other images. *Related* are digits rotated by 90°. *Unrelated* are gratings in four
+directions. *Adversarial* are digits as in the new task, but one minus the accuracy was reported to the search, so the
+best configurations of its ledger are the worst that it could find, on a task that looks the same. Images are divided
+anew for each seed. A search is a real one except for Ray Tune (:mod:`search_in_process`): core space, TPE, complete
+trials. The new search is the first ``--trials`` of a search of 24. Searches of one seed share data and seed, so
+differences are paired. Searches that ``--output`` already contains are not run again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The work that every contender gets; opening it costs nothing but NumPy."""
+"""Open the work that every contender gets. This imports nothing but NumPy."""
 
 from __future__ import annotations
 
