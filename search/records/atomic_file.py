@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically: a reader sees the old content or the new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a temporary neighbour, flush it to the disk, and rename it to ``path``."""
+    """Write ``content`` to a temporary file in the same folder, flush it to disk and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex}.tmp")
     try:
@@ -22,5 +22,5 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """:func:`write_bytes` of UTF-8 text."""
+    """Write ``content`` as UTF-8 text, atomically as :func:`write_bytes` does."""
     write_bytes(path, content.encode())

@@ -1,4 +1,4 @@
-"""What a search cost, and what its trials were spared: totals over its trials."""
+"""Add up what a search cost and what the reuse of activations and compiled programs saved."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from search.records.record import SearchRecord, TrialRecord
 from search.records.units import format_duration, format_size
 
 MAX_TRIAL_LINES = 200
-"""Trials that the report goes through one by one."""
+"""The report lists the cost of at most this many trials one by one."""
 
 
 @dataclass(frozen=True)
 class SearchCost:
-    """Totals of the trials that said what they cost.
+    """Totals over the trials that reported their cost.
 
     Attributes:
-        trials: how many said so.
-        reading: trials that trained on kept activations of the frozen part.
-        hits: times that kept activations were read.
+        trials: number of trials that reported a cost.
+        reading: trials that trained on cached activations of the frozen part.
+        hits: times that cached activations were read.
         misses: times that activations were computed.
-        derived: how many of those were computed from a lower cut.
-        bytes_read: of kept activations.
-        bytes_written: of activations that were computed and kept.
-        saved_seconds: of the frozen part that were not spent, by its measured rate; what had no rate counts as 0.
-        programs_compiled: how many.
-        compile_seconds: what they took.
-        epochs_together: of heads that trained in one batch with others.
-        wait_seconds: in which trials waited for each other.
+        derived: how many of the misses were computed from activations of a lower cut.
+        bytes_read: bytes of cached activations that were read.
+        bytes_written: bytes of activations that were computed and cached.
+        saved_seconds: seconds of frozen forward passes that were not spent, by their measured rate; where no rate
+            was measured, 0 is counted.
+        programs_compiled: number of compiled programs.
+        compile_seconds: seconds spent on compiling.
+        epochs_together: epochs of heads that trained in one batch with other heads.
+        wait_seconds: seconds that trials waited for each other.
     """
 
     trials: int
@@ -48,12 +49,12 @@ class SearchCost:
     wait_seconds: float
 
     def describe(self) -> dict[str, Any]:
-        """All fields as JSON values."""
+        """Return all fields as JSON values, rounded to milliseconds."""
         return {name: round(v, 3) if isinstance(v, float) else v for name, v in asdict(self).items()}
 
 
 def search_cost(record: SearchRecord) -> SearchCost:
-    """The totals of ``record``'s trials."""
+    """Add up the costs of the trials of ``record``."""
     known = [trial for trial in record.trials if trial.cost]
     return SearchCost(
         trials=len(known),
@@ -72,7 +73,7 @@ def search_cost(record: SearchRecord) -> SearchCost:
 
 
 def cost_phrases(cost: SearchCost) -> list[str]:
-    """What was reused, and what had to be done, in a few short sentences without a full stop."""
+    """Describe in a few phrases, without full stops, what was reused and what had to be computed."""
     if not cost.trials:
         return []
     phrases = [f"{cost.reading:,} of {plural(cost.trials, 'trial')} read kept activations"]
@@ -88,7 +89,7 @@ def cost_phrases(cost: SearchCost) -> list[str]:
 
 
 def cost_rows(cost: SearchCost) -> list[tuple[str, str]]:
-    """(what, how much) for the report."""
+    """Return (description, amount) pairs for the table of costs in the report."""
     if not cost.trials:
         return []
     return [
@@ -114,13 +115,13 @@ def cost_rows(cost: SearchCost) -> list[tuple[str, str]]:
 
 
 def trial_cost_lines(record: SearchRecord) -> list[tuple[int, str]]:
-    """(number, what it cost in a line) of each trial that said so, but of no more than MOST_LINES."""
+    """Return (trial number, line of text) for the first :data:`MAX_TRIAL_LINES` trials that reported a cost."""
     known = sorted((trial for trial in record.trials if trial.cost), key=lambda trial: trial.number)
     return [(trial.number, _line(trial)) for trial in known[:MAX_TRIAL_LINES]]
 
 
 def activations_phrase(trial: TrialRecord) -> str:
-    """Whether a trial trained on kept activations, and why; empty where it never said."""
+    """Say whether a trial trained on cached activations, and why; empty if the trial did not report it."""
     if "reason" not in trial.cost:
         return ""
     place = str(trial.cost.get("place", "none"))

@@ -1,8 +1,9 @@
-"""What engines and the driver leave behind in words: ``STORAGE/NAME/logs/``, which outlives the cluster.
+"""Write and read the log files of a search: one file for the driver and one for each engine.
 
-Each engine writes a file of its own, so no two machines ever write to one. A line is a moment in UTC, a trial (or a
-dash) and words. What TensorFlow, CUDA and a dying process print goes into the same file between those lines: it is told
-by its having no such beginning.
+The files are in ``STORAGE/NAME/logs/``, which outlives the cluster. Each engine writes to its own file, so two
+machines never write to the same one. An event is one line: a time in UTC, the number of a trial or a dash, and a
+message. Output of TensorFlow, of CUDA and of a crashing process goes into the same file between the events; such
+lines are recognised because they do not start with a time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import IO
 LOG_FOLDER = "logs"
 DRIVER_LOG = "driver.log"
 ENGINE_EXIT = "leaves the engine"
+"""How the message begins that a trial has ended its work in an engine."""
 MAX_LOG_BYTES = 64 * 2**20
-"""Of one engine's log. What is larger when a trial begins loses its older part."""
+"""Size limit of one engine's log. A larger log loses its older part when the next trial starts."""
 
 KEPT_LOG_BYTES = 16 * 2**20
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)")
@@ -32,7 +34,7 @@ _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)"
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a log; ``moment`` and ``trial`` are None where something else printed it."""
+    """One line of a log. ``moment`` and ``trial`` are None for lines that are not events."""
 
     words: str
     moment: datetime | None = None
@@ -40,7 +42,7 @@ class LogLine:
 
 
 class EventLog:
-    """Writes down what happens to the trials of one process; a folder that can't be written is done without."""
+    """Log the events of the trials in one process. If a folder is not writable, its log is skipped silently."""
 
     def __init__(self) -> None:
         self._files: dict[str, IO[str] | None] = {}
@@ -48,7 +50,7 @@ class EventLog:
         self._lock = threading.Lock()
 
     def start_trial(self, trial: str, folder: str | None, words: str) -> None:
-        """A trial begins here; its lines go to ``folder``."""
+        """Log that a trial starts, and send all its later lines to a file in ``folder``."""
         with self._lock:
             if folder is None:
                 return
@@ -61,7 +63,7 @@ class EventLog:
         self.write(trial, words)
 
     def write(self, trial: str, words: str) -> None:
-        """Something about a trial."""
+        """Log one event of a trial."""
         with self._lock:
             file = self._files.get(self._of_trial.get(trial, ""))
             if file is not None:
@@ -70,7 +72,7 @@ class EventLog:
                     file.flush()
 
     def end_trial(self, trial: str, words: str) -> None:
-        """A trial leaves this process."""
+        """Log that a trial ends in this process, and forget its folder."""
         self.write(trial, words)
         with self._lock:
             self._of_trial.pop(trial, None)
@@ -89,7 +91,11 @@ class EventLog:
 
 
 def redirect_output(folder: str) -> None:
-    """Send what this process prints, natively as well, to a file of its own in ``folder``, down to its last words."""
+    """Send stdout and stderr of this process, including native output, to a file of its own in ``folder``.
+
+    The redirection is on the level of file descriptors, so that messages of native code and the stack trace of a
+    crash (:mod:`faulthandler`) are kept, too.
+    """
     try:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -106,9 +112,9 @@ def redirect_output(folder: str) -> None:
 
 
 def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYTES) -> None:
-    """Cut a log of more than ``most`` bytes down to whole lines of its last ``kept``, in place.
+    """Cut a log of more than ``most`` bytes in place, down to the whole lines of its last ``kept`` bytes.
 
-    Those who append to it go on doing so; what they write in this very moment may be lost.
+    Processes that append to the file can go on; only what they write during the cut may be lost.
     """
     if file.stat().st_size <= most:
         return
@@ -123,13 +129,13 @@ def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYT
 
 
 def format_line(trial: str, words: str) -> str:
-    """As it is written: one line, whatever ``words`` hold."""
+    """Format an event as one line, whatever line breaks the message contains."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return f"{moment} [{trial or '-'}] {' | '.join(words.splitlines())}\n"
 
 
 def read_lines(file: Path) -> Iterator[LogLine]:
-    """The lines of one log; what can't be read is left out."""
+    """Yield the lines of one log; an unreadable file yields nothing."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What a check says: what it looked at, how that is, and in plain words what is wrong and what to do."""
+"""Define the result of one check of ``unfreeze doctor``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ Grade = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. ``check`` is a short fixed word, such as ``storage`` or ``token``."""
+    """The result of one check.
+
+    Attributes:
+        check: a short fixed name of what was checked, such as ``storage`` or ``token``.
+        grade: ``ok``, ``warning`` or ``failed``.
+        words: what was found, and what to do if something is wrong.
+    """
 
     check: str
     grade: Grade
@@ -18,15 +24,15 @@ class Finding:
 
 
 def ok(check: str, words: str) -> Finding:
-    """All is well."""
+    """Return a finding without problems."""
     return Finding(check, "ok", words)
 
 
 def warning(check: str, words: str) -> Finding:
-    """A search would run, but not as well as it could."""
+    """Return a finding with which a search would run, but not as well as it could."""
     return Finding(check, "warning", words)
 
 
 def failed(check: str, words: str) -> Finding:
-    """A search would fail, now or later."""
+    """Return a finding with which a search would fail, now or later."""
     return Finding(check, "failed", words)

@@ -1,4 +1,4 @@
-"""Numbers, parameters and states as the terminal shows them."""
+"""Format numbers, parameters and trial states for the terminal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COLUMN_HEADINGS = {
     "alignment_schedule": "schedule",
     "alignment_layer": "layer",
 }
-"""Parameter names as column heads."""
+"""Short column headings for parameter names, in the order of the columns."""
 
 _REASONS = {
     "scheduler": "pruned",
@@ -58,7 +58,7 @@ _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def format_value(value: ParameterValue | None) -> str:
-    """Three significant digits: ``0.00431``, ``2e-05``, ``64``; a dash for None and NaN."""
+    """Format a parameter value with three significant digits (``0.00431``, ``2e-05``, ``64``); None and NaN are a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):
@@ -69,17 +69,17 @@ def format_value(value: ParameterValue | None) -> str:
 
 
 def short_name(value: str) -> str:
-    """A name as it is; of a path, such as a backbone's, the last part."""
+    """Return the last part of a path, such as that of a backbone's file; other names are returned unchanged."""
     return value.rstrip("/").rpartition("/")[2] or value
 
 
 def format_objective(value: float | None) -> str:
-    """Four decimals, so that values line up."""
+    """Format an objective value with four decimals, so that values line up in a column."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def objective_phrase(name: str, value: float | None) -> str:
-    """The value of one of several objectives with its unit, whichever that is."""
+    """Format the value of one of several objectives with its unit."""
     if value is None or not math.isfinite(value):
         return f"no {name}"
     metric = METRICS.get(name)
@@ -90,22 +90,22 @@ def objective_phrase(name: str, value: float | None) -> str:
 
 
 def values_phrase(values: Mapping[str, float]) -> str:
-    """``val_accuracy 0.9312, 3.2 ms``."""
+    """Format several objective values, as in ``val_accuracy 0.9312, 3.2 ms``."""
     return ", ".join(objective_phrase(name, value) for name, value in values.items())
 
 
 def format_percent(fraction: float) -> str:
-    """``97.8 %``."""
+    """Format a fraction as a percentage: ``97.8 %``."""
     return f"{100 * fraction:.1f} %"
 
 
 def format_points(difference: float) -> str:
-    """A difference of two fractions in percentage points: ``+2.4``."""
+    """Format a difference of two fractions in percentage points: ``+2.4``."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def old_task_phrase(old: OldTask) -> str:
-    """``97.7 % before, 96.9 % and 96.3 % after; the registered model has lost 0.9 points``."""
+    """Describe the accuracy on the old task before and after, as in ``97.7 % before, 96.9 % and 96.3 % after; …``."""
     after = " and ".join(
         filter(None, [", ".join(map(format_percent, old.after[:-1])), format_percent(old.after[-1])])
     )
@@ -114,7 +114,7 @@ def old_task_phrase(old: OldTask) -> str:
 
 
 def forgetting_phrase(forgotten: float) -> str:
-    """What became of an accuracy: ``has lost 0.9 points``, ``has gained 0.3 points``, ``has lost nothing``."""
+    """Describe the change of an accuracy: ``has lost 0.9 points``, ``has gained 0.3 points`` or ``has lost nothing``."""
     shown = f"{100 * abs(forgotten):.1f}"
     if float(shown) == 0:
         return "has lost nothing"
@@ -122,7 +122,7 @@ def forgetting_phrase(forgotten: float) -> str:
 
 
 def abbreviate_count(count: int) -> str:
-    """``950``, ``287k``, ``4.2M``."""
+    """Abbreviate a large number: ``950``, ``287k``, ``4.2M``."""
     for unit, letter in _UNITS:
         if count >= unit:
             scaled = count / unit
@@ -131,30 +131,30 @@ def abbreviate_count(count: int) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 trial``, ``24 trials``."""
+    """Format a count with its noun: ``1 trial``, ``24 trials``."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def parameter_phrases(params: Parameters, joint: str = " ") -> Iterable[str]:
-    """``name value`` for each parameter."""
+    """Return ``name value`` for each parameter."""
     return [f"{name}{joint}{format_value(value)}" for name, value in params.items()]
 
 
 def ending_phrase(trial: TrialRecord) -> str:
-    """The state of a trial, or the reason for it where that says more."""
+    """Return the state of a trial, or for a pruned or failed trial the reason why it ended."""
     if trial.state not in ("pruned", "failed") or trial.reason is None:
         return trial.state
     return reason_phrase(trial.reason)
 
 
 def reason_phrase(word: str | None) -> str:
-    """Why a trial ended, in a word or two."""
+    """Return a word or two for the reason why a trial ended."""
     return _REASONS.get(word or "", word or "without a reason")
 
 
 def state_counts(record: SearchRecord) -> list[tuple[str, int]]:
-    """How many trials are in each state, and how many are to come; states without trials are left out."""
+    """Count the trials in each state and those to come; states without trials are left out."""
     counts = [(state, record.count(state)) for state in ("running", "complete", "pruned", "failed")]
     begun = sum(count for _, count in counts)
     to_come = 0 if record.stopped else max(record.requested - begun, 0)
@@ -162,7 +162,7 @@ def state_counts(record: SearchRecord) -> list[tuple[str, int]]:
 
 
 def search_subject(record: SearchRecord) -> str:
-    """What is trained on what: backbone, method and data in one line."""
+    """Describe in one line what is trained on what: backbone, method and data."""
     task = record.task
     several = " or ".join(_sized(backbone) for backbone in record.backbones.values())
     data = f"{plural(sum(task.counts.values()), 'image')} of {plural(len(task.classes), 'class')}"
@@ -178,5 +178,5 @@ _SECRET = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
 
 
 def without_secrets(text: str) -> str:
-    """``text`` with the password of every address in it replaced by ``***``."""
+    """Replace the password in every URL of ``text`` by ``***``."""
     return _SECRET.sub(r"\1:***@", text)

@@ -1,7 +1,8 @@
 """Define every metric and objective of a search: its name, direction, unit and description.
 
-This table is the only list of these names. Validation, help texts, docs, MLflow and charts are derived from it. A metric of
-every epoch is also a field of :class:`trainables.epoch_metrics.EpochMetrics`, which the training loop fills.
+This table is the only list of these names. Validation, help texts, docs, MLflow and charts are derived from it. A
+metric of every epoch is also a field of :class:`trainables.epoch_metrics.EpochMetrics`, which the training loop
+fills.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""The Pareto front: points that no other is better than in one objective and as good as in all.
+"""Compute Pareto fronts.
 
-A point is a tuple of losses, one an objective, of which less is better (:func:`objective_losses`).
+A point is a tuple of losses, one for each objective; lower is better (:func:`objective_losses`). A point dominates
+another if it is at least as good in every objective and better in one. The front holds the points that no other
+point dominates.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ Point = tuple[float, ...]
 
 
 def objective_losses(values: Mapping[str, float], names: Sequence[str]) -> Point | None:
-    """The point of a trial with these objective ``values``; None if one is missing or no finite number."""
+    """Return the point of a trial with these objective ``values``; None if a value is missing or not finite.
+
+    Objectives that are maximised are negated.
+    """
     found = [values.get(name, math.nan) for name in names]
     if not all(map(math.isfinite, found)):
         return None
@@ -22,19 +27,20 @@ def objective_losses(values: Mapping[str, float], names: Sequence[str]) -> Point
 
 
 def weakly_dominates(first: Point, second: Point) -> bool:
-    """Whether ``first`` is at least as good as ``second`` in every objective."""
+    """Return whether ``first`` is at least as good as ``second`` in every objective."""
     return all(a <= b for a, b in zip(first, second, strict=True))
 
 
 def dominates(first: Point, second: Point) -> bool:
-    """Whether ``first`` is at least as good in every objective and better in one."""
+    """Return whether ``first`` is at least as good as ``second`` in every objective and better in one."""
     return weakly_dominates(first, second) and first != second
 
 
 def pareto_front(points: Sequence[Point]) -> list[int]:
-    """Indices of the points that no other dominates, the best in the first objective first; equal points are all there.
+    """Return the indices of the non-dominated points, the best in the first objective first.
 
-    Ties in the first objective go by the second, and so on, then by the order of ``points``.
+    Equal points are all returned. Ties in the first objective are broken by the second, and so on, then by the order
+    of ``points``.
     """
     order = sorted(range(len(points)), key=lambda index: (points[index], index))
     front: list[int] = []
@@ -45,20 +51,23 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
 
 
 def knee(points: Sequence[Point]) -> int:
-    """Index of the point that is nearest to the best of all objectives at once.
+    """Return the index of the point nearest to the ideal point, which is the best in every objective.
 
-    Distances are Euclidean, each objective being scaled from 0 (the best of ``points``) to 1 (the worst).
+    Distances are Euclidean, with each objective scaled from 0 (the best of ``points``) to 1 (the worst).
     """
     scaled = _scaled(points)
     return min(range(len(points)), key=lambda index: (_norm(scaled[index]), index))
 
 
 def diverse_subset(points: Sequence[Point], most: int) -> list[int]:
-    """Indices of at most ``most`` different points of a front: the first, the knee, the ends, and what is far off.
+    """Return the sorted indices of at most ``most`` different points that represent a front.
+
+    The first point is always chosen, then the knee and the best point of each objective, then repeatedly the point
+    farthest from those chosen so far (farthest-first traversal).
 
     Args:
-        points: of a front, the first being in the result whatever happens.
-        most: at least 1.
+        points: the points of a front; the first is always in the result.
+        most: the largest number of points, at least 1.
     """
     different = [index for index, point in enumerate(points) if point not in points[:index]]
     if len(different) <= most:

@@ -1,11 +1,8 @@
-"""What the winner said of each test image, kept when it is measured: later comparisons need no test data.
+"""Store what a search's final models predicted for each test image, so that later comparisons need no test data.
 
-A Parquet file with a row an image and a column a training. It travels in the folder of the registered model.
-
-What the winner's trainings say of each test image of an old task, kept when they are measured.
-
-One bit an image and training: it travels with the winner's other answers (:mod:`search.records.predictions`),
-in their metadata.
+The file is a Parquet file with one row per image and one column per training run. It is stored in the folder of the
+registered model. If the search had an old task to remember, the file's metadata also holds one bit per old test
+image and training run: whether the prediction was correct.
 """
 
 from __future__ import annotations
@@ -32,11 +29,12 @@ Bits = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class OldTaskPredictions:
-    """Whether each of the N test images of an old task is told right.
+    """Whether each of the N test images of an old task is classified correctly.
 
     Attributes:
-        before: (seeds, N) with the backbone untouched, as each training found it: the same images, the same head.
-        after: (seeds, N) with the backbone as each training left it.
+        before: (seeds, N) with the untouched backbone, measured at the start of each training run; images and head
+            are the same in all rows.
+        after: (seeds, N) with the backbone at the end of each training run.
     """
 
     before: Bits
@@ -51,14 +49,14 @@ class OldTaskPredictions:
 
     @classmethod
     def from_packed(cls, packed: Sequence[tuple[str, str]]) -> OldTaskPredictions:
-        """From rows as :func:`pack_bits` makes them, before and after, of each training."""
+        """Build the predictions from (before, after) pairs of :func:`pack_bits` texts, one pair per training run."""
         before, after = zip(*packed, strict=True)
         return cls(
             np.stack([unpack_bits(row) for row in before]), np.stack([unpack_bits(row) for row in after])
         )
 
     def to_json(self) -> dict[str, list[str]]:
-        """JSON values that :meth:`from_json` reads back."""
+        """Return JSON values that :meth:`from_json` reads."""
         return {
             "before": [pack_bits(row) for row in self.before],
             "after": [pack_bits(row) for row in self.after],
@@ -66,21 +64,29 @@ class OldTaskPredictions:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> OldTaskPredictions:
-        """What :meth:`to_json` made; ValueError, KeyError or TypeError where it is something else."""
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            ValueError, KeyError, TypeError: ``values`` have another form.
+        """
         return cls.from_packed(list(zip(values["before"], values["after"], strict=True)))
 
 
 def pack_bits(right: Bits) -> str:
-    """(N,) bits as text.
+    """Pack (N,) booleans into a short text.
 
-    >>> pack(np.array([True, False, True]))
+    >>> pack_bits(np.array([True, False, True]))
     '3:oA=='
     """
     return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode()}"
 
 
 def unpack_bits(text: str) -> Bits:
-    """What :func:`pack_bits` made text of; ValueError where it is something else."""
+    """Unpack the text of :func:`pack_bits`.
+
+    Raises:
+        ValueError: ``text`` has another form.
+    """
     count, _, coded = text.partition(":")
     packed = np.frombuffer(base64.b64decode(coded, validate=True), np.uint8)
     if len(packed) != -(-int(count) // 8):
@@ -89,10 +95,10 @@ def unpack_bits(text: str) -> Bits:
 
 
 PREDICTIONS_FILE = "answers.parquet"
-"""Its name beside a registered model."""
+"""Name of the file in the folder of a registered model."""
 
 PREDICTIONS_FORMAT = 2
-"""The second one has probabilities; files of the first are read as well."""
+"""Format 2 added the probabilities. Files of format 1 are still read."""
 
 _KEY = b"unfreeze"
 
@@ -102,22 +108,23 @@ Probabilities = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class PredictionRecord:
-    """Predicted classes of N test images, and how sure the models were.
+    """Predicted classes and probabilities of N test images, for every final training run of a search.
 
     Attributes:
         classes: names of the classes, in the order of their indices.
         image_size: (H, W) to which the test images were resized.
-        digest: of the test images' labels and pixels, in their order (:func:`split_digest`).
-        images: (N,) a key for each image, made of its name in the data (:func:`image_keys`).
-        labels: (N,) the true classes.
-        predicted: (seeds, N) what each of the winner's trainings said.
-        chosen: which of them is the registered model.
-        scratch: (seeds', N) what the baseline's trainings said; (0, N) without a baseline.
-        certain: (seeds, N) the probabilities that the winner's trainings gave to what they said, None in files of the
-            first format. All the probabilities of a thousand classes would outweigh many a model.
-        truth: (seeds, N) those that they gave to the true classes.
-        old: what the winner's trainings said of an old task's test images; None where there was none to keep, and in
-            files of earlier versions.
+        digest: hash of the labels and pixels of the test images in their order (:func:`split_digest`).
+        images: (N,) a key for each image, derived from its name in the data (:func:`image_keys`).
+        labels: (N,) true classes.
+        predicted: (seeds, N) classes predicted after each of the winner's training runs.
+        chosen: index of the training run whose model is registered.
+        scratch: (seeds', N) classes predicted after each of the baseline's training runs; (0, N) without a baseline.
+        predicted_probability: (seeds, N) probability of each predicted class; None in files of format 1. The
+            probabilities of all classes are not stored: with a thousand classes they would be larger than many
+            models.
+        true_class_probability: (seeds, N) probability of each true class; None in files of format 1.
+        old_task: predictions for the test images of an old task; None if the search had none, and in files of
+            earlier versions.
     """
 
     classes: tuple[str, ...]
@@ -134,22 +141,22 @@ class PredictionRecord:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(seeds, N) whether each training was right."""
+        """(seeds, N) whether each of the winner's training runs classifies each image correctly."""
         return np.asarray(self.predicted == self.labels)
 
     @property
     def scratch_correct(self) -> NDArray[np.bool_]:
-        """(seeds', N) whether each of the baseline's trainings was right."""
+        """(seeds', N) whether each of the baseline's training runs classifies each image correctly."""
         return np.asarray(self.scratch == self.labels)
 
     @property
     def majority_correct(self) -> NDArray[np.bool_]:
-        """(N,) what the best of all constant answers gets right: the most frequent class of the test images."""
+        """(N,) what the best constant classifier gets right, which predicts the most frequent class of the test images."""
         frequent = int(np.bincount(self.labels).argmax())
         return np.asarray(self.labels == frequent)
 
     def select_images(self, rows: Sequence[int]) -> PredictionRecord:
-        """The same for the images at ``rows``, in that order."""
+        """Return the record of the images at ``rows`` only, in that order."""
         order = np.asarray(rows, dtype=np.int64)
         return PredictionRecord(
             self.classes,
@@ -167,12 +174,19 @@ class PredictionRecord:
 
 
 def image_keys(ids: Sequence[str]) -> tuple[str, ...]:
-    """A short key for each image's name: names of files may say more than a model's users should know."""
+    """Return a short hash of each image's name.
+
+    Names of files are not stored as they are because they may contain information that users of the model should not
+    see.
+    """
     return tuple(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:20] for name in ids)
 
 
 def split_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """Hex SHA-256 over the labels and pixels of (N, H, W, 3) images; read one after the other."""
+    """Return the hex SHA-256 of the labels and pixels of (N, H, W, 3) images.
+
+    Images are read one at a time, so that a memory-mapped split is never loaded whole.
+    """
     digest = hashlib.sha256(f"{images.shape} ".encode())
     digest.update(np.asarray(labels).astype("<i8").tobytes())
     for image in images:
@@ -181,7 +195,7 @@ def split_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
 
 
 def write_predictions(path: Path, answers: PredictionRecord) -> None:
-    """Write the Parquet file, whole or not at all."""
+    """Write the Parquet file atomically."""
     facts = {
         "format": PREDICTIONS_FORMAT,
         "classes": answers.classes,
@@ -206,10 +220,10 @@ def write_predictions(path: Path, answers: PredictionRecord) -> None:
 
 
 def read_predictions(path: Path) -> PredictionRecord:
-    """Read what :func:`write_predictions` wrote.
+    """Read the file that :func:`write_predictions` wrote.
 
     Raises:
-        DataError: it is damaged, or of a format that this version does not know.
+        DataError: the file is damaged, or its format is newer than this version.
     """
     try:
         table = pq.read_table(path)

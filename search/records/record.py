@@ -1,7 +1,7 @@
-"""A search as plain data: what the ledger knows, for everyone who only reads it.
+"""Define the data of a search as plain, frozen data classes.
 
 Tracking, the report, the live view, ``unfreeze status`` and ``trials.parquet`` are all functions of a
-:class:`SearchRecord`; none of them asks Ray Tune or Optuna.
+:class:`SearchRecord`; none of them reads Ray Tune or Optuna.
 """
 
 from __future__ import annotations
@@ -27,22 +27,32 @@ Verdict = Literal["helps", "no difference", "negative transfer"]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as the ledger has it.
+    """One trial, as stored in the ledger.
 
-    ``value`` is the objective at the trial's best epoch (None before the first epoch, or if it never was a
-    number). ``reason`` is a short word why a pruned or failed trial ended (``scheduler``, ``diverged``,
-    ``time_budget``, ``out_of_memory``, ``crashed``, ``timed_out``); ``error`` a traceback, if there was one.
-    ``retries`` counts how often it went on after it had died or hung by a fault of its own. ``batch_size`` is its
-    own where the search's was too large for the memory; None otherwise. ``stages``
-    maps a stage of work (:data:`trainables.cost_account.STAGES`) to seconds. ``cost`` says whether activations of
-    the frozen part were kept, and why (the fields of :class:`trainables.activations.reuse_policy.ReuseDecision`),
-    and what the trial
-    found, computed and compiled (those of :class:`trainables.cost_account.CostCounts`); empty where it never
-    said. ``node``
-    is the name of the machine where it ran last. ``origin`` says where parameters came from that were neither the
-    sampler's nor the user's: ``prior``, or the trial of an earlier search.
-    ``objectives`` has the value of each of several objectives by name, at
-    the trial's best epoch by the first of them; empty where the search has one.
+    Attributes:
+        number: number of the trial in its search, from 0.
+        state: ``waiting``, ``running``, ``complete``, ``pruned`` or ``failed``.
+        method: the transfer method.
+        params: the values of the search parameters.
+        value: the objective at the trial's best epoch; None before the first epoch, or if it never was a number.
+        epochs: the metrics of every finished epoch.
+        reason: a short word why a pruned or failed trial ended: ``scheduler``, ``diverged``, ``time_budget``,
+            ``out_of_memory``, ``crashed`` or ``timed_out``.
+        error: the traceback, if there is one.
+        seed: the seed of the training run.
+        started: when the trial started first.
+        ended: when the trial ended.
+        stages: seconds by stage of work (:data:`trainables.cost_account.STAGES`).
+        cost: whether and why activations were cached (the fields of
+            :class:`trainables.activations.reuse_policy.Decision`), and what the trial read, computed and compiled
+            (those of :class:`trainables.cost_account.Counts`); empty if the trial did not report it.
+        retries: how often the trial was resumed after it crashed or hung.
+        batch_size: the trial's own batch size, if that of the search did not fit into memory; else None.
+        node: name of the machine on which the trial ran last.
+        origin: where the parameters came from, if from neither the sampler nor the user: ``prior``, or the trial of
+            an earlier search.
+        objectives: value of each objective by name, at the best epoch by the first objective; empty in a search with
+            one objective.
     """
 
     number: int
@@ -66,18 +76,18 @@ class TrialRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen to this trial."""
+        """Whether the trial has ended for good."""
         return self.state in ("complete", "pruned", "failed")
 
     @property
     def seconds(self) -> float:
-        """Training time so far: the sum of its epochs, in seconds."""
+        """Training time so far: the sum of the trial's epochs, in seconds."""
         return sum(e.epoch_seconds for e in self.epochs)
 
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """The data of a search. ``counts`` maps train, validation, test to image counts."""
+    """The data of a search. ``counts`` maps ``train``, ``validation`` and ``test`` to numbers of images."""
 
     name: str
     digest: str
@@ -90,7 +100,7 @@ class TaskSummary:
 
 @dataclass(frozen=True)
 class BackboneSummary:
-    """The backbone of a search. ``blocks`` are named from the input upwards."""
+    """The backbone of a search. ``blocks`` are listed from the input upwards."""
 
     name: str
     weights: str
@@ -102,7 +112,7 @@ class BackboneSummary:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % confidence interval."""
 
     estimate: float
     low: float
@@ -111,9 +121,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The images to which a model gave probabilities from ``low`` to ``high`` (their mean: ``certain``).
+    """The images for which the probability of the predicted class is between ``low`` and ``high``.
 
-    ``accuracy`` is the share of its answers to them that were right.
+    Attributes:
+        low: lower end of the bin.
+        high: upper end of the bin.
+        images: number of images in the bin.
+        certain: mean probability of the predicted class.
+        accuracy: share of correct predictions.
     """
 
     low: float
@@ -125,11 +140,14 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether a model's probabilities can be taken at their word (:mod:`search.records.stats.calibration`).
+    """How well a model's probabilities agree with its accuracy (:mod:`search.records.stats.calibration`).
 
-    ``error`` is the expected calibration error over ``bins``, ``by_chance`` what a perfectly calibrated model would
-    show no more than in 95 of 100 tests like this one; ``excess`` is the mean probability minus accuracy: above 0
-    the model is too sure. All are fractions. ``log_loss`` is in nats.
+    Attributes:
+        bins: the bins that hold images, by probability.
+        error: the expected calibration error over the bins, as a fraction.
+        by_chance: the 95 % quantile of the error that a perfectly calibrated model shows on as many images.
+        excess: mean probability minus accuracy, as a fraction; above 0 the model is overconfident.
+        log_loss: mean negative log-likelihood of the true classes, in nats.
     """
 
     bins: tuple[CalibrationBin, ...]
@@ -141,7 +159,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ErrorExample:
-    """A test image that the winner saw: PNG bytes, truth, prediction and its probability."""
+    """A test image with the winner's prediction: PNG bytes, true class, predicted class and its probability."""
 
     png: bytes
     truth: str
@@ -150,13 +168,13 @@ class ErrorExample:
 
     @property
     def correct(self) -> bool:
-        """Whether the winner was right."""
+        """Whether the prediction is correct."""
         return self.truth == self.predicted
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The best of ``trials`` trials of a method that a search is compared with, on the same test images."""
+    """The best of ``trials`` trials of a baseline method, measured on the same test images as the winner."""
 
     method: str
     params: Parameters
@@ -166,9 +184,14 @@ class Baseline:
 
 @dataclass(frozen=True)
 class OldTask:
-    """Accuracy on the test images of an old task: ``before`` with the backbone untouched, ``after`` in each of the
-    winner's trainings, of which ``chosen`` is the registered one. ``lost`` is before minus after, the mean of the
-    trainings, with its 95 % interval; None in records of earlier versions.
+    """Accuracy on the test images of an old task.
+
+    Attributes:
+        before: with the untouched backbone.
+        after: after each of the winner's training runs.
+        chosen: index of the training run whose model is registered.
+        lost: ``before`` minus ``after``, averaged over the training runs, with its 95 % interval; None in records of
+            earlier versions.
     """
 
     before: float
@@ -178,22 +201,40 @@ class OldTask:
 
     @property
     def forgotten(self) -> float:
-        """Accuracy that the registered model's backbone has lost; below 0 where it has gained."""
+        """Accuracy that the registered model's backbone has lost; negative if it has gained."""
         return self.before - self.after[self.chosen]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known once the winner has been re-trained with live augmentation and measured on test data.
+    """The results of the winner, after it was trained again with live augmentation and measured on the test images.
 
-    ``val_accuracies`` has one entry per seed. ``test_accuracy`` is of the registered model (the seed with the
-    best validation accuracy). ``gain`` is accuracy with transfer minus accuracy of the first of ``baselines`` on the
-    same test images, both averaged over their seeds; None without a baseline. ``confusion[i][j]`` counts test
-    images of class i predicted as class j. ``answers_file`` holds the answers behind all of that, beside the model's
-    file (:mod:`search.records.predictions`); ``footprint`` is what the registered model costs to serve.
-    ``calibration`` is the
-    registered model's, None of winners that were measured before there was any. ``old_task`` is there where the search
-    had one to keep.
+    Attributes:
+        trial: number of the winning trial.
+        params: its parameters.
+        seeds: the seeds of the training runs.
+        val_accuracies: validation accuracy of each training run.
+        test_accuracy: test accuracy of the registered model, which is the training run with the best validation
+            accuracy.
+        seed_test_accuracies: test accuracy of each training run.
+        confusion: ``confusion[i][j]`` counts the test images of class i that are predicted as class j.
+        scratch_params: parameters of the baseline from scratch, in records of earlier versions (:attr:`baselines`
+            now).
+        scratch_trials: number of its trials, likewise.
+        scratch_test_accuracies: test accuracy of each of its training runs, likewise.
+        gain: accuracy of the winner minus that of the first of ``baselines`` on the same test images, both averaged
+            over seeds; None without a baseline.
+        verdict: what the interval of the gain allows to conclude.
+        calibration: calibration of the registered model; None if it was measured by a version without it.
+        examples: some test images with their predictions.
+        model_file: path of the Keras model.
+        answers_file: path of the predictions (:mod:`search.records.predictions`), next to the model file.
+        footprint: what it costs to serve the registered model.
+        model_name: name of the registered model, if it was registered.
+        model_version: its version.
+        seconds: time to train and measure the winner.
+        baselines: the baselines, the most important first.
+        old_task: accuracy on an old task, if the search had one to remember.
     """
 
     trial: int
@@ -221,7 +262,7 @@ class Outcome:
 
     @property
     def main_baseline(self) -> Baseline | None:
-        """The baseline that :attr:`gain` is about; one from scratch in records of earlier versions."""
+        """The baseline to which :attr:`gain` refers, also in records of versions that stored only one from scratch."""
         if self.baselines:
             return self.baselines[0]
         if self.gain is None and not self.scratch_test_accuracies:
@@ -232,8 +273,35 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search, whole. ``config`` holds what was asked for, as JSON values by the names of SearchConfig; ``source`` is
-    the dataset that it transfers from, ``teacher`` the backbone that it learns from, if there is one.
+    """A whole search.
+
+    Attributes:
+        name: name of the search.
+        metric: the objective; with several, the first one.
+        direction: whether ``metric`` is maximised or minimised.
+        task: the target data.
+        backbone: the backbone; if the search chooses among several, the first one.
+        config: the settings, as JSON values by the field names of SearchConfig.
+        trials: all trials.
+        requested: the number of trials that the search should run.
+        started: when the search started first.
+        elapsed: seconds that the search has run, over all its sessions.
+        importances: share of each parameter in the differences between trials.
+        importance_intervals: their 95 % intervals.
+        edges: parameters whose best value is at the edge of its range.
+        outcome: the results of the winner, once it has been measured.
+        storage: the folder of the search.
+        tracking_uri: the MLflow store.
+        backbones: all backbones by name, if the search chooses among several.
+        prior: the prior on the backbones before the first trial
+            (:class:`search.ledger.sampling.backbone_prior.BackbonePrior`).
+        source: the dataset from which knowledge is transferred, if there is one.
+        teacher: the backbone that is distilled, if there is one.
+        warm_start: configurations taken over from earlier searches (:mod:`search.ledger.sampling.warm_start`).
+        stopped: why the search ended before ``requested`` trials: ``converged``, ``time_budget`` or
+            ``failing_alike``.
+        objectives: names of the objectives, the first being ``metric``; empty in a search with one objective.
+        alternatives: the results of other points of the Pareto front that were trained again, ordered by ``metric``.
     """
 
     name: str
@@ -273,20 +341,20 @@ class SearchRecord:
 
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
-        """With several objectives, the complete trials that no other dominates, the best in the first one first."""
+        """The complete trials on the Pareto front, the best in the first objective first; empty with one objective."""
         return pareto_trials(self.trials, self.objectives)
 
     @cached_property
     def front_numbers(self) -> frozenset[int]:
-        """Of the trials on the front."""
+        """The numbers of the trials on the Pareto front."""
         return frozenset(trial.number for trial in self.front)
 
     @cached_property
     def best(self) -> TrialRecord | None:
-        """The finished trial with the best objective; ties go to the lower loss, then the lower number.
+        """The finished trial with the best objective; ties go to the lower loss, then to the lower number.
 
-        A complete trial goes before a pruned one of the same value. With several objectives it is the first of the
-        front, unless no trial is complete.
+        A complete trial ranks before a pruned trial of the same value. With several objectives this is the first
+        trial of the front, unless no trial is complete.
         """
         if self.front:
             return self.front[0]
@@ -294,35 +362,35 @@ class SearchRecord:
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def backbone_of(self, params: Parameters) -> BackboneSummary:
-        """The backbone of a trial with ``params``."""
+        """Return the backbone of a trial with ``params``."""
         return self.backbones.get(str(params.get("backbone")), self.backbone)
 
     @property
     def leading_backbone(self) -> BackboneSummary:
-        """That of the winner, or of the best trial so far; the first before there is one."""
+        """The backbone of the winner, else of the best trial so far, else the first one."""
         best = self.best
         params = self.outcome.params if self.outcome else best.params if best else {}
         return self.backbone_of(params)
 
     def count(self, state: State) -> int:
-        """How many trials are in ``state``."""
+        """Count the trials in ``state``."""
         return sum(t.state == state for t in self.trials)
 
     def outcome_of(self, trial: int) -> Outcome | None:
-        """What is known of a trial that was confirmed: the winner, or another point of the front."""
+        """Return the results of a trial that was trained again: the winner, or another point of the front; else None."""
         known = (self.outcome, *self.alternatives)
         return next((outcome for outcome in known if outcome is not None and outcome.trial == trial), None)
 
 
 def pareto_trials(trials: Iterable[TrialRecord], names: tuple[str, ...]) -> tuple[TrialRecord, ...]:
-    """The complete trials that no other dominates in the objectives ``names``; none where there are no names."""
+    """Return the complete trials on the Pareto front of the objectives ``names``; none if there are no names."""
     complete = [t for t in trials if t.state == "complete"] if names else []
     placed = [(t, point) for t in complete if (point := objective_losses(t.objectives, names)) is not None]
     return tuple(placed[index][0] for index in pareto_front([point for _, point in placed]))
 
 
 def rank_key(trial: TrialRecord, direction: Direction) -> tuple[float, bool, float, int] | None:
-    """What to sort ended trials by, the best first; None for one that has no result."""
+    """Return the key by which ended trials are sorted, the best first; None for a trial without a result."""
     if not trial.finished or trial.state == "failed" or trial.value is None:
         return None
     if math.isnan(trial.value):

@@ -1,7 +1,4 @@
-"""What a search leaves in its storage: trials.parquet, best.json, and reading them back.
-
-A search as one JSON object, for programs.
-"""
+"""Write the results of a search as files and JSON: ``trials.parquet``, ``best.json`` and ``--json`` output."""
 
 from __future__ import annotations
 
@@ -40,10 +37,10 @@ BEST_JSON_FORMAT = 1
 
 
 def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = ()) -> pa.Table:
-    """One row a trial: number, state, method, parameters, objective, metrics of the best epoch, cost.
+    """Return a table with one row per trial: number, state, method, parameters, objective, learning curves and cost.
 
-    Of several ``objectives`` there is a column for each (:func:`search.tracking.run_metrics.objective_column`),
-    and ``pareto_trials``.
+    With several ``objectives`` there is a column for each (:func:`search.records.metrics.objective_column`), and the
+    column ``front``.
     """
     names = sorted({name for t in trials for name in t.params})
     columns: dict[str, list[Any]] = {
@@ -88,7 +85,7 @@ def _objectives(trials: tuple[TrialRecord, ...], names: tuple[str, ...]) -> dict
 
 
 def write_results(record: SearchRecord, directory: Path) -> None:
-    """Write trials.parquet and best.json."""
+    """Write ``trials.parquet`` and ``best.json`` to ``directory``."""
     buffer = io.BytesIO()
     pq.write_table(trials_table(record.trials, record.objectives), buffer)
     write_bytes(directory / "trials.parquet", buffer.getvalue())
@@ -100,7 +97,7 @@ def write_results(record: SearchRecord, directory: Path) -> None:
 
 
 def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
-    """The best trial and, once it is confirmed, its outcome, as JSON values."""
+    """Return the best trial and, once it is measured, its outcome as JSON values."""
     return {
         "format": BEST_JSON_FORMAT,
         "search": record.name,
@@ -122,7 +119,10 @@ def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
 
 
 def front_json(record: SearchRecord) -> dict[str, Any]:
-    """The objectives with their directions, and the points of the front, best in the first one first; or nothing."""
+    """Return the objectives with their directions and the points of the front as JSON values; empty with one objective.
+
+    Points are ordered by the first objective, the best first.
+    """
     if not record.objectives:
         return {}
     return {
@@ -142,7 +142,7 @@ def _point_json(record: SearchRecord, trial: TrialRecord) -> dict[str, Any]:
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """JSON values that :func:`outcome_from_json` reads back."""
+    """Return JSON values that :func:`outcome_from_json` reads."""
     values = dataclasses.asdict(outcome)
     values["examples"] = [
         {**dataclasses.asdict(e), "png": base64.b64encode(e.png).decode()} for e in outcome.examples
@@ -151,7 +151,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
-    """The outcome that was kept with the ledger."""
+    """Read an outcome that was stored in the ledger."""
     kept = dict(values)
     for name in ("seeds", "val_accuracies", "seed_test_accuracies", "scratch_test_accuracies"):
         kept[name] = tuple(kept[name])
@@ -194,7 +194,10 @@ def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
 def record_json(
     record: SearchRecord, report: Path | None = None, model_uri: str | None = None
 ) -> dict[str, Any]:
-    """Name, counts, best trial, outcome and places of a search; every number is finite or null."""
+    """Return a search as JSON values: name, counts, best trial, outcome and locations.
+
+    Every number is finite or null.
+    """
     return {
         "search": record.name,
         "task": record.task.name,
@@ -225,7 +228,7 @@ def record_json(
 
 
 def finite_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values``, null in the place of what JSON has no number for."""
+    """Return ``values`` with None in place of NaN and infinity, which JSON cannot represent."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""What ``unfreeze score`` found, as plain data."""
+"""Define the results of ``unfreeze score`` as plain data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ P_VALUE_NOTE = (
 
 @dataclass(frozen=True)
 class DomainSimilarity:
-    """What is known where there is a source: LEEP, NCE (nats, at most 0), MMD² and its p-value."""
+    """How similar source and target are.
+
+    Attributes:
+        leep: LEEP (Nguyen et al. 2020), in nats, at most 0.
+        nce: negative conditional entropy (Tran et al. 2019), in nats, at most 0.
+        mmd_squared: squared maximum mean discrepancy (Gretton et al. 2012) between the features of source and
+            target.
+        mmd_p_value: p-value of the test that both have the same distribution.
+    """
 
     leep: float
     nce: float
@@ -35,11 +43,22 @@ class DomainSimilarity:
 
 @dataclass(frozen=True)
 class BackboneScores:
-    """One backbone's scores (:mod:`trainables.transferability`).
+    """The transferability scores of one backbone (:mod:`trainables.transferability`).
 
-    ``name`` is what the user called it. ``knn`` is the leave-one-out accuracy with its 95 % interval; ``tied``
-    whether the paired difference to the first backbone of the table may be chance. ``features`` is their number.
-    ``seconds``: to load the backbone, to have its features, and to compute the scores.
+    Attributes:
+        name: the name that the user gave.
+        weights: the name of the pretrained weights.
+        digest: hash of the weights.
+        input_size: (H, W) of the backbone's input.
+        parameters: number of parameters.
+        features: number of features.
+        knn: leave-one-out accuracy of k-NN, with its 95 % interval.
+        tied: whether the paired difference from the first backbone of the table may be due to chance.
+        logme: LogME (You et al. 2021).
+        h_score: H-score (Bao et al. 2019).
+        label_cka: linear CKA (Kornblith et al. 2019) between features and labels.
+        likeness: similarity of source and target in this backbone's features; None without a source.
+        seconds: time to load the backbone, to compute features, and to compute the scores.
     """
 
     name: str
@@ -59,10 +78,13 @@ class BackboneScores:
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """All backbones on the same images of one task, the best by k-NN first.
+    """The scores of all backbones on the same images of one task, the best by k-NN first.
 
-    ``images`` were scored, of ``known`` that are training or validation images at every input size. ``alike`` is the
-    linear CKA between the features of two backbones, by name. ``failed`` maps backbones without scores to the reason.
+    Attributes:
+        images: number of images that were scored.
+        available_images: number of training and validation images that could be scored at every input size.
+        feature_cka: linear CKA between the features of two backbones, by their names.
+        failed: reason for each backbone without scores.
     """
 
     task: str
@@ -78,7 +100,7 @@ class ScoringResult:
 
     @property
     def note(self) -> str | None:
-        """A warning where there are too few images for the scores to mean much."""
+        """A warning if there are too few images per class for the scores to be reliable; else None."""
         share = self.images / self.classes
         if share >= 10:
             return None
@@ -87,7 +109,7 @@ class ScoringResult:
 
 
 def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:
-    """The same as one JSON object; every number is finite or null."""
+    """Return the scores as one JSON object; every number is finite or null."""
     return {
         "task": scoring.task,
         "source": scoring.source,
@@ -106,7 +128,7 @@ def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:
 
 
 def explanations(scoring: ScoringResult) -> list[str]:
-    """How to read the scores, and what they can't say."""
+    """Return sentences on how to read the scores, and on their limits."""
     said = [HOW_TO_READ, LIMITS, P_VALUE_NOTE if scoring.source is not None else None, scoring.note]
     return [sentence for sentence in said if sentence is not None]
 

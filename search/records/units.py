@@ -1,7 +1,4 @@
-"""Lengths of time as people write them: ``90s``, ``30m``, ``1h30m``, or plain seconds.
-
-Numbers of bytes as people write them: ``500 MB``, ``2GB``, ``1.5 GiB``, or plain bytes.
-"""
+"""Parse and format durations (``90s``, ``1h30m``) and sizes in bytes (``500 MB``, ``1.5 GiB``)."""
 
 from __future__ import annotations
 
@@ -15,7 +12,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?i?)b?", re.ASCII)
 
 
 def parse_size(value: object) -> int:
-    """Bytes in ``value``, a number or text; ValueError says what was expected."""
+    """Convert a size, a number or a text, into bytes.
+
+    Raises:
+        ValueError: the message says what was expected.
+    """
     size = _size_from_text(value) if isinstance(value, str) else value
     if isinstance(size, bool) or not isinstance(size, int | float):
         raise ValueError(f"expected {EXPECTED_SIZE}")
@@ -27,7 +28,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: float) -> str:
-    """``size`` bytes with three digits or fewer, as in ``1.5 GB`` or ``320 kB``."""
+    """Format ``size`` bytes with at most three digits, as in ``1.5 GB`` or ``320 kB``."""
     if not math.isfinite(size) or size < 0:
         return "–"
     for unit, power in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -52,7 +53,11 @@ _WORDS = re.compile(rf"(?:{_PART}d\s*)?(?:{_PART}h\s*)?(?:{_PART}m(?:in)?\s*)?(?
 
 
 def parse_duration(value: object) -> float:
-    """Seconds in ``value``, a number or text; ValueError says what was expected."""
+    """Convert a duration, a number or a text, into seconds.
+
+    Raises:
+        ValueError: the message says what was expected.
+    """
     seconds = _from_text(value) if isinstance(value, str) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ValueError(f"expected {EXPECTED_DURATION}")
@@ -64,7 +69,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The two largest units of ``seconds``, as in ``4m 05s``; ``0.8s`` below ten seconds."""
+    """Format ``seconds`` with the two largest units, as in ``4m 05s``; below ten seconds as in ``0.8s``."""
     if not math.isfinite(seconds) or seconds < 0:
         return "–"
     if seconds < 9.95:

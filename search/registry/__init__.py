@@ -1,4 +1,8 @@
-"""The adapter to MLflow's model registry, in one place: a winner in, challenger, champion, a model out."""
+"""Register, compare, promote, roll back and load models of MLflow's model registry.
+
+The names below are loaded on first use (PEP 562): importing MLflow takes seconds, and ``unfreeze --help`` must not
+wait for it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Whether two versions were asked the same question: classes, form of the input, test images.
+"""Check whether two model versions can be compared, and whether one is cheaper to serve than the other.
 
-Whether one model is cheaper to serve than another, by more than noise.
+Two versions are comparable if they have the same classes, take the same form of input and were measured on the same
+test images.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from search.records.units import format_size
 from trainables.serving.footprint import Footprint
 
 SIZE_TOLERANCE = 0.02
-"""Files whose sizes differ by less than this share count as of one size."""
+"""Files whose sizes differ by less than this fraction count as equally large."""
 
 
 @dataclass(frozen=True)
 class CostDifference:
-    """What the challenger saves, and what it costs more, in phrases; and what could not be compared."""
+    """How the challenger's serving costs differ from the champion's, as phrases.
+
+    Attributes:
+        less: costs that are lower.
+        more: costs that are higher.
+        unknown: what could not be compared, and why.
+    """
 
     less: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
@@ -27,16 +34,15 @@ class CostDifference:
 
     @property
     def cheaper(self) -> bool:
-        """Something is less and nothing is more."""
+        """Whether some cost is lower and none is higher."""
         return bool(self.less) and not self.more
 
 
 def cost_difference(new: Footprint | None, old: Footprint | None) -> CostDifference:
-    """The challenger's footprint against the champion's.
+    """Compare the challenger's footprint with the champion's.
 
-    Size counts, and latency (:meth:`trainables.serving.footprint.Latency.below`), if both were measured
-    on the same
-    kind of processor.
+    File size is compared always, latency (:meth:`trainables.serving.footprint.Milliseconds.below`) only if both were
+    measured on the same kind of processor.
     """
     if new is None or old is None:
         return CostDifference(unknown=("size and latency were not measured for both",))
@@ -50,12 +56,12 @@ def cost_difference(new: Footprint | None, old: Footprint | None) -> CostDiffere
 
 
 def same_processor(new: Footprint, old: Footprint) -> bool:
-    """Whether latencies can be compared."""
+    """Return whether the latencies of two footprints can be compared."""
     return new.processor == old.processor
 
 
 def _pairs(new: Footprint, old: Footprint) -> Iterator[tuple[str, bool, bool]]:
-    """A phrase for each cost, whether the challenger's is lower, and whether it is higher."""
+    """Yield, for each cost, a phrase, whether the challenger's is lower, and whether it is higher."""
     size = f"{format_size(new.file_bytes)} instead of {format_size(old.file_bytes)}"
     a, b = new.file_bytes, old.file_bytes
     yield size, a < (1 - SIZE_TOLERANCE) * b, b < (1 - SIZE_TOLERANCE) * a
@@ -78,19 +84,19 @@ def _unknown(new: Footprint, old: Footprint) -> tuple[str, ...]:
 
 
 MAX_LISTED_NAMES = 6
-"""Names that a sentence lists."""
+"""Number of class names that a message lists."""
 
 
 def comparability_problems(
     new: PredictionRecord, old: PredictionRecord, new_input: str = "", old_input: str = ""
 ) -> list[str]:
-    """Why the versions can't be compared, a phrase each, the challenger's first; empty if they can be.
+    """Return the reasons why two versions cannot be compared, one phrase each; empty if they can be.
 
     Args:
-        new: of the challenger.
-        old: of the champion.
-        new_input: form of the challenger's input, as :func:`search.registry.model_package.input_form` writes it.
-        old_input: of the champion's.
+        new: predictions of the challenger.
+        old: predictions of the champion.
+        new_input: form of the challenger's input, as :func:`search.registry.model_package.input_form` formats it.
+        old_input: form of the champion's input.
     """
     found = []
     if new.classes != old.classes:
@@ -106,7 +112,10 @@ def comparability_problems(
 def align_images(
     new: PredictionRecord, old: PredictionRecord
 ) -> tuple[PredictionRecord, PredictionRecord, tuple[str, ...]]:
-    """Both with the images in one order, and what to say of it. For versions without :func:`comparability_problems`."""
+    """Return both records with their images in the same order, and notes for the user.
+
+    Requires versions without :func:`comparability_problems`.
+    """
     if new.digest == old.digest:
         return new, old, ()
     place = {image: row for row, image in enumerate(old.images)}
@@ -126,9 +135,10 @@ def _classes(new: tuple[str, ...], old: tuple[str, ...]) -> str:
 
 
 def _images(new: PredictionRecord, old: PredictionRecord) -> str:
-    """How the test images differ; empty if they are the same.
+    """Describe how the test images differ; empty if they are the same.
 
-    With one size the digests tell. With two, images are known by their names in the data: their pixels differ.
+    If both have one image size, the digests decide. With two sizes the pixels differ, so that images are identified
+    by their names in the data.
     """
     if new.digest == old.digest:
         return ""

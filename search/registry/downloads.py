@@ -1,4 +1,4 @@
-"""Models out of the registry: a Keras file on this machine, and the names of its classes."""
+"""Download models from the registry: the Keras file, the class names, and the stored test predictions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ _NUMBERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
 
 
 def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
-    """The Keras file of an MLflow model, in ``directory``. An alias is resolved anew at each call.
+    """Download the Keras file of an MLflow model into ``directory``, and return its path.
+
+    An alias is resolved at each call, so that a moved alias is noticed. A version that was downloaded before is not
+    downloaded again.
 
     Args:
         uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/MODEL_ID`` or ``runs:/RUN/PATH``.
+        directory: folder for the file.
+        tracking_uri: the MLflow store.
 
     Raises:
-        TrackingError: no such model, or it holds no ``.keras`` file.
+        TrackingError: there is no such model, or it does not contain exactly one ``.keras`` file.
     """
     store = absolute_uri(tracking_uri)
     fixed = resolve_alias(uri, store)
@@ -55,10 +60,10 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
 
 
 def download_predictions(version: Version, tracking_uri: str) -> PredictionRecord | None:
-    """What a version said of its test images; None if it was registered without.
+    """Download what a version predicted for its test images; None if it was registered without predictions.
 
     Raises:
-        TrackingError: they can't be had, or are not those that were registered.
+        TrackingError: the file cannot be read, or it is not the one that was registered.
     """
     digest = version.tags.get(TEST_DIGEST_TAG)
     if digest is None:
@@ -78,13 +83,14 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
 
 
 def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:
-    """Names of a model's classes, in the order of its outputs.
+    """Return the names of a model's classes, in the order of its outputs.
 
     Args:
-        tracking_uri: where; MLflow's own setting if not given.
+        model_uri: address of the model.
+        tracking_uri: the MLflow store; MLflow's own setting if not given.
 
     Raises:
-        TrackingError: no such model, or it was logged without names.
+        TrackingError: there is no such model, or it was logged without class names.
     """
     store = absolute_uri(tracking_uri or mlflow.get_tracking_uri())
     with _downloaded(f"{resolve_alias(model_uri, store).rstrip('/')}/MLmodel", store) as file:
@@ -99,10 +105,10 @@ def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, .
 
 @contextmanager
 def downloaded_model(model_uri: str, tracking_uri: str) -> Iterator[Path]:
-    """The MLflow model's folder on this machine, for as long as the context lasts.
+    """Download an MLflow model to a temporary folder that exists as long as the context.
 
     Raises:
-        TrackingError: no such model.
+        TrackingError: there is no such model.
     """
     store = absolute_uri(tracking_uri)
     with _downloaded(resolve_alias(model_uri, store), store) as folder:
@@ -110,10 +116,10 @@ def downloaded_model(model_uri: str, tracking_uri: str) -> Iterator[Path]:
 
 
 def resolve_alias(uri: str, tracking_uri: str) -> str:
-    """``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address as it is.
+    """Return ``models:/NAME@ALIAS`` as ``models:/NAME/VERSION``; any other address is returned unchanged.
 
     Raises:
-        TrackingError: no such model or alias.
+        TrackingError: there is no such model or alias.
     """
     match = _ALIASED.fullmatch(uri)
     if match is None:
@@ -133,10 +139,10 @@ def resolve_alias(uri: str, tracking_uri: str) -> str:
 
 
 def check_model_exists(uri: str, tracking_uri: str) -> None:
-    """Look whether ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` is there; other addresses are taken for good.
+    """Check that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` exists; other addresses are not checked.
 
     Raises:
-        TrackingError: no such model, alias or version; the message lists those that there are.
+        TrackingError: there is no such model, alias or version; the message lists the existing ones.
     """
     store = absolute_uri(tracking_uri)
     resolve_alias(uri, store)

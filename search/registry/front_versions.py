@@ -1,4 +1,4 @@
-"""What a model version's tags say of the front that it is a point of, so that promotion can ask which point."""
+"""Record in a model version's tags which point of which Pareto front it is, so that ``promote`` can offer the points."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OBJECTIVES_TAG = "unfreeze.objectives"
 """JSON: the value of each objective in the search's trial, by name, the first objective first."""
 
 FRONT_TAG = "unfreeze.front"
-"""The same for all versions that were confirmed together."""
+"""Identifies the versions that were confirmed together: they all have the same value."""
 
 STARTED_TAG = "unfreeze.started"
-"""When the search began: what tells it from another one of its name."""
+"""When the search started. It distinguishes the search from another one of the same name."""
 
 
 @dataclass(frozen=True)
 class FrontVersion:
-    """A version that is a point of a front: of which trial, and the objectives' values there."""
+    """A model version that is a point of a Pareto front, with its trial and the values of the objectives."""
 
     version: Version
     trial: int
@@ -33,7 +33,12 @@ class FrontVersion:
 
 
 def front_tags(record: SearchRecord, trials: Sequence[int]) -> dict[str, str]:
-    """Tags of the version that ``record.outcome`` becomes; ``trials`` are confirmed together. None of one objective."""
+    """Return the tags of the version that ``record.outcome`` becomes; empty in a search with one objective.
+
+    Args:
+        record: the search.
+        trials: numbers of the trials that were confirmed together.
+    """
     outcome = record.outcome
     if not record.objectives or outcome is None:
         return {}
@@ -48,15 +53,16 @@ def front_tags(record: SearchRecord, trials: Sequence[int]) -> dict[str, str]:
 
 
 def same_search(first: Version, second: Version) -> bool:
-    """Whether both are points of fronts, maybe of different moments, of one search."""
+    """Return whether both versions are points of Pareto fronts of one search, at the same or at different times."""
     same = all(first.tags.get(key) == second.tags.get(key) for key in ("unfreeze.search", STARTED_TAG))
     return same and FRONT_TAG in first.tags and FRONT_TAG in second.tags
 
 
 def front_versions(point: Version, versions: Iterable[Version]) -> tuple[FrontVersion, ...]:
-    """Those of ``versions`` that are on the same front as ``point``, in the order of their trials' first objective.
+    """Return those of ``versions`` that are on the same front as ``point``, ordered by the first objective.
 
-    ``point`` alone where it is on none, or where that can't be read: then there is nothing to choose.
+    The result is empty or ``point`` alone if the version is on no front or its tags cannot be read: there is nothing
+    to choose then.
     """
     together = [v for v in versions if v.version == point.version or _same_front(point, v)]
     known = [found for version in together if (found := to_front_version(version)) is not None]
@@ -65,7 +71,7 @@ def front_versions(point: Version, versions: Iterable[Version]) -> tuple[FrontVe
 
 
 def to_front_version(version: Version) -> FrontVersion | None:
-    """What the tags of a version say; None if it is no point of a front."""
+    """Read the tags of a version; None if it is no point of a front."""
     try:
         values = {str(k): float(v) for k, v in json.loads(version.tags[OBJECTIVES_TAG]).items()}
         return FrontVersion(version, int(version.tags["unfreeze.trial"]), values)

@@ -1,4 +1,4 @@
-"""Is the challenger to be promoted? A pure function of what two versions said of the same test images."""
+"""Decide whether the challenger is promoted: a pure function of two versions' predictions on the same test images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from search.registry.comparability import (
 from trainables.serving.footprint import Footprint
 
 MARGIN = 0.01
-"""Accuracy that a cheaper challenger may lack, unless another is asked for: one percentage point."""
+"""Default for the accuracy that a cheaper challenger may lack, as a fraction: one percentage point."""
 
 MAJORITY_BASELINE, SCRATCH_BASELINE = "majority class", "scratch"
 
 Decision = Literal[
     "better", "cheaper", "first", "worse", "not better", "not comparable", "unknown", "forgets"
 ]
-"""Why a challenger passes (the first three), or does not."""
+"""Why a challenger passes the gate (the first three values) or does not."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One version, as far as it is judged; ``answers`` is None if it was registered without them."""
+    """What the gate needs to know of a version; ``answers`` is None if it was registered without predictions."""
 
     version: str
     answers: PredictionRecord | None
@@ -44,16 +44,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison(ConservativeInterval):
-    """The challenger against one other: the champion, ``scratch`` or the majority class.
+    """The challenger compared with one other: the champion, the baseline from scratch, or the majority class.
 
     Attributes:
-        other: the name of the other.
+        other: name of the other.
         accuracy: its mean test accuracy.
-        seeds: its trainings; 0 for a constant answer.
-        gain: challenger minus other, means over seeds, with the interval of
-        :func:`search.records.stats.intervals.paired_gain`.
+        seeds: its number of training runs; 0 for the majority class.
+        gain: accuracy of the challenger minus that of the other, averaged over seeds, with the interval of
+            :func:`search.records.stats.intervals.paired_gain`.
         bootstrap: the same with the interval of :func:`search.records.stats.paired_tests.bootstrap_gain`.
-        served: McNemar's test of the two models that are served, the challenger's first; None but for a champion.
+        served: McNemar's test of the two models that are served, the challenger first; only against a champion.
     """
 
     other: str
@@ -69,20 +69,20 @@ class Comparison(ConservativeInterval):
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate decides.
+    """The decision of the gate, with everything it is based on.
 
     Attributes:
-        decision: in a word or two.
+        decision: the decision in a word or two.
         reason: the decision in a sentence.
         margin: accuracy that a cheaper challenger may lack.
-        images: test images in the comparison; 0 if there was none.
-        accuracy: mean test accuracy of the challenger over its seeds; None if there was no comparison.
-        seeds: the challenger's trainings.
-        comparisons: against the champion, or ``scratch`` and the majority class.
-        footprints: of challenger and champion.
-        notes: what else a person should know.
-        old_task: the old task before and after; None where the challenger's search had none to keep, or was made by an
-            earlier version.
+        images: number of test images in the comparison; 0 without a comparison.
+        accuracy: mean test accuracy of the challenger over its seeds; None without a comparison.
+        seeds: the challenger's number of training runs.
+        comparisons: with the champion, or with the baselines.
+        footprints: those of challenger and champion.
+        notes: further information for the user.
+        old_task: accuracy on the old task before and after; None if the challenger's search had no old task, or was
+            run by an earlier version.
     """
 
     decision: Decision
@@ -103,11 +103,17 @@ class GateDecision:
 
 
 def decide(challenger: Candidate, champion: Candidate | None, margin: float = MARGIN) -> GateDecision:
-    """Decide whether ``challenger`` takes the place of ``champion``.
+    """Decide whether ``challenger`` replaces ``champion``.
+
+    With a champion, the challenger passes as ``better`` if the whole interval of its gain is above 0, and as
+    ``cheaper`` if the interval is above ``-margin`` and some serving cost is lower while none is higher. McNemar's
+    test of the two served models must not contradict: the challenger's model may be significantly worse in the
+    second case only, and by at most ``margin``. Without a champion, the challenger passes as ``first`` if its gain
+    over the baseline from scratch and over the majority class is significantly above 0.
 
     Args:
-        champion: None for a model that has none yet; the challenger then has to beat its search's baseline, if
-            there was one, and the best constant answer.
+        challenger: the version to promote.
+        champion: the version in production; None if there is none yet.
         margin: accuracy that the challenger may lack if it is cheaper, as a fraction.
     """
     if not 0 <= margin < 1:
@@ -147,7 +153,7 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
 
 
 def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
-    """The decision, its reason, the comparisons and notes for a model without champion."""
+    """Return decision, reason, comparisons and notes for a model without a champion."""
     right, scratch = answers.correct, answers.scratch_correct
     constant = np.stack([answers.majority_correct] * 2)  # a constant answer has no luck: twice the same
     others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
@@ -181,7 +187,7 @@ def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | 
 
 
 def _decided(other: Comparison, images: int, saved: CostDifference, margin: float) -> tuple[Decision, str]:
-    """The decision on a challenger that has a champion before it, and the reason."""
+    """Return the decision on a challenger that competes with a champion, and the reason."""
     shortfall = _shortfall(other.served, images)
     equal = f"it gains {other}: not worse than {other.other} by more than the margin of {_margin(margin)}"
     if other.low > 0 and shortfall <= 0:
@@ -206,7 +212,7 @@ def _decided(other: Comparison, images: int, saved: CostDifference, margin: floa
 
 
 def _shortfall(served: McNemar | None, images: int) -> float:
-    """Accuracy that the served model lacks if McNemar's test finds it worse than the served champion, else 0."""
+    """Return the accuracy that the served model lacks, if McNemar's test finds it worse than the other; else 0."""
     if served is None or not served.second_better:
         return 0.0
     return (served.second_only - served.first_only) / images
@@ -231,12 +237,16 @@ def _without_answers(version: str) -> str:
 
 
 def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, most: float) -> GateDecision:
-    """The same judgement, unless a challenger that would pass may have lost more than ``most`` of the old task's
-    accuracy, as a fraction: where the interval of what its trainings lose reaches beyond, or McNemar's test finds that
-    the model to be served has lost more.
+    """Refuse a challenger that passes but may have lost more than ``most`` of the old task's accuracy.
 
-    ``forgotten`` is what a version says that it has lost, None if it does not. It decides alone, with a note, where
-    an earlier version of unfreeze has kept no more than that.
+    It is refused if the interval of the loss over its training runs reaches beyond ``most``, or if McNemar's test
+    finds that the model to be served has lost more.
+
+    Args:
+        judgement: the decision so far.
+        forgotten: the loss according to the version's tags; None if there is no such tag. It decides alone, with a
+            note, for versions of earlier releases, which stored no predictions for the old task.
+        most: the largest accepted loss of accuracy, as a fraction.
     """
     if not judgement.passes:
         return judgement
@@ -260,7 +270,7 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, mos
 
 
 def _forgets(kept: ForgettingComparison, most: float) -> str | None:
-    """Why it can't be said that no more than ``most`` is lost; None where it can."""
+    """Return why the loss may exceed ``most``; None if it certainly does not."""
     allowed = f"at most {_margin(most)} may be lost"
     if kept.seeds < MIN_SEEDS and kept.changed:
         return f"what it has lost on the old task is not known: {_one_seed_reason('the winner was')}"

@@ -1,9 +1,9 @@
-"""The folder ``images`` of a registered model: the same classifier for ``mlflow models serve`` that takes image files.
+"""Write the folder ``images`` of a registered model: the same classifier for ``mlflow models serve``, for image files.
 
-The model itself has the signature uint8 (N, H, W, 3), by which MLflow's server makes an array of numbers of whatever
-it is sent: text in base64 is refused before any model sees it. So there are two MLflow models in one package, with one
-file of weights between them. ``models:/NAME@ALIAS`` is plain Keras and runs no code of the package;
-``models:/NAME@ALIAS/images`` runs :mod:`search.registry.served_images`, of which it holds a copy.
+The model itself has the signature uint8 (N, H, W, 3). By this signature MLflow's server converts every request to an
+array of numbers, so that it refuses text in base64 before any model sees it. A package therefore holds two MLflow
+models that share one file of weights. ``models:/NAME@ALIAS`` is plain Keras and runs no code of the package;
+``models:/NAME@ALIAS/images`` runs a copy of :mod:`search.registry.served_images`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 IMAGES_FOLDER = "images"
 INPUT_NAME = "image"
-"""Name of its input, for requests that name their columns."""
+"""Name of the model's input, for requests that name their columns."""
 
 _CODE = Path(__file__).with_name("served_images.py")
 
@@ -35,10 +35,14 @@ _first.apply_environment()
 def write_image_package(
     folder: Path, keras_file: Path, classes: Sequence[str], requirements: list[str], flavor: Mapping[str, Any]
 ) -> None:
-    """Write the MLflow model that takes image files to ``folder``, which must not be there yet.
+    """Write the MLflow model that takes image files to ``folder``, which must not exist yet.
 
     Args:
-        flavor: what the plain model's MLmodel says of Keras; so Keras loads this one, too.
+        folder: where to write.
+        keras_file: the model's weights.
+        classes: names of the classes.
+        requirements: pip requirements of the plain model.
+        flavor: the Keras section of the plain model's MLmodel file, so that Keras can load this model as well.
     """
     import mlflow.pyfunc
 
@@ -59,7 +63,7 @@ def write_image_package(
 
 
 def share_weights(folder: Path, document: Model) -> None:
-    """Leave the package at ``folder`` with one Keras file: that of its folder :data:`IMAGES_FOLDER`."""
+    """Reduce the package at ``folder`` to one Keras file, the one in its folder :data:`IMAGES_FOLDER`."""
     flavor: dict[str, Any] = document.flavors["keras"]
     shutil.rmtree(folder / flavor["data"])
     flavor["data"] = f"{IMAGES_FOLDER}/data"
@@ -67,7 +71,7 @@ def share_weights(folder: Path, document: Model) -> None:
 
 
 def image_signature(classes: int) -> ModelSignature:
-    """Anything, which MLflow must hand on as it is, to float32 (-1, classes); the code says what it takes."""
+    """Return a signature from any values, which MLflow passes on unchanged, to float32 (-1, classes)."""
     from search.registry.served_images import NAMED
 
     return ModelSignature(

@@ -1,9 +1,12 @@
-"""Taking turns at a registered model, where nothing but tags that each process reads and writes can be shared.
+"""Lock a registered model with nothing but the tags that MLflow offers.
 
-Lamport's bakery algorithm (Communications of the ACM 17, 1974): whoever wants to change a model's aliases draws a
-number, one more than all that are drawn, and waits for those with lower ones. It needs no operation but reading and
-writing one's own tag, and no process assumes how fast another is. A process that dies leaves its number behind; it is
-taken away once it has not changed for a while by the clock of those who wait. No two clocks are compared.
+The lock is Lamport's bakery algorithm (Communications of the ACM 17(8), 1974). A process that wants to change a
+model's aliases draws a ticket, one more than the highest that it sees, and waits for all processes with lower
+tickets. The algorithm needs no atomic operation: each process writes its own tag only and reads those of the others,
+which is all that a tracking server supports. It also assumes nothing about the speed of processes.
+
+A process that dies leaves its ticket behind. The others delete a ticket that has not changed for
+:data:`STALE_SECONDS` by their own clock. The clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from search.tracking.mlflow_environment import user_name
 from trainables.errors import TrackingError
 
 STALE_SECONDS = 30.0
-"""Seconds after which a turn that does not end belongs to a dead process."""
+"""Seconds after which an unchanged ticket counts as that of a dead process."""
 
 POLL_SECONDS = 0.2
 
@@ -32,10 +35,10 @@ _PREFIX = "unfreeze.turn."
 
 
 class TagStore(Protocol):
-    """Where the numbers are kept: the tags of one registered model."""
+    """Where the tickets are stored: the tags of one registered model."""
 
     def read(self) -> dict[str, str]:
-        """All tags as they are now, in one look."""
+        """Return all tags in one request."""
         ...
 
     def write(self, key: str, value: str) -> None:
@@ -43,13 +46,20 @@ class TagStore(Protocol):
         ...
 
     def erase(self, key: str) -> None:
-        """Delete a tag, if it is there."""
+        """Delete a tag, if it exists."""
         ...
 
 
 @dataclass
 class BakeryLock:
-    """The right to change the aliases of one registered model."""
+    """A lock on the aliases of one registered model.
+
+    Attributes:
+        tags: where the tickets are stored.
+        name: name of the model, for messages.
+        token: identifies this process; it breaks ties between equal tickets.
+        stale_seconds: when to delete the tickets of dead processes.
+    """
 
     tags: TagStore
     name: str
@@ -58,10 +68,10 @@ class BakeryLock:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Wait for the turn and hold it.
+        """Wait for the lock, and hold it for the context.
 
         Raises:
-            TrackingError: it was taken away while this process waited.
+            TrackingError: other processes deleted the ticket of this one while it waited.
         """
         try:
             self._take_ticket()
@@ -74,10 +84,10 @@ class BakeryLock:
                 self.tags.erase(self._key)
 
     def verify_held(self) -> None:
-        """Look again, right before what can't be undone.
+        """Check again that the lock is still held, directly before a change that cannot be undone.
 
         Raises:
-            TrackingError: others took this process for dead.
+            TrackingError: other processes took this one for dead and deleted its ticket.
         """
         if self._key not in self.tags.read():
             raise TrackingError(

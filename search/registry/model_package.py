@@ -1,4 +1,4 @@
-"""A Keras classifier as an MLflow model folder: signature, input example, class names, pinned requirements."""
+"""Write a Keras classifier as an MLflow model: signature, input example, class names and pinned requirements."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ def write_package(
     document: Model,
     answers: Path | None = None,
 ) -> None:
-    """Write ``model`` to the empty ``folder``, and in it the folder ``images``, which serves image files, too.
+    """Write ``model`` to the empty ``folder``, with a folder ``images`` in it that serves image files.
+
+    MLflow 3.17's ``log_model`` for Keras fails with an input example because it writes the example before it creates
+    the folder. So the folder must exist.
 
     Args:
         model: Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes).
-        classes: a name for each output; kept in the MLmodel's metadata and in ``classes.json``.
-        examples: uint8 images (N, H, W, 3), of which the first is the input example.
+        folder: an existing, empty folder.
+        classes: the name of each output, stored in the metadata of the MLmodel file and in ``classes.json``.
+        examples: uint8 images (N, H, W, 3); the first one becomes the input example.
         document: the MLmodel to fill, with the ids of its logged model and run.
-        answers: a file of :mod:`search.records.predictions`, to travel with the model.
-
-    The folder has to be there: MLflow 3.17's ``log_model`` for Keras fails with an input example, which it
-    writes before it makes the folder.
+        answers: the file of :mod:`search.records.predictions` to store with the model.
     """
     import mlflow.keras  # brings TensorFlow
 
@@ -70,16 +71,18 @@ def write_package(
 
 
 def input_form(model: Any, classes: Sequence[str]) -> str:
-    """What the model takes, in a word: ``uint8 (-1, -1, -1, 3)``."""
+    """Describe the model's input in a word: ``uint8 (-1, -1, -1, 3)``."""
     spec = signature(model, classes).inputs.inputs[0]
     return f"{spec.type} {spec.shape}"
 
 
 def signature(model: Any, classes: Sequence[str]) -> ModelSignature:
-    """uint8 (-1, H, W, 3) to float32 (-1, classes), H and W as the model has them (-1: any).
+    """Return the signature from uint8 (-1, H, W, 3) to float32 (-1, classes).
+
+    H and W are -1 if the model takes any size.
 
     Raises:
-        TrackingError: the model is of another form.
+        TrackingError: the model has other inputs or outputs.
     """
     inputs, outputs = tuple(model.input_shape), tuple(model.output_shape)
     dtype = str(model.inputs[0].dtype)
@@ -97,7 +100,7 @@ def signature(model: Any, classes: Sequence[str]) -> ModelSignature:
 
 
 def model_digest(model: Any, classes: Sequence[str]) -> str:
-    """SHA-256 over the weights in their order, and the class names: the same model has the same digest."""
+    """Return the SHA-256 of the class names and weights: equal models have equal digests."""
     digest = hashlib.sha256(json.dumps(list(classes)).encode())
     for weights in model.get_weights():
         digest.update(f"{weights.dtype}{weights.shape}".encode())
@@ -106,7 +109,10 @@ def model_digest(model: Any, classes: Sequence[str]) -> str:
 
 
 def requirements() -> list[str]:
-    """What serving needs, pinned to what is installed; asking MLflow to find out takes seconds."""
+    """Return the packages that serving needs, pinned to the installed versions.
+
+    MLflow could infer them, but that takes seconds.
+    """
     pinned = []
     for name in REQUIREMENTS:
         try:

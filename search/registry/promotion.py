@@ -1,4 +1,8 @@
-"""Which version is in production: ``champion`` follows ``challenger`` if the gate lets it, and goes back."""
+"""Promote the challenger to champion if it passes the gate, and roll back to the previous champion.
+
+The version with the alias ``champion`` is in production. ``challenger`` is the version that the latest search
+proposes.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +44,19 @@ from search.tracking.tags import INPUT_FORM_TAG, footprint_of, forgotten_of
 from trainables.errors import TrackingError, UsageError
 
 PREVIOUS_CHAMPIONS = "unfreeze.previous_champions"
-"""Tag of the registered model: versions that were champion, the latest last."""
+"""Tag of the registered model: versions that were champion before, the latest last."""
 
 
 @dataclass(frozen=True)
 class PromotionComparison:
-    """Challenger and champion as they were looked at, and what the gate decides.
+    """Challenger and champion as they were compared, with the decision of the gate.
 
-    ``proposed`` has the alias ``challenger``; it is another version than the challenger where a person has chosen
-    another point of the front.
+    Attributes:
+        challenger: the version to promote.
+        champion: the version in production, if there is one.
+        gate: the decision of the gate.
+        proposed: the version with the alias ``challenger``. It differs from ``challenger`` if the user chose another
+            point of the Pareto front.
     """
 
     challenger: Version
@@ -59,7 +67,7 @@ class PromotionComparison:
 
 @dataclass(frozen=True)
 class Promotion:
-    """The version in production now, the one before it, and why it moved; a rollback has no judgement."""
+    """A change of the champion: the new one, the one before it, and the gate's decision (None for a rollback)."""
 
     champion: Version
     before: Version | None
@@ -71,7 +79,7 @@ class Promotion:
 
 
 class PromotionRefused(TrackingError):
-    """The gate keeps the challenger out; ``comparison`` says who was compared, and how it went."""
+    """The gate refuses the challenger; ``comparison`` holds the details."""
 
     def __init__(self, comparison: PromotionComparison) -> None:
         new = comparison.challenger
@@ -83,7 +91,13 @@ class PromotionRefused(TrackingError):
 
 
 class AmbiguousChallenger(UsageError):
-    """The challenger is one of several ``points`` of a front: somebody has to say which; ``champion`` is a version."""
+    """The challenger is one of several ``points`` of a Pareto front, and the user has to choose one.
+
+    Attributes:
+        points: the versions to choose from.
+        champion: number of the version in production, if there is one.
+        received: the trial that the user chose, if any.
+    """
 
     def __init__(self, points: tuple[FrontVersion, ...], champion: str | None, trial: int | None) -> None:
         known = ", ".join(str(point.trial) for point in points)
@@ -102,11 +116,11 @@ def judge(
     trial: int | None = None,
     max_forgetting: float | None = None,
 ) -> PromotionComparison:
-    """What :func:`promote` would decide, changing nothing.
+    """Return what :func:`promote` would decide, without any change.
 
     Raises:
-        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
-        TrackingError: no such model, no challenger, or it is champion already.
+        AmbiguousChallenger: the challenger is one of several points of a front, and ``trial`` is none of them.
+        TrackingError: there is no such model or no challenger, or the challenger is already champion.
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
@@ -135,17 +149,19 @@ def promote(
     """Make the challenger the champion, if it passes the gate.
 
     Args:
+        model_name: name of the registered model.
+        tracking_uri: the MLflow store.
         margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
-        force: promote whatever the gate says; that it was overruled is recorded.
-        trial: which point of the front, where a search with several objectives has brought one.
-        max_forgetting: accuracy on an old task that may be lost, as a fraction, by the interval of what is lost; None:
-            whatever.
+        force: promote in spite of the gate; the override is recorded.
+        trial: which point of the Pareto front, for a search with several objectives.
+        max_forgetting: the largest accepted loss of accuracy on an old task, as a fraction, tested by its interval;
+            None accepts any loss.
 
     Raises:
-        WhichPoint: the challenger is one of several points of a front, and ``trial`` is none of them.
-        PromotionRefused: the gate keeps it out.
-        TrackingError: no such model, no challenger, it is champion already, or somebody else moved an alias
-            meanwhile.
+        AmbiguousChallenger: the challenger is one of several points of a front, and ``trial`` is none of them.
+        PromotionRefused: the gate refuses the challenger.
+        TrackingError: there is no such model or no challenger, the challenger is already champion, or another
+            process moved an alias in the meantime.
     """
     comparison = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
     judgement = comparison.gate
@@ -175,10 +191,10 @@ def promote(
 
 
 def rollback(model_name: str, tracking_uri: str) -> Promotion:
-    """Make the champion before this one the champion again.
+    """Make the previous champion the champion again.
 
     Raises:
-        TrackingError: no such model, no champion, or none before it.
+        TrackingError: there is no such model, no champion, or none before it.
     """
     uri = absolute_uri(tracking_uri)
     with translate_errors(uri):
@@ -205,10 +221,10 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
 
 
 def history(model_name: str, tracking_uri: str) -> tuple[PromotionEvent, ...]:
-    """Every change of the champion that went through this program, the oldest first.
+    """Return every change of the champion that was made through this program, the oldest first.
 
     Raises:
-        TrackingError: no such model.
+        TrackingError: there is no such model.
     """
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
@@ -217,7 +233,7 @@ def history(model_name: str, tracking_uri: str) -> tuple[PromotionEvent, ...]:
 
 
 class _ModelTags:
-    """The tags of one registered model."""
+    """The tags of one registered model, as the lock needs them."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
         self._client, self._name = client, name
@@ -234,7 +250,7 @@ class _ModelTags:
 
 @contextmanager
 def _locked_model(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, BakeryLock]]:
-    """Change the model's aliases while nobody else does."""
+    """Lock the model's aliases against other processes for the context."""
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
     with translate_errors(uri):
@@ -257,7 +273,7 @@ def _challenger_and_champion(client: MlflowClient, name: str) -> tuple[Version, 
 def _choose_challenger(
     client: MlflowClient, proposed: Version, champion: Version | None, trial: int | None
 ) -> Version:
-    """The challenger, or the point of its front that came from ``trial``."""
+    """Return the proposed version, or the point of its front that came from ``trial``."""
     name = proposed.name
     points = front_versions(proposed, map(to_version, ready_versions(client, name)))
     chosen = {point.trial: point.version for point in points}
@@ -287,7 +303,7 @@ def _candidate(version: Version, tracking_uri: str) -> Candidate:
 
 
 def _check_unchanged(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
-    """Refuse to go on from a state that is no more; ``challenger`` is None where it does not matter."""
+    """Refuse to continue if an alias has moved since the comparison; ``challenger`` is None if it does not matter."""
     some = challenger or champion
     if some is None:
         raise ValueError("expected a challenger or a champion")
@@ -309,7 +325,7 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
 
 
 def _move_champion(client: MlflowClient, name: str, turn: BakeryLock, event: PromotionEvent) -> None:
-    """Note the event, move the alias, and note that it has moved."""
+    """Record the event, move the alias, and record that it has moved."""
     client.set_registered_model_tag(name, event.key, event_to_tag(event))
     turn.verify_held()
     client.set_registered_model_alias(name, CHAMPION, event.version)
@@ -324,7 +340,7 @@ def _events(client: MlflowClient, name: str) -> tuple[PromotionEvent, ...]:
 
 
 def _complete_last_event(client: MlflowClient, name: str) -> tuple[PromotionEvent, ...]:
-    """The events, after the last one has been noted as done if whoever did it could not say so any more."""
+    """Return the events, after recording that the last one was completed if its process died before it could."""
     known = _events(client, name)
     if known:
         client.set_registered_model_tag(name, known[-1].key, event_to_tag(known[-1]))
@@ -337,7 +353,7 @@ def _previous(client: MlflowClient, name: str) -> list[str]:
 
 
 def _tag_version(client: MlflowClient, version: Version, deed: str, forced: bool = False) -> None:
-    """Note on the version when, and by whom."""
+    """Record on the version who promoted it or rolled it back, and when."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     client.set_model_version_tag(version.name, version.version, f"unfreeze.{deed}_at", now)
     client.set_model_version_tag(version.name, version.version, f"unfreeze.{deed}_by", user_name())

@@ -1,7 +1,4 @@
-"""Which version was champion when, and why: events in the tags of the registered model.
-
-The numbers behind a judgement, flat, for the history of a model.
-"""
+"""Record every change of the champion, with its reason, in tags of the registered model."""
 
 from __future__ import annotations
 
@@ -21,7 +18,10 @@ Number = float | int | str
 
 
 def decision_numbers(judgement: GateDecision) -> dict[str, Number]:
-    """Names and values; accuracies and gains are fractions, sizes bytes, latencies milliseconds."""
+    """Return the numbers behind a decision, by name.
+
+    Accuracies and gains are fractions, sizes are in bytes, latencies in milliseconds.
+    """
     found: dict[str, Number] = {"margin": judgement.margin}
     if judgement.accuracy is not None:
         found |= {
@@ -75,8 +75,8 @@ def _compared(name: str, other: Comparison) -> dict[str, Number]:
 Kind = Literal["promoted", "rolled back"]
 
 _PREFIX = "unfreeze.event."
-_LONGEST = 1000
-"""Letters of a text; a tag of a registered model holds 5000 in all."""
+_MAX_TEXT_LENGTH = 1000
+"""Maximum length of a text. A tag of a registered model holds 5,000 characters in all."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,19 @@ class PromotionEvent:
     """One change of the champion.
 
     Attributes:
-        number: counts from 1.
+        number: number of the event, from 1.
         kind: what was done.
-        version: the champion since.
-        before: the champion until then, if there was one.
-        when: by the clock of whoever did it, in UTC.
-        by: login name.
-        search: that the version comes from, with the number of the ``trial``.
-        decision: of the gate, in a word or two (:data:`search.registry.gate.Decision`); None for a rollback.
-        reason: of the gate.
-        forced: whether the gate's refusal was overruled.
-        numbers: accuracies, gains and costs that the decision rests on, by name.
-        done: whether the alias has moved; False for a moment, or where the process died in between.
+        version: the new champion.
+        before: the previous champion, if there was one.
+        when: time in UTC, by the clock of the process that made the change.
+        by: login name of the user.
+        search: the search from which the version comes.
+        trial: number of its trial.
+        decision: decision of the gate (:data:`search.registry.gate.Decision`); None for a rollback.
+        reason: reason of the gate.
+        forced: whether the user overruled the gate.
+        numbers: accuracies, gains and costs on which the decision is based, by name.
+        done: whether the alias has moved; False for a moment, or if the process died in between.
     """
 
     number: int
@@ -114,7 +115,7 @@ class PromotionEvent:
 
     @property
     def key(self) -> str:
-        """The tag that holds it."""
+        """The tag that holds the event."""
         return f"{_PREFIX}{self.number:06d}"
 
     def __str__(self) -> str:
@@ -122,21 +123,22 @@ class PromotionEvent:
         return f"version {self.version} {words} by {self.by} on {self.when:%Y-%m-%d at %H:%M} UTC"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the event as JSON values."""
         return {**asdict(self), "when": self.when.isoformat(timespec="seconds")}
 
 
 def event_to_tag(event: PromotionEvent) -> str:
-    """The value of the event's tag."""
+    """Return the value of the event's tag."""
     short = replace(event, reason=shortened(event.reason), by=shortened(event.by, 100))
     return json.dumps(short.to_json(), ensure_ascii=False, separators=(",", ":"))
 
 
 def events_from_tags(tags: Mapping[str, str], champion: str | None) -> tuple[PromotionEvent, ...]:
-    """The events in a registered model's tags, the oldest first.
+    """Read the events in a registered model's tags, the oldest first.
 
     Args:
-        champion: the version that has the alias now. It tells whether the last event came to its end.
+        tags: all tags of the model.
+        champion: the version that has the alias now. It shows whether the last event was completed.
     """
     found = [_event(value) for key, value in sorted(tags.items()) if key.startswith(_PREFIX)]
     known = [event for event in found if event is not None]
@@ -148,7 +150,7 @@ def events_from_tags(tags: Mapping[str, str], champion: str | None) -> tuple[Pro
 def next_event(
     known: tuple[PromotionEvent, ...], kind: Kind, version: Version, before: Version | None
 ) -> PromotionEvent:
-    """The event that is about to happen: ``version`` takes the place of ``before``."""
+    """Return the event that is about to happen: ``version`` replaces ``before``."""
     trial = version.tags.get("unfreeze.trial", "")
     return PromotionEvent(
         number=known[-1].number + 1 if known else 1,
@@ -161,13 +163,13 @@ def next_event(
     )
 
 
-def shortened(text: str, length: int = _LONGEST) -> str:
-    """``text``, cut with an ellipsis if it is too long."""
+def shortened(text: str, length: int = _MAX_TEXT_LENGTH) -> str:
+    """Return ``text``, cut with an ellipsis if it is too long."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _event(value: str) -> PromotionEvent | None:
-    """None for what a person has written over."""
+    """Parse a tag; None if somebody has overwritten it with something else."""
     try:
         fields = json.loads(value)
         return PromotionEvent(**{**fields, "when": datetime.fromisoformat(fields["when"])})

@@ -1,4 +1,4 @@
-"""A search's winner becomes a version of a registered model, the challenger."""
+"""Register the winner of a search as a version of a registered model, with the alias ``challenger``."""
 
 from __future__ import annotations
 
@@ -53,25 +53,26 @@ def register(
     point: Mapping[str, str] | None = None,
     challenger: bool = True,
 ) -> Version:
-    """Log the winner's model into its run and make it a version of ``model_name``, alias ``challenger``.
+    """Log the winner's model into its run and register it as a version of ``model_name`` with the alias ``challenger``.
 
-    To repeat it, after a kill at any point too, neither logs nor registers the same model twice. The run's
-    status is left as it is.
+    The function may be repeated, also after a kill at any point: it neither logs nor registers the same model twice.
+    The status of the run does not change.
 
     Args:
         record: the search, with its outcome.
         model: a Keras model from uint8 images (N, H, W, 3) to probabilities (N, classes), or its file.
         run_id: MLflow's run of the winning trial.
-        examples: uint8 images (N, H, W, 3) that the model could be asked.
-        answers: file of what the winner said of the test images (:mod:`search.records.predictions`), without
-        which the version
-            can't be compared with another later.
-        point: with several objectives, tags that say which point of which front it is
-        (:mod:`search.registry.front_versions`).
-        challenger: whether it gets the alias; the winner does, other points of the front don't.
+        examples: uint8 images (N, H, W, 3), typical inputs of the model.
+        model_name: name of the registered model; it is created if needed.
+        tracking_uri: the MLflow store.
+        answers: the file of predictions (:mod:`search.records.predictions`), without which the version cannot be
+            compared with another one later.
+        point: in a search with several objectives, the tags that say which point of which front it is
+            (:mod:`search.registry.front_versions`).
+        challenger: whether the version gets the alias; the winner does, other points of the front do not.
 
     Raises:
-        TrackingError: MLflow can't be reached or refuses, or the model is of another form.
+        TrackingError: MLflow is unreachable or refuses, or the model has other inputs or outputs.
     """
     outcome = record.outcome
     if outcome is None:
@@ -144,14 +145,14 @@ def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None
 
 
 def _find_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any | None:
-    """A version of the same model from the same trial."""
+    """Return the version of the same model from the same trial, if there is one."""
     lineage = {f"unfreeze.{key}": tags[f"unfreeze.{key}"] for key in _LINEAGE}
     same = [v for v in ready_versions(client, name) if lineage.items() <= v.tags.items()]
     return same[-1] if same else None
 
 
 def _find_logged_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str | None:
-    """The same model, logged whole by a session that was killed then; halves are deleted."""
+    """Return the id of the same model if a killed session logged it completely; partly logged models are deleted."""
     experiment = client.get_run(run_id).info.experiment_id
     ready = None
     for logged in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
@@ -191,7 +192,7 @@ def _log_model(
 
 
 def _link_model_to_run(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """Make the model an output of its run, once."""
+    """Make the model an output of its run, unless it already is."""
     outputs = client.get_run(run_id).outputs
     known = {output.model_id for output in outputs.model_outputs} if outputs else set()
     if model_id not in known:
@@ -199,7 +200,10 @@ def _link_model_to_run(client: MlflowClient, run_id: str, model_id: str) -> None
 
 
 def _set_challenger(client: MlflowClient, version: Version) -> None:
-    """Point ``challenger`` at ``version``, unless it points at a newer one, of another search or of no front."""
+    """Point ``challenger`` at ``version``.
+
+    If the alias points to a newer version of another search or of no front, it stays there.
+    """
     current = version_with_alias(client, version.name, CHALLENGER)
     if current is None or int(current.version) < int(version.version) or same_search(current, version):
         client.set_registered_model_alias(version.name, CHALLENGER, version.version)

@@ -1,7 +1,8 @@
-"""Answers to files of images and to arrays of pixels: the code that travels in a registered model's folder ``images``.
+"""Serve a Keras classifier for image files and for arrays of pixels.
 
-MLflow loads it there by its name (``_load_pyfunc``), where unfreeze need not be installed: it takes keras, numpy,
-pillow and mlflow. What it can't read it refuses by an error that MLflow's server answers with 400.
+A copy of this file is stored in the folder ``images`` of every registered model, where MLflow loads it by its name
+(``_load_pyfunc``). It must run without unfreeze: it imports keras, numpy, pillow and mlflow only. For inputs that it
+cannot read it raises an error that MLflow's server answers with status 400.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image, ImageOps
 
 BATCH = 64
-"""Images of one size that the model is given at a time."""
+"""Number of images of one size that the model predicts at a time."""
 
 NAMED = "named"
-"""Parameter of a request: answer with the probability of each class by its name, not by its place."""
+"""Parameter of a request: return the probabilities by class name instead of by position."""
 
 _KINDS = {"i": "whole numbers", "u": "whole numbers", "f": "fractions", "U": "text", "b": "truth values"}
 _EXPECTED = "expected an array of whole numbers 0..255, (height, width, 3), or an image file in base64"
@@ -40,13 +41,16 @@ class ServedImages:
         )  # traced now, so that the first request need not wait
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        """Probabilities (N, classes) of N images; as a table with a column a class if ``params`` says ``named``.
+        """Return probabilities (N, classes) of N images, or a table with one column per class.
 
         Args:
-            data: images by themselves, or as MLflow hands them on: a mapping or a table with one column.
+            data: the images alone, or in the form in which MLflow passes them on: a mapping or a table with one
+                column.
+            params: parameters of the request; with ``named`` the answer is a table.
 
         Raises:
-            MlflowException: an image is of another form; the message says which, what was expected and what came.
+            MlflowException: an image has another form; the message says which image, what was expected and what was
+                received.
         """
         images = [_pixels(value, number) for number, value in enumerate(_values(data))]
         if not images:
@@ -66,7 +70,7 @@ class ServedImages:
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any]) -> ServedImages:
-    """Called by MLflow with the Keras file and what the MLmodel says besides: the names of the ``classes``."""
+    """Load the model; MLflow calls this with the Keras file and the ``model_config`` of the MLmodel file."""
     import keras
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -74,7 +78,7 @@ def _load_pyfunc(path: str, model_config: dict[str, Any]) -> ServedImages:
 
 
 def _values(data: Any) -> Sequence[Any]:
-    """The images of a request, each as it came."""
+    """Return the images of a request, each as it was sent."""
     if isinstance(data, dict):
         data = next(iter(data.values()))
     elif hasattr(data, "columns"):  # a table of pandas
@@ -89,7 +93,7 @@ def _values(data: Any) -> Sequence[Any]:
 
 
 def _pixels(value: Any, number: int) -> np.ndarray:
-    """(H, W, 3) uint8 of one image."""
+    """Return one image as uint8 (H, W, 3)."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, str):
@@ -118,7 +122,7 @@ def _described(value: Any, array: np.ndarray) -> str:
 
 
 def _bytes(text: str, number: int) -> bytes:
-    """What base64 ``text`` stands for: the standard alphabet or the one for addresses, also as a ``data:`` address."""
+    """Decode base64 in the standard or the URL-safe alphabet, also as a ``data:`` URL."""
     body = text.partition(",")[2] if text.startswith("data:") else text
     plain = "".join(body.split()).replace("-", "+").replace("_", "/")
     try:
@@ -130,7 +134,7 @@ def _bytes(text: str, number: int) -> bytes:
 
 
 def _decoded(content: bytes, number: int) -> np.ndarray:
-    """Pixels of an image file: turned as its EXIF data says, transparency laid on white, 16-bit greys scaled down."""
+    """Decode an image file: apply its EXIF orientation, put transparency on white, scale 16-bit grey values to 8 bits."""
     if not content:
         raise _refusal(f"image {number}: {_EXPECTED}; received an empty one")
     try:
@@ -164,13 +168,13 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _formats() -> tuple[str, ...]:
-    """All that Pillow reads but EPS, which is a program that Ghostscript would run."""
+    """Return all formats that Pillow reads except EPS, which is a program that Ghostscript would execute."""
     Image.init()
     return tuple(name for name in Image.ID if name != "EPS")
 
 
 def _alike(images: Sequence[np.ndarray]) -> Iterator[list[int]]:
-    """Indices of images of one size, :data:`BATCH` at most at a time."""
+    """Yield the indices of images of one size, at most :data:`BATCH` at a time."""
     sizes: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
         sizes.setdefault(image.shape, []).append(row)

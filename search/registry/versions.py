@@ -1,4 +1,4 @@
-"""Registered model versions, read."""
+"""Read registered models and their versions."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """``models:/NAME/VERSION``."""
+        """The address ``models:/NAME/VERSION``."""
         return f"models:/{self.name}/{self.version}"
 
 
 def to_version(found: Any) -> Version:
-    """From MLflow's own type."""
+    """Convert MLflow's model version."""
     return Version(found.name, str(found.version), found.run_id or "", dict(found.tags))
 
 
 def version_with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
-    """The version that ``alias`` stands for, None if the model has no such alias.
+    """Return the version that has the alias ``alias``; None if there is no such alias.
 
     Raises:
-        TrackingError: no such model; the message lists those that there are.
+        TrackingError: there is no such model; the message lists the existing ones.
     """
     aliases = get_registered_model(client, name).aliases
     number = aliases.get(alias)
@@ -48,7 +48,11 @@ def version_with_alias(client: MlflowClient, name: str, alias: str) -> Version |
 
 
 def get_registered_model(client: MlflowClient, name: str) -> Any:
-    """MLflow's registered model ``name``. Raises TrackingError if there is none."""
+    """Return MLflow's registered model ``name``.
+
+    Raises:
+        TrackingError: there is no such model; the message lists the existing ones.
+    """
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
@@ -61,7 +65,7 @@ def get_registered_model(client: MlflowClient, name: str) -> Any:
 
 
 def ready_versions(client: MlflowClient, name: str) -> list[Any]:
-    """MLflow's model versions of ``name`` that are ready, newest first."""
+    """Return MLflow's model versions of ``name`` that are ready, the newest first."""
     found, token = [], None
     while True:
         page = client.search_model_versions(f"name = '{check_quotable(name)}'", page_token=token)
@@ -73,7 +77,11 @@ def ready_versions(client: MlflowClient, name: str) -> list[Any]:
 
 
 def check_quotable(text: str) -> str:
-    """``text`` for a filter in single quotes."""
+    """Return ``text`` for use between single quotes in a filter.
+
+    Raises:
+        TrackingError: ``text`` contains a single quote, which MLflow's filters cannot escape.
+    """
     if "'" in text:
         raise TrackingError(f"model: expected a name without quotes, received {text!r}")
     return text

@@ -1,7 +1,7 @@
-"""The report: one HTML file that says what a search found, to be opened anywhere, without a network.
+"""Write the report of a search: one HTML file that can be opened anywhere, without a network.
 
-``page`` fills the templates from what ``headline``, ``notices``, ``trial_table`` and their neighbours say and
-from the figures in ``charts``; all of them only read a :class:`~search.records.record.SearchRecord`.
+``page`` fills the templates with the texts of ``headline``, ``notices``, ``trial_table`` and the other modules, and
+with the figures of ``charts``. All of them only read a :class:`~search.records.record.SearchRecord`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from search.records.record import SearchRecord
 
 
 def write_report(record: SearchRecord, path: Path) -> None:
-    """Write the report on ``record`` to ``path``, whole or not at all; its folder is made if need be.
+    """Write the report on ``record`` to ``path`` atomically; its folder is created if needed.
 
-    The same record gives the same bytes. Raises OSError where the file can't be written.
+    The same record always gives the same bytes.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     from search.report.page import render  # altair and vl-convert take a second to import
 

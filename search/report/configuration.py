@@ -1,4 +1,4 @@
-"""A trial's parameters in plain phrases."""
+"""Describe a trial's parameters in plain phrases."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ CORE_PARAMETERS = ("unfreeze_depth", "learning_rate", "head_units", "augmentatio
 
 
 def describe_parameters(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:
-    """Phrases for the core parameters, and for all others.
+    """Return phrases for the core parameters, and phrases for all others.
 
-    As in ``Unfreeze the top 2 of 4 blocks``, ``learning rate 1.2e-3``, ``a head of 64 units``,
-    ``augmentation 0.5``. ``blocks`` is the number of blocks of the backbone.
+    For example ``Unfreeze the top 2 of 4 blocks``, ``learning rate 1.2e-3``, ``a head of 64 units``, ``augmentation
+    0.5``.
+
+    Args:
+        params: the parameters.
+        blocks: the backbone's number of blocks.
     """
     main = [_phrase(name, params[name], blocks) for name in CORE_PARAMETERS if name in params]
     more = [_phrase(name, value, blocks) for name, value in params.items() if name not in CORE_PARAMETERS]

@@ -1,4 +1,4 @@
-"""A figure of the report as a picture by itself, for where there is no page around it."""
+"""Draw a figure of the report as a stand-alone picture, for a notebook."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from search.report.pictures import reduce_colours, standalone_spec
 from trainables.errors import UsageError
 
 WIDTH = 760
-"""Pixels: what a notebook has room for."""
+"""Default width in pixels, which fits into a notebook."""
 
 _SHARP = 2
-"""Pixels of an image for each that a notebook gives it."""
+"""Image pixels per pixel of the notebook's layout."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on white paper with its title; notebooks show it as an image."""
+    """A figure with its title on a white background; notebooks show it as an image."""
 
     figure: Figure
     width: int = WIDTH
@@ -35,12 +35,12 @@ class Drawing:
         return title if self.figure.spec is not None else f"{title}. {self.figure.caption}"
 
     def svg(self) -> str | None:
-        """The picture as SVG; None where there is nothing to draw (:attr:`Figure.caption` says why)."""
+        """Return the picture as SVG; None if there is nothing to draw (:attr:`Figure.caption` says why)."""
         spec = self._spec()
         return None if spec is None else str(vl_convert.vega_to_svg(spec))
 
     def png(self, scale: float = 2) -> bytes | None:
-        """The picture as PNG with ``scale`` pixels a point; None where there is nothing to draw."""
+        """Return the picture as PNG with ``scale`` pixels per point; None if there is nothing to draw."""
         spec = self._spec()
         return None if spec is None else reduce_colours(vl_convert.vega_to_png(spec, scale=scale))
 
@@ -56,7 +56,7 @@ class Drawing:
 
 
 def drawing(record: SearchRecord, key: str, width: int = WIDTH) -> Drawing:
-    """The report's figure ``key`` (``history``, ``curves``, …) of a search, ``width`` pixels wide.
+    """Return the report's figure ``key`` (``history``, ``curves``, …) of a search, ``width`` pixels wide.
 
     Raises:
         UsageError: there is no such figure.

@@ -1,4 +1,4 @@
-"""All figures of the report, in its order."""
+"""Collect all figures of the report, in their order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ _AFTER = (comparison, confusion, calibration, stages)
 
 
 def figures(record: SearchRecord, checked: bool = False) -> dict[str, Figure]:
-    """Figures by their keys. Those of which there may be several are numbered: ``slice-0``, …
+    """Return the figures by their keys; figures of which there may be several are numbered: ``slice-0``, …
 
-    ``checked``: hold every piece against the schema of Vega-Lite, which takes as long as the drawing.
+    Args:
+        record: the search.
+        checked: validate every part against the schema of Vega-Lite, which takes as long as the drawing.
     """
     with nullcontext() if checked else unchecked():
         drawn = [

@@ -1,7 +1,4 @@
-"""The forms that a report can have, and what is written for each.
-
-What a search leaves beside its report for those who look at its run in MLflow: plots, and a few words.
-"""
+"""List the formats of the report, and write the files that a search adds to its MLflow run."""
 
 from __future__ import annotations
 
@@ -14,21 +11,21 @@ from search.records.record import SearchRecord
 
 
 def write_html(record: SearchRecord, path: Path) -> None:
-    """The page."""
+    """Write the HTML page."""
     from search.report import write_report
 
     write_report(record, path)
 
 
 def write_markdown(record: SearchRecord, path: Path) -> None:
-    """The short Markdown."""
+    """Write the short Markdown report."""
     from search.report.markdown import markdown
 
     write_text(path, markdown(record))
 
 
 def write_png(record: SearchRecord, path: Path) -> None:
-    """The figures, into the folder ``path``."""
+    """Write the figures into the folder ``path``."""
     from search.report.pictures import write_pictures
 
     write_pictures(record, path)
@@ -39,15 +36,15 @@ REPORT_FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] =
     "md": ("report.md", write_markdown),
     "png": ("plots", write_png),
 }
-"""By the value of ``--format``: the name in the search's folder, and what writes it."""
+"""By the value of ``--format``: the name in the search's folder, and the function that writes it."""
 
 
 def write_run_artifacts(
     record: SearchRecord, folder: Path, told: Callable[[str], object]
 ) -> tuple[Path, ...]:
-    """Write the Markdown and the plots to ``folder``; ``told`` hears of a plot that can't be drawn.
+    """Write the Markdown report and the plots to ``folder``, and return their paths.
 
-    A search that is done must not fail for want of a picture.
+    A search that has finished must not fail because a plot cannot be drawn: ``notify`` gets a message instead.
     """
     text, write_text = REPORT_FORMATS["md"]
     plots, write_plots = REPORT_FORMATS["png"]

@@ -1,4 +1,4 @@
-"""The first screen: what won, by how much, against what, at what cost."""
+"""Compute the first screen of the report: the winner, its accuracy, the transfer gain, and the cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.serving.footprint import Footprint
 
 @dataclass(frozen=True)
 class Scale:
-    """A little drawing of an interval on a line from ``low`` to ``high``, with a mark to compare it with."""
+    """A small drawing of an interval on a line from ``low`` to ``high``, with a mark to compare it with."""
 
     interval: Interval
     low: float
@@ -26,13 +26,13 @@ class Scale:
     mark_name: str
 
     def place(self, value: float) -> float:
-        """Where ``value`` lies on the line, in percent of its length."""
+        """Return the position of ``value`` on the line, in percent of its length."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure of the first screen: ``tone`` is good, bad or plain."""
+    """One number of the first screen with its explanation; ``tone`` is ``good``, ``bad`` or ``plain``."""
 
     title: str
     figure: str
@@ -45,9 +45,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Headline:
-    """``kicker`` says what the ``phrases`` are: the winner, the best so far, or why there is none.
+    """The first screen.
 
-    ``more`` are phrases on parameters outside the core space.
+    Attributes:
+        kicker: what the phrases describe: the winner, the best trial so far, or nothing yet.
+        phrases: the core parameters in words.
+        more: the other parameters in words.
+        blocks_trained: the unfreeze depth, if it is known.
+        tiles: the numbers.
     """
 
     kicker: str
@@ -58,7 +63,7 @@ class Headline:
 
 
 def headline(record: SearchRecord) -> Headline:
-    """The first screen of ``record``, whatever is known yet."""
+    """Compute the first screen of ``record``, from what is known so far."""
     trial = winner(record)
     params = record.outcome.params if record.outcome else trial.params if trial else {}
     depth = params.get("unfreeze_depth")

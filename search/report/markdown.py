@@ -1,4 +1,4 @@
-"""The report in a few lines of Markdown, for a pull request."""
+"""Write the report as a few lines of Markdown, for a pull request."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from search.report.headline import Tile, headline
 from search.report.next_steps import next_steps
 from search.report.notices import notices
 
-MOST_TRIALS = 8
+MAX_TRIALS = 8
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _CONTROL = re.compile(r"\s+")
 
 
 def markdown(record: SearchRecord) -> str:
-    """Verdict, the best trials, what mattered, and what to do next, as GitHub-flavoured Markdown."""
+    """Return the verdict, the best trials, the important parameters and the next steps as GitHub-flavoured Markdown."""
     known = without_non_finite_values(record)
     sections = [_verdict(known), _trials(known), _importance(known), _next(known)]
     lines = "\n\n".join("\n".join(section) for section in map(list, sections) if section)
@@ -55,7 +55,7 @@ def _tile(tile: Tile) -> str:
 
 
 def _trials(record: SearchRecord) -> Iterator[str]:
-    best = ranked(record)[:MOST_TRIALS]
+    best = ranked(record)[:MAX_TRIALS]
     if not best:
         return
     won = winner(record)
@@ -121,6 +121,6 @@ def _rule(cells: Sequence[str]) -> str:
 
 
 def _text(words: str) -> str:
-    """``words`` on one line, with nothing in it that Markdown or HTML would take for more than words."""
+    """Return ``words`` on one line, with every character escaped that Markdown or HTML would interpret."""
     plain = _CONTROL.sub(" ", without_secrets(words).replace("\u202f", " "))
     return _SPECIAL.sub(r"\\\1", plain).replace("://", ":\u200b//").replace("@", "@\u200b")

@@ -1,4 +1,4 @@
-"""What to do next, as commands to copy."""
+"""Propose next steps, as commands to copy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from search.records.record import Outcome, SearchRecord
 
 @dataclass(frozen=True)
 class Step:
-    """A command and what it is good for."""
+    """A command and its purpose."""
 
     purpose: str
     command: str
 
 
 def next_steps(record: SearchRecord) -> list[Step]:
-    """Commands for the state that the search is in. They name the storage: who reads may stand elsewhere."""
+    """Return commands that fit the state of the search.
+
+    They name the storage explicitly, since the reader may be in another directory.
+    """
     storage = ["--storage", record.storage] if record.storage else []
     store = [*storage, *_asked(record, "tracking_uri")]
     ledger = [*storage, *_asked(record, "ledger")]
@@ -41,14 +44,14 @@ def next_steps(record: SearchRecord) -> list[Step]:
 
 
 def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
-    """Promotion, or a look at the gate where it is not plain that the model is worth it."""
+    """Return the command for promotion, or for a dry run of it unless transfer clearly helps."""
     if outcome.verdict == "helps":
         return Step("Put the model into production", _command("promote", model, *store))
     return Step("See if it may go into production", _command("promote", model, "--dry-run", *store))
 
 
 def _asked(record: SearchRecord, key: str) -> list[str]:
-    """The option that names a tracking server or a database, where one was asked for."""
+    """Return the option that names a tracking server or a database, if the search was started with it."""
     asked = record.config.get(key)
     return [f"--{key.replace('_', '-')}", asked] if isinstance(asked, str) else []
 

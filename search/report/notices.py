@@ -1,4 +1,4 @@
-"""What a reader should know before trusting the first screen."""
+"""Collect warnings and notes that a reader should know before relying on the first screen."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _STOPPED = {
 
 @dataclass(frozen=True)
 class Notice:
-    """``kind`` is ``warning`` where the reader should act or doubt, ``note`` where it is good to know."""
+    """A warning, on which the reader should act, or a note."""
 
     kind: Literal["warning", "note"]
     text: str
 
 
 def notices(record: SearchRecord) -> list[Notice]:
-    """Warnings first."""
+    """Return all notices, warnings first."""
     warnings = [*_edges(record), *_failures(record), *_skipped(record), *_unfinished(record)]
     notes = [
         *_improving(record),

@@ -1,4 +1,4 @@
-"""Fills the template of the report."""
+"""Render the HTML page of the report from its templates."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from search.report.notices import notices
 from search.report.provenance import provenance
 from search.report.trial_table import trial_table
 
-MOST_EXAMPLES = 16
-MOST_MISTAKES = 10
+MAX_EXAMPLES = 16
+MAX_MISTAKES = 10
 _TEMPLATES = Path(__file__).with_name("templates")
 _ENDS_SCRIPT = re.compile(r"<(/script|!--)", re.IGNORECASE)
 
 
 def render(record: SearchRecord) -> str:
-    """The report on ``record`` as one HTML document."""
+    """Return the report on ``record`` as one HTML document."""
     known = without_non_finite_values(record)
     drawn = figures(known)
     return (
@@ -66,24 +66,24 @@ def render(record: SearchRecord) -> str:
 
 
 def preload() -> None:
-    """Have at hand what takes long to make and is the same for all searches."""
+    """Prepare what takes long and is the same for all searches: the JavaScript bundle and the Vega-Lite compiler."""
     _vega()
     vl_convert.vegalite_to_vega({"mark": "point", "data": {"values": [{}]}}, vl_version=VEGA_LITE)
 
 
 def _examples(record: SearchRecord) -> list[ErrorExample]:
-    """The mistakes first, the surest of them on top."""
+    """Return the mistakes, the most confident first, then correct predictions."""
     examples: Sequence[ErrorExample] = record.outcome.examples if record.outcome else ()
     wrong = sorted((e for e in examples if not e.correct), key=lambda e: -e.probability)
     right = [e for e in examples if e.correct]
-    return [*wrong[: MOST_EXAMPLES // 2], *right[: MOST_EXAMPLES // 2]]
+    return [*wrong[: MAX_EXAMPLES // 2], *right[: MAX_EXAMPLES // 2]]
 
 
 def _mistakes(record: SearchRecord) -> list[tuple[str, str, int]]:
-    """(true class, predicted class, images) of the most frequent confusions."""
+    """Return (true class, predicted class, number of images) for the most frequent confusions."""
     names = record.task.classes
     pairs = mistakes(record.outcome) if record.outcome else []
-    return [(names[truth], names[guess], images) for truth, guess, images in pairs[:MOST_MISTAKES]]
+    return [(names[truth], names[guess], images) for truth, guess, images in pairs[:MAX_MISTAKES]]
 
 
 def _examples_title(record: SearchRecord) -> str:
@@ -123,13 +123,13 @@ def _asset(name: str) -> Markup:
 
 @cache
 def _vega() -> Markup:
-    """The library that draws the figures, for browsers.
+    """Return the JavaScript library that draws the figures.
 
-    It goes by way of Vega-Embed: as vl-convert 1.9 bundles it, Vega itself is null to other scripts.
+    Only Vega-Embed is exported to the page: in the bundle of vl-convert 1.9, Vega itself is null to other scripts.
     """
     return _inline(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _inline(source: str) -> Markup:
-    """``source`` so that nothing in it ends the element that it stands in."""
+    """Escape ``source`` so that nothing in it closes the element in which it is embedded."""
     return Markup(_ENDS_SCRIPT.sub(r"<\\\1", source))

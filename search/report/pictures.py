@@ -1,4 +1,4 @@
-"""The report's figures as PNG files, in its light colours."""
+"""Write the report's figures as PNG files, in the light colours of the page."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from search.report.charts.parameters import SLICE_KEY as SLICE
 from search.report.figures import figures
 
 SCALE = 2.0
-"""Pixels of a picture for each pixel of the page."""
+"""Pixels of a picture per pixel of the page."""
 
 WIDTH, NARROW, NARROWEST = 860, 460, 360
-"""Of a figure, of one that takes half the page, and the least, in pixels of the page."""
+"""Widths in pixels of the page: of a figure, of one that takes half the page, and the minimum."""
 
 HALF_WIDTH_FIGURES = frozenset({"importance", "landscape", "confusion", "calibration"})
 LETTER_WIDTH = 8.0
-"""Pixels that a letter of a title takes, about."""
+"""Approximate width of a letter of a title, in pixels."""
 
 _STYLE = Path(__file__).with_name("templates") / "style.css"
 _VARIABLE = re.compile(r"var\((--[\w-]+)\)")
 
 
 def write_pictures(record: SearchRecord, folder: Path) -> list[Path]:
-    """Write a PNG file for each figure that can be drawn to ``folder``, which is made if need be.
+    """Write a PNG file into ``folder`` for each figure that can be drawn; the folder is created if needed.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -52,14 +52,14 @@ def write_pictures(record: SearchRecord, folder: Path) -> list[Path]:
 
 
 def pictures(record: SearchRecord) -> Iterator[tuple[str, bytes]]:
-    """(name, PNG) of each figure that can be drawn."""
+    """Yield (name, PNG) for each figure that can be drawn."""
     for key, figure in figures(without_non_finite_values(record)).items():
         if figure.spec is not None:
             yield key, reduce_colours(vl_convert.vega_to_png(standalone_spec(figure), scale=SCALE))
 
 
 def reduce_colours(png: bytes) -> bytes:
-    """The same in 128 colours: a third of the size, and no difference to be seen."""
+    """Return the picture in 128 colours: a third of the size, without a visible difference."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG")
@@ -67,11 +67,11 @@ def reduce_colours(png: bytes) -> bytes:
 
 
 def standalone_spec(figure: Figure, widest: int | None = None) -> dict[str, Any]:
-    """The specification with a width, colours, title and legend of its own: no page is around it.
+    """Return a figure's specification with its own width, colours, title and legend, for use outside the page.
 
     Args:
-        figure: one that can be drawn.
-        widest: of the picture, in pixels of the page; what suits the figure if not given.
+        figure: a figure that can be drawn.
+        widest: maximum width of the picture, in pixels of the page; by default what suits the figure.
     """
     text = _VARIABLE.sub(lambda found: _colours()[found[1]], json.dumps(figure.spec))
     spec: dict[str, Any] = json.loads(text)
@@ -99,12 +99,12 @@ def _width(figure: Figure) -> int:
 
 
 def _fixed(signal: dict[str, Any], width: int) -> dict[str, Any]:
-    """The width of a figure follows its place in the page; here it has none."""
+    """Replace the signal of the width by a constant: in the page, the width follows the figure's container."""
     return {"name": "width", "value": width} if signal.get("name") == "width" else signal
 
 
 def _with_legend(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
-    """``spec`` with what the page says beside the figure: names of colours, and the ends of the colour scale."""
+    """Add what the page shows next to a figure: the names of the colours, or the ends of the colour scale."""
     if figure.legend:
         names, colours = zip(*figure.legend, strict=True)
         scale = {"name": "page_legend", "type": "ordinal", "domain": names, "range": colours}
@@ -130,6 +130,6 @@ def _coloured(name: str) -> str:
 
 @cache
 def _colours() -> Mapping[str, str]:
-    """The page's light colours by the names of their variables."""
+    """Return the page's light colours by the names of their CSS variables."""
     light = _STYLE.read_text("utf-8").partition("@media")[0]
     return dict(re.findall(r"(--[\w-]+):\s*(#[0-9a-f]+)", light))

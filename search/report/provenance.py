@@ -1,4 +1,4 @@
-"""What it takes to do the search again: data, backbone, settings, versions."""
+"""List what is needed to repeat the search: data, backbone, settings and versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search.records.units import format_duration
 from search.report.analysis.wording import format_number, join_words, label
 
 PACKAGES = ("unfreeze", "ray", "optuna", "mlflow", "keras", "tensorflow")
-MOST_CLASSES = 100
+MAX_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Facts:
 
 
 def provenance(record: SearchRecord) -> list[Facts]:
-    """Everything that the record says about where its numbers come from, without passwords."""
+    """Return everything that the record says about the origin of its numbers, without passwords."""
     groups = [
         Facts("Search", tuple(_search(record))),
         Facts("Task", tuple(_task(record))),
@@ -64,8 +64,8 @@ def _task(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "digest", task.digest
     yield "images", join_words([f"{amount:,} {split}" for split, amount in task.counts.items()])
     yield "image size", " × ".join(map(str, task.image_size))
-    more = len(task.classes) - MOST_CLASSES
-    names = ", ".join(task.classes[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    more = len(task.classes) - MAX_CLASSES
+    names = ", ".join(task.classes[:MAX_CLASSES]) + (f" and {more} more" if more > 0 else "")
     yield f"{len(task.classes)} classes", names
 
 

@@ -1,4 +1,4 @@
-"""The report of ``unfreeze score --report FILE``: a page with a figure and a table, or the figure alone."""
+"""Write the report of ``unfreeze score --report FILE``: a page with a figure and a table, or the figure alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from trainables.errors import SearchError, UsageError
 SCORE_REPORT_SUFFIXES = (".html", ".png", ".svg")
 ACCENT, INK = "#0a5fa8", "#16191d"
 ROW_HEIGHT, KNN_WIDTH, SCORE_WIDTH = 26, 320, 150
-"""Pixels: height of a backbone's row, widths of the k-NN plot and of the others."""
+"""Pixels: height of a backbone's row, width of the k-NN plot, width of the other plots."""
 
 COLUMNS = 4
-"""Plots side by side."""
+"""Number of plots per row."""
 
 TITLES = {"logme": "LogME", "h_score": "H-score", "label_cka": "CKA with the labels", "leep": "LEEP"}
 TITLES |= {"nce": "NCE", "mmd_squared": "MMD² (less is closer)"}
 
 
 def check_report(path: Path) -> None:
-    """UsageError unless the name ends in one of FORMATS: said before any work."""
+    """Check the extension of the report's file, before any work is done.
+
+    Raises:
+        UsageError: it is not one of :data:`SCORE_REPORT_SUFFIXES`.
+    """
     if path.suffix.lower() not in SCORE_REPORT_SUFFIXES:
         raise UsageError(
             f"--report: expected a file that ends in {', '.join(SCORE_REPORT_SUFFIXES)}, received {str(path)!r}"
@@ -37,10 +41,10 @@ def check_report(path: Path) -> None:
 
 
 def write_scoring(scoring: ScoringResult, path: Path) -> None:
-    """Write the report in the format that the file's name asks for.
+    """Write the report in the format that the file's extension implies.
 
     Raises:
-        SearchError: the file can't be written.
+        SearchError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,7 @@ def write_scoring(scoring: ScoringResult, path: Path) -> None:
 
 
 def rendered(scoring: ScoringResult, suffix: str) -> bytes:
-    """The report as an HTML page, a PNG image or an SVG image."""
+    """Return the report as an HTML page, a PNG image or an SVG image."""
     spec = json_safe(figure(scoring))
     if suffix == ".png":
         return bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2))
@@ -77,7 +81,7 @@ def rendered(scoring: ScoringResult, suffix: str) -> bytes:
 
 
 def figure(scoring: ScoringResult) -> dict[str, Any]:
-    """A Vega-Lite specification: k-NN with its intervals, then a narrow plot for each other score."""
+    """Return the Vega-Lite specification: k-NN with its intervals, then a narrow plot for each other score."""
     rows = [_row(scores) for scores in scoring.backbones]
     order = [row["backbone"] for row in rows]
     shown = [name for name in TITLES if name in rows[0]]

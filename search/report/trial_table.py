@@ -1,4 +1,4 @@
-"""The table of all trials."""
+"""Compute the table of all trials."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from search.records.record import ParameterValue, SearchRecord, TrialRecord
 from search.report.analysis.ranking import winner
 from search.report.analysis.wording import format_metric, format_number, format_parameter
 
-LONGEST_ERROR = 2000
-"""Characters of a traceback that are kept: its end, where the cause is."""
+MAX_ERROR_LENGTH = 2000
+"""Maximum number of characters of a traceback. Its end is kept, which contains the cause."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, and by what it is sorted."""
+    """The text of a cell, and the key by which its column is sorted."""
 
     text: str
     key: float | str
@@ -36,14 +36,14 @@ class Row:
 
 @dataclass(frozen=True)
 class TrialTable:
-    """``columns`` between the trial's number and state and its reason: (name, holds numbers)."""
+    """The table. ``columns`` are (name, whether it holds numbers), without number, state and reason of the trial."""
 
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[Row, ...]
 
 
 def trial_table(record: SearchRecord) -> TrialTable:
-    """Every trial, in the order of its number."""
+    """Return every trial, ordered by its number."""
     names = list(dict.fromkeys(name for t in record.trials for name in t.params))
     methods = len({t.method for t in record.trials}) > 1 and "method" not in names
     won = winner(record)
@@ -86,4 +86,4 @@ def _parameter(name: str, value: ParameterValue | None) -> Cell:
 
 def _shortened(error: str | None) -> str:
     text = without_secrets((error or "").strip())
-    return text if len(text) <= LONGEST_ERROR else "… " + text[-LONGEST_ERROR:]
+    return text if len(text) <= MAX_ERROR_LENGTH else "… " + text[-MAX_ERROR_LENGTH:]

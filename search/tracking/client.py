@@ -1,10 +1,4 @@
-"""Connecting to MLflow, and its errors in words.
-
-A new SQLite store of MLflow's is there whole or not at all.
-
-MLflow makes its tables one migration after another, in some seconds. A process that dies in between would leave a file
-that no later one can open or complete.
-"""
+"""Connect to MLflow, and turn its errors into clear messages."""
 
 from __future__ import annotations
 
@@ -31,9 +25,11 @@ from trainables.errors import TrackingError
 
 
 def create_store(tracking_uri: str) -> None:
-    """Make the SQLite file of ``tracking_uri`` with all its tables, if it is missing or empty; others are left alone.
+    """Create a SQLite store with all its tables, if the file of ``tracking_uri`` is missing or empty.
 
-    Only one process at a time may do so.
+    MLflow creates the tables by one migration after another, which takes seconds. A process that died in between
+    would leave a file that no later process can open or complete. So the store is created under a temporary name and
+    renamed. The caller holds :func:`_migration_lock`.
     """
     path = sqlite_path(tracking_uri)
     if path is None or (path.exists() and path.stat().st_size):
@@ -62,10 +58,10 @@ _TURN_SECONDS = 60.0
 
 
 def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
-    """A client for runs and models at ``tracking_uri``; a new SQLite store is made (some seconds).
+    """Return a client for the runs and models at ``tracking_uri``; a missing SQLite store is created (a few seconds).
 
     Raises:
-        TrackingError: the address is no store, or the store can't be opened.
+        TrackingError: the address is not a tracking store, or the store cannot be opened.
     """
     uri = absolute_uri(tracking_uri)
     mlflow_settings.quiet_loggers(verbose)
@@ -76,7 +72,11 @@ def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
 
 
 def _migration_lock(uri: str) -> AbstractContextManager[Any]:
-    """MLflow makes and upgrades the tables of a SQLite file without a lock: two at once damage each other's work."""
+    """Return a lock that lets one process at a time open a SQLite store.
+
+    MLflow creates and migrates the tables of a SQLite file without a lock: two processes at once damage each other's
+    work.
+    """
     if not uri.startswith("sqlite"):
         return nullcontext()
     name = hashlib.sha256(f"{user_name()} {uri}".encode()).hexdigest()[:16]
@@ -85,7 +85,7 @@ def _migration_lock(uri: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def translate_errors(tracking_uri: str) -> Iterator[None]:
-    """Turn whatever MLflow raises inside into a TrackingError that names the store and the cause."""
+    """Turn every error of MLflow into a TrackingError that names the store and the cause."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
@@ -98,7 +98,7 @@ def translate_errors(tracking_uri: str) -> Iterator[None]:
 
 @contextmanager
 def use_store(tracking_uri: str) -> Iterator[None]:
-    """Point MLflow's module-level functions at ``tracking_uri``, and back afterwards."""
+    """Point MLflow's module-level functions to ``tracking_uri`` for the context."""
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking_uri)
     registry = mlflow.get_registry_uri()
@@ -113,7 +113,7 @@ def use_store(tracking_uri: str) -> Iterator[None]:
 
 
 def is_transient(error: TrackingError) -> bool:
-    """Whether the same request may succeed later: the store was away, slow, locked or broken."""
+    """Return whether the same request may succeed later: the store was unreachable, slow, locked or broken."""
     cause = error.__cause__
     if isinstance(cause, MlflowException):
         return _status(cause) >= 500 or _status(cause) in (408, 429)
@@ -123,18 +123,18 @@ def is_transient(error: TrackingError) -> bool:
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Whether ``error`` says that the thing asked for does not exist."""
+    """Return whether ``error`` means that the requested object does not exist."""
     return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST" or _status(error) == 404)
 
 
 def first_line(error: Exception, length: int = 300) -> str:
-    """The beginning of an error's text, without passwords."""
+    """Return the first line of an error's message, without passwords."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return without_secrets(lines[0])[:length].rstrip(". ")
 
 
 def _connection_problem(error: BaseException | None) -> str | None:
-    """Words for a server that is not there, if that is the root of ``error``."""
+    """Describe why the server could not be reached, if that is the root cause of ``error``; else None."""
     while error is not None:
         for kind, words in _ABSENCES:
             if isinstance(error, kind):

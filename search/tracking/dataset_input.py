@@ -1,4 +1,4 @@
-"""A task as MLflow's dataset input: name, digest, where it came from."""
+"""Describe a task as MLflow's dataset input: name, digest and origin."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from search.records.record import TaskSummary
 
 MAX_DIGEST_LENGTH = 36
-"""MLflow's limit, in characters; the whole digest is the tag ``unfreeze.data_digest`` of the parent."""
+"""MLflow's limit, in characters. The whole digest is the tag ``unfreeze.data_digest`` of the parent run."""
 
 
 def dataset_input(task: TaskSummary, context: str = "training") -> DatasetInput:
-    """The input that every run of a search has; its ``context`` is ``source`` where knowledge comes from it."""
+    """Return the dataset input that every run of a search has.
+
+    Args:
+        task: the dataset.
+        context: ``training``, or ``source`` for the dataset from which knowledge is transferred.
+    """
     height, width = task.image_size
     schema = {
         "mlflow_tensorspec": {

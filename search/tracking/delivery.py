@@ -1,4 +1,4 @@
-"""Brings a search's records to MLflow in the background: the search never waits for a tracking server."""
+"""Deliver a search's records to MLflow in a background thread, so that the search never waits for a tracking server."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 DELIVERY_INTERVAL = 0.3
-"""Between two deliveries, at least; what comes meanwhile is sent together."""
+"""Minimum seconds between two deliveries. Records that arrive in between are delivered together."""
 
 MAX_CPU_SHARE = 0.1
-"""Of a processor that the thread takes while nobody waits for it: the driver's thread needs the interpreter, too."""
+"""Share of one processor that the thread may use while no caller waits for it.
+
+MLflow is pure Python: without this limit the thread would hold the interpreter lock and slow the driver down.
+"""
 
 RETRY_SECONDS = (0.5, 30.0)
 """First and longest wait before the next try; each wait is twice the one before."""
 
 MAX_RETRY_SECONDS_WHEN_AWAITED = 1.0
-"""Longest wait while somebody waits for an answer."""
+"""Longest wait before the next try while a caller waits for an answer."""
 
 _log = logging.getLogger("unfreeze.tracking")
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """To be answered once the record with the number ``after`` has been delivered."""
+    """A call to make once the record with the number ``after`` has been delivered."""
 
     call: Callable[[Mirror], Any]
     after: int
@@ -46,17 +49,18 @@ class _Request:
 
 
 class Delivery:
-    """A daemon thread that owns a :class:`~search.tracking.mirror.Mirror` and brings it the newest record.
+    """A daemon thread that owns a :class:`~search.tracking.mirror.Mirror` and delivers the newest record to it.
+
+    What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger has
+    it, and the next session of the search delivers it.
 
     Args:
-        connect: makes the mirror; called in the thread, since to import MLflow and to make a SQLite store
-            takes seconds, and again until it succeeds.
-        on_problem: told, from the thread and once for each kind of on_problem, that deliveries wait.
-        check_ownership: asked before each trial's delivery, where another process may have taken over the search; it raises
-            :class:`~trainables.errors.LeaseLost` then, and nothing more is delivered.
-
-    What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger
-    has it, and the next session of the search delivers it.
+        connect: creates the mirror. It is called in the thread, since importing MLflow and creating a SQLite store
+            take seconds, and again until it succeeds.
+        on_problem: called from the thread with a message when deliveries have to wait; once for each different
+            message.
+        check_ownership: called before each trial's delivery. It raises :class:`~trainables.errors.TakenOver` if
+            another process has taken over the search; nothing more is delivered then.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Delivery:
         self._thread.start()
 
     def publish(self, record: SearchRecord) -> None:
-        """Have ``record`` delivered, unless a newer one comes first. Returns at once."""
+        """Deliver ``record``, unless a newer one is published first. Returns at once."""
         with self._news:
             self._record = record
             self._published += 1
@@ -90,13 +94,18 @@ class Delivery:
     def call(
         self, call: Callable[[Mirror], Answer], timeout: float | None = None, *, patient: bool = True
     ) -> Answer:
-        """Call ``call`` with the mirror, in its thread, once everything published so far is delivered.
+        """Call ``call`` with the mirror, in the thread, once everything published so far has been delivered.
 
-        It may be called again after a failure that can pass. Who is patient waits on for as long as some trial is
-        delivered in every ``timeout`` seconds; None is :func:`~search.config.environment.service_patience`.
+        It is called again after a transient failure. With ``patient``, the wait continues as long as some trial is
+        delivered within every ``timeout`` seconds.
+
+        Args:
+            call: the function to call.
+            timeout: seconds to wait; by default :func:`~search.config.environment.service_patience`.
+            patient: whether progress extends the wait.
 
         Raises:
-            TrackingError: MLflow refused, or did not take everything in time.
+            TrackingError: MLflow refused, or did not accept everything in time.
         """
         timeout = service_patience() if timeout is None else timeout
         with self._news:
@@ -126,11 +135,11 @@ class Delivery:
         *,
         patient: bool = True,
     ) -> None:
-        """Deliver ``record`` whole, leave nothing running in MLflow, add files to the search's run, and stop.
+        """Deliver ``record`` completely, end all open runs, add files to the search's run, and stop the thread.
 
         Raises:
-            TrackingError: not all was delivered in time, as in :meth:`ask`; the message says how much is missing
-                and how to go on.
+            TrackingError: not everything was delivered in time, as for :meth:`call`; the message says how much is
+                missing and how to continue.
         """
 
         def last(mirror: Mirror) -> None:
@@ -147,9 +156,9 @@ class Delivery:
             self._thread.join(DELIVERY_INTERVAL)
 
     def abandon(self, status: ParentStatus = "KILLED", timeout: float = 10.0) -> None:
-        """:meth:`finish` with the newest record, for a search that ends before its time.
+        """Finish with the newest record, for a search that ends early.
 
-        Never raises a TrackingError, which would hide why the search ended: ``on_problem`` is told.
+        This never raises a TrackingError, which would hide why the search ended; the message goes to ``on_problem``.
         """
         record = self._record
         if record is None or self._stopped:
@@ -161,7 +170,7 @@ class Delivery:
             self._on_problem(str(error))
 
     def discard(self) -> None:
-        """Deliver nothing more: the runs are another process's now."""
+        """Stop delivering: the runs belong to another process now."""
         self._stop(None)
         self._hurry.set()
 
@@ -187,7 +196,7 @@ class Delivery:
                 self._rest(DELIVERY_INTERVAL)
 
     def _has_news(self) -> bool:
-        """Wait for something to do; False at the end."""
+        """Wait for something to do; return False at the end."""
         with self._news:
             self._news.wait_for(lambda: self._stopped or self._questions or self._published > self._delivered)
             return not self._stopped
@@ -214,7 +223,10 @@ class Delivery:
             self._spent = time.thread_time()  # somebody asked for that
 
     def _reply(self, question: _Request, mirror: Mirror) -> None:
-        """Answer, with an error if need be; one that can pass is raised, and the question stays."""
+        """Answer a request, with an error if necessary.
+
+        A transient error is raised instead, and the request stays queued.
+        """
         answer: Any = None
         if not question.future.done():
             try:
@@ -245,7 +257,7 @@ class Delivery:
         self._check_ownership()
 
     def _rest(self, least: float = 0.0) -> None:
-        """Leave the processor to others for long enough, unless somebody waits."""
+        """Leave the processor to others long enough to stay below MAX_CPU_SHARE, unless a caller waits."""
         spent, self._spent = time.thread_time() - self._spent, time.thread_time()
         if not self._questions:
             self._pause(max(least, spent * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))

@@ -1,7 +1,8 @@
-"""Views of a task's runs that MLflow's UI offers under *Views*: which runs, in which order, columns and charts.
+"""Define the views of a task's runs that MLflow's UI lists under *Views*: filter, order, columns and charts.
 
-MLflow keeps a view as a tag of the experiment: an envelope with a name and two times around the state of the page
-(``SavedViews`` of MLflow's own UI; MLflow 3.17). An older UI shows its usual page.
+MLflow stores a view as a tag of the experiment: a JSON object with a name, two times and the compressed state of the
+page. This is the private format ``SavedViews`` of the UI of MLflow 3.17, and it is used in this module only. A UI
+that does not know it shows its usual page.
 """
 
 from __future__ import annotations
@@ -19,28 +20,31 @@ from search.records.record import SearchRecord
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 TRIALS_VIEW = "unfreeze-trials"
-"""The view to open: trials, the best on top, with what the searches varied."""
+"""Key of the view to open: trials, the best on top, with the parameters that the searches varied."""
 
 _TRIALS_NAME = "Trials, the best first"
 _SEARCHES = "unfreeze-searches"
 _SEARCHES_NAME = "Searches, their trials below them"
 _SECTION = "Trials compared"
-_MOST_LINES = 20
+_MAX_LINES = 20
 _NAME_WIDTH, _START_WIDTH = 320, 150
 """Pixels of the columns that are always there: a run's name, and when it began."""
-_LONGEST = 5000
-"""Letters of an experiment's tag."""
+_MAX_TAG_LENGTH = 5000
+"""Maximum length of an experiment's tag, in characters."""
 
 
 def view_tags(record: SearchRecord, now: int) -> dict[str, str]:
-    """The views as tags of the experiment; ``now`` in milliseconds since 1970."""
+    """Return the views as tags of the experiment; ``now`` is in milliseconds since 1970."""
     views = {TRIALS_VIEW: (_TRIALS_NAME, _trials(record)), _SEARCHES: (_SEARCHES_NAME, _searches(record))}
     tags = {VIEW_TAG_PREFIX + key: _envelope(name, state, now) for key, (name, state) in views.items()}
-    return {key: value for key, value in tags.items() if len(value) <= _LONGEST}
+    return {key: value for key, value in tags.items() if len(value) <= _MAX_TAG_LENGTH}
 
 
 def is_outdated(known: str | None, wanted: str) -> bool:
-    """Whether a view is to be written: there is none, or ours shows something else; a person's own changes stay."""
+    """Return whether a view should be written: it is missing, or it is ours and shows something else.
+
+    A view that a person has changed stays as it is.
+    """
     if known is None:
         return True
     try:
@@ -51,7 +55,7 @@ def is_outdated(known: str | None, wanted: str) -> bool:
 
 
 def parameter_names(record: SearchRecord) -> list[str]:
-    """What the trials varied, the usual ones first; before there are trials, what they usually vary."""
+    """Return the parameters that the trials varied, in the usual order; before the first trial, the core parameters."""
     found = {name for trial in record.trials for name in trial.params} or _core(record)
     usual = [name for name in COLUMN_HEADINGS if name in found]
     return [*usual, *sorted(found - set(usual))]
@@ -101,7 +105,10 @@ def _trials(record: SearchRecord) -> Mapping[str, Any]:
 
 
 def _searches(record: SearchRecord) -> Mapping[str, Any]:
-    """In the order of their start, the only one in which MLflow shows children under their parents."""
+    """Return the view of all searches, in the order of their start.
+
+    This is the only order in which MLflow shows child runs below their parents.
+    """
     tags = ["unfreeze.state", "unfreeze.test_accuracy", "unfreeze.gain", "unfreeze.verdict"]
     return {
         "searchFilter": "",
@@ -112,7 +119,7 @@ def _searches(record: SearchRecord) -> Mapping[str, Any]:
 
 
 def _columns(metrics: Sequence[str], params: Sequence[str], tags: Sequence[str]) -> Mapping[str, Any]:
-    """Which columns, in this order, wide enough for their names."""
+    """Return which columns are shown, in this order, each wide enough for its name."""
     named = [("metrics", metrics), ("params", params), ("tags", tags)]
     widths = {_column(kind, name): _width(name) for kind, names in named for name in names}
     fixed = {"tags.`mlflow.runName`": _NAME_WIDTH, "attributes.start_time": _START_WIDTH}
@@ -124,7 +131,7 @@ def _columns(metrics: Sequence[str], params: Sequence[str], tags: Sequence[str])
 
 
 def _width(name: str) -> int:
-    """Pixels for a column's head."""
+    """Return the width of a column for its heading, in pixels."""
     return 48 + 7 * len(name)
 
 
@@ -138,7 +145,7 @@ def _line(section: str, metric: str) -> dict[str, Any]:
         section,
         metricKey=metric,
         selectedMetricKeys=[metric],
-        runsCountToCompare=_MOST_LINES,
+        runsCountToCompare=_MAX_LINES,
         lineSmoothness=0,
         scaleType="linear",
         xAxisScaleType="linear",

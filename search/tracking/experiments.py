@@ -1,7 +1,4 @@
-"""What MLflow shows of an experiment, the page of a task: what it holds, and views of its runs.
-
-Names of MLflow's experiments: one for the searches of a task, one for each kind of baseline.
-"""
+"""Name and describe MLflow's experiments: one for the searches of a task, one for each kind of baseline."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ _FAMILY = "unfreeze/"
 
 
 def experiment_name(task: str, baseline: str = "") -> str:
-    """The experiment of a task's searches, or of their baselines of one method."""
+    """Return the name of the experiment of a task's searches, or of their baselines of one method."""
     return f"{_FAMILY}{task}{f'/{baseline}' if baseline else ''}"
 
 
 def is_search_experiment(experiment: str) -> bool:
-    """Whether an experiment of this name holds searches, and no baselines."""
+    """Return whether an experiment of this name holds searches, not baselines."""
     endings = tuple(f"/{method}" for method in BASELINE_SOURCES)
     return experiment.startswith(_FAMILY) and not experiment.removeprefix(_FAMILY.rstrip("/")).endswith(
         endings
@@ -38,9 +35,14 @@ _GREATER = "mlflow.experiment.primaryMetric.greaterIsBetter"
 
 
 def describe_experiment(client: MlflowClient, experiment: str, record: SearchRecord) -> bool:
-    """Tag the experiment with the id ``experiment`` with what is not said there yet; whether that was anything.
+    """Tag an experiment with everything that it does not have yet; return whether anything was written.
 
-    What a person has written or changed there stays.
+    What a person has written or changed stays as it is.
+
+    Args:
+        client: the MLflow client.
+        experiment: id of the experiment.
+        record: the search.
     """
     known = client.get_experiment(experiment).tags
     missing = [
@@ -56,7 +58,7 @@ def describe_experiment(client: MlflowClient, experiment: str, record: SearchRec
 
 
 def experiment_tags(record: SearchRecord, now: int) -> dict[str, str]:
-    """What MLflow should say of the experiment; ``now`` in milliseconds since 1970."""
+    """Return the tags that the experiment should have; ``now`` is in milliseconds since 1970."""
     greater = record.direction == "maximize"
     return {
         NOTE_TAG: experiment_note(record),
@@ -69,7 +71,7 @@ def experiment_tags(record: SearchRecord, now: int) -> dict[str, str]:
 
 
 def experiment_note(record: SearchRecord) -> str:
-    """What the experiment holds and how to look at it."""
+    """Describe what the experiment contains and how to read it."""
     task = record.task
     if record.config.get("method") == "scratch":
         return (

@@ -1,9 +1,8 @@
-"""The adapter to MLflow tracking: a mirror of the ledger, one parent run a search, one child run a trial.
+"""Mirror a search's ledger in MLflow: one parent run for the search, one child run for each trial.
 
-The ledger is the truth. A :class:`Mirror` compares what MLflow should hold (:mod:`search.tracking.run_content`) with
-what it is known to hold (:mod:`search.tracking.run_snapshot`) and sends the difference, so any call may be
-repeated, cut
-short or taken up by another process: no run is lost or doubled.
+The ledger is the truth. A :class:`Mirror` compares what MLflow should contain (:mod:`search.tracking.run_content`)
+with what it is known to contain (:mod:`search.tracking.run_snapshot`) and sends the difference. So every call may be
+repeated, interrupted or continued by another process, and no run is lost or duplicated.
 """
 
 from __future__ import annotations
@@ -33,18 +32,20 @@ _STATES = {"FINISHED": "complete", "KILLED": "interrupted", "FAILED": "failed"}
 
 
 class Mirror:
-    """One search's runs in MLflow.
+    """The MLflow runs of one search. Not thread-safe.
 
     Args:
-        tracking_uri: a server, or a database; a SQLite file is made where there is none.
-        experiment: name of the experiment; made where there is none.
-        storage: the search's storage, where a store without a server keeps artifacts.
+        tracking_uri: a server or a database; a missing SQLite file is created.
+        experiment: name of the experiment; it is created if it does not exist.
+        storage: the search's storage, in which a store without a server keeps artifacts.
         verbose: let MLflow log.
 
-    Everything here is for one thread at a time.
+    Attributes:
+        after_trial: called after each trial, so that a background thread can pause.
+        delivered: how often something new was delivered; callers that wait can see progress.
 
     Raises:
-        TrackingError: the store can't be reached or refuses.
+        TrackingError: the store is unreachable or refuses.
     """
 
     def __init__(self, tracking_uri: str, *, experiment: str, storage: Path, verbose: bool = False) -> None:
@@ -71,14 +72,18 @@ class Mirror:
         return self._require_runs().parent.run_id
 
     def run_id(self, trial: int) -> str:
-        """MLflow's id of a trial's run. Raises TrackingError if it has none."""
+        """Return MLflow's id of a trial's run.
+
+        Raises:
+            TrackingError: the trial has no run.
+        """
         child = self._require_runs().children.get(trial)
         if child is None:
             raise TrackingError(f"trial: expected the number of a trial with an MLflow run, received {trial}")
         return child.run_id
 
     def sync(self, record: SearchRecord) -> None:
-        """Send what MLflow does not have of ``record``. Trials without news cost nothing.
+        """Send everything of ``record`` that MLflow does not have. Trials without news cost nothing.
 
         Raises:
             TrackingError: something was not delivered; call again.
@@ -90,10 +95,10 @@ class Mirror:
                 self._sync_trial(runs, record, trial)
 
     def close(self, record: SearchRecord, status: ParentStatus = "FINISHED") -> None:
-        """Send the rest and leave nothing running: an unfinished trial is KILLED with the state ``interrupted``.
+        """Send the rest and end all open runs: unfinished trials get the status KILLED and the state ``interrupted``.
 
-        A later :meth:`sync` opens those runs again. Runs are looked up once more, so that one which a lost
-        answer left behind is found.
+        A later :meth:`sync` reopens those runs. Runs are searched once more before they are ended, to find those
+        that were created by a request whose answer was lost.
         """
         self.sync(record)
         self._forget()
@@ -108,7 +113,7 @@ class Mirror:
             self._writer.terminate(runs.parent, status, _STATES[status], now)
 
     def undelivered(self, record: SearchRecord) -> int:
-        """How many trials of ``record`` have news that MLflow has not heard."""
+        """Count the trials of ``record`` with news that MLflow does not have."""
         return sum(
             self._marks.get(t.number) != _fingerprint(record, t)
             for t in record.trials
@@ -116,7 +121,7 @@ class Mirror:
         )
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file, or a folder, to the artifacts of the search's run; files of the same name are replaced."""
+        """Copy a file or a folder to the artifacts of the search's run; files of the same name are replaced."""
         with translate_errors(self.tracking_uri):
             self._client.log_artifact(self.parent_run_id, str(path), folder)
 
@@ -152,7 +157,7 @@ class Mirror:
 
     @contextmanager
     def _delivering(self) -> Iterator[None]:
-        """After an error nobody knows what arrived: look again next time."""
+        """Forget what MLflow is known to contain after an error: it is unknown which requests were executed."""
         try:
             with translate_errors(self.tracking_uri):
                 yield
@@ -183,7 +188,10 @@ class Mirror:
 
 
 def _fingerprint(record: SearchRecord, trial: TrialRecord) -> object:
-    """Changes whenever there is news of a trial; cheap, for it is asked for every trial at every sync."""
+    """Return a value that changes with every news of a trial.
+
+    It has to be cheap, since it is computed for every trial at every sync.
+    """
     outcome = record.outcome_of(trial.number)
     best = trial.number in record.front_numbers
     return trial.state, len(trial.epochs), outcome, outcome is not None and outcome is record.outcome, best

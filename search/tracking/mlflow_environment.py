@@ -1,8 +1,6 @@
-"""MLflow's environment and loggers, set so that a normal run is quiet and a dead server is noticed soon.
+"""Set MLflow's environment variables and loggers, so that a normal run is quiet and a dead server is noticed soon.
 
-MLflow reads part of its environment when it is imported: import this module first.
-
-Who runs this.
+MLflow reads part of its environment when it is imported. So modules that import MLflow import this module first.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import os
 
 
 def user_name() -> str:
-    """The login name; ``unknown`` where the system knows none, as in some containers."""
+    """Return the login name; ``unknown`` if the system has none, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -30,19 +28,20 @@ ENVIRONMENT = {
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Defaults; what the user has set stays. Two retries a request: whoever delivers has retries of its own."""
+"""Defaults; variables that the user has set stay. Two retries per request suffice: the delivery thread retries as well.
+"""
 
 LOGGERS = ("alembic", "mlflow")
 
 
 def apply_environment() -> None:
-    """Put :data:`ENVIRONMENT` into the process's environment where it says nothing yet."""
+    """Set the variables of :data:`ENVIRONMENT` that are not set yet."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
 
 
 def quiet_loggers(verbose: bool = False) -> None:
-    """Silence MLflow and Alembic, whose errors are raised too; with ``verbose`` they say what they want."""
+    """Silence the loggers of MLflow and Alembic, whose errors are raised as well; with ``verbose`` they log."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""What MLflow should hold of a search: a pure function of its record."""
+"""Compute what MLflow should contain of a search: a pure function of its record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUN_STATUSES: Mapping[State, RunStatus] = {
     "failed": "FAILED",
 }
 OLD_TASK_METRICS = ("old_accuracy_before", "old_accuracy")
-"""What a trial may say of an old task, among its costs."""
+"""Measurements of an old task that a trial may report among its costs."""
 PARENT_RUN_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 
@@ -50,15 +50,17 @@ _REUSE = frozenset({"reuse", "cache", "cache_budget"})
 _PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
 _KEPT = frozenset({"keep_best", "checkpoint_budget"})
 _CHANGEABLE = _BUDGET | _MACHINES | _PLACES | _REUSE | _KEPT
-"""Settings that may differ from one session of a search to the next: tags, since a param is for ever."""
+"""Settings that may change from one session of a search to the next. They are tags, because MLflow's params cannot
+change.
+"""
 
-_LONGEST_PARAM = 500
-_LONGEST_TAG = 5000
+_MAX_PARAM_LENGTH = 500
+_MAX_TAG_LENGTH = 5000
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """One run: everything that MLflow should hold of it. Times in milliseconds since 1970."""
+    """Everything that MLflow should contain of one run. Times are in milliseconds since 1970."""
 
     name: str
     status: RunStatus
@@ -70,17 +72,17 @@ class RunContent:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is at rest."""
+        """Whether the run has ended."""
         return self.status in ("FINISHED", "FAILED", "KILLED")
 
 
 def search_start(record: SearchRecord) -> str:
-    """What tells this search from an earlier one of the same name whose ledger is gone: its first start."""
+    """Return the first start of the search, which distinguishes it from an earlier search of the same name."""
     return record.started.isoformat() if record.started else ""
 
 
 def search_content(record: SearchRecord) -> RunContent:
-    """The parent run, as long as the search goes on."""
+    """Return the parent run, as long as the search runs."""
     facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
     facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
@@ -99,12 +101,12 @@ def search_content(record: SearchRecord) -> RunContent:
         **_cost_tags(record),
         NOTE_TAG: search_note(record),
     }
-    params = {name: _text(value)[:_LONGEST_PARAM] for name, value in {**kept, **facts}.items()}
+    params = {name: _text(value)[:_MAX_PARAM_LENGTH] for name, value in {**kept, **facts}.items()}
     return RunContent(record.name, "RUNNING", tags, params, best_curve(record), milliseconds(record.started))
 
 
 def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunContent:
-    """The child run of ``trial`` under the run ``parent``."""
+    """Return the child run of ``trial``; ``parent`` is the id of the search's run."""
     outcome = record.outcome_of(trial.number)
     tags = {
         "unfreeze.search": record.name,
@@ -139,7 +141,7 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
         name=trial_name(record.name, trial, record.backbone_of(trial.params)),
         status=RUN_STATUSES[trial.state],
         tags=tags,
-        params={name: str(value)[:_LONGEST_PARAM] for name, value in trial.params.items()},
+        params={name: str(value)[:_MAX_PARAM_LENGTH] for name, value in trial.params.items()},
         points=epoch_points(trial) + final_points(trial, record.metric, outcome),
         start=milliseconds(trial.started or record.started),
         end=milliseconds(trial.ended) if trial.finished else None,
@@ -158,7 +160,7 @@ def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
 
 
 def _prior_tags(record: SearchRecord) -> dict[str, str]:
-    """What was believed of the backbones; once the winner is known also what that was worth."""
+    """Return the prior on the backbones, and once the winner is known what it was worth."""
     if record.prior is None:
         return {}
     tags = {"unfreeze.prior_probabilities": json.dumps(record.prior["probabilities"], ensure_ascii=False)}
@@ -167,7 +169,7 @@ def _prior_tags(record: SearchRecord) -> dict[str, str]:
 
 
 def _warm_tags(record: SearchRecord) -> dict[str, str]:
-    """Which trials of which earlier searches were taken over; once the winner is known also what that was worth."""
+    """Return which trials of earlier searches were taken over, and once the winner is known what they were worth."""
     if record.warm_start is None:
         return {}
     taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
@@ -177,14 +179,17 @@ def _warm_tags(record: SearchRecord) -> dict[str, str]:
 
 
 def _front_tags(record: SearchRecord) -> dict[str, str]:
-    """Which trials are the points of the front, the best in the first objective first."""
+    """Return which trials are on the Pareto front, the best in the first objective first."""
     if not record.objectives:
         return {}
     return {"unfreeze.front": ", ".join(str(trial.number) for trial in record.front) or "none yet"}
 
 
 def _cost_tags(record: SearchRecord) -> dict[str, str]:
-    """Known once all trials have ended: a tag that changed with each of them would cost a request each time."""
+    """Return the totals of the costs, once all trials have ended.
+
+    A tag that changed with each trial would cost a request each time.
+    """
     if record.outcome is None:
         return {}
     phrases = cost_phrases(search_cost(record))
@@ -192,7 +197,7 @@ def _cost_tags(record: SearchRecord) -> dict[str, str]:
 
 
 def _digests(record: SearchRecord) -> str:
-    """Of the backbone; of several all, by name."""
+    """Return the digest of the backbone; with several backbones, all digests by name."""
     if not record.backbones:
         return record.backbone.digest
     return json.dumps({name: b.digest for name, b in record.backbones.items()}, ensure_ascii=False)
@@ -204,5 +209,5 @@ def _text(value: object) -> str:
 
 
 def _tag(text: str) -> str:
-    """The end of a long text: of a traceback it says most."""
-    return text if len(text) <= _LONGEST_TAG else "…" + text[1 - _LONGEST_TAG :]
+    """Return the end of a text that is too long for a tag: the end of a traceback is its most informative part."""
+    return text if len(text) <= _MAX_TAG_LENGTH else "…" + text[1 - _MAX_TAG_LENGTH :]

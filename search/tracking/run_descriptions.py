@@ -1,4 +1,4 @@
-"""What MLflow shows of a run in words: its name, and a sentence that says what it is."""
+"""Write the texts that MLflow shows of a run and of a model: names and short descriptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from search.records.units import format_size
 from trainables.serving.footprint import Footprint
 
 _POINTS = 8
-"""Of the front, that a note tells of."""
+"""Number of points of a Pareto front that a description lists."""
 
 _REASONS = {
     "scheduler": "stopped early by the scheduler",
@@ -27,7 +27,7 @@ _VERDICTS = {
 
 
 def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> str:
-    """``digits #7: top 2 blocks, lr 1.2e-03``."""
+    """Return the name of a trial's run, as in ``digits #7: top 2 blocks, lr 1.2e-03``."""
     parts = [_trained(trial.params.get("unfreeze_depth"), len(backbone.blocks), trial.method)]
     rate = trial.params.get("learning_rate")
     if isinstance(rate, float):
@@ -36,7 +36,7 @@ def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> st
 
 
 def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None) -> str:
-    """A sentence on a trial, and one on how it ended; ``outcome`` if it is the winner."""
+    """Describe a trial and how it ended; ``outcome`` is given if the trial was trained again."""
     backbone = record.backbone_of(trial.params)
     what = (
         f"Trial {trial.number} of the search **{record.name}**: {_subject(trial.method, record, backbone.name)}, "
@@ -62,7 +62,7 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
 
 
 def search_note(record: SearchRecord) -> str:
-    """Sentences on a search: the winner once it is measured, or the best so far; and what the search looks for."""
+    """Describe a search, with the winner once it is measured, else with the best trial so far."""
     names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
     subject = _subject(str(record.config.get("method", "finetune")), record, names)
     sentences = [
@@ -83,7 +83,7 @@ def search_note(record: SearchRecord) -> str:
 
 
 def winner_note(record: SearchRecord, outcome: Outcome) -> str:
-    """Sentences on the winner's model: how good it is, of which lists show the beginning, and where it comes from."""
+    """Describe the winner's model: first how good it is, as lists show only the beginning, then where it comes from."""
     measured, backbone = _measured(outcome), record.backbone_of(outcome.params).name
     params = _settings(outcome.params)
     known = next((trial for trial in record.trials if trial.number == outcome.trial), None)
@@ -98,7 +98,7 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
 
 
 def model_note(record: SearchRecord) -> str:
-    """Sentences on a registered model: what it takes and gives, and how to ask it."""
+    """Describe a registered model: its inputs and outputs, and what its aliases mean."""
     task, most = record.task, 20
     names = ", ".join(task.classes[:most]) + (", …" if len(task.classes) > most else "")
     return (
@@ -109,7 +109,7 @@ def model_note(record: SearchRecord) -> str:
 
 
 def _costs(footprint: Footprint | None) -> str:
-    """A sentence on what the model costs to serve; empty if that was not measured."""
+    """Describe what the model costs to serve; empty if that was not measured."""
     if footprint is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A search's numbers as points of MLflow metrics."""
+"""Convert the numbers of a search to points of MLflow metrics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ COST_COUNTERS = (
     "programs_compiled",
     "epochs_together",
 )
-"""The counts of a trial's cost (:class:`trainables.cost_account.CostCounts`)."""
+"""The counters of a trial's cost (:class:`trainables.cost_account.Counts`)."""
 
 SYSTEM_PREFIX = "system/"
-"""MLflow shows metrics of this name on a page of their own; elsewhere they would stand before the learning curves."""
+"""Prefix of metrics that MLflow shows on a page of their own, so that they do not hide the learning curves."""
 
 
 @dataclass(frozen=True)
 class MetricPoint:
-    """One value of one metric; ``time`` in milliseconds since 1970. MLflow never sees an infinite value."""
+    """One value of one metric; ``time`` is in milliseconds since 1970. The value is finite or NaN."""
 
     metric: str
     step: int
@@ -36,9 +36,9 @@ class MetricPoint:
 
 
 def epoch_points(trial: TrialRecord) -> tuple[MetricPoint, ...]:
-    """The metrics of every epoch; step is the epoch.
+    """Return the metrics of every epoch; the step is the epoch.
 
-    Metric times follow from the record, so that a value delivered twice is the same row.
+    Times are computed from the record, so that a value that is delivered twice is the same row.
     """
     points, time = [], float(milliseconds(trial.started))
     for epoch in trial.epochs:
@@ -48,7 +48,7 @@ def epoch_points(trial: TrialRecord) -> tuple[MetricPoint, ...]:
 
 
 def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[MetricPoint, ...]:
-    """What is known once the trial has ended: its best values, its time by stage, its cost, the winner's test."""
+    """Return what is known once a trial has ended: best values, seconds by stage, cost, and the winner's test accuracy."""
     if not trial.finished:
         return ()
     values = {f"{SYSTEM_PREFIX}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}
@@ -65,7 +65,7 @@ def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tu
 
 
 def best_curve(record: SearchRecord) -> tuple[MetricPoint, ...]:
-    """The best objective, a point wherever it improves; a step is a finished trial."""
+    """Return the best objective so far, one point for each improvement; the step counts finished trials."""
     ended = [t for t in record.trials if t.finished and t.state != "failed"]
     ended.sort(key=lambda t: (milliseconds(t.ended), t.number))
     sign = 1 if record.direction == "maximize" else -1
@@ -79,10 +79,10 @@ def best_curve(record: SearchRecord) -> tuple[MetricPoint, ...]:
 
 
 def milliseconds(moment: datetime | None) -> int:
-    """Milliseconds since 1970; 0 for None."""
+    """Return milliseconds since 1970; 0 for None."""
     return int(moment.timestamp() * 1000) if moment else 0
 
 
 def _finite(value: float) -> float:
-    """NaN for what is no number: MLflow's databases would turn infinity into 1.8e308."""
+    """Return NaN in place of an infinite value, which MLflow's databases would store as 1.8e308."""
     return value if math.isfinite(value) else math.nan

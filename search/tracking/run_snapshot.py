@@ -1,4 +1,4 @@
-"""What MLflow is known to hold of a search's runs, and finding the runs of an earlier session."""
+"""Find a search's runs in MLflow, and keep a snapshot of what MLflow contains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS_PER_PAGE = 1000
 
 @dataclass
 class RunSnapshot:
-    """One run as MLflow holds it. ``points`` are (metric, step) pairs; None until they are read."""
+    """One run as MLflow has it. ``points`` are (metric, step) pairs; None until they are read."""
 
     run_id: str
     status: str
@@ -28,12 +28,12 @@ class RunSnapshot:
     points: set[tuple[str, int]] | None = None
 
     def is_up_to_date(self, content: RunContent) -> bool:
-        """Whether all of ``content`` has been delivered: a run's last status is written after all else."""
+        """Return whether all of ``content`` has been delivered: a run's final status is written after everything else."""
         known = all(self.tags.get(name) == value for name, value in content.tags.items())
         return content.ended and self.status == content.status and known
 
     def read_points(self, client: MlflowClient) -> set[tuple[str, int]]:
-        """The points that MLflow holds already; asked for once."""
+        """Return the points that MLflow already has; they are requested only once."""
         if self.points is None:
             histories = [client.get_metric_history(self.run_id, name) for name in sorted(self.metrics)]
             self.points = {(m.key, m.step) for history in histories for m in history}
@@ -42,17 +42,22 @@ class RunSnapshot:
 
 @dataclass
 class SearchRuns:
-    """The runs of one search: its parent, and its children by trial number."""
+    """The runs of one search: the parent, and the children by trial number."""
 
     parent: RunSnapshot
     children: dict[int, RunSnapshot]
 
 
 def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> SearchRuns | None:
-    """Look for the runs of ``record``'s search in the experiment with the id ``experiment``.
+    """Find the runs of ``record``'s search; None if there are none.
 
-    A kill or a lost answer between a request and its reply may have left a run twice: the fuller one stays,
-    the other one is deleted (MLflow keeps deleted runs out of sight).
+    A process that was killed between a request and its answer, or an answer that was lost, may have left a run
+    twice. The more complete one is kept and the other one is deleted; MLflow hides deleted runs.
+
+    Args:
+        client: the MLflow client.
+        experiment: id of the experiment.
+        record: the search.
     """
     searches = _search(client, experiment, "tags.`unfreeze.kind` = 'search'")
     parents = [run for run in searches if _is(run, record)]

@@ -1,4 +1,4 @@
-"""Sends MLflow the difference between what it should hold of a run and what it is known to hold."""
+"""Send MLflow the difference between what a run should contain and what it is known to contain."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from trainables.errors import TrackingError
 
 METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
-"""MLflow takes 1,000 values a request, at most 100 of them params and 100 tags."""
+"""MLflow accepts 1,000 values per request, at most 100 of them params and 100 tags."""
 
 TEMPORARY_TAGS = ("unfreeze.reason", "unfreeze.error", "unfreeze.winner", "unfreeze.confirmed")
-"""Tags that are taken off again: of a trial that is tried once more, of a winner that was beaten."""
+"""Tags that are deleted when they no longer apply: those of a trial that is retried, or of a winner that was beaten.
+"""
 
 Item = TypeVar("Item")
 
 
 class RunWriter:
-    """Writes runs of one experiment. Each method leaves the image as it leaves MLflow."""
+    """Write the runs of one experiment. Each method updates the snapshot as it updates MLflow."""
 
     def __init__(self, client: MlflowClient, experiment: str) -> None:
         self._client = client
         self._experiment = experiment
 
     def create(self, content: RunContent) -> RunSnapshot:
-        """Make a run that can be found again by its tags, whatever happens next."""
+        """Create a run with the tags by which it is found again, even if the process is killed directly afterwards."""
         origin = {
             "mlflow.user": user_name(),
             "mlflow.source.name": "unfreeze search",
@@ -47,10 +48,10 @@ class RunWriter:
     def update(
         self, image: RunSnapshot, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
     ) -> None:
-        """Make the run ``image`` hold ``content``, its status last.
+        """Make the run of ``image`` contain ``content``; its status is written last.
 
         Raises:
-            TrackingError: the run is of another trial, for it has other parameters.
+            TrackingError: the run has other parameters, so that it belongs to another trial.
         """
         if image.is_up_to_date(content):
             return
@@ -67,7 +68,7 @@ class RunWriter:
             image.status = content.status
 
     def terminate(self, image: RunSnapshot, status: str, state: str, now: int) -> None:
-        """End a run that is open; ``now`` in milliseconds since 1970."""
+        """End an open run; ``now`` is in milliseconds since 1970."""
         self._client.set_tag(image.run_id, "unfreeze.state", state)
         image.tags["unfreeze.state"] = state
         self._client.set_terminated(image.run_id, status, now)
@@ -91,7 +92,7 @@ class RunWriter:
 
 
 def _changed(image: RunSnapshot, content: RunContent) -> dict[str, str]:
-    """MLflow's params are for ever; a search's setting that changed since is a tag."""
+    """Return search settings that have changed as tags, since MLflow's params cannot change."""
     changed = {k: v for k, v in content.params.items() if image.params.get(k, v) != v}
     if changed and "unfreeze.trial" in content.tags:
         name, value = next(iter(changed.items()))
@@ -105,7 +106,7 @@ def _changed(image: RunSnapshot, content: RunContent) -> dict[str, str]:
 def _batches(
     points: Sequence[MetricPoint], params: Sequence[tuple[str, str]], tags: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Arguments of as few ``log_batch`` calls as MLflow's limits allow; tags go last."""
+    """Return the arguments of as few ``log_batch`` calls as MLflow's limits allow; tags are sent last."""
     batches: list[dict[str, Any]] = []
     for metrics in _parts(points, METRICS_PER_BATCH):
         batches.append({"metrics": [Metric(p.metric, p.value, p.time, p.step) for p in metrics]})

@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs and models: addresses of tracking stores, and files beside them. MLflow-free."""
+"""Resolve the addresses of MLflow tracking stores, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _SQLITE = "sqlite:///"
 
 
 def default_tracking_uri(storage: Path) -> str:
-    """The SQLite store in ``storage``: ``sqlite:////ABSOLUTE/STORAGE/mlflow.db``.
+    """Return the address of the SQLite store in ``storage``: ``sqlite:////ABSOLUTE/STORAGE/mlflow.db``.
 
-    Spaces and non-ASCII letters stay as they are, since MLflow reads the path raw; what SQLAlchemy would take
-    for an escape or a query is quoted.
+    Spaces and non-ASCII letters are not quoted, since MLflow reads the path unquoted. Only the characters that
+    SQLAlchemy would take for an escape or a query are quoted.
     """
     path = str(storage.absolute() / DATABASE_NAME)
     return _SQLITE + path.replace("%", "%25").replace("?", "%3F")
 
 
 def store_to_read(tracking_uri: str | None, storage: str | Path) -> str:
-    """The store that a command reads: ``tracking_uri`` if given, else the one in ``storage``.
+    """Return the store that a command reads: ``tracking_uri`` if given, else the one in ``storage``.
 
     Raises:
-        UsageError: none is given, and ``storage`` has none. MLflow would make an empty one.
+        UsageError: no address is given and ``storage`` has no store; MLflow would create an empty one.
     """
     if tracking_uri:
         return tracking_uri
@@ -41,7 +41,7 @@ def store_to_read(tracking_uri: str | None, storage: str | Path) -> str:
 
 
 def model_store(model_uri: str, tracking_uri: str | None, storage: str | Path) -> str:
-    """The store that a model is looked for in; there need be none for one that is a folder or a file.
+    """Return the store in which a model is looked up; a model that is a folder or a file needs none.
 
     Raises:
         UsageError: the model has to come from a store, and there is none.
@@ -52,10 +52,10 @@ def model_store(model_uri: str, tracking_uri: str | None, storage: str | Path) -
 
 
 def absolute_uri(tracking_uri: str) -> str:
-    """``tracking_uri`` with a relative SQLite path made absolute: a change of directory can't move it.
+    """Return ``tracking_uri`` with a relative SQLite path made absolute, so that it survives a change of directory.
 
     Raises:
-        TrackingError: a folder or file path, which MLflow no longer takes as a tracking store.
+        TrackingError: the address is the path of a folder or file, which MLflow no longer accepts.
     """
     if "://" not in tracking_uri and tracking_uri != "databricks":
         raise TrackingError(
@@ -69,16 +69,16 @@ def absolute_uri(tracking_uri: str) -> str:
 
 
 def sqlite_path(tracking_uri: str) -> Path | None:
-    """The file of a SQLite store, None for any other kind."""
+    """Return the file of a SQLite store; None for any other kind."""
     if not tracking_uri.startswith(_SQLITE):
         return None
     return Path(unquote(tracking_uri.removeprefix(_SQLITE).partition("?")[0]))
 
 
 def artifact_location(tracking_uri: str, storage: Path) -> str | None:
-    """URI of the folder for the artifacts of new experiments; None where a server decides.
+    """Return the URI of the folder for artifacts of new experiments; None if a server decides.
 
-    Beside the database for SQLite, in ``storage`` for a database server without MLflow in front of it.
+    For SQLite it is next to the database; for a database server without an MLflow server it is in ``storage``.
     """
     if tracking_uri.startswith(("http://", "https://", "databricks")):
         return None
@@ -87,12 +87,12 @@ def artifact_location(tracking_uri: str, storage: Path) -> str | None:
 
 
 def check_sqlite(tracking_uri: str) -> None:
-    """Make the folder of a SQLite store and look whether the file can be opened and written.
+    """Create the folder of a SQLite store, and check that the file can be opened and written.
 
-    MLflow itself would retry for more than a minute before it says that it can't.
+    MLflow itself would retry for more than a minute before it reports an error.
 
     Raises:
-        TrackingError: it can't.
+        TrackingError: the file cannot be opened or written.
     """
     path = sqlite_path(tracking_uri)
     if path is None:

@@ -1,4 +1,4 @@
-"""What a model version's tags say of it: what it takes, what it was tested on, what it costs to serve."""
+"""Convert facts about a model version to tags and back: its input, its test images, its serving costs, its old task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from trainables.serving.footprint import Footprint, Latency
 
 INPUT_FORM_TAG = "unfreeze.input"
 TEST_DIGEST_TAG = "unfreeze.test_digest"
-"""Digest of the test images whose answers lie beside the model; a version without has none there."""
+"""Digest of the test images whose predictions are stored with the model; missing if there are none."""
 
 FORGOTTEN_TAG = "unfreeze.forgotten"
-"""Accuracy on an old task that the version's backbone has lost; with ``_mean``, ``_low`` and ``_high`` what the
-winner's trainings lose on average, and its 95 % interval.
+"""Accuracy on an old task that the version's backbone has lost. With the suffixes ``_mean``, ``_low`` and ``_high``:
+the mean over the winner's training runs, and its 95 % interval.
 """
 
 _PREFIX = "unfreeze."
@@ -21,7 +21,7 @@ _LATENCIES = ("latency_ms", "batch_latency_ms")
 
 
 def footprint_tags(footprint: Footprint | None) -> dict[str, str]:
-    """A version's tags for its footprint; none if it was not measured."""
+    """Return a version's tags for its footprint; empty if it was not measured."""
     if footprint is None:
         return {}
     tags = {
@@ -40,7 +40,7 @@ def footprint_tags(footprint: Footprint | None) -> dict[str, str]:
 
 
 def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
-    """The footprint that a version's tags tell of; None if they don't, or not wholly."""
+    """Read the footprint from a version's tags; None if it is missing or incomplete."""
     kept = {name.removeprefix(_PREFIX): value for name, value in tags.items() if name.startswith(_PREFIX)}
     try:
         latency, batch = (
@@ -60,7 +60,7 @@ def footprint_of(tags: Mapping[str, str]) -> Footprint | None:
 
 
 def old_task_tags(outcome: Outcome) -> dict[str, str]:
-    """A version's, or a run's, tags for its old task; none where the search had none."""
+    """Return a version's or a run's tags for its old task; empty if the search had none."""
     old = outcome.old_task
     if old is None:
         return {}
@@ -76,7 +76,7 @@ def old_task_tags(outcome: Outcome) -> dict[str, str]:
 
 
 def old_task_of(tags: Mapping[str, str]) -> OldTask | None:
-    """What a version's tags say of its old task; None if they don't."""
+    """Read the accuracies on the old task from a version's tags; None if they are missing."""
     try:
         before, after = (float(tags[f"{_PREFIX}{name}"]) for name in ("old_accuracy_before", "old_accuracy"))
     except (KeyError, ValueError):
@@ -85,7 +85,7 @@ def old_task_of(tags: Mapping[str, str]) -> OldTask | None:
 
 
 def forgotten_of(tags: Mapping[str, str]) -> float | None:
-    """Accuracy that a version has lost on the old task; None if its tags don't say."""
+    """Read the accuracy that a version has lost on the old task; None if its tags do not contain it."""
     try:
         return float(tags[FORGOTTEN_TAG])
     except (KeyError, ValueError):

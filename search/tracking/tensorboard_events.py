@@ -1,4 +1,4 @@
-"""A search's learning curves and parameters as event files, which TensorBoard reads: a run a trial."""
+"""Write a search's learning curves and parameters as TensorBoard event files, one run per trial."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from search.records.metrics import EPOCH_METRICS
 from search.records.record import SearchRecord, TrialRecord
 
 TENSORBOARD_FOLDER = "tensorboard"
-"""Beside a search's other files, if no other place is named."""
+"""Default folder, next to the search's other files."""
 
 
 def write_events(record: SearchRecord, directory: Path) -> list[Path]:
-    """Write the event files of all trials that have begun, each to a folder of its own in ``directory``.
+    """Write the event files of all trials that have started, each into its own folder in ``directory``.
 
-    Files of an earlier call are replaced: nothing is there twice. Step is the epoch; the time of a point is the time at
-    which its epoch ended, so that TensorBoard can draw curves over time as well.
+    Files of an earlier call are replaced, so that no point appears twice. The step is the epoch; the time of a point
+    is when its epoch ended, so that TensorBoard can also draw curves over time.
 
     Returns:
         The folders.
@@ -28,7 +28,7 @@ def write_events(record: SearchRecord, directory: Path) -> list[Path]:
 
 
 def run_name(record: SearchRecord, trial: TrialRecord) -> str:
-    """``0012-finetune``: sorted by name is sorted by number."""
+    """Return the folder of a trial, as in ``0012-finetune``; the order by name is the order by number."""
     digits = max(4, len(str(len(record.trials) - 1)))
     return f"{trial.number:0{digits}d}-{trial.method}"
 
@@ -50,7 +50,7 @@ def _write_trial(record: SearchRecord, trial: TrialRecord, folder: Path) -> Path
 
 
 def _add_parameters(writer: Any, record: SearchRecord, trial: TrialRecord, now: float) -> None:
-    """What TensorBoard's page of hyperparameters shows: parameters, state, and the best epoch's objective."""
+    """Write what TensorBoard's page of hyperparameters shows: parameters, state, and the objective at the best epoch."""
     from tensorboardX.summary import hparams
 
     best = f"best/{record.metric}"
@@ -62,5 +62,5 @@ def _add_parameters(writer: Any, record: SearchRecord, trial: TrialRecord, now: 
 
 
 def _moment(when: datetime | None) -> float:
-    """Seconds since 1970."""
+    """Return seconds since 1970."""
     return when.timestamp() if when is not None else 0.0

@@ -1,9 +1,9 @@
-"""Calibration: whether a model that says 90 % is right nine times in ten.
+"""Measure whether a model's probabilities are calibrated: of the predictions with 90 %, nine in ten should be correct.
 
-The expected calibration error of Guo et al. (ICML 2017, eq. 3) over ten bins of equal width. It is above 0 even for
-a model without fault, the more so the fewer images there are:
-:attr:`~search.records.record.Calibration.by_chance` says how far
-(consistency resampling, Bröcker and Smith 2007).
+The expected calibration error (ECE) of Guo et al. (ICML 2017, eq. 3) is computed over ten bins of equal width. The
+ECE of a perfectly calibrated model is above 0, too, the more so the fewer images there are.
+:attr:`~search.records.record.Calibration.by_chance` says how large it may be by consistency resampling (Bröcker and
+Smith, Weather and Forecasting 2007).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from search.records.stats.intervals import Z95, wilson
 
 BINS = 10
 MIN_RESAMPLES, MAX_RESAMPLES = 200, 1000
-"""Resamples: the fewer, the more images there are, whose interval is narrow then."""
+"""Number of bootstrap resamples: fewer with many images, whose interval is narrow."""
 
 MAX_DRAWN_VALUES = 2**22
-"""Numbers that the resamples hold together, and at once, where FEWEST of them hold more."""
+"""Values that all resamples hold together; also the values held in memory at a time."""
 
 Numbers = NDArray[np.floating]
 
 
 def calibration_of(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed: int = 0) -> Calibration:
-    """How a model's probabilities compare with how often it is right.
+    """Compare a model's probabilities with how often it is correct.
 
     Args:
-        certain: (N,) probabilities of what the model said.
-        right: (N,) whether that was true.
-        truth: (N,) probabilities of the true classes.
-        seed: of the resampling.
+        predicted_probability: (N,) probabilities of the predicted classes.
+        correct: (N,) whether the predicted class is the true one.
+        true_class_probability: (N,) probabilities of the true classes.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: the arrays are empty or of different lengths.
+        ValueError: the arrays are empty or have different lengths.
     """
     if not len(certain) or not certain.shape == right.shape == truth.shape:
         raise ValueError(
@@ -58,7 +58,7 @@ def calibration_of(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, s
 
 
 def _bin_indices(sure: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bin of each probability: the first holds 0 to 0.1, the second what lies above up to 0.2, and so on."""
+    """Return the bin of each probability: the first bin is [0, 0.1], the second (0.1, 0.2], and so on."""
     return np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
@@ -68,7 +68,7 @@ def _bin(place: int, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Cal
 
 
 def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Calibration errors (R,) of (R, N) differences between probability and outcome."""
+    """Return the calibration errors (R,) of (R, N) differences between probability and outcome."""
     member = (place[:, None] == np.arange(BINS)).astype(np.float64)
     errors: NDArray[np.float64] = np.abs(differences @ member).sum(axis=1) / len(place)
     return errors
@@ -77,7 +77,7 @@ def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArr
 def _errors_of_resamples(
     difference: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Errors of tests with as many images, drawn from these with replacement."""
+    """Return the errors of resamples of the images, drawn with replacement."""
     count = len(place)
     even = np.full(count, 1 / count)
     return np.concatenate(
@@ -91,7 +91,7 @@ def _errors_of_resamples(
 def _errors_when_calibrated(
     sure: NDArray[np.float64], place: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Errors of a model that is right just as often as it says."""
+    """Return the errors of a model that is correct exactly as often as its probabilities say."""
     count = len(place)
     return np.concatenate(
         [_errors(sure - (random.random((rows, count)) < sure), place) for rows in _chunk_sizes(count)]
@@ -99,16 +99,16 @@ def _errors_when_calibrated(
 
 
 def _chunk_sizes(count: int) -> list[int]:
-    """Sizes of the pieces in which the resamples of ``count`` images are made."""
+    """Return the numbers of resamples to compute at a time, for ``count`` images."""
     whole = min(max(MAX_DRAWN_VALUES // count, MIN_RESAMPLES), MAX_RESAMPLES)
     step = max(1, MAX_DRAWN_VALUES // count)
     return [min(step, whole - start) for start in range(0, whole, step)]
 
 
 def _interval(estimate: float, resampled: NDArray[np.float64]) -> Interval:
-    """The basic bootstrap interval: a test errs from the truth as a resample does from the test.
+    """Return the basic bootstrap interval (Davison and Hinkley 1997, eq. 5.6), clipped to [0, 1].
 
-    The percentile interval would take over the bias of the error twice.
+    The percentile interval would add the upward bias of the ECE a second time; the basic interval subtracts it.
     """
     low, high = 2 * estimate - np.quantile(resampled, (0.975, 0.025))
     return Interval(estimate, float(max(0.0, min(low, estimate))), float(min(1.0, max(high, estimate))))

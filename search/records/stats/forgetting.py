@@ -1,4 +1,4 @@
-"""How well an old task is still done: the difference that training made, on the same test images, with its interval."""
+"""Test how much of an old task's accuracy a training has lost, on the same test images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from search.records.stats.paired_tests import McNemar, bootstrap_gain, mcnemar
 
 @dataclass(frozen=True)
 class ForgettingComparison(ConservativeInterval):
-    """The old task before and after the winner's trainings.
+    """Accuracy on the old task before and after the winner's training runs.
 
     Attributes:
-        images: test images of the old task.
-        seeds: the winner's trainings.
-        before: accuracy with the backbone untouched.
-        after: mean accuracy of the trainings.
-        gain: after minus before, with the interval of :func:`search.records.stats.intervals.paired_gain`; what
-        is lost is below 0.
+        images: number of test images of the old task.
+        seeds: number of training runs.
+        before: accuracy with the untouched backbone.
+        after: mean accuracy after the training runs.
+        gain: ``after`` minus ``before``, with the interval of :func:`search.records.stats.intervals.paired_gain`;
+            negative if accuracy is lost.
         bootstrap: the same with the interval of :func:`search.records.stats.paired_tests.bootstrap_gain`.
-        served: McNemar's test of the registered training, after first, and before.
+        served: McNemar's test of the registered training run: first is after, second is before.
     """
 
     images: int
@@ -35,17 +35,17 @@ class ForgettingComparison(ConservativeInterval):
 
     @property
     def changed(self) -> bool:
-        """Whether any image is told otherwise than before by the registered training, or the means differ."""
+        """Whether the registered training run classifies any image differently than before, or the means differ."""
         return bool(self.served.first_only or self.served.second_only or self.gain.estimate)
 
     @property
     def lost(self) -> Interval:
-        """Accuracy that is lost, the mean of the trainings; below 0 where it is gained."""
+        """Lost accuracy, averaged over the training runs; negative if accuracy is gained."""
         return Interval(0.0 - self.gain.estimate, 0.0 - self.high, 0.0 - self.low)
 
 
 def compare_old_task(old: OldTaskPredictions, chosen: int) -> ForgettingComparison:
-    """The comparison; ``chosen`` is which training is registered."""
+    """Compare the accuracy before and after; ``chosen`` is the index of the registered training run."""
     before, after = old.before, old.after
     return ForgettingComparison(
         images=before.shape[1],

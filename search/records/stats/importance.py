@@ -1,7 +1,7 @@
-"""Which parameters make the difference between the best trials and the others, and how sure that is.
+"""Estimate which parameters make the difference between the best trials and the others, with confidence intervals.
 
-PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023): how much the distribution of a parameter among the best trials
-differs from the one among all of them. Intervals come from drawing trials with replacement.
+The estimator is PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023): how much the distribution of a parameter among
+the best trials differs from that among all trials. The intervals are percentile bootstrap intervals over trials.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from search.records.record import Interval, Parameters
 
 MIN_TRIALS = 4
 BEST_SHARE, BEST_TRIALS = 0.1, 5
-"""The best trials are a tenth of all, but at least five where they are no more than half."""
+"""The best trials are a tenth of all trials, but at least five, and at most half of all."""
 
 MIN_RESAMPLES, MAX_RESAMPLES = 40, 100
-"""Resamples: the more trials there are, the narrower is the interval and the longer takes a resample."""
+"""Number of bootstrap resamples: with many trials the interval is narrow and each resample takes longer."""
 
 MAX_DRAWN_TRIALS = 20_000
-"""Trials that the resamples hold together, where FEWEST of them hold no more."""
+"""Trials that all resamples hold together, unless MIN_RESAMPLES of them already hold more."""
 
 
 @dataclass(frozen=True)
 class EvaluatedTrial:
-    """One trial that counts: its parameters, what they could have been, and its value."""
+    """A trial with a value: its parameters, their distributions, and its objective value."""
 
     params: Parameters
     distributions: Mapping[str, BaseDistribution]
@@ -40,16 +40,20 @@ class EvaluatedTrial:
 
 
 def importances(trials: Sequence[EvaluatedTrial], direction: Direction) -> dict[str, float]:
-    """Share of each parameter in what makes trials good: they sum to 1; empty where too few trials differ."""
+    """Return the share of each parameter in what makes trials good.
+
+    The shares sum to 1. The result is empty if too few trials differ in their values.
+    """
     return _shares(_study(trials, direction))
 
 
 def importance_intervals(
     trials: Sequence[EvaluatedTrial], direction: Direction, seed: int = 0
 ) -> dict[str, Interval]:
-    """:func:`importances` with 95 % percentile intervals over trials drawn with replacement.
+    """Return :func:`importances` with 95 % percentile intervals over trials drawn with replacement.
 
-    A draw in which a parameter never varies says 0 of it. An interval always holds its estimate.
+    A resample in which a parameter does not vary counts as 0 for it. Each interval is widened to contain its
+    estimate.
     """
     study = _study(trials, direction)
     known = _shares(study)
@@ -65,7 +69,10 @@ def importance_intervals(
 
 
 class _FixedStudy(optuna.Study):
-    """A study of given trials. To add them for each draw would take most of the time."""
+    """An Optuna study of given trials.
+
+    A study that adds the trials of each resample to a storage would take most of the time.
+    """
 
     def __init__(
         self, name: str, storage: InMemoryStorage, trials: Sequence[FrozenTrial] | None = None
@@ -77,11 +84,11 @@ class _FixedStudy(optuna.Study):
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The trials, all of which are complete."""
+        """Return the trials, all of which are complete."""
         return self._given
 
     def resample(self, places: Iterable[int]) -> _FixedStudy:
-        """The study of the trials at ``places``, where some may come several times."""
+        """Return the study of the trials at ``places``, which may contain a trial several times."""
         return _FixedStudy(*self._name_and_storage, [self._given[place] for place in places])
 
 

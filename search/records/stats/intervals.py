@@ -1,7 +1,4 @@
-"""Intervals for what is measured on test images, and the verdict on transfer.
-
-The ends of a gain that has two intervals and nobody knows which is right: the one that reaches further counts.
-"""
+"""Compute confidence intervals of what is measured on test images, and the verdict on transfer."""
 
 from __future__ import annotations
 
@@ -13,7 +10,11 @@ from search.records.record import Interval, Verdict
 
 
 class ConservativeInterval:
-    """Mixed into what has a ``gain`` by Student's t and the same gain by ``bootstrap``."""
+    """Mix-in for a gain with two intervals, by Student's t (``gain``) and by bootstrap: the wider end counts.
+
+    With few seeds neither interval is known to be right, so each end is taken from the interval that reaches
+    further.
+    """
 
     gain: Interval
     bootstrap: Interval
@@ -33,7 +34,7 @@ Z95 = 1.959963984540054
 
 
 def wilson(correct: int, count: int) -> Interval:
-    """95 % score interval of a share (Wilson 1927)."""
+    """Return the 95 % score interval of a proportion (Wilson 1927)."""
     if count <= 0 or not 0 <= correct <= count:
         raise ValueError(f"expected 0 <= correct <= count and count > 0, received {correct} of {count}")
     share, z2 = correct / count, Z95**2
@@ -43,15 +44,15 @@ def wilson(correct: int, count: int) -> Interval:
 
 
 def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
-    """Accuracy of ``winner`` minus accuracy of ``scratch`` with a 95 % interval.
+    """Return the accuracy of ``winner`` minus that of ``scratch``, with a 95 % interval.
+
+    Two sources of chance are covered: which images are in the test split (the variance of the paired differences,
+    averaged over seeds), and which seeds the training runs had (the variance of accuracy between seeds). The
+    variances are added. The width follows Student's t with the Welch–Satterthwaite degrees of freedom.
 
     Args:
-        winner: (seeds, N) bool, whether each training of the winner was right on each test image.
-        scratch: (seeds', N) bool, the same images under the baseline.
-
-    Both sources of chance count: which images the test split holds (paired differences of the means over
-    seeds) and which seeds the trainings had (variance of accuracy between seeds). The variances add; Student's
-    t with Welch and Satterthwaite's degrees of freedom gives the width.
+        winner: (seeds, N) bool, whether each of the winner's training runs classifies each test image correctly.
+        scratch: (seeds', N) bool, the same for the baseline.
     """
     from scipy.stats import t
 
@@ -73,14 +74,18 @@ def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
 
 
 MIN_SEEDS = 2
-"""Trainings of each side without which nothing is known of how they differ by chance."""
+"""Training runs per side below which their variance between seeds is unknown."""
 
 
 def verdict(gain: Interval, seeds: int) -> Verdict:
-    """What a gain's interval allows to say; ``seeds`` are the trainings of the side that has fewer.
+    """Conclude from the interval of a gain whether transfer helps.
 
-    The interval of single trainings knows of the test images alone: where seeds differ it would find a difference,
-    in either direction, several times as often as it may.
+    With a single training run, the interval covers the choice of test images only. It would find a difference
+    between equally good methods several times as often as in 5 % of all cases, so that no verdict is given.
+
+    Args:
+        gain: the gain with its interval.
+        seeds: training runs of the side that has fewer.
     """
     if seeds < MIN_SEEDS:
         return "no difference"

@@ -1,6 +1,7 @@
-"""From the times of architectures that were asked in turn to one latency for each: equal where noise is all there is.
+"""Turn the times of architectures that were measured in turn into one latency for each.
 
-Without that, the luckier one of two equal architectures would seem to be a point of the front.
+Architectures whose times do not differ by more than noise get the same latency. Otherwise the luckier one of two
+equal architectures would appear as a point of the Pareto front.
 """
 
 from __future__ import annotations
@@ -9,22 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 EQUAL_WITHIN = 0.03
-"""Latencies that differ by less than this share count as equal."""
+"""Latencies that differ by less than this fraction count as equal."""
 
 Z99 = 2.576
-"""Standard deviations of a binomial count: the interval of a median has 99 %."""
+"""The 99.5 % quantile of the normal distribution, for a two-sided 99 % interval."""
 
 Times = NDArray[np.float64]
 
 
 def latency_ratio(first: Times, second: Times) -> float:
-    """How many times as slow ``second`` is as ``first``: 1 unless that is certain and more than :data:`EQUAL_WITHIN`.
+    """Return the ratio of the latencies ``second / first``, or 1 if they do not differ significantly.
+
+    The estimate is the median of the ratios of each round, with the 99 % interval of the sign test (the order
+    statistics of a binomial count). This makes no assumption on the distribution of the noise of a busy machine, and
+    whatever slows both down in a round cancels. The ratio is 1 if the interval contains 1 or the median is within
+    :data:`EQUAL_WITHIN`.
 
     Args:
-        first: (rounds,) milliseconds. second: the same, of the same rounds.
-
-    The median of the ratios of each round, with the interval of a sign test: it makes no assumption on how the noise of
-    a busy machine is distributed, and what slows both down in a round cancels.
+        first: (rounds,) milliseconds.
+        second: (rounds,) milliseconds, of the same rounds.
     """
     ratios = np.sort(second / first)
     rounds = len(ratios)
@@ -37,14 +41,15 @@ def latency_ratio(first: Times, second: Times) -> float:
 
 
 def comparable_latencies(times: Times, known: dict[int, float]) -> list[float]:
-    """One latency in milliseconds for each row of ``times`` (architectures, rounds).
+    """Return one latency in milliseconds for each row of ``times`` (architectures, rounds).
+
+    Rows are processed from the fastest to the slowest. A row that does not differ significantly from the nearest row
+    with a latency gets the same latency.
 
     Args:
-        known: latencies of rows that have one already, which they keep: it tells how much slower or faster the machine
-            was then.
-
-    Rows are taken from the fastest to the slowest; one that can't be told from the nearest of those that have a latency
-    of their own gets the same.
+        times: (architectures, rounds) milliseconds.
+        known: latencies of rows that already have one, which they keep. They also calibrate how much slower or
+            faster the machine is now.
     """
     found = dict(known)
     for row in sorted(

@@ -1,4 +1,4 @@
-"""Two classifiers on the same test images: McNemar's exact test, and a bootstrap over images and seeds."""
+"""Compare two classifiers on the same test images: McNemar's exact test, and a bootstrap over images and seeds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from search.records.record import Interval
 BOOTSTRAP_RESAMPLES = 5000
 
 MAX_COUNTS_IN_MEMORY = 2_000_000
-"""Counts that are held in memory at a time."""
+"""Counts of resampled patterns that are held in memory at a time."""
 
 Right = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """How often only the one of two models was right, and the exact two-sided p-value of that being chance."""
+    """On how many images only one of two models is correct, and the exact two-sided p-value of that difference."""
 
     first_only: int
     second_only: int
@@ -27,15 +27,15 @@ class McNemar:
 
     @property
     def second_better(self) -> bool:
-        """Whether the second model is the better one, at the level of 5 %."""
+        """Whether the second model is significantly better, at the level of 5 %."""
         return self.second_only > self.first_only and self.p_value < 0.05
 
 
 def mcnemar(first: Right, second: Right) -> McNemar:
-    """McNemar's exact test (McNemar 1947) of (N,) answers right or wrong to the same images.
+    """Run McNemar's exact test (McNemar 1947) on (N,) booleans: whether each model is correct on each image.
 
-    Of the images to which the two answer differently, each model is right on half, if they are equally good: twice
-    the binomial tail, at most 1.
+    Under the null hypothesis of equally good models, each is correct on half of the b + c images on which they
+    differ. The p-value is twice the tail of Binomial(b + c, 1/2), at most 1.
     """
     from scipy.stats import binom
 
@@ -51,15 +51,16 @@ def mcnemar(first: Right, second: Right) -> McNemar:
 def bootstrap_gain(
     first: Right, second: Right, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
 ) -> Interval:
-    """Mean accuracy of ``first`` minus that of ``second`` with a 95 % percentile interval.
+    """Return the mean accuracy of ``first`` minus that of ``second``, with a 95 % percentile interval.
+
+    Images are drawn with replacement, the same for both sides. Training runs are drawn with replacement, too: n − 1
+    of n, which makes the variance between few seeds unbiased (Rao and Wu 1988, with m = n − 1).
 
     Args:
-        first: (seeds, N), whether each training was right on each test image.
+        first: (seeds, N), whether each training run classifies each test image correctly.
         second: (seeds', N), the same images under another configuration.
-
-    Images are drawn with replacement, the same for both; trainings too, one fewer than there are, which makes the
-    variance between few seeds unbiased (Rao and Wu 1988, with m = n − 1). Images to which all trainings answer
-    alike are one pattern: drawing how often each pattern comes is the same as drawing images, only faster.
+        seed: seed of the resampling.
+        resamples: number of resamples.
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or first.shape[1] < 2:
         raise ValueError(
@@ -82,7 +83,7 @@ def bootstrap_gain(
 
 
 def _mean_of_drawn(accuracies: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Means (R,) of trainings drawn from (R, seeds) accuracies."""
+    """Return the means (R,) of training runs drawn from (R, seeds) accuracies."""
     resamples, seeds = accuracies.shape
     drawn = random.integers(0, seeds, (resamples, max(seeds - 1, 1)))
     means: NDArray[np.float64] = np.take_along_axis(accuracies, drawn, axis=1).mean(axis=1)

@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     import numpy as np
 
 DECODING_PARTS = 4
-"""A batch is decoded in so many parts, each by a thread."""
+"""Number of parts, one per thread, in which a batch is decoded."""
 
 PREFETCHED_BATCHES = 3
-"""Batches that are being decoded while the model has one."""
+"""Number of batches that are decoded while the model predicts one."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image: where it came from, and the probability of each class; or why it can't be read."""
+    """The prediction for one image: its path and the probability of each class, or the error if it cannot be read."""
 
     path: str
     probabilities: tuple[float, ...] = ()
     error: str | None = None
 
     def top(self, classes: Sequence[str]) -> tuple[str, float]:
-        """The most probable class and its probability."""
+        """Return the most probable class and its probability."""
         index = max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
         return classes[index], self.probabilities[index]
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images on their way: where each came from, and its pixels to come, or why it can't be read."""
+    """A batch that is being decoded: the path of each image, and futures of its pixels or of an error message."""
 
     paths: list[str]
     parts: list[Future[list[np.ndarray | str]]]
@@ -50,14 +50,14 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model from the registry with the names of its classes."""
+    """A model from the registry, with the names of its classes."""
 
     model: Any
     classes: tuple[str, ...]
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) to which the model resizes its input: images are decoded to it, as they were in training."""
+        """(H, W) to which the model resizes its input. Images are decoded to this size, as they were in training."""
         resizing = [layer for layer in self.model.layers if type(layer).__name__ == "Resizing"]
         if resizing:
             return int(resizing[0].height), int(resizing[0].width)
@@ -69,7 +69,14 @@ class Classifier:
         return int(height), int(width)
 
     def predict(self, images: Iterable[tuple[str, Encoded]], batch_size: int = 64) -> Iterator[Prediction]:
-        """Predictions in the order of ``images``, ``batch_size`` at a time; the next ones are decoded meanwhile."""
+        """Yield predictions in the order of ``images``.
+
+        The next batches are decoded in threads while the model predicts one.
+
+        Args:
+            images: (path, encoded image) pairs.
+            batch_size: number of images per call of the model.
+        """
         from trainables.modalities.image.decoding import available_cores
 
         size, coming, waiting = self.image_size, iter(images), deque[_Batch]()
@@ -100,10 +107,10 @@ class Classifier:
 
 
 def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
-    """The model at ``model_uri`` (``models:/NAME@ALIAS``) of the store at ``tracking_uri``.
+    """Load the model at ``model_uri`` (such as ``models:/NAME@ALIAS``) from the store at ``tracking_uri``.
 
     Raises:
-        TrackingError: no such model, or none of this program's.
+        TrackingError: there is no such model, or it was not registered by this program.
     """
     from search.registry import class_names
     from search.tracking.client import translate_errors, use_store
@@ -118,7 +125,7 @@ def load_classifier(model_uri: str, tracking_uri: str) -> Classifier:
 def _next(
     images: Iterator[tuple[str, Encoded]], batch_size: int, size: tuple[int, int], pool: ThreadPoolExecutor
 ) -> _Batch | None:
-    """The next images, which the pool begins to decode; None when there are no more."""
+    """Start to decode the next batch; return None when there are no more images."""
     pairs = list(islice(images, batch_size))
     step = -(-len(pairs) // DECODING_PARTS)
     parts = [pairs[start : start + step] for start in range(0, len(pairs), step or 1)]

@@ -1,4 +1,4 @@
-"""A registered model as a file of another runtime, checked against the Keras model before it is kept."""
+"""Export a registered model to another runtime, after checking that it predicts the same as the Keras model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainables.serving.exports import ExportFormat, Images
 
 TOLERANCE = 1e-4
-"""Largest difference of two probabilities that an export may show; converted models differ by about 1e-6."""
+"""Largest accepted difference between two probabilities. Exported models typically differ by about 1e-6."""
 
 EXPORT_FORMATS = ("savedmodel", "tflite", "onnx")
 _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx"}
@@ -26,8 +26,13 @@ _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx"}
 
 @dataclass(frozen=True)
 class ExportCheck:
-    """What an export was compared on, and how it did: images, their sizes, the largest difference of a probability,
-    and how many got another class.
+    """How the predictions of an export differ from those of the Keras model.
+
+    Attributes:
+        images: number of images that were compared.
+        sizes: number of different image sizes among them.
+        difference: largest difference between two probabilities.
+        changed_classes: number of images whose predicted class differs.
     """
 
     images: int
@@ -37,10 +42,10 @@ class ExportCheck:
 
 
 def export_format(output: str, wanted: str | None) -> str:
-    """The format as asked for, else by the extension of ``output``.
+    """Return the requested format, or the one that the extension of ``output`` implies.
 
     Raises:
-        UsageError: no such format, or none that the extension tells.
+        UsageError: the format is unknown, or the extension implies none.
     """
     if wanted is None:
         wanted = _SUFFIXES.get(Path(output).suffix.lower())
@@ -52,14 +57,15 @@ def export_format(output: str, wanted: str | None) -> str:
 
 
 REQUIRED_PACKAGES = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
-"""Packages that a format takes besides TensorFlow."""
+"""Packages that a format needs in addition to TensorFlow."""
 
 
 def check_target(output: str, overwrite: bool, name: str) -> Path:
-    """The path to write, known to be free and in a folder that can be written.
+    """Return the path to write, after checking that it is free and that its folder is writable.
 
     Raises:
-        UsageError: it is not. SearchError: a package that the format ``name`` takes is missing.
+        UsageError: it is not.
+        SearchError: a package that the format ``name`` needs is not installed.
     """
     missing = [p for p in REQUIRED_PACKAGES.get(name, ()) if importlib.util.find_spec(p) is None]
     if missing:
@@ -77,13 +83,18 @@ def check_target(output: str, overwrite: bool, name: str) -> Path:
 def export_model(
     model: Any, classes: Sequence[str], name: str, target: Path, images: Sequence[Images]
 ) -> ExportCheck:
-    """Write ``model`` to ``target`` in the format ``name``, unless it does not do there what it does in Keras.
+    """Write ``model`` to ``target`` in the format ``name``, if it predicts the same there as in Keras.
 
     Args:
-        images: each uint8 (H, W, 3), of any size, to compare it on.
+        model: the Keras model.
+        classes: names of the classes.
+        name: the format, one of :data:`EXPORT_FORMATS`.
+        target: file or folder to write.
+        images: uint8 images (H, W, 3) of any size, for the comparison.
 
     Raises:
-        SearchError: it can't be converted, opened or run, or its answers differ by more than :data:`TOLERANCE`.
+        SearchError: the model cannot be converted, opened or run, or its probabilities differ by more than
+            :data:`TOLERANCE`.
     """
     from trainables.serving.exports import CONVERTERS, largest_difference
 
@@ -105,13 +116,14 @@ def export_model(
 
 
 def example_images(folder: Path, size: tuple[int, int]) -> list[Images]:
-    """The input example of the MLflow model at ``folder``, at its own size and at others, smaller and larger.
+    """Return the input example of the MLflow model at ``folder``, at its own size and at smaller and larger sizes.
 
     Args:
-        size: (H, W) that the model resizes to.
+        folder: folder of the MLflow model.
+        size: (H, W) to which the model resizes.
 
     Raises:
-        DataError: the model has none.
+        DataError: the model has no input example.
     """
     import numpy as np
     from mlflow.models import Model
@@ -135,10 +147,10 @@ def example_images(folder: Path, size: tuple[int, int]) -> list[Images]:
 
 
 def images_to_check(paths: Sequence[str]) -> list[Images]:
-    """The images at ``paths``, at their own sizes.
+    """Return the images at ``paths``, at their own sizes.
 
     Raises:
-        DataError: one can't be read.
+        DataError: an image cannot be read.
     """
     from search.registry.inference.inputs import images_in
     from trainables.modalities.image.images import decode_full_size
@@ -154,7 +166,7 @@ def images_to_check(paths: Sequence[str]) -> list[Images]:
 
 @contextmanager
 def _temporary_neighbour(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` for a file or a folder, which is gone afterwards unless it was moved."""
+    """Yield a temporary path next to ``target``, for a file or a folder; it is deleted afterwards unless it was moved."""
     temporary = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex}{target.suffix}")
     try:
         yield temporary
@@ -177,7 +189,7 @@ def _conversion_errors(made: ExportFormat, deed: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What converters say, in a few words: their messages are pages long."""
+    """Return the important line of a converter's error message, which may be pages long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "error:" in line or "not supported" in line or "Custom ops" in line]
     return f"{type(error).__name__}: {(told or lines or ['no reason given'])[0][:300]}"

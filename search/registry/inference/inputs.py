@@ -1,4 +1,4 @@
-"""The images of ``unfreeze predict``: files, folders and Parquet files, one after another."""
+"""Read the images of ``unfreeze predict`` from files, folders and Parquet files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _IMAGE_COLUMN_NAMES = ("image", "img", "images", "picture", "photo")
 
 
 def images_in(paths: Sequence[str], image_column: str | None = None) -> Iterator[tuple[str, Encoded]]:
-    """Each image with where it came from: a path, or a Parquet file and the row (from 0).
+    """Yield each image with its origin: a path, or a Parquet file and the number of the row, from 0.
 
     Raises:
-        UsageError: a path that is not there; known before the first image is handed out.
-        DataError: a folder without images, a Parquet file without a column of images.
+        UsageError: a path does not exist; raised before the first image is read.
+        DataError: a folder has no images, or a Parquet file has no column of images.
     """
     files = [Path(path) for path in paths]
     for file in files:
@@ -30,7 +30,7 @@ def images_in(paths: Sequence[str], image_column: str | None = None) -> Iterator
 
 
 def count_images(paths: Sequence[str]) -> int:
-    """How many there will be, without opening them; 0 if that can't be found out."""
+    """Count the images without opening them; 0 if they cannot be counted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -104,7 +104,7 @@ def _column(schema: Any, wanted: str | None, file: Path) -> str:
 
 
 def _encoded(value: Any, file: Path) -> Encoded:
-    """An image as Hugging Face writes it (bytes and path), as bytes, or as a path beside the file."""
+    """Return an image given as in Hugging Face datasets (bytes and path), as bytes, or as a path relative to the file."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):

@@ -1,7 +1,4 @@
-"""Predictions as CSV, JSON lines or Parquet, to a stream or to a file that is there whole or not at all.
-
-Where a command is to write: looked at before any work is done.
-"""
+"""Write predictions as CSV, JSON lines or Parquet, to a stream or atomically to a file."""
 
 from __future__ import annotations
 
@@ -22,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_writable(output: str, overwrite: bool, folders: bool = False) -> Path:
-    """The path of ``--output``, known to be free and in a folder that can be written, which is made.
+    """Return the path of ``--output``, after checking that it is free and writable; its folder is created.
 
     Args:
-        overwrite: whether what is there may be replaced. folders: also if it is a folder.
+        output: the path.
+        overwrite: whether an existing file may be replaced.
+        folders: whether an existing folder may be replaced, too.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the path is not free or not writable.
     """
     target = Path(output)
     if target.exists() and not (target.is_file() or folders):
@@ -51,29 +50,29 @@ PREDICTION_FORMATS = ("csv", "jsonl", "parquet")
 
 FIRST_COLUMNS = ("path", "class", "probability")
 DIGITS = 6
-"""Decimals of a probability as text."""
+"""Decimals of a probability in text formats."""
 
 ROW_GROUP = 16_384
-"""Rows that are held in memory before they are written to a Parquet file."""
+"""Number of rows that are held in memory before they are written to a Parquet file."""
 
 
 class PredictionWriter(Protocol):
-    """Takes predictions one by one."""
+    """Write predictions one by one."""
 
     def write(self, prediction: Prediction) -> None:
-        """Add one image that could be read."""
+        """Write the prediction for one image that could be read."""
         ...
 
     def close(self) -> None:
-        """Write what is still held."""
+        """Write everything that is still buffered."""
         ...
 
 
 def output_format(path: str | None, wanted: str | None) -> str:
-    """The format: as asked for, else by the extension of ``path``, else CSV.
+    """Return the requested format, or the one that the extension of ``path`` implies, or CSV.
 
     Raises:
-        UsageError: no such format; an extension that says nothing; Parquet to a terminal.
+        UsageError: the format is unknown, the extension implies none, or the format is Parquet without a file.
     """
     if wanted is not None and wanted not in PREDICTION_FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(PREDICTION_FORMATS)}, received {wanted!r}")
@@ -89,7 +88,10 @@ def output_format(path: str | None, wanted: str | None) -> str:
 
 
 def columns(classes: Sequence[str], whole: bool) -> list[str]:
-    """Names of the columns: three, and one a class if ``whole``; ``class:NAME`` where the bare name is taken."""
+    """Return the names of the columns: three, and one per class if ``whole``.
+
+    The column of a class is called ``class:NAME`` if another column already has its name.
+    """
     names = list(FIRST_COLUMNS)
     for name in classes if whole else ():
         names.append(f"class:{name}" if name in names else name)
@@ -98,7 +100,7 @@ def columns(classes: Sequence[str], whole: bool) -> list[str]:
 
 @contextmanager
 def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> Iterator[PredictionWriter]:
-    """A writer to a temporary neighbour of ``path``, which takes its place at the end unless an error came."""
+    """Yield a writer to a temporary file that replaces ``path`` at the end, unless an error occurs."""
     target = Path(path)
     temporary = target.with_name(f".{target.name[:40]}-{uuid.uuid4().hex}.tmp")
     try:
@@ -119,7 +121,7 @@ def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> It
 
 
 def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> PredictionWriter:
-    """The writer of one of :data:`PREDICTION_FORMATS` to a stream of text, or of bytes, which stays open."""
+    """Return a writer of one of :data:`PREDICTION_FORMATS` to a stream of text or of bytes, which stays open."""
     if kind == "parquet":
         return _ParquetWriter(stream, classes, whole)
     text: Any = stream if isinstance(stream, io.TextIOBase) else _BorrowedStream(stream, "utf-8", newline="")
@@ -127,7 +129,7 @@ def writer_to(stream: Any, kind: str, classes: Sequence[str], whole: bool) -> Pr
 
 
 class _BorrowedStream(io.TextIOWrapper):
-    """Text over a stream of bytes that belongs to another."""
+    """A text layer on a byte stream that belongs to the caller and must not be closed."""
 
 
 class _CsvWriter:
@@ -169,7 +171,7 @@ def _release(stream: IO[str]) -> None:
 
 
 class _ParquetWriter:
-    """Text for path and class, float32 for probabilities: plain columns that any reader knows."""
+    """Write plain columns that any reader knows: strings for path and class, float32 for probabilities."""
 
     def __init__(self, stream: Any, classes: Sequence[str], whole: bool) -> None:
         import pyarrow as pa

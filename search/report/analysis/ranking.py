@@ -1,4 +1,4 @@
-"""Which trials did well: the winner, the best so far, and how a value is placed among the others."""
+"""Rank trials: the winner, the best so far, and the position of a value among the others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from search.records.record import SearchRecord, TrialRecord
 
 TONES = 7
-"""Steps of the scale that colours trials from worst to best."""
+"""Number of steps of the scale that colours trials from worst to best."""
 
 
 def without_non_finite_values(record: SearchRecord) -> SearchRecord:
-    """``record`` with objective values that are no finite numbers taken as missing."""
+    """Return ``record`` with NaN and infinite objective values replaced by None."""
     trials = tuple(
         replace(t, value=None) if t.value is not None and not math.isfinite(t.value) else t
         for t in record.trials
@@ -22,34 +22,34 @@ def without_non_finite_values(record: SearchRecord) -> SearchRecord:
 
 
 def winner(record: SearchRecord) -> TrialRecord | None:
-    """The trial that was re-trained and tested, or else the best so far."""
+    """Return the trial that was trained again and tested, or else the best so far."""
     if record.outcome is None:
         return record.best
     return next((t for t in record.trials if t.number == record.outcome.trial), None)
 
 
 def ranked(record: SearchRecord) -> list[TrialRecord]:
-    """The trials that reached a value, the best first; failed ones do not count."""
+    """Return the trials that have a value, the best first; failed trials do not count."""
     scored = [t for t in record.trials if t.value is not None and t.state != "failed"]
     return sorted(scored, key=lambda t: (loss_key(record, t.value), t.number))
 
 
 def loss_key(record: SearchRecord, value: float | None) -> float:
-    """A key that is smaller for better values."""
+    """Return a sort key that is smaller for better values."""
     if value is None:
         return math.inf
     return -value if record.direction == "maximize" else value
 
 
 def tones(record: SearchRecord) -> dict[int, int]:
-    """For each ranked trial its step on the colour scale, by rank: 0 the worst, ``TONES - 1`` the best."""
+    """Return each ranked trial's step on the colour scale, by rank: 0 is the worst, ``TONES - 1`` the best."""
     order = ranked(record)
     last = max(len(order) - 1, 1)
     return {t.number: round((TONES - 1) * (1 - place / last)) for place, t in enumerate(order)}
 
 
 def best_so_far(record: SearchRecord) -> list[tuple[int, float]]:
-    """(trial number, best value up to it), where it changes."""
+    """Return (trial number, best value up to it) wherever the best value changes."""
     steps: list[tuple[int, float]] = []
     for trial in sorted(ranked(record), key=lambda t: t.number):
         value = trial.value
@@ -59,7 +59,7 @@ def best_so_far(record: SearchRecord) -> list[tuple[int, float]]:
 
 
 def still_improving(record: SearchRecord) -> bool:
-    """Whether the best value came with one of the last trials that ended."""
+    """Return whether the best value was found by one of the last trials (15 %)."""
     finished = [t.number for t in record.trials if t.finished]
     steps = best_so_far(record)
     if len(finished) < 2 or not steps:
@@ -68,7 +68,10 @@ def still_improving(record: SearchRecord) -> bool:
 
 
 def objective_domain(record: SearchRecord) -> tuple[float, float]:
-    """Limits of an axis of the objective, for the better half of the trials and all that were not stopped early."""
+    """Return the limits of an axis for the objective.
+
+    They cover the better half of the trials and all trials that were not stopped early.
+    """
     trials = ranked(record)
     half = trials[: math.ceil(len(trials) / 2)]
     shown = [t for t in trials if t.state == "complete" or t in half]
@@ -78,9 +81,12 @@ def objective_domain(record: SearchRecord) -> tuple[float, float]:
 def readable_domain(
     record: SearchRecord, values: Sequence[float], usual: float = 0.85
 ) -> tuple[float, float]:
-    """Limits of an axis on which the good values can be told apart: the worst outliers fall outside.
+    """Return the limits of an axis on which the good values can be distinguished; the worst outliers are outside.
 
-    ``usual`` is the share of ``values`` that certainly lie inside; of a few values that is all of them.
+    Args:
+        record: the search.
+        values: the values to show.
+        usual: share of ``values`` that are inside in any case; with few values, all are.
     """
     if not values:
         return 0.0, 1.0

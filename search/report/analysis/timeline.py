@@ -1,4 +1,4 @@
-"""When each epoch of a search ended, by the clock, long pauses left out."""
+"""Reconstruct when each epoch of a search ended, with long pauses left out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import loss_key
 
 MIN_PAUSE_SECONDS = 60.0
-"""Seconds without any trial from which on they count as a pause."""
+"""Seconds without any running trial from which a gap counts as a pause."""
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """An epoch that ended ``seconds`` after the search began, pauses left out, with its objective."""
+    """The end of an epoch, ``seconds`` after the search started without pauses, with the objective's value."""
 
     seconds: float
     trial: int
@@ -26,7 +26,7 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class Timeline:
-    """``moments`` in the order of time; ``paused`` are the seconds that were left out."""
+    """The ends of all epochs, ordered by time; ``paused`` is the number of seconds left out."""
 
     moments: tuple[EpochEnd, ...]
     length: float
@@ -34,10 +34,10 @@ class Timeline:
 
 
 def timeline(record: SearchRecord) -> Timeline:
-    """The epochs of all trials that tell when they began.
+    """Return the epochs of all trials whose start is known.
 
-    The ledger keeps when a trial began and ended, and what each epoch took: the epochs share the time between. The
-    clock runs from the first trial's beginning.
+    The ledger stores when a trial started and ended, and the duration of each epoch. The time between start and end
+    is divided among the epochs in proportion to their durations. Time zero is the start of the first trial.
     """
     placed = [(trial, span) for trial in record.trials if (span := _span(trial)) is not None]
     if not placed:
@@ -58,7 +58,7 @@ def timeline(record: SearchRecord) -> Timeline:
 
 
 def improvements(record: SearchRecord, known: Timeline) -> list[EpochEnd]:
-    """The moments at which the best value so far got better."""
+    """Return the moments at which the best value so far improved."""
     steps: list[EpochEnd] = []
     for moment in known.moments:
         if not steps or loss_key(record, moment.value) < loss_key(record, steps[-1].value):
@@ -67,7 +67,7 @@ def improvements(record: SearchRecord, known: Timeline) -> list[EpochEnd]:
 
 
 def _span(trial: TrialRecord) -> tuple[float, float] | None:
-    """When it began and ended, in seconds; a running trial has come as far as its epochs."""
+    """Return when a trial started and ended, in seconds; a running trial has lasted as long as its epochs."""
     if trial.started is None or not trial.epochs or trial.state == "failed":
         return None
     begun = trial.started.timestamp()
@@ -84,7 +84,10 @@ def _trained(trial: TrialRecord) -> float:
 
 
 def _busy(trial: TrialRecord) -> float:
-    """Seconds that a trial itself accounts for: one that was interrupted spans the interruption."""
+    """Return the seconds for which a trial itself accounts.
+
+    The time from start to end of a trial that was interrupted includes the interruption.
+    """
     stages = sum(s for s in trial.stages.values() if math.isfinite(s))
     return max(stages, _trained(trial))
 
@@ -102,7 +105,7 @@ def _epochs(
 
 
 def _pauses(busy: list[tuple[float, float]], origin: float) -> Iterator[tuple[float, float]]:
-    """Times from ``origin`` on in which no trial was busy, if they are longer than :data:`MIN_PAUSE_SECONDS`."""
+    """Yield the gaps from ``origin`` on in which no trial was busy, if they are longer than :data:`MIN_PAUSE_SECONDS`."""
     reached = origin
     for begun, end in sorted(busy):
         if begun - reached > MIN_PAUSE_SECONDS:
@@ -111,5 +114,5 @@ def _pauses(busy: list[tuple[float, float]], origin: float) -> Iterator[tuple[fl
 
 
 def _without(seconds: float, pauses: list[tuple[float, float]]) -> float:
-    """``seconds`` less the parts of ``pauses`` that lie before it."""
+    """Return ``seconds`` without the parts of ``pauses`` that lie before it."""
     return seconds - sum(min(seconds, end) - begun for begun, end in pauses if begun < seconds)

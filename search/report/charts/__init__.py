@@ -1,3 +1,3 @@
-"""The figures of the report, one file each; every one is a function of a search record."""
+"""Draw the figures of the report: one module per figure, each a function of a search record."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How good the best model was at any time: what a shorter search would have found."""
+"""Draw the best value over time: what a shorter search would have found."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 KEY = "anytime"
 TITLE = "The best so far, by the clock"
 HEIGHT = 260
-MOST_POINTS = 3000
+MAX_POINTS = 3000
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
-"""(from this length on, seconds of the unit, its name)."""
+"""(minimum length, seconds per unit, name of the unit)."""
 
 
 def anytime_curve(record: SearchRecord) -> Figure:
-    """The best value so far against the time since the first trial began."""
+    """Draw the best value so far against the time since the first trial started."""
     known = timeline(record)
     steps = improvements(record, known)
     if not steps:
@@ -83,7 +83,7 @@ def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:
     y = y.axis(format=value_format(record), tickCount=5)
     line_rows = [_row(step, scale) for step in steps]
     line_rows.append({**line_rows[-1], "time": max(known.length, steps[-1].seconds) / scale})
-    step_size = math.ceil(len(known.moments) / MOST_POINTS)
+    step_size = math.ceil(len(known.moments) / MAX_POINTS)
     rows = [_row(m, scale) for m in known.moments[::step_size] if _inside(m.value, low, high)]
     dots = alt.Chart(alt.Data(values=rows)).mark_point(filled=True, fill=MUTED, opacity=0.45, strokeWidth=0)
     best = alt.Chart(alt.Data(values=line_rows)).mark_line(
@@ -100,7 +100,7 @@ def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:
 
 
 def _domain(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> tuple[float, float]:
-    """The better half of what was ever reported, and of the steps: first epochs say little."""
+    """Return limits that cover the better half of all reported values and of the improvements: first epochs say little."""
     values = sorted((m.value for m in known.moments), key=lambda value: loss_key(record, value))
     low, high = readable_domain(record, values[: max(2, math.ceil(len(values) / 2))])
     later = [step.value for step in steps[len(steps) // 2 :]]

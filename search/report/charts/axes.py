@@ -1,6 +1,6 @@
-"""Axes and scales that several figures share.
+"""Define colours, fonts, axes and scales that the figures share.
 
-How figures look. Colours are CSS variables, so that a figure follows the page: light, dark, paper.
+Colours are CSS variables, so that a figure follows the page: light, dark or printed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 def config() -> dict[str, Any]:
-    """The configuration that all figures share (for Vega-Lite and for Vega)."""
+    """Return the configuration that all figures share, for Vega-Lite and for Vega."""
     return {
         "background": None,
         "font": FONT,
@@ -68,12 +68,12 @@ def config() -> dict[str, Any]:
 
 
 def value_format(record: SearchRecord) -> str:
-    """The d3 format of the objective."""
+    """Return the d3 format of the objective."""
     return ".3~p" if is_fraction(record.metric) else ".3~g"
 
 
 def trial_axis(record: SearchRecord) -> Any:
-    """Trial numbers from left to right."""
+    """Return the x axis of trial numbers."""
     last = max((t.number for t in record.trials), default=0)
     last = max(last, 4)
     return alt.X(
@@ -85,13 +85,13 @@ def trial_axis(record: SearchRecord) -> Any:
 
 
 def whole_numbers(first: int, last: int) -> Any:
-    """An axis of counts; where they are few each has its tick, as Vega would put some between them."""
+    """Return an axis of counts, with one tick per number if they are few: Vega would add ticks between them."""
     values = list(range(first, last + 1)) if last - first <= 30 else alt.Undefined
     return alt.Axis(format="d", tickMinStep=1, grid=False, values=values, labelOverlap=True)
 
 
 def value_axis(record: SearchRecord, domain: tuple[float, float]) -> Any:
-    """The objective from bottom to top; what lies outside ``domain`` is drawn on its edge."""
+    """Return the y axis of the objective; values outside ``domain`` are drawn on its edge."""
     return alt.Y(
         "value:Q",
         title=label(record.metric),
@@ -101,12 +101,12 @@ def value_axis(record: SearchRecord, domain: tuple[float, float]) -> Any:
 
 
 def tone_scale() -> Any:
-    """The colour scale from the worst to the best trial."""
+    """Return the colour scale from the worst to the best trial."""
     return alt.Scale(domain=list(range(TONES)), range=TONE_RANGE)
 
 
 def is_logarithmic(name: str, values: Sequence[ParameterValue]) -> bool:
-    """Whether ``name`` wants a logarithmic axis: by its name, or as most of its values crowd near 0."""
+    """Return whether an axis should be logarithmic: by the parameter's name, or because most values are close to 0."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) != len(values) or not numbers or min(numbers) <= 0:
         return False
@@ -115,7 +115,7 @@ def is_logarithmic(name: str, values: Sequence[ParameterValue]) -> bool:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between ``low`` and ``high``, or a finer step where there are too few of them."""
+    """Return the powers of ten between ``low`` and ``high``, or finer steps if there are too few of them."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5), range(1, 10)):
         ticks = [float(f"{step}e{e}") for e in exponents for step in steps]

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often the winner is right, beside how sure it is."""
+"""Draw the reliability diagram: the winner's accuracy against the probabilities that it predicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 320
 
 
 def calibration(record: SearchRecord) -> Figure:
-    """Accuracy on the test images against the probabilities that the winner gave, in ten steps."""
+    """Draw the accuracy on the test images against the predicted probability, in ten bins."""
     outcome = record.outcome
     if outcome is None:
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
@@ -42,7 +42,7 @@ def calibration(record: SearchRecord) -> Figure:
 
 
 def error_phrase(known: Calibration) -> str:
-    """The expected calibration error in a sentence."""
+    """Describe the expected calibration error in a sentence."""
     error = known.error
     return (
         f"Expected calibration error: {_points(error.estimate)} points (95 % interval {_points(error.low)} to "

@@ -1,4 +1,4 @@
-"""The winner against the baseline that transfers nothing."""
+"""Draw the winner's test accuracy against that of the baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXPLAINED = {
 
 
 def comparison(record: SearchRecord) -> Figure:
-    """Test accuracy of each seed, with transfer and from scratch."""
+    """Draw the test accuracy of each seed, with transfer and of the baselines."""
     outcome = record.outcome
     if outcome is None:
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")

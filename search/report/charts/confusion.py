@@ -1,4 +1,4 @@
-"""The winner's confusion matrix on the test images."""
+"""Draw the winner's confusion matrix on the test images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 
 KEY = "confusion"
 TITLE = "Which classes it confuses"
-MOST_CLASSES = 120
-"""More classes than this do not fit: the ones with the most mistakes are shown."""
+MAX_CLASSES = 120
+"""With more classes than this, only those with the most mistakes are drawn."""
 COUNTED_CLASSES = 20
 LABELLED_CLASSES = 40
 
 
 def confusion(record: SearchRecord) -> Figure:
-    """Test images by true and predicted class."""
+    """Draw the test images by true and predicted class."""
     outcome = record.outcome
     if outcome is None or not any(map(any, outcome.confusion)):
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
@@ -40,7 +40,7 @@ def confusion(record: SearchRecord) -> Figure:
 
 
 def mistakes(outcome: Outcome) -> list[tuple[int, int, int]]:
-    """(true class, predicted class, images) of every confusion, the most frequent first."""
+    """Return (true class, predicted class, number of images) for every confusion, the most frequent first."""
     pairs = [
         (truth, guess, images)
         for truth, row in enumerate(outcome.confusion)
@@ -80,15 +80,15 @@ def _alternative(outcome: Outcome, names: Sequence[str]) -> str:
 
 
 def _shown(outcome: Outcome) -> list[int]:
-    """The classes to draw, in their order."""
+    """Return the classes to draw, in their order."""
     classes = range(len(outcome.confusion))
-    if len(classes) <= MOST_CLASSES:
+    if len(classes) <= MAX_CLASSES:
         return list(classes)
     wrong = dict.fromkeys(classes, 0)
     for truth, guess, images in mistakes(outcome):
         wrong[truth] += images
         wrong[guess] += images
-    return sorted(sorted(classes, key=lambda c: (-wrong[c], c))[: MOST_CLASSES // 2])
+    return sorted(sorted(classes, key=lambda c: (-wrong[c], c))[: MAX_CLASSES // 2])
 
 
 def _side(classes: int) -> int:
@@ -113,7 +113,10 @@ def _chart(outcome: Outcome, names: Sequence[str], shown: Sequence[int]) -> Any:
 
 
 def _position(names: Sequence[str]) -> dict[str, Any]:
-    """Truth downwards, prediction to the right; classes go by their place, since names may be alike."""
+    """Return the axes: true classes downwards, predicted classes to the right.
+
+    Classes are identified by their index, since two classes may have the same name.
+    """
     labelled = len(names) <= LABELLED_CLASSES
     slanted = -45 if max(map(len, names)) > 3 else 0
     scale = alt.Scale(domain=list(range(len(names))), paddingInner=0.04 if labelled else 0)
@@ -131,7 +134,7 @@ def _counts(base: alt.Chart) -> alt.Chart:
 
 
 def _cells(outcome: Outcome, names: Sequence[str], shown: Sequence[int]) -> list[dict[str, Any]]:
-    """The cells with images; ``strength`` is the share of the row, spread so that single images show."""
+    """Return the cells with images; ``strength`` is the share of the row, stretched so that single images are visible."""
     rows = []
     for y, truth in enumerate(shown):
         total = sum(outcome.confusion[truth]) or 1

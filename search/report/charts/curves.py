@@ -1,4 +1,4 @@
-"""Learning curves of all trials."""
+"""Draw the learning curves of all trials."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from trainables.epoch_metrics import EpochMetrics
 
 KEY = "curves"
 HEIGHT = 340
-MOST_POINTS = 12_000
-"""Points that all curves together may have: more would make the page slow and large."""
+MAX_POINTS = 12_000
+"""Maximum number of points of all curves together: more would make the page slow and large."""
 
 
 def curves(record: SearchRecord) -> Figure:
-    """The objective after every epoch, one line a trial."""
+    """Draw the objective after every epoch, one line per trial."""
     rows = _rows(record)
     if not rows:
         return empty_figure(KEY, "Learning curves", "No trial has reported an epoch yet.")
@@ -83,7 +83,7 @@ def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:
 
 
 def _clipped_at_once(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``spec`` with one clip around all marks instead of one around each line, which takes long to draw."""
+    """Replace the clip of each line by one clip around all of them, which draws much faster."""
     size = {"width": {"signal": "width"}, "height": {"signal": "height"}}
     group = {
         "type": "group",
@@ -133,7 +133,7 @@ def _looks(record: SearchRecord) -> list[dict[str, Any]]:
 
 
 def _rows(record: SearchRecord) -> list[dict[str, Any]]:
-    most = max(20, MOST_POINTS // max(len(record.trials), 1))
+    most = max(20, MAX_POINTS // max(len(record.trials), 1))
     return [row for trial in record.trials for row in _curve(record, trial, most)]
 
 
@@ -149,7 +149,7 @@ def _curve(record: SearchRecord, trial: TrialRecord, most: int) -> list[dict[str
 
 
 def _thinned(epochs: Sequence[EpochMetrics], most: int) -> list[EpochMetrics]:
-    """At most ``most`` of ``epochs``, evenly spaced, the first and the last among them."""
+    """Return at most ``most`` evenly spaced epochs, including the first and the last."""
     if len(epochs) <= most:
         return list(epochs)
     step = (len(epochs) - 1) / (most - 1)

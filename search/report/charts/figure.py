@@ -1,4 +1,4 @@
-"""A figure of the report: what it says, how to read it, and its Vega specification."""
+"""Define a figure of the report: its texts and its Vega specification."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from search.report.charts.axes import config
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 NO_FOCUS = -1
-"""The trial number that the ``focus`` signal holds while no trial is pointed at."""
+"""Value of the signal ``focus`` while no trial is under the pointer."""
 
 _checks: ContextVar[bool] = ContextVar("_checks", default=True)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One chart with the words around it.
+    """One chart with its texts.
 
-    ``title`` is what one should learn from it, ``caption`` how to read it, ``alternative`` the same in words
-    for who can't see it. ``spec`` is a Vega specification whose ``focus`` signal is the trial to light up;
-    it is None where there is nothing to draw, and then ``caption`` says why. ``min_width`` is in pixels.
+    Attributes:
+        key: identifies the figure.
+        title: what the reader should learn from it.
+        caption: how to read it; if there is nothing to draw, why not.
+        alternative: a description for readers who cannot see it.
+        spec: Vega specification, whose signal ``focus`` is the trial to highlight; None if there is nothing to draw.
+        tones: meaning of the two ends of the colour scale, if the figure uses it.
+        legend: names and their colours. Unlike a legend inside the drawing, it wraps on a narrow page.
+        standalone_title: the title outside the page, if ``title`` is not enough there.
+        by_trial: whether its marks are trials, so that the arrow keys can step through them.
+        min_width: minimum width in pixels; 0 for none.
+        max_width: maximum width in pixels; 0 for none.
     """
 
     key: str
@@ -49,23 +58,23 @@ class Figure:
 
 
 def empty_figure(key: str, title: str, why: str) -> Figure:
-    """A figure that can't be drawn from what is known."""
+    """Return a figure that cannot be drawn yet, with the reason."""
     return Figure(key=key, title=title, caption=why)
 
 
 def focus_param() -> Any:
-    """The Vega-Lite parameter that the page sets to the trial under the pointer."""
+    """Return the Vega-Lite parameter that the page sets to the trial under the pointer."""
     return alt.param(name="focus", value=NO_FOCUS)
 
 
 def when_focused(lit: Any, otherwise: Any) -> Any:
-    """An encoding value that differs for the trial in focus; ``otherwise`` may be a value or an encoding."""
+    """Return an encoding that differs for the trial in focus; ``otherwise`` may be a value or an encoding."""
     return alt.when("datum.trial === focus").then(alt.value(lit)).otherwise(otherwise)
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Draw without holding every piece against the schema of Vega-Lite, which takes longer than the drawing."""
+    """Skip the validation against the schema of Vega-Lite, which takes longer than the drawing."""
     before = _checks.set(False)
     try:
         with debug_mode(False):
@@ -75,7 +84,12 @@ def unchecked() -> Iterator[None]:
 
 
 def compiled(chart: Any, height: int) -> Mapping[str, Any]:
-    """The Vega specification of an Altair chart, as wide as its place, ``height`` pixels high."""
+    """Compile an Altair chart to a Vega specification that fills the width of its container.
+
+    Args:
+        chart: the chart.
+        height: height in pixels.
+    """
     whole = chart.properties(width="container", height=height).to_dict(validate=_checks.get())
     whole.pop("$schema", None)
     whole["config"] = config()
@@ -84,12 +98,12 @@ def compiled(chart: Any, height: int) -> Mapping[str, Any]:
 
 
 def without_schema(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """``spec`` without the address of its schema, which nothing here needs."""
+    """Return ``spec`` without the URL of its schema, which nothing here needs."""
     return {name: part for name, part in spec.items() if name != "$schema"}
 
 
 def json_safe(value: Any) -> Any:
-    """``value`` with what JSON can't hold taken out: no NaN, no infinities, no halves of characters."""
+    """Replace what JSON cannot represent: NaN and infinity become null, lone surrogates become question marks."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Several objectives: the first against the second, with the front."""
+"""Draw the Pareto front of a search with several objectives: the first objective against the second."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KEY = "front"
 TITLE = "The Pareto front"
 HEIGHT = 320
 LABELS = 12
-"""Points of the front that bear the numbers of their trials."""
+"""Number of points of the front that are labelled with their trial."""
 
 
 def front(record: SearchRecord) -> Figure:
-    """Every trial by its first two objectives; those that no other beats are joined."""
+    """Draw every trial by its first two objectives, with the front as a line."""
     if not record.objectives:
         return empty_figure(KEY, TITLE, "The search had one objective.")
     if not record.front:

@@ -1,4 +1,4 @@
-"""How the best value came about, trial by trial."""
+"""Draw how the best value developed, trial by trial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEIGHT = 300
 
 
 def history(record: SearchRecord) -> Figure:
-    """Every trial's value in the order of the trials, with the best so far."""
+    """Draw every trial's value in the order of the trials, with the best so far."""
     order = ranked(record)
     if not order:
         return empty_figure(KEY, "Every trial's value", "No trial has reached a value yet.")

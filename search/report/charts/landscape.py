@@ -1,4 +1,4 @@
-"""The map of unfreeze depth against learning rate."""
+"""Draw the map of unfreeze depth against learning rate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 
 KEY = "landscape"
 BAND = 0.7
-"""Height of the band of one depth; 1 would make the bands touch."""
+"""Height of the band of one depth; with 1 the bands would touch."""
 TITLE = "Unfreeze depth against learning rate"
 GOLDEN_RATIO = 0.618034
-"""Spreads marks that share a row: successive multiples, modulo 1, never come to lie close together."""
+"""Spreads marks within a row: successive multiples of the golden ratio, modulo 1, are never close together."""
 
 
 def landscape(record: SearchRecord) -> Figure:
-    """Each trial at its learning rate and depth, coloured by how well it did."""
+    """Draw each trial at its learning rate and depth, coloured by its rank."""
     trials = [t for t in ranked(record) if _placed(t)]
     if not trials:
         return empty_figure(KEY, TITLE, "No finished trial has both an unfreeze depth and a learning rate.")
@@ -46,7 +46,7 @@ def _placed(trial: TrialRecord) -> bool:
 
 
 def _depths(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
-    """The rows of the map, the greatest depth last."""
+    """Return the rows of the map, the greatest depth last."""
     blocks = max(len(b.blocks) for b in (record.backbone, *record.backbones.values()))
     seen = {t.params["unfreeze_depth"] for t in trials}
     every = {*range(blocks + 1), *seen} if blocks <= 12 else seen
@@ -92,7 +92,7 @@ def _chart(record: SearchRecord, trials: list[TrialRecord], depths: list[Any]) -
 
 
 def _bands(depths: list[Any]) -> Any:
-    """One bar for each depth, so that every mark plainly belongs to one."""
+    """Return one bar for each depth, so that it is clear to which depth a mark belongs."""
     rows = [{"from": depth - BAND / 2, "to": depth + BAND / 2} for depth in depths]
     bars = alt.Chart(alt.Data(values=rows)).mark_rect(fill=GRID, cornerRadius=4)
     scale = alt.Scale(domain=[depths[0] - 0.5, depths[-1] + 0.5], nice=False, zero=False)

@@ -1,4 +1,4 @@
-"""Parallel coordinates: every trial a line through its parameters to its value."""
+"""Draw parallel coordinates: every trial is a line through its parameters to its value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AXIS_WIDTH = 84
 
 
 def parallel(record: SearchRecord) -> Figure:
-    """A line for each trial that has a value, over one axis for each parameter and one for the objective."""
+    """Draw a line for each trial that has a value, over one axis per parameter and one for the objective."""
     trials = ranked(record)
     parameters = parameter_axes(record, trials)
     if not trials or not parameters:
@@ -40,7 +40,7 @@ def parallel(record: SearchRecord) -> Figure:
 
 
 def _lesson(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
-    """What the best quarter agrees on: the parameter whose values are the most concentrated there."""
+    """Say on which parameter the best quarter of the trials agrees most."""
     best = trials[: max(2, len(trials) // 4)]
     spreads = [(_spread(axis, best), axis.name) for axis in parameters if _is_shared(axis, best)]
     if len(trials) < 8 or not spreads:
@@ -56,7 +56,7 @@ def _lesson(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
 
 
 def _is_shared(axis: Axis, trials: Sequence[TrialRecord]) -> bool:
-    """Whether each of ``trials`` has a number on ``axis``, and not every trial of the search the same one."""
+    """Return whether all ``trials`` have a number on ``axis`` and the axis has several values."""
     values = [t.params.get(axis.name) for t in trials]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     return numeric and len(axis.domain) > 1

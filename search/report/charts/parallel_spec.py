@@ -1,7 +1,4 @@
-"""The Vega specification of parallel coordinates; Vega-Lite has no brush for each axis.
-
-The axes of the parallel coordinates: where on its axis, from 0 to 1, each trial lies.
-"""
+"""Build the axes and the Vega specification of parallel coordinates; Vega-Lite has no brush per axis."""
 
 from __future__ import annotations
 
@@ -26,15 +23,20 @@ from search.report.charts.axes import (
 from search.report.charts.figure import NO_FOCUS
 
 UNUSED = -0.13
-"""Where a trial lies that has no use for the parameter: below the axis."""
+"""Position of trials that do not use the parameter: below the axis."""
 MAX_NAMED_VALUES = 8
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis. ``domain`` is (low, high), or all the names of a ``point`` axis from bottom to top.
+    """One axis.
 
-    ``places`` maps trial numbers to positions from 0 to 1; trials without the parameter are not in it.
+    Attributes:
+        name: name of the parameter or metric.
+        kind: type of its scale.
+        domain: (low, high), or all the names of a ``point`` axis from bottom to top.
+        places: position of each trial by its number, from 0 to 1; trials without the parameter are missing.
+        format: d3 format of its labels.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Axis:
 
 
 def parameter_axes(record: SearchRecord, trials: Sequence[TrialRecord]) -> list[Axis]:
-    """One axis for each parameter that any of ``trials`` has, the most important one last."""
+    """Return one axis for each parameter that any of ``trials`` has, the most important one last."""
     names = list(dict.fromkeys(name for t in trials for name in t.params))
     names.sort(key=lambda name: record.importances.get(name, 0.0))
     return [
@@ -59,7 +61,7 @@ def parameter_axes(record: SearchRecord, trials: Sequence[TrialRecord]) -> list[
 
 
 def objective_axis(record: SearchRecord, trials: Sequence[TrialRecord]) -> Axis:
-    """The objective; outliers lie on the end of the axis."""
+    """Return the axis of the objective; outliers are on its ends."""
     values = {t.number: t.value for t in trials if t.value is not None}
     low, high = objective_domain(record)
     places = {n: min(max((value - low) / (high - low), 0.0), 1.0) for n, value in values.items()}
@@ -84,7 +86,7 @@ def _drawn_axis(name: str, values: Mapping[int, ParameterValue]) -> Axis:
 
 
 def _named(name: str, values: Mapping[int, ParameterValue]) -> Axis:
-    """An axis of a few values with equal distances; trials that share one are drawn a little apart."""
+    """Return an axis of a few equally spaced values; trials that share a value are drawn slightly apart."""
     texts = any(isinstance(v, str) for v in values.values())
     order = sorted(set(values.values()), key=str if texts else float)
     steps = max(len(order) - 1, 1)
@@ -98,17 +100,22 @@ def _named(name: str, values: Mapping[int, ParameterValue]) -> Axis:
 
 HEIGHT = 300
 GRIP = 36
-"""Width in pixels of the strip along an axis that takes the pointer."""
+"""Width in pixels of the strip along an axis that reacts to the pointer."""
 
 Spec = dict[str, Any]
 UPWARDS = [{"signal": "height"}, 0]
 
 
 def parallel_spec(axes: Sequence[Axis], rows: list[Spec], best: Sequence[float]) -> Spec:
-    """``rows`` are trials with their places on the axes as ``a0``, ``a1``, …; the objective is the last axis.
+    """Return the Vega specification.
 
-    The data set ``chosen`` holds the trials inside all brushes. ``usermeta`` names the brushes, and ``best``
-    is the extent of the last one that keeps the best quarter.
+    The data set ``chosen`` holds the trials inside all brushes. ``usermeta`` names the brushes for the page's
+    script.
+
+    Args:
+        axes: the axes; the last one is the objective.
+        rows: the trials, with their positions on the axes as ``a0``, ``a1``, …
+        best: extent of the last axis' brush that keeps the best quarter of the trials.
     """
     unused = any(row[f"a{place}"] == UNUSED for row in rows for place in range(len(axes)))
     return {
@@ -141,7 +148,7 @@ def _width() -> Spec:
 
 
 def _brush_signal(place: int) -> Spec:
-    """Null, or the two ends of what the pointer was dragged over, from 0 (bottom) to 1."""
+    """Return a signal that is null, or the two ends of what was dragged over, from 0 (bottom) to 1."""
     name, here = _brush(place), "1 - y() / height"
     dragged = f"[@grip_{place}:pointerdown, window:pointerup] > window:pointermove!"
     return {
@@ -217,7 +224,7 @@ def _axis(place: int, axis: Axis) -> Spec:
 
 
 def _lines() -> Spec:
-    """For each trial its line, under it a broad invisible one that is easier to hit."""
+    """Return two lines per trial: the visible one, and a broad transparent one that is easier to point at."""
     at = {"x": {"scale": "x", "field": "axis"}, "y": {"scale": "y", "field": "place"}}
     stroke = [{"test": "datum.won", "value": WINNER}, {"scale": "tone", "field": "tone"}]
     opacity = "datum.trial === focus ? 1 : !datum.inside ? 0.06 : datum.won ? 1 : 0.25 + 0.1 * datum.tone"
@@ -260,7 +267,7 @@ def _grips(axes: int, depth: float) -> list[Spec]:
 
 
 def _band(place: int) -> Spec:
-    """What is brushed on an axis."""
+    """Return the rectangle that shows what is brushed on an axis."""
     name = _brush(place)
     ends = {
         "x": {"scale": "x", "value": f"a{place}", "offset": -8},
@@ -274,7 +281,7 @@ def _band(place: int) -> Spec:
 
 
 def _grip(place: int, depth: float) -> Spec:
-    """The strip that is dragged on, down to ``depth`` times the height of the axes."""
+    """Return the strip that reacts to dragging, down to ``depth`` times the height of the axes."""
     strip = {
         "x": {"scale": "x", "value": f"a{place}", "offset": -GRIP / 2},
         "width": {"value": GRIP},

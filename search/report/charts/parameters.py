@@ -1,7 +1,4 @@
-"""Which parameters make the difference, and how sure that is.
-
-The objective against each parameter by itself.
-"""
+"""Draw which parameters matter, and the objective against each parameter."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ MAX_SLICES = 12
 
 
 def slices(record: SearchRecord) -> tuple[Figure, ...]:
-    """A figure for each parameter that takes several values, the most important first; none without trials."""
+    """Return a figure for each parameter that takes several values, the most important first."""
     trials = ranked(record)
     names = list(dict.fromkeys(name for t in trials for name in t.params))
     names.sort(key=lambda name: -record.importances.get(name, 0.0))
@@ -78,7 +75,7 @@ def _best_quarter(name: str, best: Sequence[TrialRecord]) -> str:
 
 
 def _is_named(values: Sequence[ParameterValue]) -> bool:
-    """Whether values are better shown side by side than on a scale."""
+    """Return whether values are better shown side by side than on a scale."""
     if any(isinstance(v, bool | str) for v in values):
         return True
     return all(isinstance(v, int) for v in values) and len(set(values)) <= MAX_NAMED_VALUES
@@ -131,12 +128,12 @@ def _x(name: str, values: Sequence[ParameterValue], named: bool) -> Any:
 KEY = "importance"
 MAX_BARS = 20
 AXIS_STRETCH = 1.9
-"""Length of the axis by that of the longest line: the words beside it have to fit on a phone."""
+"""Length of the axis relative to the longest line: the text next to it has to fit on a phone."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A parameter's share of the differences; ``low`` and ``high`` are None where no interval is known."""
+    """A parameter's share of the differences; ``low`` and ``high`` are None if no interval is known."""
 
     name: str
     value: float
@@ -145,7 +142,7 @@ class Share:
 
     @property
     def said(self) -> str:
-        """As in ``60 % (31 to 82)``."""
+        """The share with its interval, as in ``60 % (31 to 82)``."""
         words = format_percent(self.value, 0 if self.value >= 0.01 or self.value == 0 else 1)
         if self.low is None or self.high is None:
             return words
@@ -153,7 +150,7 @@ class Share:
 
 
 def importance(record: SearchRecord) -> Figure:
-    """The share of the differences between trials that each parameter explains."""
+    """Draw the share of the differences between trials that each parameter explains."""
     known = shares(record)
     if not known:
         return empty_figure(
@@ -173,7 +170,7 @@ def importance(record: SearchRecord) -> Figure:
 
 
 def shares(record: SearchRecord) -> list[Share]:
-    """Shares that sum to 1 (but for those that are left out), the greatest first."""
+    """Return the shares, the greatest first; they sum to 1 unless some are left out."""
     known = {name: max(v, 0.0) for name, v in record.importances.items() if math.isfinite(v)}
     total = sum(known.values())
     if total <= 0:

@@ -1,4 +1,4 @@
-"""Where the time went."""
+"""Draw how much time each trial spent in each stage of work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 
 KEY = "stages"
 BAR_WIDTH = 80
-"""The most pixels that one trial takes, so that few trials do not become slabs."""
+"""Maximum width of one trial in pixels, so that a few trials do not become wide blocks."""
 STAGES = {
     "data": "reading and augmenting images",
     "prefix": "the frozen part of the backbone",
@@ -28,7 +28,7 @@ STAGES = {
     "start": "getting started",
     "probe": "training heads that trials start from",
 }
-"""The stages of work in the order in which a trial passes through them."""
+"""The stages of work, in the order in which a trial passes through them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StageTotal:
 
 
 def stage_totals(record: SearchRecord) -> list[StageTotal]:
-    """The stages that took any time, in the order of :data:`STAGES`, unknown ones last."""
+    """Return the stages that took any time, in the order of :data:`STAGES`, unknown ones last."""
     totals: dict[str, float] = {}
     for trial in record.trials:
         for stage, seconds in trial.stages.items():
@@ -53,7 +53,7 @@ def stage_totals(record: SearchRecord) -> list[StageTotal]:
 
 
 def stages(record: SearchRecord) -> Figure:
-    """Seconds of every trial, split by stage of work."""
+    """Draw the seconds of every trial, split by stage of work."""
     totals = stage_totals(record)
     if not totals:
         return empty_figure(KEY, "Seconds by stage of work", "No trial has said yet where its time went.")
