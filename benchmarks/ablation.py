@@ -26,7 +26,7 @@ ALL_ON = "all on"
 
 
 def rows() -> dict[str, str]:
-    """Values of ``SearchConfig.reuse`` by the name of their row."""
+    """Values of ``SearchConfig.reuse`` by the name of the row."""
     without = {f"without {part}": ",".join(p for p in REUSABLE_PARTS if p != part) for part in REUSABLE_PARTS}
     return {ALL_ON: ",".join(REUSABLE_PARTS), **without, "all off": "none"}
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser = options()
     parser.description = "What each kind of reuse is worth."
     parser.set_defaults(output=Path("ablation.jsonl"))
-    parser.add_argument("--row", action="append", choices=rows(), help="this row; may be repeated")
+    parser.add_argument("--row", action="append", choices=rows(), help="run only this row; may be repeated")
     given = parser.parse_args()
     wanted = asked(given)
     print(conditions(), flush=True)

@@ -47,7 +47,7 @@ def features_of(bench: Any) -> Data:
 
 
 def ours(bench: Any, method: str, units: int, seed: int, **params: Any) -> float:
-    """Test accuracy of a trial of ours on frozen features."""
+    """Test accuracy of an unfreeze trial on frozen features."""
     from trainables.methods.methods import begin
     from trainables.training.trial_config import TrialConfig
 
@@ -90,8 +90,9 @@ def deep_peer(kind: str, data: Data, seed: int) -> float:
 
 
 def kmm_peer(data: Data) -> tuple[float, float, float]:
-    """ADAPT's kernel mean matching under a logistic regression, the same regression with our weights, and the greatest
-    difference between the two weights.
+    """Accuracy with ADAPT's weights from kernel mean matching, accuracy with ours, and the largest difference.
+
+    Both use the same logistic regression.
     """
     from adapt.instance_based import KMM
     from sklearn.linear_model import LogisticRegression
@@ -114,7 +115,7 @@ def kmm_peer(data: Data) -> tuple[float, float, float]:
 
 
 def logistic_regression(few: Data) -> float:
-    """On the target's few labels alone."""
+    """Accuracy of scikit-learn's logistic regression on the target's few labels alone."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=1000).fit(few["target"], few["target labels"])
@@ -135,12 +136,12 @@ def boosting_peer(data: Data, few: Data, seed: int) -> float:
 
 
 def accuracy(said: np.ndarray, data: Data) -> float:
-    """Share of right answers."""
+    """Share of correct predictions."""
     return float((said == data["test labels"]).mean())
 
 
 def contenders(blind: Any, data: Data, seeing: Any, few: Data, seed: int) -> dict[str, Callable[[], float]]:
-    """What is measured, by name; ``blind`` has no labels of the target, ``seeing`` a few."""
+    """The measurements by name. ``blind`` has no labels of the target, ``seeing`` has a few."""
     return {
         "source only, ours": lambda: ours(blind, "source", UNITS, seed),
         "coral, ours": lambda: ours(blind, "align", UNITS, seed, alignment="coral", alignment_weight=1.0),
@@ -159,13 +160,13 @@ def contenders(blind: Any, data: Data, seeing: Any, few: Data, seed: int) -> dic
 
 
 def main() -> None:
-    """Print a line a contender."""
+    """Print one line per contender."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--angle", type=float, default=45.0)
-    options.add_argument("--only", default="", help="contenders whose names begin so")
+    options.add_argument("--only", default="", help="only contenders whose names begin with this")
     asked = options.parse_args()
     found: dict[str, list[float]] = {}
     for seed in range(asked.seeds):
@@ -183,7 +184,7 @@ def main() -> None:
 
 
 def opened(folder: Path, seed: int, angle: float, labels: int) -> tuple[Any, Data]:
-    """A workbench on a new deal of the digits, and its features."""
+    """A workbench on newly divided digits, and its features."""
     from trainables.backbones.spec import BackboneSpec
     from trainables.data.task import open_task
     from trainables.modalities.image.backbones import load

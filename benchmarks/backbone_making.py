@@ -17,7 +17,7 @@ PREPROCESSING: Mapping[str, Mapping[str, Any]] = {
     "ResNet50": {"scale": 1 / 127.5, "offset": -1.0},
     "EfficientNetB0": {"scale": 1.0},
 }
-"""Arguments of the Rescaling layer in front; EfficientNet scales its own pixels."""
+"""Arguments of the Rescaling layer that is put first. EfficientNet scales its pixels itself."""
 
 
 def save_backbone(
@@ -25,16 +25,16 @@ def save_backbone(
 ) -> None:
     """Write ``keras.applications``' ``name`` for raw pixels 0..255, ``size`` a side, pooled, to ``file``.
 
-    Its weights are random but for ``epochs`` of training on ``images`` (N, size, size, 3) with ``labels`` (N,): without
-    any the features of a deep network are noise, and no contender learns much from them. The statistics of its
-    BatchNorm layers are in any case those of ``images``, as a pretrained network's are those of its images.
+    The weights start at random and are trained for ``epochs`` on ``images`` (N, size, size, 3) with ``labels`` (N,).
+    Without training, the features of a deep network are noise and no contender learns much from them. The statistics of
+    the BatchNorm layers are those of ``images``, as those of a pretrained network are those of its training images.
     """
     import keras
 
     keras.utils.set_random_seed(0)
     pixels = keras.Input((size, size, 3))
     scaled = keras.layers.Rescaling(**PREPROCESSING[name])(pixels)
-    # One flat graph from the pixels on: the layers below a depth are then the first ones of ``model.layers``.
+    # The model is one flat graph, so that the layers below a depth are the first ones of ``model.layers``.
     application = getattr(keras.applications, name)(
         include_top=False, weights=None, pooling="avg", input_tensor=scaled, **options
     )
@@ -45,8 +45,8 @@ def save_backbone(
     model.save(file)
 
 
-def block_indices(file: Path) -> dict[int, int]:
-    """How many of the first ``layers`` of the model in ``file`` are frozen at each ``unfreeze_depth``.
+def blocks_of(file: Path) -> dict[int, int]:
+    """Number of the model's first ``layers`` that are frozen at each ``unfreeze_depth``.
 
     Depth 0 freezes all, and so on until the last depth, which freezes the preprocessing at most.
     """
@@ -59,7 +59,7 @@ def block_indices(file: Path) -> dict[int, int]:
 
 
 def _below(backbone: Backbone, depth: int, names: list[str]) -> int:
-    """Layers up to the cut; it is the only live tensor there, so all that come before lead to it."""
+    """Number of layers up to the cut. Only one tensor is live there, so all earlier layers lead to it."""
     name = backbone.blocks[-depth].cut.name
     if name in names:
         return names.index(name) + 1

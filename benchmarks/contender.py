@@ -24,7 +24,7 @@ MODULES = {
 
 
 def main(name: str, folder: str, result: str, changes: str = "{}") -> None:
-    """Run and write each trial's times to ``result``."""
+    """Run the contender and write the times of its trials to ``result``."""
     work = Workload.open(Path(folder))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: work.concurrent])

@@ -57,7 +57,7 @@ ROWS = (
 
 
 def digits(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """(class, PNG) of ``count`` images."""
+    """Yield (class, PNG file) of ``count`` images."""
     data, draw = load_digits(), np.random.default_rng(seed)
     for number in range(count):
         row = number % len(data.target)
@@ -73,7 +73,7 @@ def digits(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
 
 
 def write(folder: Path, count: int, form: str) -> Path:
-    """The images as a folder or a Parquet file; returns what to prepare."""
+    """Write the images as a folder or a Parquet file and return its path."""
     if form == "parquet":
         labels, images = zip(*digits(count), strict=True)
         folder.mkdir(parents=True)
@@ -88,13 +88,13 @@ def write(folder: Path, count: int, form: str) -> Path:
 
 
 class Memory:
-    """The most bytes that this process held, its own (``anonymous``) and those of mapped files."""
+    """Largest memory of this process in bytes: its own (``anonymous``) and that of mapped files."""
 
     def __init__(self) -> None:
         self.anonymous = self.mapped = 0
 
     def look(self) -> int:
-        """Bytes of its own now."""
+        """Update the largest values; returns the process's own bytes now."""
         held = dict.fromkeys(("RssAnon", "RssFile", "RssShmem"), 0)
         for line in Path("/proc/self/status").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -106,7 +106,7 @@ class Memory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every few milliseconds."""
+        """Sample the memory every few milliseconds while the block runs."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -123,7 +123,7 @@ class Memory:
 
 
 def seconds(name: str, call: Callable[[], Any]) -> dict[str, float]:
-    """How long ``call`` takes, by the clock and of the processor."""
+    """Wall-clock seconds and processor seconds of ``call``."""
     wall, processor = time.perf_counter(), time.process_time()
     call()
     return {name: time.perf_counter() - wall, f"{name}_processor": time.process_time() - processor}
@@ -134,7 +134,7 @@ def size(folder: Path) -> int:
 
 
 def prepare_alone(data: Path, task: Path) -> dict[str, float]:
-    """In a process of its own: prepare the task."""
+    """Prepare the task. Runs in a separate process."""
     from trainables.modalities.image.datasets import prepare
 
     memory = Memory()
@@ -149,7 +149,7 @@ def prepare_alone(data: Path, task: Path) -> dict[str, float]:
 
 
 def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
-    """In a process of its own: activations, then an epoch on them, then one on images."""
+    """Compute activations, then train an epoch on them and one on images. Runs in a separate process."""
     from trainables.training.workbench import Workbench
 
     memory = Memory()
@@ -175,7 +175,7 @@ def train_alone(backbone: Path, task: Path, cache: Path) -> dict[str, float]:
 
 
 def epoch(name: str, bench: Any, depth: int, live: bool) -> dict[str, float]:
-    """Seconds of one epoch; everything is compiled and all activations that can be kept are there before."""
+    """Seconds of one epoch, with everything compiled and all activations cached beforehand."""
     from trainables.methods.methods import begin
     from trainables.training.trial_config import TrialConfig
 
@@ -193,7 +193,7 @@ def epoch(name: str, bench: Any, depth: int, live: bool) -> dict[str, float]:
 
 
 def alone(part: str, *paths: Path) -> dict[str, float]:
-    """Run a part of this file in a new process; returns what it found."""
+    """Run a part of this file in a new process and return its results."""
     command = [sys.executable, str(Path(__file__).absolute()), "--part", part, *map(str, paths)]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
@@ -215,7 +215,7 @@ def measure(count: int, form: str, backbone: Path, folder: Path) -> dict[str, fl
 
 
 def table(found: dict[int, dict[str, float]]) -> str:
-    """A row for each quantity, a column for each number of images."""
+    """A Markdown table with a row per quantity and a column per number of images."""
     lines = [
         "| images | " + " | ".join(f"{count:,}" for count in found) + " |",
         "| --- |" + " ---: |" * len(found),

@@ -36,7 +36,12 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", choices=BACKBONES)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=200, help="to train on; a quarter of that to validate")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=200,
+        help="training images; a quarter more for validation",
+    )
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--depths", default="0,1/4,1/2,3/4,1/1")
     parser.add_argument("--repeats", type=int, default=1)
@@ -61,7 +66,7 @@ def main() -> None:
 
 
 def compare(work: Workload, wanted: Asked, repeats: int, output: Path) -> None:
-    """Measure both contenders on ``work`` and print what was found."""
+    """Measure both contenders on ``work`` and print the tables."""
     for _ in range(repeats):
         for name in CONTENDERS:
             found = measure(name, work.folder, repr(wanted))

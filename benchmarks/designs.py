@@ -23,10 +23,10 @@ def depth_of(share: str, blocks: int) -> int:
 def design(
     trials: int, depths: Sequence[int], strengths: Sequence[float] = STRENGTHS, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """``trials`` configurations in a random order in which every run of ``len(depths)`` has each depth once.
+    """Draw ``trials`` configurations. Every consecutive ``len(depths)`` of them have each depth once.
 
-    The rest is drawn as a random search draws from the core space: the learning rate log-uniform, head units and
-    augmentation strength uniform over their levels.
+    The other parameters are drawn as a random search draws from the core space: the learning rate log-uniformly, head
+    units and augmentation strength uniformly over their levels.
     """
     generator = np.random.default_rng([seed, 0xDE5])
     low, high = np.log(LEARNING_RATES)

@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each split, fewer than 1,797 together."""
+    """Number of images of each split, less than 1,797 in total."""
 
     train: int = 600
     validation: int = 150
@@ -24,9 +24,9 @@ class Counts:
 def write_digit_images(
     folder: Path, arrays: Path, size: int, counts: Counts, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Write the same images twice: as PNG files ``folder/SPLIT/CLASS/NUMBER.png`` and as ``arrays`` (``.npz``).
+    """Write the same images as PNG files ``folder/SPLIT/CLASS/NUMBER.png`` and as ``arrays`` (``.npz``).
 
-    The images are RGB, ``size`` pixels a side, drawn at random from all digits. The arrays are called
+    The images are RGB with ``size`` × ``size`` pixels, drawn at random from all digits. The arrays are called
     ``train_images`` (N, size, size, 3) uint8, ``train_labels`` (N,) int32, and so on. Returns images and labels of the
     digits that are in no split.
     """

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from backbone_making import block_indices
+from backbone_making import blocks_of
 from workload import Workload
 
 from trainables.backbones.spec import BackboneSpec
@@ -16,7 +16,7 @@ from trainables.modalities.image.datasets import prepare
 
 
 def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch_size: int = 32) -> Workload:
-    """Write arrays of the task ``digits`` and the backbone ``print`` into ``folder``."""
+    """Write the arrays of the task ``digits`` and the backbone ``print`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     size = load(BackboneSpec()).input_size
     task = prepare("digits", image_size=size, directory=folder / "task")
@@ -30,7 +30,7 @@ def make_digits(folder: Path, epochs: int, seed: int, concurrent: int = 2, batch
         kept[f"{split}_images"] = np.array(found.images)
         kept[f"{split}_labels"] = found.labels.astype(np.int32)
     np.savez(work.arrays, **kept)
-    values = {"configurations": [], "frozen": block_indices(work.backbone), "epochs": epochs}
+    values = {"configurations": [], "frozen": blocks_of(work.backbone), "epochs": epochs}
     values |= {"batch_size": batch_size, "concurrent": concurrent, "seed": seed}
     (folder / "workload.json").write_text(json.dumps(values))
     return Workload.open(folder)

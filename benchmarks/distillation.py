@@ -48,7 +48,7 @@ PER_CLASS, VALIDATION, TEST = 5, 100, 700
 
 
 def write_images(folder: Path, seed: int) -> None:
-    """``folder/student/SPLIT/CLASS/ROW.png`` and ``folder/teacher/CLASS/ROW.png``."""
+    """Write ``folder/student/SPLIT/CLASS/ROW.png`` and ``folder/teacher/CLASS/ROW.png``."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     train = [row for label in range(10) for row in order[digits.target[order] == label][:PER_CLASS]]
@@ -68,7 +68,7 @@ def write_images(folder: Path, seed: int) -> None:
 
 
 def save_teacher(folder: Path, epochs: int) -> Path:
-    """The built-in backbone, fine-tuned on the teacher's digits."""
+    """Fine-tune the built-in backbone on the teacher's digits and save it."""
     start = folder / "print.keras"
     load(BackboneSpec("print")).save(start)
     task = prepare(str(folder / "teacher"), image_size=(SIZE, SIZE), directory=folder / "teacher-task")

@@ -28,21 +28,21 @@ BLOCKS = 16
 
 
 def fate(params: dict[str, Any]) -> str | None:
-    """Why the configuration can't work; None if it can. About three quarters of all can't."""
+    """Why the configuration cannot work, or None if it can. About three quarters of all cannot."""
     if params["unfreeze_depth"] > 6 or (params["unfreeze_depth"] > 3 and params["head_units"] > 128):
         return "out_of_memory"
     return "diverged" if params["learning_rate"] > 3e-3 else None
 
 
 def quality(params: dict[str, Any]) -> float:
-    """Validation accuracy of one that works: best near the edge, as larger models and rates often are."""
+    """Validation accuracy of a configuration that works. It is best near the edge of what works."""
     depth = params["unfreeze_depth"] / 6
     rate = -abs(math.log10(params["learning_rate"]) + 2.7) / 4
     return 0.8 + 0.1 * depth + 0.1 * rate - 0.05 * abs(params["augmentation_strength"] - 0.5)
 
 
 def ours(trials: int, seed: int, folder: Path) -> list[bool]:
-    """Whether each proposal was doomed, with the ledger."""
+    """Whether each proposal was doomed, with unfreeze's ledger."""
     space = core_space(BLOCKS)
     ledger = Ledger(
         sqlite_url(folder / f"{seed}.db"),
@@ -67,7 +67,7 @@ def ours(trials: int, seed: int, folder: Path) -> list[bool]:
 
 
 def theirs(trials: int, seed: int) -> list[bool]:
-    """The same with what OptunaSearch tells."""
+    """Whether each proposal was doomed, with the reports of Ray Tune's OptunaSearch."""
     space = core_space(BLOCKS)
     study = optuna.create_study(direction="maximize")
     doomed = []
@@ -85,7 +85,7 @@ def theirs(trials: int, seed: int) -> list[bool]:
 
 
 def halves(doomed: list[bool]) -> tuple[float, float]:
-    """Share in the first and in the second half."""
+    """Share of doomed proposals in the first and in the second half."""
     middle = len(doomed) // 2
     return statistics.fmean(doomed[:middle]), statistics.fmean(doomed[middle:])
 

@@ -12,7 +12,7 @@ from trainables.modalities.image.backbones import load
 
 
 def shares_below(file: Path, depths: Iterable[int]) -> dict[int, float]:
-    """Share of the backbone's operations below the cut of each depth: 1 at depth 0, 0 where nothing is frozen."""
+    """Share of the backbone's operations below the cut of each depth: 1 at depth 0, 0 if nothing is frozen."""
     backbone = load(BackboneSpec(str(file)))
     whole = operations(backbone.model)
     return {depth: _below(backbone, depth) / whole for depth in set(depths)}
@@ -31,12 +31,12 @@ def operations(model: Any) -> int:
 
 
 def ceiling(shares: Iterable[float], epochs: int, sharing: bool, heads: float = 0.0, views: int = 1) -> float:
-    """How many times faster caching alone can make trials that freeze ``shares`` (p) of the operations.
+    """Largest speed-up that caching alone can give to trials that freeze ``shares`` (p) of the operations.
 
-    A trial that trains all costs 3 (forward, and twice that backward), one that freezes p costs 3 − 2p without a cache
-    and 3(1 − p) with one, an epoch, plus p for each of its ``views`` once; ``heads`` (h) is what a head costs. So each
-    trial gains (3 − 2p + h) / (3(1 − p) + h + p·V/E), and all of them the ratio of the sums. With ``sharing`` each view
-    runs through the prefix once for all trials together, as far up as one of them needs it.
+    The cost of an epoch is 3 if everything trains (forward, and twice that backward). If p is frozen, it is 3 − 2p
+    without a cache and 3(1 − p) with one, plus p once for each of the ``views``; ``heads`` (h) is the cost of a head.
+    Each trial therefore gains (3 − 2p + h) / (3(1 − p) + h + p·V/E), and all of them together the ratio of the sums.
+    With ``sharing``, each view passes through the prefix once for all trials, up to the highest cut that one needs.
     """
     known = list(shares)
     without = sum(3 - 2 * p + heads for p in known)

@@ -43,14 +43,14 @@ TASK = DataOptions(validation_fraction=151 / 1797, test_fraction=1046 / 1797)
 
 
 class OwnPrograms(Workbench):
-    """Gives each trial a compiled program of its own, as those have that train more than a head."""
+    """Gives each trial its own compiled program, as trials have that train more than a head."""
 
     def take(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
         return self.acquire_own_program(shape, train, evaluate)
 
 
 def write_digits(folder: Path) -> Path:
-    """All of scikit-learn's handwritten digits as an image folder."""
+    """Write all of scikit-learn's handwritten digits as an image folder."""
     data = load_digits()
     for number, (pixels, digit) in enumerate(zip(data.images, data.target, strict=True)):
         place = folder / str(digit)
@@ -101,7 +101,7 @@ def compare(own: Workbench, shared: Workbench, configs: list[TrialConfig], repet
         },
     }
     for way in ways.values():
-        way()  # compiles
+        way()  # the first call compiles
     found = {name: [timed(way)] for name, way in ways.items()}
     for _ in range(repetitions - 1):
         for name, way in ways.items():

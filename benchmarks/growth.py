@@ -59,7 +59,7 @@ def metrics(epoch: int) -> dict[str, Any]:
 
 
 class NoTraining(tune.Trainable):
-    """A trial of five reports."""
+    """A trial with five reports and no training."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._epoch = 0
@@ -73,7 +73,7 @@ class NoTraining(tune.Trainable):
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Ray Tune asks for one at the end of a trial, unless it is told not to."""
+        """Write nothing. Ray Tune asks for a checkpoint at the end of a trial by default."""
         (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
 
 
@@ -83,7 +83,7 @@ class NoFleet:
 
 
 class NoEngine:
-    """Stands where the engine of a machine stands; knows how many epochs each trial has had."""
+    """A fake engine that only counts the epochs of each trial."""
 
     def __init__(self) -> None:
         self._epochs: dict[str, int] = {}
@@ -105,7 +105,7 @@ class NoEngine:
 
 
 class Ends(tune.Callback):
-    """When each trial of the bare case ended."""
+    """Records when each trial of the bare case ended."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -115,14 +115,14 @@ class Ends(tune.Callback):
 
 
 class Clocks:
-    """Seconds since it was made: of the wall, and of processors by who spent them."""
+    """Wall-clock seconds since creation, and processor seconds by consumer."""
 
     def __init__(self) -> None:
         self._calls: dict[str, float] = {}
         self._before = self._now()
 
     def watch(self, owner: Any, method: str) -> None:
-        """Count what ``owner.method`` takes of the driver's thread, itself and all it calls."""
+        """Count the time that ``owner.method`` and everything it calls take in the driver's main thread."""
         call: Callable[..., Any] = getattr(owner, method)
 
         def counted(*args: Any, **options: Any) -> Any:
@@ -135,7 +135,7 @@ class Clocks:
         setattr(owner, method, counted)
 
     def read(self) -> dict[str, float]:
-        """Seconds by name."""
+        """The seconds by name."""
         now = self._now()
         return {name: now[name] - self._before[name] for name in now} | self._calls
 
@@ -160,7 +160,7 @@ def bare(trials: int, folder: Path) -> dict[str, Any]:
 
 
 def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
-    """The whole driver."""
+    """Run the trials under the whole driver."""
     session = Session("growth", False, NoFleet())  # type: ignore[arg-type]
     node = ray.get_runtime_context().get_node_id()
     name = f"{session.name}/engine/{node}"
@@ -186,7 +186,7 @@ def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
     if tracked:
         phase.notify = delivery.publish
     phase.publish(now=True)
-    delivery.call(lambda _: None)  # MLflow is imported and its database made before the clock starts
+    delivery.call(lambda _: None)  # import MLflow and create its database before the clock starts
     clocks = Clocks()
     for method in ("start", "report", "finish"):
         clocks.watch(phase.ledger, method)
@@ -232,7 +232,7 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
 
 
 def thread_seconds(name: str) -> float:
-    """Processor seconds of a thread of this process so far."""
+    """Processor seconds of a thread of this process since its start."""
     known = {t.name: t.native_id for t in threading.enumerate()}
     if name not in known:
         return 0.0
@@ -241,7 +241,7 @@ def thread_seconds(name: str) -> float:
 
 
 def run_here(case: str, trials: int) -> None:
-    """One measurement; prints it as JSON."""
+    """Run one measurement and print it as JSON."""
     os.environ.update(RAY_ENVIRONMENT)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -253,7 +253,7 @@ def run_here(case: str, trials: int) -> None:
 
 
 def measure(case: str, trials: int) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a separate process."""
     command = [sys.executable, __file__, "--only", case, str(trials)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, Any] = json.loads(output.rpartition("RESULT")[2])
@@ -261,7 +261,7 @@ def measure(case: str, trials: int) -> dict[str, Any]:
 
 
 def line(case: str, trials: int, result: dict[str, Any]) -> str:
-    ends = result["moments"][AT_ONCE:]  # the first ones waited for their processes
+    ends = result["moments"][AT_ONCE:]  # the first trials waited for their processes
     tenth = max(1, len(ends) // 10)
     ms = [1000 * (b - a) / n for a, b, n in (
         (ends[0], ends[tenth], tenth), (ends[-1 - tenth], ends[-1], tenth), (ends[0], ends[-1], len(ends) - 1)

@@ -24,14 +24,14 @@ class FineTuning(keras_tuner.HyperModel):  # type: ignore[misc]
         self.work, self.data = work, work.load_arrays()
 
     def build(self, hp: Any) -> Any:
-        """A compiled model."""
+        """Return a compiled model."""
         work, labels = self.work, self.data["train_labels"]
         config = work.configurations[hp.Choice("configuration", list(range(len(work.configurations))))]
         steps = steps_of(len(labels), work.batch_size, work.epochs)
         return build_model(config, str(work.backbone), work.frozen, int(labels.max()) + 1, steps)
 
     def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train it; the pipeline depends on the configuration."""
+        """Train the model. The data pipeline depends on the configuration."""
         config = self.work.configurations[hp.get("configuration")]
         images, labels = self.data["train_images"], self.data["train_labels"]
         data = training_data(
@@ -41,12 +41,12 @@ class FineTuning(keras_tuner.HyperModel):  # type: ignore[misc]
 
 
 class TimedGridSearch(keras_tuner.GridSearch):  # type: ignore[misc]
-    """Notes when each trial began and ended."""
+    """A grid search that records when each trial began and ended."""
 
     times: tuple[TrialTimes, ...] = ()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        """One trial, timed."""
+        """Run one trial and record its times."""
         times = TrialTimes(time.time())
         histories = super().run_trial(trial, *args, **kwargs)
         times.ended = time.time()
@@ -56,7 +56,7 @@ class TimedGridSearch(keras_tuner.GridSearch):  # type: ignore[misc]
 
 
 def run(work: Workload) -> list[TrialTimes]:
-    """All configurations of ``work``."""
+    """Run all configurations of ``work``."""
     hypermodel = FineTuning(work)
     tuner = TimedGridSearch(
         hypermodel,

@@ -30,7 +30,7 @@ WARMUP = 0.1
 def build_model(
     config: Mapping[str, Any], file: str, frozen: Mapping[int, int], classes: int, steps: int
 ) -> Any:
-    """A compiled model from raw pixels to probabilities; it will train ``steps`` steps in all."""
+    """A compiled model from raw pixels to probabilities, for ``steps`` training steps in total."""
     backbone = keras.models.load_model(file, compile=False)
     for layer in backbone.layers[: frozen[config["unfreeze_depth"]]]:
         layer.trainable = False
@@ -62,7 +62,7 @@ def training_data(images: np.ndarray, labels: np.ndarray, batch_size: int, stren
 
 
 def validation_data(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Any:
-    """Batches of ``images`` (N, H, W, 3) as they are."""
+    """Unchanged batches of ``images`` (N, H, W, 3)."""
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -80,5 +80,5 @@ def augmentation(strength: float) -> Any:
 
 
 def steps_of(images: int, batch_size: int, epochs: int) -> int:
-    """Steps of a whole trial."""
+    """Training steps of a complete trial."""
     return epochs * -(-images // batch_size)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbone_making import block_indices, save_backbone
+from backbone_making import blocks_of, save_backbone
 from designs import depth_of, design
 from digit_images import Counts, write_digit_images
 from workload import Workload
@@ -15,9 +15,10 @@ from workload import Workload
 
 @dataclass(frozen=True)
 class Asked:
-    """What a workload is made from.
+    """The specification of a workload.
 
-    ``pretraining``: epochs on the digits that are in no split. ``depths`` as :func:`designs.depth_of` reads them.
+    ``pretraining`` is the number of epochs on the digits that are in no split. :func:`designs.depth_of` reads
+    ``depths``.
     """
 
     backbone: str = "MobileNetV2"
@@ -41,7 +42,7 @@ def make_workload(folder: Path, asked: Asked) -> Workload:
     images, labels = write_digit_images(place.images, place.arrays, asked.size, asked.counts, asked.seed)
     options = dict(asked.options)
     save_backbone(asked.backbone, asked.size, place.backbone, images, labels, asked.pretraining, **options)
-    frozen = block_indices(place.backbone)
+    frozen = blocks_of(place.backbone)
     depths = [depth_of(share, max(frozen)) for share in asked.depths]
     configurations = design(asked.trials, depths, asked.strengths, asked.seed)
     place.enqueued.write_text("".join(json.dumps(c) + "\n" for c in configurations))

@@ -44,19 +44,19 @@ from search.tracking.stores import default_tracking_uri
 EPOCHS = 5
 CASES = ("bare", "search")
 ATTEMPTS = 5
-"""Ray gives a node 30 s to start, which on a busy machine is too little."""
+"""How often to start a node. Ray allows it 30 s, which is too little on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A fleet without engines, of as many nodes as there are."""
+    """A fleet without engines, with a fixed number of nodes."""
 
     capacity: int
     engines: tuple[Any, ...] = ()
 
 
 class Waiting(tune.Trainable):
-    """A trial whose epochs take the seconds that the environment says."""
+    """A trial whose epochs sleep for the seconds in an environment variable."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._epoch, self._seconds = 0, float(os.environ["EPOCH_SECONDS"])
@@ -75,7 +75,7 @@ class Waiting(tune.Trainable):
 
 
 def bare(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
-    """Ray Tune alone."""
+    """Run the trials under Ray Tune alone."""
     ends, clocks = Ends(), Clocks()
     tune.Tuner(
         tune.with_resources(Waiting, {"cpu": 1}),
@@ -87,7 +87,7 @@ def bare(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
 
 
 def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
-    """The whole driver."""
+    """Run the trials under the whole driver."""
     config = SearchConfig(trials=trials, epochs=EPOCHS, scheduler="none", storage=str(folder), address="auto")
     session = Session("many", False, Fixed(nodes))  # type: ignore[arg-type]
     phase: Any = phase_of(config, session, folder)
@@ -102,7 +102,7 @@ def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     delivery = Delivery(mirror, print)
     phase.told = delivery.publish
     phase.news(now=True)
-    delivery.call(lambda _: None)  # MLflow is imported and its database made before the clock starts
+    delivery.call(lambda _: None)  # import MLflow and create its database before the clock starts
     clocks = Clocks()
     clocks.watch(phase.ledger, "start")
     phase.run()
@@ -113,7 +113,7 @@ def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
 
 
 def start_nodes(nodes: int, folder: Path) -> Cluster:
-    """A head that runs nothing, and ``nodes`` of one processor each; Ray's own files go to ``folder``."""
+    """Start a head that runs no trials and ``nodes`` with one CPU each. Ray's files go to ``folder``."""
     options = {"num_cpus": 0, "include_dashboard": False, "temp_dir": str(folder / "ray")}
     cluster = Cluster(initialize_head=True, head_node_args=options)
     for _ in range(nodes):
@@ -128,13 +128,13 @@ def start_nodes(nodes: int, folder: Path) -> Cluster:
 
 
 def seconds_of_head() -> float:
-    """Processor seconds of Ray's head so far."""
+    """Processor seconds of Ray's head since its start."""
     heads = [p for p in psutil.Process().children(recursive=True) if p.name() == "gcs_server"]
     return sum(sum(p.cpu_times()[:2]) for p in heads)
 
 
 def run_here(case: str, nodes: int, trials: int) -> None:
-    """One measurement; prints it as JSON."""
+    """Run one measurement and print it as JSON."""
     os.environ.update(RAY_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="many-") as place:
         cluster = start_nodes(nodes, Path(place))
@@ -148,7 +148,7 @@ def run_here(case: str, nodes: int, trials: int) -> None:
 
 
 def measure(case: str, nodes: int, trials: int) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a separate process."""
     command = [sys.executable, __file__, "--only", case, str(nodes), str(trials)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, Any] = json.loads(output.rpartition("RESULT")[2])
@@ -156,9 +156,9 @@ def measure(case: str, nodes: int, trials: int) -> dict[str, Any]:
 
 
 def line(case: str, nodes: int, trials: int, seconds: float, result: dict[str, Any]) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     ends, clocks = sorted(result["moments"]), result["clocks"]
-    steady = ends[nodes - 1 :]  # the first ones waited for their processes
+    steady = ends[nodes - 1 :]  # the first trials waited for their processes
     rate = EPOCHS * (len(steady) - 1) / (steady[-1] - steady[0])
     ms = {name: 1000 * clocks[name] / (EPOCHS * trials) for name in ("driver", "mlflow", "process", "head")}
     start = f"{1000 * clocks['start'] / trials:>7.1f}" if "start" in clocks else f"{'':>7}"

@@ -23,14 +23,18 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNB
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run of a contender. All times in seconds.
+    """One run of a contender. All times are in seconds.
 
-    ``whole``: from the start of its process to the end. ``trials_seconds``: from the start of the first trial to the
-    end of the last. ``marginal``: slope of a straight line (least squares) through the ends of the trials over their
-    rank, the first one's end left out; ``fixed``: what is left of ``whole`` after ``trials`` times that. ``best`` and
-    ``average``: best validation accuracy of any trial, and the mean over trials of their best.
-    ``stages``: seconds by stage over all trials, for contenders that tell. ``processor``: seconds of the processor by
-    kind of process (:mod:`processor`). ``load``: of the machine before and after.
+    Attributes:
+        whole: from the start of its process to its end.
+        trials_seconds: from the start of the first trial to the end of the last one.
+        marginal: slope of a straight line (least squares) through the ends of the trials over their rank, without the
+            first.
+        fixed: ``whole`` minus ``trials`` times ``marginal``.
+        best, average: best validation accuracy of any trial, and the mean of the trials' best ones.
+        stages: seconds by stage over all trials, for contenders that report them.
+        processor: processor seconds by kind of process (:mod:`processor`).
+        load: load of the machine before and after.
     """
 
     contender: str
@@ -57,7 +61,7 @@ def measure(
     """Run ``contender`` on the workload in ``folder`` (see :mod:`contender`), in a fresh copy of it.
 
     Raises:
-        RuntimeError: it failed; the message holds the end of what it wrote.
+        RuntimeError: if the contender failed, with the end of its output.
     """
     place = folder.with_name(f"{folder.name}-{label or contender}")
     shutil.copytree(folder, place)
@@ -105,18 +109,18 @@ def _summary(
 
 
 def slope(ends: list[float]) -> float:
-    """Seconds per trial: least squares through the trials' ends, but for the first, which waits for everything."""
+    """Seconds per trial: least squares through the ends of the trials, without the first one's start-up."""
     kept = ends[1:] if len(ends) > 2 else ends
     return float(np.polyfit(np.arange(len(kept)), np.array(kept) - kept[0], 1)[0]) if len(kept) > 1 else 0.0
 
 
 def append(file: Path, measurement: Measurement) -> None:
-    """Add a line of JSON, so that runs on several days gather in one file."""
+    """Append a line of JSON to ``file``, so that one file collects runs of several days."""
     with file.open("a") as output:
         output.write(json.dumps(asdict(measurement)) + "\n")
 
 
 def read(file: Path) -> list[Measurement]:
-    """What :func:`append` wrote."""
+    """Read what :func:`append` wrote."""
     lines = file.read_text().splitlines() if file.exists() else []
     return [Measurement(**{**values, "load": tuple(values["load"])}) for values in map(json.loads, lines)]

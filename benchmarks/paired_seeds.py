@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class Paired:
-    """One training: accuracies under the weights of its best epoch. ``setting`` is what was tuned, in words."""
+    """One training: accuracies with the weights of its best epoch. ``setting`` describes what was tuned."""
 
     way: str
     setting: str
@@ -23,14 +23,14 @@ class Paired:
 
 
 def read(file: Path) -> list[Paired]:
-    """Trainings that are done."""
+    """Read the trainings that are already in ``file``."""
     if not file.exists():
         return []
     return [Paired(**json.loads(line)) for line in file.read_text().splitlines()]
 
 
 def note(file: Path, done: Paired) -> None:
-    """One more."""
+    """Append a training to ``file``."""
     with file.open("a") as sink:
         sink.write(json.dumps(asdict(done)) + "\n")
 
@@ -43,7 +43,7 @@ def difference(ours: Iterable[float], theirs: Iterable[float]) -> str:
 
 
 def table(runs: Sequence[Paired], baseline: str) -> str:
-    """A row a way, at its setting with the best mean validation accuracy; differences are from ``baseline``."""
+    """One row per way, at its setting with the best mean validation accuracy, with differences from ``baseline``."""
     best = {way: _best([r for r in runs if r.way == way]) for way in dict.fromkeys(r.way for r in runs)}
     lines = [
         "| way | setting | validation | test, mean ± deviation | difference, points |",

@@ -40,7 +40,7 @@ AFTER = (1, 2, 4, 8, 12, 16)
 
 
 def guides(arm: str, scores: Mapping[str, float]) -> ProposalChain:
-    """Whom a search asks before its sampler."""
+    """The proposal sources of a search."""
     if arm == "off":
         return ProposalChain()
     sign = 1.0 if arm == "on" else -1.0
@@ -48,7 +48,7 @@ def guides(arm: str, scores: Mapping[str, float]) -> ProposalChain:
 
 
 def h_scores(benches: Mapping[str | None, Workbench], seed: int) -> dict[str, float]:
-    """What a search would score."""
+    """The H-scores that a search would compute."""
     found = {}
     for name, bench in benches.items():
         images = shared_image_ids([bench.task], seed)
@@ -57,7 +57,7 @@ def h_scores(benches: Mapping[str | None, Workbench], seed: int) -> dict[str, fl
 
 
 def run(given: argparse.Namespace, done: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Searches that are missing, seed by seed, so that whatever is there is paired."""
+    """Run the missing searches, seed by seed, so that existing results are always paired."""
     space = core_space(4, backbones=dict.fromkeys(given.backbones, 4))
     known = {(d["task"], d["seed"], d["arm"]) for d in done}
     opened: dict[tuple[str, int], Workbench] = {}
@@ -96,7 +96,7 @@ def run(given: argparse.Namespace, done: list[dict[str, Any]]) -> Iterable[dict[
 
 
 def curves(done: Sequence[Mapping[str, Any]], arm: str, what: str, task: str | None = None) -> np.ndarray:
-    """(seeds, trials) of an arm; without a task the mean over the tasks."""
+    """Best values (seeds, trials) of an arm; without a task, the mean over the tasks."""
     seeds = sorted({d["seed"] for d in done})
     kept = [
         [d[what] for d in done if d["arm"] == arm and d["seed"] == s and task in (None, d["task"])]
@@ -106,7 +106,7 @@ def curves(done: Sequence[Mapping[str, Any]], arm: str, what: str, task: str | N
 
 
 def tables(done: Sequence[Mapping[str, Any]]) -> str:
-    """Best so far and its difference to no prior, after some trials: over all tasks, then task by task."""
+    """Print the best value so far and its difference from no prior, over all tasks and for each task."""
     after = [k for k in AFTER if k <= len(done[0]["best"])]
     lines = []
     for what in ("best", "tests"):
@@ -131,7 +131,7 @@ def tables(done: Sequence[Mapping[str, Any]]) -> str:
 
 
 def orders(done: Sequence[Mapping[str, Any]]) -> str:
-    """How right the scores were: rank correlation with the best that any search of the task found on each backbone."""
+    """Rank correlation of the scores with the best value that any search of the task reached on each backbone."""
     lines = []
     for task in dict.fromkeys(d["task"] for d in done):
         here = [d for d in done if d["task"] == task]
@@ -160,7 +160,9 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--pretraining", type=int, default=12, help="epochs of the source's networks")
+    parser.add_argument(
+        "--pretraining", type=int, default=12, help="epochs of pretraining of the small networks"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("prior.jsonl"), help="appended to")

@@ -10,15 +10,16 @@ from pathlib import Path
 import psutil
 
 INTERVAL = 1.0
-"""Seconds between two looks; what a process does after the last one is not seen."""
+"""Seconds between two samples. Work of a process after its last sample is not counted."""
 
 RAY = ("gcs_server", "raylet", "ray/dashboard", "ray/_private", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def run(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> tuple[int, dict[str, float]]:
-    """Run a command to its end: (exit code, processor seconds by kind of process), output going to ``log``.
+    """Run a command to its end and return its exit code and its processor seconds by kind of process.
 
-    Kinds: ``driver`` is the command itself, ``ray`` its services, others as Ray calls its actors and tasks.
+    The output goes to ``log``. Kinds are ``driver`` for the command itself, ``ray`` for Ray's services, and the names
+    that Ray gives to its actors and tasks.
     """
     seen: dict[tuple[int, float], tuple[str, float]] = {}
     with log.open("w") as output:

@@ -29,7 +29,7 @@ def core_space(blocks: int) -> Mapping[str, Any]:
 
 
 def search(work: Workload, trials: int) -> Clock:
-    """Run ``trials`` trials of at most ``work.epochs`` epochs; the clock knows when they got better."""
+    """Run ``trials`` trials of at most ``work.epochs`` epochs. The returned clock has the times of improvements."""
     ray.init(num_cpus=work.concurrent, include_dashboard=False, log_to_driver=False)
     clock = Clock()
     tuner = tune.Tuner(

@@ -17,7 +17,7 @@ from workload import Workload
 
 
 def train(config: dict[str, Any], work: Workload, data: dict[str, Any]) -> None:
-    """One trial."""
+    """Train one trial."""
     import keras
     from keras_way import build_model, steps_of, training_data, validation_data
     from ray.tune.integration.keras import TuneReportCheckpointCallback
@@ -40,7 +40,7 @@ def train(config: dict[str, Any], work: Workload, data: dict[str, Any]) -> None:
 
 
 def run(work: Workload) -> list[TrialTimes]:
-    """All configurations of ``work``, ``work.concurrent`` at a time."""
+    """Run all configurations of ``work``, ``work.concurrent`` at a time."""
     ray.init(num_cpus=work.concurrent, include_dashboard=False, log_to_driver=False)
     clock = Clock()
     tuner = tune.Tuner(

@@ -19,12 +19,12 @@ class Classifier(tune.Trainable):
     """Trains one configuration after another."""
 
     def setup(self, config: dict[str, Any], work: Workload, data: dict[str, Any]) -> None:
-        """The first trial."""
+        """Prepare the first trial."""
         self.work, self.data = work, data
         self.prepare(config["trial"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial, in the same process."""
+        """Prepare the next trial in the same process."""
         import keras
 
         keras.backend.clear_session()
@@ -47,7 +47,7 @@ class Classifier(tune.Trainable):
         )
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
+        """Train one epoch."""
         history = self.model.fit(
             self.train_data,
             validation_data=self.validation_data,
@@ -59,7 +59,7 @@ class Classifier(tune.Trainable):
 
 
 def run(work: Workload) -> list[TrialTimes]:
-    """All configurations of ``work``, ``work.concurrent`` at a time."""
+    """Run all configurations of ``work``, ``work.concurrent`` at a time."""
     ray.init(num_cpus=work.concurrent, include_dashboard=False, log_to_driver=False)
     clock = Clock()
     tuner = tune.Tuner(

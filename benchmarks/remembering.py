@@ -42,7 +42,7 @@ KINDS: tuple[tuple[str, float], ...] = (
 
 
 def open_bench(folder: Path) -> Workbench:
-    """The network, the new task, and the old one beside it."""
+    """A workbench with the network, the new task and the old task."""
     raw = dense_classifier(folder / "dense.keras", range(5), epochs=40)
     load(BackboneSpec(str(raw))).save(folder / "backbone.keras")
     tasks = {}
@@ -53,7 +53,7 @@ def open_bench(folder: Path) -> Workbench:
 
 
 def run(bench: Workbench, how: str, weight: float, seed: int, epochs: int) -> tuple[float, float, float]:
-    """(new accuracy, old accuracy before, after) on test images."""
+    """Train once; returns (new accuracy, old accuracy before, old accuracy after) on test images."""
     params: dict[str, Any] = {"unfreeze_depth": len(bench.backbone.blocks), "learning_rate": 0.01}
     params |= {"remembering": how, "remember_weight": weight}
     training = begin(TrialConfig("finetune", params, epochs=epochs, seed=seed, batch_size=16), bench)

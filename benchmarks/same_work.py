@@ -38,22 +38,26 @@ from tables import processor, stages, table
 
 
 def options() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="The same trials under unfreeze and its peers.")
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--depths", default="0,1,1/4,1/2", help="blocks, or shares of all blocks")
+    parser.add_argument(
+        "--depths", default="0,1,1/4,1/2", help="unfreeze depths: blocks, or shares of all blocks"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--concurrent", type=int, default=2, help="trials at a time, and cores")
-    parser.add_argument("--only", action="append", choices=MODULES, help="this contender; may be repeated")
+    parser.add_argument("--concurrent", type=int, default=2, help="number of trials at a time, and of cores")
+    parser.add_argument(
+        "--only", action="append", choices=MODULES, help="run only this contender; may be repeated"
+    )
     parser.add_argument("--without", action="append", choices=MODULES, default=[])
     parser.add_argument("--output", type=Path, default=Path("same_work.jsonl"))
     return parser
 
 
 def asked(given: argparse.Namespace) -> Asked:
-    """The workload that the command line names."""
+    """The specification of the workload from the command line."""
     return Asked(
         options=(("alpha", 0.35),),
         depths=tuple(given.depths.split(",")),
@@ -65,7 +69,7 @@ def asked(given: argparse.Namespace) -> Asked:
 
 
 def conditions() -> str:
-    """Machine and versions, in a line."""
+    """Machine and versions as one line of text."""
     packages = ("tensorflow", "keras", "ray", "keras-tuner")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}"

@@ -41,7 +41,7 @@ class Searched:
 
     @property
     def best(self) -> list[float]:
-        """(trials,) the best validation accuracy so far."""
+        """Best validation accuracy so far, of shape (trials,)."""
         return np.maximum.accumulate([t.value or 0.0 for t in self.trials]).tolist()
 
 
@@ -63,7 +63,7 @@ def search(
     first: Sequence[TransferredConfig] = (),
     told: Told = float,
 ) -> Searched:
-    """TPE for the validation accuracy, or for what ``told`` makes of it.
+    """Run a search with TPE for the validation accuracy, or for what ``told`` returns for it.
 
     Args:
         benches: by the backbone that a trial names; None where there is one.
@@ -98,7 +98,7 @@ def _trial(
     told: Told,
     tests: Sequence[float],
 ) -> float:
-    """The next trial, and the test accuracy of the best one once it has ended."""
+    """Run the next trial; returns the test accuracy of the best trial so far."""
     before = max((t.value or 0.0 for t in ledger.trials), default=-1.0)
     record = ledger.start(space.suggest)
     name = record.params.get(BACKBONE)

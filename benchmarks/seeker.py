@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A view of a search that notes when a better epoch is first shown."""
+    """A view of a search that records when a better epoch is first reported."""
 
     def __init__(self) -> None:
         self.improvements: list[tuple[float, float]] = []
@@ -31,7 +31,7 @@ class Watch:
         """Nothing."""
 
     def update(self, record: SearchRecord) -> None:
-        """The search as it is now."""
+        """Record an improvement."""
         best = max((e.val_accuracy for t in record.trials for e in t.epochs), default=0.0)
         if best > (self.improvements[-1][1] if self.improvements else 0.0):
             self.improvements.append((time.time(), best))
@@ -41,7 +41,7 @@ class Watch:
 
 
 def unfreeze(work: Workload, trials: int) -> list[tuple[float, float]]:
-    """Our search, with its defaults but for the baseline and the registration, which come after the trials."""
+    """Run unfreeze with its defaults, without baseline and registration, which come after the trials."""
     os.environ["UNFREEZE_CACHE"] = str(work.folder / "activations")
     from search import SearchConfig, run_search
 
@@ -63,14 +63,14 @@ def unfreeze(work: Workload, trials: int) -> list[tuple[float, float]]:
 
 
 def ray_tune(work: Workload, trials: int) -> list[tuple[float, float]]:
-    """The peer."""
+    """Run the peer."""
     from ray_tune_optuna import search
 
     return search(work, trials).improvements
 
 
 def main(name: str, folder: str, trials: str, result: str) -> None:
-    """Run and write."""
+    """Run the search and write the result."""
     work = Workload.open(Path(folder))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: work.concurrent])

@@ -38,7 +38,7 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial: accuracies; ``first`` is that on validation images after one epoch. ``probe`` in seconds."""
+    """The accuracies of one trial. ``first`` is the validation accuracy after one epoch; ``probe`` is in seconds."""
 
     epochs: int
     depth: int
@@ -64,7 +64,7 @@ def run(bench: Workbench, epochs: int, depth: int, rate: float, init: str, seed:
 
 
 def alone(bench: Workbench) -> str:
-    """How good the probe is before anything else is trained."""
+    """Accuracy of the probe before anything else is trained."""
     params = {"unfreeze_depth": 0, "learning_rate": 1e-3, "head_units": 0, "head_init": "probe"}
     training = begin(TrialConfig("finetune", params), bench)
     training.before_first_epoch()
@@ -74,7 +74,7 @@ def alone(bench: Workbench) -> str:
 
 
 def best(outcomes: list[Outcome]) -> list[Outcome]:
-    """Those of the learning rate with the best mean validation accuracy, by seed."""
+    """The outcomes by seed at the learning rate with the best mean validation accuracy."""
     rates = sorted({o.rate for o in outcomes})
     means = {r: float(np.mean([o.validation for o in outcomes if o.rate == r])) for r in rates}
     rate = max(rates, key=lambda r: means[r])

@@ -25,14 +25,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 UNTUNED = {"unfreeze_depth": 2, "learning_rate": 3e-3, "head_units": 64, "alignment_weight": 1.0}
-"""One configuration for all, where nothing is tuned."""
+"""The configuration of all methods with ``--untuned``."""
 
 ALIGNMENTS = ("coral", "mmd", "dann")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
 def deal(folder: Path, seed: int, angle: float, labels: int, most: int = 1000) -> dict[str, Path]:
-    """Folders of images, split by split: source, target (with ``labels`` a class to train, 0: all) and oracle."""
+    """Write image folders: source, target (``labels`` training images per class; 0: all) and upper bound."""
     digits = load_digits()
     generator = np.random.default_rng(seed)
     made = {name: folder / name for name in ("source", "target", "oracle")}
@@ -54,13 +54,13 @@ def deal(folder: Path, seed: int, angle: float, labels: int, most: int = 1000) -
 
 
 def picture(pixels: np.ndarray, angle: float) -> Image.Image:
-    """An 8×8 digit at 32×32, turned."""
+    """An 8×8 digit enlarged to 32×32 and rotated."""
     image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BILINEAR)
     return image.rotate(angle, resample=Image.Resampling.BILINEAR)
 
 
 def rivals(unlabelled: bool) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By the name in the table: method and what is fixed in its space."""
+    """Methods and the fixed parameters of their spaces, by the name in the table."""
     weightings = ("odds", "kmm") if unlabelled else ("odds", "kmm", "tradaboost")
     return {
         **({} if unlabelled else {"target only": ("finetune", {})}),
@@ -74,7 +74,7 @@ def rivals(unlabelled: bool) -> dict[str, tuple[str, dict[str, Any]]]:
 def configurations(
     method: str, fixed: dict[str, Any], blocks: int, unlabelled: bool, trials: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Random ones of the method's full space, the same ones of what methods share."""
+    """Random configurations of the method's full space. Shared parameters have the same values for all methods."""
     import optuna
 
     from search.config.ranges import Choice
@@ -98,7 +98,7 @@ def configurations(
 def best_of(
     bench: Any, method: str, params: Iterator[dict[str, Any]], epochs: int, seed: int
 ) -> tuple[float, dict[str, Any], list[Any]]:
-    """Test accuracy of the best configuration by its own selection, that one, and (selection, test) of all."""
+    """Test accuracy of the best configuration by its own selection, that configuration, and all results."""
     from trainables.errors import Diverged
     from trainables.methods.methods import begin
     from trainables.training.trial_config import TrialConfig
@@ -122,17 +122,17 @@ def best_of(
 
 
 def main() -> None:
-    """Print a line a method and seed, and the table."""
+    """Print one line per method and seed, and the table."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--trials", type=int, default=6)
-    options.add_argument("--untuned", action="store_true", help="one configuration, the same for all methods")
+    options.add_argument("--untuned", action="store_true", help="use one configuration for all methods")
     options.add_argument("--epochs", type=int, default=12)
     options.add_argument("--angle", type=float, default=45.0)
-    options.add_argument("--labels", type=int, default=5, help="of the target, a class; 0 for none")
+    options.add_argument("--labels", type=int, default=5, help="labels of the target per class; 0 for none")
     options.add_argument(
         "--images", type=int, default=1000, help="most of each class in each dataset, all splits"
     )
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def interval(values: list[float]) -> float:
-    """Half of a 95 % interval of the mean (Student's t)."""
+    """Half the width of the 95 % interval of the mean (Student's t)."""
     from scipy.stats import t
 
     n = len(values)

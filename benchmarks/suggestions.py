@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--sampler", default="tpe")
-    parser.add_argument("--running", type=int, default=1, help="trials under way at once")
+    parser.add_argument("--running", type=int, default=1, help="number of trials that run at the same time")
     options = parser.parse_args()
     chance, space = random.Random(0), make_space("core", 4, "finetune")
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {options.sampler}")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _train(ledger: Ledger, number: int, chance: random.Random, spent: dict[str, float]) -> None:
-    """Five epochs and an end."""
+    """Report five epochs and the end of a trial."""
     epochs = [EpochMetrics(e, chance.random(), 1.0, 1.0, 1.0) for e in range(1, EPOCHS + 1)]
     began = time.thread_time()
     for epoch in epochs:

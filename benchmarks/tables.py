@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def table(measurements: Iterable[Measurement], base: str) -> str:
-    """A row for each contender. Ratios say how many times as long as ``base`` it took."""
+    """A Markdown table with one row per contender and its times relative to ``base``."""
     rows = list(measurements)
     names = list(dict.fromkeys(row.contender for row in rows))
     of = {name: [row for row in rows if row.contender == name] for name in names}
@@ -39,7 +39,7 @@ def table(measurements: Iterable[Measurement], base: str) -> str:
 
 
 def stages(measurement: Measurement, concurrent: int) -> str:
-    """Where the trials of one run spent their time: a row a stage, in seconds and as a share of all lanes' time."""
+    """A table of the time of one run's trials by stage, in seconds and as a share of the time of all lanes."""
     lanes = measurement.trials_seconds * concurrent
     known = dict(sorted(measurement.stages.items(), key=lambda item: -item[1]))
     rows = [*known.items(), ("none of these", lanes - sum(known.values()))]
@@ -49,7 +49,7 @@ def stages(measurement: Measurement, concurrent: int) -> str:
 
 
 def processor(measurement: Measurement) -> str:
-    """Seconds of the processor in one run: a row a kind of process."""
+    """A table of the processor seconds of one run by kind of process."""
     rows = sorted(measurement.processor.items(), key=lambda item: -item[1])
     lines = [_line(["process", "processor, s"]), _line(["---", "---:"])]
     return "\n".join([*lines, *(_line([kind, f"{seconds:.1f}"]) for kind, seconds in rows)])

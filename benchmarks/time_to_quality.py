@@ -32,23 +32,23 @@ from measuring import QUIET
 from same_work import conditions
 
 ROUNDING = 1e-6
-"""Of accuracies that a contender keeps in single precision."""
+"""Tolerance for accuracies that a contender stores in single precision."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Best validation accuracy over time: (seconds from the start of the process, accuracy), rising; and the end."""
+    """Best validation accuracy over time, as (seconds since the start of the process, accuracy), and the end."""
 
     improvements: tuple[tuple[float, float], ...]
     whole: float
 
     @property
     def best(self) -> float:
-        """What it reached."""
+        """The final accuracy."""
         return self.improvements[-1][1]
 
     def reaches(self, quality: float) -> float | None:
-        """Seconds until ``quality``, or None."""
+        """Seconds until ``quality`` is reached, or None."""
         return next((seconds for seconds, value in self.improvements if value >= quality - ROUNDING), None)
 
 
@@ -62,13 +62,13 @@ class Race:
 
     @property
     def seconds(self) -> tuple[float, float, bool]:
-        """(the peer's, ours) until the peer's best accuracy, and whether we reached it."""
+        """Seconds of the peer and of unfreeze until the peer's best accuracy, and whether unfreeze reached it."""
         reached = self.ours.reaches(self.peer.best)
         return self.peer.reaches(self.peer.best) or self.peer.whole, reached or self.ours.whole, bool(reached)
 
 
 def run(name: str, folder: Path, trials: int) -> Curve:
-    """One search in a process of its own."""
+    """Run one search in a separate process."""
     result, log = folder / f"{name}.json", folder / f"{name}.txt"
     script = Path(__file__).with_name("seeker.py")
     began = time.time()
@@ -86,7 +86,7 @@ def run(name: str, folder: Path, trials: int) -> Curve:
 
 
 def table(races: Sequence[Race]) -> str:
-    """A row a seed, and the medians."""
+    """A Markdown table with one row per seed, and the medians."""
     head = "| seed | quality | Ray Tune reaches, s | whole, s | unfreeze reaches, s | its best | ÷ reaches | ÷ whole |"
     lines = [head, "| " + " | ".join(["---:"] * 8) + " |"]
     to_reach, to_end = [], []
@@ -106,8 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds until a peer's best validation accuracy.")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--trials", type=int, default=24, help="of the peer")
-    parser.add_argument("--our-trials", type=int, help="twice as many as the peer's if not given")
+    parser.add_argument("--trials", type=int, default=24, help="trials of the peer")
+    parser.add_argument("--our-trials", type=int, help="trials of unfreeze [twice as many as the peer]")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("time_to_quality.jsonl"))
     given = parser.parse_args()

@@ -61,7 +61,7 @@ RATES = (1e-3, 1e-2)
 SCORES = ("knn", "logme", "h_score", "label_cka", "leep", "nce", "mmd", "probe", "parameters")
 
 Labels = Callable[[np.ndarray], np.ndarray]
-"""From digits 0..9 to classes; −1 for an image that is left out."""
+"""Maps digits 0..9 to classes; −1 leaves an image out."""
 
 LABELS: Mapping[str, tuple[Labels, int]] = {
     "ten": (lambda d: d, 0),
@@ -71,7 +71,7 @@ LABELS: Mapping[str, tuple[Labels, int]] = {
     "turned": (lambda d: d, 1),
     "chance": (lambda d: np.random.default_rng(1).integers(0, 10, len(d)), 0),
 }
-"""Classes, and quarter turns of the images."""
+"""The label set and the number of quarter turns of the images."""
 
 TASKS = ("ten", "5–9", "parity", "turned")
 SOURCES = ("ten", "0–4", "parity", "turned", "chance")
@@ -89,7 +89,7 @@ def halves() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
 
 
 def labelled(name: str, images: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images and classes of a label set."""
+    """The images and their classes in a label set."""
     classes, turns = LABELS[name]
     found = classes(digits)
     kept = found >= 0
@@ -97,13 +97,13 @@ def labelled(name: str, images: np.ndarray, digits: np.ndarray) -> tuple[np.ndar
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """(N, 32, 32, 3) uint8, as ``prepare`` would stretch them."""
+    """Images of shape (N, 32, 32, 3) uint8, stretched as ``prepare`` does."""
     large = [np.asarray(Image.fromarray(i).resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for i in images]
     return np.repeat(np.stack(large)[..., None], 3, axis=-1)
 
 
 def make_task(name: str, folder: Path, seed: int | None = None) -> Task:
-    """The target half under the label set ``name``; a ``seed`` deals its images to the splits anew."""
+    """The target half with the label set ``name``. ``seed`` determines the splits."""
     images, digits = halves()[1]
     if seed is not None:
         order = np.random.default_rng(seed).permutation(len(digits))
@@ -112,7 +112,7 @@ def make_task(name: str, folder: Path, seed: int | None = None) -> Task:
 
 
 def prepare_digits(name: str, images: np.ndarray, digits: np.ndarray, folder: Path) -> Task:
-    """The first ten images of each digit to train on, twenty to validate, the others to test."""
+    """Split the images: ten training and twenty validation images per digit, the others for the test."""
     images, classes = labelled(name, images, digits)
     digits = digits[LABELS[name][0](digits) >= 0]
     splits = np.full(len(classes), "test", dtype=object)
@@ -125,7 +125,7 @@ def prepare_digits(name: str, images: np.ndarray, digits: np.ndarray, folder: Pa
 
 
 def prepare_images(images: np.ndarray, classes: np.ndarray, splits: np.ndarray, folder: Path) -> Task:
-    """Grey ``images`` (N, H, W) uint8 of ``classes`` (N,) in ``splits`` (N,), by way of a Parquet file."""
+    """Prepare a task from grey ``images`` (N, H, W) uint8, ``classes`` (N,) and ``splits`` (N,)."""
     file = folder / "task.parquet"
     folder.mkdir(parents=True)
     content = {"image": [png(i) for i in images], "label": classes.astype(str), "split": splits.astype(str)}
@@ -140,7 +140,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def make_backbone(name: str, folder: Path, epochs: int) -> Path:
-    """A saved backbone, pretrained for ``epochs`` on the source half where its name is a label set."""
+    """Save a backbone. If its name is a label set, it is pretrained for ``epochs`` on the source half."""
     import keras
 
     file, raw = folder / f"{name}.keras", folder / f"{name}-raw.keras"
@@ -163,7 +163,7 @@ def make_backbone(name: str, folder: Path, epochs: int) -> Path:
 
 
 def scores(bench: Workbench, name: str) -> dict[str, float]:
-    """All scores of the pair; greater is better in each (MMD² with a minus)."""
+    """All scores of the pair. Higher is better for each (MMD² is negated)."""
     splits = ("train", "validation")
     features = np.concatenate([c for s in splits for c in bench.activations.chunks(s, 0)])
     labels = np.concatenate([bench.task.split(s).labels for s in splits])
@@ -184,7 +184,7 @@ def scores(bench: Workbench, name: str) -> dict[str, float]:
 
 
 def tuned(bench: Workbench, depths: Sequence[int], epochs: int, seeds: int) -> dict[str, Any]:
-    """Test accuracy of the best trial of the grid, a mean over seeds; and what the frozen backbone reaches."""
+    """Test accuracy of the best trial of the grid as a mean over seeds, and the accuracy with the frozen backbone."""
     labels = bench.task.split("test").labels
     found: dict[str, list[float]] = {"test": [], "depth": [], "probe": []}
     for seed in range(seeds):
@@ -211,7 +211,7 @@ def tuned(bench: Workbench, depths: Sequence[int], epochs: int, seeds: int) -> d
 
 
 def correlations(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """For each score: rank correlation with tuned accuracy over the backbones of a task, a mean over tasks."""
+    """For each score, the rank correlation with tuned accuracy over the backbones of a task, as a mean over tasks."""
     lines = [
         "| score | pairs | Kendall τ_w (least to most) | Spearman | choice by it, points below the best |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -232,7 +232,7 @@ def correlations(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def with_mean_rank(pairs: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The pairs, each with the mean of its ranks by k-NN, LogME and H-score among the backbones of its task."""
+    """The pairs with their mean rank by k-NN, LogME and H-score among the backbones of their task."""
     for task in tasks_of(pairs):
         group = [p for p in pairs if p["task"] == task]
         ranks = [rankdata([p[score] for p in group]) for score in ("knn", "logme", "h_score")]
@@ -241,7 +241,7 @@ def with_mean_rank(pairs: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
 
 
 def signed(value: float) -> str:
-    """With a sign that is a minus."""
+    """Format a number with its sign, with a real minus sign."""
     return f"{value:+.2f}".replace("-", "−")
 
 
@@ -250,7 +250,7 @@ def tasks_of(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def matrix(pairs: Sequence[Mapping[str, Any]], value: str) -> str:
-    """One value of all pairs: a row for each backbone, a column for each task."""
+    """A table of one value of all pairs, with a row per backbone and a column per task."""
     tasks, rows = tasks_of(pairs), dict.fromkeys(p["backbone"] for p in pairs)
     lines = ["| backbone | " + " | ".join(tasks) + " |", "| --- |" + " ---: |" * len(tasks)]
     for name in rows:
@@ -267,7 +267,9 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
     parser.add_argument("--depths", type=int, nargs="+", default=[0, 2, 4])
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--pretraining", type=int, default=12, help="epochs of the source's networks")
+    parser.add_argument(
+        "--pretraining", type=int, default=12, help="epochs of pretraining of the small networks"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("transferability.jsonl"), help="appended to")
     given = parser.parse_args()

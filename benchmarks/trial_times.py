@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TrialTimes:
-    """One trial: seconds since the epoch, the best validation accuracy of its epochs, seconds by stage if known."""
+    """One trial: start and end in seconds since 1970, its best validation accuracy, and seconds by stage if known."""
 
     began: float
     ended: float = 0.0

@@ -10,11 +10,11 @@ from trial_times import TrialTimes
 
 
 class Clock(tune.Callback):
-    """Notes when trials begin, get better and end.
+    """Records when trials begin, improve and end.
 
     Attributes:
-        trials: by Ray Tune's id, in the order in which they began.
-        improvements: (moment, best validation accuracy of any trial so far), whenever that got better.
+        trials: the trials by Ray Tune's id, in the order of their start.
+        improvements: (time, best validation accuracy of any trial so far) at each improvement.
     """
 
     def __init__(self) -> None:
@@ -22,22 +22,22 @@ class Clock(tune.Callback):
         self.improvements: list[tuple[float, float]] = []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial begins."""
+        """Record the start of a trial."""
         self.trials.setdefault(trial.trial_id, TrialTimes(time.time()))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is over."""
+        """Record an improvement after an epoch."""
         times, value = self.trials[trial.trial_id], float(result["val_accuracy"])
         times.val_accuracy = max(times.val_accuracy, value)
         if not self.improvements or value > self.improvements[-1][1]:
             self.improvements.append((time.time(), value))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial is over."""
+        """Record the end of a trial."""
         self.trials[trial.trial_id].ended = time.time()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A benchmark with failing trials measures nothing."""
+        """Raise an error, because a benchmark with failing trials is meaningless."""
         raise RuntimeError(f"trial {trial.trial_id} failed; see {trial.local_path}")

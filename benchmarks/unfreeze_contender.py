@@ -16,7 +16,7 @@ from workload import Workload
 
 
 def run(work: Workload, **changes: Any) -> list[TrialTimes]:
-    """All configurations of ``work``, ``work.concurrent`` at a time; ``changes`` are fields of SearchConfig."""
+    """Run all configurations of ``work``, ``work.concurrent`` at a time. ``changes`` are fields of SearchConfig."""
     os.environ["UNFREEZE_CACHE"] = str(work.folder / "activations")
     from search import SearchConfig, run_search
 
@@ -32,7 +32,7 @@ def run(work: Workload, **changes: Any) -> list[TrialTimes]:
 
 
 def settings(work: Workload) -> Mapping[str, Any]:
-    """Fields of SearchConfig for exactly this work."""
+    """The fields of SearchConfig for this work."""
     return {
         "data": str(work.images),
         "backbone": str(work.backbone),

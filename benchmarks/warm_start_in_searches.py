@@ -43,7 +43,7 @@ from trainables.training.workbench import Workbench
 EARLIER = ("related", "unrelated", "adversarial")
 AFTER = (1, 2, 4, 8, 16)
 WHOLE = 24
-"""Trials of the search that the first ones are those of."""
+"""Planned trials of the new search, of which only the first ones are run."""
 
 DIRECTIONS, GRATINGS = 4, {"train": 40, "validation": 20, "test": 10}
 
@@ -57,7 +57,7 @@ def halves(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def gratings(seed: int, folder: Path) -> Task:
-    """Waves of four directions, of any phase and many lengths, under noise."""
+    """Noisy waves in four directions with random phases and wavelengths."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE]
     images, classes, splits = [], [], []
@@ -77,7 +77,7 @@ def gratings(seed: int, folder: Path) -> Task:
 
 
 def make_task(kind: str, seed: int, folder: Path) -> Task:
-    """The ``new`` task, or that of an earlier search."""
+    """The ``new`` task, or the task of an earlier search."""
     earlier, new = halves(seed)
     if kind == "new":
         return prepare_digits("ten", *new, folder)
@@ -91,7 +91,7 @@ def task_summary(name: str, task: Task) -> TaskSummary:
 
 
 class Bench:
-    """The backbone on one task after another; tasks with as many classes share compiled programs."""
+    """Workbenches of one backbone for several tasks. Tasks with equally many classes share compiled programs."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -110,7 +110,7 @@ class Bench:
 
 
 def run(given: argparse.Namespace, known: Sequence[tuple[int, str]]) -> Iterator[dict[str, Any]]:
-    """Searches of the seeds that are missing: the cold one, and one after each earlier search."""
+    """Run the missing searches: without an earlier search, and after each earlier search."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         bench = Bench(folder / "print.keras")
@@ -149,7 +149,7 @@ def run(given: argparse.Namespace, known: Sequence[tuple[int, str]]) -> Iterator
 
 
 def earlier(name: str, task: Task, backbone: BackboneSummary, found: Searched) -> SearchRecord:
-    """What a new search reads of an earlier one's ledger."""
+    """What a new search reads from the ledger of an earlier one."""
     about = task_summary(name, task)
     config = {"method": "finetune"}
     return SearchRecord(
@@ -158,12 +158,12 @@ def earlier(name: str, task: Task, backbone: BackboneSummary, found: Searched) -
 
 
 def curves(done: Sequence[Mapping[str, Any]], arm: str, what: str) -> np.ndarray:
-    """(seeds, trials) of an arm."""
+    """Best values (seeds, trials) of an arm."""
     return np.array([d[what] for d in sorted(done, key=lambda d: d["seed"]) if d["arm"] == arm])
 
 
 def table(done: Sequence[Mapping[str, Any]], what: str) -> str:
-    """Best so far after a cold start, and what each earlier search adds to it."""
+    """Print the best value so far after a cold start, and the difference that each earlier search makes."""
     after = [k for k in AFTER if k <= len(done[0]["best"])]
     lines = ["| earlier search | " + " | ".join(f"after {k}" for k in after) + " | taken over |"]
     lines += ["| --- |" + " ---: |" * (len(after) + 1)]
@@ -180,7 +180,7 @@ def table(done: Sequence[Mapping[str, Any]], what: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What earlier searches are worth to a new one.")
     parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--earlier", type=int, default=16, help="trials of the earlier searches")
+    parser.add_argument("--earlier", type=int, default=16, help="number of trials of the earlier searches")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)

@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload in ``folder``. ``frozen`` maps each unfreeze depth to the number of first layers that don't train."""
+    """A workload in ``folder``. ``frozen`` maps each unfreeze depth to the number of first layers that are frozen."""
 
     folder: Path
     configurations: tuple[dict[str, Any], ...]
