@@ -22,6 +22,7 @@ from typing import Any
 import keras
 
 from trainables.backbones.graph import Call, TensorKey, find_calls, tensor_key
+from trainables.backbones.keras_internals import tensor_origin
 from trainables.errors import BackboneError
 
 
@@ -91,7 +92,7 @@ def _distinct(tensors: Sequence[Any]) -> list[Any]:
 
 
 def _cut(tensor: Any) -> Cut:
-    return Cut(tensor._keras_history.operation.name, tuple(tensor.shape[1:]), tensor)
+    return Cut(tensor_origin(tensor).operation.name, tuple(tensor.shape[1:]), tensor)
 
 
 _POOLS = {

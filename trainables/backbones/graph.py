@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.src.models import Functional, Sequential
 
+from trainables.backbones.keras_internals import Node, is_graph, origin_node, tensor_origin
 from trainables.errors import BackboneError
 
 TensorKey = tuple[int, int, int]
 """What identifies a symbolic tensor: the operation that made it, which call, which of its outputs."""
-
-
-_PLAIN_CALLS = (Functional.call, Sequential.call)
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,8 @@ class Call:
 
 def tensor_key(tensor: Any) -> TensorKey:
     """Identity of a symbolic tensor; holds for the copies that Keras makes of it, too."""
-    operation, node, index = tensor._keras_history
-    return id(operation), int(node), int(index)
-
-
-def is_nested(operation: Any) -> bool:
-    """Whether ``operation`` is itself a graph that :func:`replay` can open."""
-    return isinstance(operation, (Functional, Sequential)) and type(operation).call in _PLAIN_CALLS
+    origin = tensor_origin(tensor)
+    return id(origin.operation), origin.node, origin.index
 
 
 def find_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
@@ -56,22 +48,25 @@ def find_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
         BackboneError: ``outputs`` need something that ``inputs`` do not lead to.
     """
     known = {tensor_key(tensor) for tensor in inputs}
-    ordered: list[Any] = []
-    done: set[int] = set()
-    todo = [(_node(t), False) for t in reversed(outputs) if tensor_key(t) not in known]
+    ordered: list[Node] = []
+    done: set[TensorKey] = set()
+    # Depth first with a stack of our own: deep networks would exceed Python's limit of recursion. A node is put back
+    # with `ready` set, so that it is appended after all nodes that lead to it.
+    todo = [(t, False) for t in reversed(outputs) if tensor_key(t) not in known]
     while todo:
-        node, ready = todo.pop()
-        if id(node) in done:
+        tensor, ready = todo.pop()
+        node, call = origin_node(tensor), (*tensor_key(tensor)[:2], 0)
+        if call in done:
             continue
         if ready:
-            done.add(id(node))
+            done.add(call)
             ordered.append(node)
             continue
         if node.is_input:
             raise BackboneError(f"backbone: {node.operation.name!r} is not connected to the image input")
-        todo.append((node, True))
-        todo.extend((_node(t), False) for t in reversed(node.input_tensors) if tensor_key(t) not in known)
-    return [Call(n.operation, n.arguments, tuple(n.input_tensors), tuple(n.outputs)) for n in ordered]
+        todo.append((tensor, True))
+        todo.extend((t, False) for t in reversed(node.inputs) if tensor_key(t) not in known)
+    return [Call(node.operation, node.arguments, node.inputs, node.outputs) for node in ordered]
 
 
 def replay(
@@ -90,7 +85,7 @@ def replay(
     for call in find_calls(inputs, outputs):
         operation = swap.get(id(call.operation), call.operation)
         args, kwargs = call.arguments.fill_in({id(t): values[tensor_key(t)] for t in call.inputs})
-        if is_nested(operation):
+        if is_graph(operation):
             made = replay(operation.inputs, operation.outputs, _tensors(args, kwargs), swap)
         else:
             made = operation(*args, **{name: v for name, v in kwargs.items() if name != "training"})
@@ -102,7 +97,7 @@ def find_operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """Every operation of the graph once, opening nested models, in the order of its first call."""
     found: dict[int, Any] = {}
     for call in find_calls(inputs, outputs):
-        if is_nested(call.operation):
+        if is_graph(call.operation):
             inner = find_operations(call.operation.inputs, call.operation.outputs)
             found.update((id(operation), operation) for operation in inner)
         else:
@@ -126,11 +121,6 @@ def name_uniquely(operations: Sequence[Any]) -> None:
             name = f"{stem}_{count}"
         taken.add(name)
         operation.name = name
-
-
-def _node(tensor: Any) -> Any:
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]
 
 
 def _tensors(args: Any, kwargs: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from trainables.backbones.graph import is_nested
+from trainables.backbones.keras_internals import is_graph
 from trainables.errors import BackboneError
 
 WEIGHT_FILES = (".h5", ".hdf5", ".keras")
@@ -88,7 +88,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check(path: Path, model: Any) -> None:
-    if not is_nested(model):
+    if not is_graph(model):
         raise BackboneError(
             f"backbone {path}: expected a functional or sequential model, received a subclassed one "
             f"({type(model).__name__}); its graph can't be cut"

@@ -25,6 +25,7 @@ import pytest
 from trainables.activations.activations import ActivationCache
 from trainables.activations.machine_speed import Rates
 from trainables.backbones.backbone import Backbone
+from trainables.backbones.keras_internals import all_layers
 from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
 from trainables.modalities.image.backbones import load
@@ -90,7 +91,7 @@ class Blobs:
 def pair(request: pytest.FixtureRequest) -> tuple[Backbone, Blobs]:
     """A backbone whose batch normalisation has seen images, so that its tensors are of a usual size; and a task."""
     backbone, task = _fresh(request.param)
-    for layer in backbone.model._flatten_layers(include_self=False):
+    for layer in all_layers(backbone.model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     backbone.model(task.split("train").images.astype(np.float32), training=True)

@@ -9,6 +9,7 @@ import keras
 
 from trainables.backbones.cuts import find_features, find_segments
 from trainables.backbones.graph import find_operations, name_uniquely, replay
+from trainables.backbones.keras_internals import tensor_origin
 from trainables.errors import BackboneError
 from trainables.modalities.image.backbone_sources import BackboneSource
 from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
@@ -45,7 +46,7 @@ def normalise(source: BackboneSource, size: int | None) -> Any:
             f"backbone {source.name}: it can't take images of {height}x{width} pixels ({reason}); "
             "expected another --input-size"
         ) from error
-    name_uniquely([image._keras_history.operation, *find_operations([image], [pooled])])
+    name_uniquely([tensor_origin(image).operation, *find_operations([image], [pooled])])
     return keras.Model(image, pooled, name="backbone")
 
 
