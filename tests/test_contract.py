@@ -1,4 +1,4 @@
-"""The names that users rely on (the contract): commands, options, parameters, metrics, tags, aliases, files."""
+"""Test the contract: the commands, options, parameters, metrics, tags, aliases and files that users rely on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = """
 
 
 class Ran:
-    """One small search, run through the Python API, and its MLflow store."""
+    """One small search that was run through the Python API, and its MLflow store."""
 
     def __init__(self, storage: Path) -> None:
         import mlflow

@@ -1,4 +1,4 @@
-"""Time does what it should not: the wall clock leaps, the machine is put to sleep."""
+"""Test faults of time: the wall clock jumps, the machine sleeps."""
 
 from __future__ import annotations
 

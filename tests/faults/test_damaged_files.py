@@ -1,4 +1,4 @@
-"""Files of a search that are damaged, half-written, or of another version."""
+"""Test files of a search that are damaged, half-written or of another version."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ABOUT: dict[str, Any] = {
 
 @pytest.fixture
 def written(tmp_path: Path, open_ledger: OpenLedger) -> Callable[..., None]:
-    """Writes a search's ledger as some version would have."""
+    """Write a search's ledger as another version would have written it."""
 
     def write(**notes: Any) -> None:
         workspace = Workspace(tmp_path, "photos")

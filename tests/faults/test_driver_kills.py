@@ -1,4 +1,4 @@
-"""The driver is killed, again and again; the same command ends with what one undisturbed run ends with."""
+"""Test that after any kill of the driver the same command ends with the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainables.errors import LedgerError
 TRIALS, EPOCHS = 16, 4
 
 MARK = "UNFREEZE_TEST_FOLDER"
-"""In the environment of each driver, and so of all that it starts."""
+"""Environment variable that identifies a driver and all processes that it starts."""
 
 PLACES = tuple(os.environ.get("UNFREEZE_KILL_PLACES", "").split()) or (
     "suggested:2",
@@ -36,12 +36,12 @@ PLACES = tuple(os.environ.get("UNFREEZE_KILL_PLACES", "").split()) or (
     "version-created",
     "finished",
 )
-"""Where the driver dies, one after another; at the others on demand, for each takes a start."""
+"""Failpoints at which the driver dies, one after another. UNFREEZE_KILL_PLACES names others."""
 
 
 @dataclass
 class Driver:
-    """``unfreeze search`` with one storage, started as often as need be."""
+    """``unfreeze search`` with one storage. It may be started repeatedly."""
 
     folder: Path
     trials: int
@@ -50,7 +50,7 @@ class Driver:
     suggested: dict[int, dict[str, object]] = field(default_factory=dict)
 
     def start(self, kill_at: str | None = None) -> subprocess.Popen[str]:
-        """Start the command, to die at a seam if one is named."""
+        """Start the command, to die at a failpoint if one is named."""
         self.starts += 1
         line = [
             str(Path(sys.executable).parent / "unfreeze"),
@@ -69,18 +69,18 @@ class Driver:
             return subprocess.Popen(line, cwd=self.folder, stdout=log, stderr=log, env=environment, text=True)
 
     def log(self) -> str:
-        """What the newest start has printed."""
+        """The output of the last start."""
         return (self.folder / f"log-{self.starts:02d}.txt").read_text()
 
     def record(self) -> SearchRecord | None:
-        """The search as the ledger has it; None before it has begun."""
+        """The search's record from its ledger, or None if it has not begun."""
         try:
             return read_record("digits", str(self.folder / "runs"))
         except LedgerError:
             return None
 
     def look(self) -> None:
-        """Whatever was suggested once must stay as it was."""
+        """Check that a configuration never changes once it was suggested."""
         record = self.record()
         for trial in record.trials if record else ():
             if len(trial.params) == 4:
@@ -88,13 +88,13 @@ class Driver:
                 assert known == dict(trial.params), trial.number
 
     def wait_for_trials(self, process: subprocess.Popen[str]) -> None:
-        """Until the newest start has opened its ledger and goes on with the trials, or has ended."""
+        """Wait until the last start has opened its ledger and runs trials, or has ended."""
         end = time.monotonic() + 120
         while process.poll() is None and "\ndigits: " not in self.log() and time.monotonic() < end:
             time.sleep(0.05)
 
     def kill_after(self, process: subprocess.Popen[str], seconds: float) -> None:
-        """``kill -9`` after so many seconds, unless it has ended."""
+        """Kill the process with SIGKILL after ``seconds``, unless it has ended."""
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ class Driver:
 
 
 def check(driver: Driver) -> None:
-    """Everything is there, once."""
+    """Check that ledger, MLflow and registry hold everything exactly once."""
     record = driver.record()
     assert record is not None
     assert [t.number for t in record.trials] == list(range(driver.trials))
@@ -125,7 +125,7 @@ def check(driver: Driver) -> None:
 
 
 def processes_of(folder: Path) -> dict[int, str]:
-    """Everything that runs now and was started, by whatever way, by a driver of ``folder``."""
+    """All running processes that a driver of ``folder`` has started, directly or indirectly."""
     found = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
@@ -136,7 +136,7 @@ def processes_of(folder: Path) -> dict[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_every_seam_the_search_ends_whole_and_leaves_no_process(tmp_path: Path) -> None:
+def test_killed_at_every_failpoint_the_search_ends_complete_and_leaves_no_process(tmp_path: Path) -> None:
     driver = Driver(tmp_path, trials=4)
     assert {place.partition(":")[0] for place in PLACES} <= set(FAILPOINTS)
     for seam in PLACES:
@@ -160,7 +160,7 @@ def test_twenty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     driver = Driver(tmp_path, TRIALS, ("--confirm-seeds", "1"))
     for kill in range(20):
         process = driver.start()
-        if kill % 2:  # while it starts, which takes several seconds
+        if kill % 2:  # during the start, which takes several seconds
             driver.kill_after(process, chance.uniform(0.5, 6))
         else:
             driver.wait_for_trials(process)

@@ -1,4 +1,4 @@
-"""The command as a whole, given what is wrong: one message in words, the right exit code, and nothing left behind."""
+"""Test that wrong input to the command gives one message, the right exit code and no files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from search import cli
 from search.config.search_config import SearchConfig
 
 LONGEST = 3000
-"""Letters of a message, of which most are the valid keys."""
+"""Maximum length of a message. Most of it lists the valid keys."""
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: whatever is written by default is written here."""
+    """The working directory, to which the command writes by default."""
     folder = tmp_path / "it's ü 字"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def message(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
-    """What the command says before it ends with ``code``."""
+    """Run the command, which must end with ``code``, and return its message."""
     assert cli.main(arguments) == code
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -60,7 +60,7 @@ def parquet(**columns: object) -> bytes:
 
 
 def stream_with_damage() -> bytes:
-    """An Arrow stream whose last label ends at a place far beyond its buffer: to read it would be a crash."""
+    """An Arrow stream whose last label ends far beyond its buffer. Reading it without validation would crash."""
     file, labels = io.BytesIO(), ["fine"] * 11 + ["damaged"]
     content = pa.table({"image": pa.array([png()] * 12, pa.binary()), "label": labels})
     with pa.ipc.new_stream(file, content.schema) as writer:

@@ -1,8 +1,7 @@
-"""The parsers that take bytes, under atheris: it keeps what reaches code that nothing before it has reached.
+"""Fuzz the parsers of binary files with atheris, which keeps inputs that reach new code.
 
-Each runs in a process of its own for a few seconds (UNFREEZE_FUZZ_SECONDS) and starts from one good file. What
-atheris finds ends that process: an exception that is none of ours, a crash, an input that takes 20 seconds, or
-one that takes 3 GB.
+Each parser runs in a separate process for a few seconds (UNFREEZE_FUZZ_SECONDS) and starts from one good file. These
+findings end the process: an exception that is not one of ours, a crash, an input that takes 20 seconds or 3 GB.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ import atheris
 with atheris.instrument_imports(include=["yaml", "json", "PIL", "search", "trainables"]):
     import json, yaml
     from PIL import Image
-    from search.config.search_config import load_config
-    from search.config.space import full_space, load_space, read_enqueue
+    from search.config.config_file import load_config
+    from search.config.enqueue import read_enqueue
+    from search.config.space import full_space, load_space
     from trainables.modalities.image.images import decode_image
 from trainables.errors import UnfreezeError
 

@@ -1,4 +1,4 @@
-"""Damaged images of every common format: a picture comes out, or a reason in a few words; nothing else, and soon."""
+"""Test that a damaged image of any common format quickly gives a picture or a short reason, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's remarks on odd fil
 
 SIZE = (8, 6)
 SECONDS = 20
-"""Of processor time, for the largest picture that is decoded at all."""
+"""Limit of processor seconds for the largest picture that is decoded."""
 
 LONGEST = 400
-"""Letters of a reason."""
+"""Maximum length of a reason."""
 
 CASES = int(os.environ.get("UNFREEZE_FUZZ_EXAMPLES", "1000"))
-"""Of each format, in the thorough run."""
+"""Damaged images of each format in the thorough run."""
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
 GREY = RGB.convert("L")
@@ -72,7 +72,7 @@ NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1_000_000, 0x7FFFFFFF, 0x8000
 
 
 def outcome(encoded: bytes | Path) -> str:
-    """``picture``, or the reason why there is none. Any exception but DataError gets out."""
+    """Return the picture, or the reason why there is none. Exceptions other than DataError propagate."""
     began = time.process_time()
     try:
         picture = decode_image(encoded, SIZE)
@@ -89,7 +89,7 @@ def outcome(encoded: bytes | Path) -> str:
 
 
 def damaged(whole: bytes, chance: random.Random) -> bytes:
-    """Bits flipped, bytes and numbers put in place of others, pieces cut out, doubled, cut off."""
+    """Damage bytes: flip bits, replace bytes and numbers, remove, repeat or truncate parts."""
     content = bytearray(whole)
     if chance.random() < 0.15:
         return whole[: chance.randrange(len(whole))]
@@ -117,7 +117,7 @@ def damaged(whole: bytes, chance: random.Random) -> bytes:
 
 
 def with_checksums(content: bytearray) -> bytes:
-    """A PNG whose chunks are what their checksums say: the damage reaches the decoder."""
+    """Correct the checksums of a damaged PNG, so that the damage reaches the decoder."""
     start = 8
     while start + 12 <= len(content):
         end = start + 8 + struct.unpack(">I", content[start : start + 4])[0]
@@ -145,7 +145,7 @@ def test_thousands_of_damaged_images(kind: str) -> None:
 
 
 def with_size(kind: str, width: int, height: int) -> bytes:
-    """A picture that says it has another size than its data."""
+    """A picture whose header has another size than its data."""
     whole = bytearray(saved(RGB, kind))
     if kind == "png":
         whole[16:24] = struct.pack(">II", width, height)

@@ -1,6 +1,6 @@
-"""Damaged Parquet and Arrow files, and whole ones that hold what no one expects: refused in words, nothing left.
+"""Test that damaged Parquet and Arrow files, and valid ones with unexpected content, are refused with a message.
 
-The damaged ones are read in a process of their own: what is wrong here ends in a crash, not in an exception.
+Damaged files are read in a separate process, because a missing check would cause a crash instead of an exception.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from trainables.errors import DataError
 from trainables.modalities.image.datasets import prepare
 
 CASES = int(os.environ.get("UNFREEZE_FUZZ_EXAMPLES", "1000"))
-"""Damaged files of the thorough run, of all kinds together."""
+"""Number of damaged files in the thorough run."""
 
 LONGEST = 2000
-"""Letters of a message."""
+"""Maximum length of a message."""
 
 READER = """\
 import json, sys, time
@@ -61,7 +61,7 @@ WORDS = ["abc"[code] for code in CODES]
 
 
 def table(label: object = None, **columns: object) -> pa.Table:
-    """Twelve images of three classes; ``columns`` take the place of these or come on top."""
+    """A table of twelve images of three classes. ``columns`` replace its columns or are added."""
     given = {"image": pa.array(IMAGES, pa.binary()), "label": WORDS if label is None else label, **columns}
     return pa.table(given)
 
@@ -99,7 +99,7 @@ NUMBERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**40, 2**63 - 1)
 
 
 def damaged(whole: bytes, chance: random.Random) -> bytes:
-    """Mostly at the ends, where the metadata is."""
+    """Damage bytes, mostly at the ends of the file, where the metadata is."""
     content = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         front, back = (
@@ -121,7 +121,7 @@ def damaged(whole: bytes, chance: random.Random) -> bytes:
 
 
 def read_apart(seeds: range, folder: Path) -> list[tuple[str, str, list[str], float]]:
-    """For one damaged file a seed: its name, what was said of it, what was left, and the processor's seconds."""
+    """Read one damaged file per seed; returns its name, the message, files left behind and processor seconds."""
     files, tasks = folder / "damaged files", folder / "tasks"
     files.mkdir()
     wholes = [encoded(make(), kind) for make in TABLES.values() for kind in KINDS]

@@ -1,4 +1,4 @@
-"""Config files, space files and --enqueue files of every wrong kind: refused in a few words, soon, or understood."""
+"""Test that wrong config, space and enqueue files are quickly refused with a short message, or understood."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.config.search_config import SearchConfig, load_config
-from search.config.space import full_space, load_space, read_enqueue
+from search.config.config_file import load_config
+from search.config.enqueue import read_enqueue
+from search.config.search_config import SearchConfig
+from search.config.space import full_space, load_space
 from trainables.errors import UsageError
 
 Read = Callable[[Path], object]
@@ -26,17 +28,17 @@ READERS: dict[str, Read] = {
     "first.jsonl": lambda file: read_enqueue(file, full_space(3)),
 }
 SECONDS = 10
-"""Of processor time; more than any input of the size that is read takes."""
+"""Limit of processor seconds. No input of the accepted size takes as long."""
 
 LONGEST = 4000
-"""Letters of a message that a person still reads."""
+"""Maximum length of a message that a person still reads."""
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 THOROUGH = settings(QUICK, max_examples=int(os.environ.get("UNFREEZE_FUZZ_EXAMPLES", "1000")))
 
 
 def refusal(name: str, content: bytes, folder: Path) -> str | None:
-    """What the reader of ``name`` says of ``content``; None if it takes it. Any other exception gets out."""
+    """The message with which ``content`` is refused as the file ``name``, or None. Other exceptions propagate."""
     file = folder / name
     file.write_bytes(content)
     began = time.process_time()
@@ -54,7 +56,7 @@ def refusal(name: str, content: bytes, folder: Path) -> str | None:
 
 
 def bomb() -> str:
-    """Each line holds the one before ten times."""
+    """A YAML file in which each line refers to the previous one ten times."""
     keys = ("name", "data", "trials", "seed", "epochs", "ledger", "space", "weights")
     lines = [f"{key}: &{key} [{', '.join([f'*{before}'] * 10)}]" for before, key in pairwise(keys)]
     return "\n".join([f"name: &name [{', '.join('x' * 10)}]", *lines])

@@ -1,4 +1,4 @@
-"""The ledger on a PostgreSQL server that is restarted, stopped and shared, in mid-search."""
+"""Test a ledger on a PostgreSQL server that is restarted, stopped and shared during a search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = ("--trials", str(TRIALS), "--epochs", "10", "--scheduler", "none", "--sam
 
 @pytest.fixture
 def command(postgresql: Postgres, tmp_path: Path) -> Iterator[Callable[..., SearchCommand]]:
-    """Commands that share a ledger on the server, and what MLflow hears."""
+    """Return a function that creates commands which share a ledger on the server and an MLflow store."""
     url = postgresql.new_database()
     store = default_tracking_uri(tmp_path / "tracking")
     made: list[SearchCommand] = []
@@ -87,7 +87,9 @@ def test_readers_that_look_again_and_again_leave_no_connections_open(
     url = postgresql.new_database()
     ledger = open_ledger(url)
     ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)})
-    looks = [open_for_reading(url, ledger.name) for _ in range(60)]  # twice as many as the server takes
+    looks = [
+        open_for_reading(url, ledger.name) for _ in range(60)
+    ]  # twice as many connections as the server accepts
     assert {len(study.get_trials()) for study in looks} == {1}
 
 
@@ -122,7 +124,7 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
     search.wait_for(lambda record: epochs(record) >= seen + 4)
     postgresql.stop()
     try:
-        assert process.wait(180) == 1, search.log()  # for longer than it waits
+        assert process.wait(180) == 1, search.log()  # unreachable for longer than the search waits
     finally:
         postgresql.start()
     assert "can't be read or written" in search.log()

@@ -1,4 +1,4 @@
-"""Nodes die, come late, or are of several kinds; the cluster itself goes away."""
+"""Test nodes that die, join late or differ, and a cluster whose head dies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 EPOCHS = 12
 LONG = ("--epochs", str(EPOCHS), "--scheduler", "none", "--batch-size", "2", "--space")
-"""Trials that last some seconds."""
+"""Options for trials that take some seconds."""
 
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A storage on another file system than the caches of the nodes, as a shared one is."""
+    """A storage on another file system than the caches of the nodes, as shared storage is."""
     folder = Path(tempfile.mkdtemp(prefix="storage ü ", dir="/dev/shm"))
     yield folder
     shutil.rmtree(folder)
@@ -40,7 +40,7 @@ def search(tmp_path: Path, shared: Path) -> Iterator[ClusterSearch]:
 
 
 def check(record: SearchRecord | None, trials: int, epochs: int = EPOCHS) -> None:
-    """Everything is there, once."""
+    """Check that ledger and MLflow hold everything exactly once."""
     assert record is not None
     assert [t.number for t in record.trials] == list(range(trials))
     assert {t.state for t in record.trials} == {"complete"}
@@ -52,7 +52,7 @@ def check(record: SearchRecord | None, trials: int, epochs: int = EPOCHS) -> Non
 
 
 def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[float]:
-    """The training losses of a trial when nothing happens to it."""
+    """The training losses of an undisturbed trial."""
     trial = record.trials[number]
     place = {
         "backbone": str(next(storage.glob("digits/backbone-*.keras"))),
@@ -74,13 +74,13 @@ def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_
     with local_cluster() as nodes:
         node = nodes.add(cpus=2)
         search.start(nodes.address)
-        for round_ in range(3):  # once more than a trial may fail
+        for round_ in range(3):  # one more than the retries of a trial
             search.until(lambda least=1 + 3 * round_: search.epochs(0) >= least)  # type: ignore[misc]
             with nodes.paused(node):
                 record = search.record()
                 assert record is not None
                 assert record.trials[0].state == "running"
-                spare = nodes.add(cpus=2) if round_ == 2 else None  # this time another one is there already
+                spare = nodes.add(cpus=2) if round_ == 2 else None  # another node exists in the last round
             nodes.kill(node, *(("raylet",) if round_ == 0 else ()))
             node = spare or nodes.add(cpus=2)
         assert search.end() == 0, search.log()
@@ -122,7 +122,9 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
 
 
 @pytest.mark.timeout(1800)
-def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(search: ClusterSearch) -> None:
+def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(
+    search: ClusterSearch,
+) -> None:
     search.arguments = ("--trials", "3", "--max-concurrent", "2", "--epochs", "1")
     with local_cluster(env_vars={"RAY_NODE_TYPE_NAME": "headgroup"}) as nodes:  # as KubeRay names its nodes
         search.start(nodes.address)
@@ -135,7 +137,7 @@ def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_gro
 
 
 def wanted(address: str) -> int:
-    """How many trials an autoscaler would see waiting for a node."""
+    """Number of trials that an autoscaler sees waiting for a node."""
     from ray._raylet import GcsClient
     from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply
 

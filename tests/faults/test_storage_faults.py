@@ -1,4 +1,4 @@
-"""The storage is full, or read-only, in mid-search: a clear error, and a ledger that is whole."""
+"""Test that a full or read-only storage gives a clear error and leaves an intact ledger."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
         workspace.explain_unwritable(),
     ):
         raise RuntimeError("what a library says when it can't write")
-    del ledger  # with its connection, which would keep the disk from being unmounted
+    del ledger  # its open connection would prevent unmounting the disk
     gc.collect()
     failing_disk.repair()
     check_ledger_file(file)
@@ -113,7 +113,7 @@ def test_a_full_disk_is_named_though_there_is_some_room_again(tmp_path: Path) ->
 
 
 def overfull(disk: Path) -> OSError:
-    """How a write ends that found no room; there is some again."""
+    """The error of a write that found no room, although there is room again."""
     fill(disk)
     try:
         with (disk / "one more").open("wb", buffering=0) as file:
@@ -143,7 +143,7 @@ def test_a_storage_that_fills_up_in_mid_search(tmp_path: Path) -> None:
             assert str(disk / "runs") in words
             assert "Traceback" not in words
             check_ledger_file(disk / "runs" / "digits" / "ledger.db")
-            fill(disk)  # what the command itself has freed
+            fill(disk)  # fill the space that the command has freed
             refused = search.start()
             assert refused.wait(120) == 1
             assert "storage: expected a folder that can be written" in search.log()

@@ -1,4 +1,4 @@
-"""MLflow is slow, answers with errors, loses its answers, or was never there: trials never wait, nothing is lost."""
+"""Test that trials never wait for MLflow and nothing is lost if it is slow, fails, loses answers or is missing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def delivery_through(proxy: Proxy, name: str, told: Callable[[str], object], sto
 def test_a_server_that_takes_seconds_a_request_holds_nobody_up_and_gets_all(
     proxy: Proxy, server: Server, tmp_path: Path
 ) -> None:
-    """Half of 5 s a request, and less than the minute that may pass without progress; the requests are counted."""
+    """Delays of 2.5 s per request are below the minute that may pass without progress. The test counts requests."""
     proxy.delay, told = 2.5, list[str]()
     delivery = delivery_through(proxy, "slow", told.append, tmp_path)
     began = time.monotonic()

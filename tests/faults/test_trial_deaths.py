@@ -1,5 +1,6 @@
-"""Processes of trials and engines are killed or stopped while a search runs; trials go on with the numbers they would
-have had, and whoever does harm harms only itself."""
+"""Test processes of trials and engines that are killed or stopped while a search runs.
+
+Trials continue with the numbers that they would have had, and a faulty trial costs only itself a retry."""
 
 from __future__ import annotations
 
@@ -27,26 +28,26 @@ from trainables.errors import LedgerError
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 MARK = "UNFREEZE_TEST_FOLDER"
-"""In the environment of each search, and so of all that it starts."""
+"""Environment variable that identifies a search and all processes that it starts."""
 
 EPOCHS = 24
 PATIENCE = 600.0
-"""Seconds within which what a test waits for has to happen, however busy the machine is."""
+"""Time limit in seconds for everything that a test waits for, on a busy machine."""
 
 ENGINE, TRIAL = "ray::LoggedEngine", "ray::ResourceTrainable.train"
-"""How the processes call themselves while they are at work: Ray Tune wraps the trial's class."""
+"""Names of the processes while they work. Ray Tune wraps the trial's class."""
 
 
 @dataclass
 class Search:
-    """``unfreeze search`` on the first of :func:`configurations`, in a process of its own."""
+    """``unfreeze search`` on the first of :func:`configurations`, in a separate process."""
 
     folder: Path
     trials: int
     epochs: int = EPOCHS
 
     def start(self, *arguments: str, faults: str = "") -> subprocess.Popen[str]:
-        """Start it; at first no two trials are equal, but each is from one search to the next."""
+        """Start the search. Its trials differ from each other but are the same in every search."""
         enqueued = self.folder / "enqueued.jsonl"
         enqueued.write_text("".join(json.dumps(c) + "\n" for c in configurations(self.trials)))
         line = [str(Path(sys.executable).parent / "unfreeze"), "search", "--enqueue", str(enqueued)]
@@ -67,16 +68,16 @@ class Search:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """The output of the search."""
         return (self.folder / "log.txt").read_text()
 
     @property
     def record(self) -> SearchRecord:
-        """The search as the ledger has it."""
+        """The search's record from its ledger."""
         return read_record("digits", str(self.folder / "runs"))
 
     def process(self, name: str) -> psutil.Process:
-        """A process of the search that calls itself so."""
+        """A process of the search with this name."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 title = " ".join(process.cmdline())
@@ -85,7 +86,7 @@ class Search:
         raise LookupError(f"no {name} in {self.folder}")
 
     def wait(self, what: Callable[[tuple[TrialRecord, ...]], bool]) -> None:
-        """Until the trials are so."""
+        """Wait until the trials fulfil a condition."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             with contextlib.suppress(LedgerError):
@@ -96,7 +97,7 @@ class Search:
 
 
 def configurations(count: int) -> list[dict[str, object]]:
-    """Deep enough that an epoch takes a moment."""
+    """Configurations with a depth at which an epoch takes a moment."""
     fixed = {"head_units": 0, "augmentation_strength": 0.5}
     return [{"unfreeze_depth": 4, "learning_rate": 1e-3 * (number + 1), **fixed} for number in range(count)]
 
@@ -111,14 +112,14 @@ def all_past(epoch: int) -> Callable[[tuple[TrialRecord, ...]], bool]:
 
 
 def past_what_they_were(trials: tuple[TrialRecord, ...]) -> Callable[[tuple[TrialRecord, ...]], bool]:
-    """Whether each has run at least two epochs more: one may have been on its way when the process died."""
+    """Whether each trial has run at least two more epochs. One may have been in progress when the process died."""
     return lambda now: all(
         len(n.epochs) >= min(len(t.epochs) + 2, EPOCHS) for n, t in zip(now, trials, strict=True)
     )
 
 
 def runs_of(record: SearchRecord) -> dict[str, mlflow.entities.Run]:
-    """The runs of the trials by number; all runs are there, none twice."""
+    """The MLflow runs of the trials by number. Checks that each trial has exactly one run."""
     client = mlflow.MlflowClient(record.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'", max_results=1000)
@@ -133,7 +134,7 @@ def runs_of(record: SearchRecord) -> dict[str, mlflow.entities.Run]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialRecord, ...]:
-    """Two trials, side by side."""
+    """The records of two undisturbed trials that run at the same time."""
     search = Search(tmp_path_factory.mktemp("undisturbed"), 2)
     assert search.start("--max-concurrent", "2").wait(PATIENCE) == 0, search.log
     return search.record.trials
