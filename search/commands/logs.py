@@ -59,7 +59,7 @@ def read_trial_log(trial: TrialRecord, folder: Path, baseline: bool = False) -> 
             events += [h for h in _of_driver(lines, trial.number) if not baseline or _during(trial, h.moment)]
             continue
         mine = [
-            LogEvent(line.moment, file.stem, line.words)
+            LogEvent(line.moment, file.stem, line.message)
             for line in lines
             if line.trial == key and line.moment
         ]
@@ -78,8 +78,8 @@ def _of_driver(lines: Iterable[LogLine], number: int) -> Iterator[LogEvent]:
     """The driver's lines that name this trial, alone or among others."""
     named = re.compile(rf"\btrials? (?:[\d, and]*\b)?{number}\b")
     for line in lines:
-        if line.moment and named.search(line.words):
-            yield LogEvent(line.moment, "driver", line.words)
+        if line.moment and named.search(line.message):
+            yield LogEvent(line.moment, "driver", line.message)
 
 
 def _during(trial: TrialRecord, moment: datetime) -> bool:
@@ -98,11 +98,11 @@ def _printed(lines: Iterable[LogLine], key: str) -> list[str]:
     inside = False
     for line in lines:
         if line.trial == key:
-            inside = line.words != ENGINE_EXIT
+            inside = line.message != ENGINE_EXIT
             found += since
             since = []
         elif inside and line.moment is None:
-            since.append(line.words)
+            since.append(line.message)
     return found + (since if inside else [])
 
 

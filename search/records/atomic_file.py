@@ -10,11 +10,14 @@ from pathlib import Path
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to a temporary file in the same folder, flush it to disk and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The temporary file is in the same folder: a rename is atomic only within one file system. The name is cut
+    # since file names are limited to 255 bytes.
     temporary = path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
+            # Without fsync, a power failure after the rename could leave an empty file under the final name.
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

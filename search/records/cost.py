@@ -148,5 +148,6 @@ def _stage(trials: Sequence[TrialRecord], name: str) -> float:
 
 
 def _finite(value: object) -> float:
+    # Costs come from a ledger that older versions and other programs may have written. bool is a subclass of int.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else 0.0  # type: ignore[arg-type]

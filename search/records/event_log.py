@@ -36,7 +36,7 @@ _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[([^\]]*)\] (.*)"
 class LogLine:
     """One line of a log. ``moment`` and ``trial`` are None for lines that are not events."""
 
-    words: str
+    message: str
     moment: datetime | None = None
     trial: str | None = None
 
@@ -49,7 +49,7 @@ class EventLog:
         self._of_trial: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def start_trial(self, trial: str, folder: str | None, words: str) -> None:
+    def start_trial(self, trial: str, folder: str | None, message: str) -> None:
         """Log that a trial starts, and send all its later lines to a file in ``folder``."""
         with self._lock:
             if folder is None:
@@ -57,26 +57,30 @@ class EventLog:
             self._of_trial[trial] = folder
             if folder not in self._files:
                 self._files[folder] = self._opened(folder)
+            # The log is cut only when a trial starts, not at every event, because the check reads the size of the
+            # file.
             elif (file := self._files[folder]) is not None:
                 with contextlib.suppress(OSError, ValueError):
                     truncate_log(Path(file.name))
-        self.write(trial, words)
+        self.write(trial, message)
 
-    def write(self, trial: str, words: str) -> None:
+    def write(self, trial: str, message: str) -> None:
         """Log one event of a trial."""
         with self._lock:
             file = self._files.get(self._of_trial.get(trial, ""))
             if file is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    file.write(format_line(trial, words))
+                    file.write(format_line(trial, message))
                     file.flush()
 
-    def end_trial(self, trial: str, words: str) -> None:
+    def end_trial(self, trial: str, message: str) -> None:
         """Log that a trial ends in this process, and forget its folder."""
-        self.write(trial, words)
+        self.write(trial, message)
         with self._lock:
             self._of_trial.pop(trial, None)
 
+    # Host and process id make the name unique, so that no two processes append to one file: on network file
+    # systems, appends of two machines can overwrite each other.
     def _opened(self, folder: str) -> IO[str] | None:
         host, pid = socket.gethostname(), os.getpid()
         try:
@@ -106,6 +110,7 @@ def redirect_output(folder: str) -> None:
             stream.flush()
         os.dup2(file, 1)
         os.dup2(file, 2)
+        # Prints the Python stack of all threads when native code crashes the process.
         faulthandler.enable(file=2)
     except (OSError, ValueError):
         return
@@ -120,6 +125,8 @@ def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYT
         return
     with file.open("r+b") as log:
         log.seek(-kept, os.SEEK_END)
+        # The position is most likely inside a line (and maybe inside a UTF-8 character): drop the rest of that
+        # line.
         log.readline()
         newest = log.read()
         log.seek(0)
@@ -128,10 +135,10 @@ def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYT
         log.truncate()
 
 
-def format_line(trial: str, words: str) -> str:
+def format_line(trial: str, message: str) -> str:
     """Format an event as one line, whatever line breaks the message contains."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"{moment} [{trial or '-'}] {' | '.join(words.splitlines())}\n"
+    return f"{moment} [{trial or '-'}] {' | '.join(message.splitlines())}\n"
 
 
 def read_lines(file: Path) -> Iterator[LogLine]:

@@ -58,7 +58,7 @@ _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def format_value(value: ParameterValue | None) -> str:
-    """Format a parameter value with three significant digits (``0.00431``, ``2e-05``, ``64``); None and NaN are a dash."""
+    """Format a value with three significant digits (``0.00431``, ``2e-05``, ``64``); None and NaN are a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):
@@ -105,7 +105,7 @@ def format_points(difference: float) -> str:
 
 
 def old_task_phrase(old: OldTask) -> str:
-    """Describe the accuracy on the old task before and after, as in ``97.7 % before, 96.9 % and 96.3 % after; …``."""
+    """Describe the accuracy on the old task, as in ``97.7 % before, 96.9 % after; …``."""
     after = " and ".join(
         filter(None, [", ".join(map(format_percent, old.after[:-1])), format_percent(old.after[-1])])
     )

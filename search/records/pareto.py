@@ -44,7 +44,9 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
     """
     order = sorted(range(len(points)), key=lambda index: (points[index], index))
     front: list[int] = []
-    for index in order:  # who dominates a point comes before it
+    # In lexicographic order, every point that dominates another one comes before it. So each point needs to be
+    # compared with the front so far only.
+    for index in order:
         if not any(dominates(points[known], points[index]) for known in front):
             front.append(index)
     return front
@@ -72,6 +74,7 @@ def diverse_subset(points: Sequence[Point], most: int) -> list[int]:
     different = [index for index, point in enumerate(points) if point not in points[:index]]
     if len(different) <= most:
         return different
+    # The index breaks ties: of equal points the first one is chosen.
     ends = [min((point[k], index) for index, point in enumerate(points))[1] for k in range(len(points[0]))]
     middle = different[knee([points[index] for index in different])]
     chosen = list(dict.fromkeys([0, middle, *ends]))[:most]
@@ -86,6 +89,7 @@ def diverse_subset(points: Sequence[Point], most: int) -> list[int]:
 def _scaled(points: Sequence[Point]) -> list[Point]:
     columns = list(zip(*points, strict=True))
     lows = [min(column) for column in columns]
+    # An objective in which all points agree must not divide by 0.
     spans = [max(column) - low or 1.0 for column, low in zip(columns, lows, strict=True)]
     return [tuple((v - low) / span for v, low, span in zip(p, lows, spans, strict=True)) for p in points]
 

@@ -89,6 +89,7 @@ def unpack_bits(text: str) -> Bits:
     """
     count, _, coded = text.partition(":")
     packed = np.frombuffer(base64.b64decode(coded, validate=True), np.uint8)
+    # -(-n // 8) rounds up.
     if len(packed) != -(-int(count) // 8):
         raise ValueError(f"expected {count} bits, received {8 * len(packed)}")
     return np.unpackbits(packed, count=int(count)).astype(bool)
@@ -151,7 +152,7 @@ class PredictionRecord:
 
     @property
     def majority_correct(self) -> NDArray[np.bool_]:
-        """(N,) what the best constant classifier gets right, which predicts the most frequent class of the test images."""
+        """(N,) what the best constant classifier gets right; it predicts the most frequent class."""
         frequent = int(np.bincount(self.labels).argmax())
         return np.asarray(self.labels == frequent)
 
@@ -179,6 +180,7 @@ def image_keys(ids: Sequence[str]) -> tuple[str, ...]:
     Names of files are not stored as they are because they may contain information that users of the model should not
     see.
     """
+    # "surrogatepass": names of files that are not valid UTF-8 contain lone surrogates.
     return tuple(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:20] for name in ids)
 
 
@@ -188,6 +190,7 @@ def split_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     Images are read one at a time, so that a memory-mapped split is never loaded whole.
     """
     digest = hashlib.sha256(f"{images.shape} ".encode())
+    # A fixed byte order makes the digest the same on every machine.
     digest.update(np.asarray(labels).astype("<i8").tobytes())
     for image in images:
         digest.update(np.ascontiguousarray(image).data)

@@ -321,23 +321,13 @@ class SearchRecord:
     storage: str = ""
     tracking_uri: str = ""
     backbones: Mapping[str, BackboneSummary] = field(default_factory=dict)
-    """All backbones by name, where the search chooses among several; ``backbone`` is the first."""
     prior: Mapping[str, Any] | None = None
-    """What was believed of the backbones before the first trial
-    (:class:`search.ledger.sampling.backbone_prior.BackbonePrior`).
-    """
     source: TaskSummary | None = None
     teacher: BackboneSummary | None = None
     warm_start: tuple[Mapping[str, Any], ...] | None = None
-    """Configurations that were taken over from earlier searches
-    (:class:`search.ledger.sampling.warm_start.TransferredConfig`).
-    """
     stopped: str | None = None
-    """Why it ended before ``requested`` trials, if it did: ``converged``, ``time_budget`` or ``failing_alike``."""
     objectives: tuple[str, ...] = ()
-    """Names of several objectives, the first being ``metric``; empty where there is one."""
     alternatives: tuple[Outcome, ...] = ()
-    """Of the other points of the front that were confirmed, in the order of ``metric``."""
 
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
@@ -358,6 +348,7 @@ class SearchRecord:
         """
         if self.front:
             return self.front[0]
+        # The key ends with the number of the trial, so that equal trials always rank in the same order.
         ranked = [(place, t) for t in self.trials if (place := rank_key(t, self.direction)) is not None]
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
@@ -377,7 +368,7 @@ class SearchRecord:
         return sum(t.state == state for t in self.trials)
 
     def outcome_of(self, trial: int) -> Outcome | None:
-        """Return the results of a trial that was trained again: the winner, or another point of the front; else None."""
+        """Return the results of a trial that was trained again (the winner or a point of the front), or None."""
         known = (self.outcome, *self.alternatives)
         return next((outcome for outcome in known if outcome is not None and outcome.trial == trial), None)
 

@@ -71,6 +71,7 @@ def trials_table(trials: tuple[TrialRecord, ...], objectives: tuple[str, ...] = 
         **dict.fromkeys(EPOCH_METRICS, curve),
         **dict.fromkeys(("started", "ended"), pa.timestamp("us")),
     }
+    # Parquet readers disagree on time zones (pandas, Spark, DuckDB): store naive UTC.
     naive = {k: [v.replace(tzinfo=None) if v else None for v in columns[k]] for k in ("started", "ended")}
     columns |= naive
     return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})

@@ -22,6 +22,7 @@ def parse_size(value: object) -> int:
         raise ValueError(f"expected {EXPECTED_SIZE}")
     if not 0 <= size < math.inf:
         raise ValueError(f"expected {EXPECTED_SIZE}")
+    # Sizes are stored as signed 64-bit integers.
     if size >= 2**63:
         raise ValueError("expected less than 8 EiB")
     return int(size)

@@ -134,7 +134,7 @@ def _bytes(text: str, number: int) -> bytes:
 
 
 def _decoded(content: bytes, number: int) -> np.ndarray:
-    """Decode an image file: apply its EXIF orientation, put transparency on white, scale 16-bit grey values to 8 bits."""
+    """Decode an image file: apply its EXIF orientation, put transparency on white, scale 16-bit grey to 8 bits."""
     if not content:
         raise _refusal(f"image {number}: {_EXPECTED}; received an empty one")
     try:

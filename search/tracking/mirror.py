@@ -57,9 +57,7 @@ class Mirror:
         self._runs: SearchRuns | None = None
         self._marks: dict[int, object] = {}
         self.after_trial: Callable[[], None] = lambda: None
-        """Called after each trial, by a thread that should not work without a break."""
         self.delivered = 0
-        """How often something new was brought: whoever waits sees that it goes on."""
 
     @property
     def experiment_id(self) -> str:

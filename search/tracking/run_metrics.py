@@ -48,7 +48,7 @@ def epoch_points(trial: TrialRecord) -> tuple[MetricPoint, ...]:
 
 
 def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tuple[MetricPoint, ...]:
-    """Return what is known once a trial has ended: best values, seconds by stage, cost, and the winner's test accuracy."""
+    """Return what is known once a trial has ended: best values, seconds by stage, cost and test accuracy."""
     if not trial.finished:
         return ()
     values = {f"{SYSTEM_PREFIX}seconds_{stage}": seconds for stage, seconds in trial.stages.items()}

@@ -28,7 +28,7 @@ class RunSnapshot:
     points: set[tuple[str, int]] | None = None
 
     def is_up_to_date(self, content: RunContent) -> bool:
-        """Return whether all of ``content`` has been delivered: a run's final status is written after everything else."""
+        """Return whether all of ``content`` was delivered: a run's final status is written last."""
         known = all(self.tags.get(name) == value for name, value in content.tags.items())
         return content.ended and self.status == content.status and known
 

@@ -50,7 +50,7 @@ def _write_trial(record: SearchRecord, trial: TrialRecord, folder: Path) -> Path
 
 
 def _add_parameters(writer: Any, record: SearchRecord, trial: TrialRecord, now: float) -> None:
-    """Write what TensorBoard's page of hyperparameters shows: parameters, state, and the objective at the best epoch."""
+    """Write what TensorBoard's page of hyperparameters shows: parameters, state and the best objective."""
     from tensorboardX.summary import hparams
 
     best = f"best/{record.metric}"

@@ -26,7 +26,9 @@ MAX_DRAWN_VALUES = 2**22
 Numbers = NDArray[np.floating]
 
 
-def calibration_of(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, seed: int = 0) -> Calibration:
+def calibration_of(
+    predicted_probability: Numbers, correct: NDArray[np.bool_], true_class_probability: Numbers, seed: int = 0
+) -> Calibration:
     """Compare a model's probabilities with how often it is correct.
 
     Args:
@@ -38,27 +40,32 @@ def calibration_of(certain: Numbers, right: NDArray[np.bool_], truth: Numbers, s
     Raises:
         ValueError: the arrays are empty or have different lengths.
     """
-    if not len(certain) or not certain.shape == right.shape == truth.shape:
-        raise ValueError(
-            f"expected three arrays (N,) with N > 0, received {certain.shape}, {right.shape} and {truth.shape}"
-        )
-    sure = np.clip(np.asarray(certain, np.float64), 0.0, 1.0)
+    shapes = [values.shape for values in (predicted_probability, correct, true_class_probability)]
+    if not len(predicted_probability) or len(set(shapes)) != 1:
+        first, second, third = shapes
+        raise ValueError(f"expected three arrays (N,) with N > 0, received {first}, {second} and {third}")
+    sure = np.clip(np.asarray(predicted_probability, np.float64), 0.0, 1.0)
     place = _bin_indices(sure)
-    difference = sure - right
+    difference = sure - correct
     error = _errors(difference[None], place)[0]
     random = np.random.default_rng(seed)
+    # A Wald interval: the mean of N differences in [-1, 1] is close to normal for the sizes of test splits.
     excess, spread = float(difference.mean()), float(difference.std()) / math.sqrt(len(sure))
     return Calibration(
-        bins=tuple(_bin(b, sure[place == b], right[place == b]) for b in range(BINS) if np.any(place == b)),
+        bins=tuple(_bin(b, sure[place == b], correct[place == b]) for b in range(BINS) if np.any(place == b)),
         error=_interval(float(error), _errors_of_resamples(difference, place, random)),
         by_chance=float(np.quantile(_errors_when_calibrated(sure, place, random), 0.95)),
         excess=Interval(excess, excess - Z95 * spread, excess + Z95 * spread),
-        log_loss=float(-np.log(np.maximum(truth.astype(np.float64), np.finfo(np.float32).tiny)).mean()),
+        # The smallest normal float32 keeps the loss finite where float32 probabilities underflow to 0.
+        log_loss=float(
+            -np.log(np.maximum(true_class_probability.astype(np.float64), np.finfo(np.float32).tiny)).mean()
+        ),
     )
 
 
 def _bin_indices(sure: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the bin of each probability: the first bin is [0, 0.1], the second (0.1, 0.2], and so on."""
+    # Bins are closed on the right as in Guo et al.; the clip puts 0 into the first bin.
     return np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
@@ -69,6 +76,8 @@ def _bin(place: int, sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Cal
 
 def _errors(differences: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the calibration errors (R,) of (R, N) differences between probability and outcome."""
+    # The weight of a bin times the gap between its mean probability and its accuracy is |sum of differences| / N:
+    # the number of images in the bin cancels. One matrix product sums the differences of all resamples by bin.
     member = (place[:, None] == np.arange(BINS)).astype(np.float64)
     errors: NDArray[np.float64] = np.abs(differences @ member).sum(axis=1) / len(place)
     return errors

@@ -110,6 +110,7 @@ def _shares(study: _FixedStudy) -> dict[str, float]:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn, which takes long
 
+    # PED-ANOVA's quantile gamma. A tenth of few trials would be a single one, whose density says nothing.
     best = min(max(BEST_SHARE, BEST_TRIALS / len(trials)), 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of each kind of experiment that Optuna has, once a resample

@@ -38,6 +38,7 @@ def wilson(correct: int, count: int) -> Interval:
     if count <= 0 or not 0 <= correct <= count:
         raise ValueError(f"expected 0 <= correct <= count and count > 0, received {correct} of {count}")
     share, z2 = correct / count, Z95**2
+    # Rounding may push an end past the share at 0 of N or N of N: the interval must contain its estimate.
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
@@ -59,6 +60,8 @@ def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
     a, b = winner.astype(np.float64), scratch.astype(np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] < 2:
         raise ValueError(f"expected (seeds, N) arrays over the same images, received {a.shape} and {b.shape}")
+    # The same images are classified by both sides, so that the difference is taken per image before its variance:
+    # images that are hard for both do not widen the interval.
     difference = a.mean(axis=0) - b.mean(axis=0)
     parts = [(difference.var(ddof=1) / difference.size, difference.size - 1)]
     for runs in (a, b):
@@ -68,6 +71,7 @@ def paired_gain(winner: np.ndarray, scratch: np.ndarray) -> Interval:
     estimate = float(difference.mean())
     if variance == 0:
         return Interval(estimate, estimate, estimate)
+    # Welch–Satterthwaite: degrees of freedom of a sum of independent variance estimates.
     freedom = variance**2 / sum(v**2 / df for v, df in parts)
     half = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
     return Interval(estimate, estimate - half, estimate + half)

@@ -32,6 +32,8 @@ def latency_ratio(first: Times, second: Times) -> float:
     """
     ratios = np.sort(second / first)
     rounds = len(ratios)
+    # Order statistics of the binomial count: of n rounds, n/2 ± z·sqrt(n)/2 lie below the median (normal
+    # approximation).
     reach = Z99 * np.sqrt(rounds) / 2
     low = ratios[max(0, int(np.floor(rounds / 2 - reach)))]
     high = ratios[min(rounds - 1, int(np.ceil(rounds / 2 + reach)) - 1)]
@@ -66,6 +68,7 @@ def _latency(times: Times, row: int, found: dict[int, float]) -> float:
     first = {
         milliseconds: other for other, milliseconds in reversed(found.items())
     }  # of those with the same latency
+    # Distances of latencies are ratios, hence the logarithm.
     nearest = min(first.values(), key=lambda other: (abs(np.log(own / np.median(times[other]))), other))
     return _rounded(found[nearest] * latency_ratio(times[nearest], times[row]))
 

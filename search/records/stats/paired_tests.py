@@ -44,6 +44,7 @@ def mcnemar(first: Right, second: Right) -> McNemar:
             f"expected two (N,) arrays over the same images, received {first.shape} and {second.shape}"
         )
     b, c = int((first & ~second).sum()), int((~first & second).sum())
+    # The exact binomial test: the chi-squared approximation is inaccurate if few images differ.
     tail = float(binom.cdf(min(b, c), b + c, 0.5)) if b + c else 1.0
     return McNemar(b, c, min(1.0, 2 * tail))
 
@@ -67,6 +68,8 @@ def bootstrap_gain(
             f"expected (seeds, N) arrays over the same images, received {first.shape} and {second.shape}"
         )
     count = first.shape[1]
+    # Images with the same results in every training run form one pattern. There are at most 2^(seeds + seeds')
+    # patterns; drawing how often each one comes (a multinomial) is the same as drawing images, but much faster.
     patterns, times = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
     random = np.random.default_rng(seed)
     step = max(1, MAX_COUNTS_IN_MEMORY // len(times))
@@ -85,6 +88,8 @@ def bootstrap_gain(
 def _mean_of_drawn(accuracies: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Return the means (R,) of training runs drawn from (R, seeds) accuracies."""
     resamples, seeds = accuracies.shape
+    # n − 1 of n: with n of n, the bootstrap underestimates the variance between seeds by the factor (n − 1)/n,
+    # which is a half with two seeds.
     drawn = random.integers(0, seeds, (resamples, max(seeds - 1, 1)))
     means: NDArray[np.float64] = np.take_along_axis(accuracies, drawn, axis=1).mean(axis=1)
     return means

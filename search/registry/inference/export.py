@@ -166,7 +166,7 @@ def images_to_check(paths: Sequence[str]) -> list[Images]:
 
 @contextmanager
 def _temporary_neighbour(target: Path) -> Iterator[Path]:
-    """Yield a temporary path next to ``target``, for a file or a folder; it is deleted afterwards unless it was moved."""
+    """Yield a temporary path next to ``target``; what is there afterwards is deleted."""
     temporary = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex}{target.suffix}")
     try:
         yield temporary

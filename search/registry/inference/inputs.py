@@ -104,7 +104,7 @@ def _column(schema: Any, wanted: str | None, file: Path) -> str:
 
 
 def _encoded(value: Any, file: Path) -> Encoded:
-    """Return an image given as in Hugging Face datasets (bytes and path), as bytes, or as a path relative to the file."""
+    """Return an image given as bytes, as a relative path, or as in Hugging Face datasets (bytes and path)."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):

@@ -105,7 +105,7 @@ def _epochs(
 
 
 def _pauses(busy: list[tuple[float, float]], origin: float) -> Iterator[tuple[float, float]]:
-    """Yield the gaps from ``origin`` on in which no trial was busy, if they are longer than :data:`MIN_PAUSE_SECONDS`."""
+    """Yield the gaps after ``origin`` in which no trial was busy, if longer than :data:`MIN_PAUSE_SECONDS`."""
     reached = origin
     for begun, end in sorted(busy):
         if begun - reached > MIN_PAUSE_SECONDS:

@@ -100,7 +100,7 @@ def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:
 
 
 def _domain(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> tuple[float, float]:
-    """Return limits that cover the better half of all reported values and of the improvements: first epochs say little."""
+    """Return limits that cover the better half of all values and improvements: first epochs say little."""
     values = sorted((m.value for m in known.moments), key=lambda value: loss_key(record, value))
     low, high = readable_domain(record, values[: max(2, math.ceil(len(values) / 2))])
     later = [step.value for step in steps[len(steps) // 2 :]]

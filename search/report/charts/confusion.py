@@ -134,7 +134,7 @@ def _counts(base: alt.Chart) -> alt.Chart:
 
 
 def _cells(outcome: Outcome, names: Sequence[str], shown: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the cells with images; ``strength`` is the share of the row, stretched so that single images are visible."""
+    """Return the cells with images; ``strength`` is the share of the row, stretched to show single images."""
     rows = []
     for y, truth in enumerate(shown):
         total = sum(outcome.confusion[truth]) or 1

@@ -46,13 +46,9 @@ class Figure:
     alternative: str = ""
     spec: Mapping[str, Any] | None = None
     tones: tuple[str, str] | None = None
-    """What the ends of the colour scale stand for, where the figure uses it."""
     legend: tuple[tuple[str, str], ...] = ()
-    """Names and their colours; unlike a legend inside the drawing it wraps on a narrow page."""
     standalone_title: str = ""
-    """The title where it stands alone, if it says less in its place on the page."""
     by_trial: bool = False
-    """Whether its marks are trials, so that the arrow keys can go through them."""
     min_width: int = 0
     max_width: int = 0
 

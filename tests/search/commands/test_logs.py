@@ -83,7 +83,7 @@ def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -
         "trial 3 goes on from its checkpoint (1 of 2)",
     ]
     assert [e.source == "driver" for e in log.events] == [False, False, False, True]
-    ((engine, printed),) = story.output
+    ((engine, printed),) = log.output
     assert printed == ("native words about 3",)
     assert engine == log.events[0].source
 
@@ -123,7 +123,7 @@ def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
         format_line("finetune-1", "a\nb [c] ü").encode() + b"\xff\xfe\n2026-01-01 no line of ours\n\n"
     )
     first, *others = read_lines(file)
-    assert (first.trial, first.words) == ("finetune-1", "a | b [c] ü")
+    assert (first.trial, first.message) == ("finetune-1", "a | b [c] ü")
     assert [line.moment for line in others] == [None, None]
 
 
@@ -137,7 +137,7 @@ def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_pat
         truncate_log(file, most=file.stat().st_size - 1, kept=100)
         log.write(format_line("finetune-2", "begins"))
     assert file.stat().st_size < 300
-    words = [line.words for line in read_lines(file)]
+    words = [line.message for line in read_lines(file)]
     assert words == ["older lines were cut off here: the log had grown too large", "ü 998", "ü 999", "begins"]
 
 
