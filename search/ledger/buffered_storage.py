@@ -1,18 +1,19 @@
-"""Optuna's storage for the one process that drives a study: read from memory, written in transactions.
+"""A storage for Optuna that reads from memory and writes what belongs together in one transaction.
 
-Optuna's own storage for databases commits each parameter, attribute and value by itself and asks the database for
-every trial it wants to know. The driver of a search is alone in writing its trials, so it may keep them all and write
-what belongs together at once. The tables are Optuna's, so that everything else of Optuna reads them.
+Optuna's own storage for databases commits each parameter, attribute and value by itself, and asks the database for
+every trial that it reads. Only the driver of a search writes its trials, so it may keep them in memory and write
+several changes at once. The tables are Optuna's, so that Optuna and its dashboard read them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.ledger.database_retry import DatabaseRetry
@@ -20,59 +21,98 @@ from search.ledger.optuna_tables import Fence, PendingChange, StudyTables
 from search.ledger.sqlite_wal import wal_mode
 from trainables.errors import LedgerError
 
+if TYPE_CHECKING:
+    from optuna.study._frozen import FrozenStudy
+
 
 class BufferedStorage(InMemoryStorage):
-    """One study of ``database``, in memory; changes of trials reach the database with the next :meth:`flush`.
+    """The studies of ``database``, each in memory from the moment it is first asked for by its name.
 
-    The study's own attributes are read and written in the database at once: other processes watch them. ``fence``
-    is asked first in each transaction.
+    Changes of trials reach the database with the next :meth:`flush`. Attributes of a study are read and written in the
+    database at once, because other processes watch them. For the trials of a study this process must be the only
+    writer: what another process writes after the study was read is neither seen nor overwritten.
 
-    Raises:
-        LedgerError: the study's trials are not numbered as Optuna numbers them.
+    Identifiers of studies and trials are those of :class:`optuna.storages.InMemoryStorage`, not the keys of the
+    database. The class may be used from one thread at a time.
+
+    Args:
+        database: Optuna's storage of the database; its tables are made.
+        fence: called first in each transaction.
     """
 
-    def __init__(self, database: RDBStorage, name: str, fence: Fence | None = None) -> None:
+    def __init__(self, database: RDBStorage, fence: Fence | None = None) -> None:
         super().__init__()
-        self._database = database
-        self._there = database.get_study_id_from_name(name)
-        self._here = super().create_new_study(database.get_study_directions(self._there), name)
-        self._changes: dict[int, PendingChange] = {}
-        rows: dict[int, int] = {}
-        for trial in sorted(database.get_all_trials(self._there, deepcopy=False), key=lambda t: t.number):
-            here = super().create_new_trial(self._here, trial)
-            if self.get_trial_number_from_id(here) != trial.number:
-                raise LedgerError(
-                    f"ledger: expected the trials 0 to {trial.number} of {name!r} once each, received trial "
-                    f"{trial.number} in the place of trial {here}: something else has written into it"
-                )
-            rows[trial.number] = trial._trial_id
+        self._database, self._fence = database, fence
         self._retry = DatabaseRetry(database.engine)
-        self._rows = StudyTables(database.engine, self._there, rows, fence)
+        self._tables: dict[int, StudyTables] = {}
+        self._study_of_trial: dict[int, int] = {}
+        self._pending: dict[int, PendingChange] = {}
+
+    def flush(self) -> None:
+        """Write everything that has changed, in one transaction for each study.
+
+        While the database is unreachable this waits, for a minute unless the user has set another time.
+
+        Raises:
+            LedgerError: nothing of a study was written. Its changes are kept and written with the next flush.
+        """
+        for study_id in self._tables:
+            keys = [key for key in self._pending if self._study_of_trial[key] == study_id]
+            if keys:
+                self._flush(self._tables[study_id], keys)
 
     @contextmanager
     def wal_mode(self) -> Iterator[None]:
-        """Meanwhile a SQLite file keeps a log beside it, so that a commit need not wait for the disk."""
-        self._rows.close()
+        """Keep a write-ahead log beside a SQLite file meanwhile, so that a commit need not wait for the disk."""
+        self._close()  # SQLite changes its mode only while no other connection is open
         with wal_mode(self._database.engine):
             try:
                 yield
             finally:
-                self._rows.close()
+                self._close()
 
-    def flush(self) -> None:
-        """Write all that has changed, in one transaction. While the database is away this waits, for a minute.
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """Create the study in the database and in memory."""
+        key = self._database.create_new_study(directions, study_name)
+        return self._load(self._database.get_study_name_from_id(key))
+
+    def delete_study(self, study_id: int) -> None:
+        """Delete the study, with its trials, in the database and in memory."""
+        tables = self._tables.pop(study_id)
+        tables.close()
+        self._database.delete_study(tables.study_id)
+        super().delete_study(study_id)
+        for key in [key for key, study in self._study_of_trial.items() if study == study_id]:
+            del self._study_of_trial[key]
+            self._pending.pop(key, None)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """The study's identifier; reads the study from the database the first time.
 
         Raises:
-            LedgerError: nothing was written; what has changed is kept, to be written with the next.
+            KeyError: there is no such study.
+            LedgerError: its trials are not numbered as Optuna numbers them.
         """
-        if self._changes:
-            changes = [(self.get_trial(key), change) for key, change in self._changes.items()]
-            self._retry.call(lambda again: self._rows.write(changes, again))
-            self._changes.clear()
+        try:
+            return super().get_study_id_from_name(study_name)
+        except KeyError:
+            return self._load(study_name)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """All studies of the database."""
+        for study in self._database.get_all_studies():
+            self.get_study_id_from_name(study.study_name)
+        studies = super().get_all_studies()
+        for study in studies:
+            study_id = self.get_study_id_from_name(study.study_name)
+            study.user_attrs = self.get_study_user_attrs(study_id)
+            study.system_attrs = self.get_study_system_attrs(study_id)
+        return studies
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As in Optuna."""
         key = super().create_new_trial(study_id, template_trial)
+        self._study_of_trial[key] = study_id
         trial, change = self.get_trial(key), self._change(key)
         change.state = True
         change.params.update(trial.params)
@@ -113,20 +153,61 @@ class BufferedStorage(InMemoryStorage):
         self._change(trial_id).system.add(key)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Write it into the database."""
-        self._retry.call(lambda again: self._rows.write_study_attribute(key, value))
+        """Write the attribute into the database."""
+        tables = self._tables[study_id]
+        self._retry.call(lambda retrying: tables.write_study_attribute(key, value))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """What the database holds now."""
-        return self._retry.call(lambda again: self._database.get_study_user_attrs(self._there))
+        """The attributes that the database holds now."""
+        there = self._tables[study_id].study_id
+        return self._retry.call(lambda retrying: self._database.get_study_user_attrs(there))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Write it into the database."""
-        self._retry.call(lambda again: self._rows.write_study_attribute(key, value, system=True))
+        """Write the attribute into the database."""
+        tables = self._tables[study_id]
+        self._retry.call(lambda retrying: tables.write_study_attribute(key, value, system=True))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """What the database holds now."""
-        return self._retry.call(lambda again: self._database.get_study_system_attrs(self._there))
+        """The attributes that the database holds now."""
+        there = self._tables[study_id].study_id
+        return self._retry.call(lambda retrying: self._database.get_study_system_attrs(there))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """A copy in another process waits for the database by itself."""
+        return {key: value for key, value in super().__getstate__().items() if key != "_retry"}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Take up what :meth:`__getstate__` has given."""
+        super().__setstate__(state)
+        self._retry = DatabaseRetry(self._database.engine)
+
+    def _load(self, name: str) -> int:
+        """Read a study and its trials from the database."""
+        key = self._database.get_study_id_from_name(name)
+        trials = sorted(self._database.get_all_trials(key, deepcopy=False), key=lambda trial: trial.number)
+        for expected, trial in enumerate(trials):
+            # Memory numbers trials by their order. With a gap, or a number twice, a trial would be written into the row
+            # of another one.
+            if trial.number != expected:
+                raise LedgerError(
+                    f"ledger: expected the trials 0 to {trial.number} of {name!r} once each, received trial "
+                    f"{trial.number} in the place of trial {expected}: another program has written into it"
+                )
+        study_id = super().create_new_study(self._database.get_study_directions(key), name)
+        for trial in trials:
+            self._study_of_trial[super().create_new_trial(study_id, trial)] = study_id
+        self._tables[study_id] = StudyTables(self._database, key, self._fence)
+        return study_id
+
+    def _flush(self, tables: StudyTables, keys: Sequence[int]) -> None:
+        changes = [(self.get_trial(key), self._pending[key]) for key in keys]
+        self._retry.call(lambda retrying: tables.write(changes, retrying))
+        for key in keys:
+            del self._pending[key]
+
+    def _close(self) -> None:
+        for tables in self._tables.values():
+            tables.close()
 
     def _change(self, key: int) -> PendingChange:
-        return self._changes.setdefault(key, PendingChange())
+        return self._pending.setdefault(key, PendingChange())

@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from sqlalchemy.pool import NullPool
 
 from search.ledger.buffered_storage import BufferedStorage
-from search.ledger.optuna_tables import Fence
+from search.ledger.optuna_tables import Fence, has_schema
 from search.records.formatting import without_secrets
 from search.records.metrics import Direction
 from trainables.errors import LedgerError
@@ -55,7 +55,7 @@ def open_for_writing(
     """
     database = open_or_create_study(url, name, directions)
     with _opening(url, name):
-        storage = BufferedStorage(database, name, fence)
+        storage = BufferedStorage(database, fence)
         return optuna.load_study(storage=storage, study_name=name), storage
 
 
@@ -156,23 +156,22 @@ def _opening(url: str, name: str) -> Iterator[None]:
 
 
 def _expect_tables(url: str, name: str) -> None:
-    """A reader must not come before the search has made its tables: Optuna would make some for it, in its way.
+    """Make sure that the search has made its tables.
+
+    A reader must not open the database before that: Optuna would make tables there, although the reader may not write.
 
     Raises:
-        LedgerError: they are not all there yet; the schema's revision is what Optuna writes last.
+        LedgerError: they are not all there yet.
     """
-    from sqlalchemy import MetaData, Table, create_engine, inspect, select
+    from sqlalchemy import create_engine
 
     engine = create_engine(url)
     try:
-        with engine.connect() as connection:
-            if inspect(connection).has_table("alembic_version"):
-                revision = Table("alembic_version", MetaData(), autoload_with=connection)
-                if connection.execute(select(revision)).first():
-                    return
+        ready = has_schema(engine)
     finally:
         engine.dispose()
-    raise LedgerError(f"name: expected a search that was begun, received {name!r}")
+    if not ready:
+        raise LedgerError(f"name: expected a search that was begun, received {name!r}")
 
 
 def _with_tables(url: str, passing: bool = False) -> optuna.storages.RDBStorage:

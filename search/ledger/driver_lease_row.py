@@ -13,17 +13,14 @@ from typing import Any
 import optuna
 import sqlalchemy as sql
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from search.ledger.database import open_or_create_study
+from search.ledger.optuna_tables import optuna_tables
 from search.records.metrics import Direction
 from trainables.errors import LeaseLost, LedgerError
 
 LEASE_KEY = "driver"
-
-_NOTES: sql.Table = models.StudyUserAttributeModel.__table__
-_VALUE = _NOTES.c.value_json
 
 
 class LeaseRow:
@@ -36,22 +33,24 @@ class LeaseRow:
         self._name = name
         self._database: RDBStorage = open_or_create_study(url, name, directions or ("maximize",))
         study = self._database.get_study_id_from_name(name)
-        self._mine = (_NOTES.c.study_id == study, _NOTES.c.key == LEASE_KEY)
+        self._table = optuna_tables().study_user_attributes
+        self._value = self._table.c.value_json
+        self._mine = (self._table.c.study_id == study, self._table.c.key == LEASE_KEY)
         self._row = {"study_id": study, "key": LEASE_KEY}
 
     def read(self) -> str | None:
         """The mark as text, to be compared with; None where there never was one."""
         with self._asking(), self._database.engine.connect() as connection:
-            text: str | None = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
+            text: str | None = connection.execute(sql.select(self._value).where(*self._mine)).scalar()
             return text
 
     def compare_and_set(self, seen: str | None, mark: dict[str, Any]) -> bool:
         """Set ``mark`` if the text is still ``seen``; False if another process was quicker."""
         with self._asking(), self._database.engine.begin() as connection:
             if seen is not None:
-                return self._set(connection, _VALUE.is_not_distinct_from(seen), mark)
+                return self._set(connection, self._value.is_not_distinct_from(seen), mark)
             try:
-                connection.execute(sql.insert(_NOTES), {**self._row, "value_json": json.dumps(mark)})
+                connection.execute(sql.insert(self._table), {**self._row, "value_json": json.dumps(mark)})
             except IntegrityError:
                 return False
             return True
@@ -59,7 +58,7 @@ class LeaseRow:
     def renew(self, token: str, mark: dict[str, Any] | None) -> bool:
         """Set ``mark`` if the present one bears ``token``; False if it does not."""
         with self._asking(), self._database.engine.begin() as connection:
-            return self._set(connection, _VALUE.contains(token), mark)
+            return self._set(connection, self._value.contains(token), mark)
 
     def lock(self, connection: sql.Connection, token: str) -> None:
         """Make sure, until the transaction of ``connection`` ends, that the mark bears ``token``.
@@ -69,9 +68,13 @@ class LeaseRow:
         Raises:
             TakenOver: it does not.
         """
-        same = sql.update(_NOTES).where(*self._mine, _VALUE.contains(token)).values(value_json=_VALUE)
+        same = (
+            sql.update(self._table)
+            .where(*self._mine, self._value.contains(token))
+            .values(value_json=self._value)
+        )
         if connection.execute(same).rowcount != 1:
-            text = connection.execute(sql.select(_VALUE).where(*self._mine)).scalar()
+            text = connection.execute(sql.select(self._value).where(*self._mine)).scalar()
             raise taken_over_error(self._name, text)
 
     def close(self) -> None:
@@ -80,7 +83,7 @@ class LeaseRow:
         self._database.engine.dispose()
 
     def _set(self, connection: sql.Connection, condition: Any, mark: dict[str, Any] | None) -> bool:
-        change = sql.update(_NOTES).where(*self._mine, condition).values(value_json=json.dumps(mark))
+        change = sql.update(self._table).where(*self._mine, condition).values(value_json=json.dumps(mark))
         return connection.execute(change).rowcount == 1
 
     @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from search.config.backbone_parameter import BACKBONE
+from search.config.parameters import BACKBONE
 from search.ledger.sampling.proposals import Proposal
 from search.records.record import SearchRecord, TrialRecord, rank_key
 

@@ -1,45 +1,104 @@
-"""Optuna's samplers by name."""
+"""Makes the sampler that proposes the next trial, by its name.
+
+A new sampler needs two entries: its name and description in :data:`search.config.choices.SAMPLERS`, from which
+validation, help and docs follow, and its factory in :data:`FACTORIES` here. A test compares the two.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search.config.choices import SAMPLERS
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.search_space import IntersectionSearchSpace
 
-SAMPLERS = ("tpe", "random", "qmc", "cmaes", "nsga2")
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """What a factory makes a sampler from.
+
+    Attributes:
+        search_seed: the search's seed, the same for every proposal.
+        proposal_seed: a seed of this proposal alone, a function of the search's seed and the number of trials so far.
+        shared_space: the parameters that all trials of the study have in common; kept from one sampler to the next.
+    """
+
+    search_seed: int
+    proposal_seed: int
+    shared_space: IntersectionSearchSpace | None
 
 
 def make_sampler(
-    name: str, seed: int, trials_so_far: int = 0, common: IntersectionSearchSpace | None = None
+    name: str, seed: int, trials_so_far: int = 0, shared_space: IntersectionSearchSpace | None = None
 ) -> BaseSampler:
-    """A sampler whose random numbers are a function of (seed, trials_so_far).
+    """Make a sampler whose random numbers are a function of (seed, trials_so_far).
 
-    A search that was interrupted therefore proposes what it would have proposed without the interruption.
-    Quasi-random points are one sequence and keep one seed. ``common`` saves time where one study gets a sampler for
-    each of its trials: all of them share it.
+    The ledger makes a new sampler for each trial. A search that was interrupted therefore proposes what it would have
+    proposed without the interruption, although the state of a sampler is stored nowhere.
+
+    Args:
+        name: one of :data:`search.config.choices.SAMPLERS`.
+        seed: the search's seed.
+        trials_so_far: how many trials the search has started.
+        shared_space: saves time where one study gets a sampler for each of its trials: pass all of them the same one.
+
+    Raises:
+        UsageError: there is no such sampler.
     """
     import optuna
 
-    fresh = int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])
+    factory = FACTORIES.get(name)
+    if factory is None:
+        raise UsageError(f"sampler: expected one of {', '.join(SAMPLERS)}, received {name!r}")
+    proposal_seed = int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "tpe":
-            from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
+        return factory(SamplerSettings(seed, proposal_seed, shared_space))
 
-            return IncrementalTPESampler(fresh, common or new_shared_space())
-        if name == "random":
-            return optuna.samplers.RandomSampler(seed=fresh)
-        if name == "qmc":
-            return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        if name == "cmaes":
-            return optuna.samplers.CmaEsSampler(seed=fresh, warn_independent_sampling=False)
-        if name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=fresh)
-    raise UsageError(f"sampler: expected one of {', '.join(SAMPLERS)}, received {name!r}")
+
+def _tpe(settings: SamplerSettings) -> BaseSampler:
+    from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
+
+    return IncrementalTPESampler(settings.proposal_seed, settings.shared_space or new_shared_space())
+
+
+def _random(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=settings.proposal_seed)
+
+
+def _qmc(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import QMCSampler
+
+    # Quasi-random points are one sequence: with a new seed for each proposal they would not cover the space evenly.
+    return QMCSampler(seed=settings.search_seed, scramble=True, warn_independent_sampling=False)
+
+
+def _cmaes(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import CmaEsSampler
+
+    return CmaEsSampler(seed=settings.proposal_seed, warn_independent_sampling=False)
+
+
+def _nsga2(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import NSGAIISampler
+
+    return NSGAIISampler(seed=settings.proposal_seed)
+
+
+FACTORIES: Mapping[str, Callable[[SamplerSettings], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "qmc": _qmc,
+    "cmaes": _cmaes,
+    "nsga2": _nsga2,
+}

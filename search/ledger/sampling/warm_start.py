@@ -15,8 +15,8 @@ from typing import Any
 
 from optuna.distributions import IntDistribution
 
-from search.config.backbone_parameter import BACKBONE, DEPTH
 from search.config.choices import ALL_METHODS
+from search.config.parameters import BACKBONE, DEPTH
 from search.config.space import Space
 from search.ledger.sampling.tpe import depth_to_fraction, fraction_to_depth
 from search.records.record import (

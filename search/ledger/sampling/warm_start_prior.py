@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from search.config.backbone_parameter import BACKBONE, DEPTH
+from search.config.parameters import BACKBONE, DEPTH
 from search.config.ranges import FloatRange, IntRange, Range
 from search.config.space import Space
 from search.ledger.sampling.proposals import Proposal
