@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print each finding as soon as it is known; 1 if any check failed."""
     from search.doctor import CheckTargets, run_checks
 
-    places = CheckTargets(
+    targets = CheckTargets(
         Path(options.storage),
         options.tracking_uri,
         options.address,
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _amount("--gpus-per-trial", options.gpus_per_trial),
     )
     findings = []
-    for finding in run_checks(places):
+    for finding in run_checks(targets):
         findings.append(finding)
         if not options.json:
             print(f"{_MARKS[finding.grade]}  {finding.check:<9} {finding.words}", flush=True)

@@ -1,8 +1,9 @@
-"""Checks of a running Ray cluster, from outside in: can it be joined, is it able to run trials, do its nodes agree?"""
+"""Checks a running Ray cluster: whether it can be joined, has room for a trial, and has nodes that agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from search.doctor.demand import check_demand, node_types
 from search.doctor.node_checks import check_nodes
@@ -13,13 +14,17 @@ from search.records.finding import Finding, failed, ok
 from search.records.formatting import plural
 
 
-def check_cluster(places: CheckTargets) -> Iterator[Finding]:
-    """Findings about the cluster at ``places.address``."""
-    if places.address is None:
-        raise ValueError("address: expected a cluster's, received None")
-    knocked = check_head(places.address)
-    if knocked.grade == "failed":
-        yield knocked
+def check_cluster(targets: CheckTargets) -> Iterator[Finding]:
+    """Check the cluster at ``targets.address``, from the outside in.
+
+    Raises:
+        ValueError: ``targets`` names no address.
+    """
+    if targets.address is None:
+        raise ValueError("address: expected the address of a cluster, received None")
+    head = check_head(targets.address)
+    if head.grade == "failed":
+        yield head
         return
     import ray
 
@@ -27,16 +32,17 @@ def check_cluster(places: CheckTargets) -> Iterator[Finding]:
     from trainables.errors import ClusterError
 
     try:
-        with ray_connection(places.address):
-            yield ok("ray", f"{places.address}: joined")
-            known = ray.nodes()
-            lost = [n for n in known if not n["Alive"] and n.get("DeathReasonMessage")]
-            alive = sum(n["Alive"] for n in known)
-            gone = "".join(
-                f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-3:]
-            )
-            yield ok("nodes", f"{plural(alive, 'node')} up{gone}")
-            yield from check_demand(places, known, node_types(places.cluster_file))
-            yield from check_nodes(ProbedNodes.alive(), places)
+        with ray_connection(targets.address):
+            yield ok("ray", f"{targets.address}: joined")
+            nodes = ray.nodes()
+            yield ok("nodes", f"{plural(sum(n['Alive'] for n in nodes), 'node')} up{_newest_losses(nodes)}")
+            yield from check_demand(targets, nodes, node_types(targets.cluster_file))
+            yield from check_nodes(ProbedNodes.alive(), targets)
     except ClusterError as error:
         yield failed("ray", str(error))
+
+
+def _newest_losses(nodes: Sequence[Mapping[str, Any]], most: int = 3) -> str:
+    """The last nodes that were lost, with Ray's reasons; empty if none was."""
+    lost = [n for n in nodes if not n["Alive"] and n.get("DeathReasonMessage")]
+    return "".join(f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-most:])

@@ -1,4 +1,4 @@
-"""Checks of a cluster's file before ``ray up`` starts, or Kubernetes takes, what it describes."""
+"""Checks a cluster file before ``ray up`` or Kubernetes starts the cluster that it describes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from search.records.finding import Finding, failed, ok, warning
 PLACEHOLDER = re.compile(
     r"<[^<>\s][^<>]*>|\bFILL[-_ ]?IN\b|\bYOUR[-_]|\bCHANGE[-_ ]?ME\b|\bTODO\b", re.IGNORECASE
 )
-"""What stands where something is to be filled in."""
+"""Values that the user has to replace, such as ``<head address>`` or ``FILL_IN``."""
 
 TOKEN = "~/.ray/auth_token"
 
 Content = Mapping[str, Any]
 
 
-def check_cluster_file(places: CheckTargets) -> Iterator[Finding]:
-    """What is wrong with ``places.cluster_file``, its keys and its machines; a RayJob for Kubernetes will do, too."""
-    file = places.cluster_file
+def check_cluster_file(targets: CheckTargets) -> Iterator[Finding]:
+    """Check ``targets.cluster_file``, a file of ``ray up`` or a RayJob for Kubernetes, with its keys and machines.
+
+    Raises:
+        ValueError: ``targets`` names no cluster file.
+    """
+    file = targets.cluster_file
     if file is None:
         raise ValueError("cluster_file: expected a path, received None")
     content = _read(file)
@@ -39,7 +43,7 @@ def check_cluster_file(places: CheckTargets) -> Iterator[Finding]:
     if blanks := sorted(set(_placeholders(content))):
         yield failed("file", f"{file}: still to be filled in: {'; '.join(blanks)}")
     if "kind" in content:
-        yield from check_rayjob(file, content, places)
+        yield from check_rayjob(file, content, targets)
         return
     if (wrong := _schema_error(content)) is not None:
         yield failed("file", f"{file}: {wrong}")
@@ -48,7 +52,7 @@ def check_cluster_file(places: CheckTargets) -> Iterator[Finding]:
     yield from _check_keys(content)
     yield from _check_token(content)
     yield from _check_mounts(file, content)
-    yield from _check_types(content, places)
+    yield from _check_types(content, targets)
     if content["provider"]["type"] == "local" and not blanks:
         yield from check_hosts(content)
 
@@ -68,7 +72,7 @@ def _read(file: Path) -> Content | Finding:
 
 
 def _placeholders(value: object, where: str = "") -> Iterator[str]:
-    """Every place that still holds what stands for something else."""
+    """Each key that still has a placeholder as its value."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _placeholders(inner, f"{where}.{key}" if where else str(key))
@@ -80,7 +84,7 @@ def _placeholders(value: object, where: str = "") -> Iterator[str]:
 
 
 def _schema_error(content: Content) -> str | None:
-    """What Ray itself would say of the file, once it has filled in its defaults."""
+    """The error that Ray itself would raise for the file; None if it accepts it."""
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -88,14 +92,14 @@ def _schema_error(content: Content) -> str | None:
     if missing or not isinstance(content["provider"], dict) or "type" not in content["provider"]:
         return f"expected {' and '.join(missing) or 'provider.type'}"
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.WARNING)  # Ray logs advice on its own defaults here
     try:
         validate_config(prepare_config(copy.deepcopy(dict(content))))
     except jsonschema.ValidationError as error:
         place = ".".join(map(str, error.absolute_path)) or "top level"
         return f"{place}: {error.message.splitlines()[0][:300]}"
     except Exception as error:  # noqa: BLE001 - Ray asserts, looks up keys and raises by hand
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no words'}"
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     finally:
         logging.disable(before)
     return None
@@ -123,13 +127,14 @@ def _check_token(content: Content) -> Iterator[Finding]:
     mounts = content.get("file_mounts") or {}
     if _mentions("RAY_AUTH_MODE=disabled", content):
         yield warning(
-            "token", "RAY_AUTH_MODE=disabled: whoever reaches the head's ports can run programs on the nodes"
+            "token",
+            "RAY_AUTH_MODE=disabled: anybody who reaches the head's ports can run programs on the nodes",
         )
         return
     source = next((mounts[target] for target in mounts if target.endswith("/.ray/auth_token")), None)
     if source is None:
         yield failed(
-            "token", f"the token does not reach the nodes, and a head that has one refuses workers without: add "
+            "token", f"the token is not copied to the nodes, and a head with a token refuses workers without one: add "
             f'"{TOKEN}": "{TOKEN}" to file_mounts'
         )  # fmt: skip
         return
@@ -145,7 +150,7 @@ def _check_token(content: Content) -> Iterator[Finding]:
         )  # fmt: skip
     elif not _mentions("RAY_AUTH_MODE=token", content):
         yield warning(
-            "token", "RAY_AUTH_MODE=token is missing before `ray start`: the head may let everybody in"
+            "token", "RAY_AUTH_MODE=token is missing before `ray start`: the head may admit everybody"
         )
     else:
         yield ok("token", f"{source} goes to all nodes")
@@ -168,8 +173,8 @@ def _check_mounts(file: Path, content: Content) -> Iterator[Finding]:
         yield failed("file", f"file_mounts: no such file or folder: {'; '.join(missing)}")
 
 
-def _check_types(content: Content, places: CheckTargets) -> Iterator[Finding]:
-    """Whether a trial fits a type of node, where the file says what the types have."""
+def _check_types(content: Content, targets: CheckTargets) -> Iterator[Finding]:
+    """Check that a trial fits a type of node, if the file lists the resources of all types."""
     types: dict[str, Resources] = {
         name: kind.get("resources") or {}
         for name, kind in (content.get("available_node_types") or {}).items()
@@ -177,7 +182,7 @@ def _check_types(content: Content, places: CheckTargets) -> Iterator[Finding]:
     }
     if not types or not all(types.values()):
         return
-    wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
+    wanted = targets.trial_resources
     fitting = [name for name, has in types.items() if fits(wanted, has)]
     if fitting:
         yield ok("requests", f"a trial's {resources_text(wanted)} fit nodes of type {', '.join(fitting)}")

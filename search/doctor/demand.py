@@ -1,4 +1,4 @@
-"""Checks of what trials ask for: can any node give it, and what is the cluster waiting for?"""
+"""Checks whether any node can run a trial, and which requests of the cluster can never be served."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
 RAY_UP_CONFIG = Path("~/ray_bootstrap_config.yaml")
-"""Where ``ray up`` leaves its file on the head."""
+"""Copy of the cluster file that ``ray up`` leaves on the head."""
 
 Resources = Mapping[str, float]
+"""Amounts by Ray's names, such as ``{"CPU": 4, "GPU": 0.5}``."""
 
 
 def check_demand(
-    places: CheckTargets, nodes: Iterable[Mapping[str, Any]], types: Mapping[str, Resources]
+    targets: CheckTargets, nodes: Iterable[Mapping[str, Any]], types: Mapping[str, Resources]
 ) -> Iterator[Finding]:
-    """Whether a trial fits a node that is there or a node ``types`` that may come, and what else waits in vain."""
+    """Check that a trial fits a node, and that no pending request waits in vain.
+
+    Args:
+        nodes: as ``ray.nodes()`` lists them.
+        types: resources of the node types that the autoscaler may start, by name.
+    """
     alive = [n["Resources"] for n in nodes if n["Alive"]]
-    yield check_request(places, alive, types)
+    yield check_request(targets, alive, types)
     waiting = list(pending())
-    hopeless = [
+    unservable = [
         f"{resources_text(bundle)} ({count} waiting)"
         for bundle, count in waiting
         if not any(fits(bundle, has) for has in (*alive, *types.values()))
     ]
-    if hopeless:
+    if unservable:
         yield failed(
-            "requests", f"PENDING for ever: no node has {'; '.join(hopeless)}. The largest of "
-            f"{_largest_node(alive)}. Ask for "
-            "less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
+            "requests", f"PENDING for ever: no node has {'; '.join(unservable)}. The largest of "
+            f"{_largest_node(alive)}. Ask for less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
         )  # fmt: skip
     elif waiting:
         count = sum(number for _, number in waiting)
@@ -44,9 +49,9 @@ def check_demand(
         yield ok("requests", f"{plural(count, 'request')} wait while {how}")
 
 
-def check_request(places: CheckTargets, alive: list[Resources], types: Mapping[str, Resources]) -> Finding:
-    """Whether any node could run a trial."""
-    wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
+def check_request(targets: CheckTargets, alive: list[Resources], types: Mapping[str, Resources]) -> Finding:
+    """Check that a node could run a trial if nothing else ran there."""
+    wanted = targets.trial_resources
     at_once = int(sum(_trials_at_once(wanted, has) for has in alive))
     if at_once:
         return ok("requests", f"{plural(at_once, 'trial')} at once, each with {resources_text(wanted)}")
@@ -65,7 +70,7 @@ def check_request(places: CheckTargets, alive: list[Resources], types: Mapping[s
 
 
 def pending() -> Iterator[tuple[Resources, int]]:
-    """What tasks and actors of this cluster wait for, and how many of them do."""
+    """The resources that tasks and actors of this cluster wait for, each with the number of requests."""
     import ray
     from ray.autoscaler.v2.sdk import get_cluster_status
 
@@ -76,7 +81,11 @@ def pending() -> Iterator[tuple[Resources, int]]:
 
 
 def node_types(cluster_file: Path | None) -> dict[str, Resources]:
-    """What each type of node that may be started has, by the cluster's file or the one that ``ray up`` left here."""
+    """The resources of each node type that the autoscaler may start.
+
+    They are read from ``cluster_file``, or from the file that ``ray up`` left on this machine if it is the head. The
+    result is empty if there is neither or the file lists no resources.
+    """
     import yaml
 
     file = (cluster_file or RAY_UP_CONFIG).expanduser()
@@ -93,12 +102,13 @@ def node_types(cluster_file: Path | None) -> dict[str, Resources]:
 
 
 def fits(wanted: Resources, has: Resources) -> bool:
-    """Whether a node has all that is wanted when nothing else runs on it."""
+    """Whether a node with the resources ``has`` satisfies the request ``wanted`` while nothing else runs on it."""
+    # Ray adds fractions of GPUs in floating point: 10 trials of 0.1 GPU must fit one GPU.
     return all(has.get(name, 0) >= amount - 1e-9 for name, amount in wanted.items() if amount)
 
 
 def resources_text(bundle: Resources) -> str:
-    """``2 CPU and 0.5 GPU``; Ray's own resources, such as a place on a certain node, are left out."""
+    """``2 CPU and 0.5 GPU``. Resources by which Ray ties a task to a certain node (``node:ADDRESS``) are left out."""
     shown = [
         f"{amount:g} {name}" for name, amount in bundle.items() if amount and not name.startswith("node:")
     ]

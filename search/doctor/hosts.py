@@ -1,4 +1,4 @@
-"""Checks of the machines that a cluster file with ``provider: local`` names: can ``ray up`` get in, what is there?"""
+"""Checks the machines that a cluster file with ``provider: local`` names, over SSH as ``ray up`` would."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ echo "missing:$missing"
 
 @dataclass(frozen=True)
 class Host:
-    """What was found at an address; ``wrong`` is empty if SSH let us in."""
+    """The result of one SSH login.
+
+    Attributes:
+        address: as in the cluster file.
+        problem: why the login failed; empty if it worked.
+        name: host name.
+        skew: seconds by which the host's clock is ahead of this machine's.
+        token: SHA-256 of Ray's authentication token there; ``none`` if there is none.
+        missing: programs that ``ray up`` needs and that are not installed there.
+    """
 
     address: str
     problem: str
@@ -42,7 +51,11 @@ class Host:
 
 
 def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
-    """Log into each machine as ``ray up`` would, all at once."""
+    """Log into all machines at once and compare what is there with this machine.
+
+    Args:
+        content: of the cluster file.
+    """
     provider, auth = content["provider"], content.get("auth", {})
     addresses = [provider["head_ip"], *(provider.get("worker_ips") or [])]
     with ThreadPoolExecutor(min(len(addresses), 32)) as pool:
@@ -53,12 +66,14 @@ def check_hosts(content: Mapping[str, Any]) -> Iterator[Finding]:
             yield failed("hosts", host.problem)
         elif host.missing:
             yield failed("hosts", f"{host.address} ({host.name}) has no {host.missing}: install it there")
-    late = [f"{h.address} by {h.skew:+.0f} s" for h in inside if abs(h.skew) > CLOCK_SECONDS]
-    if late:
+    skewed = [f"{h.address} by {h.skew:+.0f} s" for h in inside if abs(h.skew) > CLOCK_SECONDS]
+    if skewed:
         yield warning(
-            "clock", f"clocks differ from this machine's: {'; '.join(late)}: run an NTP client there"
+            "clock", f"clocks differ from this machine's: {'; '.join(skewed)}: run an NTP client there"
         )
-    mine = hashlib.sha256(own_token().text.encode()).hexdigest()
+    mine = hashlib.sha256(
+        own_token().text.encode()
+    ).hexdigest()  # the tokens themselves stay on their machines
     others = [h.address for h in inside if h.token not in ("none", mine)]
     if others:
         yield warning(
@@ -99,7 +114,7 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
         return Host(address, f"{address}: SSH lets nobody in within 20 s")
     lines = done.stdout.splitlines()
     if done.returncode or len(lines) != 4:
-        said = (done.stderr.strip().splitlines() or ["no words"])[-1]
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Host(
             address, f"{address}: SSH as {user or 'this user'} with {key or 'the default keys'}: {said}"
         )
@@ -108,7 +123,7 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
 
 
 def _resolved(address: str) -> tuple[str, int | None]:
-    """Host and port as ``~/.ssh/config`` has them; no port where a proxy is in between."""
+    """Host and port as ``~/.ssh/config`` resolves them; no port if SSH connects through a proxy."""
     if shutil.which("ssh") is None:
         return address, 22
     asked = subprocess.run(["ssh", "-G", address], capture_output=True, text=True, timeout=10, check=False)

@@ -1,4 +1,4 @@
-"""Joins a Ray cluster, or starts Ray here, for as long as the doctor looks around: no engines, nothing that trains."""
+"""Connects to a Ray cluster, or starts Ray on this machine, while checks run. It starts no engines."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.session import RAY_ENVIRONMENT, _init
+from search.execution.engines.session import RAY_ENVIRONMENT, start_ray
 
 
 @contextmanager
 def ray_connection(address: str | None) -> Iterator[None]:
-    """As a search would join it.
+    """Connect as a search would; shut the connection down afterwards.
+
+    Args:
+        address: of a cluster; None starts Ray on this machine.
 
     Raises:
-        ClusterError: no cluster is there, or it does not let this machine in.
+        ClusterError: no cluster answers there, or it does not admit this machine.
     """
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
 
     with tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
-        _init(SearchConfig(address=address), False, Path(empty))
+        start_ray(SearchConfig(address=address), False, Path(empty))
         try:
             yield
         finally:

@@ -1,7 +1,4 @@
-"""Checks of the machine that the doctor runs on: packages, memory, GPUs.
-
-Check of Ray on this machine, where no cluster is named.
-"""
+"""Checks the machine that the doctor runs on: packages, memory, GPUs, and whether Ray starts."""
 
 from __future__ import annotations
 
@@ -17,9 +14,18 @@ from search.doctor.targets import CheckTargets
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
+GIGABYTE = 2**30
+MIN_FREE_MEMORY = 2 * GIGABYTE
+"""One process with TensorFlow and a small backbone takes about this much."""
 
-def check_ray(places: CheckTargets) -> Finding:
-    """Whether Ray starts here, and could run a trial."""
+TENSORFLOW_SECONDS = float(os.environ.get("UNFREEZE_DOCTOR_PATIENCE", 45))
+"""Time for TensorFlow to start and look for GPUs. A machine that is busy with other work may need more."""
+
+INSTALL_CUDA = 'pip install "tensorflow[and-cuda]"'
+
+
+def check_ray(targets: CheckTargets) -> Finding:
+    """Check that Ray starts on this machine and could run a trial."""
     from search.doctor.joining import ray_connection
     from trainables.errors import ClusterError
 
@@ -27,22 +33,14 @@ def check_ray(places: CheckTargets) -> Finding:
         with ray_connection(None):
             import ray
 
-            found = check_request(places, [n["Resources"] for n in ray.nodes() if n["Alive"]], {})
+            found = check_request(targets, [n["Resources"] for n in ray.nodes() if n["Alive"]], {})
             return Finding("ray", found.grade, f"this machine: {found.words}")
     except ClusterError as error:
         return failed("ray", str(error))
 
 
-GIGABYTE = 2**30
-MIN_FREE_MEMORY = 2 * GIGABYTE
-TENSORFLOW_SECONDS = float(os.environ.get("UNFREEZE_DOCTOR_PATIENCE", 45))
-"""How long TensorFlow may take to look for GPUs; a machine that is busy with other work may need more."""
-
-INSTALL_CUDA = 'pip install "tensorflow[and-cuda]"'
-
-
 def check_packages() -> Finding:
-    """Whether every dependency is installed in a version that this one was made for."""
+    """Check that every dependency is installed in a version that this version of unfreeze allows."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -66,7 +64,7 @@ def check_packages() -> Finding:
 
 
 def check_memory() -> Finding:
-    """Whether there is memory for one TensorFlow process."""
+    """Check that there is memory for one TensorFlow process."""
     import psutil
 
     free, cores = psutil.virtual_memory().available, psutil.cpu_count() or 1
@@ -77,23 +75,33 @@ def check_memory() -> Finding:
 
 
 def check_gpu() -> Finding:
-    """Whether TensorFlow sees the GPUs that the driver sees; it is asked in a process of its own."""
-    there = count_driver_gpus()
-    seen, trouble = _seen_by_tensorflow()
-    if SLOW_START in trouble:
-        return warning("gpu", f"TensorFlow {trouble}: is this machine busy with other work?")
-    if trouble:
+    """Check that TensorFlow sees the GPUs that the NVIDIA driver lists.
+
+    TensorFlow runs in a process of its own, so that this one neither loads it nor takes memory of a GPU.
+    """
+    present = count_driver_gpus()
+    seen, problem = _count_tensorflow_gpus()
+    if SLOW_START in problem:
+        return warning("gpu", f"TensorFlow {problem}: is this machine busy with other work?")
+    if problem:
         return failed(
-            "gpu", f"TensorFlow can't be imported: {trouble}: install unfreeze in a new environment"
+            "gpu", f"TensorFlow can't be imported: {problem}: install unfreeze in a new environment"
         )
-    return gpu_finding("this machine", there, seen, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return gpu_finding("this machine", present, seen, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def gpu_finding(where: str, there: int, seen: int, visible: str | None) -> Finding:
-    """``there`` GPUs by the driver, ``seen`` by TensorFlow; ``visible`` is what CUDA_VISIBLE_DEVICES says."""
-    if seen >= there:
+def gpu_finding(where: str, present: int, seen: int, visible: str | None) -> Finding:
+    """Compare the GPUs that the driver lists with those that TensorFlow sees.
+
+    Args:
+        where: ``this machine`` or ``node NAME``.
+        present: GPUs that the NVIDIA driver or Ray knows.
+        seen: GPUs that TensorFlow sees.
+        visible: value of the environment variable CUDA_VISIBLE_DEVICES there; None if it is not set.
+    """
+    if seen >= present:
         return ok("gpu", f"TensorFlow sees {plural(seen, 'GPU')}" if seen else "none: trials run on the CPU")
-    words = f"{where} has {plural(there, 'GPU')} but TensorFlow sees {seen or 'none'}"
+    words = f"{where} has {plural(present, 'GPU')} but TensorFlow sees {seen or 'none'}"
     if visible is not None:
         return failed("gpu", f"{words}: CUDA_VISIBLE_DEVICES={visible!r} hides them: unset it")
     return failed(
@@ -102,8 +110,8 @@ def gpu_finding(where: str, there: int, seen: int, visible: str | None) -> Findi
     )  # fmt: skip
 
 
-def _seen_by_tensorflow() -> tuple[int, str]:
-    """How many GPUs, or what went wrong."""
+def _count_tensorflow_gpus() -> tuple[int, str]:
+    """The number of GPUs that TensorFlow sees, and what went wrong (empty if nothing did)."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(

@@ -1,4 +1,4 @@
-"""Checks of the nodes of a running cluster: do they share the storage, agree with this machine, and see their GPUs?"""
+"""Checks the nodes of a running cluster: versions, shared storage, clocks, caches and GPUs."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
 CLOCK_SECONDS = 2.0
-"""Clocks may differ by this much before it is worth a word."""
+"""Differences of clocks below this are not reported."""
 
 PACKAGES = ("unfreeze", "ray", "tensorflow", "keras")
-"""Must be the same everywhere."""
+"""Packages that must have the same version on all machines."""
 
 _LOGS = "/tmp/ray/session_latest/logs"
 
 
-def check_nodes(nodes: ProbedNodes, places: CheckTargets) -> Iterator[Finding]:
-    """Everything that nodes can be asked; those that start no process are named last."""
+def check_nodes(nodes: ProbedNodes, targets: CheckTargets) -> Iterator[Finding]:
+    """Run all checks of nodes; the last finding names the nodes that could not be asked."""
+    # Importing TensorFlow takes longest, so it runs on the nodes while the other checks are made.
     tensorflow = nodes.begin(lambda node, probe: probe.gpus.remote(nodes.gpus[node], TENSORFLOW_SECONDS))
     yield check_versions(nodes)
-    yield from check_shared(nodes, places.storage)
+    yield from check_shared(nodes, targets.storage)
     yield check_clocks(nodes)
-    yield from check_caches(nodes, places.cache)
+    yield from check_caches(nodes, targets.cache)
     yield from check_gpus(nodes, tensorflow)
     if nodes.unreachable:
-        told = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.unreachable.items())
+        reasons = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.unreachable.items())
         yield failed(
             "nodes",
-            f"no Python process could be asked on {told}. Look at {_LOGS} there (memory, disk, environment)",
+            f"no Python process could be asked on {reasons}. Look at {_LOGS} there (memory, disk, environment)",
         )
 
 
 def check_versions(nodes: ProbedNodes) -> Finding:
-    """Whether all nodes have this machine's Python, packages and unfreeze."""
+    """Check that all nodes have this machine's Python, packages and files of unfreeze."""
     mine = node_probe.NodeProbe().versions(PACKAGES)
     answers = nodes.ask(lambda node, probe: probe.versions.remote(PACKAGES))
     wrong = []
@@ -70,7 +71,7 @@ def check_versions(nodes: ProbedNodes) -> Finding:
 
 
 def check_shared(nodes: ProbedNodes, storage: Path) -> Iterator[Finding]:
-    """Whether the storage is one folder for this machine and all nodes, which all of them can write."""
+    """Check that the storage is one folder for this machine and all nodes, and that all of them can write to it."""
     try:
         with shared_probe(storage) as probe:
             folder, content = str(probe.folder), probe.content
@@ -82,7 +83,7 @@ def check_shared(nodes: ProbedNodes, storage: Path) -> Iterator[Finding]:
 
 
 def check_clocks(nodes: ProbedNodes) -> Finding:
-    """Whether the nodes' clocks agree with this machine's, by the quickest of some answers (Cristian's algorithm)."""
+    """Check that the nodes' clocks agree with this machine's."""
     skews = {node: skew for node in list(nodes.probes) if (skew := _skew(nodes, node)) is not None}
     wrong = [
         f"{nodes.label(node)} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine"
@@ -91,15 +92,19 @@ def check_clocks(nodes: ProbedNodes) -> Finding:
     ]
     if wrong:
         return warning(
-            "clock", f"{'; '.join(wrong)}: times of trials and logs won't fit, and object stores refuse requests of "
-            "wrong clocks: run an NTP client there (chrony, systemd-timesyncd)"
+            "clock", f"{'; '.join(wrong)}: times of trials and logs will not match, and object stores refuse requests "
+            "from machines with wrong clocks: run an NTP client there (chrony, systemd-timesyncd)"
         )  # fmt: skip
     most = max(map(abs, skews.values()), default=0.0)
     return ok("clock", f"{plural(len(skews), 'node')} within {max(most, 0.1):.1f} s")
 
 
 def _skew(nodes: ProbedNodes, node: str) -> float | None:
-    """Seconds that a node's clock is ahead of this machine's; None if it does not answer."""
+    """Seconds by which a node's clock is ahead of this machine's; None if it does not answer.
+
+    The quickest of three answers counts, and the node is assumed to have read its clock in the middle of it
+    (F. Cristian, "Probabilistic clock synchronization", 1989).
+    """
     best, skew = float("inf"), None
     for _ in range(3):
         began, before = time.time(), time.monotonic()
@@ -111,7 +116,7 @@ def _skew(nodes: ProbedNodes, node: str) -> float | None:
 
 
 def check_caches(nodes: ProbedNodes, wanted: str | None) -> Iterable[Finding]:
-    """Whether each node's disk has room for activations; one line if all have."""
+    """Check that each node's disk has room for kept activations; one finding if all have."""
     answers = nodes.ask(lambda node, probe: probe.cache.remote(wanted))
     found = [cache_finding(f"{nodes.label(node)}: ", *answer) for node, answer in answers.items()]
     return [f for f in found if f.grade != "ok"] or [
@@ -120,12 +125,16 @@ def check_caches(nodes: ProbedNodes, wanted: str | None) -> Iterable[Finding]:
 
 
 def check_gpus(nodes: ProbedNodes, asked: Mapping[Any, str]) -> Iterable[Finding]:
-    """Whether TensorFlow sees each node's GPUs, as it was ``asked``; it is not started where there are none."""
+    """Check that TensorFlow sees the GPUs of each node.
+
+    Args:
+        asked: the pending answers of :meth:`NodeProbe.gpus`, by :meth:`ProbedNodes.begin`.
+    """
     answers = nodes.wait(asked, TENSORFLOW_SECONDS + ANSWER_SECONDS / 2)
     found = []
     for node, (there, seen, visible, wrong) in answers.items():
         if wrong:
-            grade = warning if SLOW_START in wrong else failed  # it may be busy with other work
+            grade = warning if SLOW_START in wrong else failed  # a slow start may mean a busy node
             found.append(grade("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
         else:
             found.append(gpu_finding(nodes.label(node), there, seen, visible))

@@ -1,7 +1,7 @@
-"""What runs on every node to find out how things are there.
+"""Inspects one node of a cluster from inside: clock, versions, storage, cache and GPUs.
 
-Sent to the nodes by value: it must work where unfreeze is missing or another version, so it needs nothing but Python's
-own library, and imports nothing of ours.
+Ray sends this module to the nodes by value, because it must work on nodes where unfreeze is missing or has another
+version. It therefore imports only the standard library.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ COUNT_GPUS_PROGRAM = "import tensorflow as tf; print(len(tf.config.list_physical
 """A program that prints how many GPUs TensorFlow sees."""
 
 SLOW_START = "did not start within"
-"""Part of what is said of a TensorFlow that takes too long."""
+"""Part of the message about a TensorFlow that takes too long to start."""
 
 SHARED_FOLDER_SECONDS = 3.0
-"""Seconds that a shared folder may take to show what another machine wrote."""
+"""Time until a shared folder shows a file that another machine wrote; NFS caches directories for seconds."""
 
 
 class NodeProbe:
-    """Looks around on one node."""
+    """An actor that inspects the node on which it runs."""
 
     def clock(self) -> float:
-        """Seconds since 1970, as this node has it."""
+        """This node's time in seconds since 1970."""
         return time.time()
 
     def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
-        """Of Python and ``packages``; ``code`` is a digest of unfreeze's files. Empty for what is missing."""
+        """Versions of ``python`` and ``packages``, and as ``code`` a digest of unfreeze's files; empty if missing."""
         return {
             "python": ".".join(map(str, sys.version_info[:3])),
             **{name: version_of(name) for name in packages},
@@ -41,11 +41,12 @@ class NodeProbe:
         }
 
     def storage(self, folder: str, content: str, name: str) -> tuple[str, str]:
-        """What is wrong with reading the driver's file in ``folder``, and with writing one called ``name`` there."""
+        """The problems of reading the driver's file in ``folder`` and of writing the file ``name`` there."""
         return read_problem(folder, content), write_problem(folder, content, name)
 
     def cache(self, wanted: str | None) -> tuple[str, int, str]:
-        """Folder of the cache (empty: none), bytes free there, what is wrong with writing to it."""
+        """Folder of the cache (empty if it is off), free bytes there, and the problem of writing to it."""
+        # The rules of trainables.activations.location.default_directory, which can't be imported here.
         named = wanted or os.environ.get("UNFREEZE_CACHE", "").strip() or "~/.cache/unfreeze/activations"
         if named.lower() == "off":
             return "", 0, ""
@@ -55,13 +56,21 @@ class NodeProbe:
         return str(folder), shutil.disk_usage(existing).free, wrong
 
     def gpus(self, expected: int, seconds: float) -> tuple[int, int, str | None, str]:
-        """GPUs of the driver or ``expected`` ones, those TensorFlow sees, CUDA_VISIBLE_DEVICES, what went wrong.
+        """Count the GPUs of this node.
 
-        TensorFlow is only asked where there should be GPUs.
+        TensorFlow is started only on nodes that should have GPUs.
+
+        Args:
+            expected: GPUs that Ray knows here.
+            seconds: time for TensorFlow to start.
+
+        Returns:
+            GPUs that the NVIDIA driver or Ray knows, GPUs that TensorFlow sees, the value of CUDA_VISIBLE_DEVICES, and
+            what went wrong (empty if nothing did).
         """
-        there = max(expected, count_driver_gpus())
+        present = max(expected, count_driver_gpus())
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if not there:
+        if not present:
             return 0, 0, visible, ""
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-c", COUNT_GPUS_PROGRAM]
@@ -70,14 +79,14 @@ class NodeProbe:
                 command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            return there, 0, visible, f"TensorFlow {SLOW_START} {seconds:.0f} s"
+            return present, 0, visible, f"TensorFlow {SLOW_START} {seconds:.0f} s"
         if asked.returncode:
-            return there, 0, visible, (asked.stderr.strip().splitlines() or ["no words"])[-1]
-        return there, int(asked.stdout.split()[-1]), visible, ""
+            return present, 0, visible, (asked.stderr.strip().splitlines() or ["no message"])[-1]
+        return present, int(asked.stdout.split()[-1]), visible, ""
 
 
 def version_of(package: str) -> str:
-    """As it is installed; empty if it is not."""
+    """The installed version of ``package``; empty if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -85,7 +94,7 @@ def version_of(package: str) -> str:
 
 
 def digest_of_code() -> str:
-    """Changes with the files of the packages search and trainables; empty where one is missing."""
+    """A digest of all Python files of the packages ``search`` and ``trainables``; empty if one is missing."""
     digest = hashlib.sha256()
     for name in ("search", "trainables"):
         spec = util.find_spec(name)
@@ -98,7 +107,7 @@ def digest_of_code() -> str:
 
 
 def count_driver_gpus() -> int:
-    """How many GPUs nvidia-smi lists; 0 without a driver."""
+    """The number of GPUs that ``nvidia-smi`` lists; 0 without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
@@ -110,7 +119,7 @@ def count_driver_gpus() -> int:
 
 
 def read_problem(folder: str, content: str) -> str:
-    """Why the driver's file in ``folder`` can't be read from here; empty if it can."""
+    """Why the driver's file in ``folder`` can't be read from this node; empty if it can."""
     file, parent = Path(folder) / "driver", Path(folder).parent
     end = time.monotonic() + SHARED_FOLDER_SECONDS
     while True:
@@ -126,7 +135,7 @@ def read_problem(folder: str, content: str) -> str:
 
 
 def write_problem(folder: str, content: str, name: str) -> str:
-    """Why no file can be written into ``folder`` from here; empty if one was."""
+    """Why no file can be written into ``folder`` from this node; empty if one was."""
     try:
         (Path(folder) / name).write_text(content)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A process on every node of a running cluster that can be asked how things are there."""
+"""Runs a probe on every node of a running cluster and collects the answers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from search.doctor import node_probe
 from search.execution.engines.nodes import node_names
 
 ANSWER_SECONDS = 20.0
-"""That a node may take to start a process that answers."""
+"""Time for a node to start a process and answer."""
 
 Answers = dict[str, Any]
-"""By node id."""
+"""Answers by node ID."""
 
 
 @dataclass
 class ProbedNodes:
-    """The nodes that are alive, each with a probe on it; those that do not answer are left out from then on."""
+    """The living nodes of a cluster, each with a probe.
+
+    A node that fails to answer once is not asked again.
+
+    Attributes:
+        names: of the nodes, by node ID.
+        gpus: that Ray knows on each node.
+        probes: actors of :class:`search.doctor.node_probe.NodeProbe`.
+        unreachable: why nodes did not answer.
+    """
 
     names: dict[str, str]
     gpus: dict[str, int]
@@ -27,7 +36,11 @@ class ProbedNodes:
 
     @classmethod
     def alive(cls, wanted: Callable[[Mapping[str, float]], bool] = lambda resources: True) -> ProbedNodes:
-        """Start a probe on each node of the cluster that this process has joined and whose resources are ``wanted``."""
+        """Start a probe on each living node of the joined cluster.
+
+        Args:
+            wanted: whether to include a node, by its resources.
+        """
         import ray
         from ray import cloudpickle
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -45,26 +58,31 @@ class ProbedNodes:
                 ).remote()
                 for n in known
             }
-            # The class is pickled with the first of them; they must all be on their way before it is by name again.
+            # Ray pickles the class with the first actor. All actors must be submitted before the module is pickled by
+            # name again, because the nodes may not have it.
         finally:
             cloudpickle.unregister_pickle_by_value(node_probe)
         gpus = {n["NodeID"]: int(n["Resources"].get("GPU", 0)) for n in known}
         return cls(node_names(alive), gpus, probes)
 
     def ask(self, call: Callable[[str, Any], Any], seconds: float = ANSWER_SECONDS) -> Answers:
-        """What the probes that answer say to ``call``, made with a node's id and its probe, all at once."""
+        """Call all probes at once and return the answers that arrive within ``seconds``.
+
+        Args:
+            call: makes the remote call, given a node's ID and its probe.
+        """
         return self.wait(self.begin(call), seconds)
 
     def begin(self, call: Callable[[str, Any], Any]) -> Mapping[Any, str]:
-        """Make ``call`` of each probe; :meth:`wait` has the answers."""
+        """Start ``call`` on each probe. :meth:`wait` returns the answers."""
         return {call(node, probe): node for node, probe in self.probes.items()}
 
     def ask_one(self, node: str, call: Callable[[Any], Any]) -> Answers:
-        """What the probe of one node says; nothing if it does not answer."""
+        """Call the probe of one node; the result is empty if it does not answer."""
         return self.wait({call(self.probes[node]): node} if node in self.probes else {}, ANSWER_SECONDS)
 
     def wait(self, asked: Mapping[Any, str], seconds: float) -> Answers:
-        """The answers to calls that were made; a node that gives none is lost."""
+        """Collect the answers to calls. A node that raises or is late counts as unreachable from then on."""
         import ray
 
         asked = {reference: node for reference, node in asked.items() if node in self.probes}
@@ -84,12 +102,12 @@ class ProbedNodes:
         self.probes.pop(node, None)
 
     def close(self) -> None:
-        """End the probes' processes."""
+        """End the processes of the probes."""
         import ray
 
         for probe in self.probes.values():
             ray.kill(probe)
 
     def label(self, node: str) -> str:
-        """``node NAME``."""
+        """The node as messages name it: ``node NAME``."""
         return f"node {self.names[node]}"

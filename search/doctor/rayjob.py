@@ -1,7 +1,8 @@
-"""Checks of a RayJob for KubeRay: what Kubernetes would refuse, or take and never start.
+"""Checks a RayJob for KubeRay: what Kubernetes would refuse, or accept and never start.
 
-The operator's own schema is megabytes; here is what a search's job uses of it (KubeRay 1.4 and later, ``ray.io/v1``).
-A field that is not listed is no error, unless it looks like one misspelt: Kubernetes drops those without a word.
+The operator's own schema has megabytes. This module lists the fields that the job of a search uses (KubeRay 1.4 and
+later, ``ray.io/v1``). An unknown field is an error only if it looks like a known one misspelt, because Kubernetes drops
+such fields silently.
 """
 
 from __future__ import annotations
@@ -68,8 +69,14 @@ CONTAINER_FIELDS = {
 }
 
 
-def check_rayjob(file: Path, content: Content, places: CheckTargets) -> Iterator[Finding]:
-    """Everything that can be seen in the file alone."""
+def check_rayjob(file: Path, content: Content, targets: CheckTargets) -> Iterator[Finding]:
+    """Check a RayJob as far as its file tells.
+
+    Args:
+        file: for messages.
+        content: of the file.
+        targets: with the resources of a trial.
+    """
     if (content.get("apiVersion"), content.get("kind")) != ("ray.io/v1", "RayJob"):
         yield failed(
             "file", f"{file}: expected apiVersion ray.io/v1 and kind RayJob, received "
@@ -85,15 +92,15 @@ def check_rayjob(file: Path, content: Content, places: CheckTargets) -> Iterator
     if cluster.get("authOptions", {}).get("mode") != "token":
         yield warning(
             "token",
-            "rayClusterSpec.authOptions.mode: expected token: whoever reaches the head may run programs",
+            "rayClusterSpec.authOptions.mode: expected token: anybody who reaches the head may run programs",
         )
     else:
-        yield ok("token", "made and handed to all pods by the operator")
-    yield from _check_groups(cluster, places)
+        yield ok("token", "the operator makes it and gives it to all pods")
+    yield from _check_groups(cluster, targets)
 
 
 def problems(content: Content) -> Iterator[str]:
-    """What is missing, of another type, misspelt or mounted from nowhere; each with its place."""
+    """Fields that are missing, misspelt or of another type, and mounts without a volume; each with its path."""
     spec = content.get("spec")
     if not isinstance(spec, dict) or not isinstance(spec.get("rayClusterSpec"), dict):
         yield "spec.rayClusterSpec: expected a cluster"
@@ -141,9 +148,9 @@ def _pod(template: Content, place: str) -> Iterator[str]:
                 yield f"{here}.volumeMounts: {mount.get('name')}: no volume of the pod has this name"
 
 
-def _check_groups(cluster: Content, places: CheckTargets) -> Iterator[Finding]:
-    """Whether a trial fits a pod."""
-    wanted = {"CPU": places.cpus_per_trial, "GPU": places.gpus_per_trial}
+def _check_groups(cluster: Content, targets: CheckTargets) -> Iterator[Finding]:
+    """Check that a trial fits a pod."""
+    wanted = targets.trial_resources
     groups = {
         group["groupName"]: _resources(group)
         for group in cluster.get("workerGroupSpecs") or ()
@@ -162,7 +169,7 @@ def _check_groups(cluster: Content, places: CheckTargets) -> Iterator[Finding]:
 
 
 def _resources(group: Content) -> Resources:
-    """What Ray takes a pod to have: the limits of its first container, unless rayStartParams say otherwise."""
+    """The resources that Ray assigns to a pod: the limits of its first container, unless rayStartParams differ."""
     limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
     params = group.get("rayStartParams") or {}
     cpus = params.get("num-cpus", limits.get("cpu", 0))

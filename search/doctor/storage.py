@@ -1,4 +1,4 @@
-"""Checks of the storage: can it be written, is there room, and is it one folder for all nodes?"""
+"""Checks the storage: whether it can be written, has room, and is one folder for all nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_FREE_CACHE = 2 * GIGABYTE
 
 
 def check_storage(storage: Path) -> Finding:
-    """Whether the folder of the searches can be written, and has room."""
+    """Check that the folder of the searches can be written and has room."""
     folder = nearest_existing(storage)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".unfreeze-doctor-") as probe:
@@ -39,7 +39,11 @@ def check_storage(storage: Path) -> Finding:
 
 
 def check_cache(wanted: str | None) -> Finding:
-    """Whether this machine's disk has room for activations."""
+    """Check that this machine's disk has room for kept activations.
+
+    Args:
+        wanted: as in ``unfreeze search --cache``.
+    """
     folder = default_directory(wanted=wanted)
     if folder is None:
         return ok("cache", "off: nothing is kept on disk")
@@ -47,7 +51,14 @@ def check_cache(wanted: str | None) -> Finding:
 
 
 def cache_finding(where: str, folder: str, free: int, wrong: str) -> Finding:
-    """``where`` is empty for this machine, or ``node NAME: ``; ``free`` in bytes."""
+    """Judge the cache of one machine.
+
+    Args:
+        where: prefix of the message: empty for this machine, else ``node NAME: ``.
+        folder: of the cache; empty if it is off.
+        free: bytes on its disk.
+        wrong: why it can't be written; empty if it can.
+    """
     if not folder:
         return ok("cache", f"{where}off: nothing is kept on disk")
     if wrong:
@@ -63,41 +74,53 @@ def cache_finding(where: str, folder: str, free: int, wrong: str) -> Finding:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself or the nearest folder above it that is there."""
+    """``path`` itself, or the nearest folder above it that exists."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 @dataclass(frozen=True)
 class SharedProbe:
-    """A folder in the storage with a file of the driver's; each node reads it and writes one of its own."""
+    """A folder in the storage with a file of the driver. Each node reads that file and writes one of its own.
+
+    Attributes:
+        storage: folder of the searches.
+        folder: of the probe.
+        content: of the driver's file; each node writes the same into its own.
+    """
 
     storage: Path
     folder: Path
     content: str
 
     def findings(self, wrong: Mapping[str, tuple[str, str]], files: Mapping[str, str]) -> Iterator[Finding]:
-        """Why nodes, by label, can't read and can't write; ``files`` are the names of the files they wrote."""
-        apart = {label: read for label, (read, _) in wrong.items() if read}
-        closed = {label: write for label, (read, write) in wrong.items() if write and not read}
+        """Judge what the nodes have read and written.
+
+        Args:
+            wrong: why each node, by label, can't read and can't write; empty where it can.
+            files: names of the files that the nodes were to write, by label.
+        """
+        separate = {label: read for label, (read, _) in wrong.items() if read}
+        read_only = {label: write for label, (read, write) in wrong.items() if write and not read}
         for label in wrong:
-            if label not in apart and label not in closed and not self._wrote(files[label]):
-                apart[label] = "writes where this machine can't see it"
-        if apart:
-            yield failed("storage", self._not_shared(apart))
-        if closed:
-            told = "; ".join(f"{label}: {why}" for label, why in sorted(closed.items()))
+            # A node with a folder of its own at the same path reads and writes without any error.
+            if label not in separate and label not in read_only and not self._wrote(files[label]):
+                separate[label] = "writes where this machine can't see it"
+        if separate:
+            yield failed("storage", self._not_shared(separate))
+        if read_only:
+            reasons = "; ".join(f"{label}: {why}" for label, why in sorted(read_only.items()))
             yield failed(
                 "storage",
-                f"{self.storage} can't be written from {told}. Trials there could keep no checkpoint: mount it to be "
-                "written, and let the user that Ray runs as write there",
+                f"{self.storage} can't be written from {reasons}. Trials there could keep no checkpoint: mount it to "
+                "be written, and let the user that Ray runs as write there",
             )
-        if not apart and not closed:
+        if not separate and not read_only:
             yield ok("storage", f"{self.storage} is one folder for {plural(len(wrong), 'node')}")
 
     def _not_shared(self, nodes: Mapping[str, str]) -> str:
-        told = "; ".join(f"{label} {why}" for label, why in sorted(nodes.items()))
+        reasons = "; ".join(f"{label} {why}" for label, why in sorted(nodes.items()))
         return (
-            f"{self.storage} is not shared: {told}. Mount one folder at the same path on every node (NFS, EFS, "
+            f"{self.storage} is not shared: {reasons}. Mount one folder at the same path on every node (NFS, EFS, "
             "Filestore, …) and name it with --storage"
         )
 
@@ -110,10 +133,10 @@ class SharedProbe:
 
 @contextmanager
 def shared_probe(storage: Path) -> Iterator[SharedProbe]:
-    """Lay a probe into the storage, or the nearest folder above it; it is gone afterwards.
+    """Create a probe in the storage, or in the nearest existing folder above it, and remove it afterwards.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the folder can't be written.
     """
     content = secrets.token_hex(16)
     folder = Path(tempfile.mkdtemp(dir=nearest_existing(storage), prefix=".unfreeze-doctor-"))

@@ -1,4 +1,4 @@
-"""Check of the tracking server: does it answer, and does it answer us?"""
+"""Checks that the tracking server answers, and admits this client."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from search.records.finding import Finding, failed, ok
 from search.records.formatting import without_secrets
 
 TIMEOUT = 5.0
-"""Seconds that a server may take to answer."""
+"""Seconds for a server to answer."""
 
 API_PATH = "/api/2.0/mlflow/experiments/search?max_results=1"
-"""Not ``/health``: that is answered to everybody, also to those whose requests are refused."""
+"""A request that needs permission. ``/health`` would not do: the server answers it even to clients that it refuses."""
 
 
 def check_tracking(uri: str | None) -> Finding:
-    """Whether the tracking server answers; without one, runs go into a file of the storage."""
+    """Check the tracking server or database at ``uri``; None stands for the SQLite file in the storage."""
     if uri is None:
         return ok("tracking", "a SQLite file in the storage")
     if is_server(uri):
@@ -35,12 +35,12 @@ def check_tracking(uri: str | None) -> Finding:
 
 
 def is_server(uri: str) -> bool:
-    """Whether MLflow is reached by HTTP."""
+    """Whether ``uri`` names an MLflow server, and not a database."""
     return uri.startswith(("http://", "https://"))
 
 
 def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
-    """Ask for an experiment, as a search would; MLflow itself is not imported."""
+    """Request one experiment, as a search would. MLflow, which takes seconds to import, is not used."""
     shown = without_secrets(uri)
     try:
         with urllib.request.urlopen(_authorized_request(uri), timeout=timeout) as answer:
@@ -56,7 +56,7 @@ def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
 
 
 def _authorized_request(uri: str) -> urllib.request.Request:
-    """With the login that MLflow's own client would send."""
+    """A request with the credentials that MLflow's own client would send."""
     parts = urllib.parse.urlsplit(uri)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     request = urllib.request.Request(bare + API_PATH)
@@ -72,9 +72,9 @@ def _authorized_request(uri: str) -> urllib.request.Request:
 
 
 def _explain_refusal(error: urllib.error.HTTPError, uri: str) -> str:
-    said = error.read(200).decode(errors="replace")
+    body = error.read(200).decode(errors="replace")
     host = urllib.parse.urlsplit(uri).netloc.rpartition("@")[2]
-    if error.code == 403 and "host" in said.lower():
+    if error.code == 403 and "host" in body.lower():
         return (
             f"answers 403: it refuses requests to the name {host!r}. Start the server with --allowed-hosts "
             f"{host},localhost:* (that list takes the place of the default one)"

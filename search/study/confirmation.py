@@ -109,7 +109,7 @@ def retrain(
     whole = len(asked)
     left = len(calls)
     view.stage("winner", whole - left, whole)
-    for (n, seed), metrics in dispatch(session, calls, lambda: stop_request.at_once):
+    for (n, seed), metrics in dispatch(session, calls, lambda: stop_request.immediate):
         trial = asked[n][0]
         kept = {
             k: metrics[k]

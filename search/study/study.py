@@ -79,15 +79,15 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     check_inputs(config, workspace)
     workspace.create()
     view = LoggedView(view, workspace.logs)
-    stop_request = StopRequest(told=view.event)
+    stop_request = StopRequest(notify=view.event)
     if config.fresh and (kept := archive(workspace, config.ledger)):
         view.event(f"fresh: the earlier search {workspace.name!r} is now in {kept}")
         workspace.create()
-    startup_checks = StartupChecks(config, workspace.storage, view)
+    startup_checks = StartupChecks(config, workspace.storage, view.event)
     with (
         workspace.explain_unwritable(),
         workspace.locked(),
-        stop_request.listening(),
+        stop_request.handling_signals(),
         connect(config, verbose, view.event, view.close) as session,
         polling_node_usage(view.nodes) if config.address else nullcontext(),
         Preloader() as preloader,
@@ -125,7 +125,7 @@ class _SearchRun:
         task = self.prepared.task_summary.name
         search = self._phase(self.config, self.workspace.name, self.config.trials, self.workspace.ledger)
         search.outcome, search.alternatives = load_outcomes(search)
-        search.stop_request = self.stop_request.again(self.config.time_budget)
+        search.stop_request = self.stop_request.with_deadline(self.config.time_budget)
         with self._delivery(search, experiment_name(task)) as delivery:
             if self.config.objective:
                 search.ledger.serving_costs = make_serving_costs(search, self.view.event).costs_of
@@ -187,7 +187,7 @@ class _SearchRun:
         with Lease(
             LeaseRow(self.config.ledger, name, *self.config.directions), name
         ).acquired() as self.lease:
-            self.stop_request.lost = self.lease.lost
+            self.stop_request.taken_over = self.lease.lost
             yield
 
     @property
@@ -264,7 +264,7 @@ class _SearchRun:
         )
         name = self.workspace.baseline_name(method)
         phase = self._phase(config, name, limit, self.workspace.baseline_ledger(method))
-        phase.stop_request = self.stop_request.again(self.config.time_budget)
+        phase.stop_request = self.stop_request.with_deadline(self.config.time_budget)
         self.view.event(
             f"baseline: {limit} trials from {BASELINE_SOURCES[method]}, to see what transfer is worth"
         )

@@ -154,18 +154,13 @@ from pathlib import Path
 from search.config.search_config import SearchConfig
 from search.doctor.joining import ray_connection
 from search.doctor.startup_checks import StartupChecks
-from search.views.view import QuietView
 from trainables.errors import ClusterError
 
-class View(QuietView):
-    def event(self, message):
-        print(message)
-
 with ray_connection(sys.argv[1]):
-    look = StartupChecks(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), View())
-    look.check_nodes().join()
+    checks = StartupChecks(SearchConfig(address=sys.argv[1]), Path(sys.argv[2]), print)
+    checks.start_node_checks().join()
     try:
-        look.raise_if_fatal()
+        checks.raise_if_fatal()
     except ClusterError as error:
         print("refused:", error)
 """

@@ -95,7 +95,7 @@ def test_a_good_file_is_not_complained_of(good: dict[str, Any], tmp_path: Path) 
         (
             lambda c: c["file_mounts"].pop("~/.ray/auth_token"),
             "token",
-            "the token does not reach the nodes",
+            "the token is not copied to the nodes",
         ),
         (
             lambda c: (Path.home() / ".ray" / "auth_token").unlink(),
@@ -115,7 +115,7 @@ def test_a_good_file_is_not_complained_of(good: dict[str, Any], tmp_path: Path) 
         (
             lambda c: c.update(head_start_ray_commands=["RAY_AUTH_MODE=disabled ray start --head"]),
             "token",
-            "whoever reaches the head's ports can run programs",
+            "anybody who reaches the head's ports can run programs",
         ),
         (
             lambda c: c["file_mounts"].update({"~/data": "no/such/folder"}),

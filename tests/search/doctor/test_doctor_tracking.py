@@ -19,7 +19,6 @@ from raylets import Doctor, free_port
 from search.config.search_config import SearchConfig
 from search.doctor.startup_checks import StartupChecks
 from search.doctor.tracking import ask_server
-from search.views.view import QuietView
 
 
 class Strict(BaseHTTPRequestHandler):
@@ -83,22 +82,18 @@ def test_a_server_that_refuses_this_name_is_named(choosy: str) -> None:
 
 @pytest.mark.slow
 def test_a_search_is_told_of_it_while_it_starts(choosy: str, tmp_path: Path) -> None:
-    told: list[str] = []
-
-    class View(QuietView):
-        def event(self, message: str) -> None:
-            told.append(message)
-
-    look = StartupChecks(SearchConfig(tracking_uri=choosy, storage=str(tmp_path)), tmp_path, View())
+    messages: list[str] = []
+    config = SearchConfig(tracking_uri=choosy, storage=str(tmp_path))
+    checks = StartupChecks(config, tmp_path, messages.append)
     began = time.thread_time()
-    thread = look.check_places()
+    thread = checks.start_local_checks()
     assert time.thread_time() - began < 0.3
     thread.join(30)
-    look.raise_if_fatal()
-    (said,) = told
-    assert said.startswith("tracking: ")
-    assert "403" in said
-    assert "The search goes on" in said
+    checks.raise_if_fatal()
+    (message,) = messages
+    assert message.startswith("tracking: ")
+    assert "403" in message
+    assert "The search goes on" in message
 
 
 def test_a_server_that_is_away_is_named(doctor: Doctor, tmp_path: Path) -> None:
