@@ -8,13 +8,25 @@ XLA compiles the training step above the cut; what is frozen runs the same with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainables.errors import UsageError
 
-PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-JIT = ("auto", "on", "off")
+PRECISIONS: Mapping[str, str] = {
+    "auto": "`mixed_float16` if all GPUs have tensor cores, else `float32`",
+    "float32": "32 bits throughout",
+    "mixed_float16": "the backbone computes in float16, weights and scores are float32",
+    "mixed_bfloat16": "the same with bfloat16, which has a wider range and fewer digits",
+}
+"""The valid precisions, each with its description for help and docs."""
+
+JIT: Mapping[str, str] = {
+    "auto": "`on` if there is a GPU",
+    "on": "XLA compiles the training step",
+    "off": "TensorFlow runs the training step operation by operation",
+}
+"""When XLA compiles the training step."""
 
 TENSOR_CORES = (7, 0)
 """Compute capability from which on GPUs multiply float16 matrices faster than float32 ones."""

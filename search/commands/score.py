@@ -17,9 +17,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.commands.search import GROUPS, add_field
 from search.config.argument_parser import Parser, add_verbose_option
-from search.config.search_config import SearchConfig, load_config
+from search.config.config_file import load_config
+from search.config.options import SEARCH_OPTIONS, options_of
+from search.config.search_config import SearchConfig
 from search.config.validation_errors import format_value
 from search.records.formatting import abbreviate_count, format_percent, plural
 from search.records.record import Interval
@@ -135,7 +136,10 @@ LEAST_IMAGES, MOST_IMAGES = 10, 10_000
 """Matrices of the images' similarities are as large as their square."""
 
 FIELDS = {
-    "data": (*(name for name in GROUPS["data"] if name not in ("source", "unlabelled_target")), "seed"),
+    "data": (
+        *(o.name for o in options_of("data") if o.name not in ("source", "unlabelled_target")),
+        "seed",
+    ),
     "backbone": ("backbone", "weights", "input_size", "preprocessing"),
     "places": ("storage", "tracking_uri", "cache", "cache_budget"),
     "machine": ("precision",),
@@ -160,7 +164,7 @@ def parser() -> Parser:
     for title, names in FIELDS.items():
         group = made.add_argument_group(title)
         for name in names:
-            add_field(group, name, repeat=name in REPEATED)
+            SEARCH_OPTIONS[name].add_to(group, repeatable=name in REPEATED)
         if title == "data":
             group.add_argument(
                 "--source", metavar="DATA", help="data that the backbones were trained on, or like it"

@@ -1,4 +1,4 @@
-"""Argument parsers that raise UsageError, with a suggestion where one is near."""
+"""The argument parser of every command, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from search.config.choices import did_you_mean
-from search.config.environment import options_from_environment
+from search.config.environment import DEFAULT_STORAGE, options_from_environment
 from search.config.validation_errors import format_key, format_value
 from trainables.errors import UsageError
 
 MAX_ARGUMENT_LENGTH = 4095
 MAX_NAME_LENGTH = 255
-"""What Linux and macOS take as a path, and as a name in it."""
+"""The longest path, and the longest name in a path, that Linux and macOS accept."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser without abbreviations; wrong arguments raise UsageError and don't end the process."""
+    """An ArgumentParser that raises UsageError for wrong arguments instead of ending the process.
+
+    It accepts no abbreviated options: an abbreviation that works today would become ambiguous with a new option.
+    """
 
     def __init__(
         self, command: str, description: str, usage: str | None = None, epilog: str | None = None
@@ -32,64 +35,65 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options; UsageError names what is not understood."""
+        """Return the options in ``arguments``.
+
+        Raises:
+            UsageError: an argument is unknown or too long, or a value is missing. A similar option is suggested.
+        """
         for argument in arguments:
             self._check_length(argument)
-        options, left = self.parse_known_args(list(arguments))
-        if left:
+        options, unknown = self.parse_known_args(list(arguments))
+        if unknown:
             known = [name for action in self._actions for name in action.option_strings]
-            word = left[0].partition("=")[0]
+            word = unknown[0].partition("=")[0]
             hint = did_you_mean(word, known) if word.startswith("-") else ""
-            raise UsageError(f"{format_key(word)}: unknown argument{hint}\n{self._see()}")
+            raise UsageError(f"{format_key(word)}: unknown argument{hint}\n{self._help_hint()}")
         return options
 
     def _check_length(self, argument: str) -> None:
-        """Most arguments are names of files, sooner or later: refuse what none can be called."""
+        # Most arguments are used as file names later. An argument that cannot be one is refused here, with a clear
+        # message, and not by the operating system somewhere inside.
         parts = [] if "://" in argument else argument.split("/")
-        lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
-        if (
-            "\0" in argument
-            or len(argument) > MAX_ARGUMENT_LENGTH
-            or max(lengths, default=0) > MAX_NAME_LENGTH
-        ):
+        longest = max((len(part.encode("utf-8", "surrogatepass")) for part in parts), default=0)
+        if "\0" in argument or len(argument) > MAX_ARGUMENT_LENGTH or longest > MAX_NAME_LENGTH:
             raise UsageError(
                 f"{format_value(argument)}: expected an argument of at most {MAX_ARGUMENT_LENGTH:,} letters, "
-                f"{MAX_NAME_LENGTH} between two slashes\n{self._see()}"
+                f"{MAX_NAME_LENGTH} between two slashes\n{self._help_hint()}"
             )
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``message`` as UsageError."""
-        raise UsageError(f"{message}\n{self._see()}")
+        """Raise ``message`` as UsageError. argparse calls this method for wrong arguments."""
+        raise UsageError(f"{message}\n{self._help_hint()}")
 
     def _help_hint(self) -> str:
         return f"see {self.prog} --help"
 
 
 def add_storage_options(parser: Parser, tracking: bool = True, ledger: bool = False) -> None:
-    """The options that say where a search's files and runs are."""
+    """Add the options that locate a search's files: ``--storage``, on request ``--ledger`` and others."""
     known = options_from_environment()
     parser.add_argument(
         "--storage",
         metavar="DIR",
-        default=known.get("storage", "./unfreeze-runs"),
-        help="folder of the searches' files",
+        default=known.get("storage", DEFAULT_STORAGE),
+        help=f"Folder of the searches' files (default: {DEFAULT_STORAGE}).",
     )
     if ledger:
         parser.add_argument(
             "--ledger",
             metavar="URL",
             default=known.get("ledger"),
-            help="database URL, if the search was given one",
+            help="Database of the ledger, if the search was given one (default: a file in the storage).",
         )
     if tracking:
         parser.add_argument(
             "--tracking-uri",
             metavar="URI",
             default=known.get("tracking_uri"),
-            help="MLflow server or database, if not in the storage",
+            help="MLflow tracking server or database (default: a file in the storage).",
         )
 
 
 def add_verbose_option(parser: argparse._ActionsContainer) -> None:
-    """``--verbose``, which every command has."""
-    parser.add_argument("--verbose", action="store_true", help="show warnings, logs and tracebacks")
+    """Add ``--verbose``, which every command has."""
+    parser.add_argument("--verbose", action="store_true", help="Show warnings, logs and tracebacks.")

@@ -1,133 +1,97 @@
-"""The names that options accept, each with a line for the help page. Every list of valid names lives here.
+"""The names that options accept, each with its description for help, messages and ``docs/options.md``.
 
-What a search is compared with, in words.
+Every list of valid names exists once: here, or in the package below that implements them
+(:mod:`trainables.numerics`, :mod:`trainables.reuse`, :mod:`search.records.metrics`). The code behind a name is in
+:mod:`search.ledger.sampling.samplers` (samplers), :mod:`search.execution.schedulers` (schedulers) and
+:mod:`trainables.methods.methods` (methods). Tests compare these with the lists here.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-BASELINE_SOURCES: Mapping[str, str] = {
-    "scratch": "scratch",
-    "finetune": "the target alone",
-    "source": "the source alone",
-}
-"""What each trains from."""
+from trainables.methods.methods import METHODS as METHODS
+
+_MAX_COMPARED = 60
+"""Letters of a word that :func:`did_you_mean` compares. No valid name is longer, and difflib takes quadratic time."""
 
 
-def baseline_phrase(method: str) -> str:
-    """``training from scratch`` and the like."""
-    return f"training from {BASELINE_SOURCES.get(method, method)}"
-
-
-MAX_EPOCH_FACTOR = 10.0
-
-
-def baseline_epoch_factor(target: int, source: int) -> float:
-    """How many times as many epochs training images of the ``target`` alone get as those of both, ten at most.
-
-    An epoch of both has as many more batches; a baseline of fewer steps would be beaten for that alone.
-    """
-    return min((target + source) / target, MAX_EPOCH_FACTOR)
-
-
-_LONGEST = 60
-"""Letters of a word that are compared with the names: no name is as long."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to train.
-
-    ``transfers`` says whether it starts from the backbone's pretrained weights; ``needs`` are options without which it
-    can do nothing. ``labels`` is whether it needs the target's. A ``rival`` is one that ``--method all`` chooses from.
-    """
-
-    words: str
-    transfers: bool
-    needs: tuple[str, ...] = ()
-    labels: bool = True
-    rival: bool = True
-
-
-METHODS: Mapping[str, Method] = {
-    "finetune": Method("start from the pretrained weights, train the head and the top blocks", True),
-    "reweight": Method(
-        "train on source images too, weighted by their likeness to the target", True, ("source",), False
-    ),
-    "align": Method("train so that the features of source and target look alike", True, ("source",), False),
-    "distill": Method(
-        "learn from the labels and from a larger backbone: its answers, and the relations it sees between images",
-        True,
-        ("teacher",),
-    ),
-    "source": Method("train on the source alone: a baseline", True, ("source",), False, rival=False),
-    "scratch": Method("start from random weights: the baseline that transfers nothing", False, rival=False),
-}
 REQUIRED_OPTIONS: Mapping[str, str] = {
     "source": "--source DATA, which it transfers from",
     "teacher": "--teacher BACKBONE, which it learns from",
 }
-"""What options are for that a method can't do without."""
+"""Options that a method may require, as messages name them, with what they are for."""
 
 ALL_METHODS = "all"
-"""The method is a parameter of the search."""
+"""The value of ``--method`` that makes the method a parameter of the search."""
 
 METHOD_NAMES: Mapping[str, str] = {
-    **{name: method.words for name, method in METHODS.items()},
-    ALL_METHODS: "let the search choose among those that can run",
+    **{name: method.description for name, method in METHODS.items()},
+    ALL_METHODS: "let the search choose among the methods that can run; baselines are excluded",
 }
-SPACES: Mapping[str, str] = {
-    "core": "unfreeze_depth, learning_rate, head_units, augmentation_strength",
-    "full": "core and weight_decay, dropout, label_smoothing, backbone_lr_ratio, horizontal_flip, head_init, l2sp, "
-    "layer_lr_decay, gradual_unfreezing",
+BASELINE_SOURCES: Mapping[str, str] = {
+    name: method.baseline_source for name, method in METHODS.items() if method.baseline_source is not None
 }
+"""What each baseline trains from, in words."""
+
+MAX_EPOCH_FACTOR = 10.0
+"""Bounds the training time of a baseline whose target is far smaller than the source."""
+
 SAMPLERS: Mapping[str, str] = {
     "tpe": "tree-structured Parzen estimator: learns from every finished trial",
     "random": "independent random configurations",
-    "qmc": "quasi-Monte Carlo: an even cover of the space",
-    "cmaes": "covariance matrix adaptation, for numeric spaces",
+    "qmc": "quasi-Monte Carlo: covers the space evenly",
+    "cmaes": "covariance matrix adaptation, for numeric spaces and a single objective",
     "nsga2": "a genetic algorithm",
 }
+SINGLE_OBJECTIVE_SAMPLERS = frozenset({"cmaes"})
+"""Samplers that rank trials by one number and therefore cannot search for a Pareto front."""
+
 SCHEDULERS: Mapping[str, str] = {
-    "asha": "asynchronous successive halving: stops weak trials early",
-    "hyperband": "several successive halvings, from bold to careful",
+    "asha": "asynchronous successive halving: stops the weaker two thirds after 1, 3, 9, … epochs",
+    "hyperband": "three brackets of successive halving, which begin to stop trials at different epochs",
     "median": "stops a trial that is below the median of the others",
     "none": "trains every trial to its last epoch",
 }
 PREPROCESSING: Mapping[str, str] = {
-    "auto": "what the backbone was trained with",
+    "auto": "the backbone's own; `none` for a .keras file",
     "none": "raw pixels, 0 to 255",
-    "tf": "scaled to -1 to 1",
-    "torch": "scaled to 0 to 1, then by ImageNet's mean and deviation",
-    "caffe": "BGR, ImageNet's mean taken off",
-    "unit": "scaled to 0 to 1",
+    "tf": "scaled to the range −1 to 1",
+    "torch": "scaled to the range 0 to 1, then normalised by ImageNet's mean and standard deviation",
+    "caffe": "channels in the order BGR, ImageNet's mean subtracted",
+    "unit": "scaled to the range 0 to 1",
 }
 BATCH_NORM: Mapping[str, str] = {
-    "auto": "adapt, unless batches hold fewer than 8 images",
+    "auto": "`adapt`, or `frozen` if batches hold fewer than 8 images",
     "adapt": "the unfrozen part learns the statistics of the new data",
-    "frozen": "the pretrained statistics everywhere",
-}
-PRECISION: Mapping[str, str] = {
-    "auto": "mixed_float16 on GPUs with tensor cores, else float32",
-    "float32": "32 bits throughout",
-    "mixed_float16": "the backbone computes in float16, weights and scores in float32",
-    "mixed_bfloat16": "the same in bfloat16, which has a wider range and fewer digits",
+    "frozen": "the pretrained statistics are used everywhere",
 }
 PRIOR: Mapping[str, str] = {
-    "on": "of several backbones those with better scores are tried more often at first",
-    "off": "no backbone is preferred before trials tell",
-}
-JIT: Mapping[str, str] = {
-    "auto": "on where there is a GPU",
-    "on": "XLA compiles the training step",
-    "off": "TensorFlow runs it operation by operation",
+    "on": "backbones with better transferability scores are tried more often at first; none is excluded",
+    "off": "no backbone is preferred before there are results of trials",
 }
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the name most like ``word``, or nothing."""
-    found = difflib.get_close_matches(word[:_LONGEST].lower(), list(names), n=1)
+    """Return `` (did you mean 'x'?)`` for the name most similar to ``word``, or an empty string if none is similar."""
+    found = difflib.get_close_matches(word[:_MAX_COMPARED].lower(), list(names), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def baseline_phrase(method: str) -> str:
+    """Return what the baseline ``method`` does, in words, such as ``training from scratch``."""
+    return f"training from {BASELINE_SOURCES.get(method, method)}"
+
+
+def baseline_epoch_factor(target: int, source: int) -> float:
+    """Return by which factor a baseline on the target alone trains more epochs than a trial on source and target.
+
+    An epoch on source and target has more batches. Without the factor, the baseline would take fewer optimizer steps
+    and lose for that reason alone.
+
+    Args:
+        target: number of training images of the target.
+        source: number of training images of the source.
+    """
+    return min((target + source) / target, MAX_EPOCH_FACTOR)

@@ -1,4 +1,4 @@
-"""Configurations that a user wants tried first: one JSON object of parameters a line."""
+"""Read the file of ``--enqueue``: configurations to try first, one JSON object of parameters per line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 
 def read_enqueue(path: str | Path, space: Space) -> list[dict[str, ParameterValue]]:
-    """The checked configurations of the file, in order; empty lines are skipped.
+    """Return the configurations of the file, in order.
 
-    A line may leave parameters out: the sampler fills them in. Raises UsageError with the file and the line.
+    Empty lines are skipped. The sampler chooses the parameters that a line leaves out.
+
+    Raises:
+        UsageError: the file cannot be read, holds no configuration, or has one that does not fit ``space``; the message
+            names the file and the line.
     """
     file = Path(path)
     found = []
@@ -46,7 +50,7 @@ def _parse(line: str) -> dict[str, Any]:
         raise UsageError(f"expected a JSON object, received {_start(line)} ({error.msg})") from None
     except RecursionError:
         raise UsageError(f"expected a JSON object, received {_start(line)} (a deep nest)") from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # Python refuses to convert numbers of more than 4,300 digits
         raise UsageError(f"expected a JSON object, received {_start(line)} ({error})") from None
     if not isinstance(content, dict):
         raise UsageError(
@@ -56,10 +60,12 @@ def _parse(line: str) -> dict[str, Any]:
 
 
 def _start(line: str) -> str:
+    """Return the first letters of a line, which are enough to recognise it in a message."""
     return repr(line.strip()[:60])
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dictionary. Python's parser would silently keep the last of two equal keys."""
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
             raise UsageError(f"{format_key(name)}: expected once, received {count:,} times")

@@ -1,9 +1,13 @@
-"""The parameters of the search space: kind, natural limits, and ranges in the built-in spaces."""
+"""The parameters that a search space may hold: kind, natural limits, and ranges in the built-in spaces.
+
+A new parameter is one entry of :data:`PARAMETERS`. A trial suggests the parameters in the order of the entries, so a
+parameter stands below the one that its ``when`` names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -13,282 +17,330 @@ from search.records.record import ParameterValue
 
 Kind = Literal["int", "float", "bool", "name"]
 
-PRETRAINED_METHODS = ("finetune", "reweight", "align", "distill", "source")
+BACKBONE = "backbone"
+DEPTH = "unfreeze_depth"
+
+PRETRAINED_METHODS = tuple(name for name, method in METHODS.items() if method.transfers)
 """Methods that train the top blocks of a pretrained backbone."""
 
-
-REWEIGHTED = ("reweight",)
-ALIGNED = ("align",)
 OLD_TASK_PARAMETERS = ("remembering", "remember_weight")
-"""Parameters of a search that has an old task to keep."""
-DISTILLED = ("distill",)
+"""Parameters of a search that has an old task to remember (``--remember``)."""
+
 LABEL_FREE_WEIGHTINGS = ("odds", "kmm")
-"""Weightings that ask for no labels of the target."""
+"""Values of ``weighting`` that need no labels of the target."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter is, whatever a space makes of it.
+    """What is true of a parameter in every search space.
 
-    ``least`` and ``most`` are natural limits: no value beyond them has a meaning, so the best value may well
-    lie there. Where they are open (``open_least``, ``open_most``) the limit itself has no meaning either.
-    ``methods`` are those that have a use for it (None: all). ``when`` names another parameter that must be
-    above 0, or one of ``among``. ``labels`` is whether it makes sense only where the target has labels. ``fixed``
-    is the value where a space of a user's own leaves it out (None: it is left out of the trial too). The values
-    of a ``name`` are those of its ``range`` and no others.
+    Attributes:
+        kind: type of its values. The values of a ``name`` are those of ``range`` and no others.
+        description: what the parameter means.
+        range: its values in the built-in spaces.
+        minimum: smallest value that has a meaning, so that the best value may well lie there; None if there is none.
+        maximum: largest value that has a meaning.
+        minimum_excluded: whether ``minimum`` itself has no meaning, such as a learning rate of 0.
+        maximum_excluded: whether ``maximum`` itself has no meaning.
+        core: whether the ``core`` space holds it; the ``full`` space holds all parameters.
+        methods: methods that use it; None stands for all.
+        when: another parameter on which it depends. It is used where that one is above 0, or one of ``when_values``.
+        when_values: values of ``when`` for which it is used, if they are not numbers.
+        needs_target_labels: whether it is used only where the target has labels.
+        default: value for spaces of the user's own that leave it out; with None, trials have no such parameter either.
     """
 
     kind: Kind
-    words: str
+    description: str
     range: Range
-    least: float | None = None
-    most: float | None = None
-    open_least: bool = False
-    open_most: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    minimum_excluded: bool = False
+    maximum_excluded: bool = False
     core: bool = False
     methods: tuple[str, ...] | None = None
     when: str | None = None
-    among: tuple[str, ...] = ()
-    labels: bool = False
-    fixed: ParameterValue | None = None
+    when_values: tuple[str, ...] = ()
+    needs_target_labels: bool = False
+    default: ParameterValue | None = None
 
     def applies_to(self, method: str) -> bool:
-        """Whether ``method`` has a use for it."""
+        """Return whether ``method`` uses the parameter."""
         return self.methods is None or method in self.methods
 
     @property
     def condition(self) -> str:
-        """What :attr:`when` must be, in words."""
-        return f"{self.when} is {' or '.join(self.among)}" if self.among else f"{self.when} is above 0"
+        """What must hold for the parameter named by :attr:`when`, in words."""
+        if self.when_values:
+            return f"{self.when} is {' or '.join(self.when_values)}"
+        return f"{self.when} is above 0"
 
     def condition_holds(self, value: object) -> bool:
-        """Whether :attr:`when` may have this value."""
-        return value in self.among if self.among else bool(value)
+        """Return whether the parameter is used where the one named by :attr:`when` has ``value``."""
+        return value in self.when_values if self.when_values else bool(value)
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "method": Parameter(
+        "name",
+        "how knowledge is transferred",
+        Choice(tuple(name for name, method in METHODS.items() if method.searchable)),
+        core=True,
+        methods=(ALL_METHODS,),
+    ),
+    DEPTH: Parameter(
+        "int",
+        "number of blocks that train, counted from the top; 0 trains the head alone",
+        IntRange(0, 0),  # up to the number of blocks: see parameters()
+        minimum=0,
+        core=True,
+        methods=PRETRAINED_METHODS,
+        default=0,
+    ),
+    "learning_rate": Parameter(
+        "float",
+        "learning rate of Adam after the warm-up",
+        FloatRange(1e-4, 3e-2, log=True),
+        minimum=0,
+        maximum=10,
+        minimum_excluded=True,
+        core=True,
+        default=1e-3,
+    ),
+    "head_units": Parameter(
+        "int",
+        "width of the head's hidden layer; 0 is a linear head",
+        IntRange(0, 256, step=64),
+        minimum=0,
+        maximum=65_536,
+        core=True,
+        default=0,
+    ),
+    "augmentation_strength": Parameter(
+        "float",
+        "strength of rotation, shift, shear and zoom",
+        FloatRange(0.0, 1.0, step=0.25),
+        minimum=0,
+        maximum=1,
+        core=True,
+        default=0.0,
+    ),
+    "weight_decay": Parameter(
+        "float", "decoupled weight decay, as in AdamW", FloatRange(1e-6, 1e-2, log=True), minimum=0, maximum=1
+    ),
+    "dropout": Parameter(
+        "float",
+        "dropout rate in front of the last layer",
+        FloatRange(0.0, 0.5),
+        minimum=0,
+        maximum=1,
+        maximum_excluded=True,
+    ),
+    "label_smoothing": Parameter(
+        "float",
+        "smoothing of the training labels",
+        FloatRange(0.0, 0.2),
+        minimum=0,
+        maximum=1,
+        maximum_excluded=True,
+    ),
+    "backbone_lr_ratio": Parameter(
+        "float",
+        "learning rate of the backbone's blocks divided by that of the head",
+        FloatRange(0.01, 1.0, log=True),
+        minimum=0,
+        maximum=1,
+        minimum_excluded=True,
+        methods=PRETRAINED_METHODS,
+        when=DEPTH,
+    ),
+    "horizontal_flip": Parameter(
+        "bool",
+        "mirror images at random; leave it off if a mirror image has another class",
+        Choice((False, True)),
+    ),
+    "head_init": Parameter(
+        "name",
+        "initial weights of the head: random, or those of a linear probe on the frozen backbone",
+        Choice(("random", "probe")),
+        methods=PRETRAINED_METHODS,
+        when=DEPTH,
+        needs_target_labels=True,
+    ),
+    "weighting": Parameter(
+        "name",
+        "what determines a source image's weight: a domain classifier's odds, kernel mean matching, or boosting",
+        Choice(("odds", "kmm", "tradaboost")),
+        core=True,
+        methods=("reweight",),
+        default="odds",
+    ),
+    "source_share": Parameter(
+        "float",
+        "fraction of source images in a batch",
+        FloatRange(0.1, 0.9),
+        minimum=0,
+        maximum=1,
+        minimum_excluded=True,
+        core=True,
+        methods=("reweight",),
+        needs_target_labels=True,
+        default=0.5,
+    ),
+    "weight_temperature": Parameter(
+        "float",
+        "above 1 the weights of source images become more equal, below 1 less",
+        FloatRange(0.5, 8.0, log=True),
+        minimum=0,
+        maximum=1000,
+        minimum_excluded=True,
+        methods=("reweight",),
+        when="weighting",
+        when_values=("odds", "kmm"),
+    ),
+    "weight_clip": Parameter(
+        "float",
+        "largest weight of a source image, divided by the mean of all weights",
+        FloatRange(2.0, 50.0, log=True),
+        minimum=1,
+        methods=("reweight",),
+        when="weighting",
+        when_values=("odds", "kmm"),
+    ),
+    "alignment": Parameter(
+        "name",
+        "what makes the features similar: covariances (coral), kernel means (mmd), or an adversary (dann)",
+        Choice(("coral", "mmd", "dann")),
+        core=True,
+        methods=("align",),
+        default="mmd",
+    ),
+    "alignment_weight": Parameter(
+        "float",
+        "weight of the alignment in the loss (lambda)",
+        FloatRange(1e-2, 1e2, log=True),
+        minimum=0,
+        core=True,
+        methods=("align",),
+        default=1.0,
+    ),
+    "alignment_schedule": Parameter(
+        "name",
+        "whether lambda is constant or rises from 0 as in DANN",
+        Choice(("constant", "ramp")),
+        methods=("align",),
+    ),
+    "alignment_layer": Parameter(
+        "name",
+        "which layer is aligned: the backbone's features, or the head's hidden layer",
+        Choice(("features", "hidden")),
+        methods=("align",),
+        when="head_units",
+    ),
+    "distillation": Parameter(
+        "name",
+        "what is learned from the teacher: softened predictions (plain), distances and angles between images "
+        "(relational), or both",
+        Choice(("plain", "relational", "both")),
+        core=True,
+        methods=("distill",),
+        default="both",
+    ),
+    "distill_weight": Parameter(
+        "float",
+        "weight of the teacher in the loss, relative to that of the labels",
+        FloatRange(0.1, 30.0, log=True),
+        minimum=0,
+        core=True,
+        methods=("distill",),
+        default=1.0,
+    ),
+    "distill_temperature": Parameter(
+        "float",
+        "temperature that softens the teacher's predictions",
+        FloatRange(1.0, 20.0, log=True),
+        minimum=0,
+        minimum_excluded=True,
+        core=True,
+        methods=("distill",),
+        when="distillation",
+        when_values=("plain", "both"),
+        default=4.0,
+    ),
+    "l2sp": Parameter(
+        "float",
+        "strength of L2-SP, which pulls the unfrozen blocks back to their pretrained weights and replaces weight decay",
+        Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),
+        minimum=0,
+        maximum=1e6,
+        methods=PRETRAINED_METHODS,
+        when=DEPTH,
+    ),
+    "layer_lr_decay": Parameter(
+        "float",
+        "learning rate of each unfrozen block divided by that of the block above it",
+        FloatRange(0.3, 1.0),
+        minimum=0,
+        maximum=1,
+        minimum_excluded=True,
+        methods=PRETRAINED_METHODS,
+        when=DEPTH,
+    ),
+    "gradual_unfreezing": Parameter(
+        "float",
+        "fraction of the epochs during which the blocks begin to train one by one, from the top; 0 starts all at once",
+        FloatRange(0.0, 0.75, step=0.25),
+        minimum=0,
+        maximum=1,
+        maximum_excluded=True,
+        methods=PRETRAINED_METHODS,
+        when=DEPTH,
+    ),
+    "remembering": Parameter(
+        "name",
+        "how the old task is kept: elastic weight consolidation, learning without forgetting, or rehearsal",
+        Choice(("ewc", "lwf", "rehearsal")),
+        core=True,
+        methods=("finetune",),
+        when=DEPTH,
+    ),
+    "remember_weight": Parameter(
+        "float",
+        "weight of the old task in the loss",
+        FloatRange(1e-3, 10.0, log=True),
+        minimum=0,
+        maximum=1e6,
+        core=True,
+        methods=("finetune",),
+        when=DEPTH,
+    ),
+}
+"""All parameters by name, in the order in which a trial suggests them."""
+
+
+def _builtin_space(core: bool) -> str:
+    """Return the names of the parameters of fine-tuning that one built-in space adds, for help and docs."""
+    return ", ".join(
+        f"`{name}`"
+        for name, parameter in PARAMETERS.items()
+        if parameter.core is core and parameter.applies_to("finetune") and name not in OLD_TASK_PARAMETERS
+    )
+
+
+SPACES: Mapping[str, str] = {
+    "core": _builtin_space(core=True),
+    "full": f"those of `core` and {_builtin_space(core=False)}",
+}
+"""The built-in spaces by name, with their parameters under the method ``finetune``."""
 
 
 @cache
 def parameters(blocks: int) -> Mapping[str, Parameter]:
-    """All parameters, in the order in which a trial suggests them, for a backbone of ``blocks`` blocks."""
-    return {
-        "method": Parameter(
-            "name",
-            "how knowledge is transferred",
-            Choice(tuple(name for name, method in METHODS.items() if method.rival)),
-            core=True,
-            methods=(ALL_METHODS,),
-        ),
-        "unfreeze_depth": Parameter(
-            "int",
-            "blocks that train, counted from the top; 0 trains the head alone",
-            IntRange(0, blocks),
-            least=0,
-            most=blocks,
-            core=True,
-            methods=PRETRAINED_METHODS,
-            fixed=0,
-        ),
-        "learning_rate": Parameter(
-            "float",
-            "of Adam, after warm-up",
-            FloatRange(1e-4, 3e-2, log=True),
-            least=0,
-            most=10,
-            open_least=True,
-            core=True,
-            fixed=1e-3,
-        ),
-        "head_units": Parameter(
-            "int",
-            "width of the head's hidden layer; 0 is a linear head",
-            IntRange(0, 256, step=64),
-            least=0,
-            most=65_536,
-            core=True,
-            fixed=0,
-        ),
-        "augmentation_strength": Parameter(
-            "float",
-            "of rotation, shift, shear and zoom",
-            FloatRange(0.0, 1.0, step=0.25),
-            least=0,
-            most=1,
-            core=True,
-            fixed=0.0,
-        ),
-        "weight_decay": Parameter(
-            "float", "decoupled, as in AdamW", FloatRange(1e-6, 1e-2, log=True), least=0, most=1
-        ),
-        "dropout": Parameter(
-            "float", "in front of the last layer", FloatRange(0.0, 0.5), least=0, most=1, open_most=True
-        ),
-        "label_smoothing": Parameter(
-            "float", "of the training labels", FloatRange(0.0, 0.2), least=0, most=1, open_most=True
-        ),
-        "backbone_lr_ratio": Parameter(
-            "float",
-            "learning rate of the backbone's blocks over the head's",
-            FloatRange(0.01, 1.0, log=True),
-            least=0,
-            most=1,
-            open_least=True,
-            methods=PRETRAINED_METHODS,
-            when="unfreeze_depth",
-        ),
-        "horizontal_flip": Parameter(
-            "bool", "mirror images; off where a mirror image is another thing", Choice((False, True))
-        ),
-        "head_init": Parameter(
-            "name",
-            "what the head starts from: random weights, or a probe trained on the frozen backbone",
-            Choice(("random", "probe")),
-            methods=PRETRAINED_METHODS,
-            when="unfreeze_depth",
-            labels=True,
-        ),
-        "weighting": Parameter(
-            "name",
-            "where a source image's weight comes from: a domain classifier's odds, kernel mean matching, or boosting",
-            Choice(("odds", "kmm", "tradaboost")),
-            core=True,
-            methods=REWEIGHTED,
-            fixed="odds",
-        ),
-        "source_share": Parameter(
-            "float",
-            "share of source images in a batch",
-            FloatRange(0.1, 0.9),
-            least=0,
-            most=1,
-            open_least=True,
-            core=True,
-            methods=REWEIGHTED,
-            labels=True,
-            fixed=0.5,
-        ),
-        "weight_temperature": Parameter(
-            "float",
-            "above 1 makes weights of source images more alike, below 1 less",
-            FloatRange(0.5, 8.0, log=True),
-            least=0,
-            most=1000,
-            open_least=True,
-            methods=REWEIGHTED,
-            when="weighting",
-            among=("odds", "kmm"),
-        ),
-        "weight_clip": Parameter(
-            "float",
-            "most weight that one source image may have, over their mean",
-            FloatRange(2.0, 50.0, log=True),
-            least=1,
-            methods=REWEIGHTED,
-            when="weighting",
-            among=("odds", "kmm"),
-        ),
-        "alignment": Parameter(
-            "name",
-            "what makes features alike: covariances (coral), kernel means (mmd), or an adversary (dann)",
-            Choice(("coral", "mmd", "dann")),
-            core=True,
-            methods=ALIGNED,
-            fixed="mmd",
-        ),
-        "alignment_weight": Parameter(
-            "float",
-            "of the alignment in the loss, lambda",
-            FloatRange(1e-2, 1e2, log=True),
-            least=0,
-            core=True,
-            methods=ALIGNED,
-            fixed=1.0,
-        ),
-        "alignment_schedule": Parameter(
-            "name",
-            "whether lambda is constant or rises from 0 as in DANN",
-            Choice(("constant", "ramp")),
-            methods=ALIGNED,
-        ),
-        "alignment_layer": Parameter(
-            "name",
-            "what is made alike: the backbone's features, or the head's hidden layer",
-            Choice(("features", "hidden")),
-            methods=ALIGNED,
-            when="head_units",
-        ),
-        "distillation": Parameter(
-            "name",
-            "what is learned from the teacher: softened answers (plain), distances and angles (relational), or both",
-            Choice(("plain", "relational", "both")),
-            core=True,
-            methods=DISTILLED,
-            fixed="both",
-        ),
-        "distill_weight": Parameter(
-            "float",
-            "of the teacher in the loss, over that of the labels",
-            FloatRange(0.1, 30.0, log=True),
-            least=0,
-            core=True,
-            methods=DISTILLED,
-            fixed=1.0,
-        ),
-        "distill_temperature": Parameter(
-            "float",
-            "how much the teacher's answers are softened",
-            FloatRange(1.0, 20.0, log=True),
-            least=0,
-            open_least=True,
-            core=True,
-            methods=DISTILLED,
-            when="distillation",
-            among=("plain", "both"),
-            fixed=4.0,
-        ),
-        "l2sp": Parameter(
-            "float",
-            "pull of the unfrozen blocks back to their pretrained weights (L2-SP), in the place of weight decay",
-            Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),
-            least=0,
-            most=1e6,
-            methods=PRETRAINED_METHODS,
-            when="unfreeze_depth",
-        ),
-        "layer_lr_decay": Parameter(
-            "float",
-            "learning rate of each unfrozen block over that of the block above it",
-            FloatRange(0.3, 1.0),
-            least=0,
-            most=1,
-            open_least=True,
-            methods=PRETRAINED_METHODS,
-            when="unfreeze_depth",
-        ),
-        "gradual_unfreezing": Parameter(
-            "float",
-            "share of the epochs in which the blocks begin to train one by one, from the top; 0: all at once",
-            FloatRange(0.0, 0.75, step=0.25),
-            least=0,
-            most=1,
-            open_most=True,
-            methods=PRETRAINED_METHODS,
-            when="unfreeze_depth",
-        ),
-        "remembering": Parameter(
-            "name",
-            "how the old task is kept: elastic weight consolidation, learning without forgetting, or rehearsal",
-            Choice(("ewc", "lwf", "rehearsal")),
-            core=True,
-            methods=("finetune",),
-            when="unfreeze_depth",
-        ),
-        "remember_weight": Parameter(
-            "float",
-            "how much the old task counts",
-            FloatRange(1e-3, 10.0, log=True),
-            least=0,
-            most=1e6,
-            core=True,
-            methods=("finetune",),
-            when="unfreeze_depth",
-        ),
-    }
+    """Return :data:`PARAMETERS` for a backbone of ``blocks`` blocks, which bound ``unfreeze_depth``."""
+    depth = replace(PARAMETERS[DEPTH], range=IntRange(0, blocks), maximum=blocks)
+    return {**PARAMETERS, DEPTH: depth}
+
+
+def backbone_parameter(names: tuple[str, ...]) -> Parameter:
+    """Return the parameter that chooses among several backbones (``--backbone A --backbone B``)."""
+    return Parameter("name", "which of the backbones is trained", Choice(names), core=True)

@@ -69,9 +69,9 @@ class IntRange:
         """``low`` and ``high``."""
         return self.low, self.high
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where ``value`` lies: 0 at ``low``, 1 at ``high``."""
-        return _place(value, self.low, self.high, self.log)
+        return _position(value, self.low, self.high, self.log)
 
     def __str__(self) -> str:
         step = f" in steps of {self.step}" if self.step > 1 else ""
@@ -108,9 +108,9 @@ class FloatRange:
         """``low`` and ``high``."""
         return self.low, self.high
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where ``value`` lies: 0 at ``low``, 1 at ``high``."""
-        return _place(value, self.low, self.high, self.log)
+        return _position(value, self.low, self.high, self.log)
 
     def __str__(self) -> str:
         step = f" in steps of {self.step:g}" if self.step is not None else ""
@@ -149,10 +149,10 @@ class Choice:
             return -math.inf, math.inf
         return min(numbers), max(numbers)
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where ``value`` lies: 0 at the least, 1 at the greatest; without bounds in the middle."""
         low, high = self.bounds
-        return 0.5 if math.isinf(low) else _place(value, low, high, log=False)
+        return 0.5 if math.isinf(low) else _position(value, low, high, log=False)
 
     def __str__(self) -> str:
         words = [str(v).lower() if isinstance(v, bool) else f"{v}" for v in self.values[:_SHOWN]]
@@ -199,7 +199,7 @@ def _whole_steps(width: float, step: float) -> bool:
     return math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
-def _place(value: float, low: float, high: float, log: bool) -> float:
+def _position(value: float, low: float, high: float, log: bool) -> float:
     if low == high:
         return 0.5
     if log:

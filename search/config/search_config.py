@@ -1,11 +1,17 @@
-"""What a search is asked to do: one field per option of ``unfreeze search``."""
+"""The configuration of a search: one field for each option of ``unfreeze search``.
+
+To add an option, add one field to :class:`SearchConfig`. Its type checks the value, its
+:class:`~search.config.option_types.Option` places it in the help page, its ``description`` is the help text. The
+command line (:mod:`search.config.search_options`), the messages about wrong values
+(:mod:`search.config.validation_errors`), config files (:mod:`search.config.config_file`) and ``docs/options.md``
+(:mod:`search.config.options_page`) follow from the field.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -17,30 +23,32 @@ from pydantic import (
     model_validator,
 )
 
-from search.config.choices import ALL_METHODS, METHODS, REQUIRED_OPTIONS
-from search.config.environment import OPTION_VARIABLES, options_from_environment
+from search.config.choices import (
+    ALL_METHODS,
+    BATCH_NORM,
+    METHOD_NAMES,
+    METHODS,
+    PREPROCESSING,
+    PRIOR,
+    REQUIRED_OPTIONS,
+    SAMPLERS,
+    SCHEDULERS,
+)
+from search.config.environment import DEFAULT_STORAGE
 from search.config.objectives import check_sampler, direction, resolve_objectives
 from search.config.option_types import (
     BackboneNames,
-    BatchNormName,
     ByteCount,
     CacheText,
     Duration,
     FolderName,
     GpuShare,
-    JitName,
     JsonlText,
-    MethodName,
-    MetricName,
     Number,
     ObjectiveNames,
+    Option,
     PathText,
-    PrecisionName,
-    PreprocessingName,
-    PriorName,
     ReuseText,
-    SamplerName,
-    SchedulerName,
     SearchNames,
     SpaceText,
     StorageText,
@@ -49,285 +57,414 @@ from search.config.option_types import (
     Weights,
     WholeNumber,
 )
-from search.config.strict_yaml import read_mapping
-from search.config.validation_errors import format_key, validation_message
-from search.records.metrics import SERVING_COSTS, Direction
+from search.config.parameters import SPACES
+from search.config.validation_errors import validation_message
+from search.records.metrics import EPOCH_METRIC_DIRECTIONS, OBJECTIVES, SERVING_COSTS, Direction
 from trainables.errors import UsageError
+from trainables.numerics import JIT, PRECISIONS
 from trainables.reuse import DEFAULT_VIEWS, REUSABLE_PARTS, Reuse
 
 
-class SearchConfig(BaseModel):
-    """A search, asked for. Frozen; wrong values raise UsageError, one line a problem.
+def _and(names: Iterable[str]) -> str:
+    """Return ``a, b and c``, with each name marked as code."""
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
 
-    Paths are text, relative to the working directory; a leading ``~/`` is the home directory.
-    ``None`` means that the value follows from others, as the field's description says.
+
+def _methods_requiring(option: str) -> str:
+    return _and(name for name, method in METHODS.items() if option in method.required_options)
+
+
+class SearchConfig(BaseModel):
+    """The options of a search, checked and frozen.
+
+    Paths are text, relative to the working directory; a leading ``~/`` stands for the home directory. ``None`` means
+    that the value follows from other options, as the ``unset`` of the field's :class:`Option` describes.
+
+    Raises:
+        UsageError: one or more values are wrong; the message has one line for each problem.
+
+    >>> SearchConfig(data="photos/", backbone="MobileNetV2", trials=40).epochs
+    20
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
     )
 
-    data: PathText = Field("digits", description="digits, an image folder, or a Parquet or Arrow file")
-    source: PathText | None = Field(
-        None,
-        description="another dataset to transfer from, read and split as --data is; classes are shared by name",
+    data: Annotated[PathText, Option("data", "digits|DIR|FILE.parquet", input_path=True)] = Field(
+        "digits",
+        description="Images to learn from: `digits` (scikit-learn's handwritten digits, built in), a folder of "
+        "images, or a Parquet or Arrow file.",
     )
-    unlabelled_target: bool = Field(
+    source: Annotated[PathText | None, Option("data", "digits|DIR|FILE.parquet", input_path=True)] = Field(
+        None,
+        description="Second dataset to transfer from, in any form that --data accepts. Its classes are matched to "
+        f"those of --data by name. The methods {_methods_requiring('source')} require it.",
+    )
+    unlabelled_target: Annotated[bool, Option("data")] = Field(
         False,
-        description="no label of --data but those of the test images is read, or needed; selection is by val_loss "
-        "then",
+        description="Train without labels of --data. Only the labels of its test images are read, and trials are "
+        "compared by `val_loss` unless --metric or --objective is given.",
     )
-    validation_fraction: Number = Field(
-        0.2, gt=0, le=0.5, description="share of the images for validation, where the data has no such split"
+    validation_fraction: Annotated[Number, Option("data", "X")] = Field(
+        0.2,
+        gt=0,
+        le=0.5,
+        description="Fraction of the images that form the validation split if the data has none.",
     )
-    test_fraction: Number = Field(
-        0.2, gt=0, le=0.5, description="share of the images for the test, where the data has no such split"
+    test_fraction: Annotated[Number, Option("data", "X")] = Field(
+        0.2, gt=0, le=0.5, description="Fraction of the images that form the test split if the data has none."
     )
-    image_column: Text | None = Field(
-        None, description="column of images in a Parquet file; found if not given"
+    image_column: Annotated[Text | None, Option("data", "COLUMN", unset="found by name and type")] = Field(
+        None, description="Column of a Parquet or Arrow file that holds the images."
     )
-    label_column: Text | None = Field(
-        None, description="column of labels in a Parquet file; found if not given"
+    label_column: Annotated[Text | None, Option("data", "COLUMN", unset="found by name and type")] = Field(
+        None, description="Column of a Parquet or Arrow file that holds the labels."
     )
-    split_column: Text | None = Field(None, description="column of split names in a Parquet file")
-    skip_bad_images: bool = Field(False, description="leave out images that can't be read")
+    split_column: Annotated[Text | None, Option("data", "COLUMN", unset="`split`, if there is one")] = Field(
+        None, description="Column of a Parquet or Arrow file that names the split of each row."
+    )
+    skip_bad_images: Annotated[bool, Option("data")] = Field(
+        False,
+        description="Leave out images that cannot be decoded. By default they end the search with a list of their "
+        "names.",
+    )
 
-    backbone: BackboneNames = Field(
+    backbone: Annotated[
+        BackboneNames,
+        Option("backbone", "NAME|FILE.keras|models:/NAME@ALIAS", repeatable=True, input_path=True),
+    ] = Field(
         "print",
-        description="print (built in), a name from `unfreeze backbones`, FILE.keras or models:/NAME@ALIAS; given more "
-        "than once, the search chooses among them",
+        description="Pretrained network: `print` (built in), a name that `unfreeze backbones` lists, a Keras "
+        "file, or a registered model. If several are given, the backbone is a parameter of the search.",
     )
-    weights: Weights = Field("default", description="default, imagenet, none, or a weights file")
-    teacher: PathText | None = Field(
+    weights: Annotated[Weights, Option("backbone", "default|imagenet|none|FILE", input_path=True)] = Field(
+        "default",
+        description="Initial weights of the backbone: `default` (its own pretrained weights), `imagenet` "
+        "(networks of keras.applications only), `none` (random), or a weights file, which fits one backbone only.",
+    )
+    teacher: Annotated[
+        PathText | None, Option("backbone", "NAME|FILE.keras|models:/NAME@ALIAS", input_path=True)
+    ] = Field(
         None,
-        description="a larger backbone to learn from, named as --backbone is; it sees the images at its own input size",
+        description="Larger backbone to learn from, named as for --backbone. It sees the images at its own input "
+        f"size. The method {_methods_requiring('teacher')} requires it.",
     )
-    teacher_weights: Weights = Field(
-        "default", description="of the teacher: default, imagenet, none, or a weights file"
+    teacher_weights: Annotated[Weights, Option("backbone", "default|imagenet|none|FILE", input_path=True)] = (
+        Field("default", description="Weights of the teacher, as for --weights.")
     )
-    input_size: WholeNumber | None = Field(
-        None, ge=8, le=4096, description="pixels a side; the backbone's own if not given"
-    )
-    preprocessing: PreprocessingName = Field(
-        "auto", description="what a .keras backbone expects of its pixels"
-    )
-    batch_norm: BatchNormName = Field("auto", description="mode of batch normalisation in the unfrozen part")
-
-    name: FolderName | None = Field(None, description="name of the search; the task's name if not given")
-    trials: WholeNumber = Field(24, ge=1, le=1_000_000, description="number of trials")
-    epochs: WholeNumber = Field(20, ge=1, le=100_000, description="most epochs a trial trains")
-    batch_size: WholeNumber = Field(32, ge=1, le=65_536, description="images per step")
-    method: MethodName = Field("finetune", description="how knowledge is transferred")
-    space: SpaceText = Field("core", description="core, full, or a YAML file of parameters")
-    enqueue: JsonlText | None = Field(None, description="configurations to try first, one JSON object a line")
-    remember: PathText | None = Field(
-        None, description="data of an old task that the backbone shall not forget, as --data takes it"
-    )
-    warm_start: SearchNames | None = Field(
+    input_size: Annotated[
+        WholeNumber | None, Option("backbone", "PIXELS", unset="the backbone's own size")
+    ] = Field(
         None,
-        description="earlier search of the same storage whose best configurations are tried first; may be given more "
-        "than once",
+        ge=8,
+        le=4096,
+        description="Height and width, in pixels, to which images are resized for the backbone.",
     )
-    prior: PriorName = Field(
-        "on",
-        description="whether several backbones are scored before the first trial, as a hint where to begin",
+    preprocessing: Annotated[str, Option("backbone", choices=PREPROCESSING)] = Field(
+        "auto",
+        description="Scaling of pixel values that a .keras backbone expects. Named backbones bring their own and "
+        "accept `auto` only.",
     )
-    sampler: SamplerName = Field("tpe", description="who proposes configurations")
-    scheduler: SchedulerName = Field("asha", description="who stops weak trials early")
-    metric: MetricName = Field("val_accuracy", description="the objective")
-    objective: ObjectiveNames = Field(
-        None,
-        description=(
-            "several objectives, given once for each, the first of --metric's, "
-            f"then {', '.join(SERVING_COSTS)} too"
-        ),
-    )
-    time_budget: Duration | None = Field(None, description="stop starting trials after this long, as in 30m")
-    patience: WholeNumber | None = Field(
-        None, ge=1, le=1_000_000, description="stop after this many finished trials without a better one"
-    )
-    seed: WholeNumber = Field(
-        0, ge=0, le=2**32 - 1, description="seed of data splits, proposals and training"
+    batch_norm: Annotated[str, Option("backbone", choices=BATCH_NORM)] = Field(
+        "auto", description="Mode of the batch normalisation layers in the unfrozen part of the backbone."
     )
 
-    confirm_seeds: WholeNumber = Field(
-        3, ge=1, le=100, description="seeds with which the winner is trained again"
+    name: Annotated[FolderName | None, Option("storage", "NAME", unset="the task's name")] = Field(
+        None, description="Name of the search, which is also the name of its folder in the storage."
     )
-    confirm_points: WholeNumber = Field(
+    trials: Annotated[WholeNumber, Option("trials", "N")] = Field(
+        24,
+        ge=1,
+        le=1_000_000,
+        description="Number of trials. Running the same command with a larger number extends the search.",
+    )
+    epochs: Annotated[WholeNumber, Option("trials", "N")] = Field(
+        20, ge=1, le=100_000, description="Maximum number of epochs of a trial."
+    )
+    batch_size: Annotated[WholeNumber, Option("trials", "N")] = Field(
+        32, ge=1, le=65_536, description="Images in a training step."
+    )
+    method: Annotated[str, Option("trials", choices=METHOD_NAMES)] = Field(
+        "finetune", description="How knowledge is transferred."
+    )
+    space: Annotated[SpaceText, Option("trials", "core|full|FILE.yaml", input_path=True)] = Field(
+        "core",
+        description=f"Search space: `core` ({SPACES['core']}), `full` ({SPACES['full']}), or a YAML file of "
+        "parameters and their ranges. Methods other than `finetune` add parameters of their own.",
+    )
+    enqueue: Annotated[JsonlText | None, Option("trials", "FILE.jsonl", input_path=True)] = Field(
+        None,
+        description="Configurations to try first: a file with one JSON object of parameters per line. The sampler "
+        "chooses the parameters that a line leaves out.",
+    )
+    remember: Annotated[PathText | None, Option("trials", "DATA", input_path=True)] = Field(
+        None,
+        description="Data of an old task, in any form that --data accepts, on which the backbone shall stay "
+        "accurate. Works with the method `finetune`.",
+    )
+    warm_start: Annotated[SearchNames | None, Option("trials", "NAME", repeatable=True)] = Field(
+        None, description="Earlier search of the same storage whose best configurations are tried first."
+    )
+    prior: Annotated[str, Option("trials", choices=PRIOR)] = Field(
+        "on", description="Whether several backbones are scored before the first trial."
+    )
+    sampler: Annotated[str, Option("trials", choices=SAMPLERS)] = Field(
+        "tpe", description="Optuna sampler that proposes configurations."
+    )
+    scheduler: Annotated[str, Option("trials", choices=SCHEDULERS)] = Field(
+        "asha", description="Scheduler that stops weak trials early."
+    )
+    metric: Annotated[str, Option("trials", choices=EPOCH_METRIC_DIRECTIONS)] = Field(
+        "val_accuracy", description="Metric that the search optimises."
+    )
+    objective: Annotated[ObjectiveNames, Option("trials", choices=OBJECTIVES, repeatable=True)] = Field(
+        None,
+        description="Objective of a search with several objectives, which looks for the Pareto front. The first "
+        f"must be one of {_and(EPOCH_METRIC_DIRECTIONS)}; the others may also be {_and(SERVING_COSTS)}, which are "
+        "costs of serving the model.",
+    )
+    time_budget: Annotated[Duration | None, Option("trials", "TIME", unset="no limit")] = Field(
+        None,
+        description="Time for the trials, such as `30m` or `1h30m`. When it is over, running trials are stopped "
+        "and the best one so far is confirmed. The trials of each baseline get the same time again.",
+    )
+    patience: Annotated[WholeNumber | None, Option("trials", "N", unset="no limit")] = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Stop after this number of finished trials in a row without an improvement.",
+    )
+    seed: Annotated[WholeNumber, Option("trials", "N")] = Field(
+        0, ge=0, le=2**32 - 1, description="Random seed of data splits, proposals and training."
+    )
+
+    confirm_seeds: Annotated[WholeNumber, Option("winner", "N")] = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Number of random seeds with which the winner is trained again before it is measured on the "
+        "test images.",
+    )
+    confirm_points: Annotated[WholeNumber, Option("winner", "N")] = Field(
         5,
         ge=1,
         le=50,
-        description="with several objectives: points of the front that are confirmed and registered",
+        description="Maximum number of points of the Pareto front that are confirmed and registered. Applies with "
+        "several objectives only.",
     )
-    baseline_trials: WholeNumber | None = Field(
-        None,
-        ge=0,
-        le=1_000_000,
-        description="trials of each baseline to compare with, from scratch and, where a source is used, without it; as "
-        "many as --trials; 0 for none",
+    baseline_trials: Annotated[WholeNumber | None, Option("winner", "N", unset="as many as --trials")] = (
+        Field(
+            None,
+            ge=0,
+            le=1_000_000,
+            description="Trials of each baseline with which the winner is compared. 0 trains no baseline, and the "
+            "report has no verdict.",
+        )
     )
 
-    storage: StorageText = Field(
-        "./unfreeze-runs", description="folder of the search's files; on a cluster one that all nodes share"
+    storage: Annotated[StorageText, Option("storage", "DIR")] = Field(
+        DEFAULT_STORAGE,
+        description="Folder of the search's files. On a cluster all nodes must see it under the same path.",
     )
-    fresh: bool = Field(
-        False, description="put an earlier search of this name away, in the storage's archive, and begin anew"
+    fresh: Annotated[bool, Option("storage")] = Field(
+        False,
+        description="Move an earlier search of the same name to the archive of the storage and begin anew. "
+        "Nothing is deleted.",
     )
-    keep_best: WholeNumber = Field(
+    keep_best: Annotated[WholeNumber, Option("storage", "N")] = Field(
         3,
         ge=0,
         le=1_000_000,
-        description="checkpoints of ended trials to keep, those of the best; 0 for none",
+        description="Number of ended trials whose checkpoints are kept, the best ones; 0 keeps none.",
     )
-    checkpoint_budget: ByteCount | None = Field(
+    checkpoint_budget: Annotated[
+        ByteCount | None, Option("storage", "SIZE", unset="a fifth of the free disk, at most 20 GB")
+    ] = Field(
         None,
-        description="bytes that all checkpoints of the search may take, as in '2 GB'; a fifth of the free disk, at "
-        "most 20 GB; a running trial's stay in any case",
+        description="Disk space that the checkpoints of the search may take, such as `2 GB`. Those of the worst "
+        "trials are deleted first. Checkpoints of running trials are kept in any case.",
     )
-    ledger: Url | None = Field(
-        None, description="database URL of the ledger; a file in the storage if not given"
+    ledger: Annotated[Url | None, Option("storage", "URL", unset="a SQLite file in the storage")] = Field(
+        None,
+        description="Database of the ledger, such as `postgresql://USER:PASSWORD@HOST/DATABASE` (requires `pip "
+        "install '.[postgresql]'`).",
     )
-    tracking_uri: Url | None = Field(
-        None, description="MLflow server; a SQLite file in the storage if not given"
+    tracking_uri: Annotated[Url | None, Option("storage", "URI", unset="a SQLite file in the storage")] = (
+        Field(None, description="MLflow tracking server or database.")
     )
-    model_name: FolderName | None = Field(None, description="registered model; unfreeze-TASK if not given")
-    register_model: bool = Field(True, alias="register", description="register the winner")
+    model_name: Annotated[FolderName | None, Option("winner", "NAME", unset="`unfreeze-TASK`")] = Field(
+        None, description="Name under which the winner is registered in MLflow."
+    )
+    register_model: Annotated[bool, Option("winner")] = Field(
+        True, alias="register", description="Register the winner in MLflow as challenger."
+    )
 
-    max_concurrent: WholeNumber | None = Field(None, ge=1, le=100_000, description="most trials at once")
-    cpus_per_trial: Number = Field(1.0, gt=0, le=1024, description="CPU cores a trial asks for")
-    gpus_per_trial: GpuShare = Field(
-        0.0, ge=0, le=64, description="GPUs a trial asks for; a fraction shares one"
+    max_concurrent: Annotated[
+        WholeNumber | None, Option("resources", "N", unset="as many as the nodes have room for")
+    ] = Field(None, ge=1, le=100_000, description="Maximum number of trials that run at the same time.")
+    cpus_per_trial: Annotated[Number, Option("resources", "X")] = Field(
+        1.0, gt=0, le=1024, description="CPU cores that a trial reserves."
     )
-    max_retries: WholeNumber = Field(
+    gpus_per_trial: Annotated[GpuShare, Option("resources", "X")] = Field(
+        0.0,
+        ge=0,
+        le=64,
+        description="GPUs that a trial reserves. With a fraction, such as 0.25, trials share a GPU.",
+    )
+    max_retries: Annotated[WholeNumber, Option("resources", "N")] = Field(
         2,
         ge=0,
         le=1000,
-        description="how often a trial that died or hung goes on from its checkpoint before it counts as failed",
+        description="How often a trial that crashed or hung resumes from its checkpoint before it counts as "
+        "failed. The loss of a node does not count.",
     )
-    trial_timeout: Duration | None = Field(
+    trial_timeout: Annotated[Duration | None, Option("resources", "TIME", unset="no limit")] = Field(
         None,
-        description="a trial that reports no epoch for this long hangs: it is ended and tried again; no limit if not "
-        "given",
+        description="Longest time without a new epoch, such as `20m`, after which a trial counts as hung and is "
+        "retried.",
     )
-    address: Text | None = Field(None, description="Ray cluster to join; this machine if not given")
-    precision: PrecisionName = Field(
-        "auto", description="what the backbone computes in; float32 unless there are GPUs with tensor cores"
+    address: Annotated[Text | None, Option("resources", "RAY", unset="Ray is started on this machine")] = (
+        Field(
+            None,
+            description="Address of the Ray cluster to join: `HOST:PORT` of its head, or `auto` on a machine of "
+            "the cluster.",
+        )
     )
-    jit: JitName = Field("auto", description="whether XLA compiles training steps; only where there is a GPU")
+    precision: Annotated[str, Option("resources", choices=PRECISIONS)] = Field(
+        "auto",
+        description="Floating-point precision in which the backbone computes. Weights and the served model are "
+        "float32.",
+    )
+    jit: Annotated[str, Option("resources", choices=JIT)] = Field(
+        "auto", description="Whether XLA compiles the training steps."
+    )
 
-    reuse: ReuseText = Field(
+    reuse: Annotated[ReuseText, Option("reuse", "all|none|PART,PART")] = Field(
         "all",
-        description=f"what trials take over from each other: all, none, or some of {','.join(REUSABLE_PARTS)}",
+        description="What trials reuse from each other: `all`, `none`, or a comma-separated list of "
+        f"{_and(REUSABLE_PARTS)}. Switch parts off to measure what they save, or to find the cause of a problem.",
     )
-    views: WholeNumber = Field(
+    views: Annotated[WholeNumber, Option("reuse", "N")] = Field(
         DEFAULT_VIEWS,
         ge=0,
         le=10_000,
-        description="distorted copies of each image for each augmentation strength, which trials share; "
-        "0 for new ones in every epoch",
+        description="Augmented versions of each image and augmentation strength, which trials share; 0 draws new "
+        "ones in every epoch.",
     )
-    cache: CacheText | None = Field(
+    cache: Annotated[
+        CacheText | None,
+        Option("reuse", "DIR|off", unset="`$UNFREEZE_CACHE`, or `~/.cache/unfreeze/activations`"),
+    ] = Field(
         None,
-        description="folder of frozen activations on every machine, or off; "
-        "$UNFREEZE_CACHE or ~/.cache/unfreeze/activations if not given",
+        description="Folder on every machine for the activations of frozen blocks, or `off` to keep none on disk.",
     )
-    cache_budget: ByteCount | None = Field(
-        None,
-        description="bytes that this folder may take, as in '20 GB'; a fifth of the free disk, at most 10 GB",
-    )
+    cache_budget: Annotated[
+        ByteCount | None, Option("reuse", "SIZE", unset="a fifth of the free disk, at most 10 GB")
+    ] = Field(None, description="Disk space that the folder of --cache may take, such as `20 GB`.")
 
     @model_validator(mode="wrap")
     @classmethod
     def _check(
         cls, data: Any, handler: ModelWrapValidatorHandler[SearchConfig], info: ValidationInfo
     ) -> SearchConfig:
-        """Raise UsageError in place of pydantic's own error; ``context`` maps keys to the user's words."""
+        """Check each value, then what must hold between values.
+
+        A wrap validator sees pydantic's own error and raises UsageError in its place. The validation's ``context`` maps
+        field names to what the user wrote, such as ``--trials`` or ``search.yaml: trials``.
+        """
         labels: Mapping[str, str] = info.context or {}
-        if (
-            isinstance(data, dict)
-            and data.get("unlabelled_target")
-            and not {"metric", "objective"} & set(data)
-        ):
-            data = {
-                **data,
-                "metric": "val_loss",
-            }  # the accuracy is the source's: see trainables.methods.unlabelled_selection
+
+        def label(key: str) -> str:
+            return labels.get(key, key)
+
         try:
-            config = handler(
-                resolve_objectives(data, lambda key: labels.get(key, key)) if isinstance(data, dict) else data
-            )
+            config = handler(cls._settle_metric(data, label) if isinstance(data, dict) else data)
         except ValidationError as error:
-            raise UsageError(
-                validation_message(error, cls.model_fields, lambda key: labels.get(key, key))
-            ) from None
-        if config.validation_fraction + config.test_fraction > 0.9:
-            raise UsageError(
-                "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
-                f"received {config.validation_fraction} + {config.test_fraction}"
-            )
-        if len(config.backbones) > 1 and Path(config.weights).suffix:
-            raise UsageError(
-                f"{labels.get('weights', 'weights')}: expected default, imagenet or none where there are several "
-                f"backbones, received {config.weights!r}, which fits one"
-            )
+            raise UsageError(validation_message(error, cls.model_fields, label)) from None
+        config._check_fractions()
+        config._check_weights(label)
         check_sampler(config.sampler, len(config.objectives))
-        config._check_method_requirements(labels)
-        config._check_old_task_method(labels)
+        config._check_method_requirements(label)
+        config._check_old_task_method(label)
         return config
 
-    def _check_old_task_method(self, labels: Mapping[str, str]) -> None:
+    @staticmethod
+    def _settle_metric(data: dict[str, Any], label: Callable[[str], str]) -> dict[str, Any]:
+        if data.get("unlabelled_target") and not {"metric", "objective"} & set(data):
+            # Without labels of the target, val_accuracy is measured on the source and says little about the target:
+            # see trainables.methods.unlabelled_selection.
+            data = {**data, "metric": "val_loss"}
+        return resolve_objectives(data, label)
+
+    def _check_fractions(self) -> None:
+        if self.validation_fraction + self.test_fraction > 0.9:
+            raise UsageError(
+                "validation_fraction, test_fraction: expected a sum of at most 0.9 (the rest trains), "
+                f"received {self.validation_fraction} + {self.test_fraction}"
+            )
+
+    def _check_weights(self, label: Callable[[str], str]) -> None:
+        if len(self.backbones) > 1 and Path(self.weights).suffix:
+            raise UsageError(
+                f"{label('weights')}: expected default, imagenet or none where there are several backbones, received "
+                f"{self.weights!r}, which fits one"
+            )
+
+    def _check_method_requirements(self, label: Callable[[str], str]) -> None:
+        if not self.methods:
+            raise UsageError(
+                f"{label('method')}: expected a method that needs no labels of the target, with what it requires "
+                f"(--source DATA), received {self.method!r}"
+            )
+        for name in self.methods:
+            for option in METHODS[name].required_options:
+                if getattr(self, option) is None:
+                    raise UsageError(
+                        f"{label('method')}: {name!r} expected {REQUIRED_OPTIONS[option]}, received none"
+                    )
+            if self.unlabelled_target and METHODS[name].needs_target_labels:
+                valid = ", ".join(n for n, method in METHODS.items() if not method.needs_target_labels)
+                raise UsageError(
+                    f"{label('method')}: expected one of {valid} with --unlabelled-target, received {name!r}, which "
+                    "needs labels"
+                )
+
+    def _check_old_task_method(self, label: Callable[[str], str]) -> None:
         if self.remember is not None and "finetune" not in self.methods:
             without = " with --unlabelled-target" if self.unlabelled_target else ""
             raise UsageError(
-                f"{labels.get('remember', 'remember')}: expected --method finetune, which can keep an old task, "
-                f"received {self.method!r}{without}"
+                f"{label('remember')}: expected --method finetune, which can remember an old task, received "
+                f"{self.method!r}{without}"
             )
-
-    def _check_method_requirements(self, labels: Mapping[str, str]) -> None:
-        named = labels.get("method", "method")
-        if not self.methods:
-            raise UsageError(
-                f"{named}: expected a method that needs no labels of the target and what it needs (--source DATA), "
-                f"received {self.method!r}"
-            )
-        for method in self.methods:
-            for option in METHODS[method].needs:
-                if getattr(self, option) is None:
-                    raise UsageError(
-                        f"{named}: {method!r} expected {REQUIRED_OPTIONS[option]}, received none"
-                    )
-            if self.unlabelled_target and METHODS[method].labels:
-                valid = ", ".join(name for name, known in METHODS.items() if not known.labels)
-                raise UsageError(
-                    f"{named}: expected one of {valid} with --unlabelled-target, received {method!r}: it needs labels"
-                )
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that trials may have: the one that is named, or all that can run."""
+        """The methods that trials may have: the one that is named, or all that can run with the other options."""
         if self.method != ALL_METHODS:
             return (self.method,)
         return tuple(
             name
-            for name, known in METHODS.items()
-            if known.rival
-            and all(getattr(self, option) is not None for option in known.needs)
-            and not (self.unlabelled_target and known.labels)
+            for name, method in METHODS.items()
+            if method.searchable
+            and all(getattr(self, option) is not None for option in method.required_options)
+            and not (self.unlabelled_target and method.needs_target_labels)
         )
 
     @property
     def uses_source(self) -> bool:
-        """Whether a trial, or one of a baseline, may train on the source."""
-        return any("source" in METHODS[name].needs for name in (*self.methods, *self.baselines))
+        """Whether a trial of the search or of a baseline may train on the source."""
+        return any("source" in METHODS[name].required_options for name in (*self.methods, *self.baselines))
 
     @property
     def uses_teacher(self) -> bool:
         """Whether a trial may learn from the teacher."""
-        return any("teacher" in METHODS[name].needs for name in self.methods)
+        return any("teacher" in METHODS[name].required_options for name in self.methods)
 
     @property
     def teacher_config(self) -> SearchConfig | None:
-        """The same, with the teacher in the backbone's place; None where nobody learns from one."""
+        """This configuration with the teacher as its backbone, or None if no trial learns from a teacher."""
         if self.teacher is None or not self.uses_teacher:
             return None
         changes = {"weights": self.teacher_weights, "input_size": None, "preprocessing": "auto"}
@@ -335,120 +472,65 @@ class SearchConfig(BaseModel):
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Names of what is optimised: one, or several."""
+        """The names of what is optimised: one, or several."""
         return self.objective or (self.metric,)
 
     @property
     def backbones(self) -> tuple[str, ...]:
-        """What ``backbone`` names: one, or those among which the search chooses."""
+        """The values of ``backbone``: one, or those among which the search chooses."""
         return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
 
     @property
     def direction(self) -> Direction:
-        """Whether the objective, of several the first, is maximised or minimised."""
+        """Whether the objective, or the first of several, is maximised or minimised."""
         return direction(self.metric)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Of all objectives."""
+        """For each objective, whether it is maximised or minimised."""
         return tuple(direction(name) for name in self.objectives)
 
     @property
     def transfers(self) -> bool:
-        """Whether the method starts from pretrained weights."""
+        """Whether a trial may start from pretrained weights."""
         return any(METHODS[name].transfers for name in self.methods)
 
     @property
     def planned_baseline_trials(self) -> int:
-        """Trials of each baseline: 0 where there is none."""
+        """The number of trials of each baseline; 0 if there is no baseline."""
         if not self.baselines:
             return 0
         return self.trials if self.baseline_trials is None else self.baseline_trials
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Methods to compare with; the verdict is about the first.
+        """The methods with which the winner is compared. The report's verdict is about the first.
 
-        A method that uses a source or a teacher has to beat the same without it: fine-tuning on the target alone, or,
-        where the target has no labels, on the source alone.
+        A method that uses a source or a teacher has to be better than the same without it: fine-tuning on the target
+        alone or, if the target has no labels, training on the source alone.
         """
         if self.method in ("scratch", "source"):
             return ()
         if self.unlabelled_target:
             return ("source",)
-        sourced = self.method != ALL_METHODS and "source" in METHODS[self.method].needs
-        if sourced:
+        if self.method != ALL_METHODS and "source" in METHODS[self.method].required_options:
             return ("finetune", "source", "scratch")
         return ("finetune", "scratch") if self.method == "distill" else ("scratch",)
 
     @property
     def reuse_settings(self) -> Reuse:
-        """What trials take over from each other."""
+        """What trials reuse from each other, as the engines take it."""
         parts: tuple[str, ...] = {"all": REUSABLE_PARTS, "none": ()}.get(
             self.reuse, tuple(self.reuse.split(","))
         )
+        # Engines have another working directory, so a relative path of the driver must become absolute here.
         cache = self.cache if self.cache in (None, "off") else str(Path(str(self.cache)).absolute())
         return Reuse.of(parts, self.views, cache, self.cache_budget)
 
     def replace(self, **changes: object) -> SearchConfig:
-        """A copy with ``changes``, checked like a new one."""
+        """Return a copy with ``changes``, checked like a new configuration.
+
+        Raises:
+            UsageError: a value is wrong.
+        """
         return SearchConfig.model_validate({**self.model_dump(), **changes})
-
-
-def load_config(path: str | Path | None = None, flags: Mapping[str, object] | None = None) -> SearchConfig:
-    """The config of a YAML file with command line ``flags`` (by field name) in the place of its keys.
-
-    Paths in the file mean what they mean on the command line: they are relative to the working directory, not
-    to the file. What neither says may stand in the environment (:mod:`search.config.environment`). Raises
-    UsageError that
-    names the file's key, the flag or the variable.
-    """
-    overrides = dict(flags or {})
-    content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
-    if "register" in content:
-        if "register_model" in content:
-            raise UsageError(f"{path}: register: expected once, received register_model, too")
-        content["register_model"] = content.pop("register")
-    _check_relative_paths(path, content)
-    for key, other in (("metric", "objective"), ("objective", "metric")):
-        if key in overrides and other not in overrides:
-            content.pop(other, None)  # both say what is optimised, and flags go before what the file says
-    surroundings = options_from_environment()
-    labels = {key: OPTION_VARIABLES[key] for key in surroundings}
-    labels.update({key: f"{path}: {format_key(key)}" for key in content})
-    labels.update({key: "--" + key.replace("_", "-") for key in overrides})
-    return SearchConfig.model_validate({**surroundings, **content, **overrides}, context=labels)
-
-
-def _check_relative_paths(path: str | Path | None, content: Mapping[str, object]) -> None:
-    """Say so when a path in the file would only be found from the file's own folder."""
-    keys = (
-        "data",
-        "source",
-        "remember",
-        "backbone",
-        "weights",
-        "teacher",
-        "teacher_weights",
-        "space",
-        "enqueue",
-    )
-    for key in keys:
-        held = content.get(key)
-        for value in held if isinstance(held, list) else [held]:
-            if path is None or not isinstance(value, str) or not (os.sep in value or Path(value).suffix):
-                continue
-            beside = Path(path).parent / value
-            if _exists(beside) and not _exists(Path(value)):
-                raise UsageError(
-                    f"{path}: {key}: expected a path relative to the working directory ({Path.cwd()}), "
-                    f"received {value!r}, which lies beside the config file: "
-                    f"write {str(beside)!r}, or run from {str(Path(path).parent)!r}"
-                )
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.expanduser().exists()
-    except (OSError, ValueError, RuntimeError):
-        return False

@@ -1,9 +1,10 @@
-"""Ray Tune's trial schedulers by name: which trials are stopped early."""
+"""Creates Tune's trial schedulers, which decide which trials stop early, by name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from search.config.choices import SCHEDULERS
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,14 +13,39 @@ if TYPE_CHECKING:
     from search.execution.resuming_scheduler import IsDominated
     from search.records.metrics import Direction
 
-SCHEDULERS = ("asha", "hyperband", "median", "none")
-
 TIME_ATTRIBUTE = "epoch"
-"""What of a trial's results counts as its age."""
+"""The field of a trial's results by which schedulers compare trials of equal age."""
 
 
 def make_scheduler(
-    name: str, metric: str, direction: Direction, epochs: int, beaten: IsDominated | None = None
+    name: str, metric: str, direction: Direction, epochs: int, is_dominated: IsDominated | None = None
+) -> TrialScheduler:
+    """Return the scheduler with this name.
+
+    - ``asha``: successive halving without waiting (Li et al. 2020, "A System for Massively Parallel Hyperparameter
+      Tuning", section 3.1) with reduction factor 3: a trial in the lower two thirds after 1, 3, 9, … epochs stops.
+    - ``hyperband``: the same with three brackets, of which the later ones begin to stop trials later.
+    - ``median``: stops a trial whose best value is below the median of the other trials' running averages.
+    - ``none``: stops no trial.
+
+    Args:
+        name: one of :data:`~search.config.choices.SCHEDULERS`.
+        metric: by which trials are compared; the first one if there are several objectives.
+        direction: of the metric.
+        epochs: of a complete trial.
+        is_dominated: with several objectives, whether a trial may be stopped at all.
+
+    Raises:
+        UsageError: there is no such scheduler.
+    """
+
+
+TIME_ATTRIBUTE = "epoch"
+"""The field of a trial's results by which schedulers compare trials of equal age."""
+
+
+def make_scheduler(
+    name: str, metric: str, direction: Direction, epochs: int, is_dominated: IsDominated | None = None
 ) -> TrialScheduler:
     """A scheduler that compares trials by ``metric`` at equal epochs.
 
@@ -27,14 +53,14 @@ def make_scheduler(
     9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
     Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
 
-    With several objectives ``metric`` is the first, and ``beaten`` says of a trial's number and newest epoch whether it
+    With several objectives ``metric`` is the first, and ``is_dominated`` says of a trial's number and newest epoch whether it
     may be stopped at all.
     """
     from search.execution.resuming_scheduler import ParetoAwareScheduler, ResumingScheduler
 
     scheduler = _scheduler(name, metric, direction, epochs)
-    if beaten is not None:
-        return ParetoAwareScheduler(scheduler, TIME_ATTRIBUTE, beaten)
+    if is_dominated is not None:
+        return ParetoAwareScheduler(scheduler, TIME_ATTRIBUTE, is_dominated)
     return ResumingScheduler(scheduler, TIME_ATTRIBUTE)
 
 

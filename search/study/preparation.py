@@ -9,8 +9,10 @@ from typing import Any
 
 import ray
 
-from search.config.backbone_parameter import BACKBONE
+from search.config.parameters import BACKBONE
 from search.config.search_config import SearchConfig
+from search.execution.engines.jobs import PrepareBackbone
+from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.session import Session
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Parameters, TaskSummary
@@ -58,16 +60,17 @@ class Prepared:
     teacher: Teacher | None = None
 
     @property
-    def paths(self) -> dict[str, str]:
-        """Paths that a trial needs."""
-        paths = {"backbone": str(self.backbone_file), "task": str(self.task.directory)}
-        if self.source is not None:
-            paths["source"] = str(self.source.directory)
-        if self.remember is not None:
-            paths["remember"] = str(self.remember.directory)
-        if self.teacher is not None:
-            paths |= {"teacher": str(self.teacher.file), "teacher_task": str(self.teacher.task.directory)}
-        return paths | ({"unlabelled": "yes"} if self.unlabelled else {})
+    def paths(self) -> WorkbenchPaths:
+        """The files that a trial trains on."""
+        teacher = self.teacher
+        return WorkbenchPaths(
+            backbone=self.backbone_file,
+            task=self.task.directory,
+            source=self.source.directory if self.source else None,
+            teacher=WorkbenchPaths(teacher.file, teacher.task.directory) if teacher else None,
+            remember=self.remember.directory if self.remember else None,
+            unlabelled=self.unlabelled,
+        )
 
     @property
     def block_counts(self) -> dict[str, int]:
@@ -97,8 +100,8 @@ def prepare_all(config: SearchConfig, workspace: Workspace, session: Session, vi
     found = {name: replace(own, teacher=teacher) for name, own in found.items()}
     first = next(iter(found.values()))
     prepared = replace(first, by_backbone=found) if len(found) > 1 else first
-    if session.reuse.processes:
-        session.fleet.work_on(prepared.paths)
+    if session.spec.reuse.processes:
+        session.engine_pool.preload(prepared.paths)
     return prepared
 
 
@@ -161,7 +164,7 @@ def _load_backbone(
     spec = backbone_spec(config, workspace.storage, workspace.directory / f"registry-{what}", address)
     file = workspace.directory / f"{what}-{spec_fingerprint(spec)}.keras"
     view.event(f"{what} {name}: loading")
-    with session.fleet.at_home() as engine:
+    with session.engine_pool.on_driver_node() as engine:
         found: dict[str, Any] = ray.get(engine.prepare_backbone.remote(spec, str(file)))
     return file, BackboneSummary(
         **{**found, "blocks": tuple(found["blocks"]), "input_size": tuple(found["input_size"])}

@@ -19,7 +19,10 @@ import yaml
 from search import cli
 from search.commands import search as search_command
 from search.config.argument_parser import Parser
-from search.config.search_config import SearchConfig, load_config
+from search.config.config_file import load_config
+from search.config.option_types import GROUPS
+from search.config.options import options_of
+from search.config.search_config import SearchConfig
 from search.tracking.stores import default_tracking_uri
 from search.views.quiet_libraries import quiet_libraries
 from trainables.errors import DataError, UsageError
@@ -194,7 +197,9 @@ def test_paths_may_hold_anything(command: type[Fake], weird_folder: Path) -> Non
 
 
 def test_every_field_of_the_config_is_one_option() -> None:
-    names = [name for names in search_command.GROUPS.values() for name in names]
+    shown = {action.dest for action in search_command.parser()._actions}
+    assert set(SearchConfig.model_fields) <= shown
+    names = [option.name for group in GROUPS for option in options_of(group)]
     assert sorted(names) == sorted(SearchConfig.model_fields)
 
 

@@ -236,7 +236,8 @@ def test_the_table_fits_80_columns_and_says_what_scores_cannot_say() -> None:
     assert "They can't say what a backbone reaches once blocks are unfrozen" in words
     assert "A small p says" in words
     alone = printed(
-        replace(SCORING, source=None, backbones=(backbone("A", 0.9),), feature_cka={}, failed={}), ascii_only=True
+        replace(SCORING, source=None, backbones=(backbone("A", 0.9),), feature_cka={}, failed={}),
+        ascii_only=True,
     )
     assert "LEEP" not in alone
     assert not set("●├┤─≈") & set(alone)

@@ -10,7 +10,8 @@ import optuna
 import pytest
 from optuna.distributions import IntDistribution
 
-from search.config.search_config import SearchConfig, load_config
+from search.config.config_file import load_config
+from search.config.search_config import SearchConfig
 from search.config.space import Choice, IntRange, Space, core_space, full_space, load_space
 from search.ledger.sampling.tpe import (
     IncrementalTPESampler,

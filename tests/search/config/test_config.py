@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search.config.choices import METHODS, SAMPLERS, SCHEDULERS
-from search.config.search_config import SearchConfig, load_config
+from search.config.config_file import load_config
+from search.config.search_config import SearchConfig
 from search.records.units import format_duration, parse_duration
 from trainables.errors import UsageError
 

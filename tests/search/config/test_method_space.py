@@ -104,7 +104,10 @@ def test_a_space_file_may_name_the_methods(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"weighting": "odds"}, "weighting: expected together with method, on which it depends, received 'odds'"),
+        (
+            {"weighting": "odds"},
+            "weighting: expected together with method, on which it depends, received 'odds'",
+        ),
         (
             {"method": "align", "unfreeze_depth": 0, "weighting": "odds"},
             "weighting: expected only where method is reweight",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search import SearchConfig
-from search.config.search_config import load_config
+from search.config.config_file import load_config
 from search.execution.engines.engine import Engine
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import UsageError

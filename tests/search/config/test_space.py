@@ -171,9 +171,7 @@ def test_checked_values_have_the_kind_and_order_of_the_space() -> None:
         ),
     ],
 )
-def test_edges_are_those_that_could_be_moved(
-    params: dict[str, Any], edges: tuple[str, ...]
-) -> None:
+def test_edges_are_those_that_could_be_moved(params: dict[str, Any], edges: tuple[str, ...]) -> None:
     assert full_space(4).parameters_at_edge(params) == edges
 
 

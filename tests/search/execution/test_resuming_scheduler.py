@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from search.execution.schedulers import SCHEDULERS, make_scheduler
+from search.config.choices import SCHEDULERS
+from search.execution.schedulers import make_scheduler
 
 RATES = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.8, 4: 0.3, 5: 0.6}
 EPOCHS = 9

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from search import SearchConfig, run_search
-from search.config.search_config import load_config
+from search.config.config_file import load_config
 from search.config.space import core_space, full_space
 from search.ledger.reader import read_record
 from trainables.errors import LedgerError, UsageError

@@ -119,7 +119,7 @@ def test_a_keras_file_of_another_architecture(parquet_and_keras_file: SearchResu
 
 
 def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
-    from search.config.search_config import load_config
+    from search.config.config_file import load_config
 
     settings = {**SMALL, "trials": 3, "epochs": 2, "register": False, "seed": 11}
     (tmp_path / "search.yaml").write_text(
