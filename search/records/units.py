@@ -6,23 +6,21 @@ import math
 import re
 
 EXPECTED_SIZE = "a number of bytes such as 500 MB, 2 GB, 1.5 GiB, or 0 for none"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
-_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "pi": 2**50}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?i?)b?", re.ASCII)
+_SIZE = re.compile(r"\d+(\.\d+)?\s*([kmgtp]i?)?b?", re.ASCII)
+"""The accepted spellings. Without this check, pydantic's ByteSize would accept bits, too, and ignore trailing text."""
 
 
 def parse_size(value: object) -> int:
-    """Convert a size, a number or a text, into bytes.
+    """Return the number of bytes that ``value`` stands for: a number, or text such as ``500 MB`` or ``1.5 GiB``.
+
+    Units with ``i`` are powers of 1024, others powers of 1000.
 
     Raises:
-        ValueError: the message says what was expected.
+        ValueError: it is neither, is negative, or is 8 EiB or more; the text begins with what was expected.
     """
     size = _size_from_text(value) if isinstance(value, str) else value
-    if isinstance(size, bool) or not isinstance(size, int | float):
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size < math.inf:
         raise ValueError(f"expected {EXPECTED_SIZE}")
-    if not 0 <= size < math.inf:
-        raise ValueError(f"expected {EXPECTED_SIZE}")
-    # Sizes are stored as signed 64-bit integers.
     if size >= 2**63:
         raise ValueError("expected less than 8 EiB")
     return int(size)
@@ -39,11 +37,17 @@ def format_size(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def _size_from_text(text: str) -> float | None:
-    found = _SIZE.fullmatch(text.strip().lower())
-    if found is None or found[2] == "i":
+def _size_from_text(text: str) -> int | None:
+    # Imported here: commands that only print sizes start faster without pydantic.
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    plain = text.strip().lower()
+    if not _SIZE.fullmatch(plain):
         return None
-    return float(found[1]) * {**_UNITS, **_BINARY}[found[2]]
+    try:
+        return TypeAdapter(ByteSize).validate_python(f"{plain}b" if plain.endswith("i") else plain)
+    except ValidationError:  # too many digits
+        return None
 
 
 EXPECTED_DURATION = "a length of time such as 90s, 30m, 2h, 1h30m, or a number of seconds above 0"
