@@ -7,12 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from postgresql_server import Postgres, programs
 
-from search.ledger.ledger import Ledger
-from search.ledger.optuna_tables import Fence
+if TYPE_CHECKING:
+    from search.ledger.ledger import Ledger
+    from search.ledger.optuna_tables import Fence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -60,12 +62,10 @@ def one_ray() -> Iterator[None]:
     assert Path.cwd() == here
 
 
-OpenLedger = Callable[..., Ledger]
-
-
 @pytest.fixture
-def open_ledger() -> OpenLedger:
+def open_ledger() -> Callable[..., Ledger]:
     """Return a function that opens the study ``name`` at a URL, or creates it."""
+    from search.ledger.ledger import Ledger
 
     def opened(
         url: str,
