@@ -1,4 +1,4 @@
-"""The nodes of a cluster in the live panel and in lines: what is free, what is in use, which trials run where."""
+"""Describes the nodes of a cluster for terminal and log: used and free resources, and which trials run where."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.execution.engines.node_usage import NodeUsage
+from search.execution.cluster.node_usage import NodeUsage
 from search.records.formatting import plural
 from search.records.record import TrialRecord
 
 
 def nodes_summary(nodes: Sequence[NodeUsage]) -> str:
-    """``3 nodes · 5 of 12 CPUs and 2 of 3 GPUs in use``."""
+    """One line about all nodes: ``3 nodes · 5 of 12 CPUs and 2 of 3 GPUs in use``."""
     cpus = f"{_sum(n.cpus_used for n in nodes)} of {_sum(n.cpus for n in nodes)} CPUs"
     gpus = sum(n.gpus for n in nodes)
     shown = f"{cpus} and {_sum(n.gpus_used for n in nodes)} of {gpus:g} GPUs" if gpus else cpus
@@ -24,7 +24,7 @@ def nodes_summary(nodes: Sequence[NodeUsage]) -> str:
 def node_table(
     nodes: Sequence[NodeUsage], trials: Iterable[TrialRecord], rows: int, ascii_only: bool
 ) -> Table:
-    """At most ``rows`` lines, the busiest nodes first; what is left out is counted in the last one."""
+    """A table of at most ``rows`` lines, the busiest nodes first. The last line counts the nodes that are left out."""
     where: dict[str, list[int]] = defaultdict(list)
     for trial in trials:
         if trial.state == "running" and trial.node:

@@ -1,4 +1,4 @@
-"""Progress in a notebook: one output below the cell that is drawn anew in place."""
+"""Shows progress in a notebook: one output below the cell, redrawn in place."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import time
 from html import escape
 from typing import Any
 
-from search.execution.engines.node_usage import NodeUsage
+from search.execution.cluster.node_usage import NodeUsage
 from search.records.record import SearchRecord
 from search.views.notebook_html import progress_html
 
 MIN_REDRAW_SECONDS = 0.5
-"""Between two drawings: each is a message to the browser, and goes into a saved notebook's history of outputs."""
+"""Time between two drawings. Each is a message to the browser and stays in the history of a saved notebook."""
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel. IPython on a terminal is none, and is not imported to find out."""
-    ipython = sys.modules.get("IPython")
+    """Whether this process is the kernel of a notebook. IPython on a terminal is not one."""
+    ipython = sys.modules.get("IPython")  # not imported: a notebook has done that
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 class NotebookView:
-    """Draws at most twice a second from what it was last told, and at the end. What it shows last stays.
+    """A view that draws at most twice a second, and once more at the end; the last drawing stays.
 
-    The baseline takes the place of the search while it runs; :meth:`close` draws the search itself again.
+    While a baseline runs it is shown in place of the search. :meth:`close` draws the search again.
     """
 
     def __init__(self) -> None:
@@ -39,20 +39,20 @@ class NotebookView:
         self._shown = ""
 
     def event(self, message: str) -> None:
-        """The line below the bar, until the next."""
+        """Show the line below the bar until the next event."""
         with self._lock:
             self._message = message
             self._draw()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Shown until it is done or the trials have news."""
+        """Show the stage until it is done or the search is updated."""
         with self._lock:
             counted = f"{name}: {done:,} of {total:,}" if total else f"{name} …"
             self._stage = "" if total and done >= total else counted
             self._draw()
 
     def update(self, record: SearchRecord) -> None:
-        """Keep ``record`` for the next drawing."""
+        """Show ``record`` in the next drawing."""
         with self._lock:
             if self._first is None or self._first.name == record.name:
                 self._first = record
@@ -60,16 +60,16 @@ class NotebookView:
             self._draw()
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """Nothing: a notebook has little room."""
+        """Ignored, because a notebook has little room."""
 
     def close(self) -> None:
-        """Draw the search as it ended."""
+        """Draw the search in its final state."""
         with self._lock:
             self._record, self._stage, self._message = self._first, "", ""
             self._draw(now=True)
 
     def html(self) -> str:
-        """What is to be shown now."""
+        """The HTML to show at this moment."""
         if self._record is not None:
             return progress_html(self._record, self._stage, self._message)
         lines = [line for line in (self._stage, self._message) if line]

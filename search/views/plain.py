@@ -1,4 +1,4 @@
-"""Progress as lines of text, for files, pipes and continuous integration."""
+"""Prints progress as lines of text, for files, pipes and continuous integration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from typing import IO
 
-from search.execution.engines.node_usage import NodeUsage
+from search.execution.cluster.node_usage import NodeUsage
 from search.records.formatting import (
     ending_phrase,
     format_objective,
@@ -23,11 +23,11 @@ from search.views.node_table import nodes_summary
 from search.views.remaining_time import remaining_seconds
 
 STAGE_EVERY = 30.0
-"""Seconds between two lines of the same stage."""
+"""Seconds between two lines about the same stage, or about the nodes."""
 
 
 class PlainView:
-    """One line a finished trial; a stage when it begins, when it ends and every half minute."""
+    """A view that prints a line for each finished trial, and for a stage at its start, its end and every 30 s."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -38,12 +38,12 @@ class PlainView:
         self._nodes_line, self._nodes_said = "", 0.0
 
     def event(self, message: str) -> None:
-        """One line."""
+        """Print a line."""
         with self._lock:
             self._say(message)
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """A line now and then."""
+        """Print a line at the start and the end of a stage, and every 30 s in between."""
         with self._lock:
             last, said = self._stage
             finished = bool(total) and done >= total
@@ -55,7 +55,7 @@ class PlainView:
             self._stage = (name, math.inf if finished else time.monotonic())
 
     def update(self, record: SearchRecord) -> None:
-        """A line for each trial that has finished since the last call."""
+        """Print a line for each trial that has finished since the last call."""
         with self._lock:
             if self._known is None:
                 self._known = self._begin(record)
@@ -67,7 +67,7 @@ class PlainView:
                 self._pace(record)
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """A line when there are more or fewer of them, and every half minute where what is in use has changed."""
+        """Print a line when the number of nodes changes, and every 30 s if the resources in use have changed."""
         with self._lock:
             line, now = nodes_summary(nodes), time.monotonic()
             changed = len(nodes) != len(self._nodes) or now - self._nodes_said >= STAGE_EVERY
@@ -77,13 +77,13 @@ class PlainView:
             self._nodes = nodes
 
     def close(self) -> None:
-        """Nothing is left to say."""
+        """Nothing to do: every line has been printed."""
 
     def _begin(self, record: SearchRecord) -> set[int]:
         self._say(f"{record.name}: {plural(record.requested, 'trial')} · {search_subject(record)}")
         finished = {t.number for t in record.trials if t.finished}
         if finished:
-            self._say(f"going on after {plural(len(finished), 'finished trial')},{_best(record)}")
+            self._say(f"resuming after {plural(len(finished), 'finished trial')},{_best(record)}")
         return finished
 
     def _pace(self, record: SearchRecord) -> None:
@@ -117,7 +117,7 @@ def _best(record: SearchRecord) -> str:
 
 
 def _costs(trial: TrialRecord, record: SearchRecord) -> str:
-    """The values of the objectives beside the first."""
+    """The values of all objectives but the first."""
     return "".join(
         f", {objective_phrase(name, trial.objectives.get(name))}" for name in record.objectives[1:]
     )

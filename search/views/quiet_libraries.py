@@ -1,4 +1,4 @@
-"""Keeps TensorFlow, absl and Python's warnings from drowning what a person wants to read."""
+"""Silences TensorFlow, absl and Python's warnings, which would bury the output of a command."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GRPC_VERBOSITY": "ERROR",
     "GLOG_minloglevel": "3",
-    # Ray prints these to stdout; the search says the same in its own words.
+    # Ray prints these to stdout; the search has messages of its own about lost processes.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "worker died or was killed|killed due to memory pressure",
 }
 _LOGGERS = ("absl", "tensorflow", "ray", "optuna", "mlflow", "alembic")
 _TAIL = 20_000
-"""Bytes of native messages that are worth keeping with a traceback."""
+"""Bytes of native messages that are kept with a traceback."""
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Libraries that are imported inside say errors alone; settings of the user's environment stay.
+    """Let libraries that are imported inside the block report errors only. Variables that the user has set win.
 
-    TensorFlow's C++ code writes to file descriptor 2 whatever it is told. So that descriptor leads into a
-    temporary file meanwhile, and ``sys.stderr`` keeps the terminal. What was written there goes with the
+    TensorFlow's C++ code writes to file descriptor 2 whatever its log level is. The descriptor therefore points to a
+    temporary file inside the block, while ``sys.stderr`` keeps the terminal. The end of that file is added to the
     traceback of an unexpected exception.
     """
     for key, value in _ENVIRONMENT.items():

@@ -1,18 +1,21 @@
-"""How long a search will still take."""
+"""Estimates how long a search will still take."""
 
 from __future__ import annotations
 
 from search.records.record import SearchRecord
 
 _MIN_FINISHED_WORK = 2.0
-"""Trials' worth of work that must be done before an estimate is worth showing."""
+"""An estimate is shown once as much work as in this number of trials is done."""
 
 
 def remaining_seconds(record: SearchRecord, elapsed: float) -> float | None:
-    """Estimate of the seconds until the last trial has ended; None while there is too little to tell.
+    """Estimate the seconds until the last trial ends; None while too little is done.
 
-    Work is counted in trials, a running one by its share of epochs; the pace is that of the whole search so
-    far. A time budget in the config is an upper limit.
+    Work is counted in trials; a running trial counts with its share of epochs. The pace is the average of the whole
+    search so far. The rest of a time budget is an upper limit.
+
+    Args:
+        elapsed: seconds that the search has run, earlier runs of the command included.
     """
     epochs = record.config.get("epochs")
     most = epochs if isinstance(epochs, int) and epochs > 0 else 1

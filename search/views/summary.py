@@ -1,4 +1,4 @@
-"""What is printed when a search is over: the winner, how good it is, and what to do next."""
+"""Prints the result of a finished search: the winner, its accuracy, its cost, and commands to run next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LABEL = 16
 """Width of the column of labels."""
 
 _POINTS = 12
-"""Of a front that was not confirmed, that are shown."""
+"""Most points that are listed if no point of the front was confirmed."""
 
 _STOPPED = {
     "converged": "stopped early: no better trial in a while (--patience)",
@@ -42,7 +42,11 @@ _VERDICTS = {
 
 
 def summary_text(record: SearchRecord, report: Path | None) -> Text:
-    """The end of a search: a few sections of short lines; paths and commands are never broken."""
+    """The summary as a few sections of short lines. Paths and commands are never wrapped.
+
+    Args:
+        report: path of the HTML report, if there is one.
+    """
     sections = [_headline(record), _outcome(record), _configuration(record), _front(record)]
     if any(trial.cost for trial in record.trials):
         sections.append(_cost(record))
@@ -54,12 +58,12 @@ def summary_text(record: SearchRecord, report: Path | None) -> Text:
 
 
 def print_summary(record: SearchRecord, report: Path | None, console: Console) -> None:
-    """Print :func:`summary_text`; the terminal, not this program, breaks what is too long for it."""
+    """Print :func:`summary_text`. The terminal wraps long lines itself, so that a path can be copied as one word."""
     console.print(summary_text(record, report), highlight=False, soft_wrap=True)
 
 
 def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
-    """Commands to run next, quoted for a shell, each with what it does."""
+    """Commands to run next, quoted for a shell, each with its purpose."""
     store = store_options(record)
     commands = [(f"unfreeze ui{store}", "compare the runs")]
     outcome = record.outcome
@@ -73,7 +77,7 @@ def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
 
 
 def store_options(record: SearchRecord) -> str:
-    """The options by which another command finds this search's store; empty where it is the default."""
+    """The options that tell another command where this search's MLflow store is; empty for the default."""
     options = ""
     for key, default in (("storage", "./unfreeze-runs"), ("tracking_uri", None)):
         value = record.config.get(key)
@@ -139,7 +143,7 @@ def _configuration(record: SearchRecord) -> Text:
 
 
 def _front(record: SearchRecord) -> Text:
-    """With several objectives, the points of the front that were confirmed, and how many there are."""
+    """With several objectives, the number of points of the front and the confirmed ones."""
     if not record.front:
         return Text()
     confirmed = [t for t in record.front if record.outcome_of(t.number)] or list(record.front[:_POINTS])
@@ -165,7 +169,7 @@ def _places(record: SearchRecord, report: Path | None) -> Text:
 
 
 def _costs(outcome: Outcome) -> str:
-    """A line on what the model costs to serve; empty if that was not measured."""
+    """A line about file size and latency of the model; empty if they were not measured."""
     footprint = outcome.footprint
     if footprint is None:
         return ""
@@ -193,7 +197,7 @@ def _commands(commands: list[tuple[str, str]]) -> Text:
 
 
 def _row(label: str, content: Text) -> Text:
-    """``content`` beside ``label``, its further lines under its first."""
+    """``content`` to the right of ``label``, with its lines aligned."""
     lines = content.split("\n")
     head = Text.assemble((f"{label:<{_LABEL}}", "bold"), lines[0])
     return Text("\n").join([head, *(Text(" " * _LABEL).append(line) for line in lines[1:])])

@@ -1,6 +1,7 @@
-"""Progress on a terminal: a panel that redraws itself in place.
+"""Shows progress on a terminal: a panel that redraws itself in place, as tall as the terminal.
 
-The live panel: header, stage, bar, counts, best configuration, trial table; as tall as the terminal.
+The panel has a header, the stage of other work, a progress bar, counts, the best configuration, the nodes of a cluster
+and a table of trials.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from search.execution.engines.node_usage import NodeUsage
+from search.execution.cluster.node_usage import NodeUsage
 from search.records.formatting import (
     format_objective,
     parameter_phrases,
@@ -32,16 +33,19 @@ from search.views.node_table import node_table, nodes_summary
 from search.views.remaining_time import remaining_seconds
 from search.views.trial_table import STYLES, trial_table
 
+FRAMES_PER_SECOND = 2.0
+logger = logging.getLogger(__name__)
+
 _SPINNER = Spinner("dots", style="cyan")
 _ASCII_SPINNER = Spinner("line", style="cyan")
-_FEWEST_ROWS = 3
-_POINTS = 5
-"""Of the front, that are shown."""
+_MIN_TABLE_ROWS = 3
+_MAX_FRONT_POINTS = 5
+"""Points of the Pareto front in the panel."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Work other than trials; ``total`` 0 where it is not known."""
+    """Work other than trials, such as preparing data; ``total`` is 0 if it is not known."""
 
     name: str
     done: int
@@ -50,40 +54,121 @@ class Stage:
 
 @dataclass(frozen=True)
 class PanelState:
-    """What there is to show: the trials that run now, those of the phase before, and two clocks in seconds.
+    """What the panel shows at one moment.
 
-    ``elapsed`` counts since the command began, ``since`` since ``record`` was told. ``nodes`` are those of the cluster,
-    if it is one.
+    Attributes:
+        record: the search, or the baseline, whose trials run now.
+        previous: the search that ended before the baseline in ``record`` began.
+        stage: work other than trials, if there is any.
+        elapsed: seconds since the command started.
+        since_update: seconds since ``record`` was received.
+        nodes: nodes of the cluster; empty on a single machine.
     """
 
     record: SearchRecord | None
-    before: SearchRecord | None
+    previous: SearchRecord | None
     stage: Stage | None
     elapsed: float
-    since: float
+    since_update: float
     nodes: tuple[NodeUsage, ...] = ()
 
 
-def panel(shown: PanelState, console: Console) -> RenderableType:
-    """Everything that the screen shows, no taller than the screen."""
-    record = shown.record
-    parts: list[RenderableType] = [_header(record, shown.elapsed, console.width)]
+class TerminalView:
+    """A view that draws a panel twice a second, however often it is updated.
+
+    The panel fills the terminal and disappears when the search is over. Events are printed above it and stay.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._record: SearchRecord | None = None
+        self._previous: SearchRecord | None = None
+        self._stage: Stage | None = None
+        self._began = self._updated = time.monotonic()
+        self._lock = threading.RLock()
+        self._live: Live | None = None
+        self._over = False
+        self._nodes: tuple[NodeUsage, ...] = ()
+
+    def event(self, message: str) -> None:
+        """Print a line above the panel."""
+        self._start()
+        self._console.print(Text(message, style="dim"))
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Show the stage until it is done or replaced; a stage without a total ends with the next update."""
+        with self._lock:
+            self._stage = None if total and done >= total else Stage(name, done, total)
+        self._start()
+
+    def update(self, record: SearchRecord) -> None:
+        """Show ``record`` in the next frame."""
+        with self._lock:
+            if self._record is not None and self._record.name != record.name:
+                self._previous = self._record
+            if self._stage is not None and not self._stage.total:
+                self._stage = None
+            self._record, self._updated = record, time.monotonic()
+        self._start()
+
+    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
+        """Show ``nodes`` in the next frame."""
+        with self._lock:
+            self._nodes = nodes
+
+    def close(self) -> None:
+        """Remove the panel and restore the terminal."""
+        with self._lock:
+            self._over, live, self._live = True, self._live, None
+        if live is not None:
+            live.stop()
+
+    def draw(self) -> RenderableType:
+        """The panel at this moment; called by the thread that draws."""
+        now = time.monotonic()
+        with self._lock:
+            clocks = now - self._began, now - self._updated
+            state = PanelState(self._record, self._previous, self._stage, *clocks, self._nodes)
+        try:
+            return panel(state, self._console)
+        except Exception:  # the drawing thread has no caller that could handle an error
+            logger.exception("the progress panel failed and is off; the search goes on")
+            self._over = True
+            return Text("")
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._live is not None or self._over:
+                return
+            self._live = live = Live(
+                console=self._console,
+                get_renderable=self.draw,
+                refresh_per_second=FRAMES_PER_SECOND,
+                transient=True,
+            )
+        live.start(refresh=True)
+
+
+def panel(state: PanelState, console: Console) -> RenderableType:
+    """The whole panel, no taller than the screen of ``console``."""
+    record = state.record
+    parts: list[RenderableType] = [_header(record, state.elapsed, console.width)]
     if record is not None:
         parts += [
             _dim(search_subject(record)),
             Text(),
-            _bar(record, record.elapsed + shown.since),
+            _bar(record, record.elapsed + state.since_update),
             _counts(record),
         ]
-    if shown.stage is not None:
-        parts += [_stage(shown.stage, console)]
+    if state.stage is not None:
+        parts += [_stage(state.stage, console)]
     if record is not None:
         parts += [Text(), *_best(record, console.width), *_front(record, console.height)]
-        if shown.before is not None:
-            parts += _reminder(shown.before)
-        parts += _nodes(shown, console)
+        if state.previous is not None:
+            parts += _reminder(state.previous)
+        parts += _nodes(state, console)
         free = console.height - _height(parts) - 3
-        if record.trials and free >= _FEWEST_ROWS:
+        if record.trials and free >= _MIN_TABLE_ROWS:
             parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
     return Group(*parts[: max(console.height - 1, 1)])
 
@@ -151,8 +236,8 @@ def _best(record: SearchRecord, width: int) -> list[RenderableType]:
 
 
 def _front(record: SearchRecord, height: int) -> list[RenderableType]:
-    """With several objectives, points that no other trial beats, in a fifth of the screen."""
-    most = max(1, min(_POINTS, height // 5))
+    """With several objectives, points of the Pareto front, in at most a fifth of the screen."""
+    most = max(1, min(_MAX_FRONT_POINTS, height // 5))
     lines: list[RenderableType] = []
     for trial in record.front[:most]:
         line = Text.assemble(
@@ -164,15 +249,15 @@ def _front(record: SearchRecord, height: int) -> list[RenderableType]:
     return lines + more
 
 
-def _nodes(shown: PanelState, console: Console) -> list[RenderableType]:
-    """A line, and the nodes themselves in a third of the screen."""
-    if not shown.nodes:
+def _nodes(state: PanelState, console: Console) -> list[RenderableType]:
+    """A summary line and a table of the nodes, in at most a third of the screen."""
+    if not state.nodes:
         return []
-    rows = min(len(shown.nodes), console.height // 3 - 3)
-    trials = shown.record.trials if shown.record else ()
-    line = Text.assemble(("nodes  ", "bold"), (nodes_summary(shown.nodes), ""))
+    rows = min(len(state.nodes), console.height // 3 - 3)
+    trials = state.record.trials if state.record else ()
+    line = Text.assemble(("nodes  ", "bold"), (nodes_summary(state.nodes), ""))
     line.no_wrap, line.overflow = True, "ellipsis"
-    table = [node_table(shown.nodes, trials, rows, _ascii(console))] if rows > 0 else []
+    table = [node_table(state.nodes, trials, rows, _ascii(console))] if rows > 0 else []
     return [Text(), line, *table]
 
 
@@ -180,12 +265,12 @@ def _height(parts: list[RenderableType]) -> int:
     return sum(part.row_count if isinstance(part, Table) and part.row_count else 1 for part in parts)
 
 
-def _reminder(before: SearchRecord) -> list[RenderableType]:
-    best = before.best
+def _reminder(previous: SearchRecord) -> list[RenderableType]:
+    best = previous.best
     return (
         []
         if best is None
-        else [_dim(f"       {before.name} had {format_objective(best.value)} (trial {best.number})")]
+        else [_dim(f"       {previous.name} had {format_objective(best.value)} (trial {best.number})")]
     )
 
 
@@ -194,7 +279,7 @@ def _dim(words: str) -> Text:
 
 
 def _wrapped(parts: list[str], width: int) -> list[str]:
-    """``parts`` joined by dots in lines of at most ``width``, never breaking one."""
+    """``parts`` joined by dots into lines of at most ``width`` characters; a part is never broken."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 3 + len(part) <= width:
@@ -206,83 +291,3 @@ def _wrapped(parts: list[str], width: int) -> list[str]:
 
 def _ascii(console: Console) -> bool:
     return not console.encoding.lower().startswith("utf")
-
-
-FRAMES_PER_SECOND = 2.0
-logger = logging.getLogger(__name__)
-
-
-class TerminalView:
-    """Draws twice a second from what it was last told, whatever the pace of the calls.
-
-    The panel takes as many lines as the terminal has and vanishes when the search is over; events stay above.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._record: SearchRecord | None = None
-        self._before: SearchRecord | None = None
-        self._stage: Stage | None = None
-        self._began = self._told = time.monotonic()
-        self._lock = threading.RLock()
-        self._live: Live | None = None
-        self._over = False
-        self._nodes: tuple[NodeUsage, ...] = ()
-
-    def event(self, message: str) -> None:
-        """A line above the panel."""
-        self._start()
-        self._console.print(Text(message, style="dim"))
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Shown until it is done or another begins; without a total, until there is any other news."""
-        with self._lock:
-            self._stage = None if total and done >= total else Stage(name, done, total)
-        self._start()
-
-    def update(self, record: SearchRecord) -> None:
-        """Keep ``record`` for the next frame."""
-        with self._lock:
-            if self._record is not None and self._record.name != record.name:
-                self._before = self._record
-            if self._stage is not None and not self._stage.total:
-                self._stage = None
-            self._record, self._told = record, time.monotonic()
-        self._start()
-
-    def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """Keep ``nodes`` for the next frame."""
-        with self._lock:
-            self._nodes = nodes
-
-    def close(self) -> None:
-        """Take the panel away and give the terminal back."""
-        with self._lock:
-            self._over, live, self._live = True, self._live, None
-        if live is not None:
-            live.stop()
-
-    def draw(self) -> RenderableType:
-        """The panel as it is now."""
-        now = time.monotonic()
-        with self._lock:
-            clocks = now - self._began, now - self._told
-            shown = PanelState(self._record, self._before, self._stage, *clocks, self._nodes)
-        try:
-            return panel(shown, self._console)
-        except Exception:  # in the thread that draws, where no caller could take it
-            logger.exception("the progress panel failed and is off; the search goes on")
-            self._over = True
-            return Text("")
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._live is not None or self._over:
-                return
-            self._live = live = Live(
-                console=self._console,
-                get_renderable=self.draw,
-                refresh_per_second=FRAMES_PER_SECOND,
-                transient=True,
-            )
-        live.start(refresh=True)

@@ -1,7 +1,4 @@
-"""The table of trials in the live panel: running ones first, then the most recent.
-
-A curve in one line of text.
-"""
+"""Draws the table of trials for the terminal: running trials first, then the newest, with learning curves as text."""
 
 from __future__ import annotations
 
@@ -20,9 +17,17 @@ _ASCII = "_.-=^"
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int, ascii_only: bool = False) -> str:
-    """``values`` as at most ``width`` characters, ``low`` at the bottom and ``high`` at the top.
+    """Draw a curve as one line of text.
 
-    More values than ``width`` are averaged in equal parts; what has no place there (NaN) becomes a ``!``.
+    Args:
+        values: one for each epoch.
+        low: value at the bottom of a character.
+        high: value at its top.
+        width: most characters; more values than that are averaged in equal parts.
+        ascii_only: draw with ASCII characters.
+
+    Returns:
+        The line, with ``!`` for values that are not finite.
     """
     marks = _ASCII if ascii_only else _BLOCKS
     return "".join(_mark(value, low, high, marks) for value in _resample(values, width))
@@ -39,7 +44,7 @@ def _mark(value: float, low: float, high: float, marks: str) -> str:
     if not math.isfinite(value):
         return "!"
     share = (value - low) / (high - low) if low < high else 0.5
-    if not math.isfinite(share):
+    if not math.isfinite(share):  # the difference of two huge losses overflows
         return "!"
     return marks[min(len(marks) - 1, int(min(1.0, max(0.0, share)) * len(marks)))]
 
@@ -53,25 +58,25 @@ STYLES = {
     "to come": "dim",
 }
 COST_HEADS = {"latency_ms": "ms", "parameters": "params", "megabytes": "MB"}
-"""Costs that are objectives, as column heads."""
+"""Column headings of the costs that may be objectives."""
 
 _NODE = 16
-"""Most letters of a node's name."""
+"""Most characters of a node's name."""
 
 _FIXED = 36
-"""Characters of the columns before the curve, with their gaps."""
+"""Width of the columns before the curve, gaps included."""
 
 
 def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
-    """At most ``rows`` trials and a heading in ``width`` characters; parameters as far as they fit."""
+    """A table of at most ``rows`` trials with a heading, ``width`` characters wide; parameters as far as they fit."""
     chosen = _select_trials(record, rows)
     names = [name for name in COLUMN_HEADINGS if any(name in t.params for t in chosen)]
     most = _most_epochs(record)
     places = {t.number: t.node for t in chosen if t.node} if record.config.get("address") else {}
-    beside = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
+    extra = min(max(map(len, places.values()), default=4), _NODE) + 2 if places else 0
     costs = [name for name in record.objectives if name in COST_HEADS]
-    beside += sum(len(COST_HEADS[name]) + 8 for name in costs)
-    curve, names = _fit_columns(names, width - beside, most)
+    extra += sum(len(COST_HEADS[name]) + 8 for name in costs)
+    curve, names = _fit_columns(names, width - extra, most)
     low, high = _span(chosen, record.metric)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("#", justify="right", min_width=4)
@@ -144,7 +149,7 @@ def _ended(trial: TrialRecord) -> tuple[float, int]:
 
 
 def _fit_columns(names: list[str], width: int, most: int) -> tuple[int, list[str]]:
-    """How wide the curve is and which parameters fit beside it."""
+    """The width of the curve, and the parameters that fit next to it."""
     shown = list(names)
     while shown and width - _FIXED - _columns_width(shown) < 10:
         shown.pop()

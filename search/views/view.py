@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: the :class:`View` that the search reports to."""
+"""Defines the :class:`View` to which a search reports its progress, and chooses the one that fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from search.execution.engines.node_usage import NodeUsage
+from search.execution.cluster.node_usage import NodeUsage
 from search.records.record import SearchRecord
 
 if TYPE_CHECKING:
@@ -17,72 +17,78 @@ logger = logging.getLogger(__name__)
 
 
 class View(Protocol):
-    """Follows a search. No call blocks for long and none raises; all may come from any thread."""
+    """Shows the progress of a search.
+
+    Calls must not block for long and must not raise. They may come from any thread.
+    """
 
     def event(self, message: str) -> None:
-        """Something worth a line: a warning, a decision."""
+        """Show a line, such as a warning or a decision."""
         ...
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Work other than trials, such as preparing data; ``total`` 0 where it is not known."""
+        """Show work other than trials, such as preparing data; ``total`` is 0 if it is not known."""
         ...
 
     def update(self, record: SearchRecord) -> None:
-        """The search as it is now."""
+        """Show the current state of the search."""
         ...
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """The nodes of the cluster as they are now."""
+        """Show the current state of the cluster's nodes."""
         ...
 
     def close(self) -> None:
-        """The search is over; may be called more than once."""
+        """End the display; may be called more than once."""
         ...
 
 
 class QuietView:
-    """Shows nothing."""
+    """A view that shows nothing."""
 
     def event(self, message: str) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def update(self, record: SearchRecord) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Show nothing."""
 
 
 class GuardedView:
-    """Passes on to ``view`` until that fails; then says so once and goes quiet: searches outlive views."""
+    """A view that forwards calls to ``view`` until one fails; then it logs the error once and shows nothing.
+
+    A search must not fail because its display does.
+    """
 
     def __init__(self, view: View) -> None:
         self._view = view
 
     def event(self, message: str) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._try(lambda: self._view.event(message))
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._try(lambda: self._view.stage(name, done, total))
 
     def update(self, record: SearchRecord) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._try(lambda: self._view.update(record))
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._try(lambda: self._view.nodes(nodes))
 
     def close(self) -> None:
-        """Pass it on."""
+        """Forward the call."""
         self._try(self._view.close)
 
     def _try(self, call: Callable[[], None]) -> None:
@@ -91,12 +97,12 @@ class GuardedView:
         except Exception:
             failed, self._view = self._view, QuietView()
             logger.exception("the progress display failed and is off; the search goes on")
-            if call != failed.close:
+            if call != failed.close:  # a panel that stays open would garble the terminal
                 self._try(failed.close)
 
 
 def make_view(*, quiet: bool = False, verbose: bool = False, console: Console | None = None) -> View:
-    """The view that fits: live on a terminal, lines elsewhere or beside other logs, nothing if ``quiet``."""
+    """Choose a view: a panel on a terminal, lines of text elsewhere and with ``verbose`` logs, nothing if ``quiet``."""
     if quiet:
         return QuietView()
     from rich.console import Console
@@ -112,7 +118,7 @@ def make_view(*, quiet: bool = False, verbose: bool = False, console: Console | 
 
 
 def default_view() -> View:
-    """The view of a search that is started from Python: live in a notebook, nothing elsewhere."""
+    """The view of a search that is started from Python: live HTML in a notebook, nothing elsewhere."""
     from search.views.notebook import NotebookView, in_notebook
 
     return GuardedView(NotebookView()) if in_notebook() else QuietView()

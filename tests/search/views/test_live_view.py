@@ -180,7 +180,7 @@ def test_plain_lines_tell_each_finished_trial_once() -> None:
 
 def test_plain_lines_of_a_resumed_search_do_not_repeat_what_was_done() -> None:
     lines = lines_of([record(*MANY[:5]), record(*MANY[:5], trial(20))])
-    assert "going on after 5 finished trials" in lines[1]
+    assert "resuming after 5 finished trials" in lines[1]
     assert sum(line.startswith("trial") for line in lines) == 1
 
 

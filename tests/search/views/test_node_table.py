@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from search.commands.status import status_page
-from search.execution.engines.node_usage import NodeUsage
-from search.execution.engines.nodes import node_names
+from search.execution.cluster.node_usage import NodeUsage
+from search.execution.cluster.nodes import node_names
 from search.records.record import BackboneSummary, SearchRecord, State, TaskSummary, TrialRecord
 from search.views.node_table import nodes_summary
 from search.views.plain import PlainView
