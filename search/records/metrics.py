@@ -45,12 +45,22 @@ METRICS: Mapping[str, Metric] = {
             "latency_ms",
             "minimize",
             "ms",
-            "milliseconds for one image, asked alone, measured on the driver's machine",
+            "milliseconds that the served model takes for a single image on the driver's machine",
             every_epoch=False,
         ),
-        Metric("parameters", "minimize", "parameters", "numbers in the served model", every_epoch=False),
         Metric(
-            "megabytes", "minimize", "MB", "of the served model's weights, 10^6 bytes each", every_epoch=False
+            "parameters",
+            "minimize",
+            "parameters",
+            "number of parameters of the served model",
+            every_epoch=False,
+        ),
+        Metric(
+            "megabytes",
+            "minimize",
+            "MB",
+            "size of the served model's weights in megabytes (10^6 bytes)",
+            every_epoch=False,
         ),
     )
 }
