@@ -1,13 +1,13 @@
-"""Measure what each kind of reuse saves: the work of :mod:`same_work` with one kind switched off at a time.
+"""Measure what each kind of reuse saves: the work of :mod:`benchmarks.same_work` with one kind switched off at a time.
 
-    python benchmarks/ablation.py --repeats 3 --output ablation.jsonl
+    python -m benchmarks.ablation --repeats 3 --output ablation.jsonl
 
 The rows are: everything on; without processes (each trial starts a process that imports TensorFlow); without programs
-(each trial traces its own); without activations (every epoch runs the frozen prefix); without views (each trial has its
-own distortions, so activations of augmented images cannot be cached); without heads (each head-only trial has its own
-step); everything off. The configurations are the same in all rows, and so are the accuracies, except without views,
-where each trial sees other distortions. The columns are those of :mod:`same_work`; ``÷`` is the time relative to the
-first row.
+(each trial traces its own); without activations (every epoch runs the frozen prefix); without views (each trial has
+its own distortions, so activations of augmented images cannot be cached); without heads (each head-only trial has its
+own step); everything off. The configurations are the same in all rows, and so are the accuracies, except without
+views, where each trial sees other distortions. The columns are those of :mod:`benchmarks.same_work`; ``÷`` is the
+time relative to the first row.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from making import make_workload
-from measuring import append, measure, read
-from same_work import asked, conditions, options
-from tables import stages, table
-
+from benchmarks.measurement.measure import append, measure, read
+from benchmarks.measurement.tables import stages, table
+from benchmarks.same_work import conditions, options, workload_spec
+from benchmarks.workloads.build_workload import make_workload
 from trainables.reuse import REUSABLE_PARTS
 
 ALL_ON = "all on"
@@ -37,7 +36,7 @@ def main() -> None:
     parser.set_defaults(output=Path("ablation.jsonl"))
     parser.add_argument("--row", action="append", choices=rows(), help="run only this row; may be repeated")
     given = parser.parse_args()
-    wanted = asked(given)
+    wanted = workload_spec(given)
     print(conditions(), flush=True)
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
         work = make_workload(Path(folder) / "work", wanted)

@@ -1,25 +1,26 @@
 """Compare tools on the same work: fixed configurations, identical epochs and data, no early stopping.
 
-    python benchmarks/same_work.py --repeats 3 --output same_work.jsonl
+    python -m benchmarks.same_work --repeats 3 --output same_work.jsonl
 
-The work is 48 configurations of MobileNetV2 (alpha 0.35, 32 pixels, pretrained for 10 epochs on 897 digits that are in
-no split, which is not timed), 5 epochs, 600 training and 150 validation images of handwritten digits, two trials at a
-time on two cores (KerasTuner: one after another, with both cores). The configurations are a seeded design
-(:mod:`designs`): unfreeze depths 0, 1, a quarter and half of the blocks, equally often, in random order; learning rate,
-head units and augmentation strength as in a random search.
+The work is 48 configurations of MobileNetV2 (alpha 0.35, 32 pixels, pretrained for 10 epochs on 897 digits that are
+in no split, which is not timed), 5 epochs, 600 training and 150 validation images of handwritten digits, two trials
+at a time on two cores (KerasTuner: one after another, with both cores). The configurations are a seeded design
+(:mod:`benchmarks.workloads.configurations`): unfreeze depths 0, 1, a quarter and half of the blocks, equally often,
+in random order; learning rate, head units and augmentation strength as in a random search.
 
-The contenders (:mod:`contender`) run in turns, each in its own process:
+The contenders (:mod:`benchmarks.peers.run_peer`) run in turns, each in its own process:
 
-- ``unfreeze``: a whole search by ``run_search``, without baseline and registration (:mod:`unfreeze_contender`);
-- ``ray-tune``: a function trainable with ``fit`` (:mod:`ray_tune_plain`);
-- ``ray-tune-reuse``: a class trainable with ``reuse_actors`` (:mod:`ray_tune_reuse`);
-- ``keras-tuner``: its GridSearch over the same list (:mod:`keras_tuner_peer`).
+- ``unfreeze``: a whole search by ``run_search``, without baseline and registration
+  (:mod:`benchmarks.peers.unfreeze_search`);
+- ``ray-tune``: a function trainable with ``fit`` (:mod:`benchmarks.peers.ray_tune_function`);
+- ``ray-tune-reuse``: a class trainable with ``reuse_actors`` (:mod:`benchmarks.peers.ray_tune_actors`);
+- ``keras-tuner``: its GridSearch over the same list (:mod:`benchmarks.peers.keras_tuner_search`).
 
-:mod:`keras_way` describes how the peers train and what differs from unfreeze. *Whole* is the time of the whole process
-from its start to its end: imports, start of Ray, trials, and for unfreeze also the confirmation of the winner, its test
-and the report. *Trials* is the time from the start of the first trial to the end of the last one. :mod:`measuring`
-explains the other columns. The numbers are medians over the repeats, including those that ``--output`` already
-contains if the work was the same.
+:mod:`benchmarks.peers.keras_training` describes how the peers train and what differs from unfreeze. *Whole* is the
+time of the whole process from its start to its end: imports, start of Ray, trials, and for unfreeze also the
+confirmation of the winner, its test and the report. *Trials* is the time from the start of the first trial to the end
+of the last one. :mod:`benchmarks.measurement.measure` explains the other columns. The numbers are medians over the
+repeats, including those that ``--output`` already contains if the work was the same.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ import os
 import platform
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-from contender import MODULES
-from making import Asked, make_workload
-from measuring import append, measure, read
-from tables import processor, stages, table
+from benchmarks.measurement.measure import append, measure, read
+from benchmarks.measurement.tables import processor, stages, table
+from benchmarks.peers.run_peer import MODULES
+from benchmarks.workloads.build_workload import WorkloadSpec, make_workload
 
 
 def options() -> argparse.ArgumentParser:
@@ -56,9 +58,9 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def asked(given: argparse.Namespace) -> Asked:
+def workload_spec(given: argparse.Namespace) -> WorkloadSpec:
     """The specification of the workload from the command line."""
-    return Asked(
+    return WorkloadSpec(
         options=(("alpha", 0.35),),
         depths=tuple(given.depths.split(",")),
         trials=given.trials,
@@ -71,13 +73,14 @@ def asked(given: argparse.Namespace) -> Asked:
 def conditions() -> str:
     """Machine and versions as one line of text."""
     packages = ("tensorflow", "keras", "ray", "keras-tuner")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    # KerasTuner is optional: without it, --without keras-tuner still compares the others.
+    versions = ", ".join(f"{name} {version(name)}" for name in packages if find_spec(name.replace("-", "_")))
     return f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}"
 
 
 def main() -> None:
     given = options().parse_args()
-    wanted, names = asked(given), [n for n in given.only or MODULES if n not in given.without]
+    wanted, names = workload_spec(given), [n for n in given.only or MODULES if n not in given.without]
     print(conditions(), flush=True)
     with tempfile.TemporaryDirectory(prefix="same-work-") as folder:
         work = make_workload(Path(folder) / "work", wanted)

@@ -1,11 +1,11 @@
 """Measure how soon a search reaches the accuracy that Ray Tune with OptunaSearch and ASHA reaches in its whole run.
 
-    python benchmarks/time_to_quality.py --seeds 5 --output time_to_quality.jsonl
+    python -m benchmarks.time_to_quality --seeds 5 --output time_to_quality.jsonl
 
 For each seed: the task ``digits`` with the built-in backbone, the core space, at most 20 epochs per trial, two trials
-at a time. The peer (:mod:`ray_tune_optuna`) runs 24 trials; the best validation accuracy of any of its epochs is the
-required quality. unfreeze uses its defaults (its own ASHA, its choice of the BatchNorm mode) and twice as many trials,
-because the budget is time, not trials. Images and seed are the same.
+at a time. The peer (:mod:`benchmarks.peers.ray_tune_optuna`) runs 24 trials; the best validation accuracy of any of
+its epochs is the required quality. unfreeze uses its defaults (its own ASHA, its choice of the BatchNorm mode) and
+twice as many trials, because the budget is time, not trials. Images and seed are the same.
 
 Seconds count from the start of the process, including imports and the start of Ray, until an epoch of at least this
 quality is reported (Ray Tune: to its callback; unfreeze: to its view, at most five times per second). There are two
@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from digits_task import make_digits
-from measuring import QUIET
-from same_work import conditions
+from benchmarks.measurement.measure import QUIET, ROOT
+from benchmarks.same_work import conditions
+from benchmarks.workloads.digits_task import make_digits
 
 ROUNDING = 1e-6
 """Tolerance for accuracies that a contender stores in single precision."""
@@ -70,14 +70,22 @@ class Race:
 def run(name: str, folder: Path, trials: int) -> Curve:
     """Run one search in a separate process."""
     result, log = folder / f"{name}.json", folder / f"{name}.txt"
-    script = Path(__file__).with_name("seeker.py")
     began = time.time()
     with log.open("w") as output:
         code = subprocess.run(
-            [sys.executable, str(script), name, str(folder), str(trials), str(result)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.peers.run_quality_search",
+                name,
+                str(folder),
+                str(trials),
+                str(result),
+            ],
             stdout=output,
             stderr=output,
             env={**os.environ, **QUIET},
+            cwd=ROOT,
         ).returncode
     if code:
         raise RuntimeError(f"{name} ended with code {code}:\n{log.read_text()[-3000:]}")
