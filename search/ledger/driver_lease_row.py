@@ -15,12 +15,11 @@ import sqlalchemy as sql
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from search.ledger.attributes import StudyKey
 from search.ledger.database import open_or_create_study
 from search.ledger.optuna_tables import optuna_tables
 from search.records.metrics import Direction
 from trainables.errors import LeaseLost, LedgerError
-
-LEASE_KEY = "driver"
 
 
 class LeaseRow:
@@ -35,8 +34,8 @@ class LeaseRow:
         study = self._database.get_study_id_from_name(name)
         self._table = optuna_tables().study_user_attributes
         self._value = self._table.c.value_json
-        self._mine = (self._table.c.study_id == study, self._table.c.key == LEASE_KEY)
-        self._row = {"study_id": study, "key": LEASE_KEY}
+        self._mine = (self._table.c.study_id == study, self._table.c.key == StudyKey.DRIVER)
+        self._row = {"study_id": study, "key": StudyKey.DRIVER}
 
     def read(self) -> str | None:
         """The mark as text, to be compared with; None where there never was one."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from search.ledger.attributes import StudyKey
 from trainables.errors import LedgerError
 
 LEDGER_FORMAT = 1
 """Changes when an earlier version could no longer understand what this one notes. A ledger without one has format 1."""
-
-FORMAT_KEY = "format"
 
 
 def check_format(name: str, attribute: Callable[[str], Any]) -> None:
@@ -20,7 +19,7 @@ def check_format(name: str, attribute: Callable[[str], Any]) -> None:
     Raises:
         LedgerError: one has.
     """
-    found = attribute(FORMAT_KEY)
+    found = attribute(StudyKey.FORMAT)
     if found is not None and found != LEDGER_FORMAT:
         raise LedgerError(
             f"name: the ledger of {name!r} was written by a later version of unfreeze (format {found!r}; this one "

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.ledger.attributes import StudyKey
 from search.ledger.format_version import check_format, explain_unreadable
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary
@@ -71,7 +72,7 @@ def read_record(
         create=False,
     )
     check_format(name, opened.attribute)
-    about = opened.attribute("about")
+    about = opened.attribute(StudyKey.ABOUT)
     if about is None:
         raise LedgerError(f"name: expected a search that has begun its trials, received {name!r}")
     with explain_unreadable(name):
@@ -84,7 +85,7 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
 
     objectives = tuple(about.get("objectives", ()))
     opened.set_objectives(about["metric"], about["direction"], objectives)
-    outcome, alternatives = opened.attribute("outcome"), opened.attribute("alternatives") or []
+    outcome, alternatives = opened.attribute(StudyKey.OUTCOME), opened.attribute(StudyKey.ALTERNATIVES) or []
     return SearchRecord(
         name=name,
         metric=about["metric"],
@@ -97,17 +98,17 @@ def _record(name: str, workspace: Workspace, opened: Ledger, about: Mapping[str,
         config=about["config"],
         trials=opened.trials,
         requested=about["requested"],
-        started=datetime.fromisoformat(opened.attribute("started")),
-        elapsed=float(opened.attribute("elapsed") or 0.0),
+        started=datetime.fromisoformat(opened.attribute(StudyKey.STARTED)),
+        elapsed=float(opened.attribute(StudyKey.ELAPSED) or 0.0),
         importances=opened.importances(),
-        edges=tuple(opened.attribute("edges") or ()),
+        edges=tuple(opened.attribute(StudyKey.EDGES) or ()),
         outcome=outcome_from_json(outcome) if outcome else None,
         alternatives=tuple(map(outcome_from_json, alternatives)),
         storage=str(workspace.storage),
         tracking_uri=about["tracking_uri"],
-        stopped=opened.attribute("stopped"),
-        prior=opened.attribute("prior"),
-        warm_start=_several(opened.attribute("warm_start")),
+        stopped=opened.attribute(StudyKey.STOPPED),
+        prior=opened.attribute(StudyKey.PRIOR),
+        warm_start=_several(opened.attribute(StudyKey.WARM_START)),
         backbones={name: _backbone(values) for name, values in about.get("backbones", {}).items()},
     )
 

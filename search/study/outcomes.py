@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search.execution.stop_conditions import MIN_IDENTICAL_FAILURES, last_error_line
+from search.ledger.attributes import StudyKey
 from search.ledger.format_version import explain_unreadable
 from search.records.record import Outcome, SearchRecord
 from search.records.results import outcome_from_json, outcome_to_json
@@ -40,13 +41,16 @@ def save_outcomes(search: Phase, outcomes: Sequence[Outcome]) -> None:
     """Write outcomes into the ledger, the winner's last: without it the others count for nothing."""
     search.outcome, search.alternatives = outcomes[0], tuple(outcomes[1:])
     if search.config.objective:
-        search.ledger.set_attribute("alternatives", [outcome_to_json(o) for o in search.alternatives])
-    search.ledger.set_attribute("outcome", outcome_to_json(outcomes[0]))
+        search.ledger.set_attribute(StudyKey.ALTERNATIVES, [outcome_to_json(o) for o in search.alternatives])
+    search.ledger.set_attribute(StudyKey.OUTCOME, outcome_to_json(outcomes[0]))
 
 
 def load_outcomes(search: Phase) -> tuple[Outcome | None, tuple[Outcome, ...]]:
     """The winner's, and those of other points of the front."""
-    kept, others = search.ledger.attribute("outcome"), search.ledger.attribute("alternatives") or []
+    kept, others = (
+        search.ledger.attribute(StudyKey.OUTCOME),
+        search.ledger.attribute(StudyKey.ALTERNATIVES) or [],
+    )
     with explain_unreadable(search.name):
         if not kept:
             return None, ()

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.execution.engines.engine import Engine
-from search.ledger.format_version import FORMAT_KEY, LEDGER_FORMAT, check_format
+from search.execution.engines.jobs import PrepareBackbone
+from search.ledger.attributes import StudyKey
+from search.ledger.format_version import LEDGER_FORMAT, check_format
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import read_record
 from search.ledger.workspace import Workspace
@@ -75,12 +77,12 @@ def test_a_ledger_from_before_its_format_was_noted_is_read(
 def test_a_ledger_of_a_later_version_is_refused_with_both_formats(
     tmp_path: Path, written: Callable[..., None]
 ) -> None:
-    written(**{FORMAT_KEY: LEDGER_FORMAT + 1})
+    written(**{StudyKey.FORMAT: LEDGER_FORMAT + 1})
     with pytest.raises(
         LedgerError, match=rf"later version of unfreeze \(format {LEDGER_FORMAT + 1}; .*{LEDGER_FORMAT}\)"
     ):
         read_record("photos", str(tmp_path))
-    check_format("photos", {FORMAT_KEY: LEDGER_FORMAT}.get)
+    check_format("photos", {StudyKey.FORMAT: LEDGER_FORMAT}.get)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +135,13 @@ def test_a_damaged_backbone_file_is_refused_or_what_it_was(
 @pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
 def test_a_damaged_backbone_file_of_a_search_is_made_again(tmp_path: Path, keep: float) -> None:
     engine, file = Engine(threads=2), tmp_path / "search" / "backbone.keras"
-    spec = {"name": "print", "weights": "default", "input_size": None, "preprocessing": "auto", "seed": 0}
-    first = engine.prepare_backbone(spec, str(file))
+    job = PrepareBackbone(BackboneSpec("print"), file)
+    first = engine.run(job)
     content = file.read_bytes()
     damaged = content[: int(keep * len(content))] if keep < 1 else content.replace(b"PK", b"KP")
     file.write_bytes(damaged)
-    assert engine.prepare_backbone(spec, str(file)) == first
-    assert Backbone.open(file).digest == first["digest"]
+    assert engine.run(job) == first
+    assert Backbone.open(file).digest == first.digest
 
 
 def test_a_damaged_model_of_the_winner_counts_as_not_trained(tmp_path: Path) -> None:

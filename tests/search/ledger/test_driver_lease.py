@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from search.ledger.attributes import StudyKey
 from search.ledger.driver_lease import Lease, boot_id
-from search.ledger.driver_lease_row import LEASE_KEY, LeaseRow, parse_holder
+from search.ledger.driver_lease_row import LeaseRow, parse_holder
 from search.ledger.ledger import Ledger, sqlite_url
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LeaseLost, LedgerError, SearchError
@@ -175,7 +176,7 @@ def test_a_driver_that_has_slept_asks_before_it_tells_anything(mark: NewMark) ->
 
 def test_a_mark_is_one_of_the_study_s_attributes(url: str, mark: NewMark, open_ledger: OpenLedger) -> None:
     mark().compare_and_set(None, holder())
-    assert open_ledger(url, "photos").attribute(LEASE_KEY) == json.loads(json.dumps(holder()))
+    assert open_ledger(url, "photos").attribute(StudyKey.DRIVER) == json.loads(json.dumps(holder()))
 
 
 def test_a_database_that_can_not_be_asked_is_named(tmp_path: Path) -> None:

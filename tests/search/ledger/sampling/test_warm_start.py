@@ -13,6 +13,7 @@ import pytest
 
 from search.config.search_config import SearchConfig
 from search.config.space import Space, core_space, full_space
+from search.ledger.attributes import StudyKey
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.proposals import ProposalChain
 from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
@@ -27,6 +28,7 @@ from search.ledger.sampling.warm_start import (
 from search.ledger.sampling.warm_start_prior import WarmStartPrior, is_misleading, warm_start_summary
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
+from search.study.data_sources import DataSources
 from search.study.early_checks import check_inputs
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
@@ -194,7 +196,7 @@ def test_parameters_are_carried_into_the_new_space() -> None:
 
 def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3) -> Path:
     """A search in the storage ``folder`` as far as its ledger goes."""
-    from search.ledger.format_version import FORMAT_KEY, LEDGER_FORMAT
+    from search.ledger.format_version import LEDGER_FORMAT
     from search.ledger.reader import about_to_json
 
     workspace = Workspace(folder, name)
@@ -212,7 +214,7 @@ def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3)
         record = ledger.start(SPACE.suggest)
         ledger.report(number, EpochMetrics(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
-    ledger.set_attribute(FORMAT_KEY, LEDGER_FORMAT)
+    ledger.set_attribute(StudyKey.FORMAT, LEDGER_FORMAT)
     ledger.set_attribute("started", "2026-01-01T00:00:00+00:00")
     ledger.set_attribute("about", about_to_json(earlier([], name, metric=metric)))
     return folder
@@ -236,7 +238,7 @@ def test_searches_that_can_not_help_are_refused_in_words(
     kept(tmp_path, "empty", trials=0)
     config = SearchConfig(name="own", storage=str(tmp_path), warm_start=[named], **changes)
     with pytest.raises(error, match=words):
-        check_inputs(config, Workspace(tmp_path, "own"))
+        check_inputs(config, Workspace(tmp_path, "own"), DataSources(tmp_path))
 
 
 def test_names_are_one_or_several_and_must_be_names() -> None:
