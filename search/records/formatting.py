@@ -114,7 +114,7 @@ def old_task_phrase(old: OldTask) -> str:
 
 
 def forgetting_phrase(forgotten: float) -> str:
-    """Describe the change of an accuracy: ``has lost 0.9 points``, ``has gained 0.3 points`` or ``has lost nothing``."""
+    """Describe the change of an accuracy, as in ``has lost 0.9 points`` or ``has lost nothing``."""
     shown = f"{100 * abs(forgotten):.1f}"
     if float(shown) == 0:
         return "has lost nothing"

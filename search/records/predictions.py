@@ -251,15 +251,15 @@ def read_predictions(path: Path) -> PredictionRecord:
         )
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path.name}: expected a winner's answers, but they can't be read: {error}"
+            f"{path.name}: expected a file of test predictions, which cannot be read: {error}"
         ) from error
     if found.old_task is not None and len(found.old_task.after) != len(found.predicted):
         raise DataError(
-            f"{path.name}: expected the old task after each of {len(found.predicted)} trainings, found it after "
-            f"{len(found.old_task.after)}"
+            f"{path.name}: expected predictions for the old task after each of {len(found.predicted)} training runs, "
+            f"found {len(found.old_task.after)}"
         )
     if not 0 <= found.chosen < len(found.predicted) or not len(found.labels):
-        raise DataError(f"{path.name}: expected the answers of at least one training, found none")
+        raise DataError(f"{path.name}: expected the predictions of at least one training run, found none")
     return found
 
 

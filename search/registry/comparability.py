@@ -78,9 +78,8 @@ def _pairs(new: Footprint, old: Footprint) -> Iterator[tuple[str, bool, bool]]:
 def _unknown(new: Footprint, old: Footprint) -> tuple[str, ...]:
     if same_processor(new, old):
         return ()
-    return (
-        f"latencies were measured on other processors ({new.processor} against {old.processor}): only sizes count",
-    )
+    processors = f"{new.processor} and {old.processor}"
+    return (f"latencies were measured on different processors ({processors}): only sizes are compared",)
 
 
 MAX_LISTED_NAMES = 6
@@ -100,12 +99,12 @@ def comparability_problems(
     """
     found = []
     if new.classes != old.classes:
-        found.append(f"other classes: {_classes(new.classes, old.classes)}")
+        found.append(f"different classes: {_classes(new.classes, old.classes)}")
     if new_input != old_input:
-        found.append(f"another input: {new_input or 'unknown'} against {old_input or 'unknown'}")
+        found.append(f"different inputs: {new_input or 'unknown'} and {old_input or 'unknown'}")
     images = _images(new, old)
     if images:
-        found.append(f"other test images: {images}")
+        found.append(f"different test images: {images}")
     return found
 
 
@@ -119,16 +118,19 @@ def align_images(
     if new.digest == old.digest:
         return new, old, ()
     place = {image: row for row, image in enumerate(old.images)}
-    sizes = " against ".join("{}x{}".format(*answers.image_size) for answers in (new, old))
-    note = f"the test images were resized to other sizes ({sizes} pixels): they are paired by their names"
+    sizes = " and ".join("{}x{}".format(*answers.image_size) for answers in (new, old))
+    note = f"the test images were resized to different sizes ({sizes} pixels), so they are matched by their names"
     return new, old.select_images([place[image] for image in new.images]), (note,)
 
 
 def _classes(new: tuple[str, ...], old: tuple[str, ...]) -> str:
     if len(set(new)) == len(new) and set(new) == set(old):
-        return f"the same {len(new)} in another order"
-    parts = [f"{len(new)} against {len(old)}"]
-    for words, names in (("only the challenger has", set(new) - set(old)), ("it lacks", set(old) - set(new))):
+        return f"the same {len(new)} in a different order"
+    parts = [f"{len(new)} and {len(old)}"]
+    for words, names in (
+        ("only the challenger has", set(new) - set(old)),
+        ("the challenger lacks", set(old) - set(new)),
+    ):
         if names:
             parts.append(f"{words} {_listed(sorted(names))}")
     return ", ".join(parts)
@@ -147,11 +149,12 @@ def _images(new: PredictionRecord, old: PredictionRecord) -> str:
     common = mine.keys() & theirs.keys()
     digests = f"digests {new.digest[:12]} and {old.digest[:12]}"
     if len(common) < max(len(new.images), len(old.images)):
-        return f"{len(new.images):,} against {len(old.images):,}, of which {len(common):,} have one name ({digests})"
+        counts = f"{len(new.images):,} and {len(old.images):,}"
+        return f"{counts}, of which {len(common):,} have the same name ({digests})"
     if new.classes == old.classes and (relabelled := sum(mine[name] != theirs[name] for name in common)):
-        return f"{relabelled:,} of {len(common):,} have another label ({digests})"
+        return f"{relabelled:,} of {len(common):,} have different labels ({digests})"
     if new.image_size == old.image_size:
-        return f"the same {len(common):,} names, but other pixels ({digests})"
+        return f"the same {len(common):,} names, but different pixels ({digests})"
     return ""
 
 

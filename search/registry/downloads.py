@@ -76,8 +76,8 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
         raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
     if answers.digest != digest:
         raise TrackingError(
-            f"version {version.version} of model {version.name!r}: expected the answers to the test images {digest}, "
-            f"as its tag {TEST_DIGEST_TAG!r} says, received those to {answers.digest}"
+            f"version {version.version} of model {version.name!r}: expected predictions for the test images {digest}, "
+            f"its tag {TEST_DIGEST_TAG!r}, received those for {answers.digest}"
         )
     return answers
 
@@ -130,7 +130,7 @@ def resolve_alias(uri: str, tracking_uri: str) -> str:
         known = sorted(get_registered_model(client, match["name"]).aliases)
     if version is None:
         promotable = match["alias"] == CHAMPION and CHALLENGER in known
-        hint = "; `unfreeze promote` makes one" if promotable else ""
+        hint = "; `unfreeze promote` sets it" if promotable else ""
         raise TrackingError(
             f"model {match['name']!r} has no version with the alias {match['alias']!r} "
             f"(it has {', '.join(known) or 'none'}{hint})"

@@ -1,4 +1,4 @@
-"""Record in a model version's tags which point of which Pareto front it is, so that ``promote`` can offer the points."""
+"""Record in a version's tags which point of which Pareto front it is, so that ``promote`` can offer the points."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def front_versions(point: Version, versions: Iterable[Version]) -> tuple[FrontVe
     """
     together = [v for v in versions if v.version == point.version or _same_front(point, v)]
     known = [found for version in together if (found := to_front_version(version)) is not None]
+    # A search that was continued may have registered a trial twice: the newest version counts.
     newest = {found.trial: found for found in sorted(known, key=lambda f: int(f.version.version))}
     return tuple(sorted(newest.values(), key=_rank_key))
 

@@ -128,11 +128,13 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
         old = champion.answers
         found = comparability_problems(new, old, challenger.input_form, champion.input_form)
         if found:
-            reason = f"it can't be compared with version {champion.version}: {'; '.join(found)}"
+            reason = f"it cannot be compared with version {champion.version}: {'; '.join(found)}"
             return GateDecision("not comparable", reason, margin, footprints=footprints)
         new, old, notes = align_images(new, old)
         other = _against(champion.version, new, old)
         saved = cost_difference(*footprints)
+        # With one seed, the variance between seeds is unknown and the interval of the gain is too narrow. Without
+        # this rule, a lucky seed would often be promoted.
         once = [c.version for c, side in ((challenger, new), (champion, old)) if len(side.correct) == 1]
         if once:
             decision, reason = "not better", _one_seed_reason(f"version {' and version '.join(once)} was")
@@ -155,13 +157,15 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
 def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
     """Return decision, reason, comparisons and notes for a model without a champion."""
     right, scratch = answers.correct, answers.scratch_correct
-    constant = np.stack([answers.majority_correct] * 2)  # a constant answer has no luck: twice the same
+    constant = np.stack(
+        [answers.majority_correct] * 2
+    )  # constant predictions do not depend on a seed: twice the same
     others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
     notes: tuple[str, ...] = ()
     if len(scratch):
         others.insert(0, _compared(SCRATCH_BASELINE, right, scratch, seeds=len(scratch)))
     else:
-        notes = ("no baseline was trained from scratch: only the majority class is there to compare with",)
+        notes = ("no baseline was trained from scratch, so the only comparison is with the majority class",)
     unbeaten = [f"{other.other}, but gains {other}" for other in others if other.low <= 0]
     if len(scratch) and min(len(right), len(scratch)) == 1:
         return "not better", _one_seed_reason("the winner, or the baseline, was"), others, notes
@@ -190,14 +194,17 @@ def _decided(other: Comparison, images: int, saved: CostDifference, margin: floa
     """Return the decision on a challenger that competes with a champion, and the reason."""
     shortfall = _shortfall(other.served, images)
     equal = f"it gains {other}: not worse than {other.other} by more than the margin of {_margin(margin)}"
+    # The means over seeds compare the two recipes, McNemar's test compares the two models that are actually served.
+    # A promotion needs both: a better recipe may have produced a worse model by chance.
     if other.low > 0 and shortfall <= 0:
         return "better", f"it gains {other}: it is better than {other.other}"
     if other.low >= -margin and shortfall <= margin and saved.cheaper:
         return "cheaper", f"{equal}, and cheaper: {', '.join(saved.less)}"
+    # Only the served model is worse: the message explains why good means do not suffice.
     if other.served is not None and shortfall > 0 and other.low >= -margin:
         return "worse", (
-            f"the model that would be served is worse than the one that is, whatever their means: only it is right on "
-            f"{other.served.first_only:,} images, only the other on {other.served.second_only:,} (McNemar's exact p "
+            f"the model to be served is worse than the one in production, whatever the means: it alone is correct on "
+            f"{other.served.first_only:,} images, the other alone on {other.served.second_only:,} (McNemar's exact p "
             f"= {other.served.p_value:.2g})"
         )
     if other.high < 0:
@@ -220,8 +227,8 @@ def _shortfall(served: McNemar | None, images: int) -> float:
 
 def _one_seed_reason(which: str) -> str:
     return (
-        f"{which} trained with one seed, so that a lucky one can't be told from a better model: let the search "
-        "confirm its winner with several (--confirm-seeds 3)"
+        f"{which} trained with one seed, which cannot distinguish a better model from a lucky seed: let the search "
+        "confirm its winner with several seeds (--confirm-seeds 3)"
     )
 
 
@@ -231,8 +238,8 @@ def _margin(margin: float) -> str:
 
 def _without_answers(version: str) -> str:
     return (
-        f"version {version} was registered without its answers to the test images, by an earlier version of "
-        "unfreeze or by another program, so that nothing can be compared"
+        f"version {version} was registered without its test predictions, by an earlier version of unfreeze or by "
+        "another program, so that it cannot be compared"
     )
 
 
@@ -255,15 +262,15 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, mos
         return replace(judgement, decision="forgets", reason=reason) if reason else judgement
     if forgotten is None:
         reason = (
-            "nothing is known of what it has forgotten: its search had no old task to keep (--remember DATA), and "
+            "its loss on the old task is unknown, because its search had no old task (--remember DATA), and "
             f"at most {_margin(most)} may be lost"
         )
     elif forgotten > most:
         reason = f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(most)} may be lost"
     else:
         note = (
-            "what the challenger has lost on the old task is judged without an interval: it was registered by an "
-            "earlier version of unfreeze, which kept no answers to the old images"
+            "the challenger's loss on the old task is judged without an interval: it was registered by an earlier "
+            "version of unfreeze, which stored no predictions for the old task"
         )
         return replace(judgement, notes=(*judgement.notes, note))
     return replace(judgement, decision="forgets", reason=reason)
@@ -273,7 +280,7 @@ def _forgets(kept: ForgettingComparison, most: float) -> str | None:
     """Return why the loss may exceed ``most``; None if it certainly does not."""
     allowed = f"at most {_margin(most)} may be lost"
     if kept.seeds < MIN_SEEDS and kept.changed:
-        return f"what it has lost on the old task is not known: {_one_seed_reason('the winner was')}"
+        return f"its loss on the old task is unknown: {_one_seed_reason('the winner was')}"
     gain = f"{format_points(kept.gain.estimate)} points ({format_points(kept.low)} to {format_points(kept.high)})"
     if kept.low < -most:
         sure = "it has lost more" if kept.high < -most else "it may have lost more"
@@ -281,8 +288,8 @@ def _forgets(kept: ForgettingComparison, most: float) -> str | None:
     shortfall = _shortfall(kept.served, kept.images)
     if shortfall > most:
         return (
-            f"the model that would be served has lost {_margin(shortfall)} on the old task, whatever the mean: right "
-            f"on {kept.served.first_only:,} images only after, on {kept.served.second_only:,} only before (McNemar's "
-            f"exact p = {kept.served.p_value:.2g}), and {allowed}"
+            f"the model to be served has lost {_margin(shortfall)} on the old task, whatever the mean: it is "
+            f"correct on {kept.served.first_only:,} images only after training, on {kept.served.second_only:,} only "
+            f"before (McNemar's exact p = {kept.served.p_value:.2g}), and {allowed}"
         )
     return None

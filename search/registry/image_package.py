@@ -46,6 +46,7 @@ def write_image_package(
     """
     import mlflow.pyfunc
 
+    # The Keras section makes the same folder loadable with mlflow.keras, too.
     document = Model().add_flavor("keras", **{**flavor, "data": "data"})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example")  # the plain model has one
@@ -75,6 +76,7 @@ def image_signature(classes: int) -> ModelSignature:
     from search.registry.served_images import NAMED
 
     return ModelSignature(
+        # Only dtype object is passed on unchanged; served_images.py checks the values itself.
         inputs=Schema([TensorSpec(np.dtype("object"), (-1,), INPUT_NAME)]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
         params=ParamSchema([ParamSpec(NAMED, DataType.boolean, False)]),

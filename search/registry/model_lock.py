@@ -78,9 +78,8 @@ class BakeryLock:
             self._wait_for_earlier_tickets()
             yield
         finally:
-            with contextlib.suppress(
-                Exception
-            ):  # the store is away: whoever comes next finds this number dead
+            # If the store is unreachable, the next process finds this ticket stale and deletes it.
+            with contextlib.suppress(Exception):
                 self.tags.erase(self._key)
 
     def verify_held(self) -> None:
@@ -91,7 +90,7 @@ class BakeryLock:
         """
         if self._key not in self.tags.read():
             raise TrackingError(
-                f"model {self.name!r}: this process was silent for so long that its turn was taken away. "
+                f"model {self.name!r}: this process did not respond for so long that it lost its lock. "
                 "Nothing was changed; run the command again."
             )
 
@@ -100,41 +99,46 @@ class BakeryLock:
         return f"{_PREFIX}{self.token}"
 
     def _take_ticket(self) -> None:
-        self._write_ticket(0)  # a number is being drawn: the others wait until it is known
+        # Lamport's "choosing" flag: while a ticket is 0, its process may have read the other tickets but not
+        # written its own, and could still get a low number. The others wait until it is known.
+        self._write_ticket(0)
         self._write_ticket(
-            1 + max((_number(mark) for mark in _tickets(self.tags.read()).values()), default=0)
+            1 + max((_number(ticket) for ticket in _tickets(self.tags.read()).values()), default=0)
         )
 
     def _write_ticket(self, number: int) -> None:
         self.number = number
-        mark = {
+        ticket = {
             "number": number,
             "by": user_name(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "boot": boot_id(),
         }
-        self.tags.write(self._key, json.dumps(mark))
+        self.tags.write(self._key, json.dumps(ticket))
 
     def _wait_for_earlier_tickets(self) -> None:
         seen: dict[str, tuple[object, float]] = {}
         while True:
-            marks = _tickets(self.tags.read())
-            if self._key not in marks:
+            tickets = _tickets(self.tags.read())
+            if self._key not in tickets:
                 self.verify_held()
-            before = {key: mark for key, mark in marks.items() if self._precedes(key, mark)}
+            before = {key: ticket for key, ticket in tickets.items() if self._precedes(key, ticket)}
             if not before:
                 return
             now = time.monotonic()
-            for key, mark in before.items():
-                if key not in seen or seen[key][0] != mark:
-                    seen[key] = mark, now
-                if died_on_this_machine(mark) or now - seen[key][1] > self.stale_seconds:
+            for key, ticket in before.items():
+                # A ticket is stale if it has not changed for stale_seconds on the clock of this process. Tickets
+                # contain no times, because the clocks of two machines may differ by minutes.
+                if key not in seen or seen[key][0] != ticket:
+                    seen[key] = ticket, now
+                if died_on_this_machine(ticket) or now - seen[key][1] > self.stale_seconds:
                     self.tags.erase(key)
             time.sleep(POLL_SECONDS)
 
-    def _precedes(self, key: str, mark: dict[str, Any]) -> bool:
-        return key != self._key and (_number(mark), key) < (self.number, self._key)
+    def _precedes(self, key: str, ticket: dict[str, Any]) -> bool:
+        # Two processes may draw the same number; the key breaks the tie in the same way for both.
+        return key != self._key and (_number(ticket), key) < (self.number, self._key)
 
 
 def _tickets(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -143,12 +147,12 @@ def _tickets(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 def _read(value: str) -> dict[str, Any]:
     try:
-        mark = json.loads(value)
+        ticket = json.loads(value)
     except ValueError:
-        mark = None
-    return mark if isinstance(mark, dict) else {}
+        ticket = None
+    return ticket if isinstance(ticket, dict) else {}
 
 
-def _number(mark: dict[str, Any]) -> int:
-    number = mark.get("number")
+def _number(ticket: dict[str, Any]) -> int:
+    number = ticket.get("number")
     return number if isinstance(number, int) else 0

@@ -85,7 +85,7 @@ class PromotionRefused(TrackingError):
         new = comparison.challenger
         super().__init__(
             f"version {new.version} of model {new.name!r} stays challenger: {comparison.gate.reason}. "
-            "--force promotes it all the same."
+            "--force promotes it anyway."
         )
         self.comparison = comparison
 
@@ -210,7 +210,7 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         if not stack:
             raise TrackingError(
                 f"version {champion.version} of model {model_name!r} is its first champion: "
-                "there is none before it to go back to"
+                "there is no earlier one to roll back to"
             )
         before = to_version(client.get_model_version(model_name, stack[-1]))
         event = next_event(_complete_last_event(client, model_name), "rolled back", before, champion)
@@ -285,8 +285,8 @@ def _choose_challenger(
         raise AmbiguousChallenger(points, champion.version if champion else None, trial)
     else:
         raise UsageError(
-            f"trial: expected a model with several points of a front to choose from, received {trial} for {name!r}, "
-            f"whose challenger, version {proposed.version}, is none"
+            f"trial: expected a model whose challenger is one of several points of a front, received {trial} for "
+            f"{name!r}, whose challenger, version {proposed.version}, is not"
         )
     if champion is not None and champion.version == version.version:
         raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
@@ -310,7 +310,7 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
     aliases = get_registered_model(client, some.name).aliases
     now = {alias: str(aliases.get(alias)) for alias in (CHALLENGER, CHAMPION)}
     changed = [
-        f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} any more"
+        f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} anymore"
         for alias, version in ((CHALLENGER, challenger), (CHAMPION, champion))
         if (alias == CHAMPION or version) and now[alias] != str(version and version.version)
     ]
@@ -320,7 +320,7 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
     by = f" ({last[0]})" if last else ""
     raise TrackingError(
         f"model {some.name!r} was changed by another command at the same time: {' and '.join(changed)}{by}. "
-        "Nothing was done; look again."
+        "Nothing was changed; compare the versions again."
     )
 
 

@@ -119,7 +119,7 @@ class PromotionEvent:
         return f"{_PREFIX}{self.number:06d}"
 
     def __str__(self) -> str:
-        words = "promoted" if self.kind == "promoted" else "brought back"
+        words = "promoted" if self.kind == "promoted" else "restored"
         return f"version {self.version} {words} by {self.by} on {self.when:%Y-%m-%d at %H:%M} UTC"
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +142,7 @@ def events_from_tags(tags: Mapping[str, str], champion: str | None) -> tuple[Pro
     """
     found = [_event(value) for key, value in sorted(tags.items()) if key.startswith(_PREFIX)]
     known = [event for event in found if event is not None]
+    # The process died after it had moved the alias and before it could record that.
     if known and not known[-1].done and known[-1].version == champion:
         known[-1] = replace(known[-1], done=True)
     return tuple(known)

@@ -158,6 +158,8 @@ def _find_logged_model(client: MlflowClient, run_id: str, tags: dict[str, str]) 
     for logged in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if logged.tags.get("unfreeze.model_digest") is None:
             continue
+        # A killed session left it half uploaded. No other process uploads it now, because the search has one
+        # driver.
         if logged.status.value != "READY":
             client.delete_logged_model(logged.model_id)
         elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST_TAG)):

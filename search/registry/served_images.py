@@ -35,6 +35,7 @@ class ServedImages:
     def __init__(self, model: Any, classes: Sequence[str]) -> None:
         self._model = model
         self._classes = list(classes)
+        # MLflow's server answers requests in several threads.
         self._turn = threading.Lock()
         self._answer(
             np.zeros((1, 32, 32, 3), np.uint8)
@@ -83,6 +84,7 @@ def _values(data: Any) -> Sequence[Any]:
         data = next(iter(data.values()))
     elif hasattr(data, "columns"):  # a table of pandas
         data = data[data.columns[0]].tolist()
+    # A string is a sequence, too: without this check, each of its characters would be an image.
     if isinstance(data, str | bytes):
         return [data]
     if isinstance(data, np.ndarray):
@@ -124,6 +126,7 @@ def _described(value: Any, array: np.ndarray) -> str:
 def _bytes(text: str, number: int) -> bytes:
     """Decode base64 in the standard or the URL-safe alphabet, also as a ``data:`` URL."""
     body = text.partition(",")[2] if text.startswith("data:") else text
+    # Clients wrap base64 into lines, use the URL-safe alphabet, or omit the padding: accept all of them.
     plain = "".join(body.split()).replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -139,6 +142,7 @@ def _decoded(content: bytes, number: int) -> np.ndarray:
         raise _refusal(f"image {number}: {_EXPECTED}; received an empty one")
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            # Pillow only warns above this limit and raises above twice of it: a small file may decode to gigabytes.
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise _refusal(
@@ -156,6 +160,7 @@ def _decoded(content: bytes, number: int) -> np.ndarray:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
+        # Round to nearest: 65535 / 257 = 255. Pillow's own conversion would clip at 255.
         deep = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

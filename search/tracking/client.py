@@ -43,11 +43,11 @@ def create_store(tracking_uri: str) -> None:
     making.replace(path)
 
 
-_REFUSALS = {401: "it asks for a login", 403: "it forbids the request"}
+_REFUSALS = {401: "it requires a login", 403: "it denies the request"}
 _ABSENCES = (
-    (requests.exceptions.RetryError, "its server answers with errors"),
-    (requests.exceptions.Timeout, "its server takes too long"),
-    (requests.exceptions.ConnectionError, "no server answers there"),
+    (requests.exceptions.RetryError, "its server returns errors"),
+    (requests.exceptions.Timeout, "its server does not answer in time"),
+    (requests.exceptions.ConnectionError, "no server is running there"),
 )
 _HINTS = {
     401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
@@ -93,12 +93,15 @@ def translate_errors(tracking_uri: str) -> Iterator[None]:
         where = without_secrets(tracking_uri)
         what = _REFUSALS.get(status) or _connection_problem(error) or first_line(error)
         hint = _HINTS.get(status, "")
-        raise TrackingError(f"MLflow at {where} can't do what was asked: {what}. {hint}".rstrip()) from error
+        raise TrackingError(
+            f"MLflow at {where} cannot complete the request: {what}. {hint}".rstrip()
+        ) from error
 
 
 @contextmanager
 def use_store(tracking_uri: str) -> Iterator[None]:
     """Point MLflow's module-level functions to ``tracking_uri`` for the context."""
+    # get_tracking_uri() returns a default if none is set; that default must not be fixed by setting it afterwards.
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking_uri)
     registry = mlflow.get_registry_uri()

@@ -72,13 +72,15 @@ class Delivery:
         self._connect = connect
         self._on_problem = on_problem
         self._check_ownership = check_ownership or (lambda: None)
-        self._news = threading.Condition(threading.RLock())
-        self._hurry = threading.Event()
+        # Guards everything below. Re-entrant, because _stop() calls _settle() while it holds the lock.
+        self._changed = threading.Condition(threading.RLock())
+        # Set when a caller starts to wait: it ends the current pause.
+        self._wake = threading.Event()
         self._record: SearchRecord | None = None
         self._published = self._delivered = 0
-        self._questions: deque[_Request] = deque()
+        self._requests: deque[_Request] = deque()
         self._mirror: Mirror | None = None
-        self._spent = 0.0
+        self._cpu_seconds = 0.0
         self._error: Exception | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="unfreeze-tracking", daemon=True)
@@ -86,10 +88,10 @@ class Delivery:
 
     def publish(self, record: SearchRecord) -> None:
         """Deliver ``record``, unless a newer one is published first. Returns at once."""
-        with self._news:
+        with self._changed:
             self._record = record
             self._published += 1
-            self._news.notify()
+            self._changed.notify()
 
     def call(
         self, call: Callable[[Mirror], Answer], timeout: float | None = None, *, patient: bool = True
@@ -108,22 +110,22 @@ class Delivery:
             TrackingError: MLflow refused, or did not accept everything in time.
         """
         timeout = service_patience() if timeout is None else timeout
-        with self._news:
+        with self._changed:
             if self._stopped:
-                raise self._ended()
-            question = _Request(call, self._published)
-            self._questions.append(question)
-            self._news.notify()
-        self._hurry.set()
+                raise self._end_error()
+            request = _Request(call, self._published)
+            self._requests.append(request)
+            self._changed.notify()
+        self._wake.set()
         while True:
-            brought = self._brought()
+            before = self._deliveries()
             try:
-                answer: Answer = question.future.result(timeout)
+                answer: Answer = request.future.result(timeout)
             except TimeoutError:
-                if patient and self._brought() > brought:
+                if patient and self._deliveries() > before:
                     continue
-                self._settle(question, None)
-                raise self._late(timeout) from self._error
+                self._settle(request, None)
+                raise self._timeout_error(timeout) from self._error
             return answer
 
     def finish(
@@ -152,7 +154,8 @@ class Delivery:
             self.call(last, timeout, patient=patient)
         finally:
             self._stop(None)
-            self._hurry.set()
+            self._wake.set()
+            # The thread is a daemon, so that a request that hangs cannot keep the process alive. Wait briefly only.
             self._thread.join(DELIVERY_INTERVAL)
 
     def abandon(self, status: ParentStatus = "KILLED", timeout: float = 10.0) -> None:
@@ -172,10 +175,10 @@ class Delivery:
     def discard(self) -> None:
         """Stop delivering: the runs belong to another process now."""
         self._stop(None)
-        self._hurry.set()
+        self._wake.set()
 
     def _work(self) -> None:
-        wait, told = RETRY_SECONDS[0], set[str]()
+        wait, reported = RETRY_SECONDS[0], set[str]()
         while self._has_news():
             try:
                 self._deliver()
@@ -183,10 +186,10 @@ class Delivery:
                 self._stop(error)
             except (TrackingError, LedgerError) as error:
                 self._error = error
-                if str(error) not in told:
+                if str(error) not in reported:
                     self._on_problem(str(error))
-                told.add(str(error))
-                self._pause(min(wait, MAX_RETRY_SECONDS_WHEN_AWAITED) if self._questions else wait)
+                reported.add(str(error))
+                self._pause(min(wait, MAX_RETRY_SECONDS_WHEN_AWAITED) if self._requests else wait)
                 wait = min(2 * wait, RETRY_SECONDS[1])
             except Exception as error:
                 self._stop(error)
@@ -197,19 +200,23 @@ class Delivery:
 
     def _has_news(self) -> bool:
         """Wait for something to do; return False at the end."""
-        with self._news:
-            self._news.wait_for(lambda: self._stopped or self._questions or self._published > self._delivered)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or self._requests or self._published > self._delivered
+            )
             return not self._stopped
 
     def _deliver(self) -> None:
-        with self._news:
+        with self._changed:
+            # Take both under one lock: the record with its number. Newer records may be published during the
+            # delivery.
             record, number = self._record, self._published
         self._check_ownership()
         try:
             if self._mirror is None:
                 self._mirror = self._connect()
                 self._mirror.after_trial = self._between_trials
-                self._spent = time.thread_time()
+                self._cpu_seconds = time.thread_time()
             if record is not None and number > self._delivered:
                 self._mirror.sync(record)
                 self._delivered = number
@@ -217,40 +224,41 @@ class Delivery:
             if not _is_transient(error):
                 self._refuse(error)
             raise
-        while self._questions and self._questions[0].after <= self._delivered:
+        # Requests are answered in order, and only after everything that was published before them.
+        while self._requests and self._requests[0].after <= self._delivered:
             self._check_ownership()
-            self._reply(self._questions[0], self._mirror)
-            self._spent = time.thread_time()  # somebody asked for that
+            self._reply(self._requests[0], self._mirror)
+            self._cpu_seconds = time.thread_time()  # somebody asked for that
 
-    def _reply(self, question: _Request, mirror: Mirror) -> None:
+    def _reply(self, request: _Request, mirror: Mirror) -> None:
         """Answer a request, with an error if necessary.
 
         A transient error is raised instead, and the request stays queued.
         """
         answer: Any = None
-        if not question.future.done():
+        if not request.future.done():
             try:
-                answer = question.call(mirror)
+                answer = request.call(mirror)
             except Exception as error:
                 if _is_transient(error):
                     raise
                 answer = error  # it belongs to whoever asked
-        self._settle(question, answer)
+        self._settle(request, answer)
 
     def _refuse(self, error: Exception) -> None:
-        for question in list(self._questions):
-            self._settle(question, error)
+        for request in list(self._requests):
+            self._settle(request, error)
 
-    def _settle(self, question: _Request, answer: Any) -> None:
-        with self._news:
-            if question in self._questions:
-                self._questions.remove(question)
-            if question.future.done():
+    def _settle(self, request: _Request, answer: Any) -> None:
+        with self._changed:
+            if request in self._requests:
+                self._requests.remove(request)
+            if request.future.done():
                 return
             if isinstance(answer, Exception):
-                question.future.set_exception(answer)
+                request.future.set_exception(answer)
             else:
-                question.future.set_result(answer)
+                request.future.set_result(answer)
 
     def _between_trials(self) -> None:
         self._rest()
@@ -258,36 +266,37 @@ class Delivery:
 
     def _rest(self, least: float = 0.0) -> None:
         """Leave the processor to others long enough to stay below MAX_CPU_SHARE, unless a caller waits."""
-        spent, self._spent = time.thread_time() - self._spent, time.thread_time()
-        if not self._questions:
-            self._pause(max(least, spent * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))
+        # thread_time() counts the processor time of this thread only, not the time that it waited for the server.
+        used, self._cpu_seconds = time.thread_time() - self._cpu_seconds, time.thread_time()
+        if not self._requests:
+            self._pause(max(least, used * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))
 
     def _pause(self, seconds: float) -> None:
-        self._hurry.wait(seconds)
-        self._hurry.clear()
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def _stop(self, error: Exception | None) -> None:
-        with self._news:
+        with self._changed:
             self._stopped, self._error = True, error or self._error
-            self._refuse(self._ended())
-            self._news.notify()
+            self._refuse(self._end_error())
+            self._changed.notify()
 
-    def _ended(self) -> Exception:
+    def _end_error(self) -> Exception:
         if isinstance(self._error, LeaseLost):
             return self._error
         return TrackingError(f"tracking has ended: {self._error or 'it was finished'}")
 
-    def _brought(self) -> int:
+    def _deliveries(self) -> int:
         return self._mirror.delivered if self._mirror else 0
 
-    def _late(self, timeout: float) -> TrackingError:
+    def _timeout_error(self, timeout: float) -> TrackingError:
         record, missing = self._record, ""
         if record is not None:
             begun = sum(t.state != "waiting" for t in record.trials)
             count = self._mirror.undelivered(record) if self._mirror else begun
-            missing = f" {count} of {begun} trials have news that MLflow has not heard."
+            missing = f" {count} of {begun} trials have results that MLflow has not received."
         return TrackingError(
-            f"MLflow did not take everything within {timeout:g} s: {self._error or 'it is slow'}.{missing} "
+            f"MLflow did not accept everything within {timeout:g} s: {self._error or 'it is slow'}.{missing} "
             "Nothing is lost: run the same command again to deliver it."
         )
 

@@ -49,6 +49,7 @@ def is_outdated(known: str | None, wanted: str) -> bool:
         return True
     try:
         old, new = json.loads(known), json.loads(wanted)
+        # A person who saves a view in the UI changes updatedAt.
         return bool(old["createdAt"] == old["updatedAt"] and old["state"] != new["state"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -75,12 +75,12 @@ def experiment_note(record: SearchRecord) -> str:
     task = record.task
     if record.config.get("method") == "scratch":
         return (
-            f"Baselines of the searches on `{task.name}`: the same backbones trained from random weights, to see what "
-            "transfer is worth."
+            f"Baselines of the searches on `{task.name}`: the same backbones trained from random weights, to "
+            "measure what transfer is worth."
         )
     return (
-        f"Searches on `{task.name}`, made by unfreeze: a run each, with its report as an artifact and its trials below "
-        "it. *Views* lists the trials, the best first."
+        f"Searches on `{task.name}`, made by unfreeze. Each search is a run, with its report as an artifact and "
+        "its trials as child runs. *Views* lists the trials, the best first."
     )
 
 

@@ -179,7 +179,7 @@ class Mirror:
                     raise error
         if known.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"MLflow's experiment {name!r} is deleted. Bring it back with `mlflow experiments restore "
+                f"MLflow's experiment {name!r} is deleted. Restore it with `mlflow experiments restore "
                 f"--experiment-id {known.experiment_id}`, or use another tracking store."
             )
         return str(known.experiment_id)

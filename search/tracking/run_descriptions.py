@@ -13,8 +13,8 @@ _POINTS = 8
 _REASONS = {
     "scheduler": "stopped early by the scheduler",
     "diverged": "stopped because its loss diverged",
-    "time_budget": "stopped when the time was up",
-    "out_of_memory": "stopped for lack of memory",
+    "time_budget": "stopped when the time budget was used up",
+    "out_of_memory": "stopped because it ran out of memory",
     "crashed": "stopped by an error",
     "timed_out": "stopped because it reported nothing for too long",
 }
@@ -46,15 +46,17 @@ def trial_note(trial: TrialRecord, record: SearchRecord, outcome: Outcome | None
     sentences = [what]
     if trial.batch_size:
         sentences.append(
-            f"The memory was too small for batches of {record.config.get('batch_size')}: it went on with batches of "
-            f"{trial.batch_size}, so its numbers are not quite those of the others."
+            f"Batches of {record.config.get('batch_size')} did not fit into memory. It continued with batches of "
+            f"{trial.batch_size}, so its results are not exactly comparable with those of the others."
         )
     if trial.retries:
-        sentences.append(f"It died or hung {plural(trial.retries, 'time')} and went on from its checkpoint.")
+        sentences.append(
+            f"It crashed or hung {plural(trial.retries, 'time')} and was resumed from its checkpoint."
+        )
     if trial.finished:
         sentences.append(_ending(trial, record.metric))
     if trial.number in record.front_numbers:
-        sentences.append(f"A point of the front: {values_phrase(trial.objectives)}.")
+        sentences.append(f"It is a point of the Pareto front: {values_phrase(trial.objectives)}.")
     if outcome is not None:
         which = "The winner" if outcome is record.outcome else "Confirmed"
         sentences.append(f"{which}: {_measured(outcome)}")
@@ -66,7 +68,7 @@ def search_note(record: SearchRecord) -> str:
     names = "` or `".join(b.name for b in record.backbones.values()) or record.backbone.name
     subject = _subject(str(record.config.get("method", "finetune")), record, names)
     sentences = [
-        f"Search **{record.name}**: {subject}, {plural(record.requested, 'trial')}, a run each below this one."
+        f"Search **{record.name}**: {subject}, {plural(record.requested, 'trial')}, each of which is a child run."
     ]
     best, outcome = record.best, record.outcome
     if outcome is not None:
@@ -78,7 +80,7 @@ def search_note(record: SearchRecord) -> str:
     if record.front:
         told = "; ".join(f"trial {t.number} ({values_phrase(t.objectives)})" for t in record.front[:_POINTS])
         more = f"; and {len(record.front) - _POINTS} more" if len(record.front) > _POINTS else ""
-        sentences.append(f"Points of the front: {told}{more}.")
+        sentences.append(f"Points of the Pareto front: {told}{more}.")
     return " ".join(sentences)
 
 
@@ -90,7 +92,7 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     beside = record.objectives and record.best is not None and record.best.number != outcome.trial
     if known is not None and known.objectives:
         params += f"; {values_phrase(known.objectives)}"
-    which = "A point of the front" if beside else "Winner"
+    which = "A point of the Pareto front" if beside else "Winner"
     return (
         f"{measured[0].upper()}{measured[1:]} {which} of the search **{record.name}**, trial {outcome.trial} "
         f"({params}): `{backbone}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"
@@ -102,9 +104,10 @@ def model_note(record: SearchRecord) -> str:
     task, most = record.task, 20
     names = ", ".join(task.classes[:most]) + (", …" if len(task.classes) > most else "")
     return (
-        f"Classifies images into the {len(task.classes)} classes of `{task.name}` ({names}). Takes raw uint8 images "
-        "(N, H, W, 3) of any size, gives probabilities (N, classes). The version with the alias `champion` is in "
-        "production, `challenger` is the newest. Made by unfreeze; `unfreeze history` tells how it came about."
+        f"Classifies images into the {len(task.classes)} classes of `{task.name}` ({names}). It takes raw uint8 images "
+        "(N, H, W, 3) of any size and returns probabilities (N, classes). The version with the alias `champion` is in "
+        "production, `challenger` is the newest one proposed. Made by unfreeze; `unfreeze history` lists its "
+        "promotions."
     )
 
 
@@ -141,7 +144,7 @@ def _ending(trial: TrialRecord, metric: str) -> str:
     after = f"after {plural(len(trial.epochs), 'epoch')}"
     value = "" if trial.value is None else f", best {metric} {trial.value:.4f}"
     if trial.state == "complete":
-        return f"Trained to the end {after}{value}."
+        return f"It trained to the end {after}{value}."
     return f"It was {_REASONS.get(trial.reason or '', trial.reason or trial.state)} {after}{value}."
 
 

@@ -60,19 +60,21 @@ def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> Se
         record: the search.
     """
     searches = _search(client, experiment, "tags.`unfreeze.kind` = 'search'")
-    parents = [run for run in searches if _is(run, record)]
+    parents = [run for run in searches if _belongs_to(run, record)]
     if not parents:
         return None
     candidates = [(run, _children(client, experiment, run.info.run_id)) for run in parents]
+    # The run with the most children is kept; start time and id make the choice the same in every session.
     candidates.sort(key=lambda c: (-len(c[1]), c[0].info.start_time, c[0].info.run_id))
     for duplicate, children in candidates[1:]:
+        # A duplicate with children is left alone: deleting it would hide trials.
         if not children:
             client.delete_run(duplicate.info.run_id)
     parent, children = candidates[0]
-    return SearchRuns(_image(parent), _by_trial(client, children))
+    return SearchRuns(_snapshot(parent), _by_trial(client, children))
 
 
-def _is(run: Any, record: SearchRecord) -> bool:
+def _belongs_to(run: Any, record: SearchRecord) -> bool:
     tags = run.data.tags
     return (tags.get("unfreeze.search"), tags.get("unfreeze.started")) == (record.name, search_start(record))
 
@@ -90,11 +92,11 @@ def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunSnapshot]:
         if int(trial) in found:
             client.delete_run(run.info.run_id)
         else:
-            found[int(trial)] = _image(run)
+            found[int(trial)] = _snapshot(run)
     return found
 
 
-def _image(run: Any) -> RunSnapshot:
+def _snapshot(run: Any) -> RunSnapshot:
     return RunSnapshot(
         run_id=run.info.run_id,
         status=run.info.status,

@@ -41,64 +41,65 @@ class RunWriter:
             "mlflow.source.name": "unfreeze search",
             "mlflow.source.type": "LOCAL",
         }
+        # The tags are part of the request that creates the run: a run without them would never be found again.
         tags = {**origin, **content.tags, "unfreeze.state": "running"}
         run = self._client.create_run(self._experiment, content.start, tags, content.name)
         return RunSnapshot(run.info.run_id, "RUNNING", tags, points=set())
 
     def update(
-        self, image: RunSnapshot, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
+        self, snapshot: RunSnapshot, content: RunContent, task: TaskSummary, source: TaskSummary | None = None
     ) -> None:
-        """Make the run of ``image`` contain ``content``; its status is written last.
+        """Make the run of ``snapshot`` contain ``content``; its status is written last.
 
         Raises:
             TrackingError: the run has other parameters, so that it belongs to another trial.
         """
-        if image.is_up_to_date(content):
+        if snapshot.is_up_to_date(content):
             return
-        if not image.has_dataset:
+        if not snapshot.has_dataset:
             inputs = [dataset_input(task), *([dataset_input(source, "source")] if source else [])]
-            self._client.log_inputs(image.run_id, inputs)
-            image.has_dataset = True
-        if not content.ended and image.status != content.status:
-            self._client.update_run(image.run_id, status=content.status)
-            image.status = content.status
-        self._send(image, content)
+            self._client.log_inputs(snapshot.run_id, inputs)
+            snapshot.has_dataset = True
+        if not content.ended and snapshot.status != content.status:
+            self._client.update_run(snapshot.run_id, status=content.status)
+            snapshot.status = content.status
+        self._send(snapshot, content)
         if content.ended:
-            self._client.set_terminated(image.run_id, content.status, content.end)
-            image.status = content.status
+            self._client.set_terminated(snapshot.run_id, content.status, content.end)
+            snapshot.status = content.status
 
-    def terminate(self, image: RunSnapshot, status: str, state: str, now: int) -> None:
+    def terminate(self, snapshot: RunSnapshot, status: str, state: str, now: int) -> None:
         """End an open run; ``now`` is in milliseconds since 1970."""
-        self._client.set_tag(image.run_id, "unfreeze.state", state)
-        image.tags["unfreeze.state"] = state
-        self._client.set_terminated(image.run_id, status, now)
-        image.status = status
+        self._client.set_tag(snapshot.run_id, "unfreeze.state", state)
+        snapshot.tags["unfreeze.state"] = state
+        self._client.set_terminated(snapshot.run_id, status, now)
+        snapshot.status = status
 
-    def _send(self, image: RunSnapshot, content: RunContent) -> None:
-        known = image.read_points(self._client)
+    def _send(self, snapshot: RunSnapshot, content: RunContent) -> None:
+        known = snapshot.read_points(self._client)
         points = [p for p in content.points if (p.metric, p.step) not in known]
-        params = {k: v for k, v in content.params.items() if k not in image.params}
-        wanted = {**content.tags, **_changed(image, content)}
-        tags = {k: v for k, v in wanted.items() if image.tags.get(k) != v}
+        params = {k: v for k, v in content.params.items() if k not in snapshot.params}
+        wanted = {**content.tags, **_changed(snapshot, content)}
+        tags = {k: v for k, v in wanted.items() if snapshot.tags.get(k) != v}
         for batch in _batches(points, list(params.items()), list(tags.items())):
-            self._client.log_batch(image.run_id, **batch)
+            self._client.log_batch(snapshot.run_id, **batch)
         known.update((p.metric, p.step) for p in points)
-        image.params.update(params)
-        image.tags.update(tags)
+        snapshot.params.update(params)
+        snapshot.tags.update(tags)
         for name in TEMPORARY_TAGS:
-            if name in image.tags and name not in wanted:
-                self._client.delete_tag(image.run_id, name)
-                del image.tags[name]
+            if name in snapshot.tags and name not in wanted:
+                self._client.delete_tag(snapshot.run_id, name)
+                del snapshot.tags[name]
 
 
-def _changed(image: RunSnapshot, content: RunContent) -> dict[str, str]:
+def _changed(snapshot: RunSnapshot, content: RunContent) -> dict[str, str]:
     """Return search settings that have changed as tags, since MLflow's params cannot change."""
-    changed = {k: v for k, v in content.params.items() if image.params.get(k, v) != v}
+    changed = {k: v for k, v in content.params.items() if snapshot.params.get(k, v) != v}
     if changed and "unfreeze.trial" in content.tags:
         name, value = next(iter(changed.items()))
         raise TrackingError(
-            f"MLflow's run {image.run_id} of trial {content.tags['unfreeze.trial']} has "
-            f"{name}={image.params[name]}, the ledger says {value}: delete that run, or choose another --name"
+            f"MLflow's run {snapshot.run_id} of trial {content.tags['unfreeze.trial']} has "
+            f"{name}={snapshot.params[name]}, but the ledger has {value}: delete that run, or choose another --name"
         )
     return {f"unfreeze.{name}": value for name, value in changed.items()}
 
@@ -112,6 +113,7 @@ def _batches(
         batches.append({"metrics": [Metric(p.metric, p.value, p.time, p.step) for p in metrics]})
     for index, pairs in enumerate(_parts(params, PARAMS_PER_BATCH)):
         _put(batches, index, "params", [Param(*pair) for pair in pairs])
+    # Tags are sent last: the state of a run must not be ahead of its metrics.
     last = max(len(batches) - 1, 0)
     for index, pairs in enumerate(_parts(tags, TAGS_PER_BATCH)):
         _put(batches, last + index, "tags", [RunTag(*pair) for pair in pairs])

@@ -21,6 +21,7 @@ def default_tracking_uri(storage: Path) -> str:
     SQLAlchemy would take for an escape or a query are quoted.
     """
     path = str(storage.absolute() / DATABASE_NAME)
+    # "%" first: the second replacement adds a "%" itself.
     return _SQLITE + path.replace("%", "%25").replace("?", "%3F")
 
 
@@ -102,6 +103,7 @@ def check_sqlite(tracking_uri: str) -> None:
         connection = sqlite3.connect(path, timeout=20)
         try:
             connection.execute("PRAGMA schema_version").fetchone()
+            # Takes the write lock without writing, which fails on a read-only file or directory.
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
         finally:

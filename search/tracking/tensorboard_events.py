@@ -37,6 +37,7 @@ def _write_trial(record: SearchRecord, trial: TrialRecord, folder: Path) -> Path
     from tensorboardX import SummaryWriter
 
     folder.mkdir(parents=True, exist_ok=True)
+    # TensorBoard shows the points of all event files in a folder, so that old ones would appear twice.
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     with SummaryWriter(str(folder), write_to_disk=True) as writer:

@@ -95,7 +95,7 @@ def test_a_server_that_answers_500_for_a_while_gets_everything_once_and_in_order
             setattr(proxy, how, False)
     whole = search(how, *done)
     delivery.finish(whole)
-    assert "its server answers with errors" in told[0]
+    assert "its server returns errors" in told[0]
     expect_delivered(whole, server.uri)
 
 
@@ -110,7 +110,7 @@ def test_a_whole_search_without_its_server_is_delivered_later_by_the_same_comman
         assert command.start().wait(400) == 1, command.log()
         record = expect_whole(command.record(), 2)
         assert record.outcome is not None
-        assert "2 of 2 trials have news that MLflow has not heard" in command.log()
+        assert "2 of 2 trials have results that MLflow has not received" in command.log()
         assert "run the same command again" in command.log()
         assert "Traceback" not in command.log()
         proxy.failing, proxy.delay = True, 0.2

@@ -88,6 +88,7 @@ class Classifier:
                 if batch is None or len(waiting) > PREFETCHED_BATCHES:
                     yield from self._answers(waiting.popleft())
         finally:
+            # The consumer may stop early (Ctrl-C, a closed pipe): do not decode what nobody reads.
             pool.shutdown(cancel_futures=True)
 
     def _answers(self, batch: _Batch) -> Iterator[Prediction]:
@@ -127,6 +128,7 @@ def _next(
 ) -> _Batch | None:
     """Start to decode the next batch; return None when there are no more images."""
     pairs = list(islice(images, batch_size))
+    # Round up, so that there are at most DECODING_PARTS parts.
     step = -(-len(pairs) // DECODING_PARTS)
     parts = [pairs[start : start + step] for start in range(0, len(pairs), step or 1)]
     asked = [pool.submit(_decode, [image for _, image in part], size) for part in parts]

@@ -104,6 +104,7 @@ def export_model(
             made.write(model, classes, temporary)
         with _conversion_errors(made, "run once it was converted"):
             difference, others = largest_difference(model, made.open(temporary), images)
+        # Not "difference > TOLERANCE": a NaN must be refused, too.
         if not difference <= TOLERANCE:
             raise SearchError(
                 f"--format: expected answers in {name} that differ from Keras' by at most {TOLERANCE:g}, received "

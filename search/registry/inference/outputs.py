@@ -36,6 +36,7 @@ def check_writable(output: str, overwrite: bool, folders: bool = False) -> Path:
         raise UsageError(f"--output: {output!r} is there already; --overwrite replaces it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Creating something is the only reliable test: permission bits do not show read-only mounts or quotas.
         probe = target.with_name(f".{uuid.uuid4().hex}.tmp")
         probe.mkdir()
         probe.rmdir()
@@ -166,6 +167,7 @@ class _JsonWriter:
 
 def _release(stream: IO[str]) -> None:
     stream.flush()
+    # detach() keeps the byte stream open when this layer is garbage-collected.
     if isinstance(stream, _BorrowedStream):
         stream.detach()
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import vl_convert
-from altair.utils.schemapi import debug_mode
 
 from search.report.charts.axes import config
+
+try:
+    # Private API of Altair, used here only. It only saves time: without it, charts are validated as usual.
+    from altair.utils.schemapi import debug_mode
+except ImportError:
+    debug_mode = nullcontext
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 NO_FOCUS = -1

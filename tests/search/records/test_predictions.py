@@ -93,7 +93,7 @@ def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
     write_predictions(file, example())
     assert read_predictions(file).old_task is None
     write_predictions(file, replace(example(seeds=4), old_task=old))
-    with pytest.raises(DataError, match="the old task after each of 4 trainings, found it after 11"):
+    with pytest.raises(DataError, match="predictions for the old task after each of 4 training runs, found 11"):
         read_predictions(file)
 
 
@@ -137,7 +137,7 @@ def test_the_digest_changes_with_pixels_labels_and_shape() -> None:
 def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "answers.parquet"
     file.write_bytes(content)
-    with pytest.raises(DataError, match=r"answers\.parquet: expected a winner's answers"):
+    with pytest.raises(DataError, match=r"answers\.parquet: expected a file of test predictions"):
         read_predictions(file)
 
 
@@ -146,7 +146,7 @@ def test_a_file_of_another_kind_or_format_is_told(tmp_path: Path) -> None:
     write_predictions(file, example())
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata(None), file)
-    with pytest.raises(DataError, match="can't be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_predictions(file)
     newer = {
         key: value.replace(b'"format": 2', b'"format": 9') for key, value in table.schema.metadata.items()

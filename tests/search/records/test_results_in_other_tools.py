@@ -153,7 +153,7 @@ def test_the_command_writes_the_curves_of_a_ledger(
     ledger.set_attribute("started", START.isoformat())
     arguments = ["curves", "ü", "--storage", str(tmp_path)]
     assert main(arguments) == 1
-    assert "no trial has ended an epoch yet" in capsys.readouterr().err
+    assert "no trial has finished an epoch yet" in capsys.readouterr().err
     number = ledger.start(core_space(2).suggest).number
     ledger.report(number, EpochMetrics(1, 0.5, 0.7, 0.6, 1.0))
     assert main(arguments) == 0

@@ -96,7 +96,7 @@ def test_whoever_was_taken_for_dead_is_told_before_it_does_anything() -> None:
     with turn.hold():
         turn.verify_held()
         tags.erase(f"unfreeze.turn.{turn.token}")
-        with pytest.raises(TrackingError, match="its turn was taken away"):
+        with pytest.raises(TrackingError, match="it lost its lock"):
             turn.verify_held()
 
 

@@ -203,7 +203,7 @@ def test_answers_that_are_not_those_of_the_tag_are_told(model: Model) -> None:
     with pytest.raises(TrackingError, match="expected the answers to the test images eeee"):
         promote(model.name, model.uri)
     (model.folder / "1" / PREDICTIONS_FILE).write_bytes(b"nonsense")
-    with pytest.raises(TrackingError, match=r"version 1 .*answers\.parquet: expected a winner's answers"):
+    with pytest.raises(TrackingError, match=r"version 1 .*answers\.parquet: expected a file of test predictions"):
         promote(model.name, model.uri)
 
 

@@ -297,7 +297,7 @@ def test_promote_says_what_is_missing(registry: Registry) -> None:
 def test_a_version_without_answers_is_promoted_by_force_alone(registry: Registry) -> None:
     registry.register(classifier())
     with pytest.raises(
-        PromotionRefused, match="stays challenger: version 1 was registered without its answers"
+        PromotionRefused, match="stays challenger: version 1 was registered without its test predictions"
     ):
         promote(registry.model, registry.uri)
     assert promote(registry.model, registry.uri, force=True).forced

@@ -109,7 +109,7 @@ def test_mlflow_has_the_numbers_and_the_parent_the_front(found: SearchResult) ->
         assert data.tags["unfreeze.front"] == str(trial.number in (0, 1)).lower()
     assert known["1"].data.tags["unfreeze.winner"] == known["0"].data.tags["unfreeze.confirmed"] == "true"
     assert {number for number, run in known.items() if "test_accuracy" in run.data.metrics} == {"0", "1"}
-    assert "A point of the front" in known["0"].data.tags["mlflow.note.content"]
+    assert "It is a point of the Pareto front" in known["0"].data.tags["mlflow.note.content"]
 
 
 @pytest.mark.slow

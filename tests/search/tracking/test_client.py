@@ -53,9 +53,9 @@ def refusing() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "words", "passes"),
     [
-        (500, "its server answers with errors", True),
-        (503, "its server answers with errors", True),
-        (401, "it asks for a login. Set MLFLOW_TRACKING_USERNAME", False),
+        (500, "its server returns errors", True),
+        (503, "its server returns errors", True),
+        (401, "it requires a login. Set MLFLOW_TRACKING_USERNAME", False),
         (403, "--allowed-hosts", False),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_server_that_refuses(
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="no server answers there") as caught:
+    with pytest.raises(TrackingError, match="no server is running there") as caught:
         Mirror("http://127.0.0.1:9", experiment="x", storage=tmp_path)
     assert is_transient(caught.value)
 

@@ -360,7 +360,7 @@ def test_undelivered_counts_trials_with_news(store: Store) -> None:
 
 def test_a_run_of_other_parameters_is_refused(store: Store) -> None:
     store.mirror().sync(search(trial(0)))
-    with pytest.raises(TrackingError, match=r"trial 0 has learning_rate=0\.0012, the ledger says 0\.5"):
+    with pytest.raises(TrackingError, match=r"trial 0 has learning_rate=0\.0012, but the ledger has 0\.5"):
         store.mirror().sync(search(trial(0, "running", params={"learning_rate": 0.5})))
 
 
