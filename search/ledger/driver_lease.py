@@ -1,9 +1,14 @@
-"""Who drives a search whose ledger is on a database server, where no file lock reaches.
+"""Makes sure that one process at a time drives a search whose ledger is on a database server.
 
-The driver changes a mark in the ledger every few seconds. Whoever wants to drive watches that mark: one that changes
-belongs to a living driver, one that does not to a dead one, or to one that sleeps: its machine is suspended, its
-process stopped. Such a driver is taken over from, and may wake at any time. So each of its transactions asks for the
-mark first, and what it tells others waits for it. No clocks of two machines are compared.
+A search in a storage folder is protected by a file lock; a file lock does not reach other machines. Here the driver
+holds a lease: a row of the ledger that it changes every few seconds (its heartbeat). A process that wants to drive the
+search watches the row. If it changes, its holder is alive. If it does not change for :data:`EXPIRY_SECONDS`, the holder
+is dead, or suspended (its machine sleeps, its process is stopped), and the lease is taken over.
+
+A suspended driver may wake up at any time and go on writing. Each of its transactions therefore checks the lease first
+(:meth:`Lease.fence`), and it checks the lease before it writes anywhere else (:meth:`Lease.check`).
+
+Only changes of the row are observed. The clocks of two machines are never compared, so they need not agree.
 """
 
 from __future__ import annotations
@@ -17,23 +22,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sql
 
-from search.ledger.driver_lease_row import LeaseRow, parse_holder, taken_over_error
+from search.ledger.driver_lease_row import LeaseHolder, LeaseRow, lease_lost
 from trainables.errors import LeaseLost, LedgerError, SearchError
 
 HEARTBEAT_SECONDS = 3.0
-"""Between two changes of a driver's mark."""
+"""Time between two changes of the row."""
 
 EXPIRY_SECONDS = 12.0
-"""Seconds without a change after which a driver is taken for dead."""
+"""A holder whose row has not changed for so long is dead or suspended. Four heartbeats: one or two may be late because
+the database is slow."""
 
 
 @dataclass
 class Lease:
-    """The right to drive the search ``name``."""
+    """The right to drive the search ``name``.
+
+    Attributes:
+        row: the row of the ledger that names the holder.
+        name: of the search, for messages.
+        token: a random word by which the row is recognised as this process's own.
+        heartbeat_seconds: see :data:`HEARTBEAT_SECONDS`.
+        expiry_seconds: see :data:`EXPIRY_SECONDS`.
+        lost: set once another process is found to drive the search.
+    """
 
     row: LeaseRow
     name: str
@@ -41,36 +55,35 @@ class Lease:
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     expiry_seconds: float = EXPIRY_SECONDS
     lost: threading.Event = field(default_factory=threading.Event)
-    """Set once another process is found to drive the search."""
-    _sure: float = 0.0
+    _confirmed: float = 0.0
+    """When the row was last known to be this process's own."""
 
     @contextmanager
     def acquired(self) -> Iterator[Lease]:
-        """Hold the lease.
+        """Hold the lease meanwhile.
 
         Raises:
-            SearchError: a living process holds it; the message names process and host.
+            SearchError: a living process holds it; the message names the process and its host.
         """
-        self._take()
+        self._acquire()
         ended = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(ended,), name="unfreeze-lease", daemon=True)
-        beating.start()
+        heart = threading.Thread(target=self._beat, args=(ended,), name="unfreeze-lease", daemon=True)
+        heart.start()
         try:
             yield self
         finally:
             ended.set()
-            beating.join()
-            with suppress(
-                LedgerError
-            ):  # the database is away: whoever comes next waits until the mark is old
+            heart.join()
+            # If the database can't be reached, the row stays, and the next driver waits until it has expired.
+            with suppress(LedgerError):
                 self.row.renew(self.token, None)
             self.row.close()
 
     def fence(self, connection: sql.Connection) -> None:
-        """Make sure that this process drives the search until the transaction of ``connection`` has ended.
+        """Make sure that this process holds the lease until the transaction of ``connection`` has ended.
 
         Raises:
-            TakenOver: another process does.
+            LeaseLost: another process holds it.
         """
         try:
             self.row.lock(connection, self.token)
@@ -79,44 +92,49 @@ class Lease:
             raise
 
     def check(self) -> None:
-        """Make sure that this process has driven the search until a moment ago; the database is asked if need be.
+        """Make sure that this process held the lease a moment ago. Asks the database only if that is in doubt.
+
+        The heartbeat confirms the lease every few seconds. If it has not done so for two heartbeats, this process may
+        have been suspended in between.
 
         Raises:
-            TakenOver: another process drives it.
-            LedgerError: the database is away.
+            LeaseLost: another process holds it.
+            LedgerError: the database can't be reached.
         """
-        if self.lost.is_set() or _now() - self._sure > 2 * self.heartbeat_seconds:
-            text = self.row.read()
-            if parse_holder(text).get("token") != self.token:
+        if self.lost.is_set() or _now() - self._confirmed > 2 * self.heartbeat_seconds:
+            holder = LeaseHolder.parse(self.row.read())
+            if holder is None or holder.token != self.token:
                 self.lost.set()
-                raise taken_over_error(self.name, text)
+                raise lease_lost(self.name, holder)
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         seen = self.row.read()
-        holder = parse_holder(seen)
-        if holder and not died_on_this_machine(holder):
-            seen = self._silent(seen)
-        if not self.row.compare_and_set(seen, self._described(0)):
-            winner = parse_holder(self.row.read())
+        holder = LeaseHolder.parse(seen)
+        if holder is not None and not died_on_this_machine(holder):
+            seen = self._wait_for_expiry(seen)
+        # Several processes may have waited for the same holder to expire: the row lets one of them have it.
+        if not self.row.compare_and_set(seen, self._holder(0)):
+            winner = LeaseHolder.parse(self.row.read())
+            pid, host = (winner.pid, winner.host) if winner is not None else (None, None)
             raise SearchError(
-                f"name: the search {self.name!r} was begun at the same moment by process {winner.get('pid')} on "
-                f"host {winner.get('host')!r}. Wait for it, or choose another --name."
+                f"name: the search {self.name!r} was begun at the same moment by process {pid} on host {host!r}. "
+                "Wait for it, or choose another --name."
             )
-        self._sure = _now()
+        self._confirmed = _now()
 
-    def _silent(self, seen: str | None) -> str | None:
-        """Watch the mark ``seen`` until its holder must be dead or has given up; the mark as it is then."""
+    def _wait_for_expiry(self, seen: str | None) -> str | None:
+        """Watch the row, whose text is ``seen``, until its holder has expired or given up; return its text then."""
         end = time.monotonic() + self.expiry_seconds
         while time.monotonic() < end:
             time.sleep(min(0.5, self.heartbeat_seconds / 2))
             now = self.row.read()
-            holder = parse_holder(now)
-            if not holder:
+            holder = LeaseHolder.parse(now)
+            if holder is None:
                 return now
             if now != seen:
                 raise SearchError(
-                    f"name: the search {self.name!r} is already running in process {holder.get('pid')} on host "
-                    f"{holder.get('host')!r}. Wait for it, or choose another --name."
+                    f"name: the search {self.name!r} is already running in process {holder.pid} on host "
+                    f"{holder.host!r}. Wait for it, or choose another --name."
                 )
         return seen
 
@@ -124,25 +142,20 @@ class Lease:
         beat = 0
         while not self.lost.is_set() and not ended.wait(self.heartbeat_seconds):
             beat += 1
-            began = _now()
-            with suppress(LedgerError):  # the database is away; the search itself says so if that lasts
-                if self.row.renew(self.token, self._described(beat)):
-                    self._sure = began
+            # The time before the request: the row may change hands while the answer is under way.
+            asked = _now()
+            with suppress(LedgerError):  # the search itself reports a database that stays unreachable
+                if self.row.renew(self.token, self._holder(beat)):
+                    self._confirmed = asked
                 else:
                     self.lost.set()
 
-    def _described(self, beat: int) -> dict[str, Any]:
-        return {
-            "token": self.token,
-            "beat": beat,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "boot": boot_id(),
-        }
+    def _holder(self, beat: int) -> LeaseHolder:
+        return LeaseHolder(self.token, beat, os.getpid(), socket.gethostname(), boot_id())
 
 
 def boot_id() -> str:
-    """What tells this start of this machine from any other; empty where the system does not say."""
+    """A word that identifies this start of this machine; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -150,18 +163,26 @@ def boot_id() -> str:
 
 
 def _now() -> float:
-    """Seconds, those counted in which the machine sleeps, where the system counts them."""
+    """Seconds on a clock that also runs while the machine sleeps, if the system has one.
+
+    ``time.monotonic`` stands still during a sleep on Linux, so a driver that has just woken up would believe that its
+    lease was confirmed a moment ago.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def died_on_this_machine(holder: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine, and is gone."""
-    if not boot_id() or holder.get("boot") != boot_id() or holder.get("host") != socket.gethostname():
+def died_on_this_machine(holder: LeaseHolder) -> bool:
+    """Whether the holder was a process of this machine that no longer exists. Then nobody has to wait for expiry.
+
+    The host's name alone does not identify a machine (containers repeat it), and process numbers start again with each
+    start of a machine: both must be the same, and the start too.
+    """
+    if not boot_id() or holder.boot != boot_id() or holder.host != socket.gethostname():
         return False
     try:
-        os.kill(int(holder["pid"]), 0)
+        os.kill(holder.pid, 0)  # signal 0 is not sent; it only checks that the process exists
     except ProcessLookupError:
         return True
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError):
         return False
     return False

@@ -1,6 +1,7 @@
-"""The row of a ledger's database that says who drives a search: changed by comparing, so that one writer wins.
+"""The row of a ledger's database that names the process which drives a search.
 
-It is one of the study's own attributes, so that everything else of Optuna reads it.
+The row is one of the study's attributes, so that Optuna and its dashboard read it. It is only ever changed by comparing
+it with what it held before, in one statement, so that of several processes that try at the same moment one succeeds.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import optuna
@@ -22,10 +24,42 @@ from search.records.metrics import Direction
 from trainables.errors import LeaseLost, LedgerError
 
 
-class LeaseRow:
-    """The mark of the search ``name`` in the database at ``url``; the study is begun if there is none.
+@dataclass(frozen=True)
+class LeaseHolder:
+    """The process that holds a lease, as the row has it.
 
-    Every method raises a LedgerError where the database can't be asked.
+    Attributes:
+        token: a random word that no other process has.
+        beat: a number that the holder increases every few seconds to show that it is alive.
+        pid: the process.
+        host: name of its machine.
+        boot: identifies this start of its machine (:func:`search.ledger.driver_lease.boot_id`).
+    """
+
+    token: str = ""
+    beat: int = 0
+    pid: int = 0
+    host: str = ""
+    boot: str = ""
+
+    def to_json(self) -> str:
+        """The text of the row."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str | None) -> LeaseHolder | None:
+        """The holder that a row's text names; None if it names nobody."""
+        known: dict[str, Any] | None = json.loads(text) if text else None
+        if not known:
+            return None
+        # Another version may write more or fewer fields: its driver must be respected all the same.
+        return cls(**{own.name: known[own.name] for own in fields(cls) if own.name in known})
+
+
+class LeaseRow:
+    """The row of the search ``name`` in the database at ``url``. The study is created if there is none.
+
+    Every method raises a LedgerError if the database can't be reached.
     """
 
     def __init__(self, url: str, name: str, *directions: Direction) -> None:
@@ -38,34 +72,37 @@ class LeaseRow:
         self._row = {"study_id": study, "key": StudyKey.DRIVER}
 
     def read(self) -> str | None:
-        """The mark as text, to be compared with; None where there never was one."""
-        with self._asking(), self._database.engine.connect() as connection:
+        """The row's text, to be compared with later (:meth:`compare_and_set`); None if there is no row yet."""
+        with self._translated_errors(), self._database.engine.connect() as connection:
             text: str | None = connection.execute(sql.select(self._value).where(*self._mine)).scalar()
             return text
 
-    def compare_and_set(self, seen: str | None, mark: dict[str, Any]) -> bool:
-        """Set ``mark`` if the text is still ``seen``; False if another process was quicker."""
-        with self._asking(), self._database.engine.begin() as connection:
+    def compare_and_set(self, seen: str | None, holder: LeaseHolder) -> bool:
+        """Write ``holder`` if the row's text is still ``seen``; return whether it was."""
+        with self._translated_errors(), self._database.engine.begin() as connection:
             if seen is not None:
-                return self._set(connection, self._value.is_not_distinct_from(seen), mark)
+                return self._set(connection, self._value.is_not_distinct_from(seen), holder)
             try:
-                connection.execute(sql.insert(self._table), {**self._row, "value_json": json.dumps(mark)})
+                # The unique index on (study_id, key) makes one of two simultaneous inserts fail.
+                connection.execute(sql.insert(self._table), {**self._row, "value_json": holder.to_json()})
             except IntegrityError:
                 return False
             return True
 
-    def renew(self, token: str, mark: dict[str, Any] | None) -> bool:
-        """Set ``mark`` if the present one bears ``token``; False if it does not."""
-        with self._asking(), self._database.engine.begin() as connection:
-            return self._set(connection, self._value.contains(token), mark)
+    def renew(self, token: str, holder: LeaseHolder | None) -> bool:
+        """Write ``holder``, or nobody, if the row still has ``token``; return whether it had."""
+        with self._translated_errors(), self._database.engine.begin() as connection:
+            return self._set(connection, self._value.contains(token), holder)
 
     def lock(self, connection: sql.Connection, token: str) -> None:
-        """Make sure, until the transaction of ``connection`` ends, that the mark bears ``token``.
+        """Make sure that the row has ``token``, from now until the transaction of ``connection`` ends.
 
-        Written, not read: so the row stays locked, and who takes over comes before this transaction or after it.
+        The row is written with its own value instead of being read. A database locks a row that was written until the
+        transaction ends, so a process that takes the lease over does so either before this transaction, which then
+        fails here, or after it. A read would leave a gap between the check and the writes that follow.
 
         Raises:
-            TakenOver: it does not.
+            LeaseLost: it has another one.
         """
         same = (
             sql.update(self._table)
@@ -74,36 +111,35 @@ class LeaseRow:
         )
         if connection.execute(same).rowcount != 1:
             text = connection.execute(sql.select(self._value).where(*self._mine)).scalar()
-            raise taken_over_error(self._name, text)
+            raise lease_lost(self._name, LeaseHolder.parse(text))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self._database.remove_session()
         self._database.engine.dispose()
 
-    def _set(self, connection: sql.Connection, condition: Any, mark: dict[str, Any] | None) -> bool:
-        change = sql.update(self._table).where(*self._mine, condition).values(value_json=json.dumps(mark))
+    def _set(self, connection: sql.Connection, condition: Any, holder: LeaseHolder | None) -> bool:
+        text = holder.to_json() if holder is not None else json.dumps(None)
+        change = sql.update(self._table).where(*self._mine, condition).values(value_json=text)
         return connection.execute(change).rowcount == 1
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            words = str(error).splitlines()[0]
-            raise LedgerError(f"ledger: its database can't be read or written: {words}") from error
+            first = str(error).splitlines()[0]
+            raise LedgerError(f"ledger: its database can't be read or written: {first}") from error
 
 
-def parse_holder(text: str | None) -> dict[str, Any]:
-    """Who a mark's text speaks of; empty for nobody."""
-    return (json.loads(text) if text else None) or {}
-
-
-def taken_over_error(name: str, text: str | None) -> LeaseLost:
-    """The error for a driver whose mark has become ``text``."""
-    holder = parse_holder(text)
-    by = f"process {holder['pid']} on host {holder['host']!r}" if holder.get("pid") else "another process"
+def lease_lost(name: str, holder: LeaseHolder | None) -> LeaseLost:
+    """The error for a driver of the search ``name`` that finds ``holder`` in its row."""
+    by = (
+        f"process {holder.pid} on host {holder.host!r}"
+        if holder is not None and holder.pid
+        else "another process"
+    )
     return LeaseLost(
         f"name: the search {name!r} was taken over by {by} while this process gave no sign of life. "
-        "Nothing more is written here; the search goes on there."
+        "Nothing more is written here; the search continues there."
     )
