@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ray.exceptions import RayTaskError
 
 from search.execution.engines.dispatch import dispatch
+from search.execution.engines.jobs import ScoreBackbone
 from search.execution.engines.session import Session
 from search.ledger.sampling.backbone_prior import PRIOR_SCORE, BackbonePrior
 from search.study.preparation import Prepared
@@ -26,16 +27,16 @@ def score_prepared(
     if prepared.unlabelled:
         notify("prior: backbones are scored by labels of the target, which has none, so none is preferred")
         return None
-    calls = {name: ("score", (own.paths, MAX_IMAGES, seed)) for name, own in prepared.by_backbone.items()}
+    calls = {name: ScoreBackbone(own.paths, MAX_IMAGES, seed) for name, own in prepared.by_backbone.items()}
     try:
         found = dict(dispatch(session, calls))
     except RayTaskError as error:
         notify(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
         return None
     prior = BackbonePrior(
-        scores={name: found[name]["scores"][PRIOR_SCORE] for name in calls},
-        seconds=max(found[name]["seconds"] for name in calls),
-        others={name: found[name]["scores"] for name in calls},
+        scores={name: found[name].scores[PRIOR_SCORE] for name in calls},
+        seconds=max(found[name].seconds for name in calls),
+        others={name: found[name].scores for name in calls},
     )
     chances = prior.probabilities
     ranked = sorted(chances, key=lambda name: -chances[name])

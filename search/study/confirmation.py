@@ -6,16 +6,24 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import dispatch
+from search.execution.engines.jobs import (
+    ClassifySplit,
+    MeasureFootprint,
+    SplitClassification,
+    TrainedModel,
+    TrainFully,
+)
+from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.session import Session
 from search.execution.stop_request import StopRequest
 from search.fault_injection import failpoint
@@ -44,6 +52,7 @@ from search.views.view import View
 from trainables.data.split_file import Split
 from trainables.data.task import Task
 from trainables.serving.footprint import Footprint
+from trainables.training.trial_config import BatchNorm, TrialConfig
 
 OLD_ACCURACIES = ("old_accuracy_before", "old_accuracy")
 OLD_CORRECT = "old_right"
@@ -83,7 +92,7 @@ def retrain(
     epochs: Sequence[int],
     config: SearchConfig,
     session: Session,
-    paths_of: Callable[[Parameters], Mapping[str, str]],
+    paths_of: Callable[[Parameters], WorkbenchPaths],
     directory: Path,
     view: View,
     stop_request: StopRequest,
@@ -94,36 +103,44 @@ def retrain(
     early, with what there is, when ``halt`` says so.
     """
     asked = [(t, e, s) for t, e in zip(trials, epochs, strict=True) for s in confirmation_seeds(config)]
-    calls = {
-        (n, seed): (
-            "train_fully",
-            (
-                _training_request(trial, seed, length, config),
-                dict(paths_of(trial.params)),
-                str(_run_file(directory, trial, seed, ".keras")),
-            ),
+    jobs = {
+        (n, seed): TrainFully(
+            _training_config(trial, seed, length, config),
+            paths_of(trial.params),
+            _run_file(directory, trial, seed, ".keras"),
         )
         for n, (trial, length, seed) in enumerate(asked)
         if _read_run(directory, trial, seed) is None
     }
     whole = len(asked)
-    left = len(calls)
+    left = len(jobs)
     view.stage("winner", whole - left, whole)
-    for (n, seed), metrics in dispatch(session, calls, lambda: stop_request.immediate):
+    for (n, seed), trained in dispatch(session, jobs, lambda: stop_request.immediate):
         trial = asked[n][0]
-        kept = {
-            k: metrics[k]
-            for k in ("val_accuracy", "val_loss", "epoch", *OLD_ACCURACIES, OLD_CORRECT)
-            if k in metrics
-        }
         write_text(
-            _run_file(directory, trial, seed, ".json"), json.dumps({**kept, "params": dict(trial.params)})
+            _run_file(directory, trial, seed, ".json"),
+            json.dumps({**_kept_metrics(trained), "params": dict(trial.params)}),
         )
         failpoint("retrained")
         left -= 1
         view.stage("winner", whole - left, whole)
     done = [[_read_run(directory, t, s) for s in confirmation_seeds(config)] for t in trials]
     return [[r for r in row if r is not None] for row in done]
+
+
+def _kept_metrics(trained: TrainedModel) -> dict[str, Any]:
+    """What the JSON file of a training keeps; :func:`_read_run` reads it, also in later versions."""
+    best = trained.metrics
+    kept: dict[str, Any] = {
+        "val_accuracy": best.val_accuracy,
+        "val_loss": best.val_loss,
+        "epoch": best.epoch,
+    }
+    if trained.old_accuracies is not None:
+        kept |= dict(zip(OLD_ACCURACIES, trained.old_accuracies, strict=True))
+    if trained.old_correct is not None:
+        kept[OLD_CORRECT] = trained.old_correct
+    return kept
 
 
 def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
@@ -157,10 +174,8 @@ def evaluate_on_test(
     tests = [_TestSplit.of(task_of(trial.params)) for trial, _ in points]
     groups = [*points, *((rival.trial, rival.runs) for rival in rivals)]
     models = [(run.model, task_of(trial.params)) for trial, runs in groups for run in runs]
-    calls = {
-        i: ("classify", (str(model), str(task.directory), "test")) for i, (model, task) in enumerate(models)
-    }
-    known = dict(dispatch(session, calls))
+    jobs = {i: ClassifySplit(model, task.directory, "test") for i, (model, task) in enumerate(models)}
+    known = dict(dispatch(session, jobs))
     said = _group_predictions([known[i] for i in range(len(models))], [len(runs) for _, runs in groups])
     others = list(zip(rivals, said[len(points) :], strict=True))
     outcomes = [
@@ -172,7 +187,7 @@ def evaluate_on_test(
     return [replace(o, footprint=f, seconds=seconds) for o, f in zip(outcomes, footprints, strict=True)]
 
 
-SplitPredictions = Sequence[tuple[Sequence[int], Sequence[float], Sequence[float]]]
+SplitPredictions = Sequence[SplitClassification]
 """What each of some trainings said of the test images: classes, their probabilities, and those of the true classes."""
 
 
@@ -223,7 +238,10 @@ def _outcome(
     answers_file = runs[best].model.with_name(f"{trial.method}-{trial.number}-answers.parquet")
     answers = _answers(task, test, predicted, best, from_scratch[1] if from_scratch else predicted[:0])
     old = _old_answers(runs)
-    write_predictions(answers_file, replace(answers, predicted_probability=certain, true_class_probability=truth, old_task=old))
+    write_predictions(
+        answers_file,
+        replace(answers, predicted_probability=certain, true_class_probability=truth, old_task=old),
+    )
     return Outcome(
         trial=trial.number,
         params=dict(trial.params),
@@ -276,8 +294,7 @@ def _baseline_outcome(
 def _footprint(outcome: Outcome, runs: Sequence[ConfirmationRun], task: Task, session: Session) -> Footprint:
     """Measured after all else, and one after the other: nothing runs beside it."""
     model = runs[0].model.with_name(outcome.model_file)
-    found: Footprint = dict(dispatch(session, {0: ("footprint", (str(model), task.image_size))}))[0]
-    return found
+    return dict(dispatch(session, {0: MeasureFootprint(model, task.image_size)}))[0]
 
 
 def best_run_index(runs: Sequence[ConfirmationRun]) -> int:
@@ -301,17 +318,17 @@ def _answers(
     )
 
 
-def _training_request(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> dict[str, Any]:
-    return {
-        "method": trial.method,
-        "params": dict(trial.params),
-        "epochs": epochs,
-        "batch_size": trial.batch_size or config.batch_size,
-        "seed": seed,
-        "metric": config.metric,
-        "batch_norm": config.batch_norm,
-        "live": True,
-    }
+def _training_config(trial: TrialRecord, seed: int, epochs: int, config: SearchConfig) -> TrialConfig:
+    return TrialConfig(
+        method=trial.method,
+        params=dict(trial.params),
+        epochs=epochs,
+        batch_size=trial.batch_size or config.batch_size,
+        seed=seed,
+        metric=config.metric,
+        batch_norm=cast("BatchNorm", config.batch_norm),
+        live=True,
+    )
 
 
 def _run_file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:

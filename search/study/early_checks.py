@@ -1,9 +1,6 @@
-"""What can be told to be wrong before anything is started, written or put away."""
+"""Checks the inputs of a search before anything is started, written or archived."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import replace
 
 from search.config.enqueue import read_enqueue
 from search.config.environment import service_patience
@@ -11,6 +8,7 @@ from search.config.search_config import SearchConfig
 from search.config.space import make_space
 from search.ledger.reader import read_earlier_searches
 from search.ledger.workspace import Workspace
+from search.study.data_sources import DataSources, data_options, target_options
 from search.study.resolved_inputs import pinned_versions
 from search.tracking.stores import store_to_read
 from trainables.data.class_names import shared_classes
@@ -19,19 +17,18 @@ from trainables.errors import DataError, TrackingError, UsageError
 from trainables.modalities.image.datasets import check_data
 
 _MAX_BLOCKS = 1000
-"""How many blocks the backbone has is not known yet: no backbone has more."""
+"""More blocks than any backbone has; how many this one has is not known before it is loaded."""
 
 
-def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
-    """Read the space, the configurations to try first, and the data's files, columns and labels; look whether models of
-    the registry are there.
+def check_inputs(config: SearchConfig, workspace: Workspace, sources: DataSources) -> None:
+    """Check the search space, the configurations to try first, the data without its images, and registered models.
 
     Raises:
-        UsageError: the space, the configurations or a variable of the environment can't be understood, an earlier
-            search has another objective, or the source has no class of the target.
-        LedgerError: an earlier search to begin from is not there.
-        DataError: the data is missing, can't be read or is unfit; its images are decoded later.
-        TrackingError: a backbone or teacher is no model of the registry.
+        UsageError: the space, the configurations or an environment variable are not valid, an earlier search has
+            another objective, or the source has no class of the target.
+        LedgerError: an earlier search to begin from does not exist.
+        DataError: the data is missing, unreadable or unfit. Images are decoded later.
+        TrackingError: a backbone or teacher is not in the model registry.
     """
     service_patience()
     several = dict.fromkeys(config.backbones, _MAX_BLOCKS) if len(config.backbones) > 1 else None
@@ -48,28 +45,31 @@ def check_inputs(config: SearchConfig, workspace: Workspace) -> None:
         read_enqueue(config.enqueue, space)
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
         read_earlier_searches(config, workspace)
+    _check_data(config, sources)
+    _check_models(config, workspace)
+
+
+def _check_data(config: SearchConfig, sources: DataSources) -> None:
+    """Check files, columns and labels of all data."""
+
+    def classes_of(data: str, options: DataOptions) -> tuple[str, ...]:
+        source = sources.open(data, options)
+        return check_data(data, directory=sources.directory, options=options, source=source)
+
     classes: dict[str, tuple[str, ...]] = {}
     for name, data in (("source", config.source), ("remember", config.remember)):
         try:
             if data is not None:
-                classes[name] = check_data(data, directory=workspace.data, options=data_options(config))
+                classes[name] = classes_of(data, data_options(config))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
-    options = target_options(config, classes.get("source", ()))
-    known = check_data(config.data, directory=workspace.data, options=options)
+    target_classes = classes_of(config.data, target_options(config, classes.get("source", ())))
     if config.uses_source and "source" in classes:
-        shared_classes(classes["source"], known)
-    _check_models(config, workspace)
-
-
-def target_options(config: SearchConfig, classes: Sequence[str]) -> DataOptions:
-    """How the search reads and splits its target; ``classes`` are the source's."""
-    options = data_options(config)
-    return replace(options, unlabelled=True, classes=tuple(classes)) if config.unlabelled_target else options
+        shared_classes(classes["source"], target_classes)
 
 
 def _check_models(config: SearchConfig, workspace: Workspace) -> None:
-    """Backbones and teachers out of the registry must be there: it takes a second to ask, and more to start Ray."""
+    """Check that backbones and teachers of the registry exist: asking takes a second, starting Ray several."""
     named = [("backbone", name) for name in config.backbones]
     if config.teacher is not None and config.uses_teacher:
         named.append(("teacher", config.teacher))
@@ -90,16 +90,3 @@ def _check_models(config: SearchConfig, workspace: Workspace) -> None:
             check_model_exists(name, uri)
         except TrackingError as error:
             raise TrackingError(f"{option}: {str(error).removeprefix('model: ')}") from error
-
-
-def data_options(config: SearchConfig) -> DataOptions:
-    """How the search reads and splits its data."""
-    return DataOptions(
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        seed=config.seed,
-        skip_bad_images=config.skip_bad_images,
-        image_column=config.image_column,
-        label_column=config.label_column,
-        split_column=config.split_column,
-    )

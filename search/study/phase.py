@@ -13,13 +13,14 @@ from search.config.enqueue import read_enqueue
 from search.config.search_config import SearchConfig
 from search.config.space import Space, make_space
 from search.execution.checkpoint_retention import CheckpointRetention
+from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.session import Session
 from search.execution.stop_request import StopRequest
 from search.execution.trial_actor import TrialActor
 from search.execution.trial_runner import TrialRunner
-from search.ledger import format_version as ledger_format
+from search.ledger.attributes import StudyKey
 from search.ledger.backup import LedgerBackup
-from search.ledger.format_version import check_format
+from search.ledger.format_version import LEDGER_FORMAT, check_format
 from search.ledger.ledger import Ledger, check_same_settings
 from search.ledger.reader import about_to_json, read_earlier_searches
 from search.ledger.sampling.backbone_prior import BackbonePrior
@@ -79,7 +80,7 @@ class Phase:
         check_format(self.name, self.ledger.attribute)
         several = self.prepared.block_counts
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
-        self._earlier = float(self.ledger.attribute("elapsed") or 0.0)
+        self._earlier = float(self.ledger.attribute(StudyKey.ELAPSED) or 0.0)
         asked = self.config
         self.space: Space = make_space(
             asked.space,
@@ -91,12 +92,12 @@ class Phase:
             remember=asked.remember is not None,
         )
         check_same_settings(self.ledger, self._identity())
-        started = self.ledger.attribute("started")
+        started = self.ledger.attribute(StudyKey.STARTED)
         if started is None:
-            self.ledger.set_attribute("started", started := datetime.now(UTC).isoformat())
+            self.ledger.set_attribute(StudyKey.STARTED, started := datetime.now(UTC).isoformat())
         self._started = datetime.fromisoformat(started)
-        self.ledger.set_attribute(ledger_format.FORMAT_KEY, ledger_format.LEDGER_FORMAT)
-        self.ledger.set_attribute("about", about_to_json(self.record()))
+        self.ledger.set_attribute(StudyKey.FORMAT, LEDGER_FORMAT)
+        self.ledger.set_attribute(StudyKey.ABOUT, about_to_json(self.record()))
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
         self._transferred = self._transfer_configs() if self.config.warm_start else []
@@ -109,6 +110,7 @@ class Phase:
             self.ledger,
             self._suggest,
             self._paths,
+            self.logs,
             self.checkpoints,
             self.retention,
             self.limit,
@@ -119,14 +121,14 @@ class Phase:
         try:
             with self.ledger.wal_mode():
                 self.stopped = execution.run()
-            self.ledger.set_attribute("stopped", self.stopped)
+            self.ledger.set_attribute(StudyKey.STOPPED, self.stopped)
         finally:
             self.save_elapsed()
             self.publish(now=True)
 
     def set_prior(self, notify: Callable[[str], None]) -> None:
         """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
-        known = self.ledger.attribute("prior")
+        known = self.ledger.attribute(StudyKey.PRIOR)
         if (
             known is None
             and self.config.prior == "on"
@@ -135,7 +137,7 @@ class Phase:
         ):
             found = score_prepared(self.prepared, self.session, self.config.seed, notify)
             if found is not None:
-                self.ledger.set_attribute("prior", known := found.to_json())
+                self.ledger.set_attribute(StudyKey.PRIOR, known := found.to_json())
         guides: list[ProposalSource] = []
         if self._transferred:
             guides.append(WarmStartPrior(self._transferred, self.space, self.config.direction))
@@ -145,14 +147,14 @@ class Phase:
 
     def _transfer_configs(self) -> list[TransferredConfig]:
         """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
-        known = self.ledger.attribute("warm_start")
+        known = self.ledger.attribute(StudyKey.WARM_START)
         if known is None:
             earlier = read_earlier_searches(self.config, Workspace(self.storage, self.name))
             own: dict[str | None, BackboneSummary] = dict(self.prepared.backbones.items())
             found = transferred_configs(
                 earlier, self.space, self.prepared.task_summary, own or {None: self.prepared.backbone}
             )
-            self.ledger.set_attribute("warm_start", known := configs_to_json(found))
+            self.ledger.set_attribute(StudyKey.WARM_START, known := configs_to_json(found))
         found = configs_from_json(known)
         few = first_configs(found, self.limit)
         if not self.ledger.started():
@@ -169,7 +171,7 @@ class Phase:
 
     def save_elapsed(self) -> None:
         """Write the time spent so far into the ledger."""
-        self.ledger.set_attribute("elapsed", self._elapsed())
+        self.ledger.set_attribute(StudyKey.ELAPSED, self._elapsed())
         self.backup.save(now=True)
 
     def record(self, whole: bool = False) -> SearchRecord:
@@ -194,13 +196,15 @@ class Phase:
             tracking_uri=self.tracking_uri,
             stopped=self.stopped,
             backbones=self.prepared.backbones,
-            prior=self.ledger.attribute("prior"),
-            warm_start=None if (taken := self.ledger.attribute("warm_start")) is None else tuple(taken),
+            prior=self.ledger.attribute(StudyKey.PRIOR),
+            warm_start=None
+            if (taken := self.ledger.attribute(StudyKey.WARM_START)) is None
+            else tuple(taken),
         )
         if not whole:
             return record
         edges = self.space.parameters_at_edge(record.best.params) if record.best else ()
-        self.ledger.set_attribute("edges", list(edges))
+        self.ledger.set_attribute(StudyKey.EDGES, list(edges))
         return replace(
             record,
             importances=self.ledger.importances(),
@@ -211,11 +215,10 @@ class Phase:
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
 
-    def _paths(self, params: Parameters) -> dict[str, str]:
-        place = {**self.prepared.for_params(params).paths, "logs": str(self.logs)}
-        if self.config.remember is None:  # a baseline's
-            place.pop("remember", None)
-        return place
+    def _paths(self, params: Parameters) -> WorkbenchPaths:
+        paths = self.prepared.for_params(params).paths
+        # A baseline shares what was prepared with the search, but it does not measure forgetting.
+        return replace(paths, remember=None) if self.config.remember is None else paths
 
     def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._began

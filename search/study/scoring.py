@@ -16,14 +16,13 @@ from search.config.search_config import SearchConfig
 from search.ledger.workspace import Workspace
 from search.records.scores import BackboneScores, DomainSimilarity, ScoringResult
 from search.records.stats.intervals import paired_gain, wilson
-from search.study.early_checks import data_options
+from search.study.data_sources import data_options
 from search.study.resolved_inputs import backbone_spec, data_folder
 from search.views.view import View
 from trainables.activations.activations import ActivationCache
 from trainables.activations.location import default_directory
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.precision import recast_backbone
-from trainables.backbones.spec import BackboneSpec
 from trainables.data.task import Task
 from trainables.errors import SearchError
 from trainables.modalities.image.backbones import load
@@ -147,7 +146,7 @@ def _open_candidate(
     began = time.perf_counter()
     view.event(f"backbone {name}: loading")
     with tempfile.TemporaryDirectory(prefix="unfreeze-") as downloads:
-        loaded = load(BackboneSpec(**backbone_spec(config, storage, Path(downloads))))
+        loaded = load(backbone_spec(config, storage, Path(downloads)))
     backbone = recast_backbone(loaded, choose_numerics(config.precision).precision)
     seconds = {"load": time.perf_counter() - began}
     target = _prepare_task(config, backbone, storage, view)

@@ -8,16 +8,18 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from search.config.ranges import Choice, IntRange, Range
+from search.execution.engines.jobs import CountParameters, TimeArchitectures
+from search.ledger.attributes import StudyKey
 from search.ledger.ledger import Ledger
 from search.records.metrics import SERVING_COSTS
 from search.records.record import Parameters, ParameterValue
 from search.records.stats.latency_ratios import comparable_latencies
+from trainables.serving.architecture_costs import Architecture
 
 if TYPE_CHECKING:
     from search.study.phase import Phase
     from search.study.preparation import Prepared
 
-LEDGER_KEY = "serving_costs"
 
 MAX_MEASURED_FIRST = 32
 """Most architectures that are priced before the first trial; the others when a trial first has them."""
@@ -65,7 +67,7 @@ class ServingCosts:
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._known = dict((self.ledger.attribute(LEDGER_KEY) or {}).get("architectures", {}))
+        self._known = dict((self.ledger.attribute(StudyKey.SERVING_COSTS) or {}).get("architectures", {}))
 
     def measure_all(self, ranges: Mapping[str, Range]) -> None:
         """Price what the space offers while nothing else runs, unless it is too much or known."""
@@ -93,7 +95,7 @@ class ServingCosts:
             for key, milliseconds in zip(new, self._timed(asked), strict=True):
                 found[key][LATENCY] = milliseconds
         self._known |= found
-        self.ledger.set_attribute(LEDGER_KEY, {"architectures": self._known})
+        self.ledger.set_attribute(StudyKey.SERVING_COSTS, {"architectures": self._known})
 
     def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
         """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""
@@ -149,9 +151,11 @@ def _ask_engine(phase: Phase, method: str, architectures: Sequence[Mapping[str, 
     """What an engine on the driver's machine answers, once it has nothing else to open."""
     import ray
 
-    with phase.session.fleet.at_home() as engine:
-        ray.get(engine.open.remote(**phase.prepared.paths))
-        return ray.get(getattr(engine, method).remote(architectures))
+    job_type = {"parameters": CountParameters, "paired_times": TimeArchitectures}[method]
+    job = job_type(tuple(Architecture(**architecture) for architecture in architectures))
+    with phase.session.engine_pool.on_driver_node() as engine:
+        ray.get(engine.open.remote(phase.prepared.paths))
+        return ray.get(engine.run.remote(job))
 
 
 def _values(values: Range | None, otherwise: ParameterValue | None) -> list[Any]:

@@ -13,7 +13,7 @@ from search.config.choices import ALL_METHODS, BASELINE_SOURCES, baseline_epoch_
 from search.config.search_config import SearchConfig
 from search.doctor.startup_checks import StartupChecks
 from search.execution.checkpoint_retention import CheckpointRetention, default_budget
-from search.execution.engines.node_usage import polling_node_usage
+from search.execution.cluster.node_usage import polling_node_usage
 from search.execution.engines.session import Session, connect
 from search.execution.stop_request import StopRequest
 from search.fault_injection import failpoint
@@ -29,6 +29,7 @@ from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.records.results import write_results
 from search.study.confirmation import BaselineRuns, evaluate_on_test, retrain, trials_to_confirm
+from search.study.data_sources import DataSources
 from search.study.early_checks import check_inputs
 from search.study.model_versions import register_version
 from search.study.outcomes import load_outcomes, no_result_message, same_error_message, save_outcomes
@@ -76,7 +77,8 @@ def run_search(
 
 def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
     workspace = Workspace(Path(config.storage).absolute(), search_name(config))
-    check_inputs(config, workspace)
+    sources = DataSources(workspace.data)
+    check_inputs(config, workspace, sources)
     workspace.create()
     view = LoggedView(view, workspace.logs)
     stop_request = StopRequest(notify=view.event)
@@ -95,11 +97,13 @@ def _run(config: SearchConfig, view: View, verbose: bool) -> SearchResult:
         preloader.load_reporting()
         startup_checks.start_local_checks()
         startup_checks.start_node_checks()
-        prepared = prepare_all(config, workspace, session, view)
+        prepared = prepare_all(config, workspace, session, view, sources)
         startup_checks.raise_if_fatal()
         failpoint("prepared")
         checkpoints = _checkpoint_retention(config, workspace, view)
-        return _SearchRun(config, view, workspace, session, stop_request, prepared, checkpoints, preloader).execute()
+        return _SearchRun(
+            config, view, workspace, session, stop_request, prepared, checkpoints, preloader
+        ).execute()
 
 
 @dataclass

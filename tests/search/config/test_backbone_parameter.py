@@ -20,6 +20,7 @@ from search.ledger.sampling.tpe import (
     new_shared_space,
 )
 from search.ledger.workspace import Workspace
+from search.study.data_sources import DataSources
 from search.study.early_checks import check_inputs
 from trainables.errors import UsageError
 from trainables.modalities.image.datasets import prepare
@@ -75,7 +76,7 @@ def test_a_model_of_a_registry_that_is_not_there_is_refused_before_anything_is_m
     config = SearchConfig(**{option: "models:/pets@champion"}, storage=str(tmp_path / "runs"), **more)
     words = f"{option}: expected a model of a registry, received 'models:/pets@champion', but .* has none"
     with pytest.raises(UsageError, match=words):
-        check_inputs(config, Workspace(tmp_path / "runs", "digits"))
+        check_inputs(config, Workspace(tmp_path / "runs", "digits"), DataSources(tmp_path))
     assert not list(tmp_path.iterdir())
 
 

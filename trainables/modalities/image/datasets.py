@@ -33,6 +33,7 @@ def prepare(
     options: DataOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
     like: Task | None = None,
+    source: DataSource | None = None,
 ) -> Task:
     """Decode the images of ``data`` into ``directory``, or open the task that is already there.
 
@@ -43,6 +44,7 @@ def prepare(
         options: columns, fractions of the splits, and whether unreadable images are left out.
         progress: called with the number of decoded images and their total.
         like: a task of the same images at another size. The new task takes over its splits, image by image.
+        source: ``data``, if :func:`open_source` has opened it already; its files are not listed again.
 
     Returns:
         The task. Its ``notes`` tell the user what was split off or left out.
@@ -58,10 +60,9 @@ def prepare(
     """
     size = _checked(image_size)
     directory = Path(directory).absolute()
-    source = _find_source(data, directory, options)
     return prepare_task(
         task_name(data),
-        source,
+        source or open_source(data, directory=directory, options=options),
         image_size=size,
         directory=directory,
         options=options,
@@ -71,13 +72,16 @@ def prepare(
     )
 
 
-def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULT_OPTIONS) -> tuple[str, ...]:
+def check_data(
+    data: str, *, directory: Path, options: DataOptions = DEFAULT_OPTIONS, source: DataSource | None = None
+) -> tuple[str, ...]:
     """Check everything about ``data`` that needs no image to be decoded, before :func:`prepare` takes its time.
 
     Args:
         data: as for :func:`prepare`.
         directory: where tasks are written; no part of the input even if it lies inside it.
         options: which columns and labels to read.
+        source: as for :func:`prepare`.
 
     Returns:
         The class names. For an ``unlabelled`` input these are the classes of the labels that may be read.
@@ -88,12 +92,25 @@ def check_data(data: str, *, directory: Path, options: DataOptions = DEFAULT_OPT
     """
     if data == DIGITS:
         return CLASSES
-    return check_source(_find_source(data, Path(directory).absolute(), options), options)
+    return check_source(source or open_source(data, directory=directory, options=options), options)
 
 
-def _find_source(data: str, directory: Path, options: DataOptions) -> DataSource:
+def open_source(data: str, *, directory: Path, options: DataOptions = DEFAULT_OPTIONS) -> DataSource:
+    """Find the files of ``data`` and list them, which takes a while for a large folder.
+
+    Args:
+        data: as for :func:`prepare`.
+        directory: where tasks are written; no part of the input even if it lies inside it.
+        options: which columns and labels to read.
+
+    Raises:
+        UsageError: ``data`` is not valid.
+        DataError: the data is missing, or its files or columns are unreadable.
+    """
+    ours = Path(directory).absolute().resolve()
+
     def open_folder(path: Path) -> DataSource:
-        return ImageFolder(path, directory.resolve(), options.unlabelled)
+        return ImageFolder(path, ours, options.unlabelled)
 
     return find_data_source(data, options, built_in=BUILT_IN, open_folder=open_folder)
 
