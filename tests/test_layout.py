@@ -25,6 +25,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("search.report.analysis",),
     ("search.execution", "search.tracking"),
     ("search.execution.engines",),
+    ("search.execution.cluster",),
     ("search.ledger",),
     ("search.ledger.sampling",),
     ("search.config",),

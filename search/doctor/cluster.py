@@ -9,7 +9,7 @@ from search.doctor.demand import check_demand, node_types
 from search.doctor.node_checks import check_nodes
 from search.doctor.probed_nodes import ProbedNodes
 from search.doctor.targets import CheckTargets
-from search.execution.engines.head_check import check_head
+from search.execution.cluster.head_check import check_head
 from search.records.finding import Finding, failed, ok
 from search.records.formatting import plural
 

@@ -14,7 +14,8 @@ from search.doctor.demand import Resources, fits, resources_text
 from search.doctor.hosts import check_hosts
 from search.doctor.rayjob import check_rayjob
 from search.doctor.targets import CheckTargets
-from search.execution.engines.head_check import own_token
+from search.execution.cluster.head_check import own_token
+from search.execution.cluster.ray_internals import validate_cluster_file
 from search.records.finding import Finding, failed, ok, warning
 
 PLACEHOLDER = re.compile(
@@ -86,7 +87,6 @@ def _placeholders(value: object, where: str = "") -> Iterator[str]:
 def _schema_error(content: Content) -> str | None:
     """The error that Ray itself would raise for the file; None if it accepts it."""
     import jsonschema
-    from ray.autoscaler._private.util import prepare_config, validate_config
 
     missing = [key for key in ("cluster_name", "provider") if key not in content]
     if missing or not isinstance(content["provider"], dict) or "type" not in content["provider"]:
@@ -94,7 +94,7 @@ def _schema_error(content: Content) -> str | None:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # Ray logs advice on its own defaults here
     try:
-        validate_config(prepare_config(copy.deepcopy(dict(content))))
+        validate_cluster_file(copy.deepcopy(dict(content)))
     except jsonschema.ValidationError as error:
         place = ".".join(map(str, error.absolute_path)) or "top level"
         return f"{place}: {error.message.splitlines()[0][:300]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.node_checks import CLOCK_SECONDS
-from search.execution.engines.head_check import own_token
+from search.execution.cluster.head_check import own_token
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.doctor import node_probe
-from search.execution.engines.nodes import node_names
+from search.execution.cluster.nodes import node_names
 
 ANSWER_SECONDS = 20.0
 """Time for a node to start a process and answer."""

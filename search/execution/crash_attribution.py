@@ -1,13 +1,16 @@
-"""Which trial was to blame for a dead engine, and in which order those that it took along come back.
+"""Finds out which trial crashed a shared engine, and in which order the trials of that engine are retried.
 
-A machine's trials share one process, the engine: when it dies (a crash of native code, no memory, a signal), all its
-trials stop. Which of them was to blame can't be seen from outside: only one that was alone is. Several come back one
-after another, the newest first: each has to train an epoch before the next may join, and before anything new starts.
-If the engine dies meanwhile, the one that was at its first epoch is suspected: it comes back before all others, and
-so is alone in an engine the next time, while its neighbours wait until it has trained an epoch or has been given up.
-So a trial that always dies at the same place takes its neighbours along twice at most, and they are never blamed.
+The trials of a machine share one process, the engine. When it dies (a crash of native code, no memory, a signal), all
+its trials stop, and from outside nobody can see which of them was the cause. Only a trial that was alone in its engine
+is certainly the cause.
 
-Plain bookkeeping of trials by number and engines by name; nothing here knows of Ray or of the ledger.
+The trials of a dead engine are therefore retried one at a time, the newest first: each has to train an epoch before the
+next one may join it, and before any new trial starts. If the engine dies again meanwhile, the trial that was at its
+first epoch becomes the suspect. The suspect is retried before all others, so that it is alone in its engine, while its
+neighbours wait until it has trained an epoch or has been given up. A trial that always crashes at the same point thus
+takes its neighbours along at most twice, and they are never blamed.
+
+The module is plain bookkeeping of trials by number and engines by instance; it uses neither Ray nor the ledger.
 """
 
 from __future__ import annotations
@@ -18,103 +21,110 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CrashAttribution:
-    """Told of what happens to trials; says which of them go on, and when. Not for several threads."""
+    """Is notified of what happens to trials; says which of them are retried, and when. Not thread-safe."""
 
     _engines: dict[int, str | None] = field(default_factory=dict)
-    """The trials that are under way, each with its engine; None until it has said so."""
+    """The engine of each running trial; None until the trial has reported an epoch."""
     _dead: set[str] = field(default_factory=set)
-    """Engines that have died. What trials have to tell of them may still come in, in any order."""
-    _awaited: set[int] = field(default_factory=set)
-    """Trials that may have been in an engine that has died, and have not said so yet."""
-    _suspected: int | None = None
-    """The one that was at its first epoch when the engine died, if it was in there."""
-    _excused: set[int] = field(default_factory=set)
-    """Those whose engine was stopped because of another trial."""
-    _on_trial: int | None = None
-    """The one that has come back and has not trained an epoch since."""
+    """Engines that have died. Reports of their trials may still arrive, in any order."""
+    _unconfirmed: set[int] = field(default_factory=set)
+    """Trials that may have been in an engine that died, and have not reported since."""
+    _suspect: int | None = None
+    """The trial that was at its first epoch when the engine died, if it was in that engine."""
+    _exonerated: set[int] = field(default_factory=set)
+    """Trials whose engine was killed because of another trial."""
+    _probation: int | None = None
+    """The trial that is being retried and has not trained an epoch since."""
     _queue: list[int] = field(default_factory=list)
-    """Those that come back one after another, the newest last."""
-    _first: list[int] = field(default_factory=list)
-    """The same, before them: those that were suspected or to blame."""
-    _free: list[int] = field(default_factory=list)
-    """Those that may come back at any time."""
+    """Trials to retry one at a time, the newest last."""
+    _suspects: list[int] = field(default_factory=list)
+    """Trials to retry one at a time before those in the queue: suspects and trials that were the cause."""
+    _ready: list[int] = field(default_factory=list)
+    """Trials to retry at any time, next to others."""
 
     @property
     def holding(self) -> bool:
-        """Whether nothing may start right now."""
-        return bool(self._awaited) or self._on_trial is not None
+        """Whether no trial may start now: one on probation must stay alone with those that it is tested against."""
+        return bool(self._unconfirmed) or self._probation is not None
 
-    def next(self) -> int | None:
-        """The trial that comes back now; None if there is none, or it has to wait."""
+    def next_retry(self) -> int | None:
+        """Return the trial to retry now; None if there is none, or if it has to wait."""
         if self.holding:
             return None
-        for waiting in (self._first, self._queue):
+        for waiting in (self._suspects, self._queue):
             if waiting:
-                self._on_trial = waiting.pop()
-                return self._on_trial
-        return self._free.pop(0) if self._free else None
+                self._probation = waiting.pop()
+                return self._probation
+        return self._ready.pop(0) if self._ready else None
 
-    def began(self, number: int) -> None:
-        """A trial is under way."""
+    def trial_started(self, number: int) -> None:
+        """A trial has started."""
         self._engines[number] = None
 
-    def beside(self, number: int) -> frozenset[int]:
-        """The other trials under way that are in the engine of a trial, or may be."""
+    def engine_neighbours(self, number: int) -> frozenset[int]:
+        """Return the other running trials that are in the engine of a trial, or may be."""
         mine = self._engines.get(number)
         others = ((n, e) for n, e in self._engines.items() if n != number)
+        # A trial without a report may be in any engine. Counting it as a neighbour is safe: it only makes the
+        # attribution less certain, and no innocent trial is blamed.
         return frozenset(n for n, engine in others if None in (mine, engine) or engine == mine)
 
-    def heard(self, number: int, engine: str | None, trained: bool) -> None:
-        """A trial has reported an epoch; ``trained`` unless it was that of its checkpoint."""
+    def epoch_reported(self, number: int, engine: str | None, trained: bool) -> None:
+        """A trial has reported an epoch from ``engine``; ``trained`` is False if the epoch is from its checkpoint."""
         self._engines[number] = engine
         if trained:
-            self._on_trial = None if self._on_trial == number else self._on_trial
-            self._suspected = None if self._suspected == number else self._suspected
+            self._probation = None if self._probation == number else self._probation
+            self._suspect = None if self._suspect == number else self._suspect
+        # A report from a dead engine was sent before the death, so it confirms nothing.
         if engine not in self._dead:
-            self._awaited.discard(number)
-            self._excused.discard(number)
+            self._unconfirmed.discard(number)
+            self._exonerated.discard(number)
 
-    def ended(self, number: int) -> None:
-        """A trial is over, in whatever way, or its own process died, which harms nobody else."""
+    def trial_ended(self, number: int) -> None:
+        """A trial has ended, or its own process has died, which harms no other trial."""
         self._engines.pop(number, None)
-        self._awaited.discard(number)
-        self._excused.discard(number)
-        self._on_trial = None if self._on_trial == number else self._on_trial
+        self._unconfirmed.discard(number)
+        self._exonerated.discard(number)
+        self._probation = None if self._probation == number else self._probation
 
-    def died(self, number: int, engine: str | None) -> bool:
-        """A trial's engine has died, or some have and it is not known which; returns whether the trial was to blame.
+    def engine_died(self, number: int, engine: str | None) -> bool:
+        """A trial has reported that its engine died; ``engine`` is None if it is not known which engine.
 
-        One that was not comes back by itself. Of the other either :meth:`again` is to be called, or it is over.
+        Returns:
+            Whether the trial was the cause. If it was, either call :meth:`requeue` or let the trial end; if it was
+            not, it is retried without further calls.
         """
         self._engines[number] = engine
-        if number in self._excused:
-            self.ended(number)
-            self._free.append(number)
+        if number in self._exonerated:
+            self.trial_ended(number)
+            self._ready.append(number)
             return False
         blamed = False
-        if number not in self._awaited and engine not in self._dead:
-            beside = self.beside(number)
-            blamed, self._suspected = not beside, self._on_trial
-            self._awaited |= beside
+        # Only the first report of a death decides: later ones come from neighbours, which have lost their engine by
+        # the same death and may be the last to be left in the books.
+        if number not in self._unconfirmed and engine not in self._dead:
+            neighbours = self.engine_neighbours(number)
+            blamed, self._suspect = not neighbours, self._probation
+            self._unconfirmed |= neighbours
         self._dead |= {engine} if engine else set()
-        self.ended(number)
-        if number == self._suspected and not blamed:
-            self._first.append(number)
+        self.trial_ended(number)
+        if number == self._suspect and not blamed:
+            self._suspects.append(number)
         elif not blamed:
             bisect.insort(self._queue, number)
         return blamed
 
-    def stopped(self, number: int, engine: str) -> None:
-        """A trial was to blame, without doubt, for its engine's being stopped: those beside it go on at any time.
+    def engine_stopped(self, number: int, engine: str) -> None:
+        """An engine was killed because of a trial that hung while its neighbours went on: the cause is certain.
 
-        :meth:`again` is to be called, or it is over.
+        The neighbours are retried at any time. For the trial itself, either call :meth:`requeue` or let it end.
         """
         self._engines[number] = engine
         self._dead.add(engine)
-        self._suspected = None
-        self._excused |= self.beside(number) - {self._on_trial}
-        self.ended(number)
+        self._suspect = None
+        self._exonerated |= self.engine_neighbours(number) - {self._probation}
+        self.trial_ended(number)
 
-    def again(self, number: int, alone: bool) -> None:
-        """A trial that was to blame goes on: before all others and ``alone`` at first, or at any time."""
-        (self._first if alone else self._free).append(number)
+    def requeue(self, number: int, alone: bool) -> None:
+        """Retry a trial that was the cause: before all others and ``alone``, or at any time next to others."""
+        (self._suspects if alone else self._ready).append(number)

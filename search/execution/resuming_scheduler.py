@@ -1,6 +1,8 @@
-"""Makes a scheduler of Ray Tune see a trial that comes back as the trial that it was.
+"""Wraps Tune's schedulers so that they fit trials that are retried and searches with several objectives.
 
-With several objectives a scheduler, which sees the first alone, may only stop trials that are beaten in all.
+:class:`ResumingScheduler` lets a scheduler see a retried trial as the trial that it was before. With several objectives
+:class:`ParetoAwareScheduler` lets a scheduler, which sees the first objective only, stop a trial only if another trial
+is better in all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.config.objectives import values_at_best
+from search.execution.engines.messages import EpochResult
+from search.execution.trial_actor import TrialAssignment
 from search.records.metrics import EPOCH_METRICS
 from search.records.pareto import objective_losses, weakly_dominates
 from search.records.record import TrialRecord
@@ -20,108 +24,120 @@ from trainables.epoch_metrics import EpochMetrics
 
 
 class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
-    """Passes on what happens, but under the first of Ray Tune's trials that had the ledger's number.
+    """Passes events to a scheduler, with the first Tune trial that had the same number in the ledger.
 
-    To Ray Tune a trial that comes back after its process has died is a new one. To a scheduler that compares trials it
-    must not be: each trial counts once at each epoch.
+    To Tune, a trial that is retried after a crash is a new trial. A scheduler compares trials with each other, so to
+    it the retry must be the same trial: each trial counts once at each epoch.
     """
 
     def __init__(self, scheduler: TrialScheduler, time_attr: str) -> None:
         super().__init__()
         self._scheduler, self._time_attr = scheduler, time_attr
-        self._firsts: dict[int, Trial] = {}
-        self._seen: dict[int, float] = {}
+        self._first_trials: dict[int, Trial] = {}
+        self._newest: dict[int, float] = {}
 
     @property
     def metric(self) -> str | None:
-        """As of the scheduler."""
+        """Delegate to the scheduler."""
         return self._scheduler.metric  # type: ignore[no-any-return]
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """As the scheduler does."""
+        """Delegate to the scheduler."""
         return bool(self._scheduler.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A trial, or one that comes back, which the scheduler has already."""
-        number = trial.config["number"]
-        if number not in self._firsts:
-            self._firsts[number] = trial
+        """Add a trial, unless it is a retry of one that the scheduler knows."""
+        number = _number(trial)
+        if number not in self._first_trials:
+            self._first_trials[number] = trial
             self._scheduler.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing: it may come back."""
+        """Do nothing: the trial may be retried."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """What the scheduler decides on an epoch; one that it knows changes nothing."""
-        if not self._new(trial, result):
+        """Return the scheduler's decision. An epoch that it knows, repeated after a resume, is not passed on."""
+        if not self._is_new(trial, result):
             return str(TrialScheduler.CONTINUE)
         return str(self._scheduler.on_trial_result(tune_controller, self._first(trial), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
-        """A trial's last epoch; one that ended without may come back, or has nothing to compare."""
-        if "reason" not in result:
+        """Pass on a trial's last epoch. A trial that ended with a reason may be retried or has none to compare."""
+        reported = EpochResult.from_tune(result)
+        if reported is None or reported.reason is None:
             self._scheduler.on_trial_complete(tune_controller, self._first(trial), result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing: it may come back."""
+        """Do nothing: the trial may be retried."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """As the scheduler does."""
+        """Delegate to the scheduler."""
         return self._scheduler.choose_trial_to_run(tune_controller)
 
     def debug_string(self) -> str:
-        """As of the scheduler."""
+        """Delegate to the scheduler."""
         return str(self._scheduler.debug_string())
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: there is no restore."""
+        """Do nothing: there is no restore."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: there is no restore."""
+        """Do nothing: there is no restore."""
 
     def _first(self, trial: Trial) -> Trial:
-        return self._firsts[trial.config["number"]]
+        return self._first_trials[_number(trial)]
 
-    def _new(self, trial: Trial, result: Mapping[str, Any]) -> bool:
-        number, time = trial.config["number"], result.get(self._time_attr, 0)
-        known = self._seen.get(number, 0)
-        self._seen[number] = max(known, time)
+    def _is_new(self, trial: Trial, result: Mapping[str, Any]) -> bool:
+        number, time = _number(trial), result.get(self._time_attr, 0)
+        known = self._newest.get(number, 0)
+        self._newest[number] = max(known, time)
         return bool(time > known)
 
 
+def _number(trial: Trial) -> int:
+    return TrialAssignment.from_tune(trial.config).number
+
+
 IsDominated = Callable[[int, EpochMetrics], bool]
+"""Whether another trial is better than this one, given its number and its newest epoch."""
 
 
 class ParetoAwareScheduler(ResumingScheduler):
-    """Passes on a scheduler's wish to stop a trial only if ``is_dominated`` (by number and newest epoch) agrees."""
+    """Passes on a scheduler's decision to stop a trial only if ``is_dominated`` agrees."""
 
-    def __init__(self, scheduler: TrialScheduler, time_attr: str, beaten: IsDominated) -> None:
+    def __init__(self, scheduler: TrialScheduler, time_attr: str, is_dominated: IsDominated) -> None:
         super().__init__(scheduler, time_attr)
-        self._beaten = beaten
+        self._is_dominated = is_dominated
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """What the scheduler decides, but CONTINUE for a trial that may yet come to the front."""
+        """Return the scheduler's decision, but CONTINUE for a trial that may still reach the Pareto front."""
         decision = super().on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.STOP and not self._beaten(
-            trial.config["number"], EpochMetrics.from_result(result)
+        if decision == TrialScheduler.STOP and not self._is_dominated(
+            _number(trial), EpochMetrics.from_result(result)
         ):
             return str(TrialScheduler.CONTINUE)
         return decision
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles its scheduler for a restore that is never made; the ledger can't be."""
-        return {name: value for name, value in vars(self).items() if name != "_beaten"}
+        """Leave out what refers to the ledger, which cannot be pickled.
+
+        Tune pickles its scheduler for a restore that is never made.
+        """
+        return {name: value for name, value in vars(self).items() if name != "_is_dominated"}
 
 
 def is_dominated(
     trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochMetrics, names: Sequence[str]
 ) -> bool:
-    """Whether some other of ``trials`` is, after as many epochs as ``trial``, at least as good in every objective.
+    """Return whether another trial was at least as good in every objective after as many epochs.
 
-    Trials that failed, or ended without being comparable (diverged, out of memory), beat nobody.
+    Trials that failed, or ended without being comparable (diverged, out of memory), dominate none.
 
     Args:
-        newest: the epoch that ``trial`` has just run, which it may not have in ``epochs`` yet.
+        trials: all trials of the search.
+        trial: the one that may be stopped.
+        newest: the epoch that ``trial`` has just completed, which its ``epochs`` may not contain yet.
+        names: of the objectives.
     """
     known = [epoch for epoch in trial.epochs if epoch.epoch < newest.epoch]
     own = _point(replace(trial, epochs=(*known, newest)), newest.epoch, names)

@@ -23,7 +23,7 @@ def make_scheduler(
     """Return the scheduler with this name.
 
     - ``asha``: successive halving without waiting (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-      Tuning", section 3.1) with reduction factor 3: a trial in the lower two thirds after 1, 3, 9, … epochs stops.
+      Tuning") with reduction factor 3: a trial in the lower two thirds after 1, 3, 9, … epochs stops.
     - ``hyperband``: the same with three brackets, of which the later ones begin to stop trials later.
     - ``median``: stops a trial whose best value is below the median of the other trials' running averages.
     - ``none``: stops no trial.
@@ -37,24 +37,6 @@ def make_scheduler(
 
     Raises:
         UsageError: there is no such scheduler.
-    """
-
-
-TIME_ATTRIBUTE = "epoch"
-"""The field of a trial's results by which schedulers compare trials of equal age."""
-
-
-def make_scheduler(
-    name: str, metric: str, direction: Direction, epochs: int, is_dominated: IsDominated | None = None
-) -> TrialScheduler:
-    """A scheduler that compares trials by ``metric`` at equal epochs.
-
-    ``asha`` is successive halving without waiting (Li et al. 2020): a trial in the lower two thirds after 1, 3,
-    9, … epochs stops. ``hyperband`` runs the same with three brackets, which start to stop later (asynchronous
-    Hyperband). ``median`` stops a trial whose best is below the median of the others' running averages.
-
-    With several objectives ``metric`` is the first, and ``is_dominated`` says of a trial's number and newest epoch whether it
-    may be stopped at all.
     """
     from search.execution.resuming_scheduler import ParetoAwareScheduler, ResumingScheduler
 

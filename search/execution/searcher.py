@@ -1,188 +1,217 @@
-"""The bridge between the ledger and Ray Tune: suggests from the ledger, writes every result into it."""
+"""Connects the ledger to Ray Tune: proposes trials from the ledger and writes every result to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
 from search.execution.engines.engine_client import ENGINE_LOSS_REASONS
-from search.execution.engines.nodes import NodeLabels
+from search.execution.engines.messages import EpochResult
+from search.execution.cluster.nodes import NodeLabels
+from search.execution.trial_actor import TrialAssignment
 from search.execution.trial_recovery import TrialRecovery
 from search.fault_injection import failpoint
-from search.ledger.ledger import Ledger, Suggest
-from search.records.record import TrialRecord
-from trainables.epoch_metrics import EpochMetrics
+from search.ledger.ledger import Ledger
+from search.records.record import Parameters, TrialRecord
 from trainables.errors import LedgerError
 
-MakeConfig = Callable[[TrialRecord], dict[str, Any]]
+if TYPE_CHECKING:
+    import optuna
+
+
+class SearchObserver(ABC):
+    """Says what :class:`LedgerSearcher` may start, and is notified of what happens.
+
+    Only :meth:`suggest` and :meth:`assign` have to be implemented.
+    """
+
+    @abstractmethod
+    def suggest(self, trial: optuna.Trial) -> Parameters:
+        """Choose the parameters of a new trial."""
+
+    @abstractmethod
+    def assign(self, record: TrialRecord) -> TrialAssignment:
+        """Return what a trial actor needs to run a trial."""
+
+    def max_running(self) -> int:
+        """Return how many trials may be handed to Tune at this moment; at least one."""
+        return 1
+
+    def may_start(self) -> bool:
+        """Return whether a new trial may start; False ends the search early."""
+        return True
+
+    def node_lost(self, trial_id: str) -> bool:
+        """Return whether a trial, by Tune's id of it, was stopped by the loss of its node."""
+        return False
+
+    def ledger_changed(self) -> None:  # noqa: B027 - the default does nothing
+        """The ledger has changed."""
+
+    def epoch_reported(self, number: int, result: EpochResult | None) -> None:  # noqa: B027
+        """A trial has reported a result and the ledger has it; None if the trial ended without a result."""
+
+    def trial_ended(self, number: int) -> None:  # noqa: B027
+        """A trial has ended and the ledger has its end."""
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
-    """Hands out what comes next: trials that come back, interrupted ones, enqueued ones, then new ones.
+    """Hands trials to Tune, in this order: retries, interrupted trials, then new ones (enqueued configurations first).
 
     Args:
         ledger: of the search.
-        suggest: fills in a trial's parameters.
-        make_config: what a trial actor needs to run a trial.
-        comebacks: trials that have to go on after their process has died.
-        limit: how many trials the ledger shall hold in the end.
-        room: how many trials may be under way at this moment; at least one.
-        epochs: of a whole trial; one that ends earlier was pruned.
-        go_on: asked before each new trial; False ends the search early.
-        changed: called after each change of the ledger.
-        heard: called with the number of a trial and the result of each of its epochs, once it is in the ledger.
-        finished: called with the number of a trial that has ended.
-        astray: whether a trial, by Ray Tune's name of it, was stopped by the loss of its node.
+        observer: decides what may start, and is notified of what happens.
+        recovery: decides which trials are retried.
+        max_trials: how many trials the ledger shall contain in the end.
+        epochs: of a complete trial; one that ends earlier was pruned.
+
+    Attributes:
+        ledger_error: why the ledger could not be written. Tune would only log some of these errors and continue, so
+            that trials would run whose results nobody keeps.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        suggest: Suggest,
-        make_config: MakeConfig,
-        comebacks: TrialRecovery,
+        observer: SearchObserver,
+        recovery: TrialRecovery,
         *,
-        limit: int,
-        room: Callable[[], int],
+        max_trials: int,
         epochs: int,
-        go_on: Callable[[], bool],
-        changed: Callable[[], None],
-        heard: Callable[[int, Mapping[str, Any]], None],
-        finished: Callable[[int], None],
-        astray: Callable[[str], bool] = lambda trial_id: False,
     ) -> None:
         super().__init__()
-        self._ledger, self._suggest, self._make_config = ledger, suggest, make_config
-        self._comebacks = comebacks
-        self._limit, self._epochs = limit, epochs
-        self._go_on, self._changed = go_on, changed
-        self._heard, self._finished = heard, finished
-        self._room, self._astray = room, astray
+        self._ledger, self._observer, self._recovery = ledger, observer, recovery
+        self._max_trials, self._epochs = max_trials, epochs
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
         self._labels = NodeLabels()
-        self.trouble: LedgerError | None = None
-        """Why the ledger could not be written. Ray Tune itself would only log some of these, and go on."""
+        self.ledger_error: LedgerError | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration; None if it is not time for one, FINISHED if there is none."""
-        if len(self._numbers) >= self._room():
+        """Return the next trial's configuration; None if none may start now, FINISHED if there is none left."""
+        if len(self._numbers) >= self._observer.max_running():
             return None
-        with self._writing():
+        with self._recording_ledger_errors():
             record = self._next()
             if record is not None:
                 self._numbers[trial_id] = record.number
-                self._comebacks.began(record.number)
+                self._recovery.trial_started(record.number)
                 failpoint("suggested")
-                self._changed()
-                return self._make_config(record)
-            if self._numbers:  # one of these may have to come back
+                self._observer.ledger_changed()
+                return self._observer.assign(record).to_tune()
+            # A running trial may have to be retried. After FINISHED, Tune would not ask again.
+            if self._numbers:
                 return None
         return str(self.FINISHED)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Write an epoch."""
-        number = self._numbers[trial_id]
-        self._take_cost(number, result)
-        if "reason" not in result:
-            with self._writing():
-                self._comebacks.heard(number, result)
-                self._ledger.report(number, EpochMetrics.from_result(result))
+        """Write an epoch to the ledger."""
+        number, reported = self._numbers[trial_id], EpochResult.from_tune(result)
+        if reported is None:
+            return
+        self._write_cost(number, reported)
+        if reported.metrics is not None:
+            with self._recording_ledger_errors():
+                self._recovery.epoch_reported(number, reported)
+                self._ledger.report(number, reported.metrics)
                 failpoint("reported")
-                self._heard(number, result)
-                self._changed()
+                self._observer.epoch_reported(number, reported)
+                self._observer.ledger_changed()
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Write how a trial ended, or that it has to come back. Why its own process died is told by :meth:`lost`."""
+        """Record the trial's final state, or queue it for a retry.
+
+        Process crashes are reported through :meth:`process_died`, because Tune does not pass on what Ray said of them.
+        """
         if error:
             return
-        number = self._numbers.pop(trial_id)
-        self._take_cost(number, result or {})
-        with self._writing():
-            if (result or {}).get("reason") in ENGINE_LOSS_REASONS and self._astray(trial_id):
-                self._comebacks.astray(number)
-            elif not self._comebacks.stopped(number, result or {}):
+        number, reported = self._numbers.pop(trial_id), EpochResult.from_tune(result)
+        if result is not None and reported is None:
+            # Tune stopped the trial before its first result. The ledger keeps it as running, so that the next run of
+            # the command resumes it.
+            self._recovery.trial_ended(number)
+            return
+        if reported is not None:
+            self._write_cost(number, reported)
+        with self._recording_ledger_errors():
+            if reported and reported.reason in ENGINE_LOSS_REASONS and self._observer.node_lost(trial_id):
+                self._recovery.node_lost(number)
+            elif not (reported and self._recovery.trial_stopped(number, reported)):
                 failpoint("ending")
-                self._comebacks.ended(number)
-                self._end(number, result)
-            self._settle(number, result or {})
+                self._recovery.trial_ended(number)
+                self._finish(number, reported)
+            self._after_stop(number, reported)
 
-    def lost(self, trial_id: str, words: str, silent: bool) -> None:
-        """A trial's own process has died, with what Ray says of it, or was ended because it had been ``silent``."""
+    def process_died(self, trial_id: str, message: str, hung: bool) -> None:
+        """A trial's own process has died, with Ray's ``message``, or was killed because it ``hung``."""
         number = self._numbers.pop(trial_id)
-        with self._writing():
-            if self._astray(trial_id):
-                self._comebacks.astray(number)
+        with self._recording_ledger_errors():
+            if self._observer.node_lost(trial_id):
+                self._recovery.node_lost(number)
             else:
-                self._comebacks.lost(number, words, silent)
-            self._settle(number, {})
+                self._recovery.process_died(number, message, hung)
+            self._after_stop(number, None)
 
-    def _settle(self, number: int, result: Mapping[str, Any]) -> None:
+    def _after_stop(self, number: int, result: EpochResult | None) -> None:
         if self._ledger.trial(number).finished:
             failpoint("ended")
-            self._heard(number, result)
-            self._finished(number)
-        self._changed()
+            self._observer.epoch_reported(number, result)
+            self._observer.trial_ended(number)
+        self._observer.ledger_changed()
 
     def _next(self) -> TrialRecord | None:
-        back = self._comebacks.next()
-        if back is not None:
-            return self._ledger.trial(back)
-        if self._comebacks.holding:
+        retry = self._recovery.next_retry()
+        if retry is not None:
+            return self._ledger.trial(retry)
+        if self._recovery.holding:
             return None
         if self._interrupted:
-            return self._ledger.resume(self._interrupted.pop(0), self._suggest)
-        if self._ledger.started() >= self._limit or not self._go_on():
+            return self._ledger.resume(self._interrupted.pop(0), self._observer.suggest)
+        if self._ledger.started() >= self._max_trials or not self._observer.may_start():
             return None
-        return self._ledger.start(self._suggest)
+        return self._ledger.start(self._observer.suggest)
 
-    def _end(self, number: int, result: Mapping[str, Any] | None) -> None:
+    def _finish(self, number: int, result: EpochResult | None) -> None:
         if result is None:
             self._ledger.finish(number, "failed", reason="crashed", error="the trial's process died")
-        elif result.get("reason") == "crashed":
-            self._ledger.finish(number, "failed", reason="crashed", error=result["error"])
-        elif "reason" in result:
-            self._ledger.finish(number, "pruned", reason=result["reason"], error=result.get("error"))
+        elif result.reason == "crashed":
+            self._ledger.finish(number, "failed", reason="crashed", error=result.error)
+        elif result.reason is not None:
+            self._ledger.finish(number, "pruned", reason=result.reason, error=result.error)
         else:
-            whole = result["epoch"] >= self._epochs
+            whole = result.epoch >= self._epochs
             self._ledger.finish(
                 number,
                 "complete" if whole else "pruned",
                 reason=None if whole else "scheduler",
-                epoch=EpochMetrics.from_result(result),
+                epoch=result.metrics,
             )
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _recording_ledger_errors(self) -> Iterator[None]:
         try:
             yield
         except LedgerError as error:
-            self.trouble = self.trouble or error
+            self.ledger_error = self.ledger_error or error
 
-    def _take_cost(self, number: int, result: Mapping[str, Any]) -> None:
-        if node := result.get("node"):
-            self._ledger.record_node(number, self._labels.of(str(node)))
-        stages = _under("stages", result)
-        if stages:
-            self._ledger.record_cost(number, stages, _under("cost", result))
+    def _write_cost(self, number: int, result: EpochResult) -> None:
+        if result.node:
+            self._ledger.record_node(number, self._labels.of(result.node))
+        if result.stages:
+            self._ledger.record_cost(number, result.stages, result.cost)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
+        """Do nothing: the ledger is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
+        """Do nothing: the ledger is the state."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles its searcher for a restore that is never made."""
+        """Return an empty state. Tune pickles its searcher for a restore that is never made; a ledger cannot be."""
         return {}
-
-
-def _under(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping in a result, which Ray Tune hands over flattened: ``stages/data``."""
-    prefix = f"{name}/"
-    return {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}

@@ -1,7 +1,4 @@
-"""``--patience``: whether the trials that ended of late brought nothing better.
-
-Whether all that a run of trials has brought so far is one and the same error.
-"""
+"""Conditions that end a search early: it no longer improves (``--patience``), or all trials fail with one error."""
 
 from __future__ import annotations
 
@@ -14,13 +11,14 @@ from search.records.pareto import Point, objective_losses, weakly_dominates
 from search.records.record import TrialRecord
 
 MIN_IDENTICAL_FAILURES = 3
-"""So many first trials that fail with one error say that the next will, too."""
+"""If the first trials, this many or more, all fail with one error, the next trial is expected to fail too."""
 
 
 @dataclass
 class IdenticalFailures:
-    """Watches the trials that end in one run of the command. What earlier runs brought does not count: its cause may
-    have been dealt with since.
+    """Checks whether all trials that ended in this run of the command failed with the same error.
+
+    Trials of earlier runs do not count: the cause of their failures may have been repaired since.
     """
 
     _failed: int = 0
@@ -29,11 +27,11 @@ class IdenticalFailures:
 
     @property
     def error(self) -> str | None:
-        """The last line of the error that all trials so far have ended with, once there are enough of them."""
+        """Last line of the error of all trials so far; None if they ended differently or are too few."""
         return None if self._different or self._failed < MIN_IDENTICAL_FAILURES else self._error
 
-    def ended(self, trial: TrialRecord) -> None:
-        """A trial has ended."""
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Count a trial that has ended."""
         line = last_error_line(trial)
         if line is None or self._error not in (None, line):
             self._different = True
@@ -41,7 +39,10 @@ class IdenticalFailures:
 
 
 def last_error_line(trial: TrialRecord) -> str | None:
-    """The last line of a failed trial's error; None if it did not fail."""
+    """Return the last line of a failed trial's error; None if it did not fail.
+
+    The lines above differ from trial to trial although the cause is the same: they name files and threads.
+    """
     if trial.state != "failed" or not trial.error or not trial.error.strip():
         return None
     return trial.error.strip().splitlines()[-1]
@@ -49,23 +50,28 @@ def last_error_line(trial: TrialRecord) -> str | None:
 
 @dataclass
 class Patience:
-    """Counts the trials that have ended since the best one did."""
+    """Counts the trials that have ended since the best one did.
+
+    Attributes:
+        since: number of those trials.
+        objectives: names of several objectives; then a trial counts as better if it is a new point of the Pareto front.
+            Empty for a search with one objective.
+    """
 
     since: int = 0
     objectives: tuple[str, ...] = ()
-    """Names of several objectives: then a trial counts as better where it is a new point of the front."""
     _best: float = -math.inf
     _points: list[Point] = field(default_factory=list)
 
-    def look(self, trials: Iterable[TrialRecord], direction: Direction) -> None:
-        """Count anew, from what has ended so far."""
+    def recount(self, trials: Iterable[TrialRecord], direction: Direction) -> None:
+        """Count again from the trials that have ended so far, in the order in which they ended."""
         self.since, self._best, self._points = 0, -math.inf, []
         ended = [t for t in trials if t.finished]
         for trial in sorted(ended, key=lambda t: (t.ended.timestamp() if t.ended else 0.0, t.number)):
-            self.ended(trial, direction)
+            self.trial_ended(trial, direction)
 
-    def ended(self, trial: TrialRecord, direction: Direction) -> None:
-        """A trial has ended."""
+    def trial_ended(self, trial: TrialRecord, direction: Direction) -> None:
+        """Count a trial that has ended."""
         if self.objectives:
             self._count(
                 objective_losses(trial.objectives, self.objectives) if trial.state == "complete" else None
@@ -80,4 +86,5 @@ class Patience:
             self.since += 1
             return
         self.since = 0
+        # Only the front is kept: a point that it dominates can never be a new point of it.
         self._points = [known for known in self._points if not weakly_dominates(point, known)] + [point]

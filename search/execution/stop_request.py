@@ -1,4 +1,4 @@
-"""Stop request."""
+"""Collects the reasons to stop a search early: a time limit, a signal, or another process that took it over."""
 
 from __future__ import annotations
 
@@ -13,34 +13,43 @@ from types import FrameType
 
 @dataclass
 class StopRequest:
-    """Why everything should stop now: a deadline passed or a person said so."""
+    """Whether, and why, the search has to stop.
+
+    Attributes:
+        deadline: moment of :func:`time.monotonic` after which no trial runs; None for no limit.
+        signalled: set when the user asked the search to end.
+        notify: receives a line for the user.
+        taken_over: set when another process has taken over the search.
+    """
 
     deadline: float | None = None
     signalled: threading.Event = field(default_factory=threading.Event)
-    told: Callable[[str], None] = lambda words: None
-    lost: threading.Event = field(default_factory=threading.Event)
-    """Set when another process has taken over the search."""
+    notify: Callable[[str], None] = lambda message: None
+    taken_over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def reason(self) -> str | None:
         """``taken_over``, ``interrupted``, ``time_budget`` or None."""
-        if self.at_once:
-            return "taken_over" if self.lost.is_set() else "interrupted"
+        if self.immediate:
+            return "taken_over" if self.taken_over.is_set() else "interrupted"
         return "time_budget" if self.deadline is not None and time.monotonic() >= self.deadline else None
 
     @property
-    def at_once(self) -> bool:
-        """Whether to end whatever runs, and not only the trials."""
-        return self.signalled.is_set() or self.lost.is_set()
+    def immediate(self) -> bool:
+        """Whether everything has to end; a deadline ends the trials only."""
+        return self.signalled.is_set() or self.taken_over.is_set()
 
-    def again(self, seconds: float | None) -> StopRequest:
-        """The same wish of a person, with a deadline of its own."""
+    def with_deadline(self, seconds: float | None) -> StopRequest:
+        """Return a request with a deadline of its own that shares the signals with this one."""
         deadline = time.monotonic() + seconds if seconds else None
-        return StopRequest(deadline, self.signalled, self.told, self.lost)
+        return StopRequest(deadline, self.signalled, self.notify, self.taken_over)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the first SIGINT or SIGTERM as a wish to end tidily; a second one acts as usual."""
+    def handling_signals(self) -> Iterator[None]:
+        """Inside the block, the first SIGINT or SIGTERM asks the search to end tidily; a second one acts as usual.
+
+        Only the main thread can handle signals: in another thread the block changes nothing.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -50,9 +59,10 @@ class StopRequest:
             self.signalled.set()
             for known, handler in before.items():
                 signal.signal(known, handler)
-            # Not from here: the signal may have come while this very thread was showing something.
-            words = ("ending tidily; once more to end at once",)
-            threading.Thread(target=self.told, args=words, daemon=True).start()
+            # The signal may interrupt this very thread while it holds the lock of the view. Writing to the view from
+            # here would wait for that lock forever, so another thread writes.
+            message = ("ending tidily; once more to end at once",)
+            threading.Thread(target=self.notify, args=message, daemon=True).start()
 
         for known in before:
             signal.signal(known, handle)

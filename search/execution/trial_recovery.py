@@ -1,52 +1,72 @@
-"""Trials that stopped before their end: who is to blame, who goes on, and when.
+"""Decides which trials are retried after a crash, a hang, a lack of memory or the loss of a node.
 
-Whether a trial that died or hung by a fault of its own goes on, and how; otherwise it ends here.
+A trial may be retried ``max_retries`` times after failures that were its own. These are counted as retries:
+
+- its own process died, or its engine died while the trial was alone in it (``crashed``),
+- it reported no epoch within ``trial_timeout`` (``timed_out``).
+
+These are not counted: a lost node, an engine that another trial crashed, and the one attempt with batches of half the
+size after a lack of memory (``out_of_memory``). Which trial crashed a shared engine is found out by
+:mod:`search.execution.crash_attribution`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from search.execution.crash_attribution import CrashAttribution
 from search.execution.engines.engine_client import ENGINE_HUNG, ENGINE_LOSS_REASONS, ENGINE_OUT_OF_MEMORY
-from search.execution.engines.oom_kills import is_oom_message
+from search.execution.engines.messages import EpochResult
+from search.execution.cluster.oom_kills import is_oom_message
 from search.ledger.ledger import Ledger
 from search.records.formatting import plural
 
 FailureCause = Literal["crashed", "timed_out", "out_of_memory"]
 
-_CAUSES = {
+_CAUSES: dict[FailureCause, str] = {
     "crashed": "its process died",
     "timed_out": "it reported no epoch within trial_timeout",
     "out_of_memory": "no memory left",
 }
+"""Descriptions of the causes, as the ledger keeps them in the error of a trial."""
+
+_ENGINE_EVENTS: dict[FailureCause, str] = {
+    "crashed": "crashed",
+    "timed_out": "hung",
+    "out_of_memory": "ran out of memory",
+}
+
+_MAX_ERROR_CHARACTERS = 2000
+"""Ray's messages about dead processes may hold whole logs; the beginning says what happened."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Counts in the ledger, so that the next run of the command goes on counting.
+    """Decides whether a trial whose failure was its own is retried.
 
-    Args:
+    The counts are in the ledger, so that the next run of the same command continues them.
+
+    Attributes:
         ledger: of the search.
-        most: how often one trial may go on.
-        batch_size: of all trials whose memory is large enough.
-        told: takes a line for whoever watches.
+        max_retries: how often one trial is retried.
+        batch_size: of all trials that have enough memory.
+        notify: receives a line for the user.
     """
 
     ledger: Ledger
-    most: int
+    max_retries: int
     batch_size: int
-    told: Callable[[str], None]
+    notify: Callable[[str], None]
 
-    def go_on(self, number: int, cause: FailureCause, error: str) -> bool:
-        """Whether a running trial is to go on; if not, the ledger has its end.
+    def retry_or_finish(self, number: int, cause: FailureCause, error: str) -> bool:
+        """Return whether a running trial is retried; if it is not, write its end to the ledger.
 
-        A lack of memory gives one more try with batches of half the size, which ``most`` does not count; without
-        that left, the configuration is one that samplers keep away from.
+        After a lack of memory the trial is retried once with batches of half the size, which ``max_retries`` does not
+        count. If that fails too, the trial is pruned as infeasible, so that the sampler avoids such configurations.
         """
         trial = self.ledger.trial(number)
         if cause == "out_of_memory":
@@ -55,120 +75,127 @@ class RetryPolicy:
                 self.ledger.finish(number, "pruned", reason=cause, error=error)
                 return False
             self.ledger.retry(number, retries=trial.retries, batch_size=batch)
-            self.told(f"trial {number}: {_CAUSES[cause]}; it goes on with batches of {batch}")
+            self.notify(f"trial {number}: {_CAUSES[cause]}; retrying it with batches of {batch}")
             return True
-        if trial.retries >= self.most:
+        if trial.retries >= self.max_retries:
             words = f"{_CAUSES[cause]}, {plural(trial.retries + 1, 'time')}"
             self.ledger.finish(number, "failed", reason=cause, error=f"{error}\n{words}".strip())
             return False
         self.ledger.retry(number, retries=trial.retries + 1, batch_size=trial.batch_size)
-        self.told(f"trial {number}: {_CAUSES[cause]}; it goes on (retry {trial.retries + 1} of {self.most})")
+        self.notify(
+            f"trial {number}: {_CAUSES[cause]}; retrying it (retry {trial.retries + 1} of {self.max_retries})"
+        )
         return True
-
-
-_MAX_ERROR_CHARACTERS = 2000
-_WORDS: dict[FailureCause, str] = {
-    "crashed": "died",
-    "timed_out": "hung",
-    "out_of_memory": "died for lack of memory",
-}
 
 
 @dataclass
 class TrialRecovery:
-    """Told of every trial that Ray Tune runs.
+    """Is notified of everything that happens to the trials of Ray Tune, and says which of them are retried.
 
-    Args:
-        retries: decide whether a trial that was to blame goes on.
-        timeout: seconds without an epoch that a trial may take, if there is a limit.
-        told: takes a line for whoever watches.
+    Attributes:
+        retries: decides whether a trial whose failure was its own is retried.
+        timeout: seconds that an epoch may take; None for no limit.
+        notify: receives a line for the user.
     """
 
     retries: RetryPolicy
     timeout: float | None
-    told: Callable[[str], None]
-    _casualties: CrashAttribution = field(default_factory=CrashAttribution)
+    notify: Callable[[str], None]
+    _attribution: CrashAttribution = field(default_factory=CrashAttribution)
     _causes: dict[str, FailureCause] = field(default_factory=dict)
-    """Why each engine died, as the first trial that noticed said: to the others it may look otherwise."""
-    _heard: dict[int, float] = field(default_factory=dict)
-    """When each trial under way was heard of."""
+    """Why each engine died, as the first trial reported it. Later reports may only know that the engine is gone."""
+    _last_report: dict[int, float] = field(default_factory=dict)
+    """When each running trial reported its newest epoch."""
 
     @property
     def holding(self) -> bool:
-        """Whether nothing may start right now."""
-        return self._casualties.holding
+        """Whether no trial may start now."""
+        return self._attribution.holding
 
-    def next(self) -> int | None:
-        """The trial that comes back now, if any."""
-        return self._casualties.next()
+    def next_retry(self) -> int | None:
+        """Return the trial to retry now, if there is one."""
+        return self._attribution.next_retry()
 
-    def began(self, number: int) -> None:
+    def trial_started(self, number: int) -> None:
         """A trial has been handed to Ray Tune."""
-        self._casualties.began(number)
+        self._attribution.trial_started(number)
 
-    def heard(self, number: int, result: Mapping[str, Any]) -> None:
+    def epoch_reported(self, number: int, result: EpochResult) -> None:
         """A trial has reported an epoch."""
-        self._heard[number] = time.monotonic()
-        self._casualties.heard(number, result.get("engine"), trained=not result.get("again"))
+        self._last_report[number] = time.monotonic()
+        self._attribution.epoch_reported(number, result.engine, trained=not result.repeated)
 
-    def ended(self, number: int) -> None:
-        """A trial is over."""
-        self._heard.pop(number, None)
-        self._casualties.ended(number)
+    def trial_ended(self, number: int) -> None:
+        """A trial has ended."""
+        self._last_report.pop(number, None)
+        self._attribution.trial_ended(number)
 
-    def stopped(self, number: int, result: Mapping[str, Any]) -> bool:
-        """Whether a trial's last result is not its end: it stopped for now, or the ledger has its end already."""
-        reason, engine, error = result.get("reason"), result.get("engine"), str(result.get("error") or "")
+    def trial_stopped(self, number: int, result: EpochResult) -> bool:
+        """Handle the last result of a trial.
+
+        Returns:
+            Whether the trial is dealt with: it will be retried, or the ledger has its end. False means that the result
+            is an ordinary end, which the caller has to write.
+        """
+        reason, engine, error = result.reason, result.engine, result.error or ""
         if reason == "out_of_memory":
-            self.ended(number)
+            # The trial itself ran out of memory and the engine lives on: the others are not affected.
+            self.trial_ended(number)
             self._blame(number, "out_of_memory", error, alone=False)
         elif reason == ENGINE_HUNG:
-            self._silent(number, str(engine), error)
+            self._engine_hung(number, str(engine), error)
         elif reason in ENGINE_LOSS_REASONS:
-            self._died(
-                number, engine, "out_of_memory" if reason == ENGINE_OUT_OF_MEMORY else "crashed", error
-            )
+            cause: FailureCause = "out_of_memory" if reason == ENGINE_OUT_OF_MEMORY else "crashed"
+            self._engine_died(number, engine, cause, error)
         else:
             return False
-        self._heard.pop(number, None)
+        self._last_report.pop(number, None)
         return True
 
-    def astray(self, number: int) -> None:
-        """A trial's node was lost, which is nobody's fault: it goes on elsewhere, at any time."""
-        self.ended(number)
-        self._casualties.again(number, alone=False)
+    def node_lost(self, number: int) -> None:
+        """A trial's node was lost, which is no trial's fault: it is retried elsewhere, at any time."""
+        self.trial_ended(number)
+        self._attribution.requeue(number, alone=False)
 
-    def lost(self, number: int, words: str, silent: bool) -> None:
-        """A trial's own process has died, which harms no other; unless the whole machine lacks memory."""
-        if is_oom_message(words):
-            self._died(number, None, "out_of_memory", words)
+    def process_died(self, number: int, message: str, hung: bool) -> None:
+        """A trial's own process has died, or was killed because it ``hung``.
+
+        That harms no other trial, unless the machine lacks memory: then the memory monitor may have chosen any process.
+        """
+        if is_oom_message(message):
+            self._engine_died(number, None, "out_of_memory", message)
             return
-        self.ended(number)
-        self._blame(number, "timed_out" if silent else "crashed", "" if silent else words, alone=False)
+        self.trial_ended(number)
+        self._blame(number, "timed_out" if hung else "crashed", "" if hung else message, alone=False)
 
-    def _silent(self, number: int, engine: str, error: str) -> None:
-        """A trial has waited too long for its engine: alone, or its neighbours have heard nothing either."""
+    def _engine_hung(self, number: int, engine: str, error: str) -> None:
+        """A trial waited too long for its engine. Either this trial hangs, or the whole engine does.
+
+        If a neighbour has reported an epoch recently, only this trial hangs. Otherwise the hang is treated like a
+        crash, whose cause has to be found.
+        """
         now, limit = time.monotonic(), self.timeout or 0.0
-        others = self._casualties.beside(number)
-        alone = any(now - self._heard.get(other, -math.inf) < limit / 2 for other in others)
+        neighbours = self._attribution.engine_neighbours(number)
+        alone = any(now - self._last_report.get(other, -math.inf) < limit / 2 for other in neighbours)
         if not alone or engine in self._causes:
-            self._died(number, engine, "timed_out", error)
+            self._engine_died(number, engine, "timed_out", error)
             return
         self._causes[engine] = "timed_out"
-        self._casualties.stopped(number, engine)
+        self._attribution.engine_stopped(number, engine)
         self._blame(number, "timed_out", error, alone=False)
 
-    def _died(self, number: int, engine: str | None, cause: FailureCause, error: str) -> None:
-        known = engine in self._causes if engine else self._casualties.holding
+    def _engine_died(self, number: int, engine: str | None, cause: FailureCause, error: str) -> None:
+        known = engine in self._causes if engine else self._attribution.holding
         first = self._causes.setdefault(engine, cause) if engine else cause
-        others = len(self._casualties.beside(number))
-        if self._casualties.died(number, engine):
+        count = len(self._attribution.engine_neighbours(number)) + 1
+        if self._attribution.engine_died(number, engine):
             self._blame(number, first, error, alone=True)
         elif not known:
-            self.told(
-                f"an engine with {plural(others + 1, 'trial')} in it {_WORDS[first]}; they come back one after another"
+            self.notify(
+                f"an engine process {_ENGINE_EVENTS[first]} while running {plural(count, 'trial')}; retrying them one "
+                "at a time"
             )
 
     def _blame(self, number: int, cause: FailureCause, error: str, alone: bool) -> None:
-        if self.retries.go_on(number, cause, error[:_MAX_ERROR_CHARACTERS]):
-            self._casualties.again(number, alone)
+        if self.retries.retry_or_finish(number, cause, error[:_MAX_ERROR_CHARACTERS]):
+            self._attribution.requeue(number, alone)

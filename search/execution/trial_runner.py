@@ -1,202 +1,254 @@
-"""Runs a ledger's trials under Ray Tune until there are as many as asked for."""
+"""Runs the trials of a ledger under Ray Tune until there are as many as requested."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray import tune
 
 from search.config.search_config import SearchConfig
-from search.execution import tune_patches as tune_memory_errors
 from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder
+from search.execution.engines.messages import EpochResult, TrialRequest, WorkbenchPaths
 from search.execution.engines.session import Session
 from search.execution.resuming_scheduler import is_dominated
 from search.execution.schedulers import make_scheduler
-from search.execution.searcher import LedgerSearcher
+from search.execution.searcher import LedgerSearcher, SearchObserver
 from search.execution.stop_conditions import IdenticalFailures, Patience
 from search.execution.stop_request import StopRequest
-from search.execution.trial_actor import TrialActor
+from search.execution.trial_actor import TrialActor, TrialAssignment
 from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.execution.tune_callbacks import NodeLossCallback, TrialHangCallback
+from search.execution.tune_patches import oom_kills_as_crashes
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import Parameters, TrialRecord
 from trainables.epoch_metrics import EpochMetrics
+from trainables.training.trial_config import BatchNorm, TrialConfig
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class _NoProgressReport(tune.ProgressReporter):  # type: ignore[misc]
-    """Ray Tune's own clears the cell's output in a notebook, however quiet it is told to be."""
+    """Replaces Tune's reporter, which clears the output of a notebook's cell even with ``verbose=0``."""
 
-    def setup(self, *where: Any, **what: Any) -> None:
-        """Nothing."""
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
 
     def should_report(self, trials: list[Any], done: bool = False) -> bool:
-        """Never."""
+        """Return False: there is never anything to report."""
         return False
 
     def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _StopWhen(tune.Stopper):  # type: ignore[misc]
-    """Ends Ray Tune's loop when ``told``. Ray Tune asks after each event, and ten times a second without."""
+    """Ends Tune's loop when a condition holds. Tune asks after each event, and at least ten times a second."""
 
-    def __init__(self, told: Callable[[], bool]) -> None:
-        self._told = told
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        self._condition = condition
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._told()
+        return self._condition()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune pickles it for a restore that is never made
+        return {}  # Tune pickles it for a restore that is never made
 
 
 @dataclass(frozen=True)
-class TrialRunner:
-    """What one run of a ledger's trials needs besides the ledger.
+class TrialRunner(SearchObserver):
+    """Runs trials once; its methods as an observer are called by the searcher in the driver's thread.
 
-    ``place`` has the paths of backbone, task and logs for a trial with given parameters;
-    ``checkpoints`` has one folder a trial; ``kept`` says which of them stay.
+    Attributes:
+        config: of the search.
+        session: whose engines run the trials.
+        ledger: that is filled.
+        sample: chooses the parameters of a new trial.
+        paths: returns what a trial with some parameters trains on.
+        logs: folder of the engines' logs.
+        checkpoints: folder with one folder of checkpoints for each trial.
+        retention: decides which checkpoints stay.
+        max_trials: how many trials the ledger shall contain in the end.
+        stop_request: ends the run early.
+        on_change: called after each change of the ledger.
+        trainable: the class that Tune runs.
     """
 
     config: SearchConfig
     session: Session
     ledger: Ledger
-    suggest: Suggest
-    place: Callable[[Parameters], Mapping[str, str]]
+    sample: Suggest
+    paths: Callable[[Parameters], WorkbenchPaths]
+    logs: Path
     checkpoints: Path
-    kept: CheckpointRetention
-    limit: int
-    halt: StopRequest
-    changed: Callable[[], None]
+    retention: CheckpointRetention
+    max_trials: int
+    stop_request: StopRequest
+    on_change: Callable[[], None]
     trainable: type[tune.Trainable] = TrialActor
-    alike: IdenticalFailures = field(default_factory=IdenticalFailures)
-    patience: Patience = field(default_factory=Patience)
+    _identical_failures: IdenticalFailures = field(default_factory=IdenticalFailures)
+    _patience: Patience = field(default_factory=Patience)
+    _node_loss: NodeLossCallback = field(default_factory=NodeLossCallback)
 
     def run(self) -> str | None:
-        """Run until ``limit`` trials are in the ledger; returns why it ended earlier, if it did."""
-        self.kept.look(self.checkpoints, self.ledger.trials, self.config.direction, self.config.keep_best)
-        self.patience.objectives = self.config.objective or ()
-        self.patience.look(self.ledger.trials, self.config.direction)
-        stopped = self._exhausted()
-        if not self.ledger.interrupted() and (self.ledger.started() >= self.limit or stopped):
+        """Run until the ledger has ``max_trials`` trials. Return why the run ended earlier, if it did.
+
+        Raises:
+            LedgerError: the ledger could not be written.
+            ClusterError: the cluster was lost.
+        """
+        config, trials = self.config, self.ledger.trials
+        self.retention.scan(self.checkpoints, trials, config.direction, config.keep_best)
+        self._patience.objectives = config.objective or ()
+        self._patience.recount(trials, config.direction)
+        stopped = self._stop_reason()
+        if not self.ledger.interrupted() and (self.ledger.started() >= self.max_trials or stopped):
             return stopped
-        config, told = self.config, self.halt.told
-        retries = RetryPolicy(self.ledger, config.max_retries, config.batch_size, told)
-        whereabouts = NodeLossCallback()
-        searcher = LedgerSearcher(
-            self.ledger,
-            self.suggest,
-            self._trial,
-            TrialRecovery(retries, config.trial_timeout, told),
-            limit=self.limit,
-            room=lambda: self.config.max_concurrent or self.session.capacity,
-            epochs=self.config.epochs,
-            go_on=lambda: self._exhausted() is None,
-            changed=self.changed,
-            heard=self._heard,
-            finished=self._ended,
-            astray=whereabouts.astray,
+        searcher = self._searcher()
+        self._run_tune(searcher)
+        self.session.require_cluster()
+        if searcher.ledger_error is not None:
+            raise searcher.ledger_error
+        if self.stop_request.reason == "time_budget":
+            # These trials will not be resumed: their time is over. After a signal, in contrast, trials stay "running"
+            # in the ledger, and the next run of the command resumes them.
+            for number in list(self.ledger.running()):
+                self.ledger.finish(number, "pruned", reason="time_budget")
+                self.trial_ended(number)
+            self.on_change()
+        return self.stop_request.reason or self._stop_reason()
+
+    def _searcher(self) -> LedgerSearcher:
+        config, notify = self.config, self.stop_request.notify
+        retries = RetryPolicy(self.ledger, config.max_retries, config.batch_size, notify)
+        recovery = TrialRecovery(retries, config.trial_timeout, notify)
+        return LedgerSearcher(self.ledger, self, recovery, max_trials=self.max_trials, epochs=config.epochs)
+
+    def _run_tune(self, searcher: LedgerSearcher) -> None:
+        config = self.config
+        scheduler = make_scheduler(
+            config.scheduler,
+            config.metric,
+            config.direction,
+            config.epochs,
+            self._is_dominated if config.objective else None,
         )
-        resources = {"cpu": self.config.cpus_per_trial, "gpu": self.config.gpus_per_trial}
-        scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
+        resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
+        scratch = Path(
+            tempfile.mkdtemp(prefix="unfreeze-tune-")
+        )  # Tune insists on a folder for its own state
         try:
             tuner = tune.Tuner(
                 tune.with_resources(self.trainable, resources),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=make_scheduler(
-                        config.scheduler,
-                        config.metric,
-                        config.direction,
-                        config.epochs,
-                        self._beaten if config.objective else None,
-                    ),
-                    num_samples=-1,
-                    reuse_actors=self.session.reuse.processes,
+                    scheduler=scheduler,
+                    num_samples=-1,  # the searcher knows when there are enough trials
+                    reuse_actors=self.session.spec.reuse.processes,
                 ),
                 run_config=tune.RunConfig(
                     name="run",
                     storage_path=str(scratch),
-                    stop=_StopWhen(
-                        lambda: bool(searcher.trouble or self.halt.reason or self.session.watch.lost)
-                    ),
+                    stop=_StopWhen(lambda: self._must_stop(searcher)),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=0),  # a trial that comes back is a new one
-                    callbacks=[whereabouts, TrialHangCallback(config.trial_timeout, searcher.lost)],
+                    # Tune never retries: the searcher hands a trial that is retried to Tune as a new one.
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    callbacks=[
+                        self._node_loss,
+                        TrialHangCallback(config.trial_timeout, searcher.process_died),
+                    ],
                     progress_reporter=_NoProgressReport(),
                     verbose=0,
                 ),
             )
-            with tune_memory_errors.oom_kills_as_crashes():
+            with oom_kills_as_crashes():
                 tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        self.session.refuse_lost()
-        if searcher.trouble is not None:
-            raise searcher.trouble
-        if self.halt.reason == "time_budget":
-            for number in list(self.ledger.running()):
-                self.ledger.finish(number, "pruned", reason="time_budget")
-                self._ended(number)
-            self.changed()
-        return self.halt.reason or self._exhausted()
 
-    def _trial(self, record: TrialRecord) -> dict[str, Any]:
+    def _must_stop(self, searcher: LedgerSearcher) -> bool:
+        return bool(searcher.ledger_error or self.stop_request.reason or self.session.watchdog.lost)
+
+    def suggest(self, trial: optuna.Trial) -> Parameters:
+        """Choose the parameters of a new trial."""
+        return self.sample(trial)
+
+    def assign(self, record: TrialRecord) -> TrialAssignment:
+        """Return what a trial actor needs to run a trial."""
         config = self.config
-        return {
-            "number": record.number,
-            "session": self.session.describe(),
-            "timeout": config.trial_timeout,
-            "trial": {
-                "method": record.method,
-                "params": dict(record.params),
-                "epochs": config.epochs,
-                "batch_size": record.batch_size or config.batch_size,
-                "seed": record.seed,
-                "metric": config.metric,
-                "batch_norm": config.batch_norm,
-            },
-            "known": len(record.epochs),
-            "place": {
-                **self.place(record.params),
-                "checkpoints": str(checkpoint_folder(self.checkpoints, record.number)),
-            },
-        }
+        request = TrialRequest(
+            # Search and baseline run in one session, each with a ledger of its own: their trials share numbers, but
+            # never a method.
+            key=f"{record.method}-{record.number}",
+            config=TrialConfig(
+                method=record.method,
+                params=dict(record.params),
+                epochs=config.epochs,
+                batch_size=record.batch_size or config.batch_size,
+                seed=record.seed,
+                metric=config.metric,
+                batch_norm=cast("BatchNorm", config.batch_norm),
+            ),
+            paths=self.paths(record.params),
+            checkpoints=checkpoint_folder(self.checkpoints, record.number),
+            logs=self.logs,
+            known_epochs=len(record.epochs),
+        )
+        return TrialAssignment(record.number, self.session.spec, request, config.trial_timeout)
 
-    def _beaten(self, number: int, newest: EpochMetrics) -> bool:
-        """Whether a trial is worse than some other in all of several objectives, as far as both have come."""
+    def max_running(self) -> int:
+        """Return how many trials may run at this moment, which changes as nodes join and leave."""
+        return self.config.max_concurrent or self.session.capacity
+
+    def may_start(self) -> bool:
+        """Return whether a new trial may start."""
+        return self._stop_reason() is None
+
+    def node_lost(self, trial_id: str) -> bool:
+        """Return whether a trial was stopped by the loss of its node."""
+        return self._node_loss.node_lost(trial_id)
+
+    def ledger_changed(self) -> None:
+        """Pass the change on."""
+        self.on_change()
+
+    def epoch_reported(self, number: int, result: EpochResult | None) -> None:
+        """Account for the trial's checkpoint, which the engine has written, or could not write."""
+        folder = checkpoint_folder(self.checkpoints, number)
+        if result is not None and result.damaged is not None:
+            self.retention.checkpoint_damaged(result.damaged, result.epoch)
+        if result is not None and result.unsaved is not None:
+            self.retention.checkpoint_not_written(folder, result.unsaved)
+        self.retention.checkpoint_written(folder)
+
+    def trial_ended(self, number: int) -> None:
+        """Count the trial for the stop conditions, and keep its checkpoint only if it is among the best.
+
+        No trial that has ended is resumed, so the checkpoint is not needed for that.
+        """
+        folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
+        self._identical_failures.trial_ended(trial)
+        self._patience.trial_ended(trial, self.config.direction)
+        self.retention.trial_ended(folder, trial, self.config.direction, self.config.keep_best)
+
+    def _is_dominated(self, number: int, newest: EpochMetrics) -> bool:
+        """Return whether another trial is better in all of several objectives, as far as both have trained."""
         trials = self.ledger.trials
         return is_dominated(trials, self.ledger.trial(number), newest, self.config.objectives)
 
-    def _heard(self, number: int, result: Mapping[str, Any]) -> None:
-        """A trial has run an epoch, and has written its checkpoint or could not."""
-        folder = checkpoint_folder(self.checkpoints, number)
-        if "damaged" in result:
-            self.kept.damaged(str(result["damaged"]), int(result["epoch"]))
-        if "unsaved" in result:
-            self.kept.not_written(folder, str(result["unsaved"]))
-        self.kept.written(folder)
-
-    def _ended(self, number: int) -> None:
-        """Nobody resumes a trial that the ledger says has ended; its checkpoint stays only if it is a good one."""
-        folder, trial = checkpoint_folder(self.checkpoints, number), self.ledger.trial(number)
-        self.alike.ended(trial)
-        self.patience.ended(trial, self.config.direction)
-        self.kept.ended(folder, trial, self.config.direction, self.config.keep_best)
-
-    def _exhausted(self) -> str | None:
-        """Whether to start no more trials, and why."""
-        if self.halt.reason:
-            return self.halt.reason
-        if self.alike.error is not None:
+    def _stop_reason(self) -> str | None:
+        """Return why no more trials start; None if they do."""
+        if self.stop_request.reason:
+            return self.stop_request.reason
+        if self._identical_failures.error is not None:
             return "failing_alike"
-        converged = self.config.patience is not None and self.patience.since >= self.config.patience
-        return "converged" if converged else None
+        patience = self.config.patience
+        return "converged" if patience is not None and self._patience.since >= patience else None

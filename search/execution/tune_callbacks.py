@@ -1,7 +1,4 @@
-"""Sees trial processes that die or that say nothing any more.
-
-On which node each of Ray Tune's trials runs, so that a lost node is told from a failing trial.
-"""
+"""Watches the processes of trials through Tune's callbacks: where they run, whether they died, whether they hang."""
 
 from __future__ import annotations
 
@@ -15,52 +12,61 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.execution.engines.nodes import accepts_connections, alive_nodes
+from search.execution.cluster.nodes import accepts_connections, alive_nodes
+from search.execution.cluster.ray_internals import actor_id
 
 MAX_UNSTARTED_FAILURES = 3
-"""So many trials in a row may fail before they have begun to run."""
+"""How many trials in a row may fail before they run, and still count as stopped by a lost node."""
+
+HANG_GRACE_SECONDS = 60.0
+"""Time that a process gets beyond ``trial_timeout``: to start, and to report a hung engine by itself."""
 
 
 def _own_node_id(actor: object) -> str:
-    """Runs in a trial's process."""
+    """Return the node of the process where this runs; called in the process of a trial."""
     return str(ray.get_runtime_context().get_node_id())
 
 
 @dataclass
 class NodeLossCallback(tune.Callback):  # type: ignore[misc]
-    """Asks each trial's process where it is, once it has started."""
+    """Remembers the node of each trial, so that a lost node can be told from a failing trial.
+
+    Each trial's process is asked for its node as soon as it has started: after a failure it can no longer answer.
+    """
 
     _answers: dict[str, Any] = field(default_factory=dict)
+    """Ray's future of the node of each actor. Actors are reused, so they are asked once."""
     _actors: dict[str, str] = field(default_factory=dict)
+    """The actor of each trial, by Tune's id of the trial."""
     _unstarted: int = 0
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process is there, new or reused."""
+        """Ask a trial's process, which is new or reused, for its node."""
         actor = trial.temporary_state.ray_actor
         if actor is None:
             return
         self._unstarted = 0
-        key = actor._actor_id.hex()
+        key = actor_id(actor)
         self._actors[trial.trial_id] = key
         if key not in self._answers:
             self._answers[key] = actor.__ray_call__.remote(_own_node_id)
 
-    def astray(self, trial_id: str) -> bool:
-        """Whether the node where a trial ran is gone, or the trial has not begun to run.
+    def node_lost(self, trial_id: str) -> bool:
+        """Return whether the node of a trial is gone, or the trial has not begun to run.
 
-        Ray Tune gives a new trial to a process that has become idle, and fails the trial when that one's node was lost
-        meanwhile. That may happen a few times in a row; trials that never begin have another cause.
+        Tune gives a new trial to a process that has become idle. If the node of that process was lost meanwhile, Tune
+        fails the trial before it runs. That may happen a few times in a row; trials that never begin have another
+        cause.
         """
-        node = self._where(trial_id)
+        node = self._node_of(trial_id)
         if node is None:
             self._unstarted += 1
             return self._unstarted <= MAX_UNSTARTED_FAILURES
         alive = alive_nodes(ray.nodes())
-        return node not in alive or not accepts_connections(
-            alive[node].host, alive[node].port
-        )  # the latter is known earlier
+        # Ray's head needs several seconds to notice that a node is gone; its closed port shows it at once.
+        return node not in alive or not accepts_connections(alive[node].host, alive[node].port)
 
-    def _where(self, trial_id: str) -> str | None:
+    def _node_of(self, trial_id: str) -> str | None:
         answer = self._answers.get(self._actors.get(trial_id, ""))
         if answer is None:
             return None
@@ -70,71 +76,70 @@ class NodeLossCallback(tune.Callback):  # type: ignore[misc]
             return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune pickles its callbacks for a restore that is never made
-
-
-GRACE_SECONDS = 60.0
-"""What a process gets beyond ``trial_timeout``: to start, and to tell of an engine that hangs by itself."""
+        return {}  # Tune pickles its callbacks for a restore that is never made
 
 
 class TrialHangCallback(tune.Callback):  # type: ignore[misc]
-    """Tells of each trial whose own process has died, and ends those that are silent for too long.
+    """Reports each trial whose own process has died, and kills processes that have reported nothing for too long.
 
-    A process that waits for a silent engine says so in time (:mod:`search.execution.engines.engine_client`);
-    this is for one that can't:
-    it was stopped itself, or is its own engine.
+    A trial actor that waits for a hung engine reports that itself (:mod:`search.execution.engines.engine_client`).
+    This callback is for an actor that cannot: it was stopped itself, or it contains the engine.
 
     Args:
-        limit: seconds without an epoch that a trial may take; None for as many as it likes.
-        lost: called with Ray Tune's name for the trial, what Ray said, and whether it had been silent.
+        timeout: seconds that an epoch may take; None for no limit.
+        process_died: called with Tune's id of the trial, Ray's message, and whether the process hung.
     """
 
-    def __init__(self, limit: float | None, lost: Callable[[str, str, bool], None]) -> None:
-        self._limit, self._lost = limit, lost
-        self._since: dict[Trial, float] = {}
-        self._ended: set[Trial] = set()
+    def __init__(self, timeout: float | None, process_died: Callable[[str, str, bool], None]) -> None:
+        self._timeout, self._process_died = timeout, process_died
+        self._last_report: dict[Trial, float] = {}
+        self._killed: set[Trial] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Its process has started."""
-        self._since[trial] = time.monotonic()
+        """Take note of the start."""
+        self._last_report[trial] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch."""
-        self._since[trial] = time.monotonic()
+        """Take note of an epoch."""
+        self._last_report[trial] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """It ended in peace."""
+        """Forget a trial that has ended regularly."""
         self._forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Its process has died, or has raised something."""
-        self._lost(trial.trial_id, _error(trial), trial in self._ended)
+        """Report a trial whose process has died, or has raised an error."""
+        self._process_died(trial.trial_id, _error_message(trial), trial in self._killed)
         self._forget(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ten times a second or more: end what is silent."""
-        if self._limit is None:
+        """Kill what hangs. Tune calls this at least ten times a second."""
+        if self._timeout is None:
             return
-        oldest = time.monotonic() - self._limit - GRACE_SECONDS
-        for trial in [t for t, since in self._since.items() if since < oldest]:
+        oldest = time.monotonic() - self._timeout - HANG_GRACE_SECONDS
+        for trial in [t for t, reported in self._last_report.items() if reported < oldest]:
             actor = trial.temporary_state.ray_actor
             if trial.status == Trial.RUNNING and actor is not None:
-                self._ended.add(trial)
-                del self._since[trial]
+                # Tune then calls on_trial_error, which needs to know that the process did not die by itself.
+                self._killed.add(trial)
+                del self._last_report[trial]
                 ray.kill(actor)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune pickles it for a restore that is never made
+        return {}  # Tune pickles its callbacks for a restore that is never made
 
     def _forget(self, trial: Trial) -> None:
-        self._since.pop(trial, None)
-        self._ended.discard(trial)
+        self._last_report.pop(trial, None)
+        self._killed.discard(trial)
 
 
-def _error(trial: Trial) -> str:
-    """What Ray Tune has written down of a trial's end; its own way of reading it looks where the file gets later."""
+def _error_message(trial: Trial) -> str:
+    """Return what Tune has written about a trial's end.
+
+    Tune's own ``Trial.get_error`` looks where the file will be later, after it has been copied to the storage.
+    """
     try:
         return Path(trial.error_file).read_text()
     except (OSError, TypeError):

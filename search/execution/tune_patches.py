@@ -1,42 +1,66 @@
-"""Teaches Ray Tune that a trial's process may be killed for lack of memory.
+"""The only module that uses private API of Ray Tune (that of Ray itself is in
+:mod:`search.execution.cluster.ray_internals`).
 
-Ray's memory monitor ends processes with an error that Ray Tune (2.60) does not know: it gives up the whole run.
+Ray's memory monitor ends processes with an :class:`OutOfMemoryError`. Ray Tune (2.60) does not know that error and
+gives up the whole run, with all trials. The patch translates it into the error of a process that died, which Tune
+handles trial by trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.experiment import Trial
+
+from search.execution.cluster.ray_internals import private_api
+
+_FAILED = ("self", "tracked_actor_task", "exception")
+_DEFAULT_RESULT = ("self",)
+"""Parameters of the two patched methods in the tested versions of Ray."""
 
 
 @contextmanager
 def oom_kills_as_crashes() -> Iterator[None]:
-    """Meanwhile Ray Tune takes such a process for one that died, in the memory monitor's words."""
-    known = RayActorManager._actor_task_failed
+    """Inside the block, Tune takes a process that the memory monitor killed for one that died, with its message.
 
-    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    Raises:
+        ClusterError: the installed Ray has other private methods than the tested versions.
+    """
+    with private_api("RayActorManager._actor_task_failed and Trial._get_default_result_or_future"):
+        from ray.air.execution._internal.actor_manager import RayActorManager
+        from ray.tune.experiment import Trial
+
+        task_failed = _checked(RayActorManager._actor_task_failed, _FAILED)
+        default_result = _checked(Trial._get_default_result_or_future, _DEFAULT_RESULT)
+
+    def patched_task_failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=str(exception))
-        known(manager, tracked_actor_task=tracked_actor_task, exception=exception)
+        task_failed(manager, tracked_actor_task=tracked_actor_task, exception=exception)
 
-    asked = Trial._get_default_result_or_future
-
-    def first_facts(trial: Any) -> dict[str, Any] | None:
+    def patched_default_result(trial: Any) -> dict[str, Any] | None:
         try:
-            facts: dict[str, Any] | None = asked(trial)
+            facts: dict[str, Any] | None = default_result(trial)
         except OutOfMemoryError:
+            # The process was killed while it started. Tune would ask again and fail again unless the future is gone.
             facts = trial._default_result_or_future = None
         return facts
 
-    RayActorManager._actor_task_failed = failed
-    Trial._get_default_result_or_future = first_facts
+    RayActorManager._actor_task_failed = patched_task_failed
+    Trial._get_default_result_or_future = patched_default_result
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = known
-        Trial._get_default_result_or_future = asked
+        RayActorManager._actor_task_failed = task_failed
+        Trial._get_default_result_or_future = default_result
+
+
+def _checked(method: Callable[..., Any], parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """Return the method if it has these parameters; a patch of another signature would fail in the middle of a run."""
+    found = tuple(inspect.signature(method).parameters)
+    if found != parameters:
+        raise TypeError(f"expected parameters {parameters}, received {found}")
+    return method

@@ -13,9 +13,11 @@ import mlflow
 import pytest
 from local_cluster import ClusterSearch, local_cluster
 
-from search.execution.engines.cluster_watchdog import GRACE_SECONDS, LOST_AFTER_SECONDS
+from search.execution.cluster.cluster_watchdog import GRACE_SECONDS, LOST_AFTER_SECONDS
 from search.execution.engines.engine import Engine
+from search.execution.engines.messages import TrialRequest, WorkbenchPaths
 from search.records.record import SearchRecord
+from trainables.training.trial_config import TrialConfig
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -54,14 +56,14 @@ def check(record: SearchRecord | None, trials: int, epochs: int = EPOCHS) -> Non
 def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[float]:
     """The training losses of an undisturbed trial."""
     trial = record.trials[number]
-    place = {
-        "backbone": str(next(storage.glob("digits/backbone-*.keras"))),
-        "task": str(next(storage.glob(".data/*/task.json")).parent),
-    }
+    paths = WorkbenchPaths(
+        next(storage.glob("digits/backbone-*.keras")), next(storage.glob(".data/*/task.json")).parent
+    )
     engine = Engine(threads=1)
-    request = {"method": trial.method, "params": dict(trial.params), "epochs": EPOCHS, "seed": trial.seed}
-    engine.begin("again", {**request, "batch_size": 2}, place)
-    losses = [engine.epoch("again")["train_loss"] for _ in range(EPOCHS)]
+    config = TrialConfig(trial.method, dict(trial.params), epochs=EPOCHS, seed=trial.seed, batch_size=2)
+    engine.begin(TrialRequest("again", config, paths))
+    results = [engine.epoch("again") for _ in range(EPOCHS)]
+    losses = [result.metrics.train_loss for result in results if result.metrics is not None]
     engine.end("again")
     return losses
 

@@ -159,7 +159,7 @@ def test_killed_processes_change_no_number_and_cost_no_innocent_a_retry(
     again = {str(t.number): str(t.retries) for t in record.trials if t.retries}
     tags = {number: run.data.tags.get("unfreeze.retries") for number, run in runs_of(record).items()}
     assert {number: tag for number, tag in tags.items() if tag} == again
-    assert "an engine with 2 trials in it died; they come back one after another" in search.log
+    assert "an engine process crashed while running 2 trials; retrying them one at a time" in search.log
 
 
 @pytest.mark.timeout(1500)
@@ -176,7 +176,7 @@ def test_a_stopped_engine_is_ended_and_its_trials_go_on(
     record = search.record
     assert [losses(t) for t in record.trials] == [losses(t) for t in undisturbed]
     assert [t.retries for t in record.trials] == [0, 0]
-    assert "an engine with 2 trials in it hung" in search.log
+    assert "an engine process hung while running 2 trials" in search.log
 
 
 @pytest.mark.timeout(1500)
@@ -204,7 +204,7 @@ def test_bad_trials_end_with_their_reasons_and_their_neighbours_pay_nothing(tmp_
         ("pruned", "out_of_memory", 0, 16),
     ]
     assert str(record.trials[1].error).splitlines()[-1] == "its process died, 2 times"
-    assert search.log.count("an engine with") <= 2
+    assert search.log.count("an engine process") <= 2
     runs = runs_of(record)
     assert runs["2"].data.tags["unfreeze.batch_size"] == "16"
     assert "batches of 16" in runs["2"].data.tags["mlflow.note.content"]

@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.compiled.head import Head, head_shapes, initial_weights
-
 BYTES_PER_PARAMETER = 4
 """Of each number: a served model computes in float32."""
 
@@ -79,11 +77,14 @@ def _parameters(backbone: Any, architecture: Architecture) -> int:
 
 
 def _head(backbone: Any, architecture: Architecture) -> list[tuple[int, ...]]:
+    from trainables.compiled.head import head_shapes
+
     features = int(backbone.model.output.shape[-1])
     return head_shapes(features, architecture.head_units, architecture.classes)
 
 
 def _model(backbone: Any, architecture: Architecture) -> Any:
+    from trainables.compiled.head import Head, initial_weights
     from trainables.serving.served_model import assemble_served_model
     from trainables.tracing import BUILD_LOCK
 

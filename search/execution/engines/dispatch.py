@@ -1,4 +1,4 @@
-"""Spreads calls over a search's engines; a call whose engine is gone is made again on another."""
+"""Spreads jobs over the engines of a session and repeats those whose engine was lost."""
 
 from __future__ import annotations
 
@@ -11,40 +11,46 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
-from search.execution.engines.engine_actor import call_local_engine
+from search.execution.engines.engine_actor import run_on_local_engine
 from search.execution.engines.engine_client import EngineLost
+from search.execution.engines.jobs import Job
 from search.execution.engines.session import Session
 from trainables.errors import SearchError
 
 MAX_ATTEMPTS = 5
-"""How often a call may end its engine's process."""
+"""Number of processes that one job may end before the search gives up."""
 
 POLL_SECONDS = 0.5
+"""Time between two checks of whether the cluster is gone or the caller wants to stop."""
 
 PROCESS_LOST_ERRORS = EngineLost, RayActorError, ActorUnschedulableError, WorkerCrashedError, OutOfMemoryError
-"""How Ray says that the process of a call is gone."""
+"""The errors by which Ray reports that the process of a job is gone. An error that the job itself raises is none."""
 
 Key = TypeVar("Key", bound=Hashable)
-EngineCall = tuple[str, tuple[Any, ...]]
-"""The name of a method of the engine, and its arguments."""
+Result = TypeVar("Result")
 
 
 def dispatch(
-    session: Session, calls: Mapping[Key, EngineCall], over: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[Key, Any]]:
-    """Make ``calls`` at once; hands out what each returns as soon as it is known.
+    session: Session, jobs: Mapping[Key, Job[Result]], stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[Key, Result]]:
+    """Start all jobs at once and yield each result as soon as it is known.
 
-    On a cluster each asks Ray for what a trial asks for and is made where that is free: an autoscaler sees that
-    something is wanted, and what is lost with its node is made again on another one. Ends early once ``over`` says so.
+    On a cluster each job requests from Ray what a trial requests and runs where that is free: an autoscaler thus sees
+    the demand, and a job that is lost with its node is repeated on another node.
+
+    Args:
+        session: whose engines run the jobs.
+        jobs: by a key of the caller's choice.
+        stop: asked twice a second; True ends the iteration early.
 
     Raises:
-        SearchError: a call ended its engine's process again and again.
+        SearchError: a job ended its engine's process :data:`MAX_ATTEMPTS` times.
         ClusterError: the cluster is gone.
     """
     died, turn = Counter[Key](), count()
-    pending = {_begin(session, call, next(turn)): key for key, call in calls.items()}
-    while pending and not over():
-        session.refuse_lost()
+    pending = {_submit(session, job, next(turn)): key for key, job in jobs.items()}
+    while pending and not stop():
+        session.require_cluster()
         for ready in ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)[0]:
             key = pending.pop(ready)
             try:
@@ -53,16 +59,17 @@ def dispatch(
                 died[key] += 1
                 if died[key] >= MAX_ATTEMPTS:
                     raise SearchError(
-                        f"{calls[key][0]}: expected a process that lives, but it ended {MAX_ATTEMPTS} times: {error}"
+                        f"{type(jobs[key]).__name__}: expected a process that lives, but it ended {MAX_ATTEMPTS} "
+                        f"times: {error}"
                     ) from error
-                time.sleep(POLL_SECONDS)
-                pending[_begin(session, calls[key], next(turn))] = key
+                time.sleep(POLL_SECONDS)  # Ray needs a moment to restart the engine
+                pending[_submit(session, jobs[key], next(turn))] = key
 
 
-def _begin(session: Session, call: EngineCall, turn: int) -> Any:
-    method, arguments = call
-    if not session.joined:  # one machine has nowhere else to go
-        return getattr(session.engines[turn % len(session.engines)], method).remote(*arguments)
-    cpus, gpus, _ = session.share
-    task = ray.remote(call_local_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
-    return task.remote(session.describe(), method, *arguments)
+def _submit(session: Session, job: Job[Any], turn: int) -> Any:
+    spec = session.spec
+    if not spec.joined:  # the only machine is this one, so there is nothing for Ray to place
+        return session.engines[turn % len(session.engines)].run.remote(job)
+    cpus, gpus = spec.resources.cpus_per_trial, spec.resources.gpus_per_trial
+    task = ray.remote(run_on_local_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
+    return task.remote(spec, job)

@@ -1,36 +1,51 @@
-"""Engine actor."""
+"""Starts engines as Ray actors, and finds the engine that serves a process.
+
+There is one engine on each node, or one for each group of GPUs, and all are named actors: whichever process needs an
+engine first starts it, and every other process finds it by its name.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.engines.engine_client import InProcessEngine, SharedEngine
 from search.execution.engines.logged_engine import LoggedEngine
-from search.execution.engines.nodes import FixedTrialResources, alive_nodes
-from trainables.reuse import Reuse
+from search.execution.engines.messages import SessionSpec
+from search.execution.cluster.nodes import alive_nodes
+
+if TYPE_CHECKING:
+    from search.execution.engines.jobs import Job
 
 NAMESPACE = "unfreeze"
-
+"""Ray namespace of all engines."""
 
 MAX_CONCURRENT_CALLS = 64
-"""Calls that an engine takes at once; far more than trials on one machine."""
+"""Calls that an engine serves at the same time; far more than the trials of one machine."""
 
 
-def start_engine(node: str, session: Mapping[str, Any], threads: int, gpus: Sequence[str] = ()) -> Any:
-    """The engine of a session on a node, started if need be. Ray restarts it if its process dies.
+def start_engine(node: str, session: SessionSpec, threads: int, gpus: Sequence[str] = ()) -> Any:
+    """Return the actor handle of a session's engine on a node; start the engine if it does not run yet.
 
-    It asks Ray for nothing: trials do. ``gpus`` are those that it sees: where trials ask for GPUs there is an engine
-    for each, so that trials which share a GPU share the process that owns its memory.
+    The engine requests no resources from Ray, because the trial actors that use it request them. Ray restarts the
+    engine whenever its process dies.
+
+    Args:
+        node: Ray's id of the node.
+        session: the session that the engine belongs to.
+        threads: number of threads for one operation of TensorFlow.
+        gpus: the GPUs that the engine sees. Where trials request GPUs there is one engine for each group of GPUs, so
+            that trials which share a GPU share the process that owns its memory.
     """
-    name = "/".join([session["name"], "engine", node, *([",".join(gpus)] if gpus else [])])
+    name = "/".join([session.name, "engine", node, *([",".join(gpus)] if gpus else [])])
     options: dict[str, Any] = {
         "name": name,
         "namespace": NAMESPACE,
+        # Driver and trial actors may ask for the same engine at the same moment: Ray makes one of it.
         "get_if_exists": True,
         "num_cpus": 0,
         "max_concurrency": MAX_CONCURRENT_CALLS,
@@ -41,41 +56,45 @@ def start_engine(node: str, session: Mapping[str, Any], threads: int, gpus: Sequ
     return ray.remote(LoggedEngine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
 
 
-def connect_engine(session: Mapping[str, Any]) -> SharedEngine | InProcessEngine:
-    """The engine for the trials of this process: its node's, or one of its own that ends with it."""
-    context, share = ray.get_runtime_context(), FixedTrialResources(*session["share"])
+def connect_engine(session: SessionSpec) -> SharedEngine | InProcessEngine:
+    """Return the engine for the trials of this process: its node's, or one inside this process."""
+    context, resources = ray.get_runtime_context(), session.resources
     node = alive_nodes(ray.nodes())[context.get_node_id()]
-    threads = node.threads(share)
-    gpus = context.get_accelerator_ids().get("GPU", []) if share.gpus_per_trial else []
-    if not session["reuse"]["processes"]:
-        return InProcessEngine(
-            LoggedEngine(threads, **_engine_options(session), gpus=gpus or _gpus_without_request(session))
-        )
+    threads = node.threads_per_trial(resources)
+    gpus = context.get_accelerator_ids().get("GPU", []) if resources.gpus_per_trial else []
+    if not session.reuse.processes:
+        seen = gpus or _gpus_without_request(session)
+        return InProcessEngine(LoggedEngine(threads, **_engine_options(session), gpus=seen))
     return SharedEngine(start_engine(node.id, session, threads, gpus))
 
 
-def call_local_engine(session: Mapping[str, Any], method: str, *arguments: Any) -> Any:
-    """Call a method of the engine of the node where this runs, as a task of Ray's."""
+def run_on_local_engine(session: SessionSpec, job: Job[Any]) -> Any:
+    """Run a job on the engine of the node where Ray placed this task."""
     engine = connect_engine(session)
-    engine.enter()
-    return engine.ask(method, *arguments)
+    engine.wait_until_ready()
+    return engine.call("run", job)
 
 
 def visible_gpus(count: int) -> list[str]:
-    """What Ray calls the ``count`` GPUs of the node where this runs."""
+    """Return Ray's names of the ``count`` GPUs of the node where this runs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",") if named else [str(number) for number in range(count)]
 
 
-def _engine_options(session: Mapping[str, Any]) -> dict[str, Any]:
+def _engine_options(session: SessionSpec) -> dict[str, Any]:
     return {
-        "verbose": session["verbose"],
-        "reuse": Reuse(**session["reuse"]),
-        "numerics": session["numerics"],
-        "copies": session["joined"],
+        "verbose": session.verbose,
+        "reuse": session.reuse,
+        "precision": session.precision,
+        "jit": session.jit,
+        "copy_data": session.joined,
     }
 
 
-def _gpus_without_request(session: Mapping[str, Any]) -> Sequence[str] | None:
-    """The GPUs of trials that ask for none: on one's own machine what is there, on a cluster nothing."""
-    return () if session["joined"] else None
+def _gpus_without_request(session: SessionSpec) -> Sequence[str] | None:
+    """Return the GPUs of trials that request none.
+
+    On the user's own machine that is every GPU there is. On a cluster it is none, because Ray may give the GPUs to
+    another job.
+    """
+    return () if session.joined else None

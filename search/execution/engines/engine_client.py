@@ -1,4 +1,4 @@
-"""How a trial asks its engine, and what it learns when that one dies or says nothing."""
+"""Calls an engine from a trial actor, and finds out why an engine stopped answering."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
-from search.execution.engines.engine import Engine, UnknownTrial
-from search.execution.engines.oom_kills import kernel_oom_kills, ray_oom_message
+from search.execution.engines.engine import Engine
+from search.execution.engines.messages import EngineIdentity
+from search.execution.cluster.oom_kills import kernel_oom_kills, ray_oom_message
+from search.execution.engines.trials import UnknownTrial
 
 START_TIMEOUT_SECONDS = 600.0
-"""How long an engine may take to start."""
+"""Time that an engine may take to start: importing TensorFlow from a busy network disk can take minutes."""
 
 RETRY_SECONDS = 0.2
-"""Between two looks at an engine that is being started again."""
+"""Pause between two attempts to reach an engine that Ray is restarting."""
 
 ENGINE_DIED, ENGINE_OUT_OF_MEMORY, ENGINE_HUNG = ENGINE_LOSS_REASONS = (
     "engine_died",
     "engine_memory",
     "engine_silent",
 )
-"""It died; the same, for lack of memory; a call took longer than it may, so the engine was ended."""
+"""The process died; it was killed for lack of memory; it did not answer in time, so the trial actor killed it."""
 
 
 class EngineLost(Exception):
-    """The engine is of no use to the trial any more; ``reason`` is one of :data:`ENGINE_LOSS_REASONS`."""
+    """Raised when an engine cannot continue a trial; ``reason`` is one of :data:`ENGINE_LOSS_REASONS`."""
 
     def __init__(self, reason: str, words: str = "") -> None:
         super().__init__(words)
@@ -37,81 +39,94 @@ class EngineLost(Exception):
 
 
 class Deadline:
-    """So many seconds from now on, for several calls together; None for as long as they like."""
+    """A time limit, in seconds from now, that several calls share; None for no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
-    def left(self) -> float | None:
-        """What is left, in seconds."""
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; never zero or less, which Ray would take for an error."""
         return None if self._end is None else max(0.001, self._end - time.monotonic())
 
 
 class SharedEngine:
-    """The engine of this machine, which other trials use, too, and which Ray starts again when it dies.
+    """The engine of this node, which other trials use too. Ray restarts it when its process dies.
 
     Attributes:
-        life: tells the engine from the one that Ray starts in its place; None before :meth:`enter`.
+        instance: name of the engine's process (:class:`.EngineIdentity`); None before :meth:`wait_until_ready`.
     """
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self.life: str | None = None
-        self._pid = self._kills = 0
+        self.instance: str | None = None
+        self._pid = self._oom_kills = 0
 
-    def enter(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until the engine has started.
 
         Raises:
-            EngineLost: it does not start.
+            EngineLost: the engine does not start.
         """
-        self._kills, end = kernel_oom_kills(), time.monotonic() + START_TIMEOUT_SECONDS
+        self._oom_kills, end = kernel_oom_kills(), time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
-                self.life, self._pid = ray.get(self._handle.ready.remote(), timeout=START_TIMEOUT_SECONDS)
+                identity: EngineIdentity = ray.get(self._handle.ready.remote(), timeout=START_TIMEOUT_SECONDS)
             except (RayActorError, GetTimeoutError) as error:
+                # While Ray restarts a dead engine, calls fail at once with ActorUnavailableError; all else is final.
                 if not isinstance(error, ActorUnavailableError) or time.monotonic() > end:
                     raise EngineLost(ENGINE_DIED, f"the engine does not start: {error}") from error
                 time.sleep(RETRY_SECONDS)
             else:
+                self.instance, self._pid = identity.instance, identity.pid
                 return
 
-    def ask(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
-        """What a method of the engine returns.
+    def call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        """Call a method of the engine and return its result.
 
         Raises:
-            EngineLost: it died meanwhile, or was ended because it said nothing for so many seconds.
+            EngineLost: the engine died meanwhile, or it was killed because it did not answer within ``seconds``.
         """
         try:
             answer = ray.get(getattr(self._handle, method).remote(*arguments), timeout=seconds)
         except GetTimeoutError as error:
+            # A hung epoch holds locks and memory that no other trial can take from it: only a new process is clean.
+            # The signal reaches a stopped process too, and needs no answer from it. Actor and engine share a node.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             raise EngineLost(ENGINE_HUNG) from error
         except (RayActorError, UnknownTrial) as error:
-            if kernel_oom_kills() > self._kills:
-                raise EngineLost(
-                    ENGINE_OUT_OF_MEMORY, "the kernel killed the engine for lack of memory"
-                ) from error
-            if words := ray_oom_message(ray.get_runtime_context().get_node_id(), self._pid):
-                raise EngineLost(ENGINE_OUT_OF_MEMORY, words) from error
-            raise EngineLost(ENGINE_DIED) from error
-        self._kills = kernel_oom_kills()
+            # UnknownTrial: the engine died and Ray restarted it between two calls, so this process never saw the death.
+            raise self._loss() from error
+        self._oom_kills = kernel_oom_kills()
         return answer
+
+    def _loss(self) -> EngineLost:
+        """Find out why the engine died. The kernel's counter is per machine, so it is compared with its value after
+        the last call that succeeded.
+        """
+        if kernel_oom_kills() > self._oom_kills:
+            return EngineLost(ENGINE_OUT_OF_MEMORY, "the kernel killed the engine for lack of memory")
+        if words := ray_oom_message(ray.get_runtime_context().get_node_id(), self._pid):
+            return EngineLost(ENGINE_OUT_OF_MEMORY, words)
+        return EngineLost(ENGINE_DIED)
 
 
 class InProcessEngine:
-    """An engine in this process, for its trials alone: it dies with them, and nobody here can end it."""
+    """An engine in the process of its trial actor, for that actor's trials alone.
 
-    life = None
+    The engine dies with the actor. Nothing can interrupt a call, so ``seconds`` is ignored: the driver ends a hung
+    actor from outside (:class:`search.execution.tune_callbacks.TrialHangCallback`).
+    """
+
+    instance = None
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def enter(self) -> None:
-        """It is here."""
+    def wait_until_ready(self) -> None:
+        """Do nothing: the engine has started."""
 
-    def ask(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
-        """What a method of the engine returns, however long that takes."""
+    def call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        """Call a method of the engine and return its result."""
         return getattr(self._engine, method)(*arguments)

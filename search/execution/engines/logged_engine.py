@@ -1,59 +1,59 @@
-"""The engine as it runs under Ray: what happens to its trials is written down, and where."""
+"""Runs an engine under Ray and logs what happens to its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from search.execution.engines.engine import Engine
+from search.execution.engines.messages import EpochResult, TrialRequest
 from search.records.event_log import ENGINE_EXIT, EventLog, redirect_output
 from search.records.formatting import parameter_phrases
 
 
 class LoggedEngine(Engine):
-    """An :class:`~search.execution.engines.engine.Engine` with a log in the folder that a trial's place calls ``logs``.
+    """An :class:`~search.execution.engines.engine.Engine` that logs to the folder :attr:`.TrialRequest.logs`.
 
-    What the process prints goes there, too, unless it is to be seen on the driver's screen (``verbose``).
+    What the process prints is logged too, unless ``verbose`` asks for it on the driver's screen.
     """
 
-    def __init__(self, threads: int, verbose: bool = False, *options: Any, **named: Any) -> None:
-        super().__init__(threads, verbose, *options, **named)
+    def __init__(self, threads: int, verbose: bool = False, **options: Any) -> None:
+        super().__init__(threads, verbose, **options)
         self._log = EventLog()
-        self._silent = not verbose
+        self._redirect = not verbose
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
 
-    def begin(
-        self, key: str, trial: Mapping[str, Any], place: Mapping[str, str], known: int | None = None
-    ) -> int:
-        """Begin a trial."""
-        folder = place.get("logs")
-        if folder is not None and self._silent:
-            self._silent = False
+    def begin(self, request: TrialRequest) -> int:
+        """Begin a trial and log its parameters."""
+        folder = str(request.logs) if request.logs is not None else None
+        if folder is not None and self._redirect:
+            self._redirect = False  # once for the whole process
             redirect_output(folder)
-        self.end(key)
-        params = " ".join(parameter_phrases(trial.get("params", {}), "="))
-        self._log.begins(key, folder, f"begins: {params}")
-        done = super().begin(key, trial, place, known)
+        # The trial's earlier life, if it has one here, must leave the log before the new one enters it.
+        self.end(request.key)
+        params = " ".join(parameter_phrases(request.config.params, "="))
+        self._log.start_trial(request.key, folder, f"begins: {params}")
+        done = super().begin(request)
         if done:
-            self._log.says(key, f"goes on from its checkpoint of epoch {done}")
+            self._log.write(request.key, f"goes on from its checkpoint of epoch {done}")
         return done
 
-    def epoch(self, key: str) -> dict[str, Any]:
-        """Run one epoch."""
+    def epoch(self, key: str) -> EpochResult:
+        """Run one epoch and log what went wrong."""
         result = super().epoch(key)
-        if "reason" in result:
-            self._log.says(key, f"{result['reason']}: {str(result.get('error') or '').strip()}")
-        if "damaged" in result:
-            self._log.says(key, f"a checkpoint is damaged, the one before it is taken: {result['damaged']}")
-        if "unsaved" in result:
-            self._log.says(key, f"its checkpoint can't be written: {result['unsaved']}")
-        return {**result, "node": self._node} if self._node else result
+        if result.reason is not None:
+            self._log.write(key, f"{result.reason}: {(result.error or '').strip()}")
+        if result.damaged is not None:
+            self._log.write(key, f"a checkpoint is damaged, the one before it is taken: {result.damaged}")
+        if result.unsaved is not None:
+            self._log.write(key, f"its checkpoint can't be written: {result.unsaved}")
+        return replace(result, node=self._node)
 
     def end(self, key: str) -> None:
-        """Free what a trial held."""
-        held = key in self._running or key in self._stillborn
+        """Free the resources of a trial and log that it has left this engine."""
+        held = key in self._trials
         super().end(key)
         if held:
-            self._log.ends(key, ENGINE_EXIT)
+            self._log.end_trial(key, ENGINE_EXIT)

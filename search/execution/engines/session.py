@@ -1,97 +1,90 @@
-"""The Ray side of one run: connecting, and engines on every node for as long as it lasts."""
+"""Connects to Ray for the duration of one command, and keeps engines on the nodes meanwhile."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.cluster_watchdog import ClusterWatchdog
+from search.execution.cluster.cluster_watchdog import ClusterWatchdog
+from search.execution.engines.messages import SessionSpec
+from search.execution.cluster.nodes import FixedTrialResources
 from trainables.errors import ClusterError
-from trainables.reuse import Reuse
 
 if TYPE_CHECKING:
-    from search.execution.engines.fleet import EnginePool
+    from search.execution.engines.engine_pool import EnginePool
 
 RAY_ENVIRONMENT = {
+    # Ray would hide the GPUs from processes that request none; the engines request none and choose for themselves.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The search shows its own progress, so Ray's and Tune's output is switched off.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # The filter of repeated lines must be on: drop_cluster_errors of ray_internals uses it.
     "RAY_DEDUP_LOGS": "1",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_LOGGER_LEVEL": "ERROR",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The search handles Ctrl-C itself (search.execution.stop_request).
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A trial that ends with a reason reports no metric.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The ledger is the state of a search: Tune's own snapshots would only cost time.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many may wait
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The searcher itself limits how many trials may wait for a node.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
 }
-
+"""Settings of Ray and Tune. A variable that the user has set keeps its value."""
 
 NODE_POLL_SECONDS = 3.0
-"""Between two looks at which nodes there are."""
+"""Pause between two looks at which nodes there are."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A connection to Ray with engines that outlive single trials.
+    """A connection to Ray, with engines that outlive single trials.
 
-    ``share`` is what trials ask for, the fields of
-    :class:`search.execution.engines.nodes.FixedTrialResources`; ``joined``
-    is whether the cluster
-    was there before, so that its nodes may be other machines.
+    Attributes:
+        spec: what other processes need to find the engines.
+        engine_pool: the engines of all nodes.
+        watchdog: notices when the cluster is lost.
     """
 
-    name: str
-    verbose: bool
-    fleet: EnginePool
-    reuse: Reuse = field(default_factory=Reuse)
-    numerics: Mapping[str, str] = field(default_factory=dict)
-    share: tuple[float, float, int | None] = (1.0, 0.0, None)
-    joined: bool = False
-    watch: ClusterWatchdog = field(default_factory=lambda: ClusterWatchdog({}))
+    spec: SessionSpec
+    engine_pool: EnginePool
+    watchdog: ClusterWatchdog = field(default_factory=lambda: ClusterWatchdog({}))
 
     @property
     def capacity(self) -> int:
-        """How many trials may be under way at this moment; nodes come and go."""
-        return self.fleet.capacity
+        """How many trials may be handed to Ray at this moment; it changes as nodes join and leave."""
+        return self.engine_pool.capacity
 
     @property
     def engines(self) -> Sequence[Any]:
-        """Those of the nodes that are there at this moment; there may be none."""
-        return self.fleet.engines
+        """Actor handles of the engines of the nodes that are there at this moment; there may be none."""
+        return self.engine_pool.engines
 
-    def describe(self) -> dict[str, Any]:
-        """What a trial actor needs to find its engine."""
-        return {
-            "name": self.name,
-            "verbose": self.verbose,
-            "reuse": asdict(self.reuse),
-            "numerics": dict(self.numerics),
-            "share": self.share,
-            "joined": self.joined,
-        }
-
-    def refuse_lost(self) -> None:
-        """Go no further without a cluster.
+    def require_cluster(self) -> None:
+        """Do nothing as long as the cluster is there.
 
         Raises:
-            ClusterError: its head, or Ray on this machine, is gone.
+            ClusterError: the cluster's head, or Ray on this machine, is lost.
         """
-        if self.watch.lost:
-            raise ClusterError(self.watch.lost)
+        if self.watchdog.lost:
+            raise ClusterError(self.watchdog.lost)
 
 
 @contextmanager
@@ -101,14 +94,16 @@ def connect(
     notify: Callable[[str], None] = lambda message: None,
     on_cluster_lost: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
-    """Join the cluster at ``config.address`` or start Ray on this machine; engines start at once.
+    """Join the cluster at ``config.address``, or start Ray on this machine, and start engines.
 
     Args:
+        config: of the search.
+        verbose: let Ray and TensorFlow print their messages.
         notify: receives a line for each node that joins or leaves.
         on_cluster_lost: called before this process ends itself because the cluster is lost and a call of Ray hangs.
 
     Raises:
-        ClusterError: no cluster there, or no node can run a trial.
+        ClusterError: there is no cluster, or no node can run a trial.
     """
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -117,21 +112,27 @@ def connect(
     mine = not ray.is_initialized()
     with _quiet_ray(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
-            _init(config, verbose, Path(empty))
-        watch = ClusterWatchdog(_endpoints(), ended=on_cluster_lost)
-        with watch.watching():
+            start_ray(config, verbose, Path(empty))
+        watchdog = ClusterWatchdog(_endpoints(), before_exit=on_cluster_lost)
+        with watchdog.watching():
             try:
-                session = _session(config, verbose, notify, watch)
-                with _polling_nodes(session.fleet):
+                session = _start_session(config, verbose, notify, watchdog)
+                with _polling_nodes(session.engine_pool):
                     yield session
             finally:
-                # By this thread, when nothing else is done: Ray ends a process that drops one of its references
-                # while another thread shuts it down.
-                if mine and not watch.lost:  # without its cluster Ray would wait for it
+                # This thread shuts Ray down, after everything else is done. If another thread did, Ray would abort the
+                # process when this thread dropped one of its object references meanwhile. Without its cluster Ray
+                # would wait for it, so then the connection is left as it is.
+                if mine and not watchdog.lost:
                     ray.shutdown()
 
 
-def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
+def start_ray(config: SearchConfig, verbose: bool, empty: Path) -> None:
+    """Join the cluster at ``config.address``, or start Ray on this machine; ``empty`` is an empty folder.
+
+    Raises:
+        ClusterError: there is no cluster, or Ray does not start.
+    """
     import ray
 
     options: dict[str, Any] = {
@@ -155,7 +156,7 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
     except Exception as error:
         if not (isinstance(error, (ConnectionError, RuntimeError, ValueError)) or _is_start_timeout(error)):
             raise
-        from search.execution.engines.head_check import readable_connection_error
+        from search.execution.cluster.head_check import readable_connection_error
 
         where = config.address or "this machine"
         words = readable_connection_error(error)
@@ -163,13 +164,13 @@ def _init(config: SearchConfig, verbose: bool, empty: Path) -> None:
 
 
 def _is_start_timeout(error: Exception) -> bool:
-    """What Ray raises where its own processes did not start in time: of no type that tells it from others."""
+    """Return whether Ray's own processes did not start in time. Ray raises a bare Exception for that."""
     return type(error) is Exception and "timed out" in str(error)
 
 
 def _require_head(address: str) -> None:
-    """Say within seconds what keeps this machine out, which Ray says late or not at all."""
-    from search.execution.engines.head_check import check_head
+    """Find out within seconds why this machine cannot join a cluster, which Ray reports after minutes or not at all."""
+    from search.execution.cluster.head_check import check_head
 
     found = check_head(address)
     if found.grade == "failed":
@@ -177,17 +178,20 @@ def _require_head(address: str) -> None:
 
 
 def quoted_python() -> dict[str, Any]:
-    """Ray hands the interpreter's path to a shell as it is; one with a space in it must come quoted."""
+    """Return an option of ``ray.init`` that quotes the interpreter's path if it has to be quoted.
+
+    Ray hands the path to a shell unquoted, so a path with a space in it would not start any worker.
+    """
     quoted = shlex.quote(sys.executable)
     return {"runtime_env": {"py_executable": quoted}} if quoted != sys.executable else {}
 
 
 @contextmanager
 def _in_empty_folder(empty: Path) -> Iterator[None]:
-    """Connect from an empty folder, which lives as long as the connection.
+    """Change to an empty folder inside the block; the folder has to live as long as the connection.
 
-    Ray puts the driver's working directory first on every worker's import path, and starts workers there; a
-    file called ``search.py`` would shadow this package.
+    Ray puts the driver's working directory first on every worker's import path and starts workers there. A file called
+    ``search.py`` in it would shadow this package.
     """
     before = Path.cwd()
     os.chdir(empty)
@@ -199,68 +203,62 @@ def _in_empty_folder(empty: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet_ray(verbose: bool) -> Iterator[None]:
-    """Keep Ray's words off the screen: how a trial ended is in the ledger, and which node was lost we say ourselves."""
-    logger = logging.getLogger("ray.tune")
-    before = logger.level
+    """Keep Ray's messages off the screen: the ledger has the end of every trial, and lost nodes are reported here."""
+    tune_logger = logging.getLogger("ray.tune")
+    before = tune_logger.level
     if not verbose:
-        logger.setLevel(logging.CRITICAL)
-        _drop_error_messages()
+        from search.execution.cluster.ray_internals import drop_cluster_errors
+
+        tune_logger.setLevel(logging.CRITICAL)
+        with suppress(ClusterError):  # more lines on the screen are no reason to refuse a search
+            drop_cluster_errors()
     try:
         yield
     finally:
-        logger.setLevel(before)
+        tune_logger.setLevel(before)
 
 
-def _drop_error_messages() -> None:
-    """Of its clusters' errors Ray tells every driver on standard output, whatever ``log_to_driver`` says."""
-    with suppress(ImportError, AttributeError):  # no public switch
-        from ray._private.ray_logging import stdout_deduplicator
-
-        stdout_deduplicator.skip_re = re.compile("")
-
-
-def _session(
-    config: SearchConfig, verbose: bool, told: Callable[[str], None], watch: ClusterWatchdog
+def _start_session(
+    config: SearchConfig, verbose: bool, notify: Callable[[str], None], watchdog: ClusterWatchdog
 ) -> Session:
     import ray
 
-    from search.execution.engines.autoscaling import find_autoscaling_limits, has_named_node_types
-    from search.execution.engines.fleet import EnginePool
-    from search.execution.engines.nodes import alive_nodes
+    from search.execution.cluster.autoscaling import find_autoscaling_limits, has_named_node_types
+    from search.execution.engines.engine_pool import EnginePool
+    from search.execution.cluster.nodes import alive_nodes
 
     joined = bool(config.address)
-    there = len(alive_nodes(ray.nodes()))
+    living = len(alive_nodes(ray.nodes()))
     address = ray.get_runtime_context().gcs_address
-    growth = find_autoscaling_limits(lambda: has_named_node_types(address), there) if joined else None
-    session = Session(
+    limits = find_autoscaling_limits(lambda: has_named_node_types(address), living) if joined else None
+    spec = SessionSpec(
         name=uuid.uuid4().hex[:12],
         verbose=verbose,
-        fleet=(fleet := EnginePool({}, config, growth, told)),
+        resources=FixedTrialResources(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
         reuse=config.reuse_settings,
-        numerics={"precision": config.precision, "jit": config.jit},
-        share=(config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent),
+        precision=config.precision,
+        jit=config.jit,
         joined=joined,
-        watch=watch,
     )
-    fleet.session = session.describe()
-    fleet.look()
-    fleet.refuse_misfit()
-    return session
+    pool = EnginePool(spec, limits, notify)
+    pool.refresh()
+    pool.require_fitting_node()
+    return Session(spec, pool, watchdog)
 
 
 @contextmanager
-def _polling_nodes(fleet: EnginePool) -> Iterator[None]:
-    """Keep the fleet as the cluster is."""
+def _polling_nodes(pool: EnginePool) -> Iterator[None]:
+    """Keep the pool up to date inside the block."""
     over = threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while not over.wait(NODE_POLL_SECONDS):
             try:
-                fleet.look()
-            except Exception:  # the next look may succeed; a lost cluster is the watch's business
-                logging.getLogger(__name__).debug("looking at the nodes failed", exc_info=True)
+                pool.refresh()
+            except Exception:  # the next attempt may succeed, and the watchdog notices a lost cluster
+                logger.debug("refreshing the engine pool failed", exc_info=True)
 
-    thread = threading.Thread(target=look, name="unfreeze-nodes", daemon=True)
+    thread = threading.Thread(target=poll, name="unfreeze-nodes", daemon=True)
     thread.start()
     try:
         yield
@@ -270,13 +268,13 @@ def _polling_nodes(fleet: EnginePool) -> Iterator[None]:
 
 
 def _endpoints() -> dict[str, tuple[str, int]]:
-    """What a search can't do without: the cluster's head, and Ray on this machine."""
+    """Return what a search cannot do without: the cluster's head, and Ray on this machine."""
     import ray
 
-    from search.execution.engines.nodes import alive_nodes
+    from search.execution.cluster.nodes import alive_nodes
 
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    doors = {"the head of the Ray cluster": (host.strip("[]"), int(port))}
+    endpoints = {"the head of the Ray cluster": (host.strip("[]"), int(port))}
     here = alive_nodes(ray.nodes()).get(context.get_node_id())
-    return doors | ({"Ray on this machine": (here.host, here.port)} if here else {})
+    return endpoints | ({"Ray on this machine": (here.host, here.port)} if here else {})

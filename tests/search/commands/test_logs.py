@@ -70,7 +70,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     view = LoggedView(QuietView(), folder)
     view.event("trial 3 goes on from its checkpoint (1 of 2)")
     view.event("trials 13 and 33 do something else")
-    view.event("an engine with 2 trials in it died; they come back one after another")
+    view.event("an engine process crashed while running 2 trials; retrying them one at a time")
     return folder
 
 

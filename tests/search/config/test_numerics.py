@@ -10,10 +10,12 @@ import pytest
 from search import SearchConfig
 from search.config.config_file import load_config
 from search.execution.engines.engine import Engine
+from search.execution.engines.messages import TrialRequest, WorkbenchPaths
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import UsageError
 from trainables.modalities.image.backbones import load
 from trainables.modalities.image.datasets import prepare
+from trainables.training.trial_config import TrialConfig
 
 
 @pytest.mark.parametrize(("given", "kept"), [("AUTO", "auto"), (True, "on"), (False, "off"), ("on", "on")])
@@ -42,14 +44,16 @@ def test_another_word_is_refused(key: str, given: str, words: str) -> None:
 def test_an_engine_trains_and_delivers_in_the_precision_asked_for(tmp_path: Path) -> None:
     load(BackboneSpec("print")).save(tmp_path / "backbone.keras")
     task = prepare("digits", image_size=(32, 32), directory=tmp_path / "digits")
-    place = {"backbone": str(tmp_path / "backbone.keras"), "task": str(task.directory)}
+    paths = WorkbenchPaths(tmp_path / "backbone.keras", task.directory)
     params = {"unfreeze_depth": 1, "learning_rate": 3e-3, "head_units": 0, "augmentation_strength": 0.0}
-    trial = {"method": "finetune", "params": params, "epochs": 1, "seed": 4}
+    trial = TrialRequest("a", TrialConfig("finetune", params, epochs=1, seed=4), paths)
     found = {}
     for precision in ("float32", "mixed_bfloat16"):
-        engine = Engine(threads=2, numerics={"precision": precision})
-        engine.begin("a", trial, place)
-        found[precision] = engine.epoch("a")["train_loss"]
+        engine = Engine(threads=2, precision=precision)
+        engine.begin(trial)
+        metrics = engine.epoch("a").metrics
+        assert metrics is not None
+        found[precision] = metrics.train_loss
         engine.end("a")
     assert found["mixed_bfloat16"] != found["float32"]
     assert found["mixed_bfloat16"] == pytest.approx(found["float32"], rel=0.01)

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from search.config.search_config import SearchConfig
 from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder, default_budget
-from search.execution.engines.engine import CHECKPOINT, Engine
+from search.execution.engines.engine import Engine
+from search.execution.engines.messages import TrialRequest, WorkbenchPaths
+from search.execution.engines.trials import CHECKPOINT
 from search.ledger.reader import read_record
 from search.records.record import State, TrialRecord
 from search.records.units import format_size, parse_size
@@ -35,6 +37,7 @@ from trainables.training.checkpoints import (
     resumable_checkpoints,
     write_checkpoint,
 )
+from trainables.training.trial_config import TrialConfig
 
 SIZE = 1000
 
@@ -65,10 +68,10 @@ class Disk:
 
     def end(self, number: int, value: float | None, state: State = "complete", keep: int = 3) -> None:
         folder = checkpoint_folder(self.root, number)
-        self.kept.ended(folder, record(number, value, state), "maximize", keep)
+        self.kept.trial_ended(folder, record(number, value, state), "maximize", keep)
 
     def write(self, number: int, size: int = SIZE) -> None:
-        self.kept.written(put(self.root, number, size))
+        self.kept.checkpoint_written(put(self.root, number, size))
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def test_the_checkpoints_before_go_first_when_bytes_run_out_and_with_the_end_of_
     for number in range(2):
         folder = put(disk.root, number)
         previous_checkpoint(folder / CHECKPOINT).write_bytes(b"x" * SIZE)
-        disk.kept.written(folder)
+        disk.kept.checkpoint_written(folder)
     assert [len(resumable_checkpoints(checkpoint_folder(disk.root, n) / CHECKPOINT)) for n in range(2)] == [
         2,
         2,
@@ -154,10 +157,10 @@ def test_the_baseline_shares_the_budget_and_keeps_nothing(tmp_path: Path) -> Non
         disk.write(number)
         disk.end(number, value)
     baseline = tmp_path / "baseline" / "checkpoints"
-    disk.kept.look(baseline, [], "maximize", 0)
-    disk.kept.written(put(baseline, 0))
+    disk.kept.scan(baseline, [], "maximize", 0)
+    disk.kept.checkpoint_written(put(baseline, 0))
     assert (numbers(disk.root), numbers(baseline)) == ([1], [0])
-    disk.kept.ended(checkpoint_folder(baseline, 0), record(0, 0.99), "maximize", 0)
+    disk.kept.trial_ended(checkpoint_folder(baseline, 0), record(0, 0.99), "maximize", 0)
     assert (numbers(disk.root), numbers(baseline)) == ([1], [])
 
 
@@ -177,7 +180,7 @@ def test_looking_anew_finds_what_a_killed_process_left(disk: Disk) -> None:
         record(5, None, "waiting"),
         record(6, 0.99),
     ]
-    disk.kept.look(disk.root, trials, "maximize", 2)
+    disk.kept.scan(disk.root, trials, "maximize", 2)
     assert sorted(p.name for p in disk.root.iterdir()) == ["00000", "00003", "00004", "notes"]
     assert [p.name for p in (disk.root / "00000").iterdir()] == [CHECKPOINT]
     assert disk.said == []
@@ -201,7 +204,7 @@ def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
         disk.write(number, size * SIZE)
         known[number] = record(number, value, "complete" if ends else "running")
         if ends:
-            disk.kept.ended(checkpoint_folder(disk.root, number), known[number], "maximize", keep)
+            disk.kept.trial_ended(checkpoint_folder(disk.root, number), known[number], "maximize", keep)
     left = numbers(disk.root)
     live = {n for n, trial in known.items() if trial.state == "running"}
     assert live <= set(left)
@@ -209,7 +212,7 @@ def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
     taken = sum((checkpoint_folder(disk.root, n) / CHECKPOINT).stat().st_size for n in left)
     assert taken <= budget * SIZE or set(left) == live
     again = CheckpointRetention(budget * SIZE, disk.said.append)
-    again.look(disk.root, known.values(), "maximize", keep)
+    again.scan(disk.root, known.values(), "maximize", keep)
     assert numbers(disk.root) == left
 
 
@@ -317,37 +320,38 @@ def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def paths(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchPaths:
     folder: Path = tmp_path_factory.mktemp("budget ü 字")
     load(BackboneSpec("print")).save(folder / "backbone.keras")
     task = prepare("digits", image_size=(32, 32), directory=folder / "digits")
-    return {"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}
+    return WorkbenchPaths(folder / "backbone.keras", task.directory)
 
 
 def test_a_trial_goes_on_where_no_checkpoint_can_be_written_and_resumes_from_its_last_whole_one(
-    place: dict[str, str], tmp_path: Path
+    paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
     engine = Engine(threads=2)
-    mine = {**place, "checkpoints": str(tmp_path / "00001")}
     params = {"unfreeze_depth": 0, "learning_rate": 1e-2, "head_units": 0, "augmentation_strength": 0.0}
-    trial = {"method": "finetune", "params": params, "epochs": 3, "seed": 4}
-    engine.begin("t", trial, mine)
-    assert "unsaved" not in engine.epoch("t")
+    trial = TrialRequest(
+        "t", TrialConfig("finetune", params, epochs=3, seed=4), paths, checkpoints=tmp_path / "00001"
+    )
+    engine.begin(trial)
+    assert engine.epoch("t").unsaved is None
     with files_of_at_most(1000):
         results = [engine.epoch("t"), engine.epoch("t")]
-    assert [r["unsaved"] for r in results] == ["File too large"] * 2
-    assert [r["epoch"] for r in results] == [2, 3]
-    assert results[-1]["done"]
-    assert not any("reason" in r for r in results)
+    assert [r.unsaved for r in results] == ["File too large"] * 2
+    assert [r.epoch for r in results] == [2, 3]
+    assert results[-1].done
+    assert not any(r.reason for r in results)
     engine.end("t")
-    assert engine.begin("t", trial, mine) == 1
-    assert [engine.epoch("t")["epoch"] for _ in range(3)] == [1, 2, 3]
+    assert engine.begin(trial) == 1
+    assert [engine.epoch("t").epoch for _ in range(3)] == [1, 2, 3]
     engine.end("t")
 
 
 def test_what_a_disk_refuses_is_said_once_with_path_and_reason(disk: Disk) -> None:
     for number in range(3):
-        disk.kept.not_written(checkpoint_folder(disk.root, number), "No space left on device")
+        disk.kept.checkpoint_not_written(checkpoint_folder(disk.root, number), "No space left on device")
     assert len(disk.said) == 1
     assert str(disk.root / "00000") in disk.said[0]
     assert "No space left on device" in disk.said[0]

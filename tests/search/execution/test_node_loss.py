@@ -11,17 +11,22 @@ import pytest
 
 from search.config.space import core_space
 from search.execution.engines.engine_client import ENGINE_DIED
-from search.execution.searcher import LedgerSearcher
+from search.execution.engines.messages import EpochResult, SessionSpec, TrialRequest, WorkbenchPaths
+from search.execution.searcher import LedgerSearcher, SearchObserver
+from search.execution.trial_actor import TrialAssignment
 from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.execution.tune_callbacks import MAX_UNSTARTED_FAILURES, NodeLossCallback
 from search.ledger.ledger import Ledger, sqlite_url
+from search.records.record import Parameters, TrialRecord
+from trainables.epoch_metrics import EpochMetrics
+from trainables.training.trial_config import TrialConfig
 
 SPACE = core_space(4)
 
 
 @dataclass
-class Desk:
-    """A searcher, and what it is told about the world."""
+class Desk(SearchObserver):
+    """A searcher, its observer, and what the observer says about the cluster."""
 
     ledger: Ledger
     room: int = 2
@@ -29,32 +34,34 @@ class Desk:
 
     def __post_init__(self) -> None:
         retries = RetryPolicy(self.ledger, 0, 32, lambda words: None)  # none at all
-        self.searcher = LedgerSearcher(
-            self.ledger,
-            SPACE.suggest,
-            lambda record: {"number": record.number},
-            TrialRecovery(retries, None, lambda words: None),
-            limit=4,
-            room=lambda: self.room,
-            epochs=1,
-            go_on=lambda: True,
-            changed=lambda: None,
-            heard=lambda number, result: None,
-            finished=lambda number: None,
-            astray=lambda trial_id: self.gone,
-        )
+        recovery = TrialRecovery(retries, None, lambda words: None)
+        self.searcher = LedgerSearcher(self.ledger, self, recovery, max_trials=4, epochs=1)
         self._names = iter(f"tune {number}" for number in range(100))
+
+    def suggest(self, trial: Any) -> Parameters:
+        return SPACE.suggest(trial)
+
+    def assign(self, record: TrialRecord) -> TrialAssignment:
+        paths = WorkbenchPaths(Path("backbone"), Path("task"))
+        request = TrialRequest(str(record.number), TrialConfig(record.method, record.params), paths)
+        return TrialAssignment(record.number, SessionSpec("session"), request)
+
+    def max_running(self) -> int:
+        return self.room
+
+    def node_lost(self, trial_id: str) -> bool:
+        return self.gone
 
     def ask(self) -> tuple[str, Any]:
         """Ray Tune's name for the next trial, and what it is."""
         name = next(self._names)
         suggested = self.searcher.suggest(name)
-        return name, suggested["number"] if isinstance(suggested, dict) else suggested
+        return name, TrialAssignment.from_tune(suggested).number if isinstance(suggested, dict) else suggested
 
     def end(self, name: str) -> None:
         """A trial ends well."""
-        metrics = {"val_accuracy": 0.5, "val_loss": 1.0, "train_loss": 1.0, "epoch_seconds": 1.0}
-        self.searcher.on_trial_complete(name, {"epoch": 1, "done": True, **metrics})
+        result = EpochResult(1, True, EpochMetrics(1, 0.5, 1.0, 1.0, 1.0))
+        self.searcher.on_trial_complete(name, result.to_tune())
 
 
 @pytest.fixture
@@ -87,20 +94,22 @@ def test_a_trial_whose_node_is_gone_comes_back_though_there_are_no_retries(desk:
         assert number == 0
         if way == "its own process went":
             desk.searcher.on_trial_complete(name, error=True)
-            desk.searcher.lost(name, "the node died", silent=False)
+            desk.searcher.process_died(name, "the node died", hung=False)
         else:
-            desk.searcher.on_trial_complete(name, {"reason": ENGINE_DIED, "engine": "life", "done": True})
+            desk.searcher.on_trial_complete(
+                name, EpochResult(0, True, reason=ENGINE_DIED, engine="instance").to_tune()
+            )
     name, number = desk.ask()
     desk.end(name)
     assert [(t.state, t.retries) for t in desk.ledger.trials] == [("complete", 0)]
     desk.gone = False
     name, number = desk.ask()
     desk.searcher.on_trial_complete(name, error=True)
-    desk.searcher.lost(name, "it died", silent=False)
+    desk.searcher.process_died(name, "it died", hung=False)
     assert desk.ledger.trial(number).state == "failed"
 
 
 def test_trials_that_never_begin_have_another_cause_than_a_lost_node() -> None:
     whereabouts = NodeLossCallback()
-    found = [whereabouts.astray(f"tune {number}") for number in range(MAX_UNSTARTED_FAILURES + 2)]
+    found = [whereabouts.node_lost(f"tune {number}") for number in range(MAX_UNSTARTED_FAILURES + 2)]
     assert found == [True] * MAX_UNSTARTED_FAILURES + [False] * 2

@@ -32,15 +32,15 @@ def test_it_counts_what_ended_since_the_best(
     one_by_one, at_once = Patience(), Patience()
     trials = [ended(number, value, number) for number, value in enumerate(values)]
     for trial in trials:
-        one_by_one.ended(trial, direction)
-    at_once.look(trials, direction)
+        one_by_one.trial_ended(trial, direction)
+    at_once.recount(trials, direction)
     assert (one_by_one.since, at_once.since) == (since, since)
 
 
 def test_it_goes_by_the_order_in_which_trials_ended() -> None:
     patience = Patience()
     running = TrialRecord(3, "running", "finetune", {}, value=0.9)
-    patience.look(
+    patience.recount(
         [ended(0, 0.5, minute=9), ended(1, 0.4, minute=1), ended(2, 0.3, minute=2), running], "maximize"
     )
     assert patience.since == 0

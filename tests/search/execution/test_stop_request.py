@@ -29,10 +29,10 @@ class InterruptedWhileWriting(io.StringIO):
 def test_a_signal_that_comes_while_a_line_is_shown_is_heard(number: signal.Signals) -> None:
     stream = InterruptedWhileWriting(number)
     view = PlainView(stream)
-    halt = StopRequest(told=view.event)
-    with halt.listening():
+    stop_request = StopRequest(notify=view.event)
+    with stop_request.handling_signals():
         view.event("first line")
-        assert halt.reason == "interrupted"
+        assert stop_request.reason == "interrupted"
     end = time.monotonic() + 30
     while "once more to end at once" not in stream.getvalue() and time.monotonic() < end:
         time.sleep(0.01)
@@ -43,8 +43,8 @@ def test_the_second_signal_acts_as_it_did_before() -> None:
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a job in the background has it ignored
-    halt = StopRequest()
-    with halt.listening():
+    stop_request = StopRequest()
+    with stop_request.handling_signals():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -52,9 +52,9 @@ def test_the_second_signal_acts_as_it_did_before() -> None:
 
 
 def test_a_deadline_is_a_reason_of_its_own_and_a_person_comes_first() -> None:
-    halt = StopRequest()
-    assert halt.reason is None
-    late = halt.again(1e-9)
+    stop_request = StopRequest()
+    assert stop_request.reason is None
+    late = stop_request.with_deadline(1e-9)
     assert late.reason == "time_budget"
-    halt.signalled.set()
+    stop_request.signalled.set()
     assert late.reason == "interrupted"

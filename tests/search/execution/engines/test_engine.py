@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from search.execution.engines.engine import CHECKPOINT, Engine
+from search.execution.engines.engine import Engine
+from search.execution.engines.messages import EpochResult, TrialRequest, WorkbenchPaths
+from search.execution.engines.trials import CHECKPOINT
 from trainables.backbones.spec import BackboneSpec
 from trainables.modalities.image.backbones import load
 from trainables.modalities.image.datasets import prepare
 from trainables.training.checkpoints import resumable_checkpoints
+from trainables.training.trial_config import TrialConfig
 
 EPOCHS = 3
 RATES = {"a": 1e-2, "b": 3e-3, "c": 1e30, "d": 1e-3}
@@ -29,66 +32,83 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def paths(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchPaths:
     folder: Path = tmp_path_factory.mktemp("engine ü 字")
     load(BackboneSpec("print")).save(folder / "backbone.keras")
     task = prepare("digits", image_size=(32, 32), directory=folder / "digits")
-    return {"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}
+    return WorkbenchPaths(folder / "backbone.keras", task.directory)
 
 
-def trial(rate: float, units: int = 24) -> dict[str, Any]:
-    params = {"unfreeze_depth": 0, "learning_rate": rate, "head_units": units, "augmentation_strength": 0.0}
-    return {"method": "finetune", "params": params, "epochs": EPOCHS, "seed": 4}
+def request(
+    key: str,
+    paths: WorkbenchPaths,
+    checkpoints: Path | None = None,
+    *,
+    rate: float | None = None,
+    units: int = 24,
+    depth: int = 0,
+) -> TrialRequest:
+    """A trial with the learning rate of its key, unless another is given."""
+    params = {
+        "unfreeze_depth": depth,
+        "learning_rate": RATES[key] if rate is None else rate,
+        "head_units": units,
+        "augmentation_strength": 0.0,
+    }
+    return TrialRequest(key, TrialConfig("finetune", params, epochs=EPOCHS, seed=4), paths, checkpoints)
 
 
-def train(engine: Engine, key: str, place: dict[str, str], epochs: int = EPOCHS) -> list[dict[str, Any]]:
-    engine.begin(key, trial(RATES[key]), place)
-    return [result for _ in range(epochs) if "epoch" in (result := engine.epoch(key))]
+def train(engine: Engine, trial: TrialRequest, epochs: int = EPOCHS) -> list[EpochResult]:
+    engine.begin(trial)
+    return [engine.epoch(trial.key) for _ in range(epochs)]
 
 
-def losses(results: list[dict[str, Any]]) -> list[float]:
-    return [r["train_loss"] for r in results]
+def losses(results: list[EpochResult]) -> list[float]:
+    found = [result.metrics for result in results]
+    assert None not in found
+    return [metrics.train_loss for metrics in found if metrics is not None]
 
 
 def test_trials_in_threads_equal_trials_alone_and_one_that_diverges_ends_by_itself(
-    engine: Engine, place: dict[str, str]
+    engine: Engine, paths: WorkbenchPaths
 ) -> None:
     keys = [k for k in RATES if k != "c"]
-    alone = {key: losses(train(engine, key, place)) for key in keys}
+    alone = {key: losses(train(engine, request(key, paths))) for key in keys}
     compiled = engine.compiled()
     with ThreadPoolExecutor(len(RATES)) as pool:
-        futures = {key: pool.submit(train, engine, key, place) for key in keys}
-        futures["c"] = pool.submit(train, engine, "c", place, 1)
+        futures = {key: pool.submit(train, engine, request(key, paths)) for key in keys}
+        futures["c"] = pool.submit(train, engine, request("c", paths), 1)
     for key in keys:
         assert losses(futures[key].result()) == pytest.approx(alone[key], rel=1e-4)
     ended = futures["c"].result()[0]
-    assert (ended["done"], ended["reason"]) == (True, "diverged")
+    assert (ended.done, ended.reason) == (True, "diverged")
     assert engine.compiled() == compiled
 
 
 def test_a_trial_that_ran_beside_others_goes_on_alone_from_its_checkpoint(
-    engine: Engine, place: dict[str, str], tmp_path: Path
+    engine: Engine, paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
-    whole = losses(train(engine, "a", place))
-    mine = {**place, "checkpoints": str(tmp_path / "00001")}
+    whole = losses(train(engine, request("a", paths)))
+    mine = request("a", paths, tmp_path / "00001")
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(train, engine, "a", mine, 2)
-        other = pool.submit(train, engine, "b", place)
+        first = pool.submit(train, engine, mine, 2)
+        other = pool.submit(train, engine, request("b", paths))
     other.result()
     engine.end("a")
     assert (tmp_path / "00001" / CHECKPOINT).exists()
-    assert engine.begin("a", trial(RATES["a"]), mine) == 2
+    assert engine.begin(mine) == 2
     again, third = engine.epoch("a"), engine.epoch("a")
-    assert [*losses(first.result()), third["train_loss"]] == pytest.approx(whole, rel=1e-4)
-    assert again["train_loss"] == first.result()[1]["train_loss"]
-    assert third["done"]
+    assert [*losses(first.result()), *losses([third])] == pytest.approx(whole, rel=1e-4)
+    assert again.repeated
+    assert losses([again]) == losses(first.result()[1:])
+    assert third.done
 
 
-def damage(file: Path, how: str, engine: Engine, place: dict[str, str]) -> None:
+def damage(file: Path, how: str, engine: Engine, paths: WorkbenchPaths) -> None:
     content = bytearray(file.read_bytes())
     if how == "of another shape":
         other = file.parent.parent / "00002"
-        engine.begin("b", trial(RATES["b"], units=8), {**place, "checkpoints": str(other)})
+        engine.begin(request("b", paths, other, units=8))
         engine.epoch("b")
         content = bytearray((other / CHECKPOINT).read_bytes())
     elif how == "flipped":
@@ -98,73 +118,71 @@ def damage(file: Path, how: str, engine: Engine, place: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("how", ["empty", "half", "flipped", "of another shape"])
 def test_a_trial_whose_checkpoint_is_damaged_goes_on_from_the_one_before(
-    engine: Engine, place: dict[str, str], tmp_path: Path, how: str
+    engine: Engine, paths: WorkbenchPaths, tmp_path: Path, how: str
 ) -> None:
-    whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
-    train(engine, "a", mine, 2)
+    whole, mine = losses(train(engine, request("a", paths))), request("a", paths, tmp_path / "00001")
+    train(engine, mine, 2)
     engine.end("a")
-    damage(tmp_path / "00001" / CHECKPOINT, how, engine, place)
-    assert engine.begin("a", trial(RATES["a"]), mine, known=2) == 1
+    damage(tmp_path / "00001" / CHECKPOINT, how, engine, paths)
+    assert engine.begin(replace(mine, known_epochs=2)) == 1
     results = [engine.epoch("a") for _ in range(EPOCHS)]
     assert losses(results) == pytest.approx(whole, rel=1e-6)
-    assert [r.get("damaged") for r in results] == [str(tmp_path / "00001" / CHECKPOINT), None, None]
+    assert [r.damaged for r in results] == [str(tmp_path / "00001" / CHECKPOINT), None, None]
     engine.end("a")
-    assert engine.begin("a", trial(RATES["a"]), mine) == EPOCHS
+    assert engine.begin(mine) == EPOCHS
 
 
 def test_a_trial_whose_checkpoints_are_both_damaged_starts_over(
-    engine: Engine, place: dict[str, str], tmp_path: Path
+    engine: Engine, paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
-    whole, mine = losses(train(engine, "a", place)), {**place, "checkpoints": str(tmp_path / "00001")}
-    train(engine, "a", mine, 2)
+    whole, mine = losses(train(engine, request("a", paths))), request("a", paths, tmp_path / "00001")
+    train(engine, mine, 2)
     engine.end("a")
     for file in resumable_checkpoints(tmp_path / "00001" / CHECKPOINT):
-        damage(file, "half", engine, place)
-    assert engine.begin("a", trial(RATES["a"]), mine) == 0
+        damage(file, "half", engine, paths)
+    assert engine.begin(mine) == 0
     assert losses([engine.epoch("a") for _ in range(EPOCHS)]) == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("known", [0, 1, 2, 3])
 def test_epochs_that_the_ledger_does_not_know_are_told_again(
-    engine: Engine, place: dict[str, str], tmp_path: Path, known: int
+    engine: Engine, paths: WorkbenchPaths, tmp_path: Path, known: int
 ) -> None:
-    mine = {**place, "checkpoints": str(tmp_path / "00001")}
-    told = train(engine, "a", mine)
+    mine = request("a", paths, tmp_path / "00001")
+    told = train(engine, mine)
     engine.end("a")
-    assert engine.begin("a", trial(RATES["a"]), mine, known) == EPOCHS
+    assert engine.begin(replace(mine, known_epochs=known)) == EPOCHS
     again = [engine.epoch("a") for _ in range(min(known, EPOCHS - 1), EPOCHS)]
-    assert [r["epoch"] for r in again] == list(range(min(known, EPOCHS - 1) + 1, EPOCHS + 1))
+    assert [r.epoch for r in again] == list(range(min(known, EPOCHS - 1) + 1, EPOCHS + 1))
     assert losses(again) == losses(told)[-len(again) :]
-    assert [r["done"] for r in again] == [False] * (len(again) - 1) + [True]
+    assert [r.done for r in again] == [False] * (len(again) - 1) + [True]
 
 
-def test_each_trials_stages_hold_its_own_share(engine: Engine, place: dict[str, str]) -> None:
+def test_each_trials_stages_hold_its_own_share(engine: Engine, paths: WorkbenchPaths) -> None:
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda key: train(engine, key, place), ("a", "b")))
+        found = list(pool.map(lambda key: train(engine, request(key, paths)), ("a", "b")))
     for results in found:
-        assert results[-1]["stages"]["suffix"] > 0
-        assert results[-1]["stages"]["suffix"] <= sum(r["epoch_seconds"] for r in results)
+        assert results[-1].stages["suffix"] > 0
+        assert results[-1].stages["suffix"] <= sum(r.metrics.epoch_seconds for r in results if r.metrics)
 
 
 def test_a_trial_that_can_not_begin_ends_with_its_traceback_and_harms_nobody(
-    engine: Engine, place: dict[str, str]
+    engine: Engine, paths: WorkbenchPaths
 ) -> None:
-    wrong = trial(1e-3)
-    wrong["params"]["unfreeze_depth"] = 99
-    assert engine.begin("wrong", wrong, place) == 0
+    assert engine.begin(request("wrong", paths, rate=1e-3, depth=99)) == 0
     result = engine.epoch("wrong")
-    assert result["done"]
-    assert result["reason"] == "crashed"
-    assert "unfreeze_depth: expected 0 to 4" in result["error"]
+    assert result.done
+    assert result.reason == "crashed"
+    assert "unfreeze_depth: expected 0 to 4" in (result.error or "")
     engine.end("wrong")
-    engine.begin("wrong", trial(1e-3), place)
-    assert engine.epoch("wrong")["epoch"] == 1
+    engine.begin(request("wrong", paths, rate=1e-3))
+    assert engine.epoch("wrong").epoch == 1
     engine.end("wrong")
 
 
-def test_a_parameter_that_is_no_number_ends_its_trial(engine: Engine, place: dict[str, str]) -> None:
-    engine.begin("text", trial(float("nan")), place)
+def test_a_parameter_that_is_no_number_ends_its_trial(engine: Engine, paths: WorkbenchPaths) -> None:
+    engine.begin(request("text", paths, rate=float("nan")))
     result = engine.epoch("text")
-    assert (result["done"], result["reason"]) == (True, "crashed")
-    assert "learning_rate: expected a finite number" in result["error"]
+    assert (result.done, result.reason) == (True, "crashed")
+    assert "learning_rate: expected a finite number" in (result.error or "")
     engine.end("text")

@@ -19,7 +19,7 @@ from ray.air.execution import FixedResourceManager, ResourceRequest
 from ray.air.execution._internal.actor_manager import RayActorManager
 
 from search.execution import tune_patches as tune_memory_errors
-from search.execution.engines.engine import UnknownTrial
+from search.execution.cluster.oom_kills import is_oom_message
 from search.execution.engines.engine_client import (
     ENGINE_DIED,
     ENGINE_HUNG,
@@ -28,7 +28,8 @@ from search.execution.engines.engine_client import (
     EngineLost,
     SharedEngine,
 )
-from search.execution.engines.oom_kills import is_oom_message
+from search.execution.engines.messages import EngineIdentity
+from search.execution.engines.trials import UnknownTrial
 
 pytestmark = pytest.mark.cluster
 
@@ -37,10 +38,10 @@ class SmallEngine:
     """Answers like an engine, and trains nothing."""
 
     def __init__(self) -> None:
-        self._life, self._keys = uuid.uuid4().hex, set[str]()
+        self._instance, self._keys = uuid.uuid4().hex, set[str]()
 
-    def ready(self) -> tuple[str, int]:
-        return self._life, os.getpid()
+    def ready(self) -> EngineIdentity:
+        return EngineIdentity(self._instance, os.getpid())
 
     def begin(self, key: str) -> None:
         self._keys.add(key)
@@ -71,52 +72,52 @@ def own_ray() -> Iterator[None]:
 @pytest.fixture
 def engine(own_ray: None) -> SharedEngine:
     engine = start()
-    engine.enter()
-    engine.ask("begin", "a trial")
-    engine.ask("begin", "never ends")
+    engine.wait_until_ready()
+    engine.call("begin", "a trial")
+    engine.call("begin", "never ends")
     return engine
 
 
 def lost(engine: SharedEngine, key: str, seconds: float | None = None) -> EngineLost:
     with pytest.raises(EngineLost) as caught:
-        engine.ask("epoch", key, seconds=seconds)
+        engine.call("epoch", key, seconds=seconds)
     return caught.value
 
 
 @pytest.mark.parametrize("when", ["during a call", "between two calls"])
 def test_a_dead_engine_is_told_from_the_one_that_follows_it(engine: SharedEngine, when: str) -> None:
-    life, pid = engine.life, engine.ask("ready")[1]
+    instance, pid = engine.instance, engine.call("ready").pid
     if when == "during a call":
         threading.Timer(1, os.kill, (pid, signal.SIGKILL)).start()
         assert lost(engine, "never ends").reason == ENGINE_DIED
     else:
         os.kill(pid, signal.SIGKILL)
         assert lost(engine, "a trial").reason == ENGINE_DIED
-    engine.enter()
-    assert engine.life != life
-    assert lost(engine, "a trial").reason == ENGINE_DIED  # begun in an earlier life
-    engine.ask("begin", "a trial")
-    assert engine.ask("epoch", "a trial") == "a trial"
+    engine.wait_until_ready()
+    assert engine.instance != instance
+    assert lost(engine, "a trial").reason == ENGINE_DIED  # begun in an earlier instance
+    engine.call("begin", "a trial")
+    assert engine.call("epoch", "a trial") == "a trial"
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["one call hangs", "the whole process hangs"])
 def test_an_engine_that_says_nothing_for_too_long_is_ended(engine: SharedEngine, stopped: bool) -> None:
-    life, pid = engine.life, engine.ask("ready")[1]
+    instance, pid = engine.instance, engine.call("ready").pid
     if stopped:
         os.kill(pid, signal.SIGSTOP)
     assert lost(engine, "a trial" if stopped else "never ends", seconds=1.5).reason == ENGINE_HUNG
-    engine.enter()
-    assert engine.life != life
+    engine.wait_until_ready()
+    assert engine.instance != instance
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_deadline_is_shared_by_all_calls_before_it() -> None:
-    assert Deadline(None).left is None
+    assert Deadline(None).remaining is None
     deadline = Deadline(0.2)
-    first = deadline.left
+    first = deadline.remaining
     time.sleep(0.3)
     assert first is not None
-    assert 0 < (deadline.left or 0) < first <= 0.2
+    assert 0 < (deadline.remaining or 0) < first <= 0.2
 
 
 @pytest.fixture
@@ -144,9 +145,9 @@ def small_group() -> Iterator[Path]:
 def test_the_kernel_s_kills_for_lack_of_memory_are_recognised(
     engine: SharedEngine, small_group: Path
 ) -> None:
-    (small_group / "cgroup.procs").write_text(str(engine.ask("ready")[1]))
+    (small_group / "cgroup.procs").write_text(str(engine.call("ready").pid))
     with pytest.raises(EngineLost) as caught:
-        engine.ask("take", 300_000_000)
+        engine.call("take", 300_000_000)
     assert caught.value.reason == ENGINE_OUT_OF_MEMORY
     assert "the kernel killed the engine" in str(caught.value)
 
@@ -159,8 +160,8 @@ def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> 
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         engine = start()
-        engine.enter()
-        engine.ask("begin", "never ends")
+        engine.wait_until_ready()
+        engine.call("begin", "never ends")
         error = lost(engine, "never ends", seconds=120)
         assert error.reason == ENGINE_OUT_OF_MEMORY
         assert "running low on memory" in str(error)

@@ -24,14 +24,17 @@ from pathlib import Path
 import psutil
 
 from search.execution.engines.engine import Engine
+from search.execution.engines.jobs import PrepareBackbone
+from search.execution.engines.messages import TrialRequest, WorkbenchPaths
+from trainables.backbones.spec import BackboneSpec
+from trainables.training.trial_config import TrialConfig
 from trainables.modalities.image.datasets import prepare
 
 folder = Path(sys.argv[1])
 engine = Engine(threads=2)
-spec = {{"name": "print", "weights": "default", "input_size": None, "preprocessing": "auto", "seed": 0}}
-found = engine.prepare_backbone(spec, str(folder / "backbone.keras"))
-task = prepare("digits", image_size=found["input_size"], directory=folder / "digits")
-place = {{"backbone": str(folder / "backbone.keras"), "task": str(task.directory)}}
+found = engine.run(PrepareBackbone(BackboneSpec("print"), folder / "backbone.keras"))
+task = prepare("digits", image_size=found.input_size, directory=folder / "digits")
+paths = WorkbenchPaths(folder / "backbone.keras", task.directory)
 shapes = itertools.cycle(itertools.product(range(5), (0, 64), (0.0, 0.5)))
 for number, (depth, units, strength) in zip(range({TRIALS}), shapes):
     params = {{
@@ -43,17 +46,17 @@ for number, (depth, units, strength) in zip(range({TRIALS}), shapes):
     key, checkpoints = f"trial {{number}}", folder / "checkpoints ü" / f"{{number % 4:05d}}"
     for old in checkpoints.glob("*"):
         old.unlink()
-    trial = {{"method": "finetune", "params": params, "epochs": 2 - bool(number % 4), "seed": number}}
-    engine.begin(key, trial, {{**place, "checkpoints": str(checkpoints)}})
+    trial = TrialConfig("finetune", params, epochs=2 - bool(number % 4), seed=number)
+    engine.begin(TrialRequest(key, trial, paths, checkpoints))
     result = engine.epoch(key)
-    while not result["done"]:
+    while not result.done:
         result = engine.epoch(key)
     engine.end(key)
     if number % 5 == 4:
         gc.collect()
     line = {{
-        "reason": result.get("reason"),
-        "compile": result["stages"].get("compile", 0.0),
+        "reason": result.reason,
+        "compile": result.stages.get("compile", 0.0),
         "compiled": engine.compiled(),
         "memory": psutil.Process().memory_info().rss,
         "threads": psutil.Process().num_threads(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from local_cluster import LocalCluster, local_cluster
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import dispatch
 from search.execution.engines.engine_actor import connect_engine
+from search.execution.engines.messages import SessionSpec
 from search.execution.engines.session import Session, connect
 from trainables.errors import ClusterError
 
@@ -50,10 +52,10 @@ def asked(session: Session) -> list[dict[str, Any]]:
 class Trial:
     """Finds its engine as a trial does."""
 
-    def engine(self, session: dict[str, Any]) -> dict[str, Any]:
+    def engine(self, session: SessionSpec) -> dict[str, Any]:
         engine = connect_engine(session)
-        engine.enter()
-        found: dict[str, Any] = engine.ask("__ray_call__", facts)
+        engine.wait_until_ready()
+        found: dict[str, Any] = engine.call("__ray_call__", facts)
         return found
 
 
@@ -68,16 +70,16 @@ def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
         assert {node: f["threads"] for node, f in found.items()} == {cpu: 2, gpu: 3}
         assert {f["gpus"] for f in found.values()} == {"-1"}
         assert all(f["server"] == {} for f in found.values())
-        assert "driver" not in str(session.describe())
-        with session.fleet.at_home() as engine:  # the head itself runs no trials
+        assert "driver" not in str(session.spec)
+        with session.engine_pool.on_driver_node() as engine:  # the head itself runs no trials
             assert ray.get(engine.__ray_call__.remote(facts))["node"] == nodes.cluster.head_node.node_id
         joined = nodes.add(cpus=4)
-        session.fleet.look()
+        session.engine_pool.refresh()
         assert session.capacity == 9
         assert joined.node_id in {f["node"] for f in asked(session)}
         nodes.cluster.remove_node(joined)
         while session.capacity == 9:
-            session.fleet.look()
+            session.engine_pool.refresh()
         assert len(asked(session)) == 2
 
 
@@ -89,7 +91,7 @@ def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: LocalClus
         assert {f["node"] for f in engines} == {gpu}
         assert sorted(f["gpus"] for f in engines) == ["0", "1"]
         actors = [ray.remote(Trial).options(num_cpus=0, num_gpus=0.5).remote() for _ in range(4)]
-        found = ray.get([actor.engine.remote(session.describe()) for actor in actors])
+        found = ray.get([actor.engine.remote(session.spec) for actor in actors])
         assert sorted(f["gpus"] for f in found) == ["0", "0", "1", "1"]
         assert {(f["gpus"], f["pid"]) for f in found} == {(f["gpus"], f["pid"]) for f in engines}
 
@@ -103,19 +105,32 @@ def test_what_no_node_can_run_is_refused(nodes: LocalCluster) -> None:
         pass
 
 
-def wait_for(engine: Any, folder: Path) -> str:
-    """Says on which node it is called, then waits for a word."""
-    node = str(ray.get_runtime_context().get_node_id())
-    (folder / node).touch()
-    while not (folder / "go").exists():
-        time.sleep(0.05)
-    return node
+@dataclass(frozen=True)
+class Facts:
+    """A job that returns what the engine's process sees."""
+
+    def run(self, workbenches: Any) -> Any:
+        return facts(None)
+
+
+@dataclass(frozen=True)
+class WaitFor:
+    """A job that writes down on which node it runs, then waits for a file."""
+
+    folder: Path
+
+    def run(self, workbenches: Any) -> Any:
+        node = str(ray.get_runtime_context().get_node_id())
+        (self.folder / node).touch()
+        while not (self.folder / "go").exists():
+            time.sleep(0.05)
+        return node
 
 
 def test_a_call_whose_node_dies_is_made_again_on_another(nodes: LocalCluster, tmp_path: Path) -> None:
     known = {worker.node_id: worker for worker in nodes.workers[:2]}
     with connect(SearchConfig(address=nodes.address)) as session:
-        calls = {"a": ("__ray_call__", (wait_for, tmp_path)), "b": ("__ray_call__", (facts,))}
+        jobs = {"a": WaitFor(tmp_path), "b": Facts()}
         killed = None
 
         def kill_the_first() -> bool:
@@ -126,7 +141,7 @@ def test_a_call_whose_node_dies_is_made_again_on_another(nodes: LocalCluster, tm
                 (tmp_path / "go").touch()
             return False
 
-        answers = dict(dispatch(session, calls, kill_the_first))
+        answers = dict(dispatch(session, jobs, kill_the_first))
         assert killed is not None
         assert answers["a"] in set(known) - {killed}
         assert answers["b"]["gpus"] == "-1"

@@ -9,15 +9,16 @@ import time
 
 import pytest
 
-from search.execution.engines import cluster_watchdog as watch
-from search.execution.engines.cluster_watchdog import ClusterWatchdog
+from search.execution.cluster import cluster_watchdog
+from search.execution.cluster.cluster_watchdog import ClusterWatchdog
 
 PROGRAM = """
 import socket, sys, time
-from search.execution.engines import cluster_watchdog as watch
-watch.KNOCK_SECONDS = 0.05
+from search.execution.cluster import cluster_watchdog
+cluster_watchdog.CHECK_SECONDS = 0.05
 door = socket.create_server(("127.0.0.1", 0))
-looking = watch.Watch({"the head": door.getsockname()}, lambda: print("view closed", flush=True), 0.2, 0.2)
+closed = lambda: print("view closed", flush=True)
+looking = cluster_watchdog.ClusterWatchdog({"the head": door.getsockname()}, closed, 0.2, 0.2)
 with looking.watching():
     print("began", flush=True)
     door.close()
@@ -27,7 +28,7 @@ with looking.watching():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(cluster_watchdog, "CHECK_SECONDS", 0.05)
 
 
 def test_whoever_hangs_in_a_call_is_ended_with_words() -> None:
@@ -40,7 +41,7 @@ def test_whoever_hangs_in_a_call_is_ended_with_words() -> None:
 
 def test_whoever_notices_goes_on_living() -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    looking = ClusterWatchdog({"the head": door.getsockname()}, gone_seconds=0.2, grace_seconds=0.3)
+    looking = ClusterWatchdog({"the head": door.getsockname()}, lost_after_seconds=0.2, grace_seconds=0.3)
     with looking.watching():
         time.sleep(0.5)
         assert looking.lost is None

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from search.config.search_config import SearchConfig
-from search.execution.engines.autoscaling import AutoscalingLimits, find_autoscaling_limits
-from search.execution.engines.nodes import Node
+from search.execution.cluster.autoscaling import AutoscalingLimits, find_autoscaling_limits
+from search.execution.cluster.nodes import Node
 
 CLOUD = """\
 cluster_name: c
@@ -38,19 +38,22 @@ def growth(tmp_path: Path, content: str, living: int = 1) -> AutoscalingLimits |
 def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_path: Path) -> None:
     found = growth(tmp_path, CLOUD)
     assert found is not None
-    assert found.trials(SearchConfig(), now=4) == 2 * 8 + 4 * 4
-    assert found.trials(SearchConfig(gpus_per_trial=0.5), now=0) == 2 * 4
-    assert found.trials(SearchConfig(), now=100) == 100
-    assert found.fits(SearchConfig(gpus_per_trial=2))
-    assert not found.fits(SearchConfig(gpus_per_trial=4))
-    assert found.words == "up to 6 of 'small' with 4 CPUs and 0 GPUs; up to 2 of 'gpu' with 8 CPUs and 2 GPUs"
+    assert found.trial_capacity(SearchConfig(), now=4) == 2 * 8 + 4 * 4
+    assert found.trial_capacity(SearchConfig(gpus_per_trial=0.5), now=0) == 2 * 4
+    assert found.trial_capacity(SearchConfig(), now=100) == 100
+    assert found.can_fit(SearchConfig(gpus_per_trial=2))
+    assert not found.can_fit(SearchConfig(gpus_per_trial=4))
+    assert (
+        found.description
+        == "up to 6 of 'small' with 4 CPUs and 0 GPUs; up to 2 of 'gpu' with 8 CPUs and 2 GPUs"
+    )
 
 
 def test_a_list_of_machines_grows_until_all_are_there(tmp_path: Path) -> None:
     found = growth(tmp_path, LOCAL, living=2)
     assert found is not None
-    assert found.fits(SearchConfig(gpus_per_trial=1))  # nobody says what they have
-    assert found.trials(SearchConfig(), now=1) == 2
+    assert found.can_fit(SearchConfig(gpus_per_trial=1))  # nobody says what they have
+    assert found.trial_capacity(SearchConfig(), now=1) == 2
     assert growth(tmp_path, LOCAL, living=3) is None
 
 
@@ -64,18 +67,18 @@ def test_a_file_that_is_none_of_rays_says_nothing(tmp_path: Path, content: str) 
 
 
 def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
-    assert AutoscalingLimits().fits(SearchConfig(gpus_per_trial=8))
-    assert [AutoscalingLimits().trials(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
+    assert AutoscalingLimits().can_fit(SearchConfig(gpus_per_trial=8))
+    assert [AutoscalingLimits().trial_capacity(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
 
 
 def test_trials_engines_and_threads_of_a_node() -> None:
     node = Node("id", "host", 1, cpus=16, gpus=4)
 
     def facts(demand: SearchConfig) -> tuple[int, int, int]:
-        return node.trials(demand), node.engines(demand), node.threads(demand)
+        return node.trial_capacity(demand), node.engine_count(demand), node.threads_per_trial(demand)
 
     assert facts(SearchConfig()) == (16, 1, 1)
     assert facts(SearchConfig(max_concurrent=3)) == (16, 1, 5)
     assert facts(SearchConfig(gpus_per_trial=0.5)) == (8, 4, 2)
     assert facts(SearchConfig(gpus_per_trial=2, cpus_per_trial=4)) == (2, 2, 8)
-    assert Node("id", "host", 1, cpus=16, gpus=0).trials(SearchConfig(gpus_per_trial=0.5)) == 0
+    assert Node("id", "host", 1, cpus=16, gpus=0).trial_capacity(SearchConfig(gpus_per_trial=0.5)) == 0

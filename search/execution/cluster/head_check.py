@@ -1,9 +1,7 @@
-"""Knocks at a Ray cluster's head before Ray does.
+"""Checks that the head of a Ray cluster answers and lets this machine in, before ``ray.init`` is called.
 
-``ray.init`` takes 20 s to say "failed to connect" to a head that wants another token, and two minutes where nothing
-listens. One request says which of the two it is in a tenth of a second.
-
-The token with which this process would join a Ray cluster, found where Ray itself looks for it.
+``ray.init`` takes 20 s to say "failed to connect" to a head that expects another token, and two minutes if nothing
+listens at the address. One request tells the two apart in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -18,14 +16,28 @@ from typing import Any
 
 from search.records.finding import Finding, failed, ok
 
+HEAD_TIMEOUT_SECONDS = 5.0
+"""Time that a head has to answer."""
+
 AUTH_MODE = "RAY_AUTH_MODE"
+"""Environment variable that says whether Ray uses tokens."""
+
 TOKEN_FILE = Path(".ray") / "auth_token"
-"""In the home directory."""
+"""Ray's default file of the token, relative to the home directory."""
+
+_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The request that ``ray.init`` sends first. It needs a token where the cluster uses them, and changes nothing."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """``text`` is empty where there is none; ``source`` says where it is, or should be; ``mode`` is RAY_AUTH_MODE."""
+    """The token with which this process would join a cluster.
+
+    Attributes:
+        text: the token; empty if there is none.
+        source: the file or variable that holds it, or should hold it.
+        mode: value of ``RAY_AUTH_MODE`` in lower case; None if it is not set.
+    """
 
     text: str
     source: str
@@ -33,12 +45,12 @@ class Token:
 
     @property
     def sent(self) -> bool:
-        """Whether Ray would show it: by default it does where there is one."""
+        """Whether Ray sends the token: by default it does if there is one."""
         return bool(self.text) and self.mode in (None, "token")
 
 
 def own_token(environment: Mapping[str, str] = os.environ) -> Token:
-    """What ``RAY_AUTH_TOKEN``, the file ``RAY_AUTH_TOKEN_PATH`` or ``~/.ray/auth_token`` holds, in this order."""
+    """Look where Ray looks: ``RAY_AUTH_TOKEN``, ``RAY_AUTH_TOKEN_PATH`` (a file), then ``~/.ray/auth_token``."""
     mode = environment.get(AUTH_MODE)
     mode = mode.lower() if mode is not None else None
     if text := environment.get("RAY_AUTH_TOKEN", "").strip():
@@ -51,14 +63,8 @@ def own_token(environment: Mapping[str, str] = os.environ) -> Token:
         return Token("", named or f"~/{TOKEN_FILE}", mode)
 
 
-HEAD_TIMEOUT_SECONDS = 5.0
-"""That a head may take to answer."""
-
-_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-
-
 def check_head(address: str) -> Finding:
-    """Whether a head answers at ``address`` and lets this machine in: ``ray.init`` would work."""
+    """Return a finding that is ok if a head answers at ``address`` and lets this machine in."""
     try:
         where = _resolved(address)
     except (ConnectionError, ValueError, OSError) as error:
@@ -86,7 +92,7 @@ def check_head(address: str) -> Finding:
 
 
 def readable_connection_error(error: Exception) -> str:
-    """What Ray says when it can't join a cluster, in fewer words where we know them."""
+    """Return Ray's message about a failed connection; a shorter one if the versions differ."""
     found = re.findall(r"(Ray|Python): (\S+)", str(error)) if "Version mismatch" in str(error) else []
     if len(found) != 4:
         return str(error)
@@ -97,17 +103,19 @@ def readable_connection_error(error: Exception) -> str:
 
 
 def _resolved(address: str) -> str | None:
-    """HOST:PORT of the head; None where Ray knows better (Ray Client's addresses, ``local``)."""
+    """Return HOST:PORT of the head; None for addresses that only Ray understands (Ray Client, ``local``)."""
     if "://" in address or address == "local":
         return None
-    from ray._private.services import canonicalize_bootstrap_address
+    from search.execution.cluster.ray_internals import resolve_head
 
-    resolved: str | None = canonicalize_bootstrap_address(address)
-    return resolved
+    return resolve_head(address)
 
 
 def _request_status(where: str, token: str) -> str | None:
-    """The name of the gRPC status that is the answer to a request with ``token``; None if all is well."""
+    """Send a request with ``token``; return the name of the gRPC status that refuses it, None if it is answered.
+
+    The body stays bytes in both directions, so that no generated code of Ray is needed.
+    """
     import grpc
 
     def as_is(message: Any) -> Any:
@@ -127,9 +135,8 @@ def _request_status(where: str, token: str) -> str | None:
 def _refused(where: str, token: Token) -> str:
     if token.text and not token.sent:
         return (
-            f"the head at {where} asks for a token, and {AUTH_MODE}={token.mode} keeps this machine from "
-            f"sending the one in "
-            f"{token.source}: set {AUTH_MODE}=token"
+            f"the head at {where} asks for a token, and {AUTH_MODE}={token.mode} keeps this machine from sending the "
+            f"one in {token.source}: set {AUTH_MODE}=token"
         )
     if token.text:
         return (
