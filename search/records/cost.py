@@ -76,7 +76,7 @@ def cost_phrases(cost: SearchCost) -> list[str]:
     """Describe in a few phrases, without full stops, what was reused and what had to be computed."""
     if not cost.trials:
         return []
-    phrases = [f"{cost.reading:,} of {plural(cost.trials, 'trial')} read kept activations"]
+    phrases = [f"{cost.reading:,} of {plural(cost.trials, 'trial')} read cached activations"]
     if cost.saved_seconds > 0:
         phrases[0] += f", which saved about {format_duration(cost.saved_seconds)} of frozen forward passes"
     phrases.append(
@@ -84,7 +84,9 @@ def cost_phrases(cost: SearchCost) -> list[str]:
         f"in {format_duration(cost.compile_seconds)}"
     )
     if cost.epochs_together:
-        phrases.append(f"{plural(cost.epochs_together, 'epoch')} of heads trained in one batch with others")
+        phrases.append(
+            f"{plural(cost.epochs_together, 'epoch')} of heads trained in one batch with other heads"
+        )
     return phrases
 
 
@@ -93,12 +95,12 @@ def cost_rows(cost: SearchCost) -> list[tuple[str, str]]:
     if not cost.trials:
         return []
     return [
-        ("trials that read kept activations", f"{cost.reading:,} of {cost.trials:,}"),
-        ("kept activations found", f"{_times(cost.hits)}, {format_size(cost.bytes_read)} read"),
+        ("trials that read cached activations", f"{cost.reading:,} of {cost.trials:,}"),
+        ("cached activations read", f"{_times(cost.hits)}, {format_size(cost.bytes_read)} read"),
         (
             "activations computed",
             f"{_times(cost.misses)}{f' ({cost.derived:,} from a lower cut)' if cost.derived else ''}, "
-            f"{format_size(cost.bytes_written)} kept",
+            f"{format_size(cost.bytes_written)} cached",
         ),
         (
             "frozen forward passes saved, by their measured rate",
@@ -109,8 +111,8 @@ def cost_rows(cost: SearchCost) -> list[tuple[str, str]]:
             f"{cost.programs_compiled:,} for {plural(cost.trials, 'trial')}, "
             f"{format_duration(cost.compile_seconds)}",
         ),
-        ("epochs of heads that trained together with others", f"{cost.epochs_together:,}"),
-        ("waiting of trials for each other", format_duration(cost.wait_seconds)),
+        ("epochs of heads that trained in one batch with other heads", f"{cost.epochs_together:,}"),
+        ("time that trials waited for each other", format_duration(cost.wait_seconds)),
     ]
 
 
@@ -125,14 +127,14 @@ def activations_phrase(trial: TrialRecord) -> str:
     if "reason" not in trial.cost:
         return ""
     place = str(trial.cost.get("place", "none"))
-    way = {"memory": "kept in memory", "disk": "kept on disk"}.get(place, "computed live")
+    way = {"memory": "cached in memory", "disk": "cached on disk"}.get(place, "computed live")
     return f"{way}: {trial.cost['reason']}"
 
 
 def _line(trial: TrialRecord) -> str:
     counts = {name: int(_finite(trial.cost.get(name))) for name in ("hits", "misses", "programs_compiled")}
     compiled = plural(counts["programs_compiled"], "program")
-    return f"{activations_phrase(trial)}. {counts['hits']:,} found, {counts['misses']:,} computed; {compiled} compiled"
+    return f"{activations_phrase(trial)}. {counts['hits']:,} read, {counts['misses']:,} computed; {compiled} compiled"
 
 
 def _times(count: int) -> str:

@@ -173,12 +173,12 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
 
 
 def _old_task(values: Mapping[str, Any]) -> OldTask:
-    lost = values.get("lost")  # not there in earlier versions
+    lost = values.get("lost")  # missing in records of earlier versions
     return OldTask(**{**values, "after": tuple(values["after"]), "lost": Interval(**lost) if lost else None})
 
 
 def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
-    if values is None:  # measured before there was any
+    if values is None:  # measured by an earlier version
         return None
     bins = tuple(CalibrationBin(**{**b, "accuracy": Interval(**b["accuracy"])}) for b in values["bins"])
     intervals = {name: Interval(**values[name]) for name in ("error", "excess")}
@@ -186,7 +186,7 @@ def _calibration(values: Mapping[str, Any] | None) -> Calibration | None:
 
 
 def _footprint(values: Mapping[str, Any] | None) -> Footprint | None:
-    if values is None:  # measured before there were any
+    if values is None:  # measured by an earlier version
         return None
     times = {name: Latency(**values[name]) for name in ("latency", "batch_latency")}
     return Footprint(**{**values, **times})

@@ -10,16 +10,16 @@ from typing import Any
 from search.records.record import Interval
 
 HOW_TO_READ = (
-    "Greater is better in every column but MMD². Begin with k-NN; it can't tell backbones marked ≈ from the first one: "
-    "there, the other columns break the tie."
+    "Greater is better in every column except MMD². Start with k-NN. Backbones marked ≈ do not differ significantly "
+    "from the first one by k-NN; for them, the other columns break the tie."
 )
 LIMITS = (
-    "Scores look at frozen features. They can't say what a backbone reaches once blocks are unfrozen, nor rule it out: "
-    "take them as a prior, and let a search decide. All but k-NN compare within this table alone."
+    "Scores measure frozen features. They cannot predict what a backbone reaches once blocks are unfrozen, so use them "
+    "as a prior and let a search decide. All scores except k-NN are comparable within this table only."
 )
 P_VALUE_NOTE = (
-    "A small p says that the backbone can tell source from target images, as it nearly always can, not that transfer "
-    "fails."
+    "A small p means that the backbone's features distinguish source from target images, which is nearly always the "
+    "case; it does not mean that transfer fails."
 )
 
 
@@ -105,7 +105,7 @@ class ScoringResult:
         if share >= 10:
             return None
         more = " (--images N takes more)" if self.images < self.available_images else ""
-        return f"{share:.2g} images a class are few{more}: differences may be chance"
+        return f"{share:.2g} images per class are few{more}: differences may be due to chance"
 
 
 def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:

@@ -163,10 +163,8 @@ def _downloaded(uri: str, tracking_uri: str) -> Iterator[Path]:
     connect(tracking_uri)
     folder = tempfile.mkdtemp(prefix="unfreeze-download-")
     try:
-        with (
-            translate_errors(tracking_uri),
-            use_store(tracking_uri),
-        ):  # an argument would not reach the registry
+        # download_artifacts() takes the address of the tracking store only, not that of the registry.
+        with translate_errors(tracking_uri), use_store(tracking_uri):
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         yield Path(path)
     finally:

@@ -157,26 +157,30 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
 def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
     """Return decision, reason, comparisons and notes for a model without a champion."""
     right, scratch = answers.correct, answers.scratch_correct
-    constant = np.stack(
-        [answers.majority_correct] * 2
-    )  # constant predictions do not depend on a seed: twice the same
+    # Constant predictions do not vary between seeds; two equal rows express that variance 0.
+    constant = np.stack([answers.majority_correct] * 2)
     others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
     notes: tuple[str, ...] = ()
     if len(scratch):
         others.insert(0, _compared(SCRATCH_BASELINE, right, scratch, seeds=len(scratch)))
     else:
         notes = ("no baseline was trained from scratch, so the only comparison is with the majority class",)
-    unbeaten = [f"{other.other}, but gains {other}" for other in others if other.low <= 0]
+    unbeaten = [f"{other} over {other.other}" for other in others if other.low <= 0]
     if len(scratch) and min(len(right), len(scratch)) == 1:
         return "not better", _one_seed_reason("the winner, or the baseline, was"), others, notes
     if unbeaten:
         return (
             "not better",
-            f"the first champion has to beat {' and '.join(unbeaten)}: not surely above 0",
+            f"the first champion has to be significantly better, but it gains {' and '.join(unbeaten)}",
             others,
             notes,
         )
-    return "first", f"it beats {' and '.join(other.other for other in others)}", others, notes
+    return (
+        "first",
+        f"it is significantly better than {' and '.join(other.other for other in others)}",
+        others,
+        notes,
+    )
 
 
 def _against(version: str, new: PredictionRecord, old: PredictionRecord) -> Comparison:

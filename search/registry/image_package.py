@@ -49,7 +49,8 @@ def write_image_package(
     # The Keras section makes the same folder loadable with mlflow.keras, too.
     document = Model().add_flavor("keras", **{**flavor, "data": "data"})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example")  # the plain model has one
+        # MLflow recommends an input example; the plain model of this package has one.
+        warnings.filterwarnings("ignore", message=".*input example")
         mlflow.pyfunc.save_model(
             str(folder),
             loader_module=_CODE.stem,

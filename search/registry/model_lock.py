@@ -19,10 +19,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Protocol
 
 from search.ledger.driver_lease import boot_id, died_on_this_machine
+from search.ledger.driver_lease_row import LeaseHolder
 from search.tracking.mlflow_environment import user_name
 from trainables.errors import TrackingError
 
@@ -48,6 +49,42 @@ class TagStore(Protocol):
     def erase(self, key: str) -> None:
         """Delete a tag, if it exists."""
         ...
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The ticket of a process that waits for a lock or holds it, as its tag contains it.
+
+    Attributes:
+        number: the process with the lowest number holds the lock; 0 while the process chooses its number.
+        by: login name of the user.
+        pid: number of the process.
+        host: name of its machine.
+        boot: identifies this start of its machine.
+    """
+
+    number: int = 0
+    by: str = ""
+    pid: int = 0
+    host: str = ""
+    boot: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Ticket:
+        """Read a tag. What cannot be read counts as number 0, so that it blocks the lock until it is stale."""
+        try:
+            known = json.loads(text)
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            return cls()
+        ticket = cls(**{own.name: known[own.name] for own in fields(cls) if own.name in known})
+        return ticket if isinstance(ticket.number, int) else replace(ticket, number=0)
+
+    @property
+    def holder(self) -> LeaseHolder:
+        """The process, in the form that tells whether it died on this machine."""
+        return LeaseHolder(pid=self.pid, host=self.host, boot=self.boot)
 
 
 @dataclass
@@ -103,22 +140,16 @@ class BakeryLock:
         # written its own, and could still get a low number. The others wait until it is known.
         self._write_ticket(0)
         self._write_ticket(
-            1 + max((_number(ticket) for ticket in _tickets(self.tags.read()).values()), default=0)
+            1 + max((ticket.number for ticket in _tickets(self.tags.read()).values()), default=0)
         )
 
     def _write_ticket(self, number: int) -> None:
         self.number = number
-        ticket = {
-            "number": number,
-            "by": user_name(),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "boot": boot_id(),
-        }
-        self.tags.write(self._key, json.dumps(ticket))
+        ticket = Ticket(number, user_name(), os.getpid(), socket.gethostname(), boot_id())
+        self.tags.write(self._key, json.dumps(asdict(ticket)))
 
     def _wait_for_earlier_tickets(self) -> None:
-        seen: dict[str, tuple[object, float]] = {}
+        seen: dict[str, tuple[Ticket, float]] = {}
         while True:
             tickets = _tickets(self.tags.read())
             if self._key not in tickets:
@@ -132,27 +163,14 @@ class BakeryLock:
                 # contain no times, because the clocks of two machines may differ by minutes.
                 if key not in seen or seen[key][0] != ticket:
                     seen[key] = ticket, now
-                if died_on_this_machine(ticket) or now - seen[key][1] > self.stale_seconds:
+                if died_on_this_machine(ticket.holder) or now - seen[key][1] > self.stale_seconds:
                     self.tags.erase(key)
             time.sleep(POLL_SECONDS)
 
-    def _precedes(self, key: str, ticket: dict[str, Any]) -> bool:
+    def _precedes(self, key: str, ticket: Ticket) -> bool:
         # Two processes may draw the same number; the key breaks the tie in the same way for both.
-        return key != self._key and (_number(ticket), key) < (self.number, self._key)
+        return key != self._key and (ticket.number, key) < (self.number, self._key)
 
 
-def _tickets(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
-    return {key: _read(value) for key, value in tags.items() if key.startswith(_PREFIX)}
-
-
-def _read(value: str) -> dict[str, Any]:
-    try:
-        ticket = json.loads(value)
-    except ValueError:
-        ticket = None
-    return ticket if isinstance(ticket, dict) else {}
-
-
-def _number(ticket: dict[str, Any]) -> int:
-    number = ticket.get("number")
-    return number if isinstance(number, int) else 0
+def _tickets(tags: dict[str, str]) -> dict[str, Ticket]:
+    return {key: Ticket.parse(value) for key, value in tags.items() if key.startswith(_PREFIX)}

@@ -50,7 +50,8 @@ def write_package(
         document: the MLmodel to fill, with the ids of its logged model and run.
         answers: the file of :mod:`search.records.predictions` to store with the model.
     """
-    import mlflow.keras  # brings TensorFlow
+    # Imported here, because it imports TensorFlow.
+    import mlflow.keras
 
     names = list(classes)
     mlflow.keras.save_model(
@@ -118,6 +119,6 @@ def requirements() -> list[str]:
     for name in REQUIREMENTS:
         try:
             pinned.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:  # the CPU build of TensorFlow has a name of its own
+        except PackageNotFoundError:  # TensorFlow is installed as tensorflow or as tensorflow-cpu
             continue
     return pinned

@@ -95,13 +95,13 @@ def register(
                 model_id = _log_model(client, keras_model, run_id, classes, examples, tags, answers)
             _link_model_to_run(client, run_id, model_id)
             address, about = f"models:/{model_id}", winner_note(record, outcome)
-            with use_store(uri):  # a database store looks the model up at MLflow's own address
+            # For a database store, MLflow looks the logged model up in its global store, not in the client's.
+            with use_store(uri):
                 found = client.create_model_version(
                     model_name, address, run_id, tags, description=about, model_id=model_id
                 )
-        for key, value in (
-            point or {}
-        ).items():  # of a version that was there already the front may be another now
+        # Tags of an existing version are updated, too: its front may have changed since it was registered.
+        for key, value in (point or {}).items():
             client.set_model_version_tag(model_name, found.version, key, value)
         version = (
             to_version(client.get_model_version(model_name, found.version)) if point else to_version(found)

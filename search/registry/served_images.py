@@ -36,10 +36,9 @@ class ServedImages:
         self._model = model
         self._classes = list(classes)
         # MLflow's server answers requests in several threads.
-        self._turn = threading.Lock()
-        self._answer(
-            np.zeros((1, 32, 32, 3), np.uint8)
-        )  # traced now, so that the first request need not wait
+        self._lock = threading.Lock()
+        # Traces the predict function now, so that the first request does not have to wait for it.
+        self._predict(np.zeros((1, 32, 32, 3), np.uint8))
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """Return probabilities (N, classes) of N images, or a table with one column per class.
@@ -58,15 +57,16 @@ class ServedImages:
             raise _refusal("inputs: expected at least one image, received none")
         answers = np.empty((len(images), len(self._classes)), np.float32)
         for rows in _alike(images):
-            answers[rows] = self._answer(np.stack([images[row] for row in rows]))
+            answers[rows] = self._predict(np.stack([images[row] for row in rows]))
         if not (params or {}).get(NAMED):
             return answers
         import pandas as pd
 
         return pd.DataFrame(answers, columns=self._classes)
 
-    def _answer(self, pixels: Any) -> Any:
-        with self._turn:  # a Keras model's predict function is made by its first call, and not twice at once
+    def _predict(self, pixels: Any) -> Any:
+        # Keras creates the predict function in the first call, which is not thread-safe.
+        with self._lock:
             return np.asarray(self._model.predict_on_batch(pixels))
 
 

@@ -20,6 +20,7 @@ def write_report(record: SearchRecord, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from search.report.page import render  # altair and vl-convert take a second to import
+    # Imported here, because importing Altair and vl-convert takes a second.
+    from search.report.page import render
 
     write_bytes(path, render(record).encode("utf-8", errors="replace"))

@@ -24,6 +24,7 @@ def describe_parameters(params: Parameters, blocks: int) -> tuple[list[str], lis
     main = [_phrase(name, params[name], blocks) for name in CORE_PARAMETERS if name in params]
     more = [_phrase(name, value, blocks) for name, value in params.items() if name not in CORE_PARAMETERS]
     for phrases in (main, more):
+        # Only the first phrase starts a sentence on the page.
         phrases[:1] = [first[:1].upper() + first[1:] for first in phrases[:1]]
     return main, more
 
@@ -54,7 +55,7 @@ def _unless_zero(what: str) -> Callable[[ParameterValue], str]:
     return lambda value: f"no {what}" if value == 0 else f"{what} {format_number(value)}"
 
 
-_TAUGHT = {"plain": "the teacher's answers", "relational": "the relations that the teacher sees"}
+_TAUGHT = {"plain": "the teacher's outputs", "relational": "the teacher's relations between images"}
 
 _KEPT = {
     "ewc": "elastic weight consolidation",
@@ -65,32 +66,32 @@ _KEPT = {
 _PHRASES: Mapping[str, Callable[[ParameterValue], str]] = {
     "backbone": lambda name: f"backbone {format_number(name)}",
     "learning_rate": lambda rate: f"learning rate {format_parameter('learning_rate', rate)}",
-    "backbone_lr_ratio": lambda ratio: f"the backbone at {format_number(ratio)} of the learning rate",
+    "backbone_lr_ratio": lambda ratio: f"the backbone at {format_number(ratio)} times the learning rate",
     "head_units": _head,
     "augmentation_strength": _unless_zero("augmentation"),
     "head_init": lambda init: (
-        "a head that begins as a probe" if init == "probe" else "a head from random weights"
+        "a head initialised by a linear probe" if init == "probe" else "a randomly initialised head"
     ),
-    "horizontal_flip": lambda flip: "with mirror images" if flip else "no mirror images",
+    "horizontal_flip": lambda flip: "with horizontal flips" if flip else "no horizontal flips",
     "weight_decay": _unless_zero("weight decay"),
     "dropout": _unless_zero("dropout"),
     "label_smoothing": _unless_zero("label smoothing"),
-    "l2sp": _unless_zero("pull to the pretrained weights"),
+    "l2sp": _unless_zero("L2-SP penalty"),
     "layer_lr_decay": lambda decay: (
-        "one rate for all blocks"
+        "the same rate for all blocks"
         if decay == 1
-        else f"each block at {format_number(decay)} of the rate of the one above"
+        else f"each block at {format_number(decay)} times the rate of the block above"
     ),
     "distillation": lambda kind: (
-        "taught by answers and relations" if kind == "both" else f"taught by {_TAUGHT.get(str(kind), kind)}"
+        "distilled from outputs and relations"
+        if kind == "both"
+        else f"distilled from {_TAUGHT.get(str(kind), kind)}"
     ),
-    "distill_weight": lambda weight: f"the teacher counts {format_number(weight)} times",
-    "distill_temperature": lambda value: f"answers softened at {format_number(value)}",
-    "remembering": lambda how: f"the old task kept by {_KEPT.get(str(how), how)}",
-    "remember_weight": lambda weight: f"the old task counts {format_number(weight)} times",
+    "distill_weight": lambda weight: f"teacher weight {format_number(weight)}",
+    "distill_temperature": lambda value: f"distillation temperature {format_number(value)}",
+    "remembering": lambda how: f"the old task remembered by {_KEPT.get(str(how), how)}",
+    "remember_weight": lambda weight: f"old-task weight {format_number(weight)}",
     "gradual_unfreezing": lambda share: (
-        f"blocks that join one by one in {format_number(share)} of the epochs"
-        if share
-        else "all blocks from the start"
+        f"gradual unfreezing over {format_number(share)} of the epochs" if share else "no gradual unfreezing"
     ),
 }

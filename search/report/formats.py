@@ -48,11 +48,12 @@ def write_run_artifacts(
     """
     text, write_text = REPORT_FORMATS["md"]
     plots, write_plots = REPORT_FORMATS["png"]
-    shutil.rmtree(folder / plots, ignore_errors=True)  # those of another set of parameters
+    # An earlier session may have drawn plots of other parameters, which would stay there.
+    shutil.rmtree(folder / plots, ignore_errors=True)
     write_text(record, folder / text)
     try:
         write_plots(record, folder / plots)
-    except ValueError as error:  # of the library that draws
+    except ValueError as error:  # raised by vl-convert
         told(f"report: the plots could not be drawn: {error}")
     drawn = (folder / plots,) if (folder / plots).is_dir() else ()
     return folder / text, *drawn

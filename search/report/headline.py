@@ -102,7 +102,7 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
     if outcome is None:
         figure = format_metric(record.metric, trial.value) if trial else "–"
         title = f"{label(record.metric).capitalize()}, best so far"
-        return Tile(title, figure, "", "The test images have not been touched yet.")
+        return Tile(title, figure, "", "The test images have not been used yet.")
     test = outcome.test_accuracy
     images = record.task.counts.get("test", 0)
     return Tile(
@@ -142,16 +142,16 @@ def _gain(outcome: Outcome | None) -> Tile:
     rival = outcome.main_baseline if outcome else None
     title = f"Transfer gain over {BASELINE_SOURCES.get(rival.method, rival.method) if rival else 'scratch'}"
     if outcome is None:
-        return Tile(title, "–", "", "Known once the winner and the baseline have been tested.")
+        return Tile(title, "–", "", "It is known once the winner and the baseline have been tested.")
     if outcome.gain is None or rival is None:
-        return Tile(title, "–", "", "Nothing to compare with.", "No verdict: no baseline was run")
+        return Tile(title, "–", "", "There is nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
     verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
     seeds = min(len(outcome.seed_test_accuracies), len(rival.test_accuracies))
     over = (
         f"mean of {seeds} seeds"
         if seeds >= MIN_SEEDS
-        else "over the test images alone: one training says nothing of other seeds (--confirm-seeds 3)"
+        else "over test images only: one training run cannot show the variance between seeds (--confirm-seeds 3)"
     )
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01

@@ -94,6 +94,7 @@ def _next(record: SearchRecord) -> Iterator[str]:
     yield "### What to do next"
     yield ""
     for step in steps:
+        # A command may contain backticks itself: the fence has to be longer than any run of them.
         fence = "`" * (3 + max((len(run) for run in re.findall(r"`{3,}", step.command)), default=0))
         yield f"{_text(step.purpose)}:"
         yield f"{fence}sh\n{step.command}\n{fence}"
@@ -122,5 +123,6 @@ def _rule(cells: Sequence[str]) -> str:
 
 def _text(words: str) -> str:
     """Return ``words`` on one line, with every character escaped that Markdown or HTML would interpret."""
+    # A zero-width space after ":" and "@" keeps GitHub from turning names into links and mentions.
     plain = _CONTROL.sub(" ", without_secrets(words).replace("\u202f", " "))
     return _SPECIAL.sub(r"\\\1", plain).replace("://", ":\u200b//").replace("@", "@\u200b")

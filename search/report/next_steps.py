@@ -28,7 +28,7 @@ def next_steps(record: SearchRecord) -> list[Step]:
     runs = Step("Compare the runs in MLflow", _command("ui", *store))
     outcome = record.outcome
     if outcome is None:
-        return [Step("See how it stands", _command("status", record.name, *ledger)), runs]
+        return [Step("Check the progress", _command("status", record.name, *ledger)), runs]
     if outcome.model_name is None:
         return [runs]
     model = f"models:/{outcome.model_name}@challenger"
@@ -47,7 +47,7 @@ def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
     """Return the command for promotion, or for a dry run of it unless transfer clearly helps."""
     if outcome.verdict == "helps":
         return Step("Put the model into production", _command("promote", model, *store))
-    return Step("See if it may go into production", _command("promote", model, "--dry-run", *store))
+    return Step("Check whether it may go into production", _command("promote", model, "--dry-run", *store))
 
 
 def _asked(record: SearchRecord, key: str) -> list[str]:

@@ -24,7 +24,7 @@ _REASONS = {
 _STOPPED = {
     "converged": "the search had converged",
     "time_budget": "the time budget was used up",
-    "failing_alike": "the first trials had all failed with one error",
+    "failing_alike": "the first trials all failed with the same error",
 }
 
 
@@ -57,7 +57,7 @@ def _edges(record: SearchRecord) -> Iterator[Notice]:
         at = f" ({format_parameter(name, value)})" if value is not None else ""
         yield Notice(
             "warning",
-            f"The best {label(name)}{at} sits on the edge of its range: a better value may lie outside. "
+            f"The best {label(name)}{at} is at the edge of its range: a better value may lie outside. "
             "Widen the range with --space FILE.yaml.",
         )
 
@@ -68,7 +68,7 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
         after = join_words([f"{100 * value:.1f} %" for value in old.after])
         mean = old.lost
         more = (
-            f" Its trainings lose {format_points(mean.estimate)} points on average (95 % interval "
+            f" Its training runs lose {format_points(mean.estimate)} points on average (95 % interval "
             f"{format_points(mean.low)} to "
             f"{format_points(mean.high)}, over test images and seeds)."
             if mean is not None
@@ -76,8 +76,8 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
         )
         yield Notice(
             "note",
-            f"The old task ({record.config.get('remember')}): {100 * old.before:.1f} % of its test images were right "
-            f"before; after the winner's trainings {after}. The registered model's backbone "
+            f"Accuracy on the old task ({record.config.get('remember')}) was {100 * old.before:.1f} % before, and "
+            f"{after} after the winner's training runs. The registered model's backbone "
             f"{forgetting_phrase(old.forgotten)}." + more,
         )
 
@@ -100,7 +100,7 @@ def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:
         yield Notice(
             "note",
             f"{plural(len(smaller), 'trial')} ran out of memory with batches of {record.config.get('batch_size')} and "
-            f"went on with smaller ones ({sizes}): not quite like the others.",
+            f"continued with smaller ones ({sizes}): their results are not exactly comparable with the others.",
         )
 
 
@@ -108,9 +108,9 @@ def _unlabelled(record: SearchRecord) -> Iterator[Notice]:
     if record.config.get("unlabelled_target"):
         yield Notice(
             "warning",
-            "No label of the target was used: the validation accuracy is that on the source's images, weighted by "
-            "likeness to the target; the validation loss adds to theirs how unsure and one-sided the answers to the "
-            "target's are. Both may prefer a trial that is worse on the target: only the test accuracy is measured "
+            "No label of the target was used. The validation accuracy is measured on source images, weighted by their "
+            "similarity to the target. The validation loss adds terms for uncertain and one-sided predictions on "
+            "target images. Both may prefer a trial that is worse on the target; only the test accuracy is measured "
             "there.",
         )
 
@@ -140,9 +140,7 @@ def _unfinished(record: SearchRecord) -> Iterator[Notice]:
     elif finished < record.requested:
         running = record.count("running")
         going = f", {running} {'is' if running == 1 else 'are'} running" if running else ""
-        yield Notice(
-            "warning", f"{share} have finished{going}. The same command, run again, goes on from here."
-        )
+        yield Notice("warning", f"{share} have finished{going}. Run the same command again to continue.")
 
 
 def _improving(record: SearchRecord) -> Iterator[Notice]:
@@ -150,8 +148,8 @@ def _improving(record: SearchRecord) -> Iterator[Notice]:
     if record.outcome is not None and finished >= record.requested and still_improving(record):
         yield Notice(
             "note",
-            "The best value came with one of the last trials: more may find a better one. The same command with "
-            f"--trials {2 * record.requested} goes on from here.",
+            "The best value was found by one of the last trials, so more trials may find a better one. Run the same "
+            f"command with --trials {2 * record.requested} to continue.",
         )
 
 
@@ -159,5 +157,6 @@ def _diverged(record: SearchRecord) -> Iterator[Notice]:
     diverged = sum(t.state == "pruned" and t.reason == "diverged" for t in record.trials)
     if diverged:
         yield Notice(
-            "note", f"{plural(diverged, 'trial')} diverged (the loss was no number any more) and ended there."
+            "note",
+            f"{plural(diverged, 'trial')} diverged (the loss became NaN or infinite) and stopped there.",
         )

@@ -89,14 +89,14 @@ def _mistakes(record: SearchRecord) -> list[tuple[str, str, int]]:
 def _examples_title(record: SearchRecord) -> str:
     outcome = record.outcome
     if outcome is None or not outcome.examples:
-        return "What it saw"
+        return "Test images"
     shown = _examples(record)
     wrong = sum(not example.correct for example in shown)
     if wrong == 0:
-        return "Test images that it got right"
+        return "Test images that it classified correctly"
     surest = format_percent(shown[0].probability, 0)
     every = plural(max(wrong, sum(images for *_, images in mistakes(outcome))), "mistake")
-    return f"{wrong} of its {every}, the surest first ({surest}), and some that it got right"
+    return f"{wrong} of its {every}, the most confident first ({surest}), and some correct predictions"
 
 
 @cache
@@ -108,6 +108,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # allow_nan=False: a NaN in a figure must fail here and not break the page's script.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {"percent": format_percent, "duration": format_duration, "data_uri": _data_uri}
     return environment

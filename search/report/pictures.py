@@ -73,6 +73,7 @@ def standalone_spec(figure: Figure, widest: int | None = None) -> dict[str, Any]
         figure: a figure that can be drawn.
         widest: maximum width of the picture, in pixels of the page; by default what suits the figure.
     """
+    # Without a page there are no CSS variables: put in the colours themselves.
     text = _VARIABLE.sub(lambda found: _colours()[found[1]], json.dumps(figure.spec))
     spec: dict[str, Any] = json.loads(text)
     width = _width(figure) if widest is None else min(_width(figure), widest)
@@ -131,5 +132,6 @@ def _coloured(name: str) -> str:
 @cache
 def _colours() -> Mapping[str, str]:
     """Return the page's light colours by the names of their CSS variables."""
+    # The dark colours follow in a media query, and use the same variables.
     light = _STYLE.read_text("utf-8").partition("@media")[0]
     return dict(re.findall(r"(--[\w-]+):\s*(#[0-9a-f]+)", light))

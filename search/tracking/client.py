@@ -35,7 +35,7 @@ def create_store(tracking_uri: str) -> None:
     if path is None or (path.exists() and path.stat().st_size):
         return
     making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)  # of a process that has died
+    making.unlink(missing_ok=True)  # left by a process that died
     folder, _, rest = tracking_uri.rpartition("/")
     name, mark, options = rest.partition("?")
     uri = f"{folder}/.{name}.making{mark}{options}"

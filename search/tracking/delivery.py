@@ -228,7 +228,8 @@ class Delivery:
         while self._requests and self._requests[0].after <= self._delivered:
             self._check_ownership()
             self._reply(self._requests[0], self._mirror)
-            self._cpu_seconds = time.thread_time()  # somebody asked for that
+            # A caller waited for this work, so that it does not count towards MAX_CPU_SHARE.
+            self._cpu_seconds = time.thread_time()
 
     def _reply(self, request: _Request, mirror: Mirror) -> None:
         """Answer a request, with an error if necessary.
@@ -242,7 +243,7 @@ class Delivery:
             except Exception as error:
                 if _is_transient(error):
                     raise
-                answer = error  # it belongs to whoever asked
+                answer = error  # raised in the caller's thread
         self._settle(request, answer)
 
     def _refuse(self, error: Exception) -> None:

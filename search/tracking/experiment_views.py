@@ -101,7 +101,7 @@ def _trials(record: SearchRecord) -> Mapping[str, Any]:
                 "deleted": False,
             }
         ],
-        "isAccordionReordered": True,  # MLflow puts the sections that it makes itself below
+        "isAccordionReordered": True,  # MLflow then lists its own sections below ours
     }
 
 

@@ -50,7 +50,7 @@ def describe_experiment(client: MlflowClient, experiment: str, record: SearchRec
         for name, value in experiment_tags(record, int(time.time() * 1000)).items()
         if _missing(known, name, value)
     ]
-    # A server may take its time for each request; a SQLite file is better written by one at a time.
+    # Requests to a server run in parallel, since each may take long; a SQLite file allows one writer at a time.
     together = len(missing) if client.tracking_uri.startswith("http") else 1
     with ThreadPoolExecutor(max(1, together)) as pool:
         list(pool.map(lambda tag: client.set_experiment_tag(experiment, *tag), missing))
@@ -62,7 +62,7 @@ def experiment_tags(record: SearchRecord, now: int) -> dict[str, str]:
     greater = record.direction == "maximize"
     return {
         NOTE_TAG: experiment_note(record),
-        # Without it a UI that looks for traces would take the experiment for one on language models.
+        # Without this tag, the UI may show the experiment as one on language models.
         _KIND: "custom_model_development",
         _METRIC: record.metric,
         _GREATER: str(greater),

@@ -174,7 +174,8 @@ class Mirror:
                 location = artifact_location(self.tracking_uri, storage)
                 return str(self._client.create_experiment(name, location))
             except MlflowException as error:
-                known = self._client.get_experiment_by_name(name)  # another search may have been quicker
+                # Another search may have created it in the meantime.
+                known = self._client.get_experiment_by_name(name)
                 if known is None:
                     raise error
         if known.lifecycle_stage == "deleted":

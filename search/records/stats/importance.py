@@ -108,12 +108,14 @@ def _shares(study: _FixedStudy) -> dict[str, float]:
     trials = study.get_trials()
     if len(trials) < MIN_TRIALS or len({t.value for t in trials}) < 2:
         return {}
-    from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn, which takes long
+    # Imported here, because it imports scikit-learn, which takes long.
+    from optuna.importance import PedAnovaImportanceEvaluator
 
     # PED-ANOVA's quantile gamma. A tenth of few trials would be a single one, whose density says nothing.
     best = min(max(BEST_SHARE, BEST_TRIALS / len(trials)), 0.5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of each kind of experiment that Optuna has, once a resample
+        # Optuna warns that the evaluator is experimental: once per resample.
+        warnings.simplefilter("ignore")
         found = PedAnovaImportanceEvaluator(target_quantile=best).evaluate(study)
     total = sum(found.values())
     return {name: value / total for name, value in found.items()} if total > 0 else {}

@@ -65,9 +65,8 @@ def _latency(times: Times, row: int, found: dict[int, float]) -> float:
     own = float(np.median(times[row]))
     if not found:
         return _rounded(own)
-    first = {
-        milliseconds: other for other, milliseconds in reversed(found.items())
-    }  # of those with the same latency
+    # One row per latency: of the rows that share one, the first, which was measured for it.
+    first = {milliseconds: other for other, milliseconds in reversed(found.items())}
     # Distances of latencies are ratios, hence the logarithm.
     nearest = min(first.values(), key=lambda other: (abs(np.log(own / np.median(times[other]))), other))
     return _rounded(found[nearest] * latency_ratio(times[nearest], times[row]))

@@ -41,7 +41,7 @@ def count_images(paths: Sequence[str]) -> int:
                 count += sum(1 for _ in images_below(file, SkippedFiles()))
             else:
                 count += pq.read_metadata(file).num_rows if file.suffix.lower() == ".parquet" else 1
-    except (pa.ArrowException, OSError, DataError):  # told by whoever reads them
+    except (pa.ArrowException, OSError, DataError):  # reported when the images are read
         return 0
     return count
 

@@ -110,7 +110,8 @@ def open_output(path: str, kind: str, classes: Sequence[str], whole: bool) -> It
             try:
                 yield writer
             except BaseException:
-                with suppress(Exception):  # the file is thrown away
+                # The file is deleted below, so that a failure to complete it does not matter.
+                with suppress(Exception):
                     writer.close()
                 raise
             writer.close()

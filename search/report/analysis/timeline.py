@@ -43,6 +43,8 @@ def timeline(record: SearchRecord) -> Timeline:
     if not placed:
         return Timeline((), 0.0, 0.0)
     origin = min(begun for _, (begun, _) in placed)
+    # A trial that a killed driver left running spans the time until it was resumed. So a trial counts as busy only
+    # for the seconds before its end for which it accounts.
     pauses = list(_pauses([(max(begun, end - _busy(t)), end) for t, (begun, end) in placed], origin))
     found = [
         EpochEnd(_without(seconds, pauses) - origin, trial.number, epoch, value)
@@ -99,6 +101,7 @@ def _epochs(
     passed = 0.0
     for count, epoch in enumerate(trial.epochs, 1):
         passed += epoch.epoch_seconds if math.isfinite(epoch.epoch_seconds) else 0.0
+        # Trials of very old records have no durations: their epochs are spread evenly.
         share = passed / whole if whole > 0 else count / len(trial.epochs)
         if math.isfinite(value := epoch.metric(record.metric)):
             yield begun + share * (end - begun), epoch.epoch, value

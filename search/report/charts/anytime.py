@@ -16,7 +16,7 @@ from search.report.charts.axes import ACCENT, MUTED, PAPER, value_format
 from search.report.charts.figure import Figure, compiled, empty_figure, focus_param, when_focused
 
 KEY = "anytime"
-TITLE = "The best so far, by the clock"
+TITLE = "The best value over time"
 HEIGHT = 260
 MAX_POINTS = 3000
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
@@ -32,39 +32,37 @@ def anytime_curve(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(record, known, steps),
+        title=_title(record, known, steps),
         caption=_caption(known),
         alternative=_alternative(record, steps),
         spec=compiled(_chart(record, known, steps), HEIGHT),
     )
 
 
-def _lesson(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> str:
+def _title(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> str:
     best = steps[-1]
     after = known.length - best.seconds
-    reached = (
-        f"The best value, {format_metric(record.metric, best.value)}, was there after {_said(best.seconds)}"
-    )
+    reached = f"The best value, {format_metric(record.metric, best.value)}, was reached after {_duration(best.seconds)}"
     if after > 0.2 * known.length:
-        return f"{reached}; {_said(after)} more found nothing better"
+        return f"{reached}; {_duration(after)} more found nothing better"
     return reached
 
 
-def _said(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return format_duration(seconds) if seconds >= 0.5 else "less than a second"
 
 
 def _caption(known: Timeline) -> str:
-    words = "The best value of any epoch so far: where a search that is stopped at that time would stand. Dots are "
-    words += "the epochs of all trials."
+    words = "The best value of any epoch so far: what the search would have found if it had been stopped at that time. "
+    words += "Dots are the epochs of all trials."
     if known.paused:
-        words += f" Pauses without any trial, {format_duration(known.paused)} in all, are left out."
+        words += f" Pauses without any running trial ({format_duration(known.paused)} in all) are left out."
     return words
 
 
 def _alternative(record: SearchRecord, steps: list[EpochEnd]) -> str:
     told = [
-        f"{format_metric(record.metric, s.value)} after {_said(s.seconds)} (trial {s.trial})"
+        f"{format_metric(record.metric, s.value)} after {_duration(s.seconds)} (trial {s.trial})"
         for s in steps[-8:]
     ]
     return f"Line chart of the best {label(record.metric)} so far against time: {', '.join(told)}."
@@ -82,7 +80,9 @@ def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:
     )
     y = y.axis(format=value_format(record), tickCount=5)
     line_rows = [_row(step, scale) for step in steps]
+    # Extend the last step to the end of the search.
     line_rows.append({**line_rows[-1], "time": max(known.length, steps[-1].seconds) / scale})
+    # Thousands of dots would make the page slow; every n-th one shows the same picture.
     step_size = math.ceil(len(known.moments) / MAX_POINTS)
     rows = [_row(m, scale) for m in known.moments[::step_size] if _inside(m.value, low, high)]
     dots = alt.Chart(alt.Data(values=rows)).mark_point(filled=True, fill=MUTED, opacity=0.45, strokeWidth=0)

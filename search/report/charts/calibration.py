@@ -13,7 +13,7 @@ from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
 from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
 
 KEY = "calibration"
-TITLE = "Can its probabilities be believed?"
+TITLE = "Are its probabilities calibrated?"
 SIDE = 320
 
 
@@ -31,11 +31,11 @@ def calibration(record: SearchRecord) -> Figure:
         )
     return Figure(
         key=KEY,
-        title=_lesson(known),
-        caption="Test images by the probability that the winner gave to its answer. On the dashed line it is right as "
-        "often as it says; upright bars are 95 % intervals, the numbers at the bottom count images. "
+        title=_title(known),
+        caption="Test images by the probability of the predicted class. On the dashed line, the share of correct "
+        "predictions equals the probability. Vertical bars are 95 % intervals; the numbers at the bottom count images. "
         + error_phrase(known),
-        alternative=f"Reliability diagram. {_spoken(known)}.",
+        alternative=f"Reliability diagram. {_in_words(known)}.",
         spec=compiled(_chart(known), SIDE),
         max_width=SIDE + 100,
     )
@@ -55,18 +55,18 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
-def _lesson(known: Calibration) -> str:
+def _title(known: Calibration) -> str:
     if known.error.estimate <= known.by_chance:
         images = plural(sum(b.images for b in known.bins), "image")
-        return f"Its probabilities can be believed, as far as {images} can tell"
+        return f"Its probabilities are calibrated, as far as {images} can tell"
     if known.excess.low > 0:
-        return f"It is too sure of itself: by {_points(known.excess.estimate)} points on average"
+        return f"It is overconfident: by {_points(known.excess.estimate)} points on average"
     if known.excess.high < 0:
-        return f"It is right more often than it says: by {_points(-known.excess.estimate)} points on average"
+        return f"It is underconfident: by {_points(-known.excess.estimate)} points on average"
     return f"Its probabilities are off by {_points(known.error.estimate)} points on average"
 
 
-def _spoken(known: Calibration) -> str:
+def _in_words(known: Calibration) -> str:
     return join_words(
         [
             f"{plural(b.images, 'image')} at {format_percent(b.certain, 0)}: "
@@ -94,9 +94,9 @@ def _chart(known: Calibration) -> Any:
     scale = alt.Scale(domain=[0, 1], nice=False)
     ticks = alt.Axis(format=".0%", tickCount=5)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("certain:Q", title="probability that it gave", scale=scale, axis=ticks), tooltip=tooltip
+        x=alt.X("certain:Q", title="predicted probability", scale=scale, axis=ticks), tooltip=tooltip
     )
-    right = alt.Y("right:Q", title="share that was right", scale=scale, axis=ticks)
+    right = alt.Y("right:Q", title="share correct", scale=scale, axis=ticks)
     perfect = alt.Chart(alt.Data(values=[{"certain": 0, "right": 0}, {"certain": 1, "right": 1}]))
     line = perfect.mark_line(stroke=MUTED, strokeDash=[4, 4], strokeWidth=1.5).encode(x="certain:Q", y=right)
     spans = base.mark_rule(stroke=ACCENT, strokeWidth=5, opacity=0.35, strokeCap="round").encode(

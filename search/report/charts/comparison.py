@@ -31,28 +31,29 @@ def comparison(record: SearchRecord) -> Figure:
         return empty_figure(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
-        title=_lesson(outcome),
-        caption="Test accuracy of each seed; the upright line is the mean. "
+        title=_title(outcome),
+        caption="Test accuracy of each seed; the vertical line is the mean. "
         f"{_baselines(outcome, rival)}, at the best of {plural(rival.trials, 'trial')}.",
-        alternative=f"Test accuracy with transfer: {_spoken(outcome.seed_test_accuracies)}"
+        alternative=f"Test accuracy with transfer: {_in_words(outcome.seed_test_accuracies)}"
         + "".join(
-            f"; from {BASELINE_SOURCES[b.method]}: {_spoken(b.test_accuracies)}" for b in _all(outcome, rival)
+            f"; from {BASELINE_SOURCES[b.method]}: {_in_words(b.test_accuracies)}"
+            for b in _all(outcome, rival)
         )
         + ".",
         spec=compiled(_chart(outcome), 110),
     )
 
 
-def _lesson(outcome: Outcome) -> str:
+def _title(outcome: Outcome) -> str:
     gain, rival = outcome.gain, outcome.main_baseline
     if gain is None or rival is None:
         return TITLE
     other = baseline_phrase(rival.method)
     if outcome.verdict == "negative transfer":
-        return f"{other.capitalize()} does better: transfer costs {format_points(-gain.estimate).lstrip('+')} points"
+        return f"{other.capitalize()} is better: transfer costs {format_points(-gain.estimate).lstrip('+')} points"
     if outcome.verdict == "helps":
         return f"Transfer gains {format_points(gain.estimate).lstrip('+')} points over {other}"
-    return f"Transfer and {other} can't be told apart on this test"
+    return f"Transfer and {other} do not differ significantly on this test"
 
 
 def _all(outcome: Outcome, rival: Baseline) -> tuple[Baseline, ...]:
@@ -64,7 +65,7 @@ def _baselines(outcome: Outcome, rival: Baseline) -> str:
     return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {join_words(words)}"
 
 
-def _spoken(values: tuple[float, ...]) -> str:
+def _in_words(values: tuple[float, ...]) -> str:
     return join_words([format_percent(value) for value in values])
 
 

@@ -31,7 +31,7 @@ def confusion(record: SearchRecord) -> Figure:
     size = _side(len(shown))
     return Figure(
         key=KEY,
-        title=_lesson(outcome, names),
+        title=_title(outcome, names),
         caption=_caption(len(names), len(shown)),
         alternative=_alternative(outcome, names),
         spec=compiled(_chart(outcome, names, shown), size),
@@ -50,14 +50,14 @@ def mistakes(outcome: Outcome) -> list[tuple[int, int, int]]:
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
-def _lesson(outcome: Outcome, names: Sequence[str]) -> str:
+def _title(outcome: Outcome, names: Sequence[str]) -> str:
     wrong = mistakes(outcome)
     if not wrong:
         return "It made no mistake on the test images"
     truth, guess, images = wrong[0]
     if images == 1:
         return "It confuses no two classes more than once"
-    return f"Most often it takes “{_short(names[truth])}” for “{_short(names[guess])}”: {images} times"
+    return f"The most frequent mistake: “{_short(names[truth])}” predicted as “{_short(names[guess])}”, {images} times"
 
 
 def _short(name: str) -> str:
@@ -65,7 +65,9 @@ def _short(name: str) -> str:
 
 
 def _caption(classes: int, shown: int) -> str:
-    words = "Rows are the true class, columns what the model said. Blue is right, orange wrong; the fuller "
+    words = (
+        "Rows are the true class, columns the predicted class. Blue is correct, orange is wrong; the fuller "
+    )
     words += "the colour, the larger the share of the row."
     return words + (f" The {shown} of {classes} classes with the most mistakes." if shown < classes else "")
 
@@ -88,6 +90,7 @@ def _shown(outcome: Outcome) -> list[int]:
     for truth, guess, images in mistakes(outcome):
         wrong[truth] += images
         wrong[guess] += images
+    # Half of MAX_CLASSES: with more than that, the labels would be unreadable anyway.
     return sorted(sorted(classes, key=lambda c: (-wrong[c], c))[: MAX_CLASSES // 2])
 
 
@@ -142,6 +145,8 @@ def _cells(outcome: Outcome, names: Sequence[str], shown: Sequence[int]) -> list
             images = outcome.confusion[truth][guess]
             if images:
                 share = images / total
+                # On the diagonal, the square separates 95 % from 99 %. Off the diagonal, the square root makes a
+                # single mistake visible.
                 strength = 0.15 + 0.85 * (share**2 if truth == guess else min(1.0, math.sqrt(2 * share)))
                 rows.append(
                     {"truth": y, "guess": x, "images": images, "right": truth == guess}

@@ -32,16 +32,16 @@ def curves(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(record),
-        caption="One line a trial, up to its last epoch; those that were stopped early are faint. Point at a "
-        "line to find the trial in the other charts.",
-        alternative=f"{lines} of {label(record.metric)} over at most {epochs}. {_lesson(record)}.",
+        title=_title(record),
+        caption="One line per trial, up to its last epoch; trials that were stopped early are faint. Point at a "
+        "line to highlight the trial in the other charts.",
+        alternative=f"{lines} of {label(record.metric)} over at most {epochs}. {_title(record)}.",
         spec=_clipped_at_once(compiled(_chart(record, rows), HEIGHT)),
         tones=("worst trial", "best trial"),
     )
 
 
-def _lesson(record: SearchRecord) -> str:
+def _title(record: SearchRecord) -> str:
     asked = record.config.get("epochs")
     finished = [t for t in record.trials if t.finished]
     pruned = [t for t in finished if t.state == "pruned"]
@@ -51,7 +51,7 @@ def _lesson(record: SearchRecord) -> str:
     if not isinstance(asked, int) or asked < 1:
         return f"{share} were stopped early"
     spared = sum(max(asked - len(t.epochs), 0) for t in pruned) / (asked * len(finished))
-    return f"Stopping {share} early spared {format_percent(spared, 0)} of the epochs"
+    return f"Stopping {share} early saved {format_percent(spared, 0)} of the epochs"
 
 
 def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:

@@ -94,6 +94,7 @@ def compiled(chart: Any, height: int) -> Mapping[str, Any]:
     whole = chart.properties(width="container", height=height).to_dict(validate=_checks.get())
     whole.pop("$schema", None)
     whole["config"] = config()
+    # Altair would write its own configuration; all figures share ours.
     whole["autosize"] = {"type": "fit-x", "contains": "padding"}
     return without_schema(vl_convert.vegalite_to_vega(json_safe(whole), vl_version=VEGA_LITE))
 
@@ -108,6 +109,7 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
+        # Lone surrogates come from file names that are not valid UTF-8; they cannot be encoded in the page.
         return value.encode("utf-8", errors="replace").decode("utf-8")
     if isinstance(value, Mapping):
         return {json_safe(name): json_safe(part) for name, part in value.items()}

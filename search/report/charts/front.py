@@ -29,22 +29,24 @@ def front(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(record),
+        title=_title(record),
         caption=_caption(record),
-        alternative=f"Points of the front: {join_words([_spoken(record, trial) for trial in record.front[:LABELS]])}.",
+        alternative="Points of the front: "
+        f"{join_words([_in_words(record, trial) for trial in record.front[:LABELS]])}.",
         spec=compiled(_chart(record), HEIGHT),
-        legend=(("on the front", WINNER), ("complete, beaten", ACCENT), ("stopped early", MUTED)),
+        legend=(("on the front", WINNER), ("complete, dominated", ACCENT), ("stopped early", MUTED)),
     )
 
 
-def _lesson(record: SearchRecord) -> str:
+def _title(record: SearchRecord) -> str:
     first, last = record.front[0], record.front[-1]
-    if len(record.front) == 1 or _spoken(record, first) == _spoken(record, last):
-        return f"One point beats all others: {_spoken(record, first)}"
-    return f"{plural(len(record.front), 'point')} to choose from: {_spoken(record, first)} … {_spoken(record, last)}"
+    if len(record.front) == 1 or _in_words(record, first) == _in_words(record, last):
+        return f"One point dominates all others: {_in_words(record, first)}"
+    count = plural(len(record.front), "point")
+    return f"{count} to choose from: {_in_words(record, first)} … {_in_words(record, last)}"
 
 
-def _spoken(record: SearchRecord, trial: TrialRecord) -> str:
+def _in_words(record: SearchRecord, trial: TrialRecord) -> str:
     values = [_value(name, trial.objectives[name]) for name in record.objectives]
     return f"{', '.join(values)} (trial {trial.number})"
 
@@ -58,13 +60,13 @@ def _caption(record: SearchRecord) -> str:
     words = "No other trial is as good as a point of the front in every objective and better in one."
     if len(record.objectives) > 2:
         more = join_words([label(name) for name in record.objectives[2:]])
-        words += f" Not drawn: {more}, so a point may look beaten and not be."
+        words += f" Not drawn: {more}, so a point may look dominated although it is not."
     confirmed = [o.trial for o in (record.outcome, *record.alternatives) if o is not None]
     if record.outcome is not None:
         which = join_words([str(number) for number in confirmed])
         words += (
-            f" Trained again and registered: {'trial' if len(confirmed) == 1 else 'trials'} {which}; all their "
-            "trainings were asked for the test images together, in one pass."
+            f" Trained again and registered: {'trial' if len(confirmed) == 1 else 'trials'} {which}; all of them "
+            "were measured in one pass over the test images."
         )
     return words
 

@@ -43,14 +43,14 @@ def history(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(record),
+        title=_title(record),
         caption=_caption(record, domain),
         alternative=_alternative(record),
         spec=compiled(chart, HEIGHT),
     )
 
 
-def _lesson(record: SearchRecord) -> str:
+def _title(record: SearchRecord) -> str:
     finished = [t.number for t in record.trials if t.finished]
     best_number, best_value = best_so_far(record)[-1]
     after = sum(number > best_number for number in finished)
@@ -58,7 +58,7 @@ def _lesson(record: SearchRecord) -> str:
     if len(finished) < 2:
         return f"One trial so far: it reached {best}"
     if still_improving(record):
-        return f"Still getting better when it ended: {best} came with trial {best_number}, one of the last"
+        return f"Still improving when it ended: {best} was reached by trial {best_number}, one of the last"
     later = "the trial" if after == 1 else f"the {plural(after, 'trial')}"
     return f"Trial {best_number} reached {best}; {later} after it found nothing better"
 
@@ -69,7 +69,7 @@ def _caption(record: SearchRecord, domain: tuple[float, float]) -> str:
     words = f"Each mark is a trial ({better} is better); the line is the best so far."
     if outside:
         edge = "lower" if record.direction == "maximize" else "upper"
-        words += f" {plural(outside, 'mark')} far off the others {'is' if outside == 1 else 'are'}"
+        words += f" {plural(outside, 'mark')} far from the others {'is' if outside == 1 else 'are'}"
         words += f" drawn on the {edge} edge."
     return words
 

@@ -31,9 +31,9 @@ def landscape(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(record, trials),
-        caption="Each mark is a trial: the blocks it unfroze and its learning rate. The more the colour "
-        "stands out, the better its value; the star is the winner.",
+        title=_title(record, trials),
+        caption="Each mark is a trial, by the number of unfrozen blocks and the learning rate. The stronger the "
+        "colour, the better its value; the star is the winner.",
         alternative=_alternative(record, trials),
         spec=compiled(_chart(record, trials, depths), 46 * len(depths) + 20 if len(depths) < 9 else 420),
         tones=_ends(record, trials),
@@ -49,11 +49,13 @@ def _depths(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
     """Return the rows of the map, the greatest depth last."""
     blocks = max(len(b.blocks) for b in (record.backbone, *record.backbones.values()))
     seen = {t.params["unfreeze_depth"] for t in trials}
+    # Depths without trials are shown, too, so that gaps are visible; with many blocks they would take too much
+    # room.
     every = {*range(blocks + 1), *seen} if blocks <= 12 else seen
     return sorted(every, key=float)
 
 
-def _lesson(record: SearchRecord, trials: list[TrialRecord]) -> str:
+def _title(record: SearchRecord, trials: list[TrialRecord]) -> str:
     best = trials[: max(1, len(trials) // 5)]
     rates = [float(t.params["learning_rate"]) for t in best]
     depths = sorted({float(t.params["unfreeze_depth"]) for t in best})
@@ -126,6 +128,7 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
 
 def _rate_axis(trials: list[TrialRecord]) -> Any:
     rates = [float(t.params["learning_rate"]) for t in trials]
+    # A factor, not a difference: the axis is logarithmic.
     low, high = min(rates) / 1.3, max(rates) * 1.3
     axis = alt.Axis(format=".1~e", values=log_ticks(low, high), grid=False)
     scale = alt.Scale(type="log", domain=[low, high], nice=False)

@@ -28,18 +28,18 @@ def parallel(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=_lesson(trials, parameters),
-        caption="One line a trial, from its parameters to its value. Drag along an axis to keep only the "
-        "trials that pass there, double-click it to let go; the table of trials below follows.",
+        title=_title(trials, parameters),
+        caption="One line per trial, from its parameters to its value. Drag along an axis to keep only the "
+        "trials that pass there, double-click it to reset; the table of trials below shows the same trials.",
         alternative=f"Parallel coordinates of {plural(len(trials), 'trial')} over "
-        f"{join_words([axis.label for axis in axes])}. {_lesson(trials, parameters)}.",
+        f"{join_words([axis.label for axis in axes])}. {_title(trials, parameters)}.",
         spec=without_schema(json_safe(spec)),
         tones=("worst trial", "best trial"),
         min_width=AXIS_WIDTH * len(axes),
     )
 
 
-def _lesson(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
+def _title(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
     """Say on which parameter the best quarter of the trials agrees most."""
     best = trials[: max(2, len(trials) // 4)]
     spreads = [(_spread(axis, best), axis.name) for axis in parameters if _is_shared(axis, best)]
@@ -82,4 +82,5 @@ def _rows(record: SearchRecord, trials: Sequence[TrialRecord], axes: Sequence[Ax
 
 def _best_quarter(trials: Sequence[TrialRecord], axis: Axis) -> list[float]:
     places = sorted(axis.places[t.number] for t in trials[: max(1, len(trials) // 4)])
+    # The bounds are widened, so that rounding does not exclude the trials on them.
     return [places[0] - 0.001, places[-1] + 0.001]

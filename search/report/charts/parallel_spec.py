@@ -91,6 +91,7 @@ def _named(name: str, values: Mapping[int, ParameterValue]) -> Axis:
     order = sorted(set(values.values()), key=str if texts else float)
     steps = max(len(order) - 1, 1)
     middle = 0.5 if len(order) == 1 else 0.0
+    # Small enough that trials of neighbouring values do not mix.
     apart = min(0.05, 0.25 / steps)
     places = {
         n: middle + order.index(v) / steps + apart * ((n * 0.618034) % 1 - 0.5) for n, v in values.items()
@@ -163,6 +164,7 @@ def _brush_signal(place: int) -> Spec:
 
 
 def _data(rows: list[Spec], axes: int) -> list[Spec]:
+    # A brush of almost no height is a click: it selects everything.
     inside = " && ".join(
         f"(!{_brush(i)} || abs({_brush(i)}[0] - {_brush(i)}[1]) < 0.01 || inrange(datum.a{i}, {_brush(i)}))"
         for i in range(axes)

@@ -116,6 +116,7 @@ def _x(name: str, values: Sequence[ParameterValue], named: bool) -> Any:
         return alt.X("at:N", title=None, axis=axis, scale=alt.Scale(domain=order, padding=0.6))
     numbers = [float(v) for v in values]
     if is_logarithmic(name, values):
+        # A factor, not a difference: the axis is logarithmic.
         low, high = min(numbers) / 1.2, max(numbers) * 1.2
         scale = alt.Scale(type="log", domain=[low, high], nice=False)
         axis = alt.Axis(format=".1~e", values=log_ticks(low, high), labelOverlap=True, grid=False)
@@ -160,10 +161,10 @@ def importance(record: SearchRecord) -> Figure:
         )
     return Figure(
         key=KEY,
-        title=_lesson(known),
-        caption="What tells the best trials from the others: each parameter's share (PED-ANOVA), estimated from all "
-        "trials that ended with a value. Lines are 95 % intervals over trials drawn with replacement: where they "
-        "overlap, the order is a guess.",
+        title=_title(known),
+        caption="Each parameter's share in the differences between the best trials and the others (PED-ANOVA), "
+        "estimated from all trials with a value. Lines are 95 % bootstrap intervals over trials: where they overlap, "
+        "the order is uncertain.",
         alternative=f"Bar chart of parameter importance: {join_words([f'{label(s.name)} {s.said}' for s in known])}.",
         spec=compiled(_chart(known), 34 * len(known) + 20),
     )
@@ -186,15 +187,15 @@ def _share(record: SearchRecord, name: str, value: float) -> Share:
     return Share(name, value, min(interval.low, value), max(interval.high, value))
 
 
-def _lesson(known: list[Share]) -> str:
+def _title(known: list[Share]) -> str:
     first, *others = known
     name, share = label(first.name), format_percent(first.value, 0)
     if first.low is None or not others:
         return f"{name.capitalize()} mattered most: {share} of the differences"
     if first.low > others[0].value:
-        certain = format_percent(first.low, 0)
-        return f"{name.capitalize()} mattered most: {share} of the differences, certainly {certain}"
-    return f"{name.capitalize()} seems to matter most ({share}), but the trials are too few to be sure"
+        least = format_percent(first.low, 0)
+        return f"{name.capitalize()} mattered most: {share} of the differences, at least {least}"
+    return f"{name.capitalize()} seems to matter most ({share}), but there are too few trials to be sure"
 
 
 def _chart(known: list[Share]) -> Any:

@@ -25,8 +25,8 @@ STAGES = {
     "checkpoint": "checkpoints",
     "tracking": "tracking",
     "wait": "waiting for other trials",
-    "start": "getting started",
-    "probe": "training heads that trials start from",
+    "start": "starting",
+    "probe": "training the linear probes that heads start from",
 }
 """The stages of work, in the order in which a trial passes through them."""
 
@@ -47,6 +47,8 @@ def stage_totals(record: SearchRecord) -> list[StageTotal]:
         for stage, seconds in trial.stages.items():
             if math.isfinite(seconds) and seconds > 0:
                 totals[stage] = totals.get(stage, 0.0) + seconds
+    # Colours depend on a stage's position in STAGES, not on which stages occur, so that they are the same in every
+    # report.
     every = [*STAGES, *sorted(set(totals) - set(STAGES))]
     colours = {stage: STAGE_RANGE[place % len(STAGE_RANGE)] for place, stage in enumerate(every)}
     return [StageTotal(stage, totals[stage], colours[stage]) for stage in every if stage in totals]
@@ -56,7 +58,7 @@ def stages(record: SearchRecord) -> Figure:
     """Draw the seconds of every trial, split by stage of work."""
     totals = stage_totals(record)
     if not totals:
-        return empty_figure(KEY, "Seconds by stage of work", "No trial has said yet where its time went.")
+        return empty_figure(KEY, "Seconds by stage of work", "No trial has reported its times yet.")
     everything = sum(total.seconds for total in totals)
     most = max(totals, key=lambda total: total.seconds)
     spoken = [f"{label(total.name)} {format_duration(total.seconds)}" for total in totals]
@@ -65,8 +67,8 @@ def stages(record: SearchRecord) -> Figure:
         key=KEY,
         by_trial=True,
         title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
-        caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the "
-        "suffix what is trained; to wait is for what other trials compute or compile.",
+        caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the suffix "
+        "is the trained part; trials wait for activations or programs of other trials.",
         alternative=f"Stacked bars, one a trial. In total: {join_words(spoken)}.",
         legend=tuple((label(total.name), total.colour) for total in totals),
         spec=compiled(_chart(record, totals), 240),

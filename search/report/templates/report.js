@@ -70,7 +70,7 @@
     view.container().addEventListener("pointerleave", () => { focus(NOBODY); hideCard(); });
   }
 
-  // the arrow keys go through the trials, one after the other
+  // the arrow keys step through the trials
   function listenToKeys(place) {
     const trials = [...rows.keys()].sort((a, b) => a - b);
     place.addEventListener("keydown", (event) => {

@@ -130,7 +130,7 @@ def test_activations_are_kept_for_the_search(
         assert kept.shape == (task.counts[split], 112)
     few = score_backbones({"print": config.replace(cache="off")}, None, 10, QuietView())
     assert few.images == 10
-    assert few.note == "3.3 images a class are few (--images N takes more): differences may be chance"
+    assert few.note == "3.3 images a class are few (--images N takes more): differences may be due to chance"
 
 
 @pytest.mark.slow
@@ -233,8 +233,8 @@ def test_the_table_fits_80_columns_and_says_what_scores_cannot_say() -> None:
     words = " ".join(" ".join(lines).split())
     assert "C: not scored: no weights" in words
     assert "A<b> and B 0.88" in words
-    assert "They can't say what a backbone reaches once blocks are unfrozen" in words
-    assert "A small p says" in words
+    assert "They cannot predict what a backbone reaches once blocks are unfrozen" in words
+    assert "A small p means" in words
     alone = printed(
         replace(SCORING, source=None, backbones=(backbone("A", 0.9),), feature_cka={}, failed={}),
         ascii_only=True,

@@ -76,11 +76,11 @@ def test_totals_are_of_the_trials_that_said_what_they_cost() -> None:
 
 def test_totals_in_words() -> None:
     assert cost_phrases(search_cost(MIXED)) == [
-        "2 of 3 trials read kept activations, which saved about 3m 00s of frozen forward passes",
+        "2 of 3 trials read cached activations, which saved about 3m 00s of frozen forward passes",
         "1 program compiled for 3 trials in 3.0s",
         "10 epochs of heads trained in one batch with others",
     ]
-    assert dict(cost_rows(search_cost(MIXED)))["kept activations found"] == "80 times, 120 MB read"
+    assert dict(cost_rows(search_cost(MIXED)))["cached activations read"] == "80 times, 120 MB read"
 
 
 def test_a_search_that_never_said_what_it_cost_says_nothing() -> None:
@@ -97,7 +97,7 @@ def test_odd_numbers_count_as_nothing(odd: Any) -> None:
 
 
 def test_a_trial_says_whether_its_activations_were_kept_and_why() -> None:
-    assert activations_phrase(MIXED.trials[0]) == f"kept on disk: {KEPT['reason']}"
+    assert activations_phrase(MIXED.trials[0]) == f"cached on disk: {KEPT['reason']}"
     assert activations_phrase(MIXED.trials[2]) == f"computed live: {LIVE['reason']}"
     assert activations_phrase(trial(0, {})) == ""
 
@@ -108,7 +108,7 @@ def test_mlflow_has_a_metric_for_each_count_and_a_tag_for_the_reason() -> None:
     assert points["system/cost_hits"] == 40
     assert points["system/cost_programs_compiled"] == 1
     assert points["system/cost_saved_seconds"] == 90
-    assert content.tags["unfreeze.activations"] == f"kept on disk: {KEPT['reason']}"
+    assert content.tags["unfreeze.activations"] == f"cached on disk: {KEPT['reason']}"
     silent = trial_content(MIXED, trial(0, {}), "parent")
     assert "unfreeze.activations" not in silent.tags
 
@@ -122,9 +122,9 @@ def test_files_and_json_hold_the_cost() -> None:
 
 
 def test_terminal_and_report_show_the_totals() -> None:
-    assert "2 of 3 trials read kept activations" in _printed(MIXED)
+    assert "2 of 3 trials read cached activations" in _printed(MIXED)
     page = render(MIXED)
-    assert "What trials took over from each other" in page
+    assert "What trials reused from each other" in page
     assert "80 times, 120 MB read" in page
     assert "<b>2</b> computed live: nothing is &lt;b&gt;frozen" in page
     assert "40 found, 8 computed; 1 program compiled" in page

@@ -319,7 +319,7 @@ def test_the_command_shows_the_comparison_and_its_exit_code_tells(
         "5 ms",
     ):
         assert words in shown, shown
-    assert "first: it beats scratch and majority class" in " ".join(shown.split())
+    assert "first: it is significantly better than scratch and majority class" in " ".join(shown.split())
     assert model.run("promote") == 0
     assert "version 1 is the champion" in capsys.readouterr().out
     model.add(answers(45))

@@ -128,7 +128,7 @@ def test_first_screen_says_what_won_by_how_much_at_what_cost(page: Page) -> None
 def test_warnings_come_before_the_figures(page: Page) -> None:
     first_screen = page.text.split("How the search went")[0]
     assert "The best learning rate" in first_screen
-    assert "sits on the edge of its range" in first_screen
+    assert "is at the edge of its range" in first_screen
     assert "2 images could not be read and were left out" in first_screen
     assert "1 of 12 trials failed: 1 crashed" in first_screen
 
@@ -138,7 +138,7 @@ def test_trials_with_batches_of_their_own_are_named(page: Page, tmp_path: Path) 
     trials = tuple(replace(t, batch_size=16) if t.number in (3, 5) else t for t in known.trials)
     text = report(replace(known, trials=trials), tmp_path).text
     assert "2 trials ran out of memory with batches of 32" in text
-    assert "went on with smaller ones (16 in trial 3 and 16 in trial 5)" in text
+    assert "continued with smaller ones (16 in trial 3 and 16 in trial 5)" in text
     assert "with smaller ones" not in page.text
 
 
@@ -232,7 +232,7 @@ def test_provenance_is_complete(page: Page) -> None:
     ("verdict", "gain", "words"),
     [
         ("helps", Interval(0.02, 0.01, 0.03), "Transfer gains 2.0 points"),
-        ("no difference", Interval(0.001, -0.01, 0.012), "can't be told apart"),
+        ("no difference", Interval(0.001, -0.01, 0.012), "do not differ significantly"),
         ("negative transfer", Interval(-0.031, -0.05, -0.01), "transfer costs 3.1 points"),
     ],
 )
@@ -347,7 +347,7 @@ PARTIAL = {
     ),
     "stopped": (search(6, stopped="converged", requested=24), "ended after 6 of 24 trials, because"),
     "interrupted": (search(6, requested=24), "6 of 24 trials have finished"),
-    "no outcome": (search(), "The test images have not been touched yet"),
+    "no outcome": (search(), "The test images have not been used yet"),
 }
 
 

@@ -169,10 +169,10 @@ def test_the_reliability_diagram_draws_each_step_with_its_interval() -> None:
 @pytest.mark.parametrize(
     ("excess", "by_chance", "words"),
     [
-        (Interval(0.1, 0.06, 0.14), 0.05, "too sure of itself: by 10.0 points"),
+        (Interval(0.1, 0.06, 0.14), 0.05, "overconfident: by 10.0 points"),
         (Interval(-0.1, -0.14, -0.06), 0.05, "right more often than it says: by 10.0 points"),
         (Interval(0.01, -0.03, 0.05), 0.05, "off by 12.0 points on average"),
-        (Interval(0.1, 0.06, 0.14), 0.2, "can be believed, as far as 100 images can tell"),
+        (Interval(0.1, 0.06, 0.14), 0.2, "are calibrated, as far as 100 images can tell"),
     ],
 )
 def test_calibration_is_told_in_words(excess: Interval, by_chance: float, words: str) -> None:

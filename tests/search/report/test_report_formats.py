@@ -179,7 +179,7 @@ def test_200_trials_come_back_from_the_ledger_with_everything(storage: Path) -> 
     assert record.outcome.calibration == finished().outcome.calibration  # type: ignore[union-attr]
     drawn = figures(record)
     assert all(figure.spec for figure in drawn.values() if figure.key != "stages")
-    assert "of the differences, certainly" in drawn["importance"].title
+    assert "of the differences, at least" in drawn["importance"].title
     assert not read_record("pets", str(storage)).importance_intervals  # what takes a moment is for who asks
 
 
