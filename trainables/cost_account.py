@@ -48,30 +48,30 @@ class CostCounts:
 class CostAccount:
     """Kept by one trial, in the thread that works for it. ``stages`` maps a stage of work to seconds."""
 
-    stages: dict[str, float] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     counts: CostCounts = field(default_factory=CostCounts)
-    _inside: float = 0.0
+    _nested_seconds: float = 0.0
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
         """Charge what happens inside to ``stage``, but for what is charged to another stage meanwhile."""
-        began, outside = time.perf_counter(), self._inside
-        self._inside = 0.0
+        began, outside = time.perf_counter(), self._nested_seconds
+        self._nested_seconds = 0.0
         try:
             yield
         finally:
             passed = time.perf_counter() - began
-            self._charge(stage, passed - self._inside)
-            self._inside = outside + passed
+            self._add(stage, passed - self._nested_seconds)
+            self._nested_seconds = outside + passed
 
-    def spend(self, stage: str, seconds: float) -> None:
+    def charge(self, stage: str, seconds: float) -> None:
         """Charge ``seconds`` that have just passed to ``stage``."""
-        self._charge(stage, seconds)
-        self._inside += seconds
+        self._add(stage, seconds)
+        self._nested_seconds += seconds
 
     def describe(self) -> dict[str, Any]:
         """Stages and counts as JSON values."""
-        return {"stages": dict(self.stages), "counts": asdict(self.counts)}
+        return {"stages": dict(self.stage_seconds), "counts": asdict(self.counts)}
 
     def carry_over(self, known: Mapping[str, Any]) -> None:
         """Add what :meth:`describe` said of an earlier run of the same trial.
@@ -80,12 +80,12 @@ class CostAccount:
             KeyError, TypeError, ValueError: ``known`` is something else.
         """
         for stage, seconds in known["stages"].items():
-            self._charge(str(stage), float(seconds))
+            self._add(str(stage), float(seconds))
         names = {f.name for f in fields(CostCounts)}
         self.counts.add(**{name: _number(value) for name, value in known["counts"].items() if name in names})
 
-    def _charge(self, stage: str, seconds: float) -> None:
-        self.stages[stage] = self.stages.get(stage, 0.0) + max(0.0, seconds)
+    def _add(self, stage: str, seconds: float) -> None:
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + max(0.0, seconds)
 
 
 def _number(value: Any) -> float:

@@ -18,6 +18,7 @@ import pytest
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged
 from trainables.methods.methods import begin
+from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -59,7 +60,7 @@ class MethodConformance:
             assert m.val_loss > 0
             assert m.train_loss > 0
             assert m.epoch_seconds > 0
-        assert sum(training.stages.values()) > 0
+        assert sum(training.stage_seconds.values()) > 0
 
     def test_same_seed_same_numbers_even_after_another_trial(self, bench: Workbench) -> None:
         first, _ = self.run(bench)
@@ -77,18 +78,18 @@ class MethodConformance:
         compiled = bench.compiled
         _, training = self.run(bench, params={**self.params, "learning_rate": 2e-3}, seed=8)
         assert bench.compiled == compiled
-        assert training.stages.get("compile", 0.0) == 0.0
+        assert training.stage_seconds.get("compile", 0.0) == 0.0
 
     @pytest.mark.parametrize("stop", [1, EPOCHS - 1])
     def test_resumed_equals_uninterrupted(self, bench: Workbench, tmp_path: Path, stop: int) -> None:
         whole, uninterrupted = self.run(bench)
         first = begin(self.config(), bench)
         before = [first.run_epoch() for _ in range(stop)]
-        first.save(tmp_path / "checkpoint.npz")
+        save_training(first, tmp_path / "checkpoint.npz")
         first.release()
         self.run(bench, seed=9)  # somebody else uses the compiled program in between
         second = begin(self.config(), bench)
-        second.load(tmp_path / "checkpoint.npz")
+        load_training(second, tmp_path / "checkpoint.npz")
         after = [second.run_epoch() for _ in range(EPOCHS - stop)]
         second.release()
         assert _numbers(before + after) == _numbers(whole)

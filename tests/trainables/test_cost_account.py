@@ -51,20 +51,20 @@ def test_a_stage_is_charged_but_for_what_is_charged_inside() -> None:
             time.sleep(0.04)
             with account.timing("wait"):
                 time.sleep(0.08)
-        account.spend("compile", 0.01)
+        account.charge("compile", 0.01)
     passed = time.perf_counter() - began
     for stage, least in {"start": 0.01, "prefix": 0.04, "wait": 0.08, "compile": 0.01}.items():
-        assert account.stages[stage] >= least
-    assert account.stages["compile"] == pytest.approx(0.01)
-    assert sum(account.stages.values()) <= passed
-    assert set(account.stages) <= set(STAGES)
+        assert account.stage_seconds[stage] >= least
+    assert account.stage_seconds["compile"] == pytest.approx(0.01)
+    assert sum(account.stage_seconds.values()) <= passed
+    assert set(account.stage_seconds) <= set(STAGES)
 
 
 def test_stages_are_charged_when_something_fails_inside() -> None:
     account = CostAccount()
     with pytest.raises(KeyError), account.timing("prefix"), account.timing("wait"):
         raise KeyError
-    assert account.stages.keys() == {"prefix", "wait"}
+    assert account.stage_seconds.keys() == {"prefix", "wait"}
 
 
 def test_the_first_trial_computes_and_the_second_finds(print_bench: Workbench) -> None:
@@ -102,8 +102,8 @@ def test_of_trials_at_once_one_computes_and_the_others_wait(print_bench: Workben
         first, *others = sorted(pool.map(ask, [CostAccount() for _ in range(4)]), key=lambda a: a.counts.hits)
     assert (first.counts.misses, first.counts.hits) == (1, 0)
     assert [(a.counts.misses, a.counts.hits) for a in others] == [(0, 1)] * 3
-    assert max(a.stages["wait"] for a in others) > 0.3 * first.stages["prefix"]
-    assert first.stages["wait"] < first.stages["prefix"]
+    assert max(a.stage_seconds["wait"] for a in others) > 0.3 * first.stage_seconds["prefix"]
+    assert first.stage_seconds["wait"] < first.stage_seconds["prefix"]
     assert (bench.activations.misses, bench.activations.hits) == (2, 3)
 
 

@@ -48,7 +48,7 @@ class BatchQueue(Generic[RequestT, ResultT]):
     def __init__(
         self, reply: Callable[[Sequence[RequestT]], Sequence[ResultT | Exception]], most: int
     ) -> None:
-        self._reply, self._most = reply, most
+        self._run_batch, self._most = reply, most
         self._lock = threading.Lock()
         self._busy = False
         self._waiting: deque[BatchRequest[RequestT, ResultT]] = deque()
@@ -57,7 +57,7 @@ class BatchQueue(Generic[RequestT, ResultT]):
         """How many wait now."""
         return len(self._waiting)
 
-    def ask(self, question: RequestT) -> ResultT:
+    def submit(self, question: RequestT) -> ResultT:
         """The answer to ``question``; raises what answering it raised."""
         ticket = BatchRequest[RequestT, ResultT](question)
         with self._lock:
@@ -68,7 +68,7 @@ class BatchQueue(Generic[RequestT, ResultT]):
         if not ticket.leads:
             ticket.ready.wait()
         if ticket.leads:
-            self._lead(ticket)
+            self._run_leader(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.answer  # type: ignore[return-value]  # set where there is no error
@@ -89,12 +89,12 @@ class BatchQueue(Generic[RequestT, ResultT]):
         finally:
             self._hand_over()
 
-    def _lead(self, mine: BatchRequest[RequestT, ResultT]) -> None:
+    def _run_leader(self, mine: BatchRequest[RequestT, ResultT]) -> None:
         with self._lock:
             others = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most - 1))]
         batch = [mine, *others]
         try:
-            answers = self._reply([ticket.question for ticket in batch])
+            answers = self._run_batch([ticket.question for ticket in batch])
             for ticket, answer in zip(batch, answers, strict=True):
                 ticket.answer, ticket.error = (
                     (None, answer) if isinstance(answer, Exception) else (answer, None)
@@ -143,7 +143,7 @@ class HeadEpochResult:
     val_accuracy: float
     train_seconds: float
     evaluate_seconds: float
-    together: int = 1
+    batch_size: int = 1
 
 
 class HeadBatcher:
@@ -160,7 +160,7 @@ class HeadBatcher:
         self.batches: dict[int, int] = {}
         self.fused = FusedHeads(shape)
         self._dtypes: set[str] = set()
-        self.gathering = BatchQueue[HeadEpochRequest, HeadEpochResult](self._reply, MAX_HEADS)
+        self.queue = BatchQueue[HeadEpochRequest, HeadEpochResult](self._run_batch, MAX_HEADS)
 
     def compile(self, dtype: str) -> float:
         """Trace what is not traced yet for activations of ``dtype``; returns the seconds it took."""
@@ -174,14 +174,14 @@ class HeadBatcher:
 
     def run(self, run: HeadEpochRequest) -> HeadEpochResult:
         """Train and evaluate one epoch of one trial, together with all that wait now."""
-        return self.gathering.ask(run)
+        return self.queue.submit(run)
 
-    def _reply(self, runs: Sequence[HeadEpochRequest]) -> list[HeadEpochResult | Exception]:
+    def _run_batch(self, runs: Sequence[HeadEpochRequest]) -> list[HeadEpochResult | Exception]:
         """One batch; where that fails (no memory, most likely), each trial alone, with an error of its own."""
         try:
             ran: list[HeadEpochResult | Exception] = [*self._batch(runs)]
         except Exception as error:  # noqa: BLE001 - raised where the trial that it belongs to waits
-            return [error] if len(runs) == 1 else [self._reply([run])[0] for run in runs]
+            return [error] if len(runs) == 1 else [self._run_batch([run])[0] for run in runs]
         self.batches[len(runs)] = self.batches.get(len(runs), 0) + 1
         return ran
 

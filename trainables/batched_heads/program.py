@@ -24,11 +24,11 @@ class HeadProgram:
 
     suffix = None
 
-    def __init__(self, backbone: Backbone, shape: ProgramShape, together: HeadBatcher) -> None:
+    def __init__(self, backbone: Backbone, shape: ProgramShape, batcher: HeadBatcher) -> None:
         self.shape = shape
-        self.together = together
+        self.batcher = batcher
         self.prefix, _ = backbone.parts(0)
-        self._arrays = together.shape.arrays
+        self._arrays = batcher.shape.arrays
         self._state = HeadState([], [], [], 0)
 
     @property
@@ -40,7 +40,7 @@ class HeadProgram:
     def head(self) -> Head:
         """A head of Keras layers with the present weights."""
         with BUILD_LOCK:
-            shape = self.together.shape
+            shape = self.batcher.shape
             head = Head(shape.features, shape.units, shape.classes)
         for variable, value in zip(head.variables, self._state.weights, strict=True):
             variable.assign(value)
@@ -81,13 +81,13 @@ class HeadProgram:
 
     def run(self, epoch: HeadEpoch, validation: list[np.ndarray], labels: np.ndarray) -> HeadEpochResult:
         """Train and evaluate one epoch, which becomes the present state."""
-        ran = self.together.run(HeadEpochRequest(epoch, validation, labels))
+        ran = self.batcher.run(HeadEpochRequest(epoch, validation, labels))
         self._state = ran.state
         return ran
 
     def evaluate(self, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, int, np.ndarray]:
         """(summed cross-entropy, correct answers, probabilities (N, classes)) on activations (N, C)."""
-        found = self.together.fused.evaluate([self._state.weights], inputs, labels)
+        found = self.batcher.fused.evaluate([self._state.weights], inputs, labels)
         loss, correct, probabilities = (array[0] for array in found)
         return float(loss), int(correct), probabilities
 

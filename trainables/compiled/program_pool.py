@@ -43,7 +43,7 @@ class ProgramPool:
         """What the kept ones take, about."""
         return sum(program.bytes for program in list(self._kept))
 
-    def take(self, shape: ProgramShape) -> Program | None:
+    def acquire(self, shape: ProgramShape) -> Program | None:
         """A program of ``shape``, which is idle no longer; None if there is none."""
         with self._lock:
             for index in reversed(range(len(self._kept))):
@@ -51,7 +51,7 @@ class ProgramPool:
                     return self._kept.pop(index)
         return None
 
-    def put(self, program: Program) -> None:
+    def release(self, program: Program) -> None:
         """Keep ``program``, and drop others where that is too much."""
         with self._lock:
             self._kept.append(program)

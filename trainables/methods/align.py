@@ -1,4 +1,12 @@
-"""Feature transfer: features are trained so that source and target look alike to the head."""
+"""Feature transfer: trains features whose distribution is the same for source and target.
+
+A classifier that is trained on labelled source images then also fits the target. The loss is
+
+    CE + λ · d(x_S, x_T)
+
+with the mean cross-entropy CE of the labelled images, and a distance d between the features x of both domains in a
+batch: ``coral``, ``mmd`` or ``dann`` (:mod:`trainables.methods.domain_losses`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
+from trainables.compiled.loss import ExampleInput, LossInputs, TrainingLoss
 from trainables.errors import UsageError
 from trainables.methods.domain_losses import (
     DISCRIMINATOR_SHAPES,
@@ -19,21 +27,29 @@ from trainables.methods.domain_losses import (
     mmd,
 )
 from trainables.methods.source_training import SourceTraining
-from trainables.training.training import TrainingPlan
+from trainables.training.method_hooks import TrainingPlan
 
 ALIGNMENTS = ("coral", "mmd", "dann")
+"""Distances between the domains: of covariances, the maximum mean discrepancy, or a discriminator's success."""
+
 ALIGNMENT_SCHEDULES = ("constant", "ramp")
+"""How λ changes during training: not at all, or from 0 to its value as in DANN."""
+
 ALIGNMENT_LAYERS = ("features", "hidden")
+"""Where the domains are compared: at the backbone's output, or at the hidden layer of the head."""
 
 _STEEPNESS = 10.0
+"""γ in :func:`alignment_ramp`, as in the paper."""
 
 
 @dataclass(frozen=True)
 class AlignmentLoss(TrainingLoss):
-    """Cross-entropy of the labelled images, and λ times how far apart the domains are.
+    """The mean cross-entropy of the labelled images plus λ times the distance between the domains.
 
-    ``targets`` rows of a batch, the first ones, are the target's. ``layer`` is where the domains are compared:
-    the backbone's ``features``, or the ``hidden`` layer of the head.
+    Attributes:
+        alignment: one of :data:`ALIGNMENTS`.
+        layer: one of :data:`ALIGNMENT_LAYERS`.
+        targets: how many of a batch's images are the target's; they come first.
     """
 
     alignment: str
@@ -41,46 +57,50 @@ class AlignmentLoss(TrainingLoss):
     targets: int
 
     @property
-    def extras(self) -> tuple[ExampleInput, ...]:
-        """``weight``: 1 for an image with a label, else 0."""
+    def example_inputs(self) -> tuple[ExampleInput, ...]:
+        """``weight`` (B,): 1 for an image with a label, else 0."""
         return (ExampleInput("weight"),)
 
     @property
-    def numbers(self) -> tuple[str, ...]:
-        """λ."""
+    def scalars(self) -> tuple[str, ...]:
+        """``alignment_weight``, λ."""
         return ("alignment_weight",)
 
     def variable_shapes(self, features: int, classes: int) -> Sequence[tuple[int | None, ...]]:
-        """A discriminator, if there is an adversary."""
+        """Return the shapes of the discriminator for ``dann``; none otherwise."""
         return DISCRIMINATOR_SHAPES if self.alignment == "dann" else ()
 
-    def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
-        """Its first weights."""
+    def initial_variables(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
+        """Return the first weights of the discriminator."""
         width = units or features if self.layer == "hidden" else features
         return initial_discriminator(width, seed) if self.alignment == "dann" else []
 
-    def loss(self, step: LossInputs) -> Any:
-        """Classification and alignment; of an adversary the discriminator's loss, whose gradient λ scales."""
-        weight, strength = step.extras["weight"], step.numbers["alignment_weight"]
+    def loss(self, inputs: LossInputs) -> Any:
+        """Return CE + λ · d.
+
+        For ``dann`` the loss of the discriminator is added instead, and λ scales its reversed gradient.
+        """
+        weight, strength = inputs.example_inputs["weight"], inputs.scalars["alignment_weight"]
         labelled = tf.maximum(tf.reduce_sum(weight), 1.0)
-        classification = tf.reduce_sum(weight * step.cross_entropy) / labelled
-        x = step.hidden if self.layer == "hidden" else step.features
+        classification = tf.reduce_sum(weight * inputs.cross_entropy) / labelled
+        x = inputs.hidden if self.layer == "hidden" else inputs.features
         target, source = x[: self.targets], x[self.targets :]
         if self.alignment == "dann":
-            return classification + adversarial_loss(source, target, step.variables, strength)
+            return classification + adversarial_loss(source, target, inputs.variables, strength)
         distance = coral if self.alignment == "coral" else mmd
         return classification + strength * distance(source, target)
 
 
 class Align(SourceTraining):
-    """Fine-tunes on batches of which half is the source's, with an ``alignment`` of both halves.
+    """Fine-tunes on batches of which half is the source's, and aligns the features of both halves.
 
-    ``alignment_weight`` is λ; its ``alignment_schedule`` is constant, or a ramp from 0 to λ as in DANN. Where only the
-    head trains (depth 0) features can't change: its hidden layer is aligned, and a linear head has nothing to align.
+    Parameters of the trial: ``alignment`` (default ``mmd``), ``alignment_weight`` λ (1), ``alignment_schedule``
+    (``constant``) and ``alignment_layer`` (``features``). At depth 0 the features are fixed, so the hidden layer of the
+    head is aligned; a linear head then has nothing to align.
     """
 
     def plan(self) -> TrainingPlan:
-        """As in fine-tuning."""
+        """Return the plan of fine-tuning, after checking the alignment parameters."""
         for name, word, known in (
             ("alignment", self.alignment, ALIGNMENTS),
             ("alignment_schedule", self._schedule, ALIGNMENT_SCHEDULES),
@@ -92,7 +112,7 @@ class Align(SourceTraining):
 
     @property
     def alignment(self) -> str:
-        """One of ALIGNMENTS."""
+        """The distance between the domains, one of :data:`ALIGNMENTS`."""
         return str(self.config.params.get("alignment", "mmd"))
 
     @property
@@ -103,18 +123,18 @@ class Align(SourceTraining):
     def _layer(self) -> str:
         return str(self.config.params.get("alignment_layer", "features"))
 
-    def objective(self) -> TrainingLoss:
-        """Classification and alignment."""
+    def training_loss(self) -> TrainingLoss:
+        """Return the loss of classification and alignment."""
         layer = self._layer if self.depth else "hidden"
         return AlignmentLoss(self.alignment, layer, self.feed.batch_size - self.feed.source_rows)
 
-    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
-        """Which images have labels."""
+    def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """Return ``weight``: 1 for each image with a label, 0 for target images whose labels are hidden."""
         own = 0.0 if self.bench.unlabelled else 1.0
-        return {"weight": self.per_image(own, np.ones(len(self.source.rows("train"))))}
+        return {"weight": self.image_weights(own, np.ones(len(self.source.shared_rows("train"))))}
 
-    def numbers(self, epoch: int) -> np.ndarray:
-        """λ in each step (steps, 1)."""
+    def loss_scalars(self, epoch: int) -> np.ndarray:
+        """Return λ in each step of ``epoch`` (from 1): (steps, 1) float32."""
         most, steps = self.config.number("alignment_weight", 1.0), self.feed.steps
         if self._schedule == "constant":
             return np.full((steps, 1), most, np.float32)
@@ -123,6 +143,17 @@ class Align(SourceTraining):
 
 
 def alignment_ramp(most: float, step: np.ndarray, steps: int) -> np.ndarray:
-    """λ · (2 / (1 + e^(−10 p)) − 1), p the share of all ``steps`` that are done (Ganin et al. 2016, section 5.2.2)."""
+    """Return λ · (2 / (1 + e^(−γ p)) − 1), the schedule of DANN (Ganin et al. 2016, section 5.2.2).
+
+    A discriminator that has not learnt yet gives noisy gradients, so its influence begins at 0.
+
+    Args:
+        most: λ at the end.
+        step: (n,) numbers of steps, from 0; p = step / steps.
+        steps: number of steps of the whole training.
+
+    Returns:
+        (n,) float32.
+    """
     progress = step / max(steps, 1)
     return (most * (2.0 / (1.0 + np.exp(-_STEEPNESS * progress)) - 1.0)).astype(np.float32)

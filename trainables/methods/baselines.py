@@ -1,6 +1,6 @@
-"""The baseline that transfers nothing: the same architecture from random weights, trained properly.
+"""Baselines: training from scratch, which transfers nothing, and training on the source alone.
 
-The baseline that learns from the source alone, and is asked about the target.
+``scratch`` shows what the pretrained weights are worth; ``source`` shows what the target's images are worth.
 """
 
 from __future__ import annotations
@@ -10,24 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainables.methods.source_training import SourceTraining
-from trainables.training.training import Training, TrainingPlan
-
-
-class SourceOnly(SourceTraining):
-    """Fine-tunes on the source's images of shared classes; no image of the target trains."""
-
-    @property
-    def share(self) -> float:
-        """All of a batch."""
-        return 1.0
-
-    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
-        """Every image counts alike."""
-        return {"weight": self.per_image(1.0, np.ones(len(self.source.rows("train"))))}
+from trainables.training.method_hooks import TrainingPlan
+from trainables.training.training import Training
 
 
 class Scratch(Training):
-    """Trains every block from freshly initialised weights; BatchNorm always learns its statistics."""
+    """Trains every block of the same architecture from random weights.
+
+    BatchNorm always adapts: without pretrained statistics there is nothing to freeze.
+    """
 
     def plan(self) -> TrainingPlan:
         """All blocks, from random weights that are a function of the trial's seed."""
@@ -39,3 +30,16 @@ class Scratch(Training):
         )
         weights = [fresh[id(w)] for w in suffix.weights] if suffix is not None else []
         return TrainingPlan(depth, weights, adapt=True)
+
+
+class SourceOnly(SourceTraining):
+    """Fine-tunes on the source's images of shared classes alone, and is evaluated on the target."""
+
+    @property
+    def share(self) -> float:
+        """1: whole batches are from the source."""
+        return 1.0
+
+    def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """``weight``: 1 for each source image of a shared class."""
+        return {"weight": self.image_weights(1.0, np.ones(len(self.source.shared_rows("train"))))}

@@ -1,9 +1,7 @@
-"""Relation transfer: a student learns from the labels and from a larger network that has seen more.
+"""Relation transfer: a student network learns from the labels and from a larger network, its teacher.
 
-What a teacher says of the training images: its embeddings, and the scores of a probe on top of them.
-
-A teacher is a workbench of its own: another backbone, over the same images at its own input size. It sees them
-undistorted, so that each needs to pass it just once for all trials, whatever their augmentation.
+The teacher is a workbench of its own: another backbone over the same images, at its own input size. It sees every image
+without augmentation, so each image passes through it only once for all trials, whatever their augmentation.
 """
 
 from __future__ import annotations
@@ -14,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.compiled.objective import TrainingLoss
+from trainables.compiled.loss import TrainingLoss
 from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
 from trainables.methods.distillation_losses import EMBEDDINGS, SCORES, DistillationLoss
 from trainables.methods.finetune import FineTune
 from trainables.training.linear_probe import probe_head
-from trainables.training.training import TrainingPlan, guarded
+from trainables.training.method_hooks import TrainingPlan
+from trainables.training.training import guarded
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
@@ -28,17 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """``embeddings`` (N, C) float16 or float32 and ``scores`` (N, K) float32, a row a training image."""
+    """What a teacher makes of the N training images.
+
+    Attributes:
+        embeddings: (N, C) float16 or float32, the pooled features of the teacher's backbone.
+        scores: (N, K) float32 before softmax, of a linear probe on the embeddings.
+    """
 
     embeddings: np.ndarray
     scores: np.ndarray
 
 
 def teacher_outputs(bench: Workbench, account: CostAccount) -> TeacherOutputs:
-    """What the teacher of ``bench`` says; computed where neither this process nor this machine has it.
+    """Return the outputs of the teacher of ``bench``; computed unless this process or this machine has them.
 
     Raises:
-        UsageError: there is no teacher, or it was shown other images.
+        UsageError: there is no teacher, or its training images are not those of the student.
         Diverged: no probe on its embeddings has a finite loss.
     """
     teacher = bench.teacher
@@ -56,44 +60,48 @@ def teacher_outputs(bench: Workbench, account: CostAccount) -> TeacherOutputs:
 
 
 DISTILLATIONS = ("plain", "relational", "both")
-"""What is learned from the teacher: its answers, the relations that it sees between images, or both."""
+"""What the student learns from the teacher: its predictions, the relations that it sees between images, or both."""
 
 
 class Distill(FineTune):
-    """Trains the top blocks as fine-tuning does, or all of them from random weights, beside a teacher.
+    """Trains the top blocks as fine-tuning does, on the labels and on the outputs of a teacher.
 
-    ``distillation`` says what is learned from it, ``distill_weight`` how much that counts, ``distill_temperature`` how
-    soft its answers are (:mod:`trainables.methods.distillation_losses`). The teacher sees every image undistorted
-    (:mod:`trainables.methods.distill`).
+    Parameters of the trial: ``distillation`` (one of :data:`DISTILLATIONS`, default ``both``), ``distill_weight`` w (1)
+    and ``distill_temperature`` T (4), see :mod:`trainables.methods.distillation_losses`.
     """
 
     def plan(self) -> TrainingPlan:
-        """As in fine-tuning; and what the teacher says."""
+        """Return the plan of fine-tuning, after computing the outputs of the teacher."""
         plan = super().plan()
-        self._weights = self._checked()
+        self._scalars = self._checked_scalars()
         with guarded():
-            self._lesson = teacher_outputs(self.bench, self.account)
+            self._teacher = teacher_outputs(self.bench, self.account)
         return plan
 
-    def objective(self) -> TrainingLoss:
-        """Labels and teacher."""
-        embeddings, scores = self._lesson.embeddings, self._lesson.scores
+    def training_loss(self) -> TrainingLoss:
+        """Return the loss of labels and teacher."""
+        embeddings, scores = self._teacher.embeddings, self._teacher.scores
         return DistillationLoss(embeddings.shape[1], scores.shape[1], embeddings.dtype.name)
 
-    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
-        """What the teacher makes of each training image."""
-        return {EMBEDDINGS: self._lesson.embeddings, SCORES: self._lesson.scores}
+    def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """Return ``teacher_embeddings`` (N, C) and ``teacher_scores`` (N, K) of the training images."""
+        return {EMBEDDINGS: self._teacher.embeddings, SCORES: self._teacher.scores}
 
-    def numbers(self, epoch: int) -> np.ndarray:
-        """The same in all steps: weights of both kinds, and the temperature."""
-        return np.tile(np.array(self._weights, np.float32), (self.feed.steps, 1))
+    def loss_scalars(self, epoch: int) -> np.ndarray:
+        """Return the weights of both losses and the temperature, the same in all steps: (steps, 3) float32."""
+        return np.tile(np.array(self._scalars, np.float32), (self.feed.steps, 1))
 
-    def _checked(self) -> tuple[float, float, float]:
+    def _checked_scalars(self) -> tuple[float, float, float]:
+        """Return (weight of the plain loss, weight of the relational loss, temperature)."""
         kind = self.config.params.get("distillation", "both")
         if kind not in DISTILLATIONS:
             raise UsageError(f"distillation: expected one of {', '.join(DISTILLATIONS)}, received {kind!r}")
-        weight = self._within("distill_weight", 1.0, lambda value: value >= 0, "a number of at least 0")
-        temperature = self._within("distill_temperature", 4.0, lambda value: value > 0, "a number above 0")
+        weight = self._checked_number(
+            "distill_weight", 1.0, lambda value: value >= 0, "a number of at least 0"
+        )
+        temperature = self._checked_number(
+            "distill_temperature", 4.0, lambda value: value > 0, "a number above 0"
+        )
         return (
             weight if kind in ("plain", "both") else 0.0,
             weight if kind in ("relational", "both") else 0.0,

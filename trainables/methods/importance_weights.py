@@ -1,16 +1,16 @@
-"""How much likelier an image is in the target than in the source: the odds of a domain classifier.
+"""Weights of source images by how likely they are under the target's distribution: two estimates of p_T(x) / p_S(x).
 
-A logistic regression tells target from source on frozen features x; then p_T(x) / p_S(x) = odds · n_S / n_T (Bickel et
-al. 2007, Discriminative learning for differing training and test distributions). Each image is judged by a classifier
-that has not seen it: one that has is too sure, most of all where there are fewer images than features.
+The odds of a domain classifier: a logistic regression tells target from source by the frozen features x; then
+p_T(x) / p_S(x) = odds · n_S / n_T (Bickel et al. 2007, Discriminative learning for differing training and test
+distributions).
 
-Kernel mean matching: weights that make the source's mean in a kernel's feature space the target's.
+Kernel mean matching: weights w under which the source has the target's mean in the feature space of a kernel:
 
     min ½ wᵀKw − κᵀw   with 0 ≤ w ≤ B and |Σw − n_S| ≤ n_S ε
 
 K holds the kernel between source images, κ_i = n_S / n_T Σ_j k(x_i, x_j) over target images j (Huang et al. 2006,
-Correcting sample selection bias by unlabeled data). The kernel is k(x, y) = exp(−γ‖x − y‖²) on features over their
-deviation. A large source is matched in blocks, each by itself (Miao et al. 2015, Ensemble kernel mean matching).
+Correcting sample selection bias by unlabeled data). The kernel is k(x, y) = exp(−γ‖x − y‖²) on features divided by
+their deviation.
 """
 
 from __future__ import annotations
@@ -28,20 +28,37 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-KMM_BLOCK = 500
-"""Source images that are matched together."""
+FOLDS = 5
+"""Folds of cross-fitting, so that each image is judged by a classifier that has not seen it."""
 
-MOST_MATCHED = 2000
-"""Target images that stand for all of them."""
+MAX_FIT_ROWS = 5000
+"""Images of each domain that one classifier is fitted to; more of them hardly change it."""
+
+KMM_BLOCK = 500
+"""Source images that are matched together. A quadratic programme of all of them would take memory and time of higher
+order (Miao et al. 2015, Ensemble kernel mean matching)."""
+
+KMM_MAX_TARGETS = 2000
+"""Target images, drawn at random, that represent all of them."""
 
 KMM_TOLERANCE = 1e-8
+"""Absolute and relative tolerance of the solver."""
 
 
 def kmm_weights(source: np.ndarray, target: np.ndarray, clip: float) -> np.ndarray:
-    """Weights (n_S,) float64 between 0 and ``clip`` (B) of the rows of ``source`` (n_S, D) for ``target`` (n_T, D)."""
+    """Return the weights of kernel mean matching, (n_S,) float64 between 0 and ``clip``.
+
+    Args:
+        source: (n_S, D) features.
+        target: (n_T, D) features.
+        clip: B, the largest weight.
+
+    Raises:
+        ArithmeticError: the solver finds no solution.
+    """
     generator = np.random.default_rng(0)
     x, z = standardised(source, target)
-    z = z if len(z) <= MOST_MATCHED else z[generator.choice(len(z), MOST_MATCHED, replace=False)]
+    z = z if len(z) <= KMM_MAX_TARGETS else z[generator.choice(len(z), KMM_MAX_TARGETS, replace=False)]
     gamma = median_gamma(x, z)
     weights = np.zeros(len(x))
     for block in np.array_split(generator.permutation(len(x)), math.ceil(len(x) / KMM_BLOCK)):
@@ -50,7 +67,7 @@ def kmm_weights(source: np.ndarray, target: np.ndarray, clip: float) -> np.ndarr
 
 
 def standardised(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 over the deviation of all rows together; constant features are left as they are."""
+    """Return both as float64, divided by the deviation of all rows together; constant features stay as they are."""
     x, z = source.astype(np.float64), target.astype(np.float64)
     deviation = np.concatenate([x, z]).std(axis=0)
     deviation[deviation == 0] = 1.0
@@ -58,7 +75,7 @@ def standardised(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np
 
 
 def median_gamma(source: np.ndarray, target: np.ndarray) -> float:
-    """γ = 1 / (2 · median of squared distances) over at most 500 rows of each; 1 where all rows are the same."""
+    """Return γ = 1 / (2 · median of the squared distances) over at most 500 rows of each; 1 if all rows are equal."""
     generator = np.random.default_rng(1)
     rows = [a if len(a) <= 500 else a[generator.choice(len(a), 500, replace=False)] for a in (source, target)]
     together = np.concatenate(rows)
@@ -68,7 +85,7 @@ def median_gamma(source: np.ndarray, target: np.ndarray) -> float:
 
 
 def kmm_problem(source: np.ndarray, target: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
-    """K (n_S, n_S) and κ (n_S,)."""
+    """Return K (n_S, n_S) and κ (n_S,)."""
     kernel = np.exp(-gamma * cdist(source, source, "sqeuclidean"))
     kappa = len(source) * np.exp(-gamma * cdist(source, target, "sqeuclidean")).mean(axis=1)
     return kernel, kappa
@@ -77,10 +94,16 @@ def kmm_problem(source: np.ndarray, target: np.ndarray, gamma: float) -> tuple[n
 def solve_kmm(
     kernel: np.ndarray, kappa: np.ndarray, bound: float, epsilon: float | None = None
 ) -> np.ndarray:
-    """The weights (n_S,) that minimise the above; ε is (√n_S − 1) / √n_S unless it is given.
+    """Return the weights w (n_S,) of the quadratic programme above.
+
+    Args:
+        kernel: K, (n_S, n_S).
+        kappa: κ, (n_S,).
+        bound: B.
+        epsilon: ε; (√n_S − 1) / √n_S if None, as in the paper.
 
     Raises:
-        ArithmeticError: the solver found none.
+        ArithmeticError: the solver finds no solution.
     """
     n = len(kappa)
     slack = (math.sqrt(n) - 1) / math.sqrt(n) if epsilon is None else epsilon
@@ -97,7 +120,7 @@ def solve_kmm(
         eps_rel=KMM_TOLERANCE,
         max_iter=20_000,
         polishing=True,
-        adaptive_rho_interval=50,  # by iterations, not by time: the same weights every time
+        adaptive_rho_interval=50,  # counted in iterations: by time, the weights would depend on the machine's load
         verbose=False,
     )
     found = solver.solve(raise_error=False)
@@ -106,13 +129,11 @@ def solve_kmm(
     return np.asarray(np.clip(found.x, 0.0, bound))
 
 
-FOLDS = 5
-MAX_FIT_ROWS = 5000
-"""Images that one classifier is fitted to; more tell it little."""
-
-
 def log_ratios(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """log p_T / p_S at each row of ``source``.
+    """Return log p_T / p_S at each row of ``source``, by the odds of a domain classifier.
+
+    Each row is judged by a classifier that was fitted without it. One that has seen it is too confident, above all if
+    there are fewer images than features.
 
     Args:
         source: (n_S, D) features of any float type.
@@ -133,15 +154,22 @@ def log_ratios(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def importance_weights(log_ratio: np.ndarray, temperature: float, clip: float) -> np.ndarray:
-    """Weights (n,) with mean 1, in proportion to ratio^(1 / temperature) but for those above ``clip`` times the mean.
+    """Return weights (n,) with mean 1, proportional to ratio^(1 / temperature) and clipped (:func:`temper_weights`).
 
-    A high temperature makes them equal.
+    Args:
+        log_ratio: (n,) log p_T / p_S.
+        temperature: above 0; a high one makes the weights equal.
+        clip: largest weight as a multiple of the mean, at least 1.
     """
+    # The largest ratio becomes 1, so that exp cannot overflow; the weights are normalised anyway.
     return temper_weights(np.exp((log_ratio - log_ratio.max()) / temperature), 1.0, clip)
 
 
 def temper_weights(weights: np.ndarray, temperature: float, clip: float) -> np.ndarray:
-    """``weights`` ^ (1 / temperature), over their mean, clipped, and over the mean of that; equal ones if all are 0."""
+    """Return ``weights`` ^ (1 / temperature), scaled to mean 1, clipped at ``clip`` and scaled to mean 1 again.
+
+    If all weights are 0, the result is all ones.
+    """
     raised = np.asarray(weights, np.float64) ** (1.0 / temperature)
     if not raised.mean() > 0:
         return np.ones_like(raised)
@@ -150,7 +178,7 @@ def temper_weights(weights: np.ndarray, temperature: float, clip: float) -> np.n
 
 
 def _folds(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit and rows to judge; where there are too few for folds, all of them both."""
+    """Return (rows to fit, rows to judge) of each fold; with too few images for folds, all rows are both."""
     everything = np.arange(len(y))
     if np.bincount(y).min() < 2 * FOLDS:
         return [(everything, everything)]
@@ -159,6 +187,7 @@ def _folds(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _sample(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """At most MAX_FIT_ROWS of the rows of each domain."""
     generator = np.random.default_rng(0)
     sides = [rows[y[rows] == side] for side in (0, 1)]
     return np.concatenate(
@@ -168,5 +197,6 @@ def _sample(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly separable: the penalty bounds the odds
+        # Domains that are nearly separable converge slowly; the penalty of the regression still bounds the odds.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, tol=1e-7)).fit(x, y)

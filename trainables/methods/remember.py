@@ -1,131 +1,146 @@
 """Fine-tuning that keeps an old task: elastic weight consolidation, learning without forgetting, or rehearsal.
 
-``ewc`` pulls each unfrozen weight back to where it was, by how much it matters to the old task:
-CE + (w/2) · Σᵢ Fᵢ (θᵢ − θᵢ*)² (Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796, equation 3).
+w is the parameter ``remember_weight``; CE is the cross-entropy of the new task.
 
-``lwf`` asks of the new images what the old model said of them:
-CE + w · T² · KL(softmax(z*/T) ‖ softmax(z/T)), T = 2 (Li & Hoiem 2016, https://arxiv.org/abs/1606.09282), z* being the
-old head's scores with the untouched backbone, z those with the trained one; the old head trains with it. It sees no old
-image.
+``ewc``, elastic weight consolidation (Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796, equation 3), pulls
+each trained weight θᵢ back to its pretrained value θᵢ*, the more the more it matters to the old task (Fᵢ,
+:mod:`trainables.methods.fisher`):
 
-``rehearsal`` goes on with the old task: half of each batch is old images, CE + w · CE(old head, old labels) (Robins
-1995, Catastrophic forgetting, rehearsal and pseudorehearsal); the old head trains, too.
+    CE + (w/2) · Σᵢ Fᵢ (θᵢ − θᵢ*)²
+
+``lwf``, learning without forgetting (Li & Hoiem 2016, https://arxiv.org/abs/1606.09282, section 3), asks that the
+old head still gives the same predictions for the new images. z* are its scores on the untouched backbone, z those of
+the trained old head on the trained backbone. No old image is needed in training:
+
+    CE + w · T² · KL(softmax(z*/T) ‖ softmax(z/T)),   T = 2
+
+``rehearsal`` (Robins 1995, Catastrophic forgetting, rehearsal and pseudorehearsal) goes on training on the old task:
+half of each batch is old images, on which the old head is trained along:
+
+    CE + w · CE(old head, old labels)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainables.batched_heads.program import HeadProgram
-from trainables.compiled.l2sp import WeightPull
-from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
+from trainables.compiled.loss import ExampleInput, LossInputs, TrainingLoss
+from trainables.compiled.quadratic_penalty import QuadraticPenalty
 from trainables.errors import UsageError
 from trainables.methods.distillation_losses import soft_target_loss
 from trainables.methods.finetune import FineTune
+from trainables.methods.fisher import fisher_importance
 from trainables.training.feed import DataFeed
+from trainables.training.method_hooks import TrainingPlan
 from trainables.training.mixed_feed import MixedDataFeed
-from trainables.training.old_task import OldHead, fisher_importance, fitted_old_head
-from trainables.training.training import TrainingPlan
+from trainables.training.old_task import OldHead, fitted_old_head
 
 REMEMBERINGS = ("ewc", "lwf", "rehearsal", "none")
 """How the old task is kept; ``none`` only measures what is forgotten."""
 
 LWF_TEMPERATURE = 2.0
-"""Of old answers in ``lwf``, as in the paper."""
+"""T of ``lwf``, as in the paper."""
 
 REHEARSAL_SHARE = 0.5
 """Share of old images in a batch of ``rehearsal``."""
 
 SCORES, IS_OLD = "old_scores", "is_old"
+"""Names of the losses' example inputs."""
 
 
 @dataclass(frozen=True)
 class OldHeadLoss(TrainingLoss):
-    """Trains an old head of ``classes`` beside the model; ``remember_weight`` is how much the old task counts."""
+    """A loss that trains the head of the old task along with the model.
+
+    Attributes:
+        classes: number of old classes, K.
+    """
 
     classes: int
 
     @property
-    def numbers(self) -> tuple[str, ...]:
-        """How much that counts."""
+    def scalars(self) -> tuple[str, ...]:
+        """``remember_weight``, w."""
         return ("remember_weight",)
 
     def variable_shapes(self, features: int, classes: int) -> tuple[tuple[int, ...], ...]:
-        """The old head."""
+        """Kernel (features, K) and bias (K,) of the old head."""
         return (features, self.classes), (self.classes,)
 
-    def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
-        """Zeros: whoever begins a trial puts the fitted head there."""
+    def initial_variables(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
+        """Zeros; :meth:`RememberingFineTune.before_first_epoch` writes the fitted head in their place."""
         return [np.zeros((features, self.classes), np.float32), np.zeros(self.classes, np.float32)]
 
-    def old_scores(self, step: LossInputs) -> Any:
-        """(B, K) of the old head as it is now."""
-        kernel, bias = step.variables
-        return step.features @ kernel + bias
+    def old_scores(self, inputs: LossInputs) -> Any:
+        """Scores (B, K) of the old head as it is now."""
+        kernel, bias = inputs.variables
+        return inputs.features @ kernel + bias
 
 
 @dataclass(frozen=True)
 class LwfLoss(OldHeadLoss):
-    """The labels' cross-entropy, and how far the old head's answers have moved."""
+    """Cross-entropy of the labels, and the distance of the old head's predictions from the original ones."""
 
     @property
-    def extras(self) -> tuple[ExampleInput, ...]:
-        """What the old model says of each image."""
+    def example_inputs(self) -> tuple[ExampleInput, ...]:
+        """``old_scores`` (B, K): z*, the scores under the untouched backbone."""
         return (ExampleInput(SCORES, (self.classes,)),)
 
-    def loss(self, step: LossInputs) -> Any:
-        """Over the batch."""
-        moved = soft_target_loss(step.extras[SCORES], self.old_scores(step), tf.constant(LWF_TEMPERATURE))
-        return tf.reduce_mean(step.cross_entropy) + step.numbers["remember_weight"] * moved
+    def loss(self, inputs: LossInputs) -> Any:
+        """CE + w · T² · KL, the means over the batch."""
+        distance = soft_target_loss(
+            inputs.example_inputs[SCORES], self.old_scores(inputs), tf.constant(LWF_TEMPERATURE)
+        )
+        return tf.reduce_mean(inputs.cross_entropy) + inputs.scalars["remember_weight"] * distance
 
 
 @dataclass(frozen=True)
 class RehearsalLoss(OldHeadLoss):
-    """The cross-entropy of new images under the new head, and of old ones under the old head."""
+    """Cross-entropy of new images under the new head, and of old images under the old head."""
 
     @property
-    def extras(self) -> tuple[ExampleInput, ...]:
-        """1 for an old image, 0 for a new one."""
+    def example_inputs(self) -> tuple[ExampleInput, ...]:
+        """``is_old`` (B,): 1 for an old image, 0 for a new one."""
         return (ExampleInput(IS_OLD),)
 
-    def loss(self, step: LossInputs) -> Any:
-        """Over the batch."""
-        old = step.extras[IS_OLD]
-        labels = tf.where(old > 0, step.labels, 0)  # of a new image its own mean nothing here
-        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=self.old_scores(step))
-        kept = _mean(each, old)
-        return _mean(step.cross_entropy, 1.0 - old) + step.numbers["remember_weight"] * kept
+    def loss(self, inputs: LossInputs) -> Any:
+        """CE + w · CE(old head), the means over the batch's new and old images."""
+        old = inputs.example_inputs[IS_OLD]
+        # The label of a new image is no class of the old head, and might be out of its range; it is masked below.
+        labels = tf.where(old > 0, inputs.labels, 0)
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=self.old_scores(inputs))
+        old_loss = _weighted_mean(each, old)
+        new_loss = _weighted_mean(inputs.cross_entropy, 1.0 - old)
+        return new_loss + inputs.scalars["remember_weight"] * old_loss
 
 
-def _mean(values: Any, weights: Any) -> Any:
+def _weighted_mean(values: Any, weights: Any) -> Any:
     return tf.reduce_sum(values * weights) / tf.maximum(tf.reduce_sum(weights), 1.0)
 
 
 OLD_HEAD_LOSSES: Mapping[str, type[OldHeadLoss]] = {"lwf": LwfLoss, "rehearsal": RehearsalLoss}
-"""Ways to remember that train the old head."""
+"""The ways to remember that train the old head."""
 
 
 class RememberingFineTune(FineTune):
-    """Fine-tuning; where ``remembering`` is a parameter, beside an old task (``remember_weight`` is w above).
+    """Fine-tuning that keeps an old task, if the trial has the parameter ``remembering``.
 
-    At depth 0 nothing of the backbone changes, and nothing can be forgotten.
+    At depth 0 the backbone does not change, so nothing can be forgotten and ``remembering`` has no effect.
     """
 
-    kept_head: OldHead | None = None
-    """The old head as the best epoch left it, where it trains."""
-
     def plan(self) -> TrainingPlan:
-        """As in fine-tuning; under ``ewc`` with its pull."""
+        """As in fine-tuning; under ``ewc`` with its penalty in the place of L2-SP."""
         plan = super().plan()
         how = self.config.params.get("remembering", "none")
         if how not in REMEMBERINGS:
             raise UsageError(f"remembering: expected one of {', '.join(REMEMBERINGS)}, received {how!r}")
-        self._weight = self._within(
+        self._weight = self._checked_number(
             "remember_weight", 1.0, lambda value: value >= 0, "a number of at least 0"
         )
         self._how = how if plan.depth else "none"
@@ -134,73 +149,72 @@ class RememberingFineTune(FineTune):
         head = fitted_old_head(self.bench, self.account)
         if self._how == "ewc":
             importance = fisher_importance(self.bench, plan.depth, head, self.account)
-            pull = WeightPull(self._weight, plan.suffix_weights, importance)
-            return TrainingPlan(plan.depth, plan.suffix_weights, plan.adapt, plan.thawing, pull)
+            return replace(plan, penalty=QuadraticPenalty(self._weight, plan.suffix_weights, importance))
         self.state_size = 2
-        self.kept_head = head
+        self.old_task.trained_head = head
         return plan
 
     def make_feed(self, depth: int) -> DataFeed:
-        """Under ``rehearsal`` of both tasks."""
+        """Both tasks under ``rehearsal``, else the new one."""
         if self._how != "rehearsal":
             return super().make_feed(depth)
         return MixedDataFeed(
-            self.bench, depth, **self.seeing, source=self.bench.remembered, share=REHEARSAL_SHARE
+            self.bench, depth, **self.feed_options, source=self.bench.old_task, share=REHEARSAL_SHARE
         )
 
-    def objective(self) -> TrainingLoss | None:
-        """Where the old head trains, too."""
+    def training_loss(self) -> TrainingLoss | None:
+        """The loss of ``lwf`` or ``rehearsal``; the cross-entropy otherwise."""
         if self._how not in OLD_HEAD_LOSSES:
             return None
-        return OLD_HEAD_LOSSES[self._how](len(self.bench.remembered.task.classes))
+        return OLD_HEAD_LOSSES[self._how](len(self.bench.old_task.task.classes))
 
-    def prepare(self) -> None:
-        """Put the old head in its place."""
-        super().prepare()
-        if self.kept_head is not None:
-            self._write_head(self.kept_head)
+    def before_first_epoch(self) -> None:
+        """Start the head as in fine-tuning, and the old head from the fitted one."""
+        super().before_first_epoch()
+        head = self.old_task.trained_head
+        if head is not None and not isinstance(self.program, HeadProgram):
+            for variable, value in zip(
+                self.program.loss_state.trained, (head.kernel, head.bias), strict=True
+            ):
+                variable.assign(value)
 
-    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
-        """What the old model said of each training image, undistorted; or which images are old."""
+    def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """``old_scores`` of each training image, not augmented, under ``lwf``; ``is_old`` under ``rehearsal``."""
         if self._how == "rehearsal":
-            counts = self.bench.task.counts["train"], self.bench.remembered.task.counts["train"]
+            counts = self.bench.task.counts["train"], self.bench.old_task.task.counts["train"]
             return {IS_OLD: np.repeat(np.array([0.0, 1.0], np.float32), counts)}
         return {SCORES: self._old_scores()} if self._how == "lwf" else {}
 
-    def numbers(self, epoch: int) -> np.ndarray | None:
-        """The weight, in all steps."""
+    def loss_scalars(self, epoch: int) -> np.ndarray | None:
+        """w in all steps, (steps, 1)."""
         if self._how not in OLD_HEAD_LOSSES:
             return None
         return np.full((self.feed.steps, 1), self._weight, np.float32)
 
-    def keep_best(self) -> None:
-        """The old head, where it trains."""
+    def on_best_epoch(self) -> None:
+        """Keep the old head of the best epoch, by which the old task is then scored."""
         if self._how in OLD_HEAD_LOSSES and not isinstance(self.program, HeadProgram):
-            kernel, bias = (np.array(v) for v in self.program.objective.trained)
-            self.kept_head = OldHead(kernel, bias)
+            kernel, bias = (np.array(v.numpy()) for v in self.program.loss_state.trained)
+            self.old_task.trained_head = OldHead(kernel, bias)
 
-    def state(self) -> list[np.ndarray]:
-        """The old head of the best epoch."""
-        return [self.kept_head.kernel, self.kept_head.bias] if self.kept_head is not None else []
+    def method_state(self) -> list[np.ndarray]:
+        """Kernel and bias of the best epoch's old head, if it is trained."""
+        head = self.old_task.trained_head
+        return [head.kernel, head.bias] if head is not None else []
 
-    def restore(self, state: list[np.ndarray]) -> None:
-        """Take it as it was."""
+    def restore_method_state(self, state: list[np.ndarray]) -> None:
+        """Take back the best epoch's old head."""
         if state:
-            self.kept_head = OldHead(*state)
-
-    def _write_head(self, head: OldHead) -> None:
-        if not isinstance(self.program, HeadProgram):
-            for variable, value in zip(self.program.objective.trained, (head.kernel, head.bias), strict=True):
-                variable.assign(value)
+            self.old_task.trained_head = OldHead(*state)
 
     def _old_scores(self) -> np.ndarray:
-        head = fitted_old_head(
-            self.bench, self.account
-        )  # not within: what is made once is made one after the other
+        """Scores (N, K) of the training images under the untouched backbone, computed once for all trials."""
+        # Fitted here, not inside compute(): compute_once is not reentrant, so one must not call the other.
+        head = fitted_old_head(self.bench, self.account)
 
-        def take() -> np.ndarray:
+        def compute() -> np.ndarray:
             chunks = self.bench.activations.chunks("train", 0, self.account)
             return head.scores(np.concatenate(list(chunks)))
 
-        scores: np.ndarray = self.bench.remembered.once("old scores", take)
+        scores: np.ndarray = self.bench.old_task.compute_once("old scores", compute)
         return scores

@@ -1,4 +1,4 @@
-"""Features of the frozen backbone for both datasets, and what is judged by them: how alike they are."""
+"""Features of source and target under the frozen backbone, and the density ratio that follows from them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 def source_and_target_features(
     source: SourceData, bench: Workbench, split: str, account: CostAccount
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features (n, C) of the images in ``split``: the source's of shared classes, and the target's."""
+    """Return pooled features (n_S, C) of the source's images of shared classes, and (n_T, C) of the target's images."""
     ours = np.concatenate(list(source.activations.chunks(split, 0, account)))
     theirs = np.concatenate(list(bench.activations.chunks(split, 0, account)))
-    return ours[source.rows(split)], theirs
+    return ours[source.shared_rows(split)], theirs
 
 
 def source_log_ratios(source: SourceData, bench: Workbench, split: str, account: CostAccount) -> np.ndarray:
-    """log p_T / p_S (n,) of the source's images of shared classes in ``split``; computed once for all trials."""
+    """Return log p_T / p_S (n_S,) of the source's images of shared classes in ``split``.
+
+    It is computed once for all trials of the process (:func:`trainables.methods.importance_weights.log_ratios`).
+    """
     return np.asarray(
-        source.once(
+        source.compute_once(
             ("log ratios", split),
             lambda: log_ratios(*source_and_target_features(source, bench, split, account)),
         )

@@ -1,4 +1,4 @@
-"""What all methods share that train on a source dataset beside the target."""
+"""What the methods have in common that train on a source dataset in addition to the target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
+from trainables.compiled.loss import ExampleInput, LossInputs, TrainingLoss
 from trainables.errors import UsageError
 from trainables.methods.finetune import FineTune
 from trainables.methods.unlabelled_selection import weighted_source_validation
@@ -19,27 +19,26 @@ from trainables.training.source_data import SourceData
 
 @dataclass(frozen=True)
 class WeightedCrossEntropy(TrainingLoss):
-    """The mean of w · cross-entropy; w is 1 for an image like any other."""
+    """The mean over the batch of w · cross-entropy, w being the weight of an image."""
 
     @property
-    def extras(self) -> tuple[ExampleInput, ...]:
-        """``weight``, one number an image."""
+    def example_inputs(self) -> tuple[ExampleInput, ...]:
+        """``weight`` (B,): w."""
         return (ExampleInput("weight"),)
 
-    def loss(self, step: LossInputs) -> tf.Tensor:
-        """Over all images of the batch."""
-        return tf.reduce_mean(step.extras["weight"] * step.cross_entropy)
+    def loss(self, inputs: LossInputs) -> tf.Tensor:
+        """The weighted mean, divided by the number of images and not by the sum of the weights."""
+        return tf.reduce_mean(inputs.example_inputs["weight"] * inputs.cross_entropy)
 
 
 class SourceTraining(FineTune):
-    """Fine-tuning on batches of target and source.
+    """Fine-tuning on batches that mix images of the target and of the source.
 
-    Where trials may see no labels of the target, epochs are judged by
+    If trials may not see labels of the target, epochs are compared by
     :func:`trainables.methods.unlabelled_selection.weighted_source_validation`.
     """
 
     feed: MixedDataFeed
-    needs_labels = False
 
     @property
     def source(self) -> SourceData:
@@ -48,48 +47,60 @@ class SourceTraining(FineTune):
 
     @property
     def share(self) -> float:
-        """Of the source in a batch."""
+        """Share of a batch that is from the source, above 0 and at most 1."""
         return 0.5
 
     @property
     def training_images(self) -> int:
-        """Of both datasets."""
-        return self.bench.task.counts["train"] + len(self.source.rows("train"))
+        """Number of images of both datasets, those of shared classes only."""
+        return self.bench.task.counts["train"] + len(self.source.shared_rows("train"))
 
     def make_feed(self, depth: int) -> DataFeed:
-        """Of both datasets."""
+        """The data of both datasets.
+
+        Raises:
+            UsageError: the head shall start from a probe, which needs labels of the target that trials may not see.
+        """
         if self._head_init != "random" and self.bench.unlabelled:
             raise UsageError(
                 f"head_init: expected 'random' for a target without labels, received {self._head_init!r}"
             )
-        return MixedDataFeed(self.bench, depth, **self.seeing, source=self.source, share=self.share)
+        return MixedDataFeed(self.bench, depth, **self.feed_options, source=self.source, share=self.share)
 
-    def objective(self) -> TrainingLoss:
+    def training_loss(self) -> TrainingLoss:
         """The weighted cross-entropy."""
         return WeightedCrossEntropy()
 
     def evaluate(self, split: str) -> tuple[float, float]:
-        """(mean cross-entropy, accuracy) on the target's ``split``, or what stands for them where it has no labels."""
+        """(mean cross-entropy, accuracy) on the target's ``split``, or their estimates if its labels are hidden."""
         if not self.bench.unlabelled:
             return super().evaluate(split)
         return weighted_source_validation(
-            self.source, self.bench, self.answers_to_source("validation"), self.answers(split)
+            self.source, self.bench, self.predict_source("validation"), self.predict_current(split)
         )
 
-    def answers_to_source(self, split: str) -> np.ndarray:
-        """Probabilities (N, classes) of a split of the source with the present weights."""
+    def predict_source(self, split: str) -> np.ndarray:
+        """Return probabilities (N, classes) of all images in the source's ``split`` under the present weights."""
         activations = self.source.activations
         if self.feed.exact:
             images = self.source.split(split).images
-            chunks: Iterator[np.ndarray] = (images[piece] for piece in activations.stages.chunk_slices(len(images)))
+            chunks: Iterator[np.ndarray] = (
+                images[piece] for piece in activations.stages.chunk_slices(len(images))
+            )
         else:
             chunks = activations.chunks(split, self.depth, self.account)
         with self.account.timing("evaluate"):
-            return np.concatenate([self.probabilities(chunk) for chunk in chunks])
+            return np.concatenate([self.predict_inputs(chunk) for chunk in chunks])
 
-    def per_image(self, target: float, source: np.ndarray) -> np.ndarray:
-        """(N,) float32: ``target`` for each image of the target, then ``source`` for those of shared classes, or 0."""
-        both = np.zeros(self.bench.task.counts["train"] + self.source.task.counts["train"], np.float32)
-        both[: self.bench.task.counts["train"]] = target
-        both[self.bench.task.counts["train"] + self.source.rows("train")] = source
-        return both
+    def image_weights(self, target: float, source: np.ndarray) -> np.ndarray:
+        """Return one weight (N,) float32 for each training image, the target's first.
+
+        Args:
+            target: weight of each image of the target.
+            source: weights of the source's images of shared classes. Its other images get 0; they are never shown.
+        """
+        count = self.bench.task.counts["train"]
+        weights = np.zeros(count + self.source.task.counts["train"], np.float32)
+        weights[:count] = target
+        weights[count + self.source.shared_rows("train")] = source
+        return weights

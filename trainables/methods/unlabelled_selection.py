@@ -1,16 +1,18 @@
-"""Which epoch and which trial is best, where the target has no labels to ask.
+"""Scores epochs and trials if the labels of the target are hidden, so that the best can be chosen.
 
-Two things are looked at:
+Two quantities are combined:
 
-* what is right on the source's validation images, each weighted by how much likelier it is in the target (importance
-  weighted cross-validation, Sugiyama et al. 2007). It knows right from wrong, but only where the source has images
-  like the target's: with little overlap a few images decide, and it favours what is best for the source.
-* log K − I(x; y) of the answers to the target's validation images: I is the entropy of the mean answer minus the mean
-  entropy of the answers (Bridle et al. 1991). It is small where answers are sure and all K classes occur. It looks at
-  the target itself, but can't tell sure and right from sure and wrong, and expects classes that are equally frequent.
+* The accuracy and cross-entropy on the source's validation images, each weighted by how much likelier it is in the
+  target (importance-weighted cross-validation, Sugiyama et al. 2007). They tell right from wrong, but only where the
+  source has images like the target's: with little overlap a few images decide, and what is best for the source is
+  favoured.
+* The missing information log K − I(x; y) of the predictions for the target's validation images. I is the entropy of the
+  mean prediction minus the mean entropy of the predictions (Bridle et al. 1991). The missing information is small if
+  predictions are confident and all K classes occur. It uses the target itself, but cannot tell confident and right from
+  confident and wrong, and it expects classes that are equally frequent.
 
-The loss is the sum of both, the weighted cross-entropy and what is lacking in information (Krause et al. 2010,
-Discriminative clustering by regularized information maximization); the accuracy is the source's alone.
+The loss is the sum of the weighted cross-entropy and the missing information (Krause et al. 2010, Discriminative
+clustering by regularized information maximization). The accuracy is that on the source alone.
 """
 
 from __future__ import annotations
@@ -29,40 +31,40 @@ if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
 MAX_WEIGHT = 10.0
-"""No validation image counts for more than so many."""
+"""Largest weight of a validation image as a multiple of the mean, so that no single image decides."""
 
 MIN_PROBABILITY = 1e-7
-"""A probability below counts as this."""
+"""Lower bound of a probability in the cross-entropy, so that one confident error is not infinite."""
 
 
 def weighted_source_validation(
-    source: SourceData, bench: Workbench, said_source: np.ndarray, said_target: np.ndarray
+    source: SourceData, bench: Workbench, source_predictions: np.ndarray, target_predictions: np.ndarray
 ) -> tuple[float, float]:
-    """(loss, accuracy), see above.
+    """Return the estimated (loss, accuracy) on the target, as the module describes.
 
     Args:
-        source: whose validation labels count.
-        bench: of the target.
-        said_source: (n, K) probabilities of all of the source's validation images.
-        said_target: (m, K) probabilities of the target's.
+        source: the source dataset, whose validation labels are used.
+        bench: has the target, whose labels are not used.
+        source_predictions: (n, K) probabilities of all validation images of the source.
+        target_predictions: (m, K) probabilities of the target's images.
     """
-    rows = source.rows("validation")
-    said, truth = said_source[rows], source.labels("validation")[rows]
+    rows = source.shared_rows("validation")
+    predicted, truth = source_predictions[rows], source.labels("validation")[rows]
     weights = importance_weights(
         source_log_ratios(source, bench, "validation", CostAccount()), 1.0, MAX_WEIGHT
     )
-    entropies = -np.log(np.maximum(said[np.arange(len(rows)), truth], MIN_PROBABILITY))
-    loss = float(np.average(entropies, weights=weights)) + missing_information(said_target)
-    return loss, float(np.average(said.argmax(axis=1) == truth, weights=weights))
+    entropies = -np.log(np.maximum(predicted[np.arange(len(rows)), truth], MIN_PROBABILITY))
+    loss = float(np.average(entropies, weights=weights)) + missing_information(target_predictions)
+    return loss, float(np.average(predicted.argmax(axis=1) == truth, weights=weights))
 
 
 def missing_information(probabilities: np.ndarray) -> float:
-    """log K − mutual information between images and answers (N, K); between 0 and log K."""
+    """Return log K minus the mutual information between images and predictions (N, K), in nats; in [0, log K]."""
     p = probabilities.astype(np.float64)
     information = entropy(p.mean(axis=0)) - entropy(p).mean()
     return float(math.log(p.shape[1]) - information)
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
-    """In nats, over the last axis."""
+    """Return the entropy in nats over the last axis."""
     return np.asarray(-(p * np.log(np.maximum(p, 1e-300))).sum(axis=-1))

@@ -1,7 +1,11 @@
-"""A trial's checkpoint: one file without pickle, written atomically; the one before it stays beside it.
+"""Reads and writes the checkpoint file of a trial: one zip archive of arrays, without pickle, written atomically.
 
-The arrays of a group are one piece of bytes with its CRC-32, so that damage is found when it is read. A network has a
-hundred arrays and more: writing each by itself takes longer than their bytes do.
+The checkpoint before the newest one is kept next to it, so that a trial can go on from that one if the newest is
+damaged.
+
+All arrays of a group (weights, optimizer, best weights) are stored as one array of bytes. NumPy and zip add a header
+and a CRC-32 to each stored array: for the hundred arrays and more of a network, writing these takes longer than writing
+the weights. The CRC-32 of the group still reveals damage when the file is read.
 """
 
 from __future__ import annotations
@@ -24,29 +28,45 @@ from trainables.errors import DataError
 
 CHECKPOINT_FORMAT = 3
 READABLE_FORMATS = (1, 2, CHECKPOINT_FORMAT)
-"""Format 1 said neither how the trial saw its images nor what it had cost; 1 and 2 stored each array by itself."""
+"""Formats 1 and 2 stored each array by itself; format 1 has neither the state of the feed nor the costs."""
 
 GROUPS = ("weights", "optimizer", "best_weights")
 DAMAGE_ERRORS = (
     *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, struct.error, zlib.error),
     *(NotImplementedError, RuntimeError, OverflowError, MemoryError, TypeError, AttributeError),
 )
-"""What NumPy and the zip archive raise on a damaged file: every bit of it may be wrong."""
+"""What NumPy and zipfile raise on a damaged file. Any bit may be wrong, also those that say how to read the others."""
 
 _PARTIAL_PREFIX, _PARTIAL_SUFFIX, _PREVIOUS_SUFFIX = ".checkpoint-", ".tmp", "-before"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+_META_KEYS = {
+    "epoch": "epoch",
+    "best": "best",
+    "last": "last",
+    "seeing": "feed_state",
+    "account": "account",
+    "history": "history",
+}
+"""Keys of the stored metadata and the attributes that they hold. Keys must not change: old files have them."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after ``epoch`` epochs. Everything random is a function of (seed, epoch) and needs no state.
+    """The state of a trial after some epochs.
 
-    ``seeing`` says how the trial saw its images (:meth:`trainables.training.feed.DataFeed.describe`), ``account``
-    what it had cost
-    (:meth:`trainables.cost_account.CostAccount.describe`); None in a file of format 1. ``history`` holds the
-    metrics of all
-    epochs; None in files that were written before it was kept. ``best_weights`` may be the very list ``weights``: then
-    they are written once.
+    Attributes:
+        epoch: number of epochs that have run.
+        weights: of the trained blocks, then of the head.
+        optimizer: the optimizers' variables, then the method's own arrays.
+        best_weights: as ``weights``, of the best epoch. If it is the same list as ``weights``, both are stored once.
+        best: metrics of the best epoch, by name.
+        last: metrics of the last epoch, by name.
+        feed_state: how the trial sees its images (:meth:`trainables.training.feed.DataFeed.describe`); None in files of
+            format 1.
+        account: the costs so far (:meth:`trainables.cost_account.CostAccount.describe`); None in files of format 1.
+        history: metrics of all epochs; None in files of versions that did not store it.
     """
 
     epoch: int
@@ -55,29 +75,29 @@ class Checkpoint:
     best_weights: list[np.ndarray]
     best: Mapping[str, float] | None
     last: Mapping[str, float] | None
-    seeing: Mapping[str, Any] | None = None
+    feed_state: Mapping[str, Any] | None = None
     account: Mapping[str, Any] | None = None
     history: Sequence[Mapping[str, float]] | None = None
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``path``: whole or not at all. What was there is then the one before.
+    """Write ``checkpoint`` to ``path``, as a whole or not at all.
 
-    Where the disk is full the one before goes, to make room.
+    A file that was at ``path`` becomes the previous checkpoint. If the disk is full, the previous checkpoint is removed
+    to make room.
 
     Raises:
-        OSError: the disk is full, or nothing can be written there; what was at ``path`` before is still there.
+        OSError: the disk is full or cannot be written to; what was at ``path`` before is still there.
     """
     best_is_present = checkpoint.best_weights is checkpoint.weights
     groups = {group: getattr(checkpoint, group) for group in GROUPS}
     if best_is_present:
         del groups["best_weights"]
-    kept = ("epoch", "best", "last", "seeing", "account", "history")
     meta = {
         "format": CHECKPOINT_FORMAT,
         "arrays": {group: [[a.dtype.str, a.shape] for a in arrays] for group, arrays in groups.items()},
         "best_is_present": best_is_present,
-        **{name: getattr(checkpoint, name) for name in kept},
+        **{key: getattr(checkpoint, name) for key, name in _META_KEYS.items()},
     }
     pieces = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     for group, arrays in groups.items():
@@ -93,17 +113,17 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def previous_checkpoint(path: Path) -> Path:
-    """Where the checkpoint that was at ``path`` before the present one is kept."""
+    """Return where the checkpoint that was at ``path`` before the present one is kept."""
     return path.with_name(f"{path.stem}{_PREVIOUS_SUFFIX}{path.suffix}")
 
 
 def resumable_checkpoints(path: Path) -> list[Path]:
-    """The checkpoints that a trial may go on from, the newest first."""
+    """Return the existing checkpoints that a trial may go on from, the newest first."""
     return [each for each in (path, previous_checkpoint(path)) if each.exists()]
 
 
 def remove_previous(folder: Path) -> None:
-    """Keep only the newest checkpoints of ``folder``."""
+    """Remove the previous checkpoints in ``folder`` and keep the newest ones."""
     for path in folder.glob(f"*{_PREVIOUS_SUFFIX}.npz"):
         path.unlink(missing_ok=True)
 
@@ -115,6 +135,8 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
+        # A process that is killed between these two renames leaves no file at ``path``, but the previous checkpoint,
+        # from which the trial is resumed.
         if path.exists():
             path.replace(previous_checkpoint(path))
         Path(temporary).replace(path)
@@ -123,13 +145,13 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder``."""
+    """Remove files that killed processes left half-written in ``folder``."""
     for left in folder.glob(f"{_PARTIAL_PREFIX}*{_PARTIAL_SUFFIX}"):
         left.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what :func:`write_checkpoint` wrote.
+    """Read a file that :func:`write_checkpoint` wrote, in any of the :data:`READABLE_FORMATS`.
 
     Raises:
         DataError: the file is missing, damaged or of another format.
@@ -147,7 +169,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         epoch=meta["epoch"],
         best=meta["best"],
         last=meta["last"],
-        seeing=meta.get("seeing"),
+        feed_state=meta.get("seeing"),
         account=meta.get("account"),
         history=meta.get("history"),
         **groups,
@@ -170,7 +192,15 @@ def _read_groups(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarra
 
 
 def _split_arrays(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
-    """The arrays that ``piece``, uint8, holds one after another."""
+    """Split ``piece`` (uint8) into its arrays, which are views of it.
+
+    Args:
+        piece: the bytes of all arrays, one after another.
+        arrays: (dtype, shape) of each.
+
+    Raises:
+        ValueError: there are more or fewer bytes.
+    """
     found, start = [], 0
     for dtype, shape in arrays:
         array = np.ndarray(shape, np.dtype(dtype), piece, start)
@@ -182,7 +212,7 @@ def _split_arrays(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
 
 
 def _read_old_groups(file: Any, meta: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
-    """As formats 1 and 2 have them."""
+    """Read the arrays as formats 1 and 2 store them, each by itself and named by its group and number."""
     names = sorted(file.files)
     groups = {group: [file[n] for n in names if n.startswith(f"{group}.")] for group in GROUPS}
     counts = {group: len(arrays) for group, arrays in groups.items()}

@@ -124,10 +124,10 @@ def _features(bench: Workbench, split: str, account: CostAccount) -> np.ndarray:
 @contextmanager
 def _compiled(bench: Workbench, shape: HeadShape, dtype: str, account: CostAccount) -> Iterator[FusedHeads]:
     """What trials that only train such a head use, too."""
-    together, seconds = bench.take_heads(shape, dtype)
-    account.spend("compile", seconds)
+    together, seconds = bench.acquire_heads(shape, dtype)
+    account.charge("compile", seconds)
     account.counts.add(programs_compiled=int(seconds > 0))
     try:
         yield together.fused
     finally:
-        bench.give_back_heads(shape)
+        bench.release_heads(shape)

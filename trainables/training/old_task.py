@@ -1,7 +1,8 @@
-"""The old task: how well it is still done once a backbone has been trained for another.
+"""Measures how well a backbone still does an old task after it was trained for a new one.
 
-A head for it is fitted to the frozen backbone's features of the old training images (multinomial logistic regression).
-*Before* is its accuracy on features of the untouched backbone, *after* on those of the trained one.
+A head for the old task, a multinomial logistic regression, is fitted to the features of the old training images under
+the untouched backbone. The accuracy *before* training is that of this head on the untouched backbone; the accuracy
+*after* is measured on the trained backbone, with the same head, or with one that the method trained along with it.
 """
 
 from __future__ import annotations
@@ -22,59 +23,120 @@ from trainables.tracing import BUILD_LOCK, tracing
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
-FISHER_PASSES = 2560
-"""Backward passes, one an image and class, from which the importance of weights is estimated."""
-
-MIN_FISHER_IMAGES, MAX_FISHER_IMAGES = 32, 256
-"""Old images that this is spread over."""
-
 MAX_ITERATIONS = 300
+"""Iterations of the solver that fits the head of the old task."""
+
+ABSENT_CLASS_BIAS = -1e3
+"""Score of classes without training images; softmax gives them a probability of 0."""
 
 
 @dataclass(frozen=True)
 class OldHead:
-    """``kernel`` (C, K) and ``bias`` (K,), float32, from pooled features to scores of the old classes."""
+    """A linear head for the old task.
+
+    Attributes:
+        kernel: (C, K) float32, from C pooled features to K old classes.
+        bias: (K,) float32.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """(N, K) of features (N, C)."""
+        """Return scores (N, K) before softmax of features (N, C)."""
         return np.asarray(features.astype(np.float32) @ self.kernel + self.bias)
 
 
+class OldTaskScorer:
+    """Classifies the images of a trial's old task before and after training.
+
+    Attributes:
+        trained_head: the head of the old task as the best epoch left it, for methods that train it along with the
+            backbone; None for the fitted head.
+    """
+
+    def __init__(self, bench: Workbench, account: CostAccount) -> None:
+        self._bench, self._account = bench, account
+        self.trained_head: OldHead | None = None
+        self._correct: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def available(self) -> bool:
+        """Whether there is an old task."""
+        return self._bench.open_old_task is not None
+
+    def correct(
+        self, split: str, depth: int, weights: Sequence[np.ndarray]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return whether each image (N,) of ``split`` is classified correctly, before and after training.
+
+        The result is computed once for each split, so call this only when ``weights`` are final.
+
+        Args:
+            split: of the old task.
+            depth: how many blocks were trained, counted from the top.
+            weights: of the trained blocks, then of the new head, which is ignored.
+
+        Raises:
+            UsageError: there is no old task.
+        """
+        if split not in self._correct:
+            bench, account = self._bench, self._account
+            head = fitted_old_head(bench, account)
+            self._correct[split] = (
+                old_correct(bench, head, 0, None, split, account),
+                old_correct(bench, self.trained_head or head, depth, weights, split, account),
+            )
+        return self._correct[split]
+
+
 def fitted_old_head(bench: Workbench, account: CostAccount) -> OldHead:
-    """Fitted once for all trials of the process."""
-    old = bench.remembered
+    """Return the head of the old task on the untouched backbone, fitted once for all trials of the process.
+
+    Raises:
+        UsageError: there is no old task.
+    """
+    old = bench.old_task
 
     def fit() -> OldHead:
         features = np.concatenate(list(old.activations.chunks("train", 0, account))).astype(np.float64)
         return fit_head(features, np.asarray(old.split("train").labels), len(old.task.classes))
 
-    found: OldHead = old.once("old head", fit)
+    found: OldHead = old.compute_once("old head", fit)
     return found
 
 
 def fit_head(features: np.ndarray, labels: np.ndarray, classes: int) -> OldHead:
-    """Of (N, C) features and (N,) labels; classes without images have the least score of all."""
+    """Fit a multinomial logistic regression.
+
+    The solver sees standardised features; mean and deviation are folded into the kernel and the bias that are returned.
+
+    Args:
+        features: (N, C) float64.
+        labels: (N,) integers below ``classes``. Classes without images get the lowest score of all.
+        classes: number of classes K.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = features.mean(axis=0), features.std(axis=0)
-    spread[spread == 0] = 1.0
-    known = np.unique(labels)
-    kernel, bias = np.zeros((features.shape[1], classes)), np.full(classes, -1e3)
-    if len(known) == 1:
-        bias[known] = 0.0
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation[deviation == 0] = 1.0  # a constant feature stays zero
+    present = np.unique(labels)
+    kernel, bias = np.zeros((features.shape[1], classes)), np.full(classes, ABSENT_CLASS_BIAS)
+    if len(present) == 1:  # scikit-learn refuses to fit a single class
+        bias[present] = 0.0
         return OldHead(kernel.astype(np.float32), bias.astype(np.float32))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there is one, too
-        fitted = LogisticRegression(max_iter=MAX_ITERATIONS).fit((features - mean) / spread, labels)
-    rows, start = fitted.coef_, fitted.intercept_
-    if len(known) == 2:  # one row says both
-        rows, start = np.concatenate([-rows, rows]) / 2, np.concatenate([-start, start]) / 2
-    kernel[:, known] = (rows / spread).T
-    bias[known] = start - rows @ (mean / spread)
+        # A head that has nearly converged measures forgetting as well as one that has.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = LogisticRegression(max_iter=MAX_ITERATIONS).fit((features - mean) / deviation, labels)
+    rows, intercepts = fitted.coef_, fitted.intercept_
+    if len(present) == 2:
+        # For two classes scikit-learn returns one row, the logit of the second class. Half of it for that class and
+        # minus half for the other make the same probabilities under softmax.
+        rows, intercepts = np.concatenate([-rows, rows]) / 2, np.concatenate([-intercepts, intercepts]) / 2
+    kernel[:, present] = (rows / deviation).T
+    bias[present] = intercepts - rows @ (mean / deviation)
     return OldHead(kernel.astype(np.float32), bias.astype(np.float32))
 
 
@@ -86,26 +148,31 @@ def old_correct(
     split: str,
     account: CostAccount,
 ) -> NDArray[np.bool_]:
-    """Whether each image (N,) of the old task's ``split`` is told right, with the top ``depth`` blocks at ``weights``
-    (None: untouched).
+    """Return whether each image (N,) of the old task's ``split`` is classified correctly.
 
-    ``weights`` may go on behind the blocks' own, as those of a program do.
+    Args:
+        bench: has the backbone and the old task.
+        head: from features to scores of the old classes.
+        depth: how many blocks have other weights than the pretrained ones, counted from the top.
+        weights: of these blocks; more arrays may follow, such as those of a new head. None for the untouched backbone.
+        split: ``train``, ``validation`` or ``test``.
+        account: is charged with the computation.
     """
-    old = bench.remembered
+    old = bench.old_task
     labels, seen = np.asarray(old.split(split).labels), 0
-    right: list[NDArray[np.bool_]] = []
+    correct: list[NDArray[np.bool_]] = []
     blocks: Callable[[np.ndarray], Any] | None = None
     if depth and weights is not None:
         with BUILD_LOCK:
             suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
             suffix.set_weights(weights[: len(suffix.weights)])
         blocks = _compiled(suffix)
-    for chunk in _at_cut(bench, split, depth if weights is not None else 0, account):
+    for chunk in old_activations(bench, split, depth if weights is not None else 0, account):
         features = np.asarray(chunk if blocks is None else blocks(chunk))
-        said = head.scores(features).argmax(axis=1)
-        right.append(said == labels[seen : seen + len(said)])
-        seen += len(said)
-    return np.concatenate(right)
+        predicted = head.scores(features).argmax(axis=1)
+        correct.append(predicted == labels[seen : seen + len(predicted)])
+        seen += len(predicted)
+    return np.concatenate(correct)
 
 
 def old_accuracy(
@@ -116,70 +183,16 @@ def old_accuracy(
     split: str,
     account: CostAccount,
 ) -> float:
-    """The share of :func:`old_correct`."""
+    """Return the share of images that :func:`old_correct` finds correct."""
     return float(old_correct(bench, head, depth, weights, split, account).mean())
 
 
-def fisher_importance(bench: Workbench, depth: int, head: OldHead, account: CostAccount) -> list[np.ndarray]:
-    """How much each weight of the top ``depth`` blocks matters to the old task, in the order of the blocks' weights.
+def old_activations(bench: Workbench, split: str, depth: int, account: CostAccount) -> Iterator[np.ndarray]:
+    """Yield activations of the old task's images below the top ``depth`` blocks, float32, in order and in chunks.
 
-    :func:`fisher_diagonal` at the pretrained weights over old training images, divided by its mean over all trained
-    weights, so that a strength means as much as in L2-SP, where each weight counts 1.
+    If these blocks are the whole backbone the prefix only preprocesses: then nothing is kept in the cache.
     """
-    old = bench.remembered
-    images = min(MAX_FISHER_IMAGES, max(MIN_FISHER_IMAGES, FISHER_PASSES // len(old.task.classes)))
-
-    def estimate() -> list[np.ndarray]:
-        with BUILD_LOCK:
-            suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
-        chunks: list[np.ndarray] = []
-        for chunk in _at_cut(bench, "train", depth, account):
-            chunks.append(chunk)
-            if sum(map(len, chunks)) >= images:
-                break
-        found = fisher_diagonal(suffix, head, np.concatenate(chunks)[:images])
-        trained = {id(v) for v in suffix.trainable_variables}
-        sizes = sum(f.size for f, w in zip(found, suffix.weights, strict=True) if id(w) in trained)
-        mean = sum(float(f.sum()) for f in found) / max(sizes, 1)
-        return [f / mean if mean > 0 else f for f in found]
-
-    importance: list[np.ndarray] = old.once(("fisher", depth), estimate)
-    return importance
-
-
-def fisher_diagonal(suffix: Any, head: OldHead, inputs: np.ndarray) -> list[np.ndarray]:
-    """The diagonal of the Fisher information of ``suffix`` under ``head``, an array for each of its weights.
-
-    Mean over the ``inputs`` (N, …) of Σ_y p(y | x) (∂ log p(y | x) / ∂w)² (Kirkpatrick et al. 2017, section 2; with the
-    expectation over the model's own answers, not the labels). Zero for statistics that no gradient trains.
-    """
-    variables = list(suffix.trainable_variables)
-    kernel, bias = tf.constant(head.kernel), tf.constant(head.bias)
-
-    def of_one(x: Any, answer: Any) -> Any:
-        with tf.GradientTape() as tape:
-            features = tf.cast(suffix(x, training=False), tf.float32)
-            log_p = tf.nn.log_softmax(features @ kernel + bias)[0, answer]
-        gradients = tape.gradient(log_p, [v.value for v in variables])
-        weighted = zip(variables, gradients, strict=True)
-        return [tf.zeros_like(v.value) if g is None else tf.exp(log_p) * tf.square(g) for v, g in weighted]
-
-    with tracing():
-        one = tf.TensorSpec([1, *suffix.inputs[0].shape[1:]], tf.float32)
-        part = tf.function(of_one).get_concrete_function(one, tf.TensorSpec([], tf.int32))
-    total = [np.zeros(v.shape, np.float64) for v in variables]
-    for row in range(len(inputs)):
-        for answer in range(len(head.bias)):
-            found = part(tf.constant(inputs[row : row + 1], tf.float32), tf.constant(answer))
-            for sum_, new in zip(total, found, strict=True):
-                sum_ += np.asarray(new, np.float64)
-    of = {id(v): (sum_ / len(inputs)).astype(np.float32) for v, sum_ in zip(variables, total, strict=True)}
-    return [of.get(id(w), np.zeros(w.shape, np.float32)) for w in suffix.weights]
-
-
-def _at_cut(bench: Workbench, split: str, depth: int, account: CostAccount) -> Iterator[np.ndarray]:
-    """Activations of the old images in order, in pieces; where the prefix only preprocesses none are kept."""
-    old = bench.remembered
+    old = bench.old_task
     stages, images = old.activations.stages, old.split(split).images
     if depth < stages.input_depth:
         yield from old.activations.chunks(split, depth, account)
@@ -190,7 +203,10 @@ def _at_cut(bench: Workbench, split: str, depth: int, account: CostAccount) -> I
 
 
 def _compiled(model: Any) -> Callable[[np.ndarray], Any]:
-    """What ``model`` makes of inputs (N, …) in inference mode, float32; traced under the lock: trials run beside it."""
+    """Return ``model`` as a function of inputs (N, …) in inference mode, float32.
+
+    It is traced under the lock on building graphs, because other trials of the process may trace at the same time.
+    """
     with tracing():
         run = tf.function(
             lambda x: tf.cast(model(x, training=False), tf.float32), autograph=False

@@ -1,7 +1,4 @@
-"""The source of a transfer: another dataset, in the terms of the target's classes.
-
-Classes are shared by name. Source images of a class that the target lacks are left out.
-"""
+"""A second dataset next to the target: the source of a transfer, or an old task that shall not be forgotten."""
 
 from __future__ import annotations
 
@@ -19,36 +16,43 @@ from trainables.data.task import Task
 
 @dataclass
 class SourceData:
-    """A source task beside a target of ``classes``.
+    """A second dataset, whose labels are also given as the target's classes.
+
+    Classes are shared by name. Images of a class that the target lacks have no label there and are not used for
+    transfer.
 
     Attributes:
-        task: the source.
-        classes: of the target.
-        activations: of the source's images, under the target's backbone.
+        task: the second dataset.
+        classes: names of the target's classes; of an old task, its own.
+        activations: of its images under the target's backbone.
     """
 
     task: Task
     classes: tuple[str, ...]
     activations: ActivationCache
-    _known: dict[Hashable, Any] = field(default_factory=dict)
+    _computed: dict[Hashable, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def split(self, name: str) -> Split:
-        """A split of the source, with labels of its own."""
+        """Return a split with the dataset's own labels."""
         return self.task.split(name)
 
-    def rows(self, name: str) -> np.ndarray:
-        """Which images (N,) of a split belong to a shared class."""
+    def shared_rows(self, name: str) -> np.ndarray:
+        """Return the row numbers (n,) of the images in split ``name`` that belong to a shared class."""
         return np.flatnonzero(self.labels(name) >= 0)
 
     def labels(self, name: str) -> np.ndarray:
-        """(N,) int32 of all images of a split: the target's class of the same name, or -1."""
+        """Return for each image in split ``name`` the target's class of the same name, or -1: (N,) int32."""
         indices = [self.classes.index(c) if c in self.classes else -1 for c in self.task.classes]
         return np.array(indices, np.int32)[self.split(name).labels]
 
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, made once for all trials of the process that ask for ``key``; others wait."""
+    def compute_once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the result of ``compute``, which is called once for all trials of the process that pass ``key``.
+
+        Other calls wait meanwhile, whatever their key. ``compute`` must not call this method: the lock is not
+        reentrant.
+        """
         with self._lock:
-            if key not in self._known:
-                self._known[key] = make()
-            return self._known[key]
+            if key not in self._computed:
+                self._computed[key] = compute()
+            return self._computed[key]

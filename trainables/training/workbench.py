@@ -18,7 +18,7 @@ from trainables.batched_heads.state import HeadShape
 from trainables.compiled.program import Program
 from trainables.compiled.program_pool import MAX_IDLE_PROGRAMS, ProgramPool
 from trainables.compiled.shapes import AUGMENTED, ProgramShape
-from trainables.data.datasets import Task, open_task
+from trainables.data.task import Task, open_task
 from trainables.data.unlabelled import UnlabelledTask
 from trainables.errors import UsageError
 from trainables.numerics import FLOAT32, Numerics
@@ -52,13 +52,13 @@ class Workbench:
     probes: ProbeCache = field(default_factory=ProbeCache)
     open_source: Callable[[], SourceData] | None = None
     open_teacher: Callable[[], Workbench] | None = None
-    open_remembered: Callable[[], SourceData] | None = None
+    open_old_task: Callable[[], SourceData] | None = None
     compiled: int = 0
     _heads: dict[HeadShape, HeadBatcher] = field(default_factory=dict)
     _training: Counter[HeadShape] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _source: SourceData | None = None
-    _remembered: SourceData | None = None
+    _old_task: SourceData | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class Workbench:
             views=reuse.views,
         )
 
-        def beside(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
+        def open_auxiliary(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
             other = open_task(folder())
             kept = ActivationCache(
                 opened,
@@ -119,9 +119,9 @@ class Workbench:
             reuse,
             numerics,
             probes,
-            (lambda: beside(source, data.classes)) if source is not None else None,
+            (lambda: open_auxiliary(source, data.classes)) if source is not None else None,
             teacher,
-            (lambda: beside(remember)) if remember is not None else None,
+            (lambda: open_auxiliary(remember)) if remember is not None else None,
         )
 
     @property
@@ -141,20 +141,20 @@ class Workbench:
             return self._source
 
     @property
-    def remembered(self) -> SourceData:
+    def old_task(self) -> SourceData:
         """The old task, opened when it is first asked for.
 
         Raises:
             UsageError: there is none.
         """
-        if self.open_remembered is None:
+        if self.open_old_task is None:
             raise UsageError(
                 "remember: expected an old task (--remember DATA) that is to be kept, received none"
             )
         with self._opening:
-            if self._remembered is None:
-                self._remembered = self.open_remembered()
-            return self._remembered
+            if self._old_task is None:
+                self._old_task = self.open_old_task()
+            return self._old_task
 
     @property
     def unlabelled(self) -> bool:
@@ -179,7 +179,7 @@ class Workbench:
         """Width of the pooled features."""
         return int(self.backbone.model.output.shape[-1])
 
-    def take(
+    def acquire_program(
         self, shape: ProgramShape, head_units: int, train: str, evaluate: str
     ) -> tuple[Program | HeadProgram, float]:
         """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
@@ -189,16 +189,16 @@ class Workbench:
         Trials that only train a head of ``head_units``, on activations and with no objective of their own, share one
         program (:mod:`trainables.batched_heads.batching`).
         """
-        fused = self.reuse.heads and shape.depth == 0 and shape.objective is None
+        fused = self.reuse.heads and shape.depth == 0 and shape.loss is None
         if fused and train not in ("uint8", AUGMENTED):
             heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
-            together, seconds = self.take_heads(heads, train)
+            together, seconds = self.acquire_heads(heads, train)
             return HeadProgram(self.backbone, shape, together), seconds
-        return self.take_alone(shape, train, evaluate)
+        return self.acquire_own_program(shape, train, evaluate)
 
-    def take_alone(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
+    def acquire_own_program(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
         """The same, of a trial's own."""
-        program, seconds = self.idle.take(shape), 0.0
+        program, seconds = self.idle.acquire(shape), 0.0
         if program is None:
             with BUILD_LOCK:
                 began = time.perf_counter()
@@ -208,7 +208,7 @@ class Workbench:
                 self.compiled += 1
         return program, seconds + program.compile(train, evaluate)
 
-    def take_heads(self, heads: HeadShape, dtype: str) -> tuple[HeadBatcher, float]:
+    def acquire_heads(self, heads: HeadShape, dtype: str) -> tuple[HeadBatcher, float]:
         """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
         with BUILD_LOCK:
             known = self._heads.get(heads)
@@ -220,15 +220,15 @@ class Workbench:
                 self._training[heads] += 1
         return together, together.compile(dtype)
 
-    def give_back(self, program: Program | HeadProgram) -> None:
+    def release_program(self, program: Program | HeadProgram) -> None:
         """Keep ``program`` for the next trial of its shape, if programs are reused."""
         if isinstance(program, HeadProgram):
-            self.give_back_heads(program.together.shape)
+            self.release_heads(program.batcher.shape)
             return
-        self.idle.put(program)
+        self.idle.release(program)
 
-    def give_back_heads(self, heads: HeadShape) -> None:
-        """End what :meth:`take_heads` began.
+    def release_heads(self, heads: HeadShape) -> None:
+        """End what :meth:`acquire_heads` began.
 
         Trials that run at once share a head's program even where none is handed on to the next. Of those that nobody
         trains, the longest idle ones are dropped.

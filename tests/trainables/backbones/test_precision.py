@@ -22,6 +22,7 @@ from trainables.modalities.image.backbones import load
 from trainables.numerics import FLOAT32, Numerics, choose_numerics
 from trainables.serving.served_model import save_served_model
 from trainables.testing import MethodConformance
+from trainables.training.resuming import load_training, save_training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -151,10 +152,10 @@ def test_a_checkpoint_goes_on_in_another_precision(
     for source, target in ((mixed, print_bench), (print_bench, mixed)):
         first = begin(config(), source)
         loss = first.run_epoch().train_loss
-        first.save(tmp_path / "checkpoint.npz")
+        save_training(first, tmp_path / "checkpoint.npz")
         first.release()
         second = begin(config(), target)
-        second.load(tmp_path / "checkpoint.npz")
+        load_training(second, tmp_path / "checkpoint.npz")
         assert second.run_epoch().train_loss < loss
         second.release()
 

@@ -44,7 +44,7 @@ def test_who_is_alone_waits_for_nobody() -> None:
     doubler = Doubler()
     doubler.go_on.set()
     gathering = BatchQueue[int, int](doubler, 8)
-    assert [gathering.ask(n) for n in (1, 2, 3)] == [2, 4, 6]
+    assert [gathering.submit(n) for n in (1, 2, 3)] == [2, 4, 6]
     assert doubler.batches == [[1], [2], [3]]
 
 
@@ -72,5 +72,5 @@ def test_a_batch_that_fails_fails_for_each_and_the_next_goes_on() -> None:
     assert answers[1:] == [2, 4]
     gathering = BatchQueue[int, int](doubler, 8)
     with pytest.raises(RuntimeError, match="666 spoils"):
-        gathering.ask(666)
-    assert gathering.ask(4) == 8
+        gathering.submit(666)
+    assert gathering.submit(4) == 8

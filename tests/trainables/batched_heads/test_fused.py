@@ -19,6 +19,7 @@ from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import Diverged, OutOfMemory
 from trainables.methods.methods import begin
 from trainables.reuse import Reuse
+from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -43,12 +44,12 @@ def trial(seed: int, units: int = 16, live: bool = False, **changes: Any) -> Tri
 
 def shared(training: Training) -> HeadBatcher:
     assert isinstance(training.program, HeadProgram)
-    return training.program.together
+    return training.program.batcher
 
 
 def epoch_of(trainings: Sequence[Training]) -> list[Future[EpochMetrics]]:
     """One epoch of each as one batch."""
-    gathering = shared(trainings[0]).gathering
+    gathering = shared(trainings[0]).queue
     with ThreadPoolExecutor(len(trainings)) as pool:
         with gathering.paused():
             futures = [pool.submit(t.run_epoch) for t in trainings]
@@ -125,15 +126,15 @@ def test_a_checkpoint_serves_fused_and_alone(print_bench: Workbench, tmp_path: P
     expected, _ = alone(print_bench, config)
     trainings = [begin(config, print_bench), begin(trial(2), print_bench)]
     fused(trainings, 2)
-    trainings[0].save(file)
+    save_training(trainings[0], file)
     bench = Workbench(print_bench.backbone, print_bench.task, print_bench.activations, Reuse(heads=heads))
     resumed = begin(config, bench)
     assert isinstance(resumed.program, HeadProgram if heads else Program)
-    resumed.load(file)
+    load_training(resumed, file)
     third = resumed.run_epoch()
-    resumed.save(file)
+    save_training(resumed, file)
     again = begin(config, print_bench)
-    again.load(file)
+    load_training(again, file)
     (fourth,), _ = fused([again, begin(trial(5), print_bench)], 1)
     for found, wanted in ((third, expected[2]), (fourth, expected[3])):
         assert found.train_loss == pytest.approx(wanted.train_loss, rel=TOLERANCE)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from trainables.backbones.backbone import BackboneSpec, load
+from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.program import Program
 from trainables.compiled.program_pool import ProgramPool
 from trainables.compiled.shapes import ProgramShape
-from trainables.data.datasets import prepare
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.workbench import Workbench
 
 
@@ -42,37 +43,37 @@ def program(bench: Workbench, images: int, depth: int = 1) -> Program:
 def test_the_longest_idle_go_first(bench: Workbench) -> None:
     idle = ProgramPool(most=2)
     first, second, third = (program(bench, images) for images in (8, 16, 24))
-    idle.put(first)
-    idle.put(second)
-    assert idle.take(shape(8)) is first
-    idle.put(first)
-    idle.put(third)
+    idle.release(first)
+    idle.release(second)
+    assert idle.acquire(shape(8)) is first
+    idle.release(first)
+    idle.release(third)
     assert len(idle) == 2
-    assert idle.take(shape(16)) is None
-    assert idle.take(shape(8)) is first
-    assert idle.take(shape(24)) is third
+    assert idle.acquire(shape(16)) is None
+    assert idle.acquire(shape(8)) is first
+    assert idle.acquire(shape(24)) is third
     assert (len(idle), idle.bytes) == (0, 0)
 
 
 def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
     idle, both = ProgramPool(), {program(bench, 8), program(bench, 8)}
     for one in both:
-        idle.put(one)
-    assert {idle.take(shape(8)), idle.take(shape(8))} == both
-    assert idle.take(shape(8)) is None
+        idle.release(one)
+    assert {idle.acquire(shape(8)), idle.acquire(shape(8))} == both
+    assert idle.acquire(shape(8)) is None
 
 
 def test_bytes_bound_them_too_but_the_newest_stays(bench: Workbench) -> None:
     small, large = program(bench, 8), program(bench, 8, depth=3)
     assert large.bytes > small.bytes > 2**20
     idle = ProgramPool(most_bytes=large.bytes)
-    idle.put(small)
-    idle.put(large)
+    idle.release(small)
+    idle.release(large)
     assert (len(idle), idle.bytes) == (1, large.bytes)
     idle = ProgramPool(most_bytes=0)
-    idle.put(large)
-    idle.put(small)
-    assert idle.take(shape(8)) is small
+    idle.release(large)
+    idle.release(small)
+    assert idle.acquire(shape(8)) is small
 
 
 def test_a_dropped_program_leaves_no_graph_behind(bench: Workbench) -> None:
@@ -82,7 +83,7 @@ def test_a_dropped_program_leaves_no_graph_behind(bench: Workbench) -> None:
     def dropped(images: int) -> int:
         made = program(bench, images)
         made.compile("uint8", "float16")
-        idle.put(made)
+        idle.release(made)
         del made
         gc.collect()
         return sum(isinstance(thing, FuncGraph) for thing in gc.get_objects())

@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from trainables.backbones.spec import BackboneSpec
-from trainables.modalities.image.backbones import load
 from trainables.compiled.adam import Adam
 from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.resizable_head import ResizableHead
-from trainables.modalities.image.datasets import prepare
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 

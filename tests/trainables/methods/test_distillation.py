@@ -12,13 +12,13 @@ import pytest
 import tensorflow as tf
 
 from trainables.activations.stages import PrefixStages
-from trainables.backbones.backbone import Backbone, BackboneSpec, load
+from trainables.backbones.backbone import Backbone
 from trainables.backbones.precision import recast_backbone
+from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.head import head_shapes, initial_weights
 from trainables.compiled.program import Program
 from trainables.compiled.shapes import Batches, Hyperparameters, ProgramShape
 from trainables.cost_account import CostAccount
-from trainables.data.datasets import prepare
 from trainables.errors import UsageError
 from trainables.methods.distill import DISTILLATIONS, teacher_outputs
 from trainables.methods.distillation_losses import (
@@ -31,6 +31,8 @@ from trainables.methods.distillation_losses import (
     soft_target_loss,
 )
 from trainables.methods.methods import begin
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
 from trainables.testing import MethodConformance
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -179,7 +181,7 @@ def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
     random = np.random.default_rng(1)
     images = random.uniform(0, 0.1, (5, 8, 2, 2, 3)).astype(np.float32)
     labels = random.integers(0, 3, (5, 8)).astype(np.int32)
-    extras = {
+    example_inputs = {
         EMBEDDINGS: random.normal(size=(5, 8, 7)).astype(np.float16),
         SCORES: random.normal(size=(5, 8, 3)).astype(np.float32),
     }
@@ -197,7 +199,7 @@ def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
         assert suffix is not None
         program.start(suffix.get_weights(), head)
         rates, numbers = np.full(5, 0.01, np.float32), np.tile(np.float32([1.0, 1.0, 4.0]), (5, 1))
-        batches = Batches(images, labels, extras=extras)
+        batches = Batches(images, labels, example_inputs=example_inputs)
         return program.train(batches, rates, np.float32([0.0, 0.5]), Hyperparameters(), (0, 0), numbers)
 
     plain = loss("float32", False)

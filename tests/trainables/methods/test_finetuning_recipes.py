@@ -14,12 +14,13 @@ from trainables.activations.stages import PrefixStages
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.spec import BackboneSpec
 from trainables.compiled.head import head_shapes, initial_weights
-from trainables.compiled.l2sp import WeightPull
 from trainables.compiled.program import Program
+from trainables.compiled.quadratic_penalty import QuadraticPenalty
 from trainables.compiled.shapes import Batches, Hyperparameters, ProgramShape
 from trainables.errors import UsageError
 from trainables.methods.methods import begin
 from trainables.testing import MethodConformance
+from trainables.training.resuming import save_training
 from trainables.training.schedule import block_rate_ratios, trainable_blocks
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -120,7 +121,7 @@ def test_a_step_is_that_of_the_formulas(
     importance = [random.uniform(0, 2, w.shape).astype(np.float32) for w in start] if fisher else None
     head = initial_weights(head_shapes(WIDTHS[-1], 0, CLASSES), seed=1)
     program.start(start, head)
-    program.set_penalty(WeightPull(strength, anchors, importance))
+    program.set_penalty(QuadraticPenalty(strength, anchors, importance))
     reference, losses = Reference([*start, *head]), []
     for images, labels in zip(IMAGES, LABELS, strict=True):
         loss, gradients = reference.gradients(images, labels)
@@ -271,7 +272,7 @@ def test_a_checkpoint_of_the_recipes_holds_no_anchors(bench: Workbench, tmp_path
     for strength in (0.0, 1.0):
         training = begin(TrialConfig("finetune", {**BASE, "l2sp": strength}, epochs=1), bench)
         training.run_epoch()
-        training.save(tmp_path / f"{strength}.npz")
+        save_training(training, tmp_path / f"{strength}.npz")
         training.release()
         sizes.append((tmp_path / f"{strength}.npz").stat().st_size)
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01)

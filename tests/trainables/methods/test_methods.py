@@ -11,6 +11,7 @@ from trainables.methods.methods import METHODS, begin
 from trainables.serving.served_model import build_served_model, save_served_model
 from trainables.testing import MethodConformance
 from trainables.training.checkpoints import read_checkpoint
+from trainables.training.resuming import save_training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -208,7 +209,7 @@ def test_a_checkpoint_never_holds_the_frozen_prefix(bench: Workbench, tmp_path: 
     for depth in (0, 4):
         training = begin(TrialConfig("finetune", {**BASE, "unfreeze_depth": depth}, epochs=1), bench)
         training.run_epoch()
-        training.save(tmp_path / f"{depth}.npz")
+        save_training(training, tmp_path / f"{depth}.npz")
         training.release()
         sizes.append((tmp_path / f"{depth}.npz").stat().st_size)
     assert sizes[0] * 10 < sizes[1]

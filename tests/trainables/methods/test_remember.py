@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 from digit_tasks import dense_classifier, few_labels
 
-from trainables.backbones.backbone import BackboneSpec, load
+from trainables.backbones.spec import BackboneSpec
 from trainables.cost_account import CostAccount
-from trainables.data.datasets import Task, prepare
+from trainables.data.task import Task
 from trainables.errors import UsageError
+from trainables.methods.fisher import fisher_diagonal, fisher_importance
 from trainables.methods.methods import begin
-from trainables.training.old_task import (
-    OldHead,
-    fisher_diagonal,
-    fisher_importance,
-    fit_head,
-    fitted_old_head,
-    old_accuracy,
-)
+from trainables.modalities.image.backbones import load
+from trainables.modalities.image.datasets import prepare
+from trainables.training.old_task import OldHead, fit_head, fitted_old_head, old_accuracy
+from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -111,9 +108,9 @@ def test_both_strategies_forget_less_than_plain_fine_tuning(benches: tuple[Workb
     facts, new = {}, {}
     for how, weight in (("none", 0.0), ("ewc", 1.0), ("lwf", 3.0), ("rehearsal", 1.0)):
         training = trained(bench, remembering=how, remember_weight=weight)
-        facts[how] = training.old_task("test")
+        facts[how] = training.old_task_metrics("test")
         new[how] = training.best.val_accuracy if training.best else 0.0
-        assert training.cost()["old_accuracy"] == training.old_task("validation")["old_accuracy"]
+        assert training.cost()["old_accuracy"] == training.old_task_metrics("validation")["old_accuracy"]
         training.release()
     before = facts["none"]["old_accuracy_before"]
     assert before > 0.9
@@ -127,7 +124,7 @@ def test_both_strategies_forget_less_than_plain_fine_tuning(benches: tuple[Workb
 
 def test_a_frozen_backbone_forgets_nothing(benches: tuple[Workbench, Workbench]) -> None:
     training = trained(benches[0], epochs=1, unfreeze_depth=0)
-    found = training.old_task("test")
+    found = training.old_task_metrics("test")
     assert found["old_accuracy"] == found["old_accuracy_before"]
     training.release()
 
@@ -157,13 +154,13 @@ def test_a_resumed_trial_keeps_its_old_head(
     first = begin(config, bench)
     first.run_epoch()
     first.run_epoch()
-    first.save(tmp_path / "checkpoint.npz")
+    save_training(first, tmp_path / "checkpoint.npz")
     first.release()
     second = begin(config, bench)
-    second.load(tmp_path / "checkpoint.npz")
+    load_training(second, tmp_path / "checkpoint.npz")
     while not second.done:
         second.run_epoch()
-    assert second.old_task("validation") == whole.old_task("validation")
+    assert second.old_task_metrics("validation") == whole.old_task_metrics("validation")
     for a, b in zip(second.best_weights, whole.best_weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     whole.release()

@@ -13,7 +13,6 @@ from PIL import Image
 from trainables.compiled.shapes import Batches
 from trainables.data import task as tasks
 from trainables.data.class_names import shared_classes, source_notes
-from trainables.data.datasets import prepare
 from trainables.data.inputs.options import DataOptions
 from trainables.data.split_file import Split, open_split
 from trainables.data.unlabelled import HIDDEN_LABEL
@@ -22,6 +21,7 @@ from trainables.methods.align import AlignmentLoss
 from trainables.methods.baselines import SourceOnly
 from trainables.methods.importance_weights import log_ratios
 from trainables.methods.methods import METHODS, begin
+from trainables.modalities.image.datasets import prepare
 from trainables.testing import MethodConformance
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -32,7 +32,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small target of digits 0 to 4; a source of digits 1 to 5, turned by 20°."""
     from sklearn.datasets import load_digits
 
-    from trainables.backbones.backbone import BackboneSpec, load
+    from trainables.backbones.spec import BackboneSpec
+    from trainables.modalities.image.backbones import load
 
     folder = tmp_path_factory.mktemp("source ü")
     digits = load_digits()
@@ -165,7 +166,7 @@ def test_every_parameter_has_an_effect(bench: Workbench, method: str, change: di
 def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer: str) -> None:
     training = begin(TrialConfig("align", {**HEAD, "alignment_layer": layer}, epochs=1), bench)
     training.release()
-    objective = training.program.shape.objective
+    objective = training.program.shape.loss
     assert isinstance(objective, AlignmentLoss)
     assert objective.layer == "hidden"
 
@@ -207,16 +208,16 @@ def test_a_method_without_its_source_names_the_option(print_bench: Workbench, me
 def test_batches_show_both_sets_by_the_share_and_only_shared_classes(bench: Workbench) -> None:
     config = TrialConfig("reweight", {**HEAD, "source_share": 0.25}, epochs=1, batch_size=16, seed=1)
     training = begin(config, bench)
-    training.prepare()
-    batches: list[Batches] = list(training.feed.batches(1, training.beside(1)))
+    training.before_first_epoch()
+    batches: list[Batches] = list(training.feed.batches(1, training.example_inputs(1)))
     training.release()
     labels = np.concatenate([b.labels for b in batches])
     target, source = labels[:, :12], labels[:, 12:]
-    counts = bench.task.counts["train"], len(bench.source.rows("train"))
+    counts = bench.task.counts["train"], len(bench.source.shared_rows("train"))
     assert len(labels) == training.feed.steps == -(-sum(counts) // 16)
     assert set(np.unique(target)) == {0, 1, 2, 3, 4}
     assert set(np.unique(source)) == {1, 2, 3, 4}  # the target has no 5, the source no 0
-    weights = np.concatenate([b.extras["weight"] for b in batches])
+    weights = np.concatenate([b.example_inputs["weight"] for b in batches])
     assert (weights[:, :12] == 1).all()
     assert (weights[:, 12:] > 0).all()
     order = training.feed.order(1)  # type: ignore[attr-defined]
@@ -228,9 +229,9 @@ def test_boosting_takes_weight_from_what_is_wrong_and_gives_it_to_the_rest(bench
     config = TrialConfig("reweight", {**HEAD, "weighting": "tradaboost"}, epochs=3, batch_size=16)
     training = begin(config, bench)
     training.run_epoch()
-    (weights,) = training.state()
-    said = training.answers_to_source("train")[bench.source.rows("train")]  # type: ignore[attr-defined]
-    truth = bench.source.labels("train")[bench.source.rows("train")]
+    (weights,) = training.method_state()
+    said = training.predict_source("train")[bench.source.shared_rows("train")]  # type: ignore[attr-defined]
+    truth = bench.source.labels("train")[bench.source.shared_rows("train")]
     training.release()
     right = said[np.arange(len(truth)), truth]
     assert np.corrcoef(weights, right)[0, 1] > 0.99
@@ -278,9 +279,9 @@ def test_without_labels_epochs_are_judged_by_the_weighted_source_and_information
     training = begin(TrialConfig("source", HEAD, epochs=1, batch_size=16), bench)
     found = training.run_epoch()
     assert isinstance(training, SourceOnly)
-    source, target = training.answers_to_source("validation"), training.answers("validation")
+    source, target = training.predict_source("validation"), training.predict_current("validation")
     training.release()
-    rows = bench.source.rows("validation")
+    rows = bench.source.shared_rows("validation")
     ours = np.concatenate(list(bench.source.activations.chunks("validation", 0)))[rows]
     theirs = np.concatenate(list(bench.activations.chunks("validation", 0)))
     ratio = np.exp(log_ratios(ours, theirs))
@@ -317,10 +318,10 @@ def test_batch_norm_follows_batches_that_the_source_makes_large(
     monkeypatch.setattr(bench, "task", few)
     adapting = {}
     for method in ("finetune", "align"):
-        plan = METHODS[method].plan
-        training = object.__new__(METHODS[method])
+        kind = METHODS[method].load()
+        training = object.__new__(kind)
         training.config, training.bench = TrialConfig(method, {**HEAD, "unfreeze_depth": 1}), bench
-        adapting[method] = plan(training).adapt
+        adapting[method] = kind.plan(training).adapt
     assert adapting == {"finetune": False, "align": True}
 
 
@@ -329,7 +330,7 @@ def test_labels_are_shared_by_name(bench: Workbench) -> None:
     own = np.array(source.task.classes)[source.split("train").labels]
     shared = source.labels("train")
     assert ((shared == -1) == (own == "5")).all()
-    rows = source.rows("train")
+    rows = source.shared_rows("train")
     assert (np.array(bench.task.classes)[shared[rows]] == own[rows]).all()
 
 

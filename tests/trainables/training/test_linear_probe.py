@@ -21,6 +21,7 @@ from trainables.reuse import Reuse
 from trainables.testing import MethodConformance
 from trainables.training.linear_probe import probe_head
 from trainables.training.probe_cache import ProbeCache, ProbeFolder
+from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -64,7 +65,7 @@ def losses(bench: Workbench, seed: int = 1, **changes: Any) -> list[tuple[float,
 def started(bench: Workbench, seed: int = 1, **changes: Any) -> tuple[list[np.ndarray], float, float]:
     """(weights, validation loss, validation accuracy) at which a trial's first epoch begins."""
     training = trial(bench, seed, **changes)
-    training.prepare()
+    training.before_first_epoch()
     weights = training.program.read()[0]
     loss, accuracy = training.evaluate("validation")
     training.release()
@@ -92,8 +93,8 @@ def test_trials_of_one_head_train_one_probe_and_those_of_another_head_another(be
         training.run_epoch()
         training.release()
     assert bench.probes.trained == 1
-    assert first.stages["probe"] > 0
-    assert second.stages["probe"] < first.stages["probe"] / 2
+    assert first.stage_seconds["probe"] > 0
+    assert second.stage_seconds["probe"] < first.stage_seconds["probe"] / 2
     losses(bench, head_units=16)
     assert bench.probes.trained == 2
     losses(bench, head_init="random")
@@ -145,11 +146,11 @@ def test_a_resumed_trial_trains_no_probe(bench: Workbench, probes: Probes, tmp_p
     whole, file = losses(bench), tmp_path / "ü.npz"
     first = trial(bench)
     first.run_epoch()
-    first.save(file)
+    save_training(first, file)
     first.release()
     elsewhere = probes()
     resumed = trial(bench)
-    resumed.load(file)
+    load_training(resumed, file)
     last = resumed.run_epoch()
     resumed.release()
     assert (last.train_loss, last.val_loss) == whole[-1]

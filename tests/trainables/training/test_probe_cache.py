@@ -148,7 +148,7 @@ def test_a_lock_that_does_not_come_is_not_waited_for_for_ever(folder: Path) -> N
     with FileLock(files.path(KEY).with_suffix(".lock")):
         files.get(KEY, SHAPES, teacher, account)
     assert teacher.calls == 1
-    assert account.stages["wait"] >= 0.2
+    assert account.stage_seconds["wait"] >= 0.2
     assert "another process" in files.notes[0]
     assert not files.path(KEY).exists()
 

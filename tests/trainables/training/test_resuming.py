@@ -14,6 +14,7 @@ from trainables.activations.machine_speed import Rates
 from trainables.errors import DataError
 from trainables.methods.methods import begin
 from trainables.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -80,10 +81,10 @@ def moved(
     """One epoch on ``first``, the rest on ``second``."""
     training = begin(trial, first)
     before = numbers(training, 1)
-    training.save(file)
+    save_training(training, file)
     training.release()
     resumed = begin(trial, second)
-    resumed.load(file)
+    load_training(resumed, file)
     assert resumed.decision == training.decision
     after = numbers(resumed, EPOCHS - 1)
     resumed.release()
@@ -122,15 +123,15 @@ def test_a_resumed_trial_goes_on_with_its_account(bench: Workbench, tmp_path: Pa
     trial = config(1)
     training = begin(trial, bench)
     numbers(training, 1)
-    training.save(tmp_path / "c.npz")
-    before, counts = dict(training.stages), training.cost()
+    save_training(training, tmp_path / "c.npz")
+    before, counts = dict(training.stage_seconds), training.cost()
     training.release()
     resumed = begin(trial, bench)
-    resumed.load(tmp_path / "c.npz")
-    assert resumed.stages["suffix"] == pytest.approx(before["suffix"])
+    load_training(resumed, tmp_path / "c.npz")
+    assert resumed.stage_seconds["suffix"] == pytest.approx(before["suffix"])
     assert resumed.cost()["hits"] == counts["hits"]
     numbers(resumed, 1)
-    assert resumed.stages["suffix"] > before["suffix"]
+    assert resumed.stage_seconds["suffix"] > before["suffix"]
     assert resumed.cost()["hits"] > counts["hits"]
     resumed.release()
 
@@ -148,7 +149,7 @@ def rewritten(file: Path, **changes: Any) -> None:
 def checkpoint(bench: Workbench, tmp_path: Path) -> Path:
     training = begin(config(1), bench)
     training.run_epoch()
-    training.save(tmp_path / "c.npz")
+    save_training(training, tmp_path / "c.npz")
     training.release()
     return tmp_path / "c.npz"
 
@@ -172,7 +173,7 @@ def test_a_checkpoint_of_an_earlier_format_is_read_too(
         for ours, theirs in zip(getattr(found, group), getattr(known, group), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     training = begin(config(1), bench)
-    training.load(checkpoint)
+    load_training(training, checkpoint)
     assert training.epoch == 1
     training.release()
 
@@ -206,7 +207,7 @@ def test_a_checkpoint_that_says_something_else_is_refused(
     rewritten(checkpoint, **changes)
     training = begin(config(1), bench)
     with pytest.raises(DataError, match=r"c\.npz: expected"):
-        training.load(checkpoint)
+        load_training(training, checkpoint)
     training.release()
 
 
@@ -218,6 +219,6 @@ def test_a_checkpoint_of_another_depth_or_of_other_views_is_refused(
     for trial, place in others:
         training = begin(trial, place)
         with pytest.raises(DataError, match="expected one of this trial"):
-            training.load(checkpoint)
+            load_training(training, checkpoint)
         training.release()
     assert read_checkpoint(checkpoint).epoch == 1

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from trainables.batched_heads.program import HeadProgram
 from trainables.compiled.head import initial_weights
-from trainables.compiled.objective import ExampleInput, LossInputs, TrainingLoss
+from trainables.compiled.loss import ExampleInput, LossInputs, TrainingLoss
 from trainables.methods.finetune import FineTune
-from trainables.methods.methods import METHODS, begin
+from trainables.methods.methods import METHODS, Method, begin
 from trainables.testing import MethodConformance
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
@@ -27,54 +27,54 @@ class Guided(TrainingLoss):
     """Cross-entropy, and an output of its own on the last layer's inputs that must meet numbers beside the images."""
 
     @property
-    def extras(self) -> tuple[ExampleInput, ...]:
+    def example_inputs(self) -> tuple[ExampleInput, ...]:
         return (ExampleInput("guide", (WIDTH,)),)
 
     @property
-    def numbers(self) -> tuple[str, ...]:
+    def scalars(self) -> tuple[str, ...]:
         return ("pull",)
 
     def variable_shapes(self, features: int, classes: int) -> Sequence[tuple[int | None, ...]]:
         return ((None, WIDTH),)
 
-    def initial(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
+    def initial_variables(self, features: int, units: int, classes: int, seed: int) -> list[np.ndarray]:
         return initial_weights([(units or features, WIDTH)], seed)
 
-    def loss(self, step: LossInputs) -> Any:
-        said = tf.matmul(step.hidden, step.variables[0])
-        far = tf.reduce_mean(tf.square(said - step.extras["guide"]))
-        return tf.reduce_mean(step.cross_entropy) + step.numbers["pull"] * far
+    def loss(self, inputs: LossInputs) -> Any:
+        said = tf.matmul(inputs.hidden, inputs.variables[0])
+        far = tf.reduce_mean(tf.square(said - inputs.example_inputs["guide"]))
+        return tf.reduce_mean(inputs.cross_entropy) + inputs.scalars["pull"] * far
 
 
 @dataclass(frozen=True)
 class Plain(TrainingLoss):
     """The mean cross-entropy in other words."""
 
-    def loss(self, step: LossInputs) -> Any:
-        return tf.reduce_mean(step.cross_entropy)
+    def loss(self, inputs: LossInputs) -> Any:
+        return tf.reduce_mean(inputs.cross_entropy)
 
 
 class Guide(FineTune):
-    def objective(self) -> TrainingLoss:
+    def training_loss(self) -> TrainingLoss:
         return Guided()
 
-    def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+    def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
         labels = self.bench.task.split("train").labels
         return {"guide": np.stack([labels == k for k in range(WIDTH)], axis=1).astype(np.float32)}
 
-    def numbers(self, epoch: int) -> np.ndarray:
+    def loss_scalars(self, epoch: int) -> np.ndarray:
         return np.full((self.feed.steps, 1), self.config.number("pull", 0.1) * epoch, np.float32)
 
 
 class PlainTune(FineTune):
-    def objective(self) -> TrainingLoss:
+    def training_loss(self) -> TrainingLoss:
         return Plain()
 
 
 @pytest.fixture(autouse=True)
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "guide", Guide)
-    monkeypatch.setitem(METHODS, "plain", PlainTune)
+    monkeypatch.setitem(METHODS, "guide", Method(f"{__name__}.Guide", "trains with the loss under test"))
+    monkeypatch.setitem(METHODS, "plain", Method(f"{__name__}.PlainTune", "trains with the default loss"))
 
 
 @pytest.fixture
@@ -136,19 +136,19 @@ def test_only_trials_without_an_objective_share_heads(bench: Workbench) -> None:
 
 def test_what_is_missing_beside_the_images_is_named(bench: Workbench) -> None:
     class Silent(Guide):
-        def beside(self, epoch: int) -> Mapping[str, np.ndarray]:
+        def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
             return {}
 
     training = Silent(TrialConfig("guide", {"unfreeze_depth": 0}, epochs=1), bench)
-    with pytest.raises(ValueError, match=r"expected numbers .*'pull'.* and the arrays \['guide'\], received"):
+    with pytest.raises(ValueError, match=r"expected scalars .*'pull'.* and the arrays \['guide'\], received"):
         training.run_epoch()
     training.release()
 
 
 def test_an_objective_without_a_loss_says_so(bench: Workbench) -> None:
     class Nothing(FineTune):
-        def objective(self) -> TrainingLoss:
+        def training_loss(self) -> TrainingLoss:
             return TrainingLoss()
 
-    with pytest.raises(TypeError, match="Objective must say what it minimises"):
+    with pytest.raises(TypeError, match=r"TrainingLoss must define loss\(\)"):
         Nothing(TrialConfig("nothing", {"unfreeze_depth": 1}, epochs=1), bench)
