@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchConfig", "SearchResult", "run_search"]
 
-_HOME = {
+_MODULES = {
     "SearchConfig": "search.config.search_config",
     "SearchResult": "search.study.search_result",
     "run_search": "search.study.study",
@@ -26,11 +26,11 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name on first use, so that ``import search.cli`` stays quick."""
-    if name not in _HOME:
+    """Import a public name on first use, so that ``import search.cli`` stays fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'search' has no attribute {name!r}")
-    # In notebooks without widgets Ray and tqdm (which comes with Optuna) recommend them at import; none is drawn here.
+    # At import, Ray and tqdm (a dependency of Optuna) recommend widgets to notebooks without them. We draw none.
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
-        return getattr(importlib.import_module(_HOME[name]), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,7 @@
-"""The command ``unfreeze``: each sub-command is a module of :mod:`search.commands`, loaded when called."""
+"""The command ``unfreeze``. Each sub-command is a module of :mod:`search.commands`, which is imported when called.
+
+This module imports no large library, so that ``unfreeze --help`` is fast.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,29 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
+from search.config.environment import ExitCode
 from trainables.errors import UnfreezeError, UsageError
 
 COMMANDS = {
-    "search": "find the best fine-tuning; run it again to go on with it",
-    "status": "trials by state, the best so far, what it cost",
-    "logs": "what happened to one trial, and what was printed meanwhile",
-    "report": "write a search's HTML report again",
+    "search": "find the best fine-tuning; run it again to resume",
+    "status": "print trials by state, the best so far, and the cost",
+    "logs": "print what happened to one trial",
+    "report": "write a search's report again",
     "curves": "write a search's learning curves for TensorBoard",
     "ui": "open MLflow on a search's runs and models",
     "promote": "make a model's challenger its champion, if it is better",
-    "rollback": "make the champion before this one the champion again",
-    "history": "every change of a model's champion, and why",
+    "rollback": "make the previous champion the champion again",
+    "history": "list every change of a model's champion, and why",
     "predict": "classify images with a model",
-    "export": "a model as TensorFlow SavedModel, TFLite or ONNX",
-    "score": "how well backbones suit your data, before any training",
+    "export": "write a model as TensorFlow SavedModel, TFLite or ONNX",
+    "score": "print how well backbones suit your data, before any training",
     "backbones": "list the backbones that have a name",
-    "doctor": "name what is wrong with machine, cluster, storage or tracking server",
+    "doctor": "check machine, cluster, storage and tracking server",
 }
 
 _PAGE = """\
 unfreeze finds the best way to fine-tune a pretrained Keras model on your data.
-Ray Tune runs the trials, Optuna chooses them, MLflow records them.
+Optuna proposes the trials, Ray Tune runs them, MLflow records them.
 
 Start here:
   unfreeze search                      handwritten digits, a few minutes, no download
@@ -43,28 +47,33 @@ Start here:
 Commands:
 {commands}
 
-unfreeze COMMAND --help says more about one of them; --verbose shows what goes wrong inside.
+unfreeze COMMAND --help describes a command; --verbose shows its logs and tracebacks.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    """Run one command and return its exit code, an :class:`~search.config.environment.ExitCode`.
+
+    Args:
+        argv: arguments without the program's name; None for those of this process.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
     try:
         return _dispatch(arguments)
     except UsageError as error:
-        return _print_error(str(error), 2, verbose)
+        return _print_error(str(error), ExitCode.USAGE, verbose)
     except UnfreezeError as error:
-        return _print_error(_message(error), 1, verbose)
+        return _print_error(_message(error), ExitCode.FAILED, verbose)
     except KeyboardInterrupt:
-        return _print_error("interrupted", 130, verbose=False)
+        return _print_error("interrupted", ExitCode.INTERRUPTED, verbose=False)
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter's own flush at exit must not complain again.
+        # The reader of our output has ended, as in `unfreeze backbones | head`. The interpreter flushes stdout at exit
+        # and would fail again, so stdout is redirected first.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:  # noqa: BLE001  the last resort: a traceback is no message
-        return _print_error(_unexpected(error, verbose), 1, verbose)
+        return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001  users get a message and the path of the traceback
+        return _print_error(_unexpected(error, verbose), ExitCode.FAILED, verbose)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -87,7 +96,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = importlib.import_module(f"search.commands.{name}")
     try:
         options = command.parser().parse(rest)
-    except SystemExit as ended:  # --help has printed its page
+    except SystemExit as ended:  # argparse has printed the page of --help
         return int(ended.code or 0)
     if options.verbose:
         return int(command.run(options, rest))
@@ -98,12 +107,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def page() -> str:
-    """What ``unfreeze --help`` prints."""
+    """Return what ``unfreeze --help`` prints."""
     return _PAGE.format(commands="\n".join(f"  {name:<11}{words}" for name, words in COMMANDS.items()))
 
 
 def _message(error: UnfreezeError) -> str:
-    """The message as it was raised, also where Ray has wrapped the error on its way here."""
+    """Return the message of the error, or of the error that Ray has wrapped when it crossed processes."""
     cause = getattr(error, "cause", None)
     return str(cause if isinstance(cause, UnfreezeError) else error)
 

@@ -1,1 +1,1 @@
-"""One module a sub-command: ``parser()`` and ``run(options, arguments) -> exit code``."""
+"""The sub-commands, one module each: ``parser()``, ``run(options, arguments) -> exit code``, and the page it prints."""

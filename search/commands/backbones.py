@@ -1,4 +1,4 @@
-"""``unfreeze backbones``: the backbones that have a name."""
+"""``unfreeze backbones``: list the backbones that have a name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from search.records.formatting import abbreviate_count
 
 
 def parser() -> Parser:
-    """No more than the form of the output."""
-    made = Parser("backbones", "List the backbones that have a name. Any functional .keras file is one too.")
-    made.add_argument("--json", action="store_true", help="print a JSON list")
+    """Return the parser: the format of the output."""
+    made = Parser(
+        "backbones", "List the backbones that have a name. Any functional .keras file is a backbone, too."
+    )
+    made.add_argument("--json", action="store_true", help="Print a JSON list.")
     add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Print the table that ships with the package."""
+    """Print the catalogue that ships with the package."""
     from trainables.modalities.image.catalogue import catalogue
 
     entries = catalogue()

@@ -1,4 +1,4 @@
-"""``unfreeze curves``: a search's learning curves for TensorBoard."""
+"""``unfreeze curves``: write a search's learning curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from trainables.errors import SearchError
 
 
 def parser() -> Parser:
-    """NAME, and where to write."""
-    made = Parser("curves", "Write a search's learning curves and parameters for TensorBoard, a run a trial.")
-    made.add_argument("name", metavar="NAME", help="name of the search")
-    made.add_argument("--output", metavar="DIR", help="where to write; STORAGE/NAME/tensorboard if not given")
+    """Return the parser: the search, and where to write."""
+    made = Parser(
+        "curves", "Write a search's learning curves and parameters for TensorBoard, one run per trial."
+    )
+    made.add_argument("name", metavar="NAME", help="Name of the search.")
+    made.add_argument("--output", metavar="DIR", help="Folder to write (default: STORAGE/NAME/tensorboard).")
     add_storage_options(made, tracking=False, ledger=True)
     add_verbose_option(made)
     return made
@@ -39,9 +41,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             f"--output: expected a folder that can be written, received {str(folder)!r}: {error}"
         ) from error
     if not written:
-        print("unfreeze: no trial has ended an epoch yet", file=sys.stderr)
+        print("unfreeze: no trial has finished an epoch yet", file=sys.stderr)
         return 1
     look = f"tensorboard --logdir {shlex.quote(str(folder.absolute()))}"
-    print(f"unfreeze: {plural(len(written), 'run')}; look at them with: {look}", file=sys.stderr)
+    print(f"unfreeze: {plural(len(written), 'run')}; show them with: {look}", file=sys.stderr)
     print(folder.absolute())
     return 0

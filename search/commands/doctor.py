@@ -1,4 +1,4 @@
-"""``unfreeze doctor``: is everything in place for a search?"""
+"""``unfreeze doctor``: check what a search needs, and name what is wrong."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ from trainables.errors import UsageError
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 _DESCRIPTION = """\
-Check what a search needs, and name in plain words what is wrong: before anything is spent, or when something hangs.
+Check what a search needs and name what is wrong, before a search is started or when one hangs.
 
   unfreeze doctor                            this machine: packages, storage, memory, GPU, Ray
   unfreeze doctor --cluster cluster.yaml     before `ray up`: the file, its keys, the machines' SSH ports
   unfreeze doctor --address auto --storage /shared/runs --gpus-per-trial 0.25
-                                             on a running cluster: every node, what trials wait for"""
+                                             a running cluster: every node, what trials wait for"""
 
 
 def parser() -> Parser:
-    """The places that a search would use, and what a trial would ask for."""
+    """Return the parser: what a search would use, and what a trial would reserve."""
     made = Parser("doctor", _DESCRIPTION)
     add_storage_options(made)
-    made.add_argument("--address", metavar="RAY", help="Ray cluster to look at; this machine if not given")
-    made.add_argument("--cluster", metavar="FILE", help="cluster file to check, as `ray up` takes it")
-    made.add_argument("--cache", metavar="DIR|off", help="folder of frozen activations on every machine")
-    made.add_argument("--cpus-per-trial", metavar="X", default="1", help="CPU cores a trial asks for [1]")
-    made.add_argument("--gpus-per-trial", metavar="X", default="0", help="GPUs a trial asks for [0]")
-    made.add_argument("--json", action="store_true", help="print a JSON list")
+    made.add_argument("--address", metavar="RAY", help="Ray cluster to check (default: this machine).")
+    made.add_argument("--cluster", metavar="FILE", help="Cluster file to check, as `ray up` takes it.")
+    made.add_argument(
+        "--cache", metavar="DIR|off", help="Folder on every machine for the activations of frozen blocks."
+    )
+    made.add_argument(
+        "--cpus-per-trial", metavar="X", default="1", help="CPU cores that a trial reserves (default: 1)."
+    )
+    made.add_argument(
+        "--gpus-per-trial", metavar="X", default="0", help="GPUs that a trial reserves (default: 0)."
+    )
+    made.add_argument("--json", action="store_true", help="Print a JSON list.")
     add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Print each finding as soon as it is known; 1 if any check failed."""
+    """Print each finding as soon as it is known. The exit code is 1 if a check failed."""
     from search.doctor import CheckTargets, run_checks
 
     targets = CheckTargets(
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _amount(option: str, text: str) -> float:
-    """A number of cores or GPUs, none below 0."""
+    """Return a number of cores or GPUs."""
     try:
         value = float(text)
     except ValueError:

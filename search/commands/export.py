@@ -1,4 +1,4 @@
-"""``unfreeze export``: a registered model as TensorFlow SavedModel, TFLite or ONNX."""
+"""``unfreeze export``: write a registered model as TensorFlow SavedModel, TFLite or ONNX."""
 
 from __future__ import annotations
 
@@ -20,23 +20,31 @@ from search.tracking.stores import model_store
 
 
 def parser() -> Parser:
-    """The model, the format, where to write, what to check it on."""
+    """Return the parser: the model, the format, where to write, and what to check it on."""
     made = Parser(
         "export",
-        "Write a model in another format. It takes uint8 images (N, H, W, 3) of any size and is checked against the "
-        f"Keras model: no probability may differ by more than {TOLERANCE:g}.",
+        "Write a model in another format. The model takes uint8 images (N, H, W, 3) of any size. It is compared with "
+        f"the Keras model: no probability may differ by more than {TOLERANCE:g}.",
     )
-    made.add_argument("model", metavar="MODEL_URI", help="such as models:/unfreeze-digits@champion")
-    made.add_argument("--format", metavar="|".join(EXPORT_FORMATS), help="format [by PATH's extension]")
     made.add_argument(
-        "--output", metavar="PATH", required=True, help="FILE.tflite, FILE.onnx, or a folder for a savedmodel"
+        "model", metavar="MODEL_URI", help="Registered model, such as models:/unfreeze-digits@champion."
     )
-    made.add_argument("--overwrite", action="store_true", help="replace PATH if it is there already")
+    made.add_argument(
+        "--format", metavar="|".join(EXPORT_FORMATS), help="Format (default: from PATH's extension)."
+    )
+    made.add_argument(
+        "--output",
+        metavar="PATH",
+        required=True,
+        help="FILE.tflite, FILE.onnx, or a folder for a SavedModel.",
+    )
+    made.add_argument("--overwrite", action="store_true", help="Replace PATH if it exists.")
     made.add_argument(
         "--check",
         metavar="PATH",
         nargs="+",
-        help="images, folders or Parquet files to compare the two on [the model's input example, at four sizes]",
+        help="Images, folders or Parquet files on which the two models are compared (default: the model's input "
+        "example at four sizes).",
     )
     add_storage_options(made)
     add_verbose_option(made)
@@ -44,7 +52,7 @@ def parser() -> Parser:
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Convert, check, and print the path."""
+    """Convert the model, compare the two, and print the path."""
     name = export_format(options.output, options.format)
     target = check_target(options.output, options.overwrite, name)
     images = images_to_check(options.check) if options.check else []
@@ -59,7 +67,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         with downloaded_model(options.model, uri) as folder:
             images = example_images(folder, classifier.image_size)
     found = export_model(classifier.model, classifier.classes, name, target, images)
-    same = "each gets the same class" if not found.changed_classes else f"{found.changed_classes:,} get another class"
+    same = (
+        "each gets the same class"
+        if not found.changed_classes
+        else f"{found.changed_classes:,} get another class"
+    )
     print(
         f"unfreeze: checked on {plural(found.images, 'image')} of {plural(found.sizes, 'size')}: "
         f"max difference from Keras {found.difference:.2g}, {same}",

@@ -1,8 +1,7 @@
-"""``unfreeze promote``: challenger to champion, if it passes the gate.
+"""``unfreeze promote``: make a model's challenger its champion, if it passes the gate.
 
-How challenger and champion compare, as ``unfreeze promote`` shows it.
-
-The points of a front, as ``unfreeze promote`` asks which of them.
+The rule of the gate is in :mod:`search.registry.gate`. This module prints the comparison and, after a search with
+several objectives, asks which point of the Pareto front is meant.
 """
 
 from __future__ import annotations
@@ -10,77 +9,161 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
-from search.config.validation_errors import format_value
-from search.tracking.stores import store_to_read
-from trainables.errors import UsageError
-
-if TYPE_CHECKING:
-    from search.registry.promotion import AmbiguousChallenger, PromotionComparison
-from collections.abc import Iterator
-
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.config.validation_errors import format_value
 from search.records.formatting import format_objective, format_percent, format_points, old_task_phrase, plural
 from search.records.pareto import knee, objective_losses
-from search.records.record import Interval
-from search.records.stats.forgetting import ForgettingComparison
-from search.records.stats.paired_tests import McNemar
 from search.records.units import format_size
-from search.registry.front_versions import FrontVersion
-from search.registry.gate import Comparison, GateDecision
-from search.registry.promotion import PromotionComparison
+from search.tracking.stores import store_to_read
 from search.tracking.tags import old_task_of
-from trainables.serving.footprint import BATCH, Footprint
+from trainables.errors import UsageError
+from trainables.serving.footprint import BATCH
+
+if TYPE_CHECKING:
+    from search.records.record import Interval
+    from search.records.stats.forgetting import ForgettingComparison
+    from search.records.stats.paired_tests import McNemar
+    from search.registry.front_versions import FrontVersion
+    from search.registry.gate import Comparison, GateDecision
+    from search.registry.promotion import AmbiguousChallenger, PromotionComparison
+    from trainables.serving.footprint import Footprint
 
 
-def front_table(points: Sequence[FrontVersion], champion: str | None) -> Table:
-    """A row a point: its trial, its version, the objectives as its trial reached them, and what is special about it.
+def parser() -> Parser:
+    """Return the parser: the model, its store, and the thresholds of the gate."""
+    made = Parser(
+        "promote",
+        "Make a model's challenger its champion if it is better on the same test images, or as good and cheaper.\n"
+        "models:/MODEL@champion is the model in production. The exit code is 1 if the challenger does not pass.",
+    )
+    made.add_argument("model", metavar="MODEL", help="Registered name, such as unfreeze-digits.")
+    made.add_argument(
+        "--margin",
+        metavar="X",
+        default="1%",
+        help="Loss of accuracy that is accepted of a cheaper challenger, such as 1%% or 0.01 (default: 1%%).",
+    )
+    made.add_argument(
+        "--max-forgetting",
+        metavar="X",
+        help="Loss of accuracy that is accepted on the old task (--remember of the search), such as 1%% or 0.01. With "
+        "0, the challenger passes only if it has surely lost nothing.",
+    )
+    made.add_argument(
+        "--trial",
+        metavar="N",
+        help="Trial of the point of the Pareto front to promote, after a search with several objectives (default: the "
+        "command asks).",
+    )
+    made.add_argument("--dry-run", action="store_true", help="Show the comparison and change nothing.")
+    made.add_argument(
+        "--force",
+        action="store_true",
+        help="Promote even if the challenger does not pass. The history records that.",
+    )
+    add_storage_options(made)
+    add_verbose_option(made)
+    return made
 
-    Test accuracies are left out on purpose: who chooses by them uses the test images up.
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Compare challenger and champion, move the alias, and print the change."""
+    margin, trial = _fraction("margin", options.margin), _number(options.trial)
+    if options.max_forgetting is not None:
+        options.max_forgetting = _fraction("max-forgetting", options.max_forgetting)
+    from search.registry import AmbiguousChallenger
+
+    uri = store_to_read(options.tracking_uri, options.storage)
+    try:
+        return _promoted(options, uri, margin, trial)
+    except AmbiguousChallenger as asked:
+        return _promoted(options, uri, margin, _ask_for_point(asked))
+
+
+def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
+    from search.registry import PromotionComparison, PromotionRefused, judge, promote
+
+    if options.dry_run:
+        comparison = judge(
+            options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting
+        )
+        _show(comparison)
+        print(f"{options.model}: nothing was changed (--dry-run)")
+        return 0 if comparison.gate.passes or options.force else 1
+    try:
+        done = promote(
+            options.model,
+            uri,
+            margin=margin,
+            force=options.force,
+            trial=trial,
+            max_forgetting=options.max_forgetting,
+        )
+    except PromotionRefused as refused:
+        _show(refused.comparison)
+        raise
+    if done.gate is not None:
+        _show(PromotionComparison(done.champion, done.before, done.gate))
+    before = f" after version {done.before.version}" if done.before else ""
+    forced = ", by force" if done.forced else ""
+    print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
+    print(f"load it as models:/{options.model}@champion")
+    return 0
+
+
+def _ask_for_point(which: AmbiguousChallenger) -> int:
+    """Return the trial that the user chooses from a table of the points.
+
+    Raises:
+        UsageError: no terminal is there to ask at, or ``--trial`` named none of the points.
     """
-    names = list(points[0].values)
-    placed = [objective_losses(point.values, names) for point in points]
-    whole = [point for point in placed if point is not None]
-    middle = placed.index(whole[knee(whole)]) if len(whole) > 2 else None
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
-    for head in ("trial", "version", *names):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("")
-    for place, point in enumerate(points):
-        words = _special(placed, place, names)
-        words += ["knee"] if place == middle else []
-        words += ["champion now"] if point.version.version == champion else []
-        values = (_shown(name, point.values[name]) for name in names)
-        table.add_row(str(point.trial), point.version.version, *values, Text(", ".join(words), "dim"))
-    return table
+    console = Console(highlight=False)
+    console.print(front_table(which.points, which.champion))
+    known = [point.trial for point in which.points]
+    if which.received is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(f"--{which}")
+    while True:
+        try:
+            # input() would write the question to stderr, which is redirected while libraries are kept quiet.
+            answer = console.input(f"which point, by its trial? [{known[0]}] ", markup=False).strip()
+        except EOFError:
+            raise UsageError(f"--{which}") from None
+        if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):
+            return int(answer or known[0])
+        print(f"expected one of {', '.join(map(str, known))}, received {format_value(answer)}")
 
 
-def _special(placed: Sequence[tuple[float, ...] | None], place: int, names: Sequence[str]) -> list[str]:
-    own = placed[place]
-    if own is None:
-        return []
-    columns = list(zip(*(point for point in placed if point is not None), strict=True))
-    ranges = [(min(column), max(column)) for column in columns]
-    best = [
-        own[k] == low < high for k, (low, high) in enumerate(ranges)
-    ]  # nothing is best where all are equal
-    return [f"best {name}" for name, first in zip(names, best, strict=True) if first]
+def _number(text: str | None) -> int | None:
+    """Return the value of ``--trial``."""
+    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        raise UsageError(f"--trial: expected the number of a trial, received {format_value(text)}")
+    return None if text is None else int(text)
 
 
-def _shown(name: str, value: float) -> str:
-    if name == "parameters":
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if name in ("latency_ms", "megabytes") else format_objective(value)
+def _fraction(name: str, text: str) -> float:
+    """Return the value of an option that takes a fraction as ``1%`` or ``0.01``."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})\s*(%?)", text.strip(), re.ASCII)
+    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+    if not 0 <= value < 1:
+        raise UsageError(
+            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {format_value(text)}"
+        )
+    return value
+
+
+def _show(comparison: PromotionComparison) -> None:
+    Console().print(comparison_table(comparison), highlight=False)
 
 
 def comparison_table(comparison: PromotionComparison) -> Group:
-    """Accuracies with their intervals, costs, notes, and the decision."""
+    """Return what the command prints: accuracies with intervals, costs, notes, and the decision."""
     return Group(*_parts(comparison))
 
 
@@ -123,7 +206,7 @@ def _row(other: Comparison, champion: bool) -> tuple[str, ...]:
 
 
 def _old_task(comparison: PromotionComparison, old: ForgettingComparison) -> Table:
-    """What the challenger's trainings have left of the old task, beside the backbone that they began with."""
+    """Return the accuracy on the old task before and after the challenger's training."""
     table = _table(
         f"{plural(old.images, 'test image')} of the old task", "accuracy", "gain", "95 %", "bootstrap"
     )
@@ -184,121 +267,40 @@ def _between(interval: Interval) -> str:
     return f"{format_points(interval.low)} to {format_points(interval.high)}"
 
 
-def parser() -> Parser:
-    """Which model, in which store, by which rule."""
-    made = Parser(
-        "promote",
-        "Make a model's challenger its champion if it is better on the same test images, or as good and cheaper.\n"
-        "models:/MODEL@champion is what serves. Exit code 1 if the challenger does not pass.",
-    )
-    made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
-    made.add_argument(
-        "--margin",
-        metavar="X",
-        default="1%",
-        help="accuracy that a cheaper challenger may lack, 1%% or 0.01 [1%%]",
-    )
-    made.add_argument(
-        "--max-forgetting",
-        metavar="X",
-        help="accuracy on the old task (--remember of the search) that may be lost, 1%% or 0.01; 0: surely nothing",
-    )
-    made.add_argument(
-        "--trial",
-        metavar="N",
-        help="which point of the front, after a search with several objectives; asked for if not given",
-    )
-    made.add_argument("--dry-run", action="store_true", help="show the comparison and change nothing")
-    made.add_argument(
-        "--force", action="store_true", help="promote whatever the comparison says; it is recorded"
-    )
-    add_storage_options(made)
-    add_verbose_option(made)
-    return made
+def front_table(points: Sequence[FrontVersion], champion: str | None) -> Table:
+    """Return a table of the points of a Pareto front: trial, version, objectives, and in what a point is the best.
+
+    Test accuracies are left out on purpose: a choice by them would make the test accuracy an optimistic estimate.
+    """
+    names = list(points[0].values)
+    placed = [objective_losses(point.values, names) for point in points]
+    whole = [point for point in placed if point is not None]
+    middle = placed.index(whole[knee(whole)]) if len(whole) > 2 else None
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    for head in ("trial", "version", *names):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("")
+    for place, point in enumerate(points):
+        words = _special(placed, place, names)
+        words += ["knee"] if place == middle else []
+        words += ["champion now"] if point.version.version == champion else []
+        values = (_shown(name, point.values[name]) for name in names)
+        table.add_row(str(point.trial), point.version.version, *values, Text(", ".join(words), "dim"))
+    return table
 
 
-def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Compare, move the alias, and say what moved."""
-    margin, trial = _fraction("margin", options.margin), _number(options.trial)
-    if options.max_forgetting is not None:
-        options.max_forgetting = _fraction("max-forgetting", options.max_forgetting)
-    from search.registry import AmbiguousChallenger
-
-    uri = store_to_read(options.tracking_uri, options.storage)
-    try:
-        return _promoted(options, uri, margin, trial)
-    except AmbiguousChallenger as asked:
-        return _promoted(options, uri, margin, _ask_for_point(asked))
+def _special(placed: Sequence[tuple[float, ...] | None], place: int, names: Sequence[str]) -> list[str]:
+    own = placed[place]
+    if own is None:
+        return []
+    columns = list(zip(*(point for point in placed if point is not None), strict=True))
+    ranges = [(min(column), max(column)) for column in columns]
+    # No point is the best where all are equal, hence low < high.
+    best = [own[k] == low < high for k, (low, high) in enumerate(ranges)]
+    return [f"best {name}" for name, first in zip(names, best, strict=True) if first]
 
 
-def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
-    from search.registry import PromotionComparison, PromotionRefused, judge, promote
-
-    if options.dry_run:
-        comparison = judge(options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting)
-        _show(comparison)
-        print(f"{options.model}: nothing was changed (--dry-run)")
-        return 0 if comparison.gate.passes or options.force else 1
-    try:
-        done = promote(
-            options.model,
-            uri,
-            margin=margin,
-            force=options.force,
-            trial=trial,
-            max_forgetting=options.max_forgetting,
-        )
-    except PromotionRefused as refused:
-        _show(refused.comparison)
-        raise
-    if done.gate is not None:
-        _show(PromotionComparison(done.champion, done.before, done.gate))
-    before = f" after version {done.before.version}" if done.before else ""
-    forced = ", by force" if done.forced else ""
-    print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
-    print(f"load it as models:/{options.model}@champion")
-    return 0
-
-
-def _ask_for_point(which: AmbiguousChallenger) -> int:
-    """The trial that a person chooses from the table; without one at a terminal, the error that says so."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(front_table(which.points, which.champion))
-    known = [point.trial for point in which.points]
-    if which.received is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError(f"--{which}")
-    while True:
-        try:
-            # By the console: Python would write the question to the stream of errors, which libraries are kept from.
-            answer = console.input(f"which point, by its trial? [{known[0]}] ", markup=False).strip()
-        except EOFError:
-            raise UsageError(f"--{which}") from None
-        if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):
-            return int(answer or known[0])
-        print(f"expected one of {', '.join(map(str, known))}, received {format_value(answer)}")
-
-
-def _number(text: str | None) -> int | None:
-    """The number of a trial."""
-    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
-        raise UsageError(f"--trial: expected the number of a trial, received {format_value(text)}")
-    return None if text is None else int(text)
-
-
-def _show(comparison: PromotionComparison) -> None:
-    from rich.console import Console
-
-    Console().print(comparison_table(comparison), highlight=False)
-
-
-def _fraction(name: str, text: str) -> float:
-    """``1%`` or ``0.01``."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})\s*(%?)", text.strip(), re.ASCII)
-    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
-    if not 0 <= value < 1:
-        raise UsageError(
-            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {format_value(text)}"
-        )
-    return value
+def _shown(name: str, value: float) -> str:
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if name in ("latency_ms", "megabytes") else format_objective(value)

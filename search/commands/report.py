@@ -1,4 +1,4 @@
-"""``unfreeze report``: the report again, as a page, as Markdown, or its plots as pictures."""
+"""``unfreeze report``: write a search's report again, as a page, as Markdown, or as pictures of its plots."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from pathlib import Path
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.config.choices import did_you_mean
 from search.config.validation_errors import format_value
+from search.report.formats import REPORT_FORMATS
 from trainables.errors import SearchError, UsageError
-
-FORMATS = ("html", "md", "png")
 
 
 def parser() -> Parser:
-    """NAME, in what form, and where to write."""
+    """Return the parser: the search, the format, and where to write."""
     made = Parser("report", "Write a search's report again, from its ledger.")
-    made.add_argument("name", metavar="NAME", help="name of the search")
+    made.add_argument("name", metavar="NAME", help="Name of the search.")
     made.add_argument(
         "--format",
-        metavar="FORMAT",
+        metavar="|".join(REPORT_FORMATS),
         default="html",
-        help="html: the page; md: a short Markdown for a pull request; png: a folder of its plots [html]",
+        help="html: the page; md: a short Markdown text for a pull request; png: a folder of plots (default: html).",
     )
     made.add_argument(
         "--output",
         metavar="PATH",
-        help="where to write (- for the terminal, of md alone); STORAGE/NAME/report.html, report.md, or plots/ if "
-        "not given",
+        help="File or folder to write; - prints a report in Markdown (default: report.html, report.md or plots/ in "
+        "STORAGE/NAME).",
     )
     add_storage_options(made, tracking=False, ledger=True)
     add_verbose_option(made)
@@ -37,13 +36,12 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the report and print its path."""
-    form = _checked(options.format)
+    form = _report_format(options.format)
     if options.output == "-" and form != "md":
         raise UsageError(
             f"--output: expected a path with --format {form}, received '-'\nsee unfreeze report --help"
         )
     from search.ledger.reader import read_record
-    from search.report.formats import REPORT_FORMATS
 
     record = read_record(options.name, options.storage, options.ledger, whole=True)
     if options.output == "-":
@@ -65,12 +63,13 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _checked(form: str) -> str:
-    plain: str = form.strip().lower()
-    if plain not in FORMATS:
-        expected = ", ".join(FORMATS)
+def _report_format(form: str) -> str:
+    """Return the value of ``--format``."""
+    plain = form.strip().lower()
+    if plain not in REPORT_FORMATS:
+        hint = did_you_mean(plain, REPORT_FORMATS)
         raise UsageError(
-            f"--format: expected one of {expected}, received {format_value(form)}{did_you_mean(plain, FORMATS)}\n"
+            f"--format: expected one of {', '.join(REPORT_FORMATS)}, received {format_value(form)}{hint}\n"
             "see unfreeze report --help"
         )
     return plain

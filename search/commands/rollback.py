@@ -1,4 +1,4 @@
-"""``unfreeze rollback``: the champion before this one."""
+"""``unfreeze rollback``: make the previous champion of a model the champion again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from search.tracking.stores import store_to_read
 
 
 def parser() -> Parser:
-    """Which model, in which store."""
-    made = Parser("rollback", "Make the champion before this one the champion again.")
-    made.add_argument("model", metavar="MODEL", help="registered name, such as unfreeze-digits")
+    """Return the parser: the model and its store."""
+    made = Parser("rollback", "Make the previous champion of a model the champion again.")
+    made.add_argument("model", metavar="MODEL", help="Registered name, such as unfreeze-digits.")
     add_storage_options(made)
     add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Move the alias back and say what moved."""
+    """Move the alias back and print the change."""
     from search.registry import rollback
 
     uri = store_to_read(options.tracking_uri, options.storage)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.config.argument_parser import Parser, add_verbose_option
 from search.config.config_file import load_config
+from search.config.environment import ExitCode
 from search.config.option_types import GROUPS
 from search.config.options import options_of
 from search.config.search_config import SearchConfig
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Find the best fine-tuning of a backbone for your data, and register the winner.
 Without arguments: real handwritten digits, the built-in backbone, a few minutes.
-The same command again goes on where it stopped; a larger --trials extends it."""
+The same command resumes an interrupted search; a larger --trials extends it."""
 _EPILOG = """\
 CONFIG.yaml holds the same options with underscores, as in
 
@@ -32,10 +33,10 @@ CONFIG.yaml holds the same options with underscores, as in
   backbone: MobileNetV2
   trials: 40
 
-Flags go before what the file says. Paths, in the file too, are relative to the
-working directory. UNFREEZE_STORAGE, UNFREEZE_TRACKING_URI and UNFREEZE_LEDGER in
-the environment stand for the options that are not given. A ledger's server, and at
-the end MLflow, may be away for UNFREEZE_SERVICE_PATIENCE seconds (60)."""
+Options on the command line override the file. Paths, also in the file, are relative
+to the working directory. The environment variables UNFREEZE_STORAGE,
+UNFREEZE_TRACKING_URI and UNFREEZE_LEDGER are used for options that are not given.
+docs/options.md describes all options, their values and all environment variables."""
 
 
 def parser() -> Parser:
@@ -54,7 +55,7 @@ def parser() -> Parser:
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Run the search with a view on stderr; the result goes to stdout."""
+    """Run the search. Its progress is shown on stderr, its result is printed on stdout."""
     config = load_config(options.config, given_options(options))
     from search.views.view import make_view
 
@@ -67,22 +68,23 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         view.close()
         again = shlex.join(["unfreeze", "search", *_resume_arguments(config, arguments)])
-        print(f"\ninterrupted; what was done is kept. To go on:\n\n  {again}\n", file=sys.stderr)
-        return 130
+        print(f"\ninterrupted; all results so far are kept. To resume:\n\n  {again}\n", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     finally:
         view.close()
     _show(result, options)
-    return 0
+    return ExitCode.DONE
 
 
 def _resume_arguments(config: SearchConfig, arguments: Sequence[str]) -> list[str]:
-    """The same command, but not anew once more."""
+    """Return the arguments that resume the search."""
+    # --fresh again would archive what is to be resumed. A config file may set it, too; --no-fresh overrides the file.
     same = [a for a in arguments if a != "--fresh"]
     return [*same, "--no-fresh"] if config.fresh and len(same) == len(arguments) else same
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given on the command line, by field name."""
+    """Return the options that were given on the command line, by field name."""
     return {name: value for name, value in vars(options).items() if name in SearchConfig.model_fields}
 
 

@@ -1,7 +1,4 @@
-"""``unfreeze status``: where a search stands.
-
-What ``unfreeze status`` prints.
-"""
+"""``unfreeze status``: print the state of a search."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.text import Text
 
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
@@ -31,14 +29,38 @@ from search.records.record import SearchRecord, TrialRecord
 from search.records.units import format_duration
 from search.views.remaining_time import remaining_seconds
 
-_LABEL = 10
+_LABEL_WIDTH = 10
 
-_POINTS = 12
-"""Of the front, that are shown."""
+_MAX_POINTS = 12
+"""Of the points of the Pareto front, this many are shown."""
+
+
+def parser() -> Parser:
+    """Return the parser: the search, and where its files are."""
+    made = Parser("status", "Print how many trials are in which state, the best one so far, and the cost.")
+    made.add_argument("name", metavar="NAME", help="Name of the search.")
+    made.add_argument("--json", action="store_true", help="Print one JSON object.")
+    add_storage_options(made, tracking=False, ledger=True)
+    add_verbose_option(made)
+    return made
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Print the state that the ledger holds; this works while the search runs."""
+    from search.ledger.reader import read_record
+
+    record = read_record(options.name, options.storage, options.ledger)
+    if options.json:
+        from search.records.results import record_json
+
+        print(json.dumps(record_json(record), ensure_ascii=False, allow_nan=False))
+        return 0
+    Console().print(status_page(record, tracebacks=options.verbose), highlight=False, soft_wrap=True)
+    return 0
 
 
 def status_page(record: SearchRecord, tracebacks: bool = False) -> Text:
-    """Counts, best, cost and failures of a search; ``tracebacks`` in full."""
+    """Return the page: counts, best trial, cost and failures, with tracebacks in full if ``tracebacks``."""
     lines = [
         Text.assemble((record.name, "bold"), "  ", (search_subject(record), "dim")),
         _line("trials", f"{_counts(record)} of {record.requested:,}"),
@@ -78,12 +100,12 @@ def _best(record: SearchRecord) -> str:
 
 
 def _front(record: SearchRecord) -> list[Text]:
-    """A line for each point of the front, as far as they can be read at once."""
+    """Return a line for each point of the Pareto front, up to a number that fits on a screen."""
     shown = [f"{values_phrase(t.objectives)} (trial {t.number}){_version(record, t)}" for t in record.front]
-    more = [f"and {len(shown) - _POINTS} more"] if len(shown) > _POINTS else []
+    more = [f"and {len(shown) - _MAX_POINTS} more"] if len(shown) > _MAX_POINTS else []
     if record.objectives and not shown:
         shown = ["no trial is complete yet"]
-    return [_line("" if place else "front", words) for place, words in enumerate(shown[:_POINTS] + more)]
+    return [_line("" if place else "front", words) for place, words in enumerate(shown[:_MAX_POINTS] + more)]
 
 
 def _version(record: SearchRecord, trial: TrialRecord) -> str:
@@ -109,7 +131,7 @@ def _test(record: SearchRecord) -> str:
 
 
 def _reasons(record: SearchRecord) -> str:
-    """Why trials were pruned, where it was not the scheduler alone."""
+    """Return why trials were pruned, or nothing if the scheduler pruned all of them."""
     reasons = Counter(t.reason for t in record.trials if t.state == "pruned")
     if set(reasons) <= {"scheduler"}:
         return ""
@@ -118,14 +140,14 @@ def _reasons(record: SearchRecord) -> str:
 
 
 def _retried(record: SearchRecord) -> str:
-    """Which trials went on after they had died or hung, and which with smaller batches."""
+    """Return which trials were retried after a crash or hang, and which use smaller batches."""
     smaller = [f"trial {t.number} with batches of {t.batch_size}" for t in record.trials if t.batch_size]
     died = [f"trial {t.number} {plural(t.retries, 'time')}" for t in record.trials if t.retries]
     return _some(died + smaller)
 
 
 def _running(record: SearchRecord) -> str:
-    """Which trials run on which node."""
+    """Return which trials run on which node."""
     where: dict[str, list[int]] = defaultdict(list)
     for trial in record.trials:
         if trial.state == "running":
@@ -134,7 +156,7 @@ def _running(record: SearchRecord) -> str:
 
 
 def _failure_groups(record: SearchRecord) -> list[list[TrialRecord]]:
-    """Failed trials, those that ended alike together."""
+    """Return the failed trials, grouped by how they ended and by the last line of their error."""
     groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for trial in record.trials:
         if trial.state == "failed":
@@ -159,30 +181,4 @@ def _last_line(trial: TrialRecord) -> str:
 
 
 def _line(label: str, words: str, style: str = "") -> Text:
-    return Text.assemble((f"{label:<{_LABEL}}", "bold"), (words, style))
-
-
-def parser() -> Parser:
-    """NAME and where the search's files are."""
-    made = Parser("status", "Trials by state, the best so far, and what it cost.")
-    made.add_argument("name", metavar="NAME", help="name of the search")
-    made.add_argument("--json", action="store_true", help="print one JSON object")
-    add_storage_options(made, tracking=False, ledger=True)
-    add_verbose_option(made)
-    return made
-
-
-def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Read the ledger and print what it says; works while the search runs."""
-    from search.ledger.reader import read_record
-
-    record = read_record(options.name, options.storage, options.ledger)
-    if options.json:
-        from search.records.results import record_json
-
-        print(json.dumps(record_json(record), ensure_ascii=False, allow_nan=False))
-        return 0
-    from rich.console import Console
-
-    Console().print(status_page(record, tracebacks=options.verbose), highlight=False, soft_wrap=True)
-    return 0
+    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", "bold"), (words, style))

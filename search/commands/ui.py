@@ -1,4 +1,4 @@
-"""``unfreeze ui``: MLflow on a search's runs and models."""
+"""``unfreeze ui``: open MLflow on the runs and models of a storage."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from search.tracking.stores import artifact_location, default_tracking_uri, sqli
 from trainables.errors import TrackingError, UsageError
 
 TRAINING = "?workflowType=machine_learning"
-"""Without it MLflow opens its pages for language models, which show no training runs. Its list of experiments loses it
-with the next click, so the page to open is that of the runs."""
+"""Query of a page's address. Without it MLflow opens its pages for language models, which show no training runs. The
+list of experiments drops the query at the next click, so the page that is opened first is that of the runs."""
 
 
 def parser() -> Parser:
-    """Which store, and on which port."""
-    made = Parser("ui", "Open the MLflow UI on the runs and models of a storage. Ctrl-C ends it.")
+    """Return the parser: the store, and the address of the server."""
+    made = Parser("ui", "Serve the MLflow UI for the runs and models of a storage until Ctrl-C.")
     add_storage_options(made)
-    made.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
-    made.add_argument("--port", default="5000", help="port to listen on [5000]")
+    made.add_argument("--host", default="127.0.0.1", help="Address to listen on (default: 127.0.0.1).")
+    made.add_argument("--port", default="5000", help="Port to listen on (default: 5000).")
     add_verbose_option(made)
     return made
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Run MLflow's own server until Ctrl-C; a server that already runs is named, not started."""
+    """Run MLflow's server until Ctrl-C. If the store is a server that runs already, print its address."""
     storage = Path(options.storage)
     uri = options.tracking_uri or default_tracking_uri(storage)
     if uri.startswith(("http://", "https://")):
@@ -46,13 +46,13 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     print(f"starting MLflow on {uri} …", file=sys.stderr)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     output = None if options.verbose else subprocess.DEVNULL
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the server and all its workers.
+    # In a session of its own, the server does not receive Ctrl-C. This process does, and ends it with all its workers.
     server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     _restore_signal_handlers()
     try:
         _wait_for(server, address)
         page, others = _pages(uri)
-        _restore_signal_handlers()  # again: a native library that MLflow has loaded takes Ctrl-C for itself
+        _restore_signal_handlers()  # again: a native library that MLflow loads replaces the handlers
         print(f"open {address}/{page} in a browser; Ctrl-C ends it", flush=True)
         for words, other in others.items():
             print(f"  {words}: {address}/{other}", flush=True)
@@ -65,15 +65,15 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _restore_signal_handlers() -> None:
-    """Ctrl-C and SIGTERM end this process, also where a script has started it with ``&``."""
+    """Let Ctrl-C and SIGTERM interrupt this process. A shell ignores Ctrl-C for what a script starts with ``&``."""
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, signal.default_int_handler)
 
 
 def _pages(uri: str) -> tuple[str, dict[str, str]]:
-    """The page to open first, and others by what they show.
+    """Return the page to open first, and other pages by what they show.
 
-    The first is the runs of the task that was searched last, the list of experiments if there was none.
+    The first page shows the runs of the task that was searched last, or the experiments if there is no search.
     """
     from search.tracking.client import connect, translate_errors
     from search.tracking.experiment_views import TRIALS_VIEW, VIEW_TAG_PREFIX
@@ -97,7 +97,7 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
 
 
 def _check_port_free(host: str, port: int) -> None:
-    """UsageError if something else listens there, which would be taken for our server."""
+    """Raise UsageError if another program listens there: its pages would be taken for those of our server."""
     try:
         with socket.create_server((host, port)):
             return
@@ -108,7 +108,7 @@ def _check_port_free(host: str, port: int) -> None:
 
 
 def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
-    """Return once the server answers; TrackingError if it ends before."""
+    """Wait until the server answers, or raise TrackingError if it ends before."""
     while server.poll() is None:
         try:
             urllib.request.urlopen(f"{address}/health", timeout=2).close()
@@ -129,7 +129,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def server_command(uri: str, storage: Path, host: str, port: str) -> list[str]:
-    """The command line of MLflow's server for a store."""
+    """Return the command line of MLflow's server for a store."""
     if not (port.isdecimal() and 0 < int(port) < 65_536):
         raise UsageError(f"--port: expected a number from 1 to 65535, received {port!r}")
     database = sqlite_path(uri)
@@ -150,7 +150,7 @@ def server_command(uri: str, storage: Path, host: str, port: str) -> list[str]:
         host,
         "--port",
         port,
-        "--workers",  # one person looks; each more takes seconds to start, and a quarter of a gigabyte
+        "--workers",  # one suffices for one user; each takes seconds to start and a quarter of a gigabyte
         "1",
     ]
     return command if artifacts is None else [*command, "--default-artifact-root", artifacts]

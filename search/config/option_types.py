@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from search.config.choices import did_you_mean
 from search.config.parameters import SPACES
-from search.records.metrics import EPOCH_METRIC_DIRECTIONS
+from search.records.metrics import EPOCH_METRICS
 from search.records.units import parse_duration, parse_size
 from trainables.reuse import REUSABLE_PARTS
 
@@ -237,9 +237,9 @@ def _objectives(value: object) -> tuple[str, ...] | None:
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
         raise ValueError(f"expected each objective once; {repeated[0]} is there twice")
-    if names and names[0] not in EPOCH_METRIC_DIRECTIONS:
+    if names and names[0] not in EPOCH_METRICS:
         raise ValueError(
-            f"expected the first to be a metric of training ({', '.join(EPOCH_METRIC_DIRECTIONS)}): schedulers stop "
+            f"expected the first to be a metric of training ({', '.join(EPOCH_METRICS)}): schedulers stop "
             "trials by it, and the winner is the best in it"
         )
     return names or None

@@ -59,7 +59,7 @@ from search.config.option_types import (
 )
 from search.config.parameters import SPACES
 from search.config.validation_errors import validation_message
-from search.records.metrics import EPOCH_METRIC_DIRECTIONS, OBJECTIVES, SERVING_COSTS, Direction
+from search.records.metrics import EPOCH_METRICS, METRICS, SERVING_COSTS, Direction
 from trainables.errors import UsageError
 from trainables.numerics import JIT, PRECISIONS
 from trainables.reuse import DEFAULT_VIEWS, REUSABLE_PARTS, Reuse
@@ -73,6 +73,10 @@ def _and(names: Iterable[str]) -> str:
 
 def _methods_requiring(option: str) -> str:
     return _and(name for name, method in METHODS.items() if option in method.required_options)
+
+
+def _metric_choices(names: Iterable[str]) -> dict[str, str]:
+    return {name: f"{METRICS[name].help}; {METRICS[name].direction}d" for name in names}
 
 
 class SearchConfig(BaseModel):
@@ -216,13 +220,15 @@ class SearchConfig(BaseModel):
     scheduler: Annotated[str, Option("trials", choices=SCHEDULERS)] = Field(
         "asha", description="Scheduler that stops weak trials early."
     )
-    metric: Annotated[str, Option("trials", choices=EPOCH_METRIC_DIRECTIONS)] = Field(
+    metric: Annotated[str, Option("trials", choices=_metric_choices(EPOCH_METRICS))] = Field(
         "val_accuracy", description="Metric that the search optimises."
     )
-    objective: Annotated[ObjectiveNames, Option("trials", choices=OBJECTIVES, repeatable=True)] = Field(
+    objective: Annotated[
+        ObjectiveNames, Option("trials", choices=_metric_choices(METRICS), repeatable=True)
+    ] = Field(
         None,
         description="Objective of a search with several objectives, which looks for the Pareto front. The first "
-        f"must be one of {_and(EPOCH_METRIC_DIRECTIONS)}; the others may also be {_and(SERVING_COSTS)}, which are "
+        f"must be one of {_and(EPOCH_METRICS)}; the others may also be {_and(SERVING_COSTS)}, which are "
         "costs of serving the model.",
     )
     time_budget: Annotated[Duration | None, Option("trials", "TIME", unset="no limit")] = Field(

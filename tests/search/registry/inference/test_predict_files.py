@@ -78,7 +78,7 @@ def predict(store: str, *arguments: str | Path) -> int:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_files_hold_every_image_that_can_be_read(
+def test_files_contain_every_readable_image(
     kind: str, store: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new ü" / f"answers.{kind}"
@@ -128,7 +128,7 @@ def test_refusals_come_before_any_work(
     assert json.loads(there.read_text())["class"] == "red"
 
 
-def test_what_fails_midway_leaves_no_file(store: str, images: Path, tmp_path: Path) -> None:
+def test_a_failure_midway_leaves_no_file(store: str, images: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 nothing")
     for kind in ("csv", "parquet"):
@@ -140,7 +140,7 @@ def test_progress_is_lines_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.commands.predict.LINE_SECONDS", 0.0)
     stream = io.StringIO()
     progress = PredictionProgress(stream, 3)
-    assert list(progress.watch("abc")) == ["a", "b", "c"]
+    assert list(progress.track("abc")) == ["a", "b", "c"]
     lines = stream.getvalue().splitlines()
     assert [line.split(" images")[0] for line in lines] == [f"unfreeze: {n} of 3" for n in (1, 2, 3)]
     assert "left" in lines[0]
@@ -152,7 +152,7 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     try:
         code = (
             "import sys, time; from search.commands.predict import PredictionProgress\n"
-            "for n in PredictionProgress(sys.stderr, 3).watch(range(3)): time.sleep(0.15)"
+            "for n in PredictionProgress(sys.stderr, 3).track(range(3)): time.sleep(0.15)"
         )
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
         subprocess.run([sys.executable, "-c", code], stderr=child, check=True, env=environment, timeout=300)
