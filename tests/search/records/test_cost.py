@@ -1,4 +1,4 @@
-"""What trials cost, from the record to MLflow, files, terminal and report."""
+"""The cost of trials goes from the record to MLflow, files, terminal and report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def record(*trials: TrialRecord) -> SearchRecord:
 MIXED = record(trial(0, KEPT), trial(1, {**KEPT, "programs_compiled": 0}, {"compile": 0.0}), trial(2, LIVE))
 
 
-def test_totals_are_of_the_trials_that_said_what_they_cost() -> None:
+def test_totals_include_the_trials_that_reported_a_cost() -> None:
     total = search_cost(replace(MIXED, trials=(*MIXED.trials, trial(3, {}))))
     assert (total.trials, total.reading, total.programs_compiled) == (3, 2, 1)
     assert (total.hits, total.misses, total.derived, total.epochs_together) == (80, 16, 4, 10)
@@ -74,7 +74,7 @@ def test_totals_are_of_the_trials_that_said_what_they_cost() -> None:
     assert (total.saved_seconds, total.compile_seconds, total.wait_seconds) == (180.0, 3.0, 0.5)
 
 
-def test_totals_in_words() -> None:
+def test_totals_as_phrases() -> None:
     assert cost_phrases(search_cost(MIXED)) == [
         "2 of 3 trials read cached activations, which saved about 3m 00s of frozen forward passes",
         "1 program compiled for 3 trials in 3.0s",
@@ -83,7 +83,7 @@ def test_totals_in_words() -> None:
     assert dict(cost_rows(search_cost(MIXED)))["cached activations read"] == "80 times, 120 MB read"
 
 
-def test_a_search_that_never_said_what_it_cost_says_nothing() -> None:
+def test_a_search_without_reported_costs_has_no_phrases() -> None:
     nothing = record(trial(0, {}))
     assert cost_phrases(search_cost(nothing)) == []
     assert cost_rows(search_cost(nothing)) == []
@@ -92,11 +92,11 @@ def test_a_search_that_never_said_what_it_cost_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, "many", None, True])
-def test_odd_numbers_count_as_nothing(odd: Any) -> None:
+def test_non_finite_costs_count_as_0(odd: Any) -> None:
     assert search_cost(record(trial(0, {**KEPT, "saved_seconds": odd}))).saved_seconds == 0
 
 
-def test_a_trial_says_whether_its_activations_were_kept_and_why() -> None:
+def test_a_trial_reports_whether_its_activations_were_cached_and_why() -> None:
     assert activations_phrase(MIXED.trials[0]) == f"cached on disk: {KEPT['reason']}"
     assert activations_phrase(MIXED.trials[2]) == f"computed live: {LIVE['reason']}"
     assert activations_phrase(trial(0, {})) == ""
@@ -113,7 +113,7 @@ def test_mlflow_has_a_metric_for_each_count_and_a_tag_for_the_reason() -> None:
     assert "unfreeze.activations" not in silent.tags
 
 
-def test_files_and_json_hold_the_cost() -> None:
+def test_files_and_json_contain_the_cost() -> None:
     (first, *_) = trials_table(MIXED.trials).column("cost").to_pylist()
     assert json.loads(first) == KEPT
     best = best_json(MIXED, MIXED.trials[0])

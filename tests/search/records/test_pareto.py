@@ -1,4 +1,4 @@
-"""The Pareto front, against its definition and against Optuna's own."""
+"""The Pareto front agrees with its definition and with Optuna's own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def trial(number: int, accuracies: list[float], latency: float, state: str = "co
     )
 
 
-def test_directions_and_what_is_no_number() -> None:
+def test_losses_follow_directions_and_need_finite_values() -> None:
     assert objective_losses({"val_accuracy": 0.9, "latency_ms": 3.0}, NAMES) == (-0.9, 3.0)
     assert objective_losses({"latency_ms": 3.0}, NAMES) is None
     assert objective_losses({"val_accuracy": math.nan, "latency_ms": 3.0}, NAMES) is None
@@ -75,7 +75,7 @@ def test_only_complete_trials_with_all_numbers_are_on_the_front() -> None:
 
 
 @pytest.mark.parametrize("names", [NAMES, ("val_accuracy", "parameters", "val_loss")])
-def test_the_front_is_optuna_s(names: tuple[str, ...]) -> None:
+def test_the_front_equals_that_of_optuna(names: tuple[str, ...]) -> None:
     generator = np.random.default_rng(len(names))
     study = optuna.create_study(directions=["maximize", *["minimize"] * (len(names) - 1)])
     trials = []
@@ -104,7 +104,7 @@ def test_values_are_those_of_the_best_epoch_by_the_first_objective() -> None:
     assert values_at_best([epoch(1, math.nan)], names, {"megabytes": 1.5}) == {"megabytes": 1.5}
 
 
-def test_of_a_large_front_the_ends_and_the_knee_are_chosen_and_no_two_that_are_equal() -> None:
+def test_the_diverse_subset_of_a_large_front_has_its_ends_its_knee_and_no_equal_points() -> None:
     curve = [(x / 20, (1 - x / 20) ** 4) for x in range(21)]
     points = [*curve, curve[3]]
     chosen = diverse_subset(points, 5)
@@ -118,7 +118,7 @@ def test_of_a_large_front_the_ends_and_the_knee_are_chosen_and_no_two_that_are_e
     assert knee([(1.0, 2.0)]) == 0
 
 
-def test_patience_counts_trials_that_bring_no_new_point() -> None:
+def test_patience_counts_trials_without_a_new_point_of_the_front() -> None:
     patience = Patience(objectives=NAMES)
     for number, (accuracy, latency, since) in enumerate(
         [(0.8, 3.0, 0), (0.8, 3.0, 1), (0.7, 4.0, 2), (0.7, 2.0, 0), (0.9, 1.0, 0), (0.8, 1.5, 1)]
@@ -129,7 +129,7 @@ def test_patience_counts_trials_that_bring_no_new_point() -> None:
     assert patience.since == 2
 
 
-def test_a_scheduler_may_stop_only_who_is_beaten_at_the_same_epoch() -> None:
+def test_a_scheduler_may_stop_only_trials_that_are_dominated_at_the_same_epoch() -> None:
     strong, cheap = trial(0, [0.6, 0.9], 5.0, "running"), trial(1, [0.3], 2.0, "running")
     assert not is_dominated(
         [strong, cheap], cheap, epoch(1, 0.3), NAMES
@@ -144,7 +144,7 @@ def test_a_scheduler_may_stop_only_who_is_beaten_at_the_same_epoch() -> None:
     assert is_dominated([], cheap, epoch(1, math.nan), NAMES)
 
 
-def test_architectures_that_can_not_be_told_apart_have_one_latency() -> None:
+def test_architectures_without_a_significant_difference_have_one_latency() -> None:
     generator = np.random.default_rng(0)
     for _ in range(20):
         load = np.exp(generator.exponential(0.5, 120))  # of a busy machine, the same for all in a round
@@ -156,7 +156,7 @@ def test_architectures_that_can_not_be_told_apart_have_one_latency() -> None:
         assert found[3] / found[0] == pytest.approx(2, rel=0.08)
 
 
-def test_a_new_architecture_is_measured_against_those_that_have_a_latency() -> None:
+def test_a_new_architecture_is_compared_with_those_that_have_a_latency() -> None:
     generator = np.random.default_rng(1)
     times = np.array([6.0, 9.0, 6.02])[:, None] * np.exp(
         generator.normal(0, 0.05, (3, 100))
@@ -173,5 +173,5 @@ def test_a_gradual_ramp_is_not_one_latency() -> None:
     assert found[-1] > 1.03
 
 
-def test_two_rounds_prove_nothing(tmp_path: Path) -> None:
+def test_two_rounds_are_not_significant(tmp_path: Path) -> None:
     assert comparable_latencies(np.array([[3.0, 3.0], [3.2, 2.9]]), {}) == [3.0, 3.0]

@@ -1,3 +1,5 @@
+"""Stored test predictions are read as they were written; damaged files are refused."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -37,7 +39,7 @@ def example(seeds: int = 11, scratch: int = 2) -> PredictionRecord:
 
 
 @pytest.mark.parametrize("scratch", [0, 2])
-def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
+def test_predictions_are_read_as_they_were_written(tmp_path: Path, scratch: int) -> None:
     answers = example(scratch=scratch)
     file = tmp_path / "Antworten ü" / "answers.parquet"
     write_predictions(file, answers)
@@ -49,14 +51,14 @@ def test_answers_come_back_as_they_were(tmp_path: Path, scratch: int) -> None:
     assert pq.read_table(file).num_rows == 4
 
 
-def test_right_answers_and_the_best_constant() -> None:
+def test_correct_predictions_and_the_majority_class() -> None:
     answers = example()
     np.testing.assert_array_equal(answers.correct[0], answers.predicted[0] == answers.labels)
     assert answers.majority_correct.tolist() == [False, True, True, False]
     assert example(scratch=0).scratch_correct.shape == (0, 4)
 
 
-def test_rows_can_be_taken_in_another_order() -> None:
+def test_images_can_be_selected_in_another_order() -> None:
     answers = example()
     turned = answers.select_images([3, 0])
     assert turned.images == (answers.images[3], answers.images[0])
@@ -81,7 +83,7 @@ def test_a_file_of_the_first_format_has_no_probabilities(tmp_path: Path) -> None
     assert again.select_images([1]).predicted_probability is None
 
 
-def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
+def test_predictions_for_an_old_task_are_stored_with_the_others(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     old = OldTaskPredictions(random.random((11, 29)) < 0.9, random.random((11, 29)) < 0.8)
     file = tmp_path / "answers.parquet"
@@ -93,7 +95,9 @@ def test_what_an_old_task_got_right_comes_along(tmp_path: Path) -> None:
     write_predictions(file, example())
     assert read_predictions(file).old_task is None
     write_predictions(file, replace(example(seeds=4), old_task=old))
-    with pytest.raises(DataError, match="predictions for the old task after each of 4 training runs, found 11"):
+    with pytest.raises(
+        DataError, match="predictions for the old task after each of 4 training runs, found 11"
+    ):
         read_predictions(file)
 
 
@@ -106,12 +110,14 @@ def test_bits_that_are_damaged_are_refused(damaged: str) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [((2, 5), (2, 4)), ((5,), (5,)), ((0, 5), (0, 5))])
-def test_old_answers_are_about_the_same_images(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+def test_predictions_for_an_old_task_need_the_same_images(
+    before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
     with pytest.raises(ValueError, match="over the same images"):
         OldTaskPredictions(np.zeros(before, bool), np.zeros(after, bool))
 
 
-def test_keys_tell_names_apart_and_do_not_tell_them() -> None:
+def test_keys_differ_for_different_names_and_do_not_reveal_them() -> None:
     keys = image_keys(["patients/Müller.png", "patients/Meier.png"])
     assert len(set(keys)) == 2
     assert not any("patients" in key for key in keys)
@@ -134,14 +140,14 @@ def test_the_digest_changes_with_pixels_labels_and_shape() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", b"{}"])
-def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "answers.parquet"
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"answers\.parquet: expected a file of test predictions"):
         read_predictions(file)
 
 
-def test_a_file_of_another_kind_or_format_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_or_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "answers.parquet"
     write_predictions(file, example())
     table = pq.read_table(file)

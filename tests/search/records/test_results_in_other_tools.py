@@ -1,4 +1,4 @@
-"""Other people's tools read what a search leaves: pandas, Polars and DuckDB the trials, TensorBoard the curves."""
+"""Other tools read the results of a search: pandas, Polars and DuckDB the trials, TensorBoard the curves."""
 
 from __future__ import annotations
 

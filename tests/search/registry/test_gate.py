@@ -1,4 +1,4 @@
-"""The gate's decisions where the truth is known: models made of random numbers."""
+"""The gate decides correctly where the truth is known: the models are made of random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = 400
 
 
 class World:
-    """Test images of random difficulty, and models that are right on them by skill and by the luck of a seed."""
+    """Test images of random difficulty, and models that are correct on them by skill and by the luck of a seed."""
 
     def __init__(self, seed: int, images: int = IMAGES, luck: float = 0.3) -> None:
         self.random = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def judged(
     ("seeds", "images", "luck"), [(3, 400, 0.3), (2, 150, 0.6), (3, 1500, 1.0), (5, 400, 0.0)]
 )
 def test_of_a_thousand_equal_challengers_few_pass(seeds: int, images: int, luck: float) -> None:
-    """1000 in all: wrong promotions at most 5 %."""
+    """Of 1,000 equally good challengers, at most 5 % are promoted."""
     wrong = 0
     for n in range(250):
         world = World(n, images, luck)
@@ -73,7 +73,7 @@ def test_of_a_thousand_equal_challengers_few_pass(seeds: int, images: int, luck:
     assert wrong <= 0.05 * 250
 
 
-def test_a_truly_better_one_passes_and_a_worse_one_does_not() -> None:
+def test_a_truly_better_challenger_passes_and_a_worse_one_does_not() -> None:
     passed = {1.5: 0, -1.5: 0}
     for skill in passed:
         for n in range(40):
@@ -83,7 +83,7 @@ def test_a_truly_better_one_passes_and_a_worse_one_does_not() -> None:
     assert passed[-1.5] == 0
 
 
-def test_a_worse_challenger_is_named_worse() -> None:
+def test_the_decision_on_a_worse_challenger_is_worse() -> None:
     world = World(0)
     found = judged(world.model(-2.0), world.model())
     assert found.decision == "worse"
@@ -92,7 +92,7 @@ def test_a_worse_challenger_is_named_worse() -> None:
 
 
 def test_a_lucky_seed_does_not_win() -> None:
-    """One of three trainings is far better, and it is the one that would be served: McNemar is impressed."""
+    """One of three training runs is far better and would be served: McNemar's test alone would promote it."""
     passed, impressed = 0, 0
     for n in range(100):
         world = World(n, luck=0.1)
@@ -116,7 +116,7 @@ def test_one_seed_is_not_enough() -> None:
 
 
 def nearly_equal() -> tuple[PredictionRecord, PredictionRecord]:
-    """Two that differ on few of many images, and not in the mean."""
+    """Return two models that differ on few of many images, and not in the mean."""
     old = World(5, images=4000, luck=0.0).model(2.0)
     predicted = old.predicted.copy()
     for row in predicted:  # wrong on five more, right on five more
@@ -139,14 +139,16 @@ def nearly_equal() -> tuple[PredictionRecord, PredictionRecord]:
         (footprint(size=500_000, ms=9.0, processor="another"), footprint(), "cheaper", "500 kB"),
     ],
 )
-def test_an_equal_one_has_to_be_cheaper(new: Footprint, old: Footprint, decision: str, words: str) -> None:
+def test_an_equally_good_challenger_has_to_be_cheaper(
+    new: Footprint, old: Footprint, decision: str, words: str
+) -> None:
     found = judged(*nearly_equal(), new_costs=new, old_costs=old)
     assert found.decision == decision
     assert words in found.reason
     assert any("different processors" in note for note in found.notes) == (new.processor != old.processor)
 
 
-def test_the_margin_decides_how_much_a_cheaper_one_may_lack() -> None:
+def test_the_margin_is_the_accuracy_that_a_cheaper_challenger_may_lack() -> None:
     new, old = nearly_equal()
     predicted = new.predicted.copy()
     for row in predicted:  # half a point worse, on the same images
@@ -161,7 +163,7 @@ def test_the_margin_decides_how_much_a_cheaper_one_may_lack() -> None:
     assert judged(same, same, 0.0, new_costs=small).decision == "cheaper"
 
 
-def test_a_cheaper_one_that_may_be_much_worse_does_not_pass() -> None:
+def test_a_cheaper_challenger_that_may_be_much_worse_does_not_pass() -> None:
     world = World(3, images=100)
     found = judged(world.model(), world.model(), new_costs=footprint(size=1000))
     assert found.decision == "not better"
@@ -182,7 +184,10 @@ def test_a_served_model_that_is_worse_than_the_one_served_does_not_pass() -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ("one", "two", "three", "five")}, r"only the challenger has 'five', the challenger lacks 'four'"),
+        (
+            {"classes": ("one", "two", "three", "five")},
+            r"only the challenger has 'five', the challenger lacks 'four'",
+        ),
         ({"classes": CLASSES[::-1]}, r"the same 4 in a different order"),
         (
             {"digest": "e" * 64},
@@ -198,14 +203,14 @@ def test_a_served_model_that_is_worse_than_the_one_served_does_not_pass() -> Non
         ),
     ],
 )
-def test_what_can_t_be_compared_is_spelled_out(change: dict[str, object], words: str) -> None:
+def test_reasons_against_a_comparison_are_listed(change: dict[str, object], words: str) -> None:
     world = World(0)
     found = judged(replace(world.model(5.0), **change), world.model())  # type: ignore[arg-type]
     assert (found.decision, found.accuracy) == ("not comparable", None)
     assert re.search(words, found.reason), found.reason
 
 
-def test_another_form_of_input_can_t_be_compared() -> None:
+def test_another_form_of_input_is_not_comparable() -> None:
     world = World(0)
     new = Candidate("2", world.model(5.0), "uint8 (-1, 9, 9, 3)")
     old = Candidate("1", world.model(), "uint8 (-1, 8, 8, 3)")
@@ -214,7 +219,7 @@ def test_another_form_of_input_can_t_be_compared() -> None:
     assert "uint8 (-1, 9, 9, 3) and uint8 (-1, 8, 8, 3)" in found.reason
 
 
-def test_images_of_another_size_are_paired_by_name() -> None:
+def test_images_of_another_size_are_matched_by_name() -> None:
     world = World(0, luck=0.1)
     new, old = world.model(3.0), world.model()
     order = np.random.default_rng(1).permutation(IMAGES)
@@ -226,13 +231,16 @@ def test_images_of_another_size_are_paired_by_name() -> None:
 
 
 @pytest.mark.parametrize("which", ["new", "old"])
-def test_a_version_without_answers_is_told(which: str) -> None:
+def test_a_version_without_predictions_is_refused(which: str) -> None:
     world = World(0)
     new = Candidate("2", None if which == "new" else world.model())
     old = Candidate("1", None if which == "old" else world.model())
     found = decide(new, old)
     assert found.decision == "unknown"
-    assert f"version {'2' if which == 'new' else '1'} was registered without its test predictions" in found.reason
+    assert (
+        f"version {'2' if which == 'new' else '1'} was registered without its test predictions"
+        in found.reason
+    )
 
 
 def test_the_first_champion_has_to_beat_scratch_and_the_majority() -> None:
@@ -264,7 +272,7 @@ def test_equal_first_champions_seldom_pass() -> None:
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0, 5.0])
-def test_a_margin_that_is_no_fraction_is_refused(margin: float) -> None:
+def test_a_margin_that_is_not_a_fraction_is_refused(margin: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         judged(World(0).model(), World(0).model(), margin)
 
@@ -286,7 +294,7 @@ def test_the_gate_can_demand_that_nothing_is_forgotten() -> None:
 def old_task(
     seed: int, lost: float, images: int = 400, seeds: int = 3, luck: float = 0.01, before: float = 0.95
 ) -> OldTaskPredictions:
-    """An old task of which trainings lose a share of the images, more or less by the luck of a seed."""
+    """Return an old task of which training runs lose a share of the images, more or less by the luck of a seed."""
     random = np.random.default_rng(seed)
     first = np.tile(random.random(images) < before, (seeds, 1))
     shares = np.clip(lost + random.normal(0, luck, (seeds, 1)), 0, 1)
@@ -316,21 +324,21 @@ def test_what_is_forgotten_is_judged_by_its_interval() -> None:
 
 
 def test_the_gate_seldom_passes_what_loses_more_than_it_may() -> None:
-    """At the margin itself, and not because nothing passes: half of that passes often."""
+    """Tested at the limit itself; half of that loss passes often, so that not everything is refused."""
     at_margin = [judged_old(old_task(n, 0.06 / 0.95, images=600), 0.06).passes for n in range(100)]
     below = [judged_old(old_task(n, 0.03 / 0.95, images=600), 0.06).passes for n in range(100)]
     assert sum(at_margin) <= 0.06 * 100
     assert sum(below) >= 0.5 * 100
 
 
-def test_one_training_says_nothing_of_what_others_would_forget() -> None:
+def test_one_training_run_does_not_show_what_others_would_forget() -> None:
     one = judged_old(old_task(0, 0.01, seeds=1), 0.5)
     assert one.decision == "forgets"
     assert "trained with one seed" in one.reason
     assert judged_old(old_task(0, 0.0, seeds=1, luck=0.0), 0.0).passes  # a frozen backbone
 
 
-def test_the_model_that_is_served_must_not_be_the_one_that_forgets() -> None:
+def test_the_served_model_must_not_have_forgotten_more() -> None:
     old = old_task(1, 0.0, seeds=5, luck=0.0)
     old.after[2, :60] = False
     assert judged_old(old, 0.13).passes
@@ -339,7 +347,7 @@ def test_the_model_that_is_served_must_not_be_the_one_that_forgets() -> None:
     assert "the model to be served has lost 14" in served.reason
 
 
-def test_what_an_earlier_version_registered_is_judged_by_what_it_says_with_a_note() -> None:
+def test_forgetting_of_models_of_earlier_versions_is_judged_by_their_tags_with_a_note() -> None:
     found = apply_forgetting_limit(GateDecision("better", "it gains", 0.01), 0.005, 0.01)
     assert found.passes
     assert "judged without an interval" in found.notes[-1]

@@ -1,4 +1,4 @@
-"""Taking turns, over tags in this process's memory; over MLflow's: ``test_promotion.py``."""
+"""The lock works over tags in this process's memory; ``test_promotion.py`` tests it over MLflow's tags."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mark(number: int, pid: int, host: str | None = None) -> str:
     return json.dumps({"number": number, "by": "eve", "pid": pid, "host": host, "boot": boot_id()})
 
 
-def test_only_one_has_the_turn_at_a_time() -> None:
+def test_only_one_process_holds_the_lock_at_a_time() -> None:
     tags, inside, most = Tags(), [0], [0]
 
     def work() -> None:
@@ -64,7 +64,7 @@ def test_only_one_has_the_turn_at_a_time() -> None:
     assert tags.read() == {"unrelated": "x"}
 
 
-def test_a_number_of_a_process_that_died_here_is_taken_away_at_once() -> None:
+def test_the_ticket_of_a_process_that_died_on_this_machine_is_deleted_at_once() -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     tags = Tags()
@@ -74,7 +74,7 @@ def test_a_number_of_a_process_that_died_here_is_taken_away_at_once() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 7])
-def test_a_silent_one_of_another_machine_is_waited_for_and_then_taken_away(number: int) -> None:
+def test_an_unchanged_ticket_of_another_machine_is_deleted_after_a_while(number: int) -> None:
     tags = Tags()
     tags.write("unfreeze.turn.far", mark(number, os.getpid(), "another-machine"))
     began = time.monotonic()
@@ -83,14 +83,14 @@ def test_a_silent_one_of_another_machine_is_waited_for_and_then_taken_away(numbe
         assert "unfreeze.turn.far" not in tags.read()
 
 
-def test_nonsense_in_a_tag_stops_nobody_for_ever() -> None:
+def test_an_unreadable_ticket_does_not_block_the_lock_forever() -> None:
     tags = Tags()
     tags.write("unfreeze.turn.odd", "[not json")
     with BakeryLock(tags, "m", stale_seconds=0.1).hold():
         pass
 
 
-def test_whoever_was_taken_for_dead_is_told_before_it_does_anything() -> None:
+def test_a_process_that_lost_its_ticket_is_stopped_before_it_changes_anything() -> None:
     tags = Tags()
     turn = BakeryLock(tags, "m")
     with turn.hold():
@@ -100,7 +100,7 @@ def test_whoever_was_taken_for_dead_is_told_before_it_does_anything() -> None:
             turn.verify_held()
 
 
-def test_an_error_inside_gives_the_turn_back() -> None:
+def test_an_error_inside_releases_the_lock() -> None:
     tags = Tags()
     with pytest.raises(RuntimeError), BakeryLock(tags, "m").hold():
         raise RuntimeError

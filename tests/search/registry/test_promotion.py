@@ -1,6 +1,6 @@
-"""Promotion in MLflow's registry, on a real SQLite store: the alias, the history, two at once, deaths in between.
+"""Promotion in MLflow's registry on a real SQLite store: the alias, the history, simultaneous commands, crashes.
 
-Versions are folders with the answers of made-up models in them: nothing here needs TensorFlow.
+Versions are folders with the predictions of made-up models: nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LABELS = np.arange(IMAGES) % 3
 def answers(
     wrong: int, scratch: int | None = None, classes: tuple[str, ...] = ("a", "b", "c")
 ) -> PredictionRecord:
-    """Of a model whose three trainings err on about ``wrong`` images, and a baseline that errs on ``scratch``."""
+    """Return predictions of a model whose three training runs err on about ``wrong`` images, with a baseline."""
     return PredictionRecord(
         classes=classes,
         image_size=(8, 8),
@@ -65,7 +65,7 @@ def footprint(size: int = 1_000_000) -> Footprint:
 
 
 class Model:
-    """A registered model of its own."""
+    """A registered model for one test."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.uri, self.name = default_tracking_uri(folder), name
@@ -112,7 +112,7 @@ def model(storage: Path, request: pytest.FixtureRequest) -> Model:
     return Model(storage, request.node.name.replace("[", "-").replace("]", ""))
 
 
-def test_a_better_challenger_becomes_champion_and_the_history_says_why(model: Model) -> None:
+def test_a_better_challenger_becomes_champion_and_the_history_records_why(model: Model) -> None:
     first = model.add(answers(40, scratch=90))
     assert promote(model.name, model.uri).champion.version == first == model.alias("champion")
     second = model.add(answers(5))
@@ -142,7 +142,7 @@ def test_a_better_challenger_becomes_champion_and_the_history_says_why(model: Mo
         (None, 1_000_000, "unknown"),
     ],
 )
-def test_any_other_challenger_waits_unless_forced(
+def test_any_other_challenger_is_refused_unless_forced(
     model: Model, given: PredictionRecord | None, size: int, decision: str
 ) -> None:
     model.add(answers(40))
@@ -160,14 +160,14 @@ def test_any_other_challenger_waits_unless_forced(
     assert model.client.get_model_version(model.name, "2").tags["unfreeze.forced"] == "true"
 
 
-def test_an_equal_one_that_is_cheaper_is_promoted(model: Model) -> None:
+def test_an_equally_good_and_cheaper_challenger_is_promoted(model: Model) -> None:
     model.add(answers(40))
     promote(model.name, model.uri)
     model.add(answers(40), size=300_000)
     assert promote(model.name, model.uri).gate.decision == "cheaper"  # type: ignore[union-attr]
 
 
-def test_force_without_need_overrules_nothing(model: Model) -> None:
+def test_unnecessary_force_is_not_recorded_as_an_override(model: Model) -> None:
     model.add(answers(5))
     assert not promote(model.name, model.uri, force=True).forced
     assert not history(model.name, model.uri)[0].forced
@@ -180,7 +180,7 @@ def test_judge_changes_nothing(model: Model) -> None:
     assert (model.alias("champion"), model.tags()) == (None, before)
 
 
-def test_rollback_is_history_too(model: Model) -> None:
+def test_rollbacks_are_part_of_the_history(model: Model) -> None:
     for wrong in (80, 40, 5):
         model.add(answers(wrong))
         promote(model.name, model.uri)
@@ -197,24 +197,26 @@ def test_rollback_is_history_too(model: Model) -> None:
     assert len(history(model.name, model.uri)) == 5
 
 
-def test_answers_that_are_not_those_of_the_tag_are_told(model: Model) -> None:
+def test_predictions_that_do_not_match_the_tag_are_refused(model: Model) -> None:
     model.add(answers(5), **{"unfreeze.other": "x"})
     model.client.set_model_version_tag(model.name, "1", TEST_DIGEST_TAG, "e" * 64)
     with pytest.raises(TrackingError, match="expected the answers to the test images eeee"):
         promote(model.name, model.uri)
     (model.folder / "1" / PREDICTIONS_FILE).write_bytes(b"nonsense")
-    with pytest.raises(TrackingError, match=r"version 1 .*answers\.parquet: expected a file of test predictions"):
+    with pytest.raises(
+        TrackingError, match=r"version 1 .*answers\.parquet: expected a file of test predictions"
+    ):
         promote(model.name, model.uri)
 
 
-def test_a_tag_that_was_written_over_is_left_out_of_the_history(model: Model) -> None:
+def test_an_overwritten_tag_is_left_out_of_the_history(model: Model) -> None:
     model.add(answers(5))
     promote(model.name, model.uri)
     model.client.set_registered_model_tag(model.name, "unfreeze.event.000002", "what is this?")
     assert len(history(model.name, model.uri)) == 1
 
 
-def test_a_footprint_comes_back_from_its_tags() -> None:
+def test_a_footprint_is_read_from_its_tags() -> None:
     assert footprint_of(footprint_tags(footprint())) == footprint()
     assert footprint_of({}) is None
     assert footprint_tags(None) == {}
@@ -238,7 +240,7 @@ def in_a_process(model: Model, call: str, **environment: str) -> subprocess.Pope
 
 
 def at_once(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """Start all of them at the same moment; exit code and output of each."""
+    """Start all of them at the same moment; return exit code and output of each."""
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -254,7 +256,7 @@ def at_once(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.slow
-def test_of_promotions_at_once_one_wins_and_the_others_are_told(model: Model) -> None:
+def test_of_simultaneous_promotions_one_succeeds_and_the_others_are_refused(model: Model) -> None:
     model.add(answers(40))
     promote(model.name, model.uri)
     model.add(answers(5))
@@ -269,7 +271,7 @@ def test_of_promotions_at_once_one_wins_and_the_others_are_told(model: Model) ->
 
 
 @pytest.mark.slow
-def test_of_rollbacks_at_once_one_wins_and_the_other_is_told(model: Model) -> None:
+def test_of_simultaneous_rollbacks_one_succeeds_and_the_other_is_refused(model: Model) -> None:
     for wrong in (80, 40, 5):
         model.add(answers(wrong))
         promote(model.name, model.uri)
@@ -282,7 +284,7 @@ def test_of_rollbacks_at_once_one_wins_and_the_other_is_told(model: Model) -> No
     assert model.alias("champion") == "2"
 
 
-def test_a_death_after_the_alias_has_moved_is_made_good(model: Model) -> None:
+def test_a_crash_after_the_alias_has_moved_is_repaired(model: Model) -> None:
     model.add(answers(40))
     promote(model.name, model.uri)
     model.add(answers(5))
@@ -301,7 +303,7 @@ def test_a_death_after_the_alias_has_moved_is_made_good(model: Model) -> None:
     assert not any("turn" in key for key in model.tags())
 
 
-def test_the_command_shows_the_comparison_and_its_exit_code_tells(
+def test_the_command_shows_the_comparison_and_sets_the_exit_code(
     model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
@@ -350,9 +352,7 @@ def test_history_as_json(model: Model, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("margin", ["5", "-1", "x", "100%", "1e-3", "nan"])
-def test_a_margin_that_is_none_is_refused(
-    model: Model, margin: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_margin_is_refused(model: Model, margin: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert model.run("promote", f"--margin={margin}") == 2
     assert (
         f"--margin: expected an accuracy such as 1% or 0.01, below 100%, received '{margin}'"
@@ -390,7 +390,7 @@ def test_a_footprint_is_kept_with_the_outcome_and_older_outcomes_have_none() -> 
 
 
 def front(model: Model, wrongs: dict[int, int], mark: str = "f1") -> dict[int, str]:
-    """Points of one front, of each trial one that errs so often; the first is the challenger. Versions by trial."""
+    """Register the points of one front; the first is the challenger. Returns versions by trial."""
     made = {}
     for trial, wrong in reversed(wrongs.items()):
         values = json.dumps({"val_accuracy": 1 - wrong / IMAGES, "parameters": 1000.0 * (100 - wrong)})
@@ -399,7 +399,7 @@ def front(model: Model, wrongs: dict[int, int], mark: str = "f1") -> dict[int, s
     return made
 
 
-def test_promotion_asks_which_point_of_the_front(
+def test_promotion_asks_for_a_point_of_the_front(
     model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = front(model, {4: 5, 9: 20, 2: 60})
@@ -426,7 +426,7 @@ def test_promotion_asks_which_point_of_the_front(
     assert (model.alias("champion"), model.alias("challenger"), model.tags()) == (None, points[4], {})
 
 
-def test_the_point_that_is_named_is_judged_and_promoted(model: Model) -> None:
+def test_the_chosen_point_is_compared_and_promoted(model: Model) -> None:
     points = front(model, {4: 5, 9: 20, 2: 60})
     done = promote(model.name, model.uri, trial=9)
     assert (done.champion.version, done.gate and done.gate.decision) == (points[9], "first")
@@ -454,7 +454,7 @@ def test_points_of_an_earlier_front_and_of_other_searches_are_not_offered(model:
         judge(model.name, model.uri, trial=9)
 
 
-def test_without_a_front_there_is_nothing_to_ask(model: Model) -> None:
+def test_without_a_front_there_is_no_choice(model: Model) -> None:
     only = front(model, {7: 5})
     with pytest.raises(AmbiguousChallenger, match=r"\(7\), received 3"):
         promote(model.name, model.uri, trial=3)
@@ -464,7 +464,7 @@ def test_without_a_front_there_is_nothing_to_ask(model: Model) -> None:
         promote(model.name, model.uri, trial=7)
 
 
-def test_at_a_terminal_a_person_is_asked_until_the_answer_is_a_point(model: Model) -> None:
+def test_at_a_terminal_the_question_is_repeated_until_the_answer_is_a_point(model: Model) -> None:
     points = front(model, {4: 5, 9: 20, 2: 60})
     mine, theirs = pty.openpty()
     command = [sys.executable, "-m", "search.cli", "promote", model.name, "--tracking-uri", model.uri]

@@ -1,4 +1,4 @@
-"""Winners in MLflow's registry, on a real SQLite store and with a real Keras model."""
+"""Winners are registered in MLflow's registry, with a real SQLite store and a real Keras model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 9, 3)).astype("uint8"
 
 
 def classifier(seed: int = 0, classes: int = 3, dtype: str = "uint8") -> Any:
-    """Any size in, resized inside, probabilities out."""
+    """Build a model that takes images of any size, resizes them and returns probabilities."""
     keras.utils.set_random_seed(seed)
     images = keras.Input((None, None, 3), dtype=dtype)
     x = keras.layers.Rescaling(1 / 255)(images)
@@ -75,7 +75,7 @@ def search(name: str, winner: int = 0) -> SearchRecord:
 
 
 class Registry:
-    """A store with one search of its own in it."""
+    """A store that contains one search."""
 
     def __init__(self, storage: Path, name: str) -> None:
         self.uri = default_tracking_uri(storage)
@@ -147,7 +147,7 @@ def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
 
 @pytest.mark.parametrize("key", ["inputs", "instances"])
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
-def test_what_serving_sends_is_understood(registry: Registry, key: str, dtype: str) -> None:
+def test_the_model_accepts_what_the_server_sends(registry: Registry, key: str, dtype: str) -> None:
     from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
     model = classifier()
@@ -191,7 +191,7 @@ def test_registering_again_is_the_same_version(registry: Registry, tmp_path: Pat
     assert len(registry.logged()) == 1
 
 
-def test_a_session_killed_before_the_version_was_made_is_taken_up(registry: Registry) -> None:
+def test_registration_resumes_after_a_kill_before_the_version_was_created(registry: Registry) -> None:
     version = registry.register(classifier())
     registry.client.delete_registered_model_alias(registry.model, "challenger")
     registry.client.delete_model_version(registry.model, version.version)
@@ -200,7 +200,7 @@ def test_a_session_killed_before_the_version_was_made_is_taken_up(registry: Regi
     assert len(registry.logged()) == 1
 
 
-def test_a_session_killed_while_the_model_was_logged_leaves_nothing(registry: Registry) -> None:
+def test_a_kill_while_the_model_is_logged_leaves_nothing_behind(registry: Registry) -> None:
     half = registry.client.create_logged_model(
         registry.mirror.experiment_id, "model", registry.mirror.run_id(0), {"unfreeze.model_digest": "x"}
     )
@@ -210,14 +210,16 @@ def test_a_session_killed_while_the_model_was_logged_leaves_nothing(registry: Re
     assert registry.versions() == ["1"]
 
 
-def test_a_session_killed_before_the_alias_was_set_is_taken_up(registry: Registry) -> None:
+def test_registration_resumes_after_a_kill_before_the_alias_was_set(registry: Registry) -> None:
     registry.register(classifier())
     registry.client.delete_registered_model_alias(registry.model, "challenger")
     registry.register(classifier())
     assert registry.alias("challenger") == "1"
 
 
-def test_another_winner_is_another_version_and_an_old_search_takes_nothing_back(registry: Registry) -> None:
+def test_another_winner_is_another_version_and_an_older_search_does_not_move_the_alias(
+    registry: Registry,
+) -> None:
     old = registry.register(classifier(seed=0))
     registry.register(classifier(seed=1), replace(registry.record, outcome=search("x", 1).outcome))
     assert registry.alias("challenger") == "2"
@@ -225,7 +227,7 @@ def test_another_winner_is_another_version_and_an_old_search_takes_nothing_back(
     assert registry.alias("challenger") == "2"
 
 
-def test_mlflows_own_address_is_left_as_it_was(registry: Registry) -> None:
+def test_the_global_tracking_uri_of_mlflow_does_not_change(registry: Registry) -> None:
     before = mlflow.tracking.is_tracking_uri_set()
     registry.register(classifier())
     assert mlflow.tracking.is_tracking_uri_set() == before
@@ -238,7 +240,7 @@ def test_mlflows_own_address_is_left_as_it_was(registry: Registry) -> None:
         (lambda: classifier(dtype="float32"), r"expected one input of uint8.*received float32"),
     ],
 )
-def test_a_model_of_another_form_is_refused(registry: Registry, model: Any, words: str) -> None:
+def test_a_model_with_other_inputs_or_outputs_is_refused(registry: Registry, model: Any, words: str) -> None:
     with pytest.raises(TrackingError, match=words):
         registry.register(model())
     assert registry.versions() == []
@@ -272,7 +274,7 @@ def test_promote_and_rollback(registry: Registry) -> None:
     assert {"unfreeze.promoted_at", "unfreeze.promoted_by", "unfreeze.rolled_back_at"} <= tags.keys()
 
 
-def test_rollback_passes_over_a_deleted_version(registry: Registry) -> None:
+def test_rollback_skips_a_deleted_version(registry: Registry) -> None:
     for seed in range(3):
         registry.register(classifier(seed))
         promote(registry.model, registry.uri, force=True)
@@ -280,7 +282,7 @@ def test_rollback_passes_over_a_deleted_version(registry: Registry) -> None:
     assert rollback(registry.model, registry.uri).champion.version == "1"
 
 
-def test_promote_says_what_is_missing(registry: Registry) -> None:
+def test_promote_reports_what_is_missing(registry: Registry) -> None:
     with pytest.raises(TrackingError, match=f"received '{registry.model}'"):
         promote(registry.model, registry.uri)
     registry.register(classifier())
@@ -294,7 +296,7 @@ def test_promote_says_what_is_missing(registry: Registry) -> None:
         promote(registry.model, registry.uri)
 
 
-def test_a_version_without_answers_is_promoted_by_force_alone(registry: Registry) -> None:
+def test_a_version_without_predictions_is_promoted_only_by_force(registry: Registry) -> None:
     registry.register(classifier())
     with pytest.raises(
         PromotionRefused, match="stays challenger: version 1 was registered without its test predictions"
@@ -304,7 +306,7 @@ def test_a_version_without_answers_is_promoted_by_force_alone(registry: Registry
     assert registry.client.get_model_version(registry.model, "1").tags["unfreeze.forced"] == "true"
 
 
-def test_answers_and_costs_travel_with_the_version(registry: Registry, tmp_path: Path) -> None:
+def test_predictions_and_costs_are_stored_with_the_version(registry: Registry, tmp_path: Path) -> None:
     labels = np.arange(60) % 3
     file = tmp_path / "finetune-0-answers.parquet"
     keys = image_keys([str(n) for n in range(60)])
@@ -329,7 +331,7 @@ def test_answers_and_costs_travel_with_the_version(registry: Registry, tmp_path:
     assert (done.gate.decision, done.gate.images) == ("first", 60)
 
 
-def test_a_backbone_comes_out_of_the_registry(
+def test_a_backbone_is_downloaded_from_the_registry(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -347,7 +349,7 @@ def test_a_backbone_comes_out_of_the_registry(
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]  # MLflow's default store would lie here
 
 
-def test_a_backbone_comes_out_of_a_run(registry: Registry, tmp_path: Path) -> None:
+def test_a_backbone_is_downloaded_from_a_run(registry: Registry, tmp_path: Path) -> None:
     file = tmp_path / "own.keras"
     classifier().save(file)
     run_id = registry.mirror.run_id(1)
@@ -356,7 +358,7 @@ def test_a_backbone_comes_out_of_a_run(registry: Registry, tmp_path: Path) -> No
     assert found.read_bytes() == file.read_bytes()
 
 
-def test_what_is_no_backbone_is_named(registry: Registry, tmp_path: Path) -> None:
+def test_an_address_without_a_backbone_is_refused(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"expected a registered model .* received 'nobody'"):
         download_backbone("models:/nobody@champion", tmp_path, registry.uri)
     registry.register(classifier())

@@ -1,4 +1,4 @@
-"""A registered model behind ``mlflow models serve``: real processes, real requests, answers equal to Keras'."""
+"""A registered model behind ``mlflow models serve`` predicts as Keras does: real processes, real requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME = "unfreeze-served"
 
 
 def classifier() -> Any:
-    """Any size in, resized inside, probabilities out."""
+    """Build a model that takes images of any size, resizes them and returns probabilities."""
     keras.utils.set_random_seed(0)
     images = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(images)
@@ -53,7 +53,7 @@ def text_of(content: bytes) -> str:
 
 
 class Served:
-    """One registered version: plain Keras at its own address, image files at its folder ``images``."""
+    """One registered version, served twice: plain Keras at its own address, image files from its folder ``images``."""
 
     def __init__(self, folder: Path) -> None:
         self.uri = default_tracking_uri(folder)
@@ -102,7 +102,7 @@ def expect_refusal(answer: tuple[int, Any], *words: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["inputs", "instances"])
-def test_both_answer_arrays_as_keras_does(served: Served, key: str) -> None:
+def test_both_models_predict_arrays_as_keras_does(served: Served, key: str) -> None:
     expected = served.said(*IMAGES)
     for server in (served.arrays, served.images):
         expect(server.ask({key: IMAGES.tolist()}), expected)
@@ -144,7 +144,7 @@ def test_classes_by_name_on_request(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_bad_requests_are_told_what_was_expected(served: Served) -> None:
+def test_bad_requests_are_answered_with_what_was_expected(served: Served) -> None:
     ask = served.images.ask
     expect_refusal(ask({"inputs": []}), "expected at least one image")
     expect_refusal(ask({"inputs": [IMAGES[0].tolist(), "no base64!"]}), "image 1", "not base64")
@@ -161,7 +161,7 @@ def test_bad_requests_are_told_what_was_expected(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_the_plain_model_refuses_what_it_can_not_take(served: Served) -> None:
+def test_the_plain_model_refuses_invalid_inputs(served: Served) -> None:
     ask = served.arrays.ask
     for wrong in ([], [1, 2, 3], IMAGES[0].tolist(), [[[[1, 2]]]], [[[[1, 2, 300]]]], ["no base64!"]):
         expect_refusal(ask({"inputs": wrong}))
@@ -191,14 +191,14 @@ def test_one_version_is_plain_keras_and_takes_files_from_python_too(tmp_path: Pa
 
 
 class Echo:
-    """Answers with the mean of each channel, so that a test sees what was decoded."""
+    """A model that returns the mean of each channel, so that a test can see what was decoded."""
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
         return images.mean(axis=(1, 2)) / 255
 
 
 def test_the_service_decodes_as_training_does(tmp_path: Path) -> None:
-    """Files of every kind, at their own size, where training's decoder has nothing to resize."""
+    """Files of every kind are tested at their own size, so that training's decoder has nothing to resize."""
     grey = RNG.integers(0, 65536, (6, 5)).astype("uint16")
     alpha = Image.fromarray(RNG.integers(0, 256, (6, 5, 4)).astype("uint8"))
     palette = Image.fromarray(IMAGES[0]).quantize(7)

@@ -1,4 +1,4 @@
-"""The HTML report, read back as a browser's parser would read it."""
+"""The HTML report is parsed as a browser would parse it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def report(record: SearchRecord, folder: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The report on a search that went well."""
+    """The report on a search without problems."""
     known = finished(edges=("learning_rate",), importances={"learning_rate": 0.6, "unfreeze_depth": 0.2})
     return report(replace(known, task=replace(known.task, skipped=2)), tmp_path_factory.mktemp("report"))
 
@@ -106,7 +106,7 @@ def test_every_section_and_figure_is_there(page: Page) -> None:
     assert links <= page.ids
 
 
-def test_first_screen_says_what_won_by_how_much_at_what_cost(page: Page) -> None:
+def test_first_screen_shows_the_winner_its_gain_and_the_cost(page: Page) -> None:
     first_screen = page.text.split("How the search went")[0]
     best = search().best
     assert best is not None
@@ -149,7 +149,7 @@ def test_next_commands_can_be_pasted(tmp_path: Path) -> None:
     assert "unfreeze predict models:/unfreeze-pets@challenger" in words
 
 
-def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
+def test_nothing_is_loaded_from_the_network(page: Page) -> None:
     loads = [value for _, found in page.elements for name, value in found.items() if name in LOADS]
     assert loads
     assert [value for value in loads if not value.startswith(("#", "data:image/png;base64,"))] == []
@@ -210,7 +210,7 @@ def test_parallel_axes_grow_upwards_like_their_labels(page: Page) -> None:
         assert (row[f"a{place}"] > 0.5) == (trial(row["trial"]).params["head_units"] == 64)
 
 
-def test_pictures_travel_with_the_report(page: Page) -> None:
+def test_pictures_are_embedded_in_the_report(page: Page) -> None:
     sources = [found["src"] for found in page.named("img")]
     assert len(sources) == 2
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
@@ -236,7 +236,7 @@ def test_provenance_is_complete(page: Page) -> None:
         ("negative transfer", Interval(-0.031, -0.05, -0.01), "transfer costs 3.1 points"),
     ],
 )
-def test_the_verdict_is_told_in_words(verdict: Any, gain: Interval, words: str, tmp_path: Path) -> None:
+def test_the_verdict_is_written_out(verdict: Any, gain: Interval, words: str, tmp_path: Path) -> None:
     known = finished()
     assert known.outcome is not None
     changed = replace(known.outcome, verdict=verdict, gain=gain)
@@ -252,7 +252,7 @@ def test_no_verdict_without_a_baseline(tmp_path: Path) -> None:
     assert "Transfer helps" not in words
 
 
-def test_hostile_words_stay_words(tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     known = finished()
     assert known.outcome is not None
     hostile = replace(
@@ -298,7 +298,7 @@ def test_passwords_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("trials", "epochs"), [(200, 20), (8, 3000)])
-def test_it_stays_small(trials: int, epochs: int, tmp_path: Path) -> None:
+def test_the_report_stays_small(trials: int, epochs: int, tmp_path: Path) -> None:
     page = report(finished(trials, epochs), tmp_path)
     assert len(page.html.encode()) < 5_000_000
     curves = next(
@@ -361,12 +361,12 @@ def test_partial_data_still_makes_a_report(case: str, tmp_path: Path) -> None:
 
 
 def test_the_outcome_alone_is_enough(tmp_path: Path) -> None:
-    """The ledger may have lost the winner's trial; the model is there."""
+    """The ledger may have lost the winner's trial although the model exists."""
     known = replace(finished(), trials=(), importances={})
     assert "95.4%" in report(known, tmp_path).text
 
 
-def test_a_minimised_metric_is_read_downwards(tmp_path: Path) -> None:
+def test_for_a_minimised_metric_lower_is_better(tmp_path: Path) -> None:
     trials = tuple(replace(t, value=None if t.value is None else 1 - t.value) for t in search().trials)
     known = search(trials=12, metric="val_loss", direction="minimize")
     read = report(replace(known, trials=trials), tmp_path)
@@ -484,7 +484,7 @@ PROBE = """
 
 
 def browse(file: Path, folder: Path, *options: str) -> tuple[str, list[str]]:
-    """What is printed once the scripts have run, without a network, and what they wrote to the console."""
+    """Return the page after its scripts have run without a network, and their console output."""
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync --enable-logging=stderr"
     flags += " --disable-background-networking --disable-component-update --virtual-time-budget=20000"
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
@@ -528,7 +528,7 @@ def test_a_browser_draws_and_links_the_figures(width: int, tmp_path: Path) -> No
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the path to print the report with")
 @pytest.mark.slow
-def test_it_prints_on_a_few_pages(tmp_path: Path) -> None:
+def test_the_report_prints_on_a_few_pages(tmp_path: Path) -> None:
     path, printed = tmp_path / "report.html", tmp_path / "report.pdf"
     write_report(finished(24), path)
     _, console = browse(path, tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={printed}")

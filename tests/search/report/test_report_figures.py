@@ -1,4 +1,4 @@
-"""What the report's figures hold, by the specifications from which they are drawn."""
+"""The report's figures contain the right data, according to their specifications."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from search.report.figures import figures
 
 
 def rows(figure: Figure, field: str) -> list[dict[str, Any]]:
-    """The rows of every data set of ``figure`` that has ``field``."""
+    """Return the rows of every data set of ``figure`` that has ``field``."""
     assert figure.spec is not None
     sets = [part["values"] for part in figure.spec["data"] if part.get("values")]
     return [row for values in sets for row in values if field in row]
 
 
 def shuffled(direction: Any) -> SearchRecord:
-    """Forty trials at random times, some without an end, some without a beginning, some diverged."""
+    """Return forty trials at random times, some without an end, some without a start, some diverged."""
     rng = random.Random(4)
     trials = []
     for known in (trial(number) for number in range(40)):
@@ -44,7 +44,7 @@ def shuffled(direction: Any) -> SearchRecord:
     return replace(search(), trials=tuple(trials), direction=direction)
 
 
-def test_every_figure_holds_to_the_schema_and_is_the_same_unchecked() -> None:
+def test_every_figure_follows_the_schema_and_is_the_same_unchecked() -> None:
     record = finished()
     checked, drawn = figures(record, checked=True), figures(record)
     assert drawn == checked
@@ -83,7 +83,7 @@ def test_the_anytime_curve_only_gets_better_and_ends_at_the_best_epoch(direction
 
 
 def placed(number: int, begun: float, ended: float, trained: float, value: float) -> TrialRecord:
-    """A trial of two epochs of equal length."""
+    """Return a trial with two epochs of equal length."""
     epochs = tuple(replace(e, epoch_seconds=trained / 2, val_accuracy=value) for e in curve(0.5, 2))
     begin, end = (STARTED + timedelta(seconds=s) for s in (begun, ended))
     return replace(trial(number), epochs=epochs, started=begin, ended=end, stages={}, state="complete")
@@ -95,7 +95,7 @@ def test_epochs_share_the_time_between_a_trial_s_beginning_and_its_end() -> None
     assert (known.length, known.paused) == (15, 0)
 
 
-def test_pauses_are_left_out_and_told() -> None:
+def test_pauses_are_left_out_and_mentioned() -> None:
     hours = 3600.0
     night = placed(1, 8, 10 * hours + 4, 8, 0.7)  # interrupted and taken up again ten hours later
     later = placed(2, 10 * hours + 4, 10 * hours + 14, 10, 0.9)
@@ -114,7 +114,7 @@ def test_history_shows_the_pruned_trials_where_they_ended() -> None:
     assert {n: row["value"] for n, row in drawn.items() if row["state"] == "pruned"} == pruned
 
 
-def test_importance_shows_its_intervals_and_says_when_the_order_is_a_guess() -> None:
+def test_importance_shows_its_intervals_and_says_when_the_order_is_uncertain() -> None:
     intervals = {
         "learning_rate": Interval(0.6, 0.2, 0.8),
         "unfreeze_depth": Interval(0.3, 0.1, 0.5),
@@ -175,7 +175,7 @@ def test_the_reliability_diagram_draws_each_step_with_its_interval() -> None:
         (Interval(0.1, 0.06, 0.14), 0.2, "are calibrated, as far as 100 images can tell"),
     ],
 )
-def test_calibration_is_told_in_words(excess: Interval, by_chance: float, words: str) -> None:
+def test_calibration_is_described(excess: Interval, by_chance: float, words: str) -> None:
     assert words in calibrated(Interval(0.12, 0.08, 0.15), excess, by_chance).title
 
 

@@ -1,4 +1,4 @@
-"""The report in other forms: Markdown and PNG, and the command that asks for them."""
+"""The report as Markdown and PNG, and the command that writes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainables.epoch_metrics import EpochMetrics
 HOSTILE = "</td>|<img src=x onerror=alert(1)>\n# `x` @someone [a](https://evil.example/) $HOME;'"
 
 
-def test_markdown_says_verdict_best_trials_importance_and_what_to_do() -> None:
+def test_markdown_has_verdict_best_trials_importance_and_next_steps() -> None:
     intervals = {"learning_rate": Interval(0.6, 0.3, 0.8)}
     text = markdown(finished(importance_intervals=intervals, edges=("learning_rate",)))
     best = search().best
@@ -61,7 +61,7 @@ def test_markdown_tables_are_whole_and_the_best_trials_come_first() -> None:
     assert len(text) < 6000
 
 
-def test_markdown_is_plain_words_whatever_names_hold() -> None:
+def test_markdown_escapes_hostile_names() -> None:
     known = finished(name=HOSTILE, storage=HOSTILE, importances={HOSTILE: 1.0}, edges=(HOSTILE,))
     trials = tuple(replace(t, params={**t.params, HOSTILE: HOSTILE}) for t in known.trials)
     text = markdown(replace(known, trials=trials, task=replace(known.task, name=HOSTILE, digest="\udcff")))
@@ -72,13 +72,13 @@ def test_markdown_is_plain_words_whatever_names_hold() -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables(outside)[0]} == {len(columns) + 1}
 
 
-def test_passwords_stay_out_of_markdown() -> None:
+def test_passwords_are_not_in_the_markdown() -> None:
     secret = "postgresql://ada:hunter2@db:5432/runs"
     assert "hunter2" not in markdown(finished(config={"tracking_uri": secret}, storage=secret))
 
 
 @pytest.mark.parametrize("trials", [0, 1, 3])
-def test_a_search_that_has_only_begun_has_both(trials: int, tmp_path: Path) -> None:
+def test_a_search_that_has_just_started_has_both(trials: int, tmp_path: Path) -> None:
     record = replace(search(trials), importances={})
     assert "unfreeze status pets-1" in markdown(record)
     written = write_pictures(record, tmp_path)
@@ -110,7 +110,7 @@ def test_pictures_have_the_light_colours_of_the_page() -> None:
     assert min(math.dist((10, 95, 168), colour) for _, colour in colours) < 8  # --accent
 
 
-def test_what_is_left_for_mlflow_is_of_this_search_alone(tmp_path: Path) -> None:
+def test_files_for_mlflow_are_of_this_search_only(tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "slice-99.png").write_bytes(b"old")
     heard: list[str] = []
@@ -122,7 +122,7 @@ def test_what_is_left_for_mlflow_is_of_this_search_alone(tmp_path: Path) -> None
 
 
 def in_storage(storage: Path, trials: int = 200, epochs: int = 20) -> SearchRecord:
-    """A search of so many trials, written by the ledger itself, and its outcome."""
+    """Return a search of the given number of trials, written by the ledger itself, and its outcome."""
     space = core_space(3)
     folder = storage / "pets"
     folder.mkdir(parents=True)
@@ -163,7 +163,7 @@ def in_storage(storage: Path, trials: int = 200, epochs: int = 20) -> SearchReco
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the search ``pets`` of 200 trials with up to 20 epochs."""
+    """A storage with the search ``pets`` of 200 trials with up to 20 epochs."""
     folder = tmp_path_factory.mktemp("searches") / "läufe"
     in_storage(folder)
     return folder
@@ -184,7 +184,7 @@ def test_200_trials_come_back_from_the_ledger_with_everything(storage: Path) -> 
 
 
 @pytest.mark.parametrize(("form", "name"), [("html", "report.html"), ("md", "report.md"), ("png", "plots")])
-def test_the_command_writes_each_form_where_it_says(
+def test_the_command_writes_each_format_to_the_path_it_prints(
     form: str, name: str, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "pets", "--storage", str(storage), "--format", form]) == 0
@@ -209,7 +209,7 @@ def test_markdown_to_the_terminal(storage: Path, capsys: pytest.CaptureFixture[s
         (["--format", "png", "--output", "-"], "--output: expected a path with --format png, received '-'"),
     ],
 )
-def test_another_form_is_refused(
+def test_an_unknown_format_is_refused(
     arguments: list[str], words: str, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(storage.rglob("*"))
@@ -219,7 +219,7 @@ def test_another_form_is_refused(
 
 
 @pytest.mark.parametrize(("form", "what"), [("png", "folder"), ("md", "file"), ("html", "file")])
-def test_a_place_that_can_t_be_written_is_named(
+def test_a_path_that_is_not_writable_is_refused(
     form: str, what: str, storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

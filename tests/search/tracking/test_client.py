@@ -1,4 +1,4 @@
-"""What a person reads when MLflow can't be reached, and whether to try again."""
+"""Errors of MLflow become clear messages, and are classified as transient or permanent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.tracking.mirror import Mirror
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers everything with one status."""
+    """A server that answers every request with one status."""
 
     status = 500
 
@@ -59,7 +59,7 @@ def refusing() -> Iterator[str]:
         (403, "--allowed-hosts", False),
     ],
 )
-def test_a_server_that_refuses(
+def test_errors_of_a_server_are_translated(
     refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, words: str, passes: bool
 ) -> None:
     monkeypatch.setattr(Refusing, "status", status)
@@ -68,7 +68,7 @@ def test_a_server_that_refuses(
     assert is_transient(caught.value) == passes
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no server is running there") as caught:
         Mirror("http://127.0.0.1:9", experiment="x", storage=tmp_path)
     assert is_transient(caught.value)
@@ -94,7 +94,7 @@ def test_a_normal_run_is_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) -> None:
+def test_simultaneous_processes_can_create_a_store(tmp_path: Path) -> None:
     words = (
         "import sys; from search.tracking.client import connect; connect(sys.argv[1]).search_experiments()"
     )
@@ -108,7 +108,7 @@ def test_processes_that_come_to_a_new_store_at_once_all_find_it(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_while_it_makes_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_process_that_dies_while_it_creates_a_store_does_not_block_others(tmp_path: Path) -> None:
     folder = tmp_path / "mlflow.db 100 % ü?"
     uri, made = default_tracking_uri(folder), folder / "mlflow.db"
     command = "import sys; from search.tracking.client import connect; connect(sys.argv[1])"

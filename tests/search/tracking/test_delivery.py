@@ -1,4 +1,4 @@
-"""Delivery in the background; a scripted mirror stands at the seam ``connect``."""
+"""Records are delivered in the background; a scripted mirror stands at the seam ``connect``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def search(trials: int) -> SearchRecord:
 
 
 def passing() -> TrackingError:
-    """An error as a server makes it that is away for a moment."""
+    """Return a transient error, as of a server that is unreachable for a moment."""
     error = TrackingError("MLflow is away")
     error.__cause__ = ConnectionError("refused")
     return error
 
 
 class ScriptedMirror:
-    """Remembers what it is told; fails as often as it is asked to."""
+    """Records what is delivered; fails as often as configured."""
 
     def __init__(self, failures: int = 0, error: Callable[[], Exception] = passing) -> None:
         self.heard: list[object] = []
@@ -87,7 +87,7 @@ def test_the_search_never_waits() -> None:
     assert mirror.heard[-2:] == [2, "FINISHED"]
 
 
-def test_what_fails_for_a_while_is_delivered_later_and_told_once() -> None:
+def test_a_transient_failure_is_retried_and_reported_once() -> None:
     mirror, told = ScriptedMirror(failures=3), list[str]()
     delivery = Delivery(lambda: mirror, told.append)
     delivery.publish(search(1))
@@ -96,7 +96,7 @@ def test_what_fails_for_a_while_is_delivered_later_and_told_once() -> None:
     assert told == ["MLflow is away"]
 
 
-def test_a_question_is_answered_after_what_was_published_before_it() -> None:
+def test_a_call_runs_after_everything_published_before_it() -> None:
     mirror = ScriptedMirror(failures=2)
     delivery = Delivery(lambda: mirror, lambda text: None)
     delivery.publish(search(3))
@@ -104,7 +104,7 @@ def test_a_question_is_answered_after_what_was_published_before_it() -> None:
     delivery.abandon()
 
 
-def test_a_question_that_fails_for_a_moment_is_put_again() -> None:
+def test_a_call_that_fails_transiently_is_repeated() -> None:
     mirror, tries = ScriptedMirror(), list[int]()
 
     def ask(_: object) -> str:
@@ -119,7 +119,7 @@ def test_a_question_that_fails_for_a_moment_is_put_again() -> None:
 
 
 @pytest.mark.parametrize("error", [TrackingError("no permission"), ValueError("a mistake")])
-def test_an_error_for_good_goes_to_whoever_asked(error: Exception) -> None:
+def test_a_permanent_error_is_raised_in_the_caller(error: Exception) -> None:
     def ask(_: object) -> None:
         raise error
 
@@ -138,7 +138,7 @@ def test_a_refusal_ends_the_wait_at_once() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_what_could_not_be_delivered_is_said_with_the_way_on() -> None:
+def test_the_error_says_what_was_not_delivered_and_how_to_continue() -> None:
     mirror, told = ScriptedMirror(failures=100), list[str]()
     delivery = Delivery(lambda: mirror, told.append)
     delivery.publish(search(1))
@@ -154,7 +154,7 @@ def test_what_could_not_be_delivered_is_said_with_the_way_on() -> None:
 
 
 @pytest.mark.parametrize("patient", [True, False])
-def test_a_patient_one_waits_for_as_long_as_it_goes_on(patient: bool) -> None:
+def test_a_patient_call_waits_as_long_as_there_is_progress(patient: bool) -> None:
     mirror = ScriptedMirror()
 
     def slow(_: object) -> str:
@@ -172,7 +172,7 @@ def test_a_patient_one_waits_for_as_long_as_it_goes_on(patient: bool) -> None:
     delivery.abandon()
 
 
-def test_what_takes_the_processor_is_done_seldom() -> None:
+def test_deliveries_leave_the_processor_to_the_search() -> None:
     class BusyMirror(ScriptedMirror):
         after_trial: Callable[[], None]
 
@@ -199,7 +199,7 @@ def test_what_takes_the_processor_is_done_seldom() -> None:
     assert mirror.heard[-2:] == [2, "FINISHED"]
 
 
-def test_a_search_that_ends_early_closes_with_what_it_has() -> None:
+def test_a_search_that_ends_early_is_closed_with_its_newest_record() -> None:
     mirror = ScriptedMirror()
     delivery = Delivery(lambda: mirror)
     delivery.publish(search(4))
@@ -217,7 +217,7 @@ def test_an_early_end_does_not_raise() -> None:
     assert "run the same command again" in told[-1]
 
 
-def test_after_the_end_nothing_is_answered() -> None:
+def test_calls_after_the_end_are_refused() -> None:
     delivery = Delivery(ScriptedMirror)
     delivery.finish(search(1))
     with pytest.raises(TrackingError, match="tracking has ended: it was finished"):

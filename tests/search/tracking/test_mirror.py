@@ -1,4 +1,4 @@
-"""The mirror of a ledger in MLflow, against a real SQLite store."""
+"""The mirror of a ledger in MLflow, tested with a real SQLite store."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def search(*trials: TrialRecord, name: str = "das 'erste' \"字\"", **changes: o
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for the whole module: to make one takes seconds."""
+    """One store for the whole module: creating one takes seconds."""
     return tmp_path_factory.mktemp("Läufe von 'heute' #1 字")
 
 
 class Store:
-    """One experiment of the store, looked at with MLflow's own client."""
+    """One experiment of the store, read with MLflow's own client."""
 
     def __init__(self, storage: Path, task: str) -> None:
         self.storage, self.task = storage, task
@@ -153,7 +153,7 @@ def test_every_run_names_the_dataset_and_its_digest(store: Store) -> None:
     assert store.parent().data.params["data_digest"] == TASK.digest
 
 
-def test_names_times_and_notes_are_for_people(store: Store) -> None:
+def test_names_times_and_descriptions_are_readable(store: Store) -> None:
     mirror = store.mirror()
     mirror.close(search(trial(0), trial(2, "pruned", reason="diverged"), trial(3)))
     assert store.parent().info.run_name == search().name
@@ -168,7 +168,7 @@ def test_names_times_and_notes_are_for_people(store: Store) -> None:
     assert (info.start_time, info.end_time) == (1740830402000, 1740830412000)
 
 
-def test_following_a_search_doubles_nothing(store: Store) -> None:
+def test_following_a_search_duplicates_nothing(store: Store) -> None:
     mirror = store.mirror()
     mirror.sync(search(trial(0, "waiting", 0), trial(1, "waiting", 0)))
     assert store.statuses() == ["RUNNING"]
@@ -181,7 +181,7 @@ def test_following_a_search_doubles_nothing(store: Store) -> None:
     assert store.statuses() == ["FINISHED", "RUNNING", "RUNNING"]
 
 
-def test_at_rest_nothing_runs_and_a_rerun_goes_on_in_the_same_runs(store: Store) -> None:
+def test_after_close_no_run_is_open_and_a_rerun_continues_the_same_runs(store: Store) -> None:
     before = store.mirror()
     before.sync(search(trial(0), trial(1, "running", 2)))
     before.close(search(trial(0), trial(1, "running", 2)), "KILLED")
@@ -199,7 +199,7 @@ def test_at_rest_nothing_runs_and_a_rerun_goes_on_in_the_same_runs(store: Store)
 
 
 @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
-def test_a_killed_session_is_taken_up_where_it_stopped(store: Store, state: State) -> None:
+def test_a_killed_session_is_resumed_where_it_stopped(store: Store, state: State) -> None:
     store.mirror().sync(search(trial(0), trial(1, "running", 1)))  # and killed: no close
     again = store.mirror()
     again.close(search(trial(0), trial(1, state, 3)))
@@ -209,7 +209,7 @@ def test_a_killed_session_is_taken_up_where_it_stopped(store: Store, state: Stat
     assert store.child(1).data.tags["unfreeze.state"] == state
 
 
-def test_runs_left_double_by_a_crash_become_one(store: Store) -> None:
+def test_duplicate_runs_of_a_crash_become_one(store: Store) -> None:
     store.mirror().sync(search(trial(0), trial(1, "running", 1)))
     child, parent = store.child(1), store.parent()
     for lost in (child, parent):
@@ -222,7 +222,7 @@ def test_runs_left_double_by_a_crash_become_one(store: Store) -> None:
     assert (again.parent_run_id, again.run_id(1)) == (parent.info.run_id, child.info.run_id)
 
 
-def test_a_double_that_appears_during_the_session_is_gone_at_the_end(store: Store) -> None:
+def test_a_duplicate_that_appears_during_the_session_is_deleted_at_the_end(store: Store) -> None:
     mirror = store.mirror()
     mirror.sync(search(trial(0, "running", 1)))
     lost = store.child(0)
@@ -232,7 +232,7 @@ def test_a_double_that_appears_during_the_session_is_gone_at_the_end(store: Stor
     assert store.statuses() == ["FINISHED", "FINISHED"]
 
 
-def test_a_run_deleted_by_hand_is_made_again(store: Store) -> None:
+def test_a_run_deleted_by_hand_is_created_again(store: Store) -> None:
     mirror = store.mirror()
     mirror.sync(search(trial(0, "running", 1)))
     store.client.delete_run(mirror.run_id(0))
@@ -251,7 +251,7 @@ def test_another_search_of_the_same_name_is_left_alone(store: Store) -> None:
     assert len(store.runs()) == 4
 
 
-def test_values_that_are_no_numbers(store: Store) -> None:
+def test_non_finite_values_are_stored_as_nan(store: Store) -> None:
     odd = (EpochMetrics(1, math.nan, math.inf, -math.inf, 0.1), EpochMetrics(2, math.nan, math.nan, 1.0, 0.1))
     record = search(trial(0, "pruned", epochs=0, reason="diverged"))
     record = replace(record, trials=(replace(record.trials[0], epochs=odd, value=None),))
@@ -263,7 +263,7 @@ def test_values_that_are_no_numbers(store: Store) -> None:
     assert [v for _, v in store.history(0, "train_loss")][1] == 1.0
 
 
-def test_a_trial_that_is_tried_again_loses_its_reason(store: Store) -> None:
+def test_a_retried_trial_loses_its_reason_tag(store: Store) -> None:
     mirror = store.mirror()
     mirror.sync(search(trial(0, "failed", 1, reason="crashed", error="boom")))
     mirror.sync(search(trial(0, "running", 1)))
@@ -275,7 +275,7 @@ def test_a_trial_that_is_tried_again_loses_its_reason(store: Store) -> None:
     assert "unfreeze.error" not in tags
 
 
-def test_extending_a_search_keeps_its_params_and_tells_the_new_number(store: Store) -> None:
+def test_extending_a_search_keeps_its_params_and_updates_the_number_of_trials(store: Store) -> None:
     first = search(trial(0))
     store.mirror().close(first)
     changed = {**first.config, "trials": 48, "seed": 1}
@@ -286,7 +286,7 @@ def test_extending_a_search_keeps_its_params_and_tells_the_new_number(store: Sto
     assert parent.data.tags["unfreeze.seed"] == "1"
 
 
-def test_passwords_stay_out(store: Store) -> None:
+def test_passwords_are_not_stored(store: Store) -> None:
     mirror = store.mirror()
     mirror.close(search(trial(0, "failed", 1, error="can't reach http://me:secret@host/")))
     seen = [str(run.data.tags) + str(run.data.params) for run in store.runs()]
@@ -331,7 +331,7 @@ def test_the_winner_alone_has_a_test_accuracy(store: Store) -> None:
     assert "transfer gain +2.4 points" in tags["mlflow.note.content"]
 
 
-def test_artifacts_lie_beside_the_store(store: Store, tmp_path: Path) -> None:
+def test_artifacts_are_next_to_the_store(store: Store, tmp_path: Path) -> None:
     report = tmp_path / "Bericht ü.html"
     report.write_text("<p>fertig")
     mirror = store.mirror()
@@ -364,7 +364,7 @@ def test_a_run_of_other_parameters_is_refused(store: Store) -> None:
         store.mirror().sync(search(trial(0, "running", params={"learning_rate": 0.5})))
 
 
-def test_a_trial_without_a_run_is_named(store: Store) -> None:
+def test_a_trial_without_a_run_is_refused(store: Store) -> None:
     mirror = store.mirror()
     with pytest.raises(TrackingError, match="call sync first"):
         _ = mirror.parent_run_id
@@ -373,7 +373,7 @@ def test_a_trial_without_a_run_is_named(store: Store) -> None:
         mirror.run_id(7)
 
 
-def test_a_deleted_experiment_is_named_with_the_way_back(store: Store) -> None:
+def test_a_deleted_experiment_is_reported_with_the_command_that_restores_it(store: Store) -> None:
     mirror = store.mirror()
     store.client.delete_experiment(mirror.experiment_id)
     with pytest.raises(TrackingError, match=f"restore --experiment-id {mirror.experiment_id}"):
@@ -389,7 +389,7 @@ def test_a_sync_without_news_writes_nothing(store: Store) -> None:
     assert (store.storage / "mlflow.db").read_bytes() == before
 
 
-def test_the_experiment_says_what_it_holds_and_offers_views_of_it(store: Store) -> None:
+def test_the_experiment_has_a_description_and_views(store: Store) -> None:
     mirror = store.mirror()
     mirror.sync(search(trial(0, "running", 1)))
     mirror.close(search(trial(0), trial(1, "pruned", 1, reason="scheduler")))
@@ -426,7 +426,7 @@ def test_views_follow_what_searches_vary_until_a_person_changes_them(store: Stor
 
 
 def saved_view(tags: dict[str, str], key: str) -> dict[str, Any]:
-    """A view as MLflow's UI reads it."""
+    """Read a view as MLflow's UI does."""
     envelope = json.loads(tags[f"mlflow.sharedViewState.{key}"])
     packed = envelope["state"].removeprefix("deflate;")
     return dict(json.loads(zlib.decompress(base64.b64decode(packed))))

@@ -1,6 +1,6 @@
-"""MLflow's UI as a person sees it, in headless Chromium: what ``unfreeze ui`` opens, and what one finds from there.
+"""MLflow's UI in headless Chromium shows what ``unfreeze ui`` opens, and what can be reached from there.
 
-``UNFREEZE_SCREENSHOTS=docs/images`` makes the documentation's pictures on the way.
+``UNFREEZE_SCREENSHOTS=docs/images`` also makes the pictures of the documentation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 from browser import chromium, picture, visit
-from playwright.sync_api import BrowserContext, Page, expect
 from finished_search import MODEL, NAME, FinishedSearch, make_finished_search
+from playwright.sync_api import BrowserContext, Page, expect
 
 from search.records.record import TrialRecord
 
@@ -35,14 +35,14 @@ def browser(site: FinishedSearch) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(browser: BrowserContext) -> Iterator[Page]:
-    """A tab, which starts where the one before has left the browser's storage."""
+    """A new tab, with the browser's storage as the previous tab left it."""
     tab = browser.new_page()
     yield tab
     tab.close()
 
 
 def expect_runs(page: Page, count: int) -> list[str]:
-    """The names of ``count`` runs in the table, from top to bottom."""
+    """Return the names of ``count`` runs in the table, from top to bottom."""
     rows = page.locator(".ag-pinned-left-cols-container [role=row]")
     expect(rows.get_by_role("link")).to_have_count(count)
     found = rows.evaluate_all(
@@ -109,7 +109,7 @@ def test_selected_trials_are_compared_in_parallel_coordinates(site: FinishedSear
     expect(page.locator("text.ytitle", has_text="best_val_accuracy")).to_be_visible()
 
 
-def test_a_trial_says_what_it_is_and_shows_its_curve(site: FinishedSearch, page: Page) -> None:
+def test_a_trial_shows_its_description_and_its_curve(site: FinishedSearch, page: Page) -> None:
     winner = best_first(site)[0]
     visit(page, site.page("open "))
     page.get_by_role("link", name=re.compile(f"^{NAME} #{winner.number}: ")).click()
@@ -123,7 +123,7 @@ def test_a_trial_says_what_it_is_and_shows_its_curve(site: FinishedSearch, page:
     picture(page, "mlflow-trial", settle=3)
 
 
-def test_the_report_is_read_where_the_search_is(site: FinishedSearch, page: Page) -> None:
+def test_the_report_is_shown_on_the_page_of_the_search(site: FinishedSearch, page: Page) -> None:
     visit(page, site.page("open "))
     page.get_by_role("link", name=re.compile(f"^{NAME} #0: ")).click()
     page.get_by_role("link", name=NAME, exact=True).click()  # the parent run
@@ -134,7 +134,7 @@ def test_the_report_is_read_where_the_search_is(site: FinishedSearch, page: Page
     expect(report.get_by_text(re.compile("The winner: trial"))).to_be_visible()
 
 
-def test_the_model_names_its_champion_and_where_it_comes_from(site: FinishedSearch, page: Page) -> None:
+def test_the_model_shows_its_champion_and_its_origin(site: FinishedSearch, page: Page) -> None:
     # The registry tells of its new features when it is first visited.
     page.add_locator_handler(page.get_by_role("button", name="Try it now"), lambda button: button.click())
     visit(page, site.page("models:"))

@@ -1,4 +1,4 @@
-"""Against real servers on this machine: ``mlflow server``, killed in mid-search, and ``mlflow models serve``."""
+"""Real servers on this machine: ``mlflow server``, killed during a search, and ``mlflow models serve``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def delivery_to(server: Server, task: str, told: list[str], storage: Path) -> De
     return Delivery(lambda: Mirror(server.uri, experiment=f"unfreeze/{task}", storage=storage), told.append)
 
 
-def test_a_server_that_dies_in_mid_search_gets_everything_once(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_dies_during_a_search_receives_everything_once(server: Server, tmp_path: Path) -> None:
     told: list[str] = []
     delivery = delivery_to(server, "dies", told, tmp_path)
     done: list[TrialRecord] = []
@@ -92,7 +92,9 @@ def test_a_server_that_dies_in_mid_search_gets_everything_once(server: Server, t
             assert steps == [1, 2, 3]
 
 
-def test_a_server_that_is_away_at_the_end_gets_the_rest_next_time(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_unreachable_at_the_end_receives_the_rest_next_time(
+    server: Server, tmp_path: Path
+) -> None:
     told: list[str] = []
     whole = search("away", *(trial(n, 2, "complete") for n in range(3)))
     delivery = delivery_to(server, "away", told, tmp_path)
@@ -141,7 +143,7 @@ def small_classifier() -> object:
 
 @pytest.fixture(scope="module")
 def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> object:
-    """A model in the server's registry, by way of the server; the Keras model itself."""
+    """Register a model through the server; return it with the Keras model itself."""
     from search.registry import register
 
     model = small_classifier()
@@ -170,7 +172,7 @@ def test_the_registry_of_a_server(server: Server, registered: object, tmp_path: 
     assert download_backbone("models:/unfreeze-digits@champion", tmp_path, server.uri).is_file()
 
 
-def test_of_two_promotions_at_once_over_http_one_wins(server: Server, registered: object) -> None:
+def test_of_two_simultaneous_promotions_over_http_one_succeeds(server: Server, registered: object) -> None:
     client = mlflow.MlflowClient(server.uri)
     version = client.get_model_version_by_alias("unfreeze-digits", "challenger")
     client.create_registered_model("unfreeze-race")

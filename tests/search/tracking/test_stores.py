@@ -1,4 +1,4 @@
-"""Addresses of tracking stores."""
+"""Addresses of tracking stores are resolved and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIRD = ["plain", "with space", "ü 字", "it's", '"quoted"', "100%25", "a?b=c",
 
 
 @pytest.mark.parametrize("folder", WEIRD)
-def test_sqlalchemy_opens_the_file_that_is_meant(tmp_path: Path, folder: str) -> None:
+def test_sqlalchemy_opens_the_intended_file(tmp_path: Path, folder: str) -> None:
     from sqlalchemy.engine import make_url
 
     storage = tmp_path / folder
@@ -39,25 +39,25 @@ def test_a_relative_store_is_made_absolute(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "mlflow.db", "/abs/mlruns", ""])
-def test_a_folder_is_no_store(uri: str) -> None:
+def test_a_folder_is_not_accepted_as_a_store(uri: str) -> None:
     with pytest.raises(TrackingError, match=r"sqlite:///FILE.*received"):
         absolute_uri(uri)
 
 
-def test_artifacts_lie_beside_the_database(tmp_path: Path) -> None:
+def test_artifacts_are_next_to_the_database(tmp_path: Path) -> None:
     storage = tmp_path / "a ü"
     assert artifact_location(default_tracking_uri(storage), Path("/x")) == (storage / "mlartifacts").as_uri()
     assert artifact_location("postgresql://h/db", storage) == (storage / "mlartifacts").as_uri()
     assert artifact_location("https://mlflow.example", storage) is None
 
 
-def test_a_damaged_store_is_named(tmp_path: Path) -> None:
+def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, " * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db.*not a database"):
         check_sqlite(default_tracking_uri(tmp_path))
 
 
-def test_a_store_that_cant_be_made_is_named(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TrackingError, match="expected a SQLite database that can be written"):
         check_sqlite(default_tracking_uri(tmp_path / "file" / "below"))

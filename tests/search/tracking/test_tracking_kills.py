@@ -1,4 +1,4 @@
-"""A session that is killed (SIGKILL) while it tells MLflow: the next one leaves each trial once, at rest."""
+"""A session is killed (SIGKILL) while it writes to MLflow; the next one leaves each trial once, ended."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def start(storage: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_any_number_of_kills_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_repeated_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     storage, instants = tmp_path / "Läufe", random.Random(4)
     for _ in range(5):
         session = start(storage)

@@ -1,3 +1,5 @@
+"""The calibration error agrees with a plain computation, and its interval and chance level have their coverage."""
+
 from __future__ import annotations
 
 import math
@@ -11,7 +13,7 @@ from search.records.stats.calibration import calibration_of
 
 
 def told(images: int, off: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and whether answers were right that are right less often by ``off`` than they say."""
+    """Return probabilities, and predictions that are correct less often by ``off`` than the probabilities say."""
     random = np.random.default_rng(seed)
     sure = random.beta(6, 2, images)
     return sure.astype(np.float32), random.random(images) < np.clip(sure - off, 0, 1)
@@ -22,7 +24,7 @@ def measured(images: int, off: float, seed: int = 0) -> Calibration:
     return calibration_of(sure, right, sure)
 
 
-def test_the_numbers_are_those_of_a_loop_over_the_images() -> None:
+def test_calibration_equals_a_plain_loop_over_the_images() -> None:
     sure, right = told(700, 0.1)
     sure[:3] = (0.1, 1.0, 0.3)  # on the edges, which belong to the lower bin
     truth = np.where(right, sure, (1 - sure) / 3 + 0.001)
@@ -46,7 +48,7 @@ def test_the_numbers_are_those_of_a_loop_over_the_images() -> None:
 
 
 @pytest.mark.parametrize("off", [0.1, -0.1])
-def test_the_interval_covers_the_true_error_and_tells_the_direction(off: float) -> None:
+def test_the_interval_covers_the_true_error_and_the_excess_has_the_right_sign(off: float) -> None:
     sure, _ = told(200_000, off, seed=9)
     truth = float(np.abs(sure - np.clip(sure - off, 0, 1)).mean())
     found = [measured(400, off, seed) for seed in range(40)]
@@ -58,14 +60,14 @@ def test_the_interval_covers_the_true_error_and_tells_the_direction(off: float) 
     assert np.mean([known.error.estimate > known.by_chance for known in found]) > 0.9
 
 
-def test_a_calibrated_model_is_seldom_blamed() -> None:
+def test_the_error_of_a_calibrated_model_is_rarely_above_chance() -> None:
     found = [measured(300, 0.0, seed) for seed in range(60)]
     assert sum(known.error.estimate > known.by_chance for known in found) <= 9  # 3 on average
     assert sum(known.excess.low > 0 or known.excess.high < 0 for known in found) <= 9
     assert sum(known.error.low > 0.03 for known in found) <= 9
 
 
-def test_more_images_narrow_everything() -> None:
+def test_more_images_narrow_all_intervals() -> None:
     few, many = measured(100, 0.1), measured(20_000, 0.1)
     for name in ("error", "excess"):
         narrow, wide = getattr(many, name), getattr(few, name)
@@ -73,7 +75,7 @@ def test_more_images_narrow_everything() -> None:
     assert many.by_chance < 0.3 * few.by_chance
 
 
-def test_certain_and_right_is_without_fault_and_certain_and_wrong_is_not() -> None:
+def test_confident_correct_predictions_are_calibrated_and_confident_wrong_ones_are_not() -> None:
     ones, nones = np.ones(5), np.zeros(5)
     perfect = calibration_of(ones, np.ones(5, bool), ones)
     assert (perfect.error.estimate, perfect.by_chance, perfect.log_loss) == (0, 0, 0)
@@ -83,7 +85,7 @@ def test_certain_and_right_is_without_fault_and_certain_and_wrong_is_not() -> No
     assert np.isfinite(wrong.log_loss)
 
 
-def test_the_same_answers_give_the_same_numbers() -> None:
+def test_the_same_predictions_give_the_same_calibration() -> None:
     assert asdict(measured(50, 0.1)) == asdict(measured(50, 0.1))
 
 

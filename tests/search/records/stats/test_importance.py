@@ -1,3 +1,5 @@
+"""Parameter importances find the parameters that matter, with intervals."""
+
 from __future__ import annotations
 
 import math
@@ -18,7 +20,7 @@ SPACE: dict[str, Any] = {
 
 
 def trials(count: int, seed: int = 0) -> list[EvaluatedTrial]:
-    """Trials whose value depends on the learning rate most, on the depth a little, on nothing else."""
+    """Return trials whose value depends mostly on the learning rate, a little on the depth, and on nothing else."""
     random = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -33,7 +35,7 @@ def trials(count: int, seed: int = 0) -> list[EvaluatedTrial]:
     return found
 
 
-def test_what_matters_is_found_and_shares_sum_to_one() -> None:
+def test_important_parameters_are_found_and_shares_sum_to_one() -> None:
     found = importances(trials(60), "maximize")
     assert max(found, key=lambda name: found[name]) == "learning_rate"
     assert found["learning_rate"] > 3 * max(found["noise"], found["head_units"])
@@ -42,7 +44,7 @@ def test_what_matters_is_found_and_shares_sum_to_one() -> None:
     assert importances(turned, "minimize") == pytest.approx(found)
 
 
-def test_intervals_hold_their_estimates_and_lie_within_0_and_1() -> None:
+def test_intervals_contain_their_estimates_and_lie_within_0_and_1() -> None:
     known = trials(24)
     found = importance_intervals(known, "maximize")
     assert {name: interval.estimate for name, interval in found.items()} == importances(known, "maximize")
@@ -57,7 +59,7 @@ def test_more_trials_narrow_the_intervals() -> None:
     assert many.low > 0.3
 
 
-def test_without_any_effect_no_parameter_is_told_from_the_others() -> None:
+def test_without_any_effect_no_parameter_stands_out() -> None:
     random = np.random.default_rng(3)
     known = [EvaluatedTrial(t.params, SPACE, float(random.random())) for t in trials(24)]
     found = importance_intervals(known, "maximize")
@@ -76,9 +78,9 @@ def test_trials_may_lack_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_too_few_trials_say_nothing(count: int) -> None:
+def test_too_few_trials_have_no_importances(count: int) -> None:
     assert importances(trials(count), "maximize") == importance_intervals(trials(count), "maximize") == {}
 
 
-def test_equal_values_say_nothing() -> None:
+def test_equal_values_have_no_importances() -> None:
     assert importances([EvaluatedTrial(t.params, SPACE, 0.5) for t in trials(10)], "maximize") == {}

@@ -1,3 +1,5 @@
+"""Intervals agree with published values and cover the truth as often as they should."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,7 @@ def test_wilson_matches_published_values() -> None:
 
 
 @pytest.mark.parametrize(("correct", "count"), [(1, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_what_is_no_share(correct: int, count: int) -> None:
+def test_wilson_refuses_an_impossible_count(correct: int, count: int) -> None:
     with pytest.raises(ValueError, match="correct"):
         wilson(correct, count)
 
@@ -24,7 +26,7 @@ def test_wilson_refuses_what_is_no_share(correct: int, count: int) -> None:
 def simulate(
     rng: np.random.Generator, gain: float, seeds: int = 3, images: int = 800, spread: float = 0.15
 ) -> Interval:
-    """Two methods on the same images: common difficulty, seed effects, and a true gain."""
+    """Simulate two methods on the same images: common difficulty, seed effects, and a true gain."""
     difficulty = rng.normal(1.8, 1.0, images)
 
     def runs(shift: float) -> np.ndarray:
@@ -47,7 +49,7 @@ def test_interval_keeps_its_level_where_seeds_differ_more_than_images(seeds: int
     assert sum(verdict(g, seeds) != "no difference" for g in found) <= 200 * 0.09
 
 
-def test_single_trainings_allow_no_verdict() -> None:
+def test_single_training_runs_allow_no_verdict() -> None:
     rng = np.random.default_rng(2)
     found = [simulate(rng, 0.0, seeds=1, images=2000, spread=0.6) for _ in range(40)]
     assert sum(g.low > 0 or g.high < 0 for g in found) > 20  # what the images alone would have claimed
@@ -70,11 +72,11 @@ def test_seed_variance_widens_the_interval() -> None:
     assert width[1] > 2 * width[0]
 
 
-def test_identical_answers_have_no_gain_and_no_width() -> None:
+def test_identical_predictions_have_no_gain_and_no_width() -> None:
     same = np.array([[True, False, True]])
     assert paired_gain(same, same) == Interval(0.0, 0.0, 0.0)
 
 
-def test_other_images_are_refused() -> None:
+def test_different_numbers_of_images_are_refused() -> None:
     with pytest.raises(ValueError, match="same images"):
         paired_gain(np.ones((3, 5), bool), np.ones((3, 6), bool))

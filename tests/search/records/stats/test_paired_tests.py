@@ -1,4 +1,4 @@
-"""McNemar's test and the bootstrap against independent ways to the same numbers."""
+"""McNemar's test and the bootstrap agree with independent computations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search.records.stats.paired_tests import bootstrap_gain, mcnemar
 
 
 def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right and wrong of two models on so many images."""
+    """Return correct and wrong predictions of two models with the given counts."""
     a = np.repeat([True, True, False, False], (both, first, second, neither))
     b = np.repeat([True, False, True, False], (both, first, second, neither))
     return a, b
@@ -28,7 +28,7 @@ def test_mcnemar_of_a_published_example() -> None:
     assert mcnemar(*answers(0, 4, 9, 0)).p_value == pytest.approx(0.2668, abs=1e-4)
 
 
-def test_mcnemar_without_any_difference_says_nothing() -> None:
+def test_mcnemar_without_any_difference_is_not_significant() -> None:
     found = mcnemar(*answers(5, 0, 0, 5))
     assert (found.p_value, found.second_better) == (1.0, False)
 
@@ -78,13 +78,13 @@ def test_many_images_and_seeds_fit_into_memory() -> None:
     assert found.low < 0.3 < found.high
 
 
-def test_the_same_answers_give_the_same_interval() -> None:
+def test_the_same_predictions_give_the_same_interval() -> None:
     random = np.random.default_rng(0)
     first, second = random.random((3, 100)) < 0.8, random.random((3, 100)) < 0.8
     assert bootstrap_gain(first, second) == bootstrap_gain(first, second)
 
 
-def test_other_images_are_refused() -> None:
+def test_different_numbers_of_images_are_refused() -> None:
     with pytest.raises(ValueError, match="same images"):
         bootstrap_gain(np.ones((3, 5), bool), np.ones((3, 6), bool))
     with pytest.raises(ValueError, match="same images"):

@@ -1,3 +1,5 @@
+"""A classifier decodes images in batches, predicts in order, and reports unreadable images."""
+
 from __future__ import annotations
 
 import io
@@ -20,7 +22,7 @@ class Resizing:
 
 
 class Model:
-    """Answers with how red, green and blue an image is on average, as a network without weights would."""
+    """Predicts how red, green and blue an image is on average, as a network without weights."""
 
     layers: Sequence[object] = (Resizing(),)
     input_shape = (None, None, None, 3)
@@ -51,7 +53,7 @@ def folder(weird_folder: Path) -> Path:
     return root
 
 
-def test_predictions_come_in_order_with_where_they_are_from(folder: Path) -> None:
+def test_predictions_are_in_order_with_their_origin(folder: Path) -> None:
     model = Model()
     classifier = Classifier(model, ("red", "green", "blue"))
     found = list(classifier.predict(images_in([str(folder)])))
@@ -102,7 +104,7 @@ def test_parquet_files_of_bytes_and_of_paths(tmp_path: Path, folder: Path) -> No
     assert found.top("rgb")[0] == "r"
 
 
-def test_what_can_not_be_classified_is_refused_in_words(tmp_path: Path) -> None:
+def test_invalid_inputs_are_refused_with_a_clear_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.png.*no such file"):
         images_in([str(tmp_path / "none.png")])
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""``unfreeze export``: every format gives Keras' answers, for images of any size, or is not written at all."""
+"""``unfreeze export`` writes a format only if it predicts as Keras does, for images of any size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = [
 
 
 def classifier(name: str, size: int | None = None) -> Any:
-    """A backbone with a head, as it is registered; random weights give answers that differ between images."""
+    """Build a backbone with a head, as it is registered; random weights predict differently for different images."""
     from trainables.backbones.spec import BackboneSpec
     from trainables.modalities.image.backbones import load
 
@@ -51,7 +51,9 @@ def classifier(name: str, size: int | None = None) -> Any:
 
 
 def _settle(backbone: Any, size: int) -> None:
-    """Statistics of random images in place of fresh ones, under which a deep network says the same of every image."""
+    """Replace fresh statistics by those of random images: with fresh ones a deep network predicts the same for all
+    images.
+    """
     norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0
@@ -66,7 +68,7 @@ def models() -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", EXPORT_FORMATS)
-def test_every_format_gives_keras_answers(
+def test_every_format_predicts_as_keras_does(
     family: str, name: str, models: dict[str, Any], tmp_path: Path
 ) -> None:
     model = models.setdefault(family, None) or classifier(family, **FAMILIES[family])
@@ -100,7 +102,7 @@ def export(store: str, *arguments: str | Path) -> int:
 
 
 @pytest.mark.slow
-def test_the_command_says_what_it_found_and_class_names_travel(
+def test_the_command_reports_its_check_and_exports_class_names(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lite, onnx, saved = tmp_path / "ü.tflite", tmp_path / "ü.onnx", tmp_path / "saved"
@@ -123,7 +125,7 @@ def test_the_command_says_what_it_found_and_class_names_travel(
     assert export(store, "--output", saved, "--format", "savedmodel", "--overwrite") == 0
 
 
-def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = tmp_path / "there.onnx"
     there.write_text("mine")
     (tmp_path / "folder").mkdir()
@@ -152,7 +154,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     )
 
 
-def test_what_can_not_be_converted_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_conversion_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
     class Odd(keras.layers.Layer):
         def call(self, images: Any) -> Any:
             import tensorflow as tf
@@ -172,7 +174,7 @@ def test_what_can_not_be_converted_says_why_and_leaves_nothing(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("value", [1 / 3, np.nan])
-def test_answers_that_differ_are_not_kept(
+def test_an_export_with_different_predictions_is_not_kept(
     value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dataclasses

@@ -1,4 +1,4 @@
-"""``unfreeze predict --output``: a real registered model, files that are there whole or not at all."""
+"""``unfreeze predict --output`` writes files of a real registered model, completely or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODEL = "models:/colours@champion"
 
 
 def classifier() -> Any:
-    """Says how red, green and blue an image is."""
+    """Build a model that predicts how red, green and blue an image is."""
     images = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.Resizing(4, 4)(keras.layers.Rescaling(1 / 255)(images))
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -62,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nested folders, a Parquet file in one of them, a damaged image."""
+    """Create nested folders with a Parquet file and a damaged image."""
     root = tmp_path_factory.mktemp("Bilder 'neu' 字")
     (root / "a" / "ü b").mkdir(parents=True)
     (root / "red.png").write_bytes(picture((255, 0, 0)))
