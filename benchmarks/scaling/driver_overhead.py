@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,18 @@ from ray import tune
 from search.config.search_config import SearchConfig
 from search.execution.checkpoint_retention import CheckpointRetention
 from search.execution.engines.engine_actor import NAMESPACE
+from search.execution.engines.messages import EngineIdentity, EpochResult, SessionSpec, TrialRequest
 from search.execution.engines.session import RAY_ENVIRONMENT, Session
 from search.execution.stop_request import StopRequest
 from search.ledger.backup import LedgerBackup
 from search.ledger.ledger import Ledger, sqlite_url
-from search.records.metrics import EPOCH_METRICS
 from search.records.record import BackboneSummary, TaskSummary
 from search.study.phase import Phase
 from search.study.preparation import Prepared
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
 from search.tracking.stores import default_tracking_uri
+from trainables.epoch_metrics import EpochMetrics
 from trainables.modalities.image.datasets import prepare
 
 EPOCHS, AT_ONCE = 5, 2
@@ -54,8 +56,10 @@ CASES = ("bare", "random", "tpe", "untracked", "engine")
 PROCESSORS = ("process", "driver", "mlflow")
 
 
-def metrics(epoch: int) -> dict[str, Any]:
-    return dict.fromkeys(EPOCH_METRICS, 1 / (1 + epoch)) | {"epoch": epoch, "done": epoch >= EPOCHS}
+def epoch_result(epoch: int) -> EpochResult:
+    """The report of an epoch that trained nothing."""
+    value = 1 / (1 + epoch)
+    return EpochResult(epoch, epoch >= EPOCHS, EpochMetrics(epoch, value, value, value, value))
 
 
 class NoTraining(tune.Trainable):
@@ -66,7 +70,7 @@ class NoTraining(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self._epoch += 1
-        return metrics(self._epoch)
+        return epoch_result(self._epoch).to_tune()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._epoch = 0
@@ -77,7 +81,9 @@ class NoTraining(tune.Trainable):
         (Path(checkpoint_dir) / "epoch").write_text(str(self._epoch))
 
 
-class NoFleet:
+class NoEngines:
+    """An engine pool without engines."""
+
     capacity = AT_ONCE
     engines = ()
 
@@ -88,19 +94,19 @@ class NoEngine:
     def __init__(self) -> None:
         self._epochs: dict[str, int] = {}
 
-    def ready(self) -> tuple[str, int]:
+    def ready(self) -> EngineIdentity:
         """As :meth:`search.execution.engines.engine.Engine.ready`."""
-        return "life", os.getpid()
+        return EngineIdentity("instance", os.getpid())
 
-    def begin(self, key: str, *args: Any) -> int:
-        self._epochs[key] = 0
+    def begin(self, request: TrialRequest) -> int:
+        self._epochs[request.key] = 0
         return 0
 
-    def epoch(self, key: str, *args: Any) -> dict[str, Any]:
+    def epoch(self, key: str) -> EpochResult:
         self._epochs[key] += 1
-        return {**metrics(self._epochs[key]), "stages": {"suffix": 0.001, "evaluate": 0.001}}
+        return replace(epoch_result(self._epochs[key]), stages={"suffix": 0.001, "evaluate": 0.001})
 
-    def end(self, key: str, *args: Any) -> None:
+    def end(self, key: str) -> None:
         self._epochs.pop(key, None)
 
 
@@ -161,9 +167,9 @@ def bare(trials: int, folder: Path) -> dict[str, Any]:
 
 def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
     """Run the trials under the whole driver."""
-    session = Session("growth", False, NoFleet())  # type: ignore[arg-type]
+    session = Session(SessionSpec("growth"), NoEngines())  # type: ignore[arg-type]
     node = ray.get_runtime_context().get_node_id()
-    name = f"{session.name}/engine/{node}"
+    name = f"{session.spec.name}/engine/{node}"
     engine = (
         ray.remote(NoEngine).options(name=name, namespace=NAMESPACE, num_cpus=0, max_concurrency=8).remote()
     )
@@ -190,7 +196,7 @@ def driver(case: str, trials: int, folder: Path) -> dict[str, Any]:
     clocks = Clocks()
     for method in ("start", "report", "finish"):
         clocks.watch(phase.ledger, method)
-    clocks.watch(phase, "news")
+    clocks.watch(phase, "publish")
     phase.run()
     read, ended = clocks.read(), time.time()
     if tracked:

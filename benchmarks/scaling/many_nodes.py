@@ -34,8 +34,9 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from benchmarks.scaling.driver_overhead import Clocks, Ends, metrics, phase_of
+from benchmarks.scaling.driver_overhead import Clocks, Ends, epoch_result, phase_of
 from search.config.search_config import SearchConfig
+from search.execution.engines.messages import SessionSpec
 from search.execution.engines.session import RAY_ENVIRONMENT, Session
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
@@ -49,7 +50,7 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Fixed:
-    """A fleet without engines, with a fixed number of nodes."""
+    """An engine pool without engines, with a fixed number of nodes."""
 
     capacity: int
     engines: tuple[Any, ...] = ()
@@ -64,7 +65,7 @@ class Waiting(tune.Trainable):
     def step(self) -> dict[str, Any]:
         time.sleep(self._seconds)
         self._epoch += 1
-        return metrics(self._epoch)
+        return epoch_result(self._epoch).to_tune()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._epoch = 0
@@ -89,7 +90,7 @@ def bare(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
 def search(trials: int, nodes: int, folder: Path) -> dict[str, Any]:
     """Run the trials under the whole driver."""
     config = SearchConfig(trials=trials, epochs=EPOCHS, scheduler="none", storage=str(folder), address="auto")
-    session = Session("many", False, Fixed(nodes))  # type: ignore[arg-type]
+    session = Session(SessionSpec("many"), Fixed(nodes))  # type: ignore[arg-type]
     phase: Any = phase_of(config, session, folder)
     phase.trainable = Waiting
     uri = default_tracking_uri(folder)
