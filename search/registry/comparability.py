@@ -118,7 +118,7 @@ def align_images(
     if new.digest == old.digest:
         return new, old, ()
     place = {image: row for row, image in enumerate(old.images)}
-    sizes = " and ".join("{}x{}".format(*answers.image_size) for answers in (new, old))
+    sizes = " and ".join("{}x{}".format(*predictions.image_size) for predictions in (new, old))
     note = f"the test images were resized to different sizes ({sizes} pixels), so they are matched by their names"
     return new, old.select_images([place[image] for image in new.images]), (note,)
 

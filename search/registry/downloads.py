@@ -17,8 +17,7 @@ import mlflow
 from mlflow.models import Model
 
 from search.records.atomic_file import write_bytes
-from search.records.predictions import PREDICTIONS_FILE as ANSWERS_FILE
-from search.records.predictions import PredictionRecord, read_predictions
+from search.records.predictions import PREDICTIONS_FILE, PredictionRecord, read_predictions
 from search.registry.model_package import CLASSES_KEY
 from search.registry.versions import (
     CHALLENGER,
@@ -70,16 +69,16 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
         return None
     store = absolute_uri(tracking_uri)
     try:
-        with _downloaded(f"{version.uri}/{ANSWERS_FILE}", store) as file:
-            answers = read_predictions(file)
+        with _downloaded(f"{version.uri}/{PREDICTIONS_FILE}", store) as file:
+            predictions = read_predictions(file)
     except DataError as error:
         raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
-    if answers.digest != digest:
+    if predictions.digest != digest:
         raise TrackingError(
             f"version {version.version} of model {version.name!r}: expected predictions for the test images {digest}, "
-            f"its tag {TEST_DIGEST_TAG!r}, received those for {answers.digest}"
+            f"its tag {TEST_DIGEST_TAG!r}, received those for {predictions.digest}"
         )
-    return answers
+    return predictions
 
 
 def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:

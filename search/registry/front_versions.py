@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search.records.metrics import OBJECTIVES
 from search.records.record import SearchRecord
 
 if TYPE_CHECKING:
@@ -85,7 +86,5 @@ def _same_front(first: Version, second: Version) -> bool:
 
 
 def _rank_key(found: FrontVersion) -> tuple[float, int]:
-    from search.records.metrics import OBJECTIVES as KNOWN
-
     name, value = next(iter(found.values.items()))
-    return (-value if KNOWN.get(name) == "maximize" else value), found.trial
+    return (-value if OBJECTIVES.get(name) == "maximize" else value), found.trial

@@ -34,10 +34,10 @@ Decision = Literal[
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the gate needs to know of a version; ``answers`` is None if it was registered without predictions."""
+    """What the gate needs to know of a version; ``predictions`` is None if it was registered without predictions."""
 
     version: str
-    answers: PredictionRecord | None
+    predictions: PredictionRecord | None
     input_form: str = ""
     footprint: Footprint | None = None
 
@@ -118,14 +118,14 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
     """
     if not 0 <= margin < 1:
         raise ValueError(f"margin: expected a fraction from 0 to below 1, received {margin}")
-    new, footprints = challenger.answers, (challenger.footprint, champion.footprint if champion else None)
-    if new is None or (champion is not None and champion.answers is None):
+    new, footprints = challenger.predictions, (challenger.footprint, champion.footprint if champion else None)
+    if new is None or (champion is not None and champion.predictions is None):
         version = challenger.version if new is None or champion is None else champion.version
-        return GateDecision("unknown", _without_answers(version), margin, footprints=footprints)
-    if champion is None or champion.answers is None:
+        return GateDecision("unknown", _no_predictions_reason(version), margin, footprints=footprints)
+    if champion is None or champion.predictions is None:
         decision, reason, others, notes = _first(new)
     else:
-        old = champion.answers
+        old = champion.predictions
         found = comparability_problems(new, old, challenger.input_form, champion.input_form)
         if found:
             reason = f"it cannot be compared with version {champion.version}: {'; '.join(found)}"
@@ -154,11 +154,11 @@ def decide(challenger: Candidate, champion: Candidate | None, margin: float = MA
     )
 
 
-def _first(answers: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
+def _first(predictions: PredictionRecord) -> tuple[Decision, str, list[Comparison], tuple[str, ...]]:
     """Return decision, reason, comparisons and notes for a model without a champion."""
-    right, scratch = answers.correct, answers.scratch_correct
+    right, scratch = predictions.correct, predictions.scratch_correct
     # Constant predictions do not vary between seeds; two equal rows express that variance 0.
-    constant = np.stack([answers.majority_correct] * 2)
+    constant = np.stack([predictions.majority_correct] * 2)
     others = [_compared(MAJORITY_BASELINE, right, constant, seeds=0)]
     notes: tuple[str, ...] = ()
     if len(scratch):
@@ -240,7 +240,7 @@ def _margin(margin: float) -> str:
     return f"{100 * margin:.3g} points"
 
 
-def _without_answers(version: str) -> str:
+def _no_predictions_reason(version: str) -> str:
     return (
         f"version {version} was registered without its test predictions, by an earlier version of unfreeze or by "
         "another program, so that it cannot be compared"

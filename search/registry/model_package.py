@@ -18,7 +18,7 @@ from search.tracking import mlflow_environment as _first
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from search.records.predictions import PREDICTIONS_FILE as ANSWERS_FILE
+from search.records.predictions import PREDICTIONS_FILE
 from search.registry.image_package import IMAGES_FOLDER, share_weights, write_image_package
 from trainables.errors import TrackingError
 
@@ -35,7 +35,7 @@ def write_package(
     classes: Sequence[str],
     examples: np.ndarray,
     document: Model,
-    answers: Path | None = None,
+    predictions: Path | None = None,
 ) -> None:
     """Write ``model`` to the empty ``folder``, with a folder ``images`` in it that serves image files.
 
@@ -48,7 +48,7 @@ def write_package(
         classes: the name of each output, stored in the metadata of the MLmodel file and in ``classes.json``.
         examples: uint8 images (N, H, W, 3); the first one becomes the input example.
         document: the MLmodel to fill, with the ids of its logged model and run.
-        answers: the file of :mod:`search.records.predictions` to store with the model.
+        predictions: the file of :mod:`search.records.predictions` to store with the model.
     """
     # Imported here, because it imports TensorFlow.
     import mlflow.keras
@@ -67,8 +67,8 @@ def write_package(
     keras_file, flavor = folder / "data" / "model.keras", document.flavors["keras"]
     write_image_package(folder / IMAGES_FOLDER, keras_file, names, requirements(), flavor)
     share_weights(folder, document)
-    if answers is not None:
-        shutil.copyfile(answers, folder / ANSWERS_FILE)
+    if predictions is not None:
+        shutil.copyfile(predictions, folder / PREDICTIONS_FILE)
 
 
 def input_form(model: Any, classes: Sequence[str]) -> str:

@@ -130,8 +130,10 @@ def judge(
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
     judgement = decide(new, old, margin)
-    if new.answers is not None and new.answers.old_task is not None:
-        judgement = replace(judgement, old_task=compare_old_task(new.answers.old_task, new.answers.chosen))
+    if new.predictions is not None and new.predictions.old_task is not None:
+        judgement = replace(
+            judgement, old_task=compare_old_task(new.predictions.old_task, new.predictions.chosen)
+        )
     if max_forgetting is not None:
         judgement = apply_forgetting_limit(judgement, forgotten_of(challenger.tags), max_forgetting)
     return PromotionComparison(challenger, champion, judgement, proposed)

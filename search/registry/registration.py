@@ -49,7 +49,7 @@ def register(
     examples: np.ndarray,
     model_name: str,
     tracking_uri: str,
-    answers: Path | None = None,
+    predictions: Path | None = None,
     point: Mapping[str, str] | None = None,
     challenger: bool = True,
 ) -> Version:
@@ -65,7 +65,7 @@ def register(
         examples: uint8 images (N, H, W, 3), typical inputs of the model.
         model_name: name of the registered model; it is created if needed.
         tracking_uri: the MLflow store.
-        answers: the file of predictions (:mod:`search.records.predictions`), without which the version cannot be
+        predictions: the file of predictions (:mod:`search.records.predictions`), without which the version cannot be
             compared with another one later.
         point: in a search with several objectives, the tags that say which point of which front it is
             (:mod:`search.registry.front_versions`).
@@ -79,7 +79,7 @@ def register(
         raise TrackingError("record: expected a search whose winner has been measured, received one without")
     keras_model = _load(model) if isinstance(model, (str, Path)) else model
     classes = record.task.classes
-    kept = read_predictions(answers) if answers is not None else None
+    kept = read_predictions(predictions) if predictions is not None else None
     tags = _tags(record, outcome, model_digest(keras_model, classes))
     tags |= {INPUT_FORM_TAG: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
     tags |= {TEST_DIGEST_TAG: kept.digest} if kept else {}
@@ -92,7 +92,7 @@ def register(
         if found is None:
             model_id = _find_logged_model(client, run_id, tags)
             if model_id is None:
-                model_id = _log_model(client, keras_model, run_id, classes, examples, tags, answers)
+                model_id = _log_model(client, keras_model, run_id, classes, examples, tags, predictions)
             _link_model_to_run(client, run_id, model_id)
             address, about = f"models:/{model_id}", winner_note(record, outcome)
             # For a database store, MLflow looks the logged model up in its global store, not in the client's.
@@ -174,7 +174,7 @@ def _log_model(
     classes: tuple[str, ...],
     examples: np.ndarray,
     tags: dict[str, str],
-    answers: Path | None,
+    predictions: Path | None,
 ) -> str:
     run = client.get_run(run_id)
     logged = client.create_logged_model(
@@ -187,7 +187,7 @@ def _log_model(
         model_id=logged.model_id,
     )
     with tempfile.TemporaryDirectory(prefix="unfreeze-model-") as folder:
-        write_package(model, Path(folder), classes, examples, document, answers)
+        write_package(model, Path(folder), classes, examples, document, predictions)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)

@@ -55,14 +55,14 @@ class ServedImages:
         images = [_pixels(value, number) for number, value in enumerate(_values(data))]
         if not images:
             raise _refusal("inputs: expected at least one image, received none")
-        answers = np.empty((len(images), len(self._classes)), np.float32)
+        predictions = np.empty((len(images), len(self._classes)), np.float32)
         for rows in _alike(images):
-            answers[rows] = self._predict(np.stack([images[row] for row in rows]))
+            predictions[rows] = self._predict(np.stack([images[row] for row in rows]))
         if not (params or {}).get(NAMED):
-            return answers
+            return predictions
         import pandas as pd
 
-        return pd.DataFrame(answers, columns=self._classes)
+        return pd.DataFrame(predictions, columns=self._classes)
 
     def _predict(self, pixels: Any) -> Any:
         # Keras creates the predict function in the first call, which is not thread-safe.

@@ -19,7 +19,7 @@ from search.records.record import SearchRecord
 from search.report.analysis.ranking import TONES, without_non_finite_values
 from search.report.charts.axes import INK, MUTED, TONE_RANGE
 from search.report.charts.figure import Figure
-from search.report.charts.parameters import SLICE_KEY as SLICE
+from search.report.charts.parameters import SLICE_KEY
 from search.report.figures import figures
 
 SCALE = 2.0
@@ -94,7 +94,7 @@ def standalone_spec(figure: Figure, widest: int | None = None) -> dict[str, Any]
 
 
 def _width(figure: Figure) -> int:
-    half = figure.key in HALF_WIDTH_FIGURES or figure.key.startswith(SLICE)
+    half = figure.key in HALF_WIDTH_FIGURES or figure.key.startswith(SLICE_KEY)
     whole = NARROW if half else max(WIDTH, figure.min_width)
     return max(min(whole, figure.max_width or whole), NARROWEST)
 

@@ -39,7 +39,7 @@ def register_version(
             examples=examples,
             model_name=model_name,
             tracking_uri=search.tracking_uri,
-            answers=answers,
+            predictions=answers,
             point=front_tags(record, [o.trial for o in outcomes]),
             challenger=place == 0,
         ),

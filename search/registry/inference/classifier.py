@@ -86,20 +86,20 @@ class Classifier:
                 if batch:
                     waiting.append(batch)
                 if batch is None or len(waiting) > PREFETCHED_BATCHES:
-                    yield from self._answers(waiting.popleft())
+                    yield from self._predictions(waiting.popleft())
         finally:
             # The consumer may stop early (Ctrl-C, a closed pipe): do not decode what nobody reads.
             pool.shutdown(cancel_futures=True)
 
-    def _answers(self, batch: _Batch) -> Iterator[Prediction]:
+    def _predictions(self, batch: _Batch) -> Iterator[Prediction]:
         import numpy as np
 
         decoded = batch.decoded()
         readable = [image for image in decoded if not isinstance(image, str)]
-        answers = (
+        predictions = (
             np.asarray(self.model.predict_on_batch(np.stack(readable))) if readable else np.empty((0, 0))
         )
-        rows = iter(answers.tolist())
+        rows = iter(predictions.tolist())
         for path, image in zip(batch.paths, decoded, strict=True):
             if isinstance(image, str):
                 yield Prediction(path, error=image)

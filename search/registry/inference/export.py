@@ -107,8 +107,8 @@ def export_model(
         # Not "difference > TOLERANCE": a NaN must be refused, too.
         if not difference <= TOLERANCE:
             raise SearchError(
-                f"--format: expected answers in {name} that differ from Keras' by at most {TOLERANCE:g}, received "
-                f"{difference:.2g}; nothing was written"
+                f"--format: expected predictions in {name} that differ from those of Keras by at most {TOLERANCE:g}, "
+                f"received {difference:.2g}; nothing was written"
             )
         if target.is_dir():
             shutil.rmtree(target)

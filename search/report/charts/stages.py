@@ -16,7 +16,7 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 KEY = "stages"
 BAR_WIDTH = 80
 """Maximum width of one trial in pixels, so that a few trials do not become wide blocks."""
-STAGES = {
+STAGE_DESCRIPTIONS = {
     "data": "reading and augmenting images",
     "prefix": "the frozen part of the backbone",
     "compile": "compiling",
@@ -41,15 +41,15 @@ class StageTotal:
 
 
 def stage_totals(record: SearchRecord) -> list[StageTotal]:
-    """Return the stages that took any time, in the order of :data:`STAGES`, unknown ones last."""
+    """Return the stages that took any time, in the order of :data:`STAGE_DESCRIPTIONS`, unknown ones last."""
     totals: dict[str, float] = {}
     for trial in record.trials:
         for stage, seconds in trial.stages.items():
             if math.isfinite(seconds) and seconds > 0:
                 totals[stage] = totals.get(stage, 0.0) + seconds
-    # Colours depend on a stage's position in STAGES, not on which stages occur, so that they are the same in every
-    # report.
-    every = [*STAGES, *sorted(set(totals) - set(STAGES))]
+    # Colours depend on a stage's position in STAGE_DESCRIPTIONS, not on which stages occur, so that they are the same
+    # in every report.
+    every = [*STAGE_DESCRIPTIONS, *sorted(set(totals) - set(STAGE_DESCRIPTIONS))]
     colours = {stage: STAGE_RANGE[place % len(STAGE_RANGE)] for place, stage in enumerate(every)}
     return [StageTotal(stage, totals[stage], colours[stage]) for stage in every if stage in totals]
 
@@ -66,7 +66,7 @@ def stages(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
+        title=f"{share} of the time went into {STAGE_DESCRIPTIONS.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the suffix "
         "is the trained part; trials wait for activations or programs of other trials.",
         alternative=f"Stacked bars, one a trial. In total: {join_words(spoken)}.",

@@ -96,7 +96,7 @@ class Registry:
             examples=IMAGES,
             model_name=self.model,
             tracking_uri=self.uri,
-            answers=answers,
+            predictions=answers,
         )
 
     def versions(self) -> list[str]:
@@ -317,7 +317,7 @@ def test_predictions_and_costs_are_stored_with_the_version(registry: Registry, t
     time = Latency(3.25, 3.0, 3.5)
     costs = Footprint(123_456, 999, 0.75, time, time, "a processor, 2 threads")
     outcome = replace(registry.record.outcome, footprint=costs, answers_file=file.name)  # type: ignore[type-var]
-    registry.register(classifier(), replace(registry.record, outcome=outcome), answers=file)
+    registry.register(classifier(), replace(registry.record, outcome=outcome), predictions=file)
     version = registry.client.get_model_version(registry.model, "1")
     assert version.tags["unfreeze.model_bytes"] == "123456"
     assert version.tags["unfreeze.latency_ms"] == "3.25"
