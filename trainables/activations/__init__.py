@@ -1,9 +1,8 @@
-"""Activations on disk: files that all processes of a machine share.
+"""Activations of the frozen prefix, kept in memory and in files that all processes of a machine share.
 
-- ``key``: what an entry's numbers depend on
-- ``entryfile``: one entry as an Arrow file, written in pieces, checked row by row
-- ``inuse``: who reads a file; none that is read is removed
-- ``place``: where the cache is and how large it may grow
-- ``store``: the folder of entries: locks, budget, what to do when the disk is full
-- ``memory``: entries in this process
+- ``activations``: the cache that trials use; ``reuse_policy`` decides whether keeping activations pays off
+- ``prefix``, ``stages``: compute activations, one stage for each block; ``precision_probe`` measures the stages
+- ``augmentation_views``: the few fixed views of augmented images that trials share
+- ``key``, ``entry_file``, ``store``: entries on disk; ``memory``: entries in this process
+- ``location``, ``machine_speed``: where the cache is, how large it may grow, and how fast it is
 """

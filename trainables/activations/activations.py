@@ -1,10 +1,8 @@
-"""Activations at a cut: what the frozen prefix makes of every image of a split, computed once per machine.
+"""The cache of activations: the output of the frozen prefix for every image of a split, computed once per machine.
 
-Kept as float16 (see :mod:`trainables.activations.stages`), in memory or in files that all processes of the
-machine share (see
-:mod:`trainables.activations`). A higher cut is computed from the nearest lower one that is there. What is read
-is the same,
-bit for bit, as what would be computed.
+Activations are kept as float16 (see :mod:`trainables.activations.stages`), in memory or in files that all processes of
+the machine share. A higher cut is computed from the nearest lower cut that is cached. Cached values equal computed ones
+bit for bit.
 """
 
 from __future__ import annotations
@@ -39,25 +37,25 @@ from trainables.data.task import Task
 from trainables.reuse import DEFAULT_VIEWS
 
 DEFAULT_MEMORY_BYTES = 2 * 2**30
-"""Bytes of activations in memory, unless another number is asked for."""
+"""Default budget of activations in memory, in bytes."""
 
 
 class ActivationCache:
-    """Activations of a task's splits under one backbone. Safe to use from several threads.
+    """Activations of the splits of a task under one backbone. Thread-safe.
 
     Args:
-        backbone: whose prefix it is.
-        task: whose images.
+        backbone: the backbone whose prefix is applied.
+        task: the task whose images are used.
         budget: bytes in memory.
-        directory: of the files; None to keep all in memory.
+        directory: folder of the files; None to keep everything in memory.
         disk_budget: bytes of files; None for a share of the disk
-        (:func:`trainables.activations.location.default_budget`).
-        views: of each augmentation strength; 0 to share nothing that is augmented.
-        speeds: of this machine; measured if not given.
-        stages: of another task under the same backbone, so that both are rounded alike.
+            (:func:`trainables.activations.location.default_budget`).
+        views: number of views of each augmentation strength; 0 to share no augmented images.
+        speeds: speeds of this machine; measured if None.
+        stages: stages of another task under the same backbone, so that both are rounded alike.
 
     Attributes:
-        stages: the prefix, for those who train on images.
+        stages: the prefix, for trials that train on images.
         counts: what all trials together found and computed.
     """
 
@@ -86,27 +84,27 @@ class ActivationCache:
 
     @property
     def hits(self) -> int:
-        """How often something was there."""
+        """How often activations were found."""
         return self.counts.hits
 
     @property
     def misses(self) -> int:
-        """How often it had to be computed."""
+        """How often activations had to be computed."""
         return self.counts.misses
 
     @property
     def derived(self) -> int:
-        """How often it was computed from a lower cut."""
+        """How often they were computed from a lower cut instead of the images."""
         return self.counts.derived
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What went wrong with the files, in words, each thing once."""
+        """Messages about problems with the files, each one once."""
         return tuple(self._store.notes) if self._store is not None else ()
 
     @property
     def bytes(self) -> dict[str, int]:
-        """Bytes in ``memory`` and on ``disk`` now; those on disk are of all searches."""
+        """Bytes in ``memory`` and on ``disk`` now. Those on disk belong to all searches of the machine."""
         return {"memory": self._memory.bytes, "disk": self._store.bytes if self._store is not None else 0}
 
     def fits(self, split: str, depth: int) -> bool:
@@ -116,9 +114,10 @@ class ActivationCache:
         return needed <= max(capacity.memory, capacity.disk) * MAX_SHARE
 
     def decide(self, depth: int, epochs: int, *, strength: float = 0.0, flip: bool = False) -> ReuseDecision:
-        """Whether a trial of ``epochs`` epochs should train on kept activations.
+        """Decide whether a trial of ``epochs`` epochs should train on cached activations.
 
-        As many trials as asked for the same cut, strength and flip before, and one more, are expected to share them.
+        The number of trials that will share them is predicted by the past: as many as asked for the same cut,
+        strength and flip before, and this one.
         """
         view = ActivationView("train", depth, nearest_level(strength), flip)
         decision = self._decide(view, epochs)
@@ -127,7 +126,10 @@ class ActivationCache:
         return replace(decision, depth=depth, level=view.level)
 
     def dtype(self, depth: int, *, strength: float = 0.0, flip: bool = False) -> str:
-        """``float16`` or ``float32``: what activations of the training images at ``depth`` come as, most likely."""
+        """Return the expected dtype of the training activations at ``depth``: ``float16`` or ``float32``.
+
+        It is a prediction, because single values out of range turn a whole entry into float32.
+        """
         kept = self._kept(ActivationView("train", depth, nearest_level(strength), flip))
         return self._prefix.dtype(depth) if kept is None else kept.dtype.name
 
@@ -142,20 +144,21 @@ class ActivationCache:
         account: CostAccount | None = None,
         allow_uncached: bool = False,
     ) -> np.ndarray | None:
-        """Activations of one view of ``split`` at the cut of ``depth``; None where they can't be kept.
+        """Return the activations of one view of ``split`` at the cut of ``depth``; None if they can't be kept.
 
         Args:
             split: train, validation or test.
-            depth: 0 to one less than the number of blocks.
-            strength: of the augmentation; the nearest level counts.
+            depth: number of blocks above the cut, from 0 to one less than all blocks.
+            strength: augmentation strength; rounded to the nearest level.
             flip: whether half of the images are mirrored.
-            view: which of the draws; without augmentation there is just one.
-            account: of the trial that asks; it is told what was there and what was not.
-            allow_uncached: where they can't be kept, compute them for this once, if half of the free memory holds them.
+            view: number of the view; there is only one without augmentation.
+            account: account of the trial, which counts hits, misses and seconds.
+            allow_uncached: compute activations that can't be kept for this one call, if half of the free memory
+                suffices.
 
         Returns:
-            (N, …) float16, or float32 where that can't hold the values; read-only, perhaps mapped from a file, which
-            is in use as long as the array or a part of it is held.
+            (N, …) float16, or float32 if float16 can't represent the values. The array is read-only and may be mapped
+            from a file, which is not evicted as long as the array or a view of it exists.
         """
         wanted, account = (
             ActivationView(split, depth, nearest_level(strength), flip, view),
@@ -164,6 +167,7 @@ class ActivationCache:
         kept = self._kept(wanted)
         if kept is None:
             with self._alone(wanted, account):
+                # Another thread may have made it while this one waited.
                 kept = self._kept(wanted)
                 if kept is None:
                     return self._make(wanted, account, allow_uncached)
@@ -171,11 +175,14 @@ class ActivationCache:
         return kept
 
     def cached(self, split: str, depth: int) -> np.ndarray | None:
-        """The same as :meth:`get` without augmentation, if it is there already."""
+        """Return what :meth:`get` returns without augmentation if it is cached; None otherwise."""
         return self._kept(ActivationView(split, depth))
 
     def chunks(self, split: str, depth: int, account: CostAccount | None = None) -> Iterator[np.ndarray]:
-        """The same as :meth:`get` without augmentation, in order and in pieces; computed where it can't be kept."""
+        """Yield what :meth:`get` returns without augmentation, in order and in chunks.
+
+        Activations that can't be kept are computed chunk by chunk.
+        """
         account = account or CostAccount()
         whole = self.get(split, depth, account=account) if self.fits(split, depth) else None
         if whole is None:
@@ -212,7 +219,7 @@ class ActivationCache:
 
     @contextmanager
     def _alone(self, view: ActivationView, account: CostAccount) -> Iterator[None]:
-        """Nobody else computes ``view`` in this process meanwhile."""
+        """Prevent other threads of this process from computing ``view`` at the same time."""
         with self._lock:
             lock = self._locks[view]
         with account.timing("wait"):
@@ -257,13 +264,14 @@ class ActivationCache:
             return None
         if account.counts.misses > computed:
             self._count(account, bytes_written=made.nbytes)
-        else:  # another process was faster
+        else:  # another process wrote the entry while this one waited for its lock
             self._count_hit(view, made, account)
         return made
 
     def _whole(self, view: ActivationView, count: int, account: CostAccount) -> np.ndarray:
         whole = np.empty((count, *self.stages.shape(view.depth)), np.float16)
         for piece, part in zip(self.stages.chunk_slices(count), self._compute(view, account), strict=True):
+            # One value that exceeds float16 makes the whole array float32, as it does in a file.
             if part.dtype == np.float32 and whole.dtype == np.float16:
                 whole = whole.astype(np.float32)
             whole[piece] = part

@@ -1,8 +1,7 @@
-"""Augmentation that trials can share: a few strengths, and a few keyed views of each.
+"""Quantises augmentation so that trials can share it: a few strengths, and a few keyed views of each.
 
-A view is one fixed draw of distortions for every image: a function of (strength, flip, view) and nothing else, so that
-its activations are computed once and read by every trial of the machine. Whether they are read or computed again, a
-trial sees the same images.
+A view is one fixed draw of distortions for every image, a function of (strength, flip, view) alone. Its activations are
+computed once and read by every trial on the machine. A trial sees the same images whether they are read or computed.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from trainables.errors import UsageError
 from trainables.modalities.image.augment import draw
 
 STRENGTH_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Strengths that views exist for."""
+"""Strengths for which views exist."""
 
 _KEY = 0x71E35
 
 
 def nearest_level(strength: float) -> float:
-    """The level that ``strength`` stands for; the lower one of two that are equally near.
+    """Return the level nearest to ``strength``; of two equally near levels the lower one.
 
     Raises:
         UsageError: ``strength`` is not between 0 and 1.
@@ -30,9 +29,9 @@ def nearest_level(strength: float) -> float:
 
 
 def view_for_epoch(epoch: int, views: int) -> int:
-    """The view, from 0, that ``epoch`` (from 1) shows.
+    """Return the view (from 0) of ``epoch`` (from 1), one of ``views``.
 
-    The same for every seed: trials that a scheduler ends early all need the same first views.
+    It is the same for every seed, so that trials which a scheduler stops early all need the same first views.
     """
     return (epoch - 1) % views
 

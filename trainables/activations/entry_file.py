@@ -1,8 +1,8 @@
-"""One entry as an Arrow IPC file: a row for each image, with its values and their checksum.
+"""Reads and writes one cache entry: an Arrow IPC file with a row for each image, its values and their checksum.
 
-The file has one record batch, so that all values lie in one piece and a mapping of the file is an array without a
-copy. A writer first lays out the whole file with zeros, which takes the disk space that it needs, then fills in rows
-as they are computed. Columns: ``values``, a fixed-size list of float16 or float32; ``crc32``, uint32.
+The file has one record batch, so that all values are contiguous and mapping the file gives an array without a copy. A
+writer first creates the whole file with zeros, which reserves the disk space, and then fills in rows as they are
+computed. The columns are ``values``, a fixed-size list of float16 or float32, and ``crc32``, uint32.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _KINDS = {pa.float16(): np.dtype(np.float16), pa.float32(): np.dtype(np.float32)
 
 
 def read_entry(path: Path, key: EntryKey, verify: bool = True) -> np.ndarray:
-    """The values (N, …) of ``key``, mapped from ``path`` and read-only; the file is in use as long as they live.
+    """Map the values (N, …) of an entry, read-only. The file stays locked as long as the array or a view of it exists.
 
     Args:
         path: the file.
-        key: what should be in it.
-        verify: compare checksums, which reads the file once.
+        key: the expected key.
+        verify: compare the checksums, which reads the whole file once.
 
     Raises:
-        FileNotFoundError: no such file.
-        OSError: it can't be read.
-        DataError: it is empty, damaged or holds something else.
+        FileNotFoundError: there is no such file.
+        OSError: the file can't be read.
+        DataError: the file is empty or damaged, or contains another entry.
     """
     mapping: Any = map_locked(path)
     try:
@@ -59,22 +59,22 @@ def read_entry(path: Path, key: EntryKey, verify: bool = True) -> np.ndarray:
 
 
 def checksums(rows: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row's bytes: (N,) uint32."""
+    """Return the CRC-32 of the bytes of each row (N, …): (N,) uint32."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
     return np.fromiter((zlib.crc32(row.data) for row in flat), np.uint32, len(flat))
 
 
 class EntryWriter:
-    """An entry that is being written to ``path``, beside its final place. Not for several threads.
+    """Writes an entry to ``path`` and moves it to its final path when it is complete. Not thread-safe.
 
     Args:
-        path: must not exist; made at once with its full size.
-        key: what the entry holds.
+        path: must not exist; created at once with its full size.
+        key: key of the entry.
         rows: number of images.
-        shape: of one image's values.
+        shape: shape of the values of one image.
 
     Raises:
-        OSError: no space left, or no permission.
+        OSError: the disk is full, or there is no permission.
     """
 
     def __init__(self, path: Path, key: EntryKey, rows: int, shape: tuple[int, ...]) -> None:
@@ -83,13 +83,14 @@ class EntryWriter:
         self._sums = np.zeros(rows, np.uint32)
         self._descriptor = _create(path)
         try:
-            os.ftruncate(self._descriptor, entry_bytes(rows, shape))  # claims the bytes in the cache's budget
+            # The size counts against the budget of the cache from now on, for other writers too.
+            os.ftruncate(self._descriptor, entry_bytes(rows, shape))
         except OSError:
             self.close()
             raise
 
     def append(self, values: np.ndarray) -> None:
-        """Write the next rows (n, …), float16 or float32; the file becomes float32 with the first such rows."""
+        """Write the next rows (n, …) of float16 or float32; the first float32 rows convert the whole file."""
         if self._filled == 0:
             self._layout = _lay_out(self.path, self._key, self._rows, self._shape, values.dtype)
         elif values.dtype.name == "float32" and self._layout.dtype == np.float16:
@@ -100,14 +101,20 @@ class EntryWriter:
         self._filled += len(rows)
 
     def finish(self, final: Path) -> None:
-        """Move the entry to ``final``. Not flushed to the disk: checksums tell what a crash of the machine tore."""
+        """Move the entry to ``final``.
+
+        The data is not flushed to the disk, which would take time: checksums detect what a crash of the machine lost.
+
+        Raises:
+            ValueError: rows are missing.
+        """
         if self._filled != self._rows:
             raise ValueError(f"rows: expected {self._rows}, received {self._filled}")
         _write(self._descriptor, self._sums, self._layout.checksums)
         self.path.replace(final)
 
     def close(self) -> None:
-        """Let go of the file; what is not finished is removed."""
+        """Close the file, and remove it unless it was finished."""
         os.close(self._descriptor)
         self.path.unlink(missing_ok=True)
 
@@ -116,7 +123,7 @@ class EntryWriter:
         return self._layout.width * int(self._layout.dtype.itemsize)
 
     def _widen(self) -> None:
-        """Start over as float32 with the rows written so far."""
+        """Start a new float32 file with the rows written so far."""
         narrow, layout, filled = self._descriptor, self._layout, self._filled
         try:
             self.path.unlink()
@@ -129,7 +136,7 @@ class EntryWriter:
 
 
 class _Layout:
-    """Where things are in a file, given as a buffer. Raises what pyarrow raises if it is no such file."""
+    """The positions of values and checksums in a file, which is given as a buffer. Raises pyarrow's own errors."""
 
     def __init__(self, whole: Any) -> None:
         reader = pa.ipc.open_file(pa.BufferReader(whole))
@@ -153,7 +160,10 @@ class _Layout:
 
 
 def entry_bytes(rows: int, shape: tuple[int, ...], itemsize: int = 2) -> int:
-    """Bytes of an entry's file, about; two bytes a value in float16."""
+    """Return the approximate size in bytes of an entry of ``rows`` images; ``itemsize`` is 2 for float16.
+
+    Each row has 4 bytes of checksum; 8192 bytes allow for the schema and the footer.
+    """
     return rows * (math.prod(shape) * itemsize + 4) + 8192
 
 
@@ -164,7 +174,7 @@ def _create(path: Path) -> int:
 
 
 def _lay_out(path: Path, key: EntryKey, rows: int, shape: tuple[int, ...], dtype: Any) -> _Layout:
-    """Write the whole file to ``path`` with zeros for values, which take no memory here."""
+    """Write the whole file to ``path`` with zeros as values, which take no memory in this process."""
     width = math.prod(shape)
     kind = pa.float32() if dtype == np.float32 else pa.float16()
     columns = [

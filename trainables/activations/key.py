@@ -1,4 +1,4 @@
-"""What an entry's numbers depend on."""
+"""Defines the key of a cache entry: everything that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 ENTRY_FORMAT = 1
-"""Version of the files and of how activations are computed; raise it whenever stages, rounding, views or the recipe of
-augmentation change."""
+"""Version of the files and of the computation. Increase it whenever stages, rounding, views or the recipe of
+augmentation change, so that old entries are not read."""
 
 
 @dataclass(frozen=True)
 class EntryKey:
     """Everything that changes the activations of one split at one cut.
 
-    ``prefix`` is the digest of preprocessing, configuration, precision and weights below the cut; ``data`` that of the
-    task's images; ``level``, ``flip`` and ``view`` say how images are distorted; ``chunk`` is how many go through at
-    once; ``software`` names Keras, TensorFlow and the kind of device.
+    Attributes:
+        prefix: digest of preprocessing, configuration, precision and weights below the cut.
+        data: digest of the task.
+        split: train, validation or test.
+        input_size: (H, W) in pixels.
+        level: augmentation strength.
+        flip: whether half of the images are mirrored.
+        view: number of the view.
+        chunk: number of images that are computed at once; the last bits of a convolution depend on it.
+        software: versions of Keras and TensorFlow, and the kind of device.
     """
 
     prefix: str
@@ -33,10 +40,10 @@ class EntryKey:
 
     @property
     def text(self) -> str:
-        """The key as JSON, with the format's version."""
+        """The key as JSON, with the version of the format."""
         return json.dumps({"format": ENTRY_FORMAT, **asdict(self)}, sort_keys=True)
 
     @cached_property
     def digest(self) -> str:
-        """32 hexadecimal digits, the name of the entry's file."""
+        """32 hexadecimal digits of SHA-256, the name of the entry's file."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]

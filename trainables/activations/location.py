@@ -1,4 +1,4 @@
-"""Where a machine's cache is and how large it may grow, unless somebody says otherwise."""
+"""Chooses the default directory and size of the cache on disk."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from pathlib import Path
 from trainables.errors import UsageError
 
 CACHE_VARIABLE = "UNFREEZE_CACHE"
-"""Environment variable that names the cache's directory; ``off`` for none on disk."""
+"""Environment variable with the directory of the cache; ``off`` disables the cache on disk."""
 
 MAX_BYTES = 10 * 10**9
 MAX_DISK_SHARE = 0.2
-"""The budget: this many bytes, or this share of what the disk has left for it, whichever is less."""
+"""The default budget is the smaller of MAX_BYTES and this share of the disk's free space."""
 
 
 def default_directory(environment: Mapping[str, str] = os.environ, wanted: str | None = None) -> Path | None:
-    """``wanted`` or ``$UNFREEZE_CACHE`` or ``~/.cache/unfreeze/activations``; None for ``off``, or without a home.
+    """Return ``wanted``, else ``$UNFREEZE_CACHE``, else ``~/.cache/unfreeze/activations``.
+
+    The result is None for ``off``, and for a user without a home directory.
 
     Raises:
-        UsageError: the variable names a home that does not exist.
+        UsageError: the variable names a home directory that does not exist.
     """
     named = wanted or environment.get(CACHE_VARIABLE, "").strip()
     if named.lower() == "off":
@@ -31,13 +33,13 @@ def default_directory(environment: Mapping[str, str] = os.environ, wanted: str |
     except RuntimeError:
         if named:
             raise UsageError(f"{CACHE_VARIABLE}: expected a directory or 'off', received {named!r}") from None
-        return None  # a user without a home, as in some containers
+        return None  # a user without a home directory, as in some containers
 
 
 def default_budget(directory: Path) -> int:
-    """Bytes that a cache in ``directory``, which need not exist yet, may take; what it takes already counts as free.
+    """Return the bytes that a cache in ``directory`` may take; 0 if the free space is unknown.
 
-    0 where that can't be found out.
+    The directory need not exist. Bytes that the cache already takes count as free, so that the budget stays the same.
     """
     try:
         existing = next(p for p in (directory, *directory.parents) if p.is_dir())

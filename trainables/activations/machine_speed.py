@@ -1,4 +1,4 @@
-"""How fast this machine reads and writes activations: measured, not assumed."""
+"""Measures how fast this machine reads and writes activations."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ VALID_SECONDS = 7 * 86400.0
 RATES_FILE = "rates.json"
 
 MIN_SECONDS_FOR_FILE = 0.25
-"""What takes less than this to compute is not worth a file: making one durable takes some hundredths of a second."""
+"""Activations that take less time to compute are not written to a file, which itself takes some hundredths of a
+second."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes per second. ``cold``: read from the disk; ``hot``: rows in random order from memory or a mapped file."""
+    """Speeds in bytes per second.
+
+    Attributes:
+        write: writing.
+        cold: reading from the disk.
+        hot: reading rows in random order from memory, or from a mapped file in the system's cache.
+    """
 
     write: float
     cold: float
@@ -32,7 +39,7 @@ class Rates:
 
 
 class MachineSpeeds(Protocol):
-    """What the cost model asks of a machine; measured when it is asked."""
+    """The speeds that the reuse policy needs. They are measured when they are read."""
 
     @property
     def memory(self) -> Rates:
@@ -40,19 +47,23 @@ class MachineSpeeds(Protocol):
 
     @property
     def disk(self) -> Rates | None:
-        """Rates of the disk; None where there is no disk cache."""
+        """Rates of the disk; None if there is no cache on disk."""
 
     @property
     def file_cache(self) -> int:
-        """Bytes that files may take in the system's cache; larger sets are read from the disk itself."""
+        """Bytes of files that the system's cache is expected to hold; larger sets are read from the disk itself."""
 
     @property
     def min_seconds_for_file(self) -> float:
-        """What takes less to compute is not worth a file."""
+        """Seconds of computation below which activations are not written to a file."""
 
 
 class MeasuredSpeeds:
-    """This machine's speeds, measured at most once each. ``directory`` is that of the cache, if there is one."""
+    """The speeds of this machine, each measured at most once.
+
+    Args:
+        directory: directory of the cache; None if there is no cache on disk.
+    """
 
     min_seconds_for_file = MIN_SECONDS_FOR_FILE
 
@@ -82,22 +93,26 @@ class MeasuredSpeeds:
 
     @property
     def file_cache(self) -> int:
-        """Half of the memory that is free just now, in bytes."""
+        """Half of the memory that is free now, in bytes."""
         return int(psutil.virtual_memory().available // 2)
 
 
 def memory_rates() -> Rates:
-    """Rates of memory: what is written there is never cold."""
+    """Measure the rates of memory, where cold and hot reads are the same."""
     source = np.ones((SAMPLE_BYTES // ROW_BYTES, ROW_BYTES), np.uint8)
     hot = _gather(source)
     return Rates(write=hot, cold=hot, hot=hot)
 
 
 def disk_rates(directory: Path, now: float | None = None) -> Rates:
-    """Rates of the disk that holds ``directory``, measured with a file there, at most once a week.
+    """Return the rates of the disk of ``directory``, measured with a file there at most once a week.
+
+    Args:
+        directory: created if it does not exist.
+        now: seconds since the epoch; None for the current time.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: ``directory`` can't be written.
     """
     now = time.time() if now is None else now
     known = _read(directory / RATES_FILE, now)
@@ -121,6 +136,7 @@ def _measure(directory: Path) -> Rates:
             file.flush()
             os.fsync(file.fileno())
             write = SAMPLE_BYTES / (time.perf_counter() - began)
+            # The system's cache drops the file, so that the first read comes from the disk.
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         mapped = np.memmap(path, np.uint8, "r", shape=(SAMPLE_BYTES // ROW_BYTES, ROW_BYTES))
@@ -130,7 +146,7 @@ def _measure(directory: Path) -> Rates:
 
 
 def _gather(rows: np.ndarray) -> float:
-    """Bytes per second of reading ``rows`` (N, …) in random order, as a training epoch does."""
+    """Return the bytes per second of reading ``rows`` (N, …) in random order, as a training epoch does."""
     order = np.random.default_rng(0).permutation(len(rows))
     began = time.perf_counter()
     for start in range(0, len(order), 32):

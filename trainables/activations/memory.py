@@ -1,4 +1,4 @@
-"""Entries in this process's memory, least recently used out first."""
+"""Keeps cache entries in the memory of this process; the least recently used ones are evicted first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class MemoryCache:
-    """Arrays by name, of at most ``budget`` bytes together. Safe to use from several threads."""
+    """Arrays by name that take at most ``budget`` bytes together. Thread-safe."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -18,7 +18,7 @@ class MemoryCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes kept now."""
+        """Bytes that the arrays take now."""
         with self._lock:
             return self._bytes()
 
@@ -26,14 +26,14 @@ class MemoryCache:
         return name in self._kept
 
     def get(self, name: str) -> np.ndarray | None:
-        """The array of ``name``, if it is kept."""
+        """Return the array called ``name``; None if it is not here."""
         with self._lock:
             if name in self._kept:
                 self._kept.move_to_end(name)
             return self._kept.get(name)
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """Keep ``array``; nothing happens if it is larger than the budget."""
+        """Keep ``array`` and evict others if necessary; ignore it if it is larger than the budget."""
         if array.nbytes > self.budget:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""What two runs over the same few images tell of a piece of a network: its speed, its steadiness, its range."""
+"""Runs a part of a network twice over a few images to measure its speed, whether it is deterministic, and its range."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 
 PROBE_IMAGES = 32
-"""Images that a probe runs over."""
+"""Number of images of a probe."""
 
 MAX_RUN_DIFFERENCE = 1e-3
-"""Two runs may differ by this share of the spread between images: less than what float16 rounds away."""
+"""Largest difference between two runs of a deterministic stage, as a share of the spread between images. It is smaller
+than the rounding error of float16."""
 
 MAX_ROUNDING_ERROR = 0.01
-"""float16 is too coarse where it rounds away more than this share of the spread between images."""
+"""Largest rounding error of float16 that is accepted, as a share of the spread between images."""
 
 
 @dataclass(frozen=True)
 class StageMeasurement:
-    """What was measured.
+    """The measurements of one stage.
 
-    ``seconds`` per image. ``difference`` between the two runs and ``error`` of rounding to float16 are root mean
-    squares, as shares of the spread between images.
+    Attributes:
+        seconds: per image.
+        difference: root mean square of the difference between the two runs, as a share of the spread between images.
+        error: root mean square of the error of rounding to float16, as a share of the spread between images.
     """
 
     seconds: float
@@ -33,17 +36,17 @@ class StageMeasurement:
 
     @property
     def deterministic(self) -> bool:
-        """Whether the same images give the same numbers."""
+        """Whether the same images give the same values."""
         return self.difference <= MAX_RUN_DIFFERENCE
 
     @property
     def fits_float16(self) -> bool:
-        """Whether float16 holds the values."""
+        """Whether float16 represents the values well enough."""
         return self.error <= MAX_ROUNDING_ERROR
 
 
 def measure_stage(run: Callable[[], Any]) -> StageMeasurement:
-    """Call ``run`` twice; it returns a tensor (B, …) of the same B images each time."""
+    """Call ``run`` twice and compare the results; each time it returns the tensor (B, …) of the same B images."""
     first = np.asarray(run(), np.float32)  # traces and warms up: not timed
     began = time.perf_counter()
     second = np.asarray(run(), np.float32)

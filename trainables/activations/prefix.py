@@ -1,4 +1,4 @@
-"""The frozen prefix over a task's images: what it makes of them, what that costs, whether it is always the same."""
+"""Computes activations of a task's images, and tells their cost, their key and whether they are reproducible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from trainables.data.task import Task
 
 @dataclass(frozen=True)
 class ActivationView:
-    """One view of one split at the cut of ``depth``. Without augmentation (``level`` 0, no ``flip``) there is one."""
+    """One view of one split at the cut of ``depth``. Without augmentation (``level`` 0, no ``flip``) there is only one.
+
+    Attributes:
+        split: train, validation or test.
+        depth: number of blocks above the cut.
+        level: augmentation strength, one of the levels.
+        flip: whether half of the images are mirrored.
+        number: number of the view, from 0.
+    """
 
     split: str
     depth: int
@@ -31,16 +39,16 @@ class ActivationView:
 
     @property
     def augmented(self) -> bool:
-        """Whether images are distorted or mirrored."""
+        """Whether the images are distorted or mirrored."""
         return self.level > 0 or self.flip
 
     def at(self, depth: int) -> ActivationView:
-        """The same images at another cut."""
+        """Return the view of the same images at another cut."""
         return replace(self, depth=depth)
 
 
 class FrozenPrefix:
-    """``backbone``'s prefixes over the images of ``task``."""
+    """The prefixes of ``backbone``, applied to the images of ``task``."""
 
     def __init__(self, backbone: Backbone, task: Task, stages: PrefixStages) -> None:
         self._backbone, self._task, self._stages = backbone, task, stages
@@ -48,7 +56,7 @@ class FrozenPrefix:
         self._software = f"keras {keras.__version__}, tensorflow {tf.__version__}, {device}"
 
     def key(self, view: ActivationView) -> EntryKey:
-        """What the activations of ``view`` depend on."""
+        """Return everything that the activations of ``view`` depend on."""
         return EntryKey(
             prefix=self._stages.digest(view.depth),
             data=self._task.digest,
@@ -62,20 +70,28 @@ class FrozenPrefix:
         )
 
     def bytes_per_image(self, depth: int) -> int:
-        """Bytes of one image's activations in float16."""
+        """Return the bytes of one image's activations in float16."""
         return 2 * math.prod(self._stages.shape(depth))
 
     def dtype(self, depth: int) -> str:
-        """What activations at ``depth`` are kept as, unless single values are out of range; measured first."""
+        """Return the dtype in which activations at ``depth`` are kept, unless single values are out of range.
+
+        The first call measures the stages.
+        """
         return "float16" if self._stages.fits_float16(depth) else "float32"
 
     def cache_request(self, split: str, depth: int) -> CacheRequest:
-        """What one view of ``split`` at ``depth`` takes; measured with the first call."""
+        """Return what one view of ``split`` at ``depth`` takes. The first call measures the stages."""
         size = self.bytes_per_image(depth) * (1 if self.dtype(depth) == "float16" else 2)
-        return CacheRequest(self._task.counts[split], size, sum(f.seconds for f in self._stages.measurements(depth)))
+        return CacheRequest(
+            self._task.counts[split], size, sum(f.seconds for f in self._stages.measurements(depth))
+        )
 
     def nondeterminism(self, depth: int) -> str | None:
-        """Why nothing at ``depth`` may be kept: a block below is not a function of the image alone. None if it is."""
+        """Return why activations at ``depth`` must not be kept; None if they may be.
+
+        They must not if a block below the cut gives other values for the same images.
+        """
         for block, measured in zip(self._backbone.blocks, self._stages.measurements(depth), strict=False):
             if not measured.deterministic:
                 return (
@@ -87,10 +103,15 @@ class FrozenPrefix:
     def compute(
         self, view: ActivationView, start: int | None = None, source: np.ndarray | None = None
     ) -> Iterator[np.ndarray]:
-        """Activations of ``view`` in order and in pieces (n, …): float16, or float32 where that can't hold them.
+        """Yield the activations of ``view`` in order and in chunks (n, …).
 
-        With ``source``, activations of the same images at the lower cut of depth ``start``, only what lies between
-        runs; the result is the same.
+        Each chunk is float16, or float32 if float16 can't represent its values.
+
+        Args:
+            view: the activations wanted.
+            start: depth of a lower cut at which activations are available.
+            source: these activations (N, …) of the same view. Only the stages between both cuts run, with the same
+                result.
         """
         stages, images = self._stages, self._task.split(view.split).images
         draws = view_draws(len(images), view.level, view.flip, view.number) if view.augmented else None

@@ -1,13 +1,14 @@
-"""Whether it pays to keep activations: seconds and bytes, compared before a trial begins.
+"""Decides whether it pays to keep activations, by comparing seconds and bytes before a trial begins.
 
-Without reuse, each of a trial's E epochs sends N images through the prefix. With it, the views that are not there yet
-are computed and written once, and each epoch reads one view:
+Without reuse, each of a trial's E epochs sends N images through the prefix. With reuse, the missing views are computed
+and written once, and each epoch reads one view:
 
     live  = E · (1 + T) · N · p
     reuse = (min(V, E) − K) · N · (p + b/w) + E · (1 + T) · N · b/r
 
-p: seconds of the prefix per image; b: bytes per image; V: views, K of them there already; T: other trials that may read
-the same; w, r: bytes written and read per second. Whatever is decided, a trial's images and numbers are the same.
+p: seconds of the prefix per image; b: bytes per image; V: number of views, of which K are cached; T: other trials that
+may read the same views; w, r: bytes written and read per second. The decision never changes a trial's images or
+results.
 """
 
 from __future__ import annotations
@@ -19,20 +20,26 @@ from typing import Any, Literal
 from trainables.activations.machine_speed import MachineSpeeds
 
 ALWAYS_KEPT_SHARE = 1 / 16
-"""A set of views that takes less than this share of the memory is kept without further thought."""
+"""A set of views that takes less than this share of the memory is kept without comparing seconds."""
 
 MAX_SHARE = 1 / 2
-"""No set of views may take more than this share of the memory or of the disk's budget."""
+"""No set of views may take more than this share of the memory budget or of the disk budget."""
 
 CacheLocation = Literal["memory", "disk", "none"]
 
 
 @dataclass(frozen=True)
 class CacheRequest:
-    """What a trial needs of one split, at one cut: ``epochs`` times one of ``views`` views of ``images`` images.
+    """What a trial needs of one split at one cut.
 
-    ``prefix_seconds`` and ``bytes_per_image`` are per image; ``kept`` views are there already; ``sharing`` other trials
-    may read the same.
+    Attributes:
+        images: number of images.
+        bytes_per_image: bytes of one image's activations.
+        prefix_seconds: seconds of the prefix per image.
+        views: number of views.
+        epochs: number of epochs, each of which reads one view.
+        sharing: number of other trials that may read the same views.
+        kept: number of views that are cached already.
     """
 
     images: int
@@ -51,7 +58,7 @@ class CacheRequest:
 
 @dataclass(frozen=True)
 class CacheCapacity:
-    """Bytes that activations may take in memory and on disk (0 where there is no disk cache)."""
+    """Bytes that activations may take in memory and on disk; 0 if there is no cache on disk."""
 
     memory: int
     disk: int = 0
@@ -59,10 +66,22 @@ class CacheCapacity:
 
 @dataclass(frozen=True)
 class ReuseDecision:
-    """Whether a trial reads kept activations (``reuse``), where they are, why, and the numbers behind it.
+    """Whether a trial reads cached activations, and why.
 
-    ``prefix_rate`` and ``read_rate`` are images per second; ``live_seconds`` and ``reuse_seconds`` what both ways were
-    expected to take, trials that share included. All numbers are 0 where none was needed.
+    Attributes:
+        reuse: whether it does.
+        place: where they are kept: ``memory``, ``disk`` or ``none``.
+        reason: the reason in words.
+        depth: number of blocks above the cut.
+        level: augmentation strength.
+        views, kept, sharing: as in :class:`CacheRequest`.
+        bytes: bytes of all views.
+        prefix_rate: images per second of the prefix.
+        read_rate: images per second of reading activations.
+        live_seconds: predicted seconds without reuse, including trials that share.
+        reuse_seconds: predicted seconds with reuse.
+
+    Numbers that were not needed for the decision are 0.
     """
 
     reuse: bool
@@ -80,12 +99,12 @@ class ReuseDecision:
     reuse_seconds: float = 0.0
 
     def describe(self) -> dict[str, Any]:
-        """All fields as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> ReuseDecision:
-        """What :meth:`describe` said.
+        """Read what :meth:`describe` returned.
 
         Raises:
             ValueError: ``values`` is something else.
@@ -104,20 +123,24 @@ class ReuseDecision:
 
 
 def choose_location(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> CacheLocation:
-    """Where activations should be kept: on disk if computing them again takes long, else in memory, if anywhere."""
+    """Choose where to keep activations.
+
+    On disk if computing them again takes long, otherwise in memory; ``none`` if neither has room.
+    """
     needed, in_memory = request.bytes, request.bytes <= capacity.memory * MAX_SHARE
     computing = request.images * request.prefix_seconds
     if in_memory and computing < speeds.min_seconds_for_file:
         return "memory"
     if needed <= capacity.disk * MAX_SHARE and speeds.disk is not None:
         writing = request.images * request.bytes_per_image / speeds.disk.write
+        # A file pays off if computing takes clearly longer than writing: it serves other processes and later searches.
         if computing >= 2 * writing or not in_memory:
             return "disk"
     return "memory" if in_memory else "none"
 
 
 def decide(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
-    """Compare both ways of a trial that needs ``request`` where activations may take ``capacity``."""
+    """Compare the seconds of ``request`` with and without reuse, within ``capacity``."""
     chosen = choose_location(request, capacity, speeds)
     rates = speeds.memory if chosen == "memory" else speeds.disk or speeds.memory
     reading = request.bytes_per_image / (rates.hot if request.bytes <= speeds.file_cache else rates.cold)
@@ -147,7 +170,8 @@ def _verdict(
 ) -> tuple[bool, str]:
     views = f"{min(request.views, request.epochs)} view(s) of {_bytes(request.bytes)} together"
     if chosen == "none":
-        limits = f"{_bytes(int(capacity.memory * MAX_SHARE))} of memory or {_bytes(int(capacity.disk * MAX_SHARE))} of disk"
+        memory, disk = (_bytes(int(room * MAX_SHARE)) for room in (capacity.memory, capacity.disk))
+        limits = f"{memory} of memory or {disk} of disk"
         return False, f"{views} exceed {limits}"
     if request.bytes <= capacity.memory * ALWAYS_KEPT_SHARE:
         return True, f"{views} are small"

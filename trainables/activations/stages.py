@@ -1,8 +1,9 @@
-"""A frozen prefix in stages, one for each block, so that what lies between two cuts can run apart.
+"""Runs the frozen prefix in stages, one for each block, so that the part between any two cuts can run alone.
 
-What a stage hands to the next is rounded to float16, the precision that activations are kept in. A tensor at a cut is
-therefore the same whether it was computed from the image or from a kept tensor at a lower cut, and whether it was kept
-at all. A stage whose values float16 cannot hold (see :mod:`trainables.activations.precision_probe`) stays float32.
+The output of each stage is rounded to float16, the precision in which activations are kept. A tensor at a cut is
+therefore the same whether it was computed from the image or from a cached tensor at a lower cut, and whether it was
+cached or not. A stage whose values float16 can't represent (see :mod:`trainables.activations.precision_probe`) stays
+float32.
 """
 
 from __future__ import annotations
@@ -25,22 +26,25 @@ from trainables.tracing import BUILD_LOCK
 
 LARGEST_FLOAT16 = 65504.0
 CHUNK_IMAGES = 256
-"""Most images that go through a prefix at once."""
+"""Largest number of images that go through a prefix at once."""
 
 CHUNK_BYTES = 128 * 2**20
-"""Most bytes of a chunk's largest tensor at a cut."""
+"""Largest size in bytes of a chunk's largest tensor at a cut."""
 
 
 class PrefixStages:
-    """The stages of ``backbone``, built and traced when they are first needed. Safe to use from several threads.
+    """The stages of ``backbone``, built and traced when they are first needed. Thread-safe.
 
-    ``input_depth`` is the depth at which nothing has run yet: all blocks are above it. Stage d leads from the cut of depth
-    d + 1 to that of depth d; the first one preprocesses, too. ``chunk`` is the number of images that run at once,
-    always the same for a backbone, because the last bits of a convolution depend on it.
+    Stage d leads from the cut of depth d + 1 to that of depth d; the first stage includes the preprocessing.
 
     Args:
-        backbone: whose prefix it is.
-        sample: images (N, H, W, 3) uint8, the first of which a stage is examined with before it is first used.
+        backbone: the backbone whose prefix is run.
+        sample: images (N, H, W, 3) uint8. The first ones measure each stage before it is used.
+
+    Attributes:
+        input_depth: depth at which no stage has run: all blocks are above it.
+        chunk: number of images that run at once. It is always the same for a backbone, because the last bits of a
+            convolution depend on it.
     """
 
     def __init__(self, backbone: Backbone, sample: np.ndarray) -> None:
@@ -48,6 +52,7 @@ class PrefixStages:
         self._sample = np.array(sample[:PROBE_IMAGES])
         self.input_depth = len(backbone.blocks)
         largest = max(math.prod(size or 1 for size in cut.shape) * 4 for cut in backbone.cuts)
+        # A power of two; the largest tensor of a chunk takes at most CHUNK_BYTES.
         self.chunk = min(CHUNK_IMAGES, 2 ** int(math.log2(max(8, CHUNK_BYTES // largest))))
         self._models: dict[int, Any] = {}
         self._traced: dict[int, Any] = {}
@@ -65,11 +70,11 @@ class PrefixStages:
         )
 
     def shape(self, depth: int) -> tuple[int, ...]:
-        """Shape of one image's tensor at the cut of ``depth``."""
+        """Return the shape of one image's tensor at the cut of ``depth``."""
         return tuple(int(size) for size in self._tensor(depth).shape[1:])
 
     def digest(self, depth: int) -> str:
-        """Hexadecimal digest of configuration and weights of all stages below the cut of ``depth``."""
+        """Return the hexadecimal digest of configuration and weights of all stages below the cut of ``depth``."""
         with BUILD_LOCK:
             for d in range(self.input_depth - 1, depth - 1, -1):
                 if d not in self._digests:
@@ -78,8 +83,9 @@ class PrefixStages:
             return self._digests[depth]
 
     def measurements(self, depth: int) -> tuple[StageMeasurement, ...]:
-        """What a run over the sample tells of each stage below the cut of ``depth``, the first one first."""
+        """Measure each stage below the cut of ``depth`` with the sample; return them from the first stage on."""
         wanted = range(self.input_depth - 1, depth - 1, -1)
+        # init_scope: the measurement runs eagerly even if a graph is being traced.
         with BUILD_LOCK, tf.init_scope():
             if any(d not in self._measurements for d in wanted):
                 x: Any = tf.cast(tf.constant(self._sample), tf.float32)
@@ -90,25 +96,31 @@ class PrefixStages:
         return tuple(self._measurements[d] for d in wanted)
 
     def known_seconds(self, depth: int) -> float:
-        """Seconds per image of all stages below the cut of ``depth``; 0 where not all of them were examined yet."""
+        """Return the seconds per image of all stages below the cut of ``depth``.
+
+        It is 0 if some of them have not been measured yet.
+        """
         facts = [self._measurements.get(d) for d in range(self.input_depth - 1, depth - 1, -1)]
         return 0.0 if None in facts else sum(f.seconds for f in facts if f is not None)
 
     def distort(self, images: Any, draws: Any = None, strength: Any = 0.0, flip: Any = False) -> Any:
-        """``images`` (B, H, W, 3) of any type as float32, distorted by ``draws`` (B, DRAWS) where they are given."""
+        """Convert ``images`` (B, H, W, 3) to float32 and distort them by ``draws`` (B, DRAWS_PER_IMAGE), if given.
+
+        See :func:`trainables.modalities.image.augment.distort`.
+        """
         pixels = tf.cast(images, tf.float32)
         return pixels if draws is None else self._distort(pixels, draws, strength, tf.cast(flip, tf.float32))
 
     def run(self, x: Any, start: int, depth: int) -> tuple[Any, Any]:
-        """Lead ``x`` (B, …) float32 at the cut of depth ``start`` up to that of ``depth``; eager or inside a graph.
+        """Run ``x`` from the cut of depth ``start`` up to that of ``depth``, eagerly or inside a graph.
 
         Args:
-            x: pixels 0..255 where ``start`` is ``input_depth``.
-            start: depth of the cut where ``x`` is.
+            x: (B, …) float32; pixels 0..255 if ``start`` is :attr:`input_depth`.
+            start: depth of the cut of ``x``.
             depth: at most ``start``.
 
         Returns:
-            The tensor (B, …) float32 and the greatest magnitude in it, a scalar (0 if no stage ran).
+            The tensor (B, …) float32 and its largest magnitude, a scalar (0 if no stage ran).
         """
         narrow = [measured.fits_float16 for measured in self.measurements(depth)]
         peak = tf.constant(0.0)
@@ -117,11 +129,11 @@ class PrefixStages:
         return x, peak
 
     def fits_float16(self, depth: int) -> bool:
-        """Whether float16 holds what the stage below the cut of ``depth`` makes, but for single values perhaps."""
+        """Whether float16 represents what the stage below the cut of ``depth`` returns, but for single values."""
         return self.measurements(depth)[-1].fits_float16
 
     def chunk_slices(self, count: int) -> Iterator[slice]:
-        """``count`` images in chunks."""
+        """Yield slices that divide ``count`` images into chunks."""
         return (slice(start, min(start + self.chunk, count)) for start in range(0, count, self.chunk))
 
     def _raw(self, x: Any, d: int) -> Any:
@@ -156,7 +168,10 @@ class PrefixStages:
 
 
 def _rounded(y: Any, narrow: Any) -> tuple[Any, Any]:
-    """``y`` at float16's precision where it is within its range, if ``narrow``; and its greatest magnitude."""
+    """Round ``y`` to the precision of float16, and return it with its largest magnitude.
+
+    Values are left as they are if they exceed the range of float16, or all of them if ``narrow`` is false.
+    """
     y = tf.cast(y, tf.float32)
     magnitude = tf.abs(y)
     fits = tf.logical_and(narrow, magnitude <= LARGEST_FLOAT16)

@@ -1,7 +1,7 @@
-"""The folder of entries that all processes of a machine share: each entry is computed once, by whoever is first.
+"""Keeps cache entries in a folder that all processes of a machine share; each entry is computed once.
 
-A cache is a convenience: whatever is wrong with it (damaged files, no space, no permission, a lock that does not come)
-is noted, and the caller goes on without.
+The cache is a convenience. Problems with it (damaged files, a full disk, missing permission, a lock that times out) are
+noted, and the caller continues without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainables.data.file_locks import LOCKS_SUPPORTED, remove_unused
 from trainables.errors import DataError
 
 LOCK_TIMEOUT = 600.0
-"""Seconds to wait for another process that is computing the same entry."""
+"""Seconds to wait for another process that computes the same entry."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,10 +41,15 @@ class _File:
 
 
 class DiskCache:
-    """Entries under ``directory``, of at most ``budget`` bytes together. Safe for many processes and threads.
+    """Entries under ``directory`` that take at most ``budget`` bytes together. Safe for many processes and threads.
+
+    Args:
+        directory: created with the first entry.
+        budget: in bytes; None for :func:`trainables.activations.location.default_budget`.
+        wait: seconds to wait for the lock of an entry.
 
     Attributes:
-        notes: what went wrong, in words, each thing once.
+        notes: messages about problems, each one once.
         usable: whether entries can still be written.
     """
 
@@ -58,7 +63,7 @@ class DiskCache:
         self._lock = threading.Lock()
 
     def path(self, key: EntryKey) -> Path:
-        """Where the entry of ``key`` is, if it exists."""
+        """Return the path of the entry of ``key``, whether it exists or not."""
         return self.directory / f"{key.digest}.arrow"
 
     def __contains__(self, key: EntryKey) -> bool:
@@ -66,13 +71,13 @@ class DiskCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes that entries take now."""
+        """Bytes that all entries take now."""
         return sum(file.size for file in self._files(".arrow"))
 
     def open(self, key: EntryKey) -> np.ndarray | None:
-        """The values (N, …) of ``key``, mapped and read-only; None if there are none, or none that are whole.
+        """Map the values (N, …) of ``key``, read-only; None if there are none or they are damaged.
 
-        The file can't be evicted as long as the array or a part of it is held.
+        The file is not evicted as long as the array or a view of it exists.
         """
         path = self.path(key)
         try:
@@ -99,14 +104,15 @@ class DiskCache:
         chunks: Chunks,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> np.ndarray | None:
-        """The entry of ``key``, written from ``chunks`` unless it exists; None if that is not possible now.
+        """Return the entry of ``key``; if it does not exist, write it from ``chunks``. None if that is not possible
+        now.
 
         Args:
-            key: what to keep.
+            key: key of the entry.
             rows: number of images.
-            shape: of one image's values.
+            shape: shape of the values of one image.
             chunks: computes the values in order, (n, …) float16 or float32; called at most once.
-            waiting: entered while another process has the entry's lock.
+            waiting: context that is entered while another process holds the entry's lock.
         """
         if not self.usable:
             return None
@@ -125,7 +131,7 @@ class DiskCache:
                 f"cache {self.directory}: another process has been computing an entry for {self._wait:.0f} s; "
                 "going on without it"
             )
-        except NotImplementedError as error:  # filelock's word for a file system without locks
+        except NotImplementedError as error:  # filelock, on a file system without locks
             self._give_up(OSError(errno.ENOTSUP, str(error)))
         except OSError as error:
             self._give_up(error)
@@ -133,11 +139,12 @@ class DiskCache:
 
     def _write(self, key: EntryKey, rows: int, shape: tuple[int, ...], chunks: Chunks) -> bool:
         needed = entry_bytes(rows, shape)
+        # One writer at a time makes room and claims it with a draft of the full size, so that two can't claim the same.
         with FileLock(self.directory / "locks" / "room.lock", timeout=self._wait):
             if not self._make_room(needed):
                 self._note(
                     f"cache {self.directory}: no room for {needed / 1e6:.1f} MB within {self.budget / 1e6:.1f} MB "
-                    "beside what is in use"
+                    "next to the entries in use"
                 )
                 return False
             draft = EntryWriter(self.directory / f"{key.digest}-{os.getpid()}.partial", key, rows, shape)
@@ -150,7 +157,10 @@ class DiskCache:
         return True
 
     def _make_room(self, needed: int) -> bool:
-        """Remove what dead writers left, then entries, those first that were not used for longest, until it fits."""
+        """Remove leftovers of dead writers, then the least recently used entries, until ``needed`` bytes fit.
+
+        Returns whether they fit. Entries in use are locked and stay.
+        """
         if needed > self.budget:
             return False
         for file in self._files(".partial"):
@@ -170,7 +180,7 @@ class DiskCache:
         for path in self.directory.glob(f"*{suffix}"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another process was faster
+            except FileNotFoundError:  # another process removed it meanwhile
                 continue
             found.append(_File(path, status.st_size, status.st_atime))
         return found
@@ -188,7 +198,7 @@ class DiskCache:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Write no more; what is there can still be read."""
+        """Stop writing; existing entries can still be read."""
         self.usable = False
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "the disk is full" if full else f"can't write ({error.strerror or error})"
@@ -213,7 +223,7 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 
 def _touch(path: Path) -> None:
-    """Note that ``path`` is used now; a cache that can only be read is left as it is."""
+    """Record that ``path`` is used now. A cache that can only be read is left as it is."""
     try:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except (PermissionError, FileNotFoundError):

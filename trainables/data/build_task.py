@@ -1,4 +1,4 @@
-"""Makes the files of a task out of a source: list, check, decode, split, write."""
+"""Builds the files of a task from a data source: it lists, checks, decodes, splits and writes the examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.data.unlabelled import assign_unlabelled, check_unlabelled_listi
 from trainables.errors import DataError
 
 MAX_NAMED_IMAGES = 10
-"""How many bad images an error names."""
+"""Largest number of unreadable images that an error message lists."""
 
 Order = NDArray[np.int64]
 """(n,) the rows of one split in their final order."""
@@ -52,11 +52,16 @@ Decode: TypeAlias = Callable[
 
 
 def check_listing(listing: Listing, place: str, options: DataOptions) -> None:
-    """Check an input as listed, or what is left of it without bad images.
+    """Check that a classifier can be trained, selected and tested on ``listing``.
+
+    Args:
+        listing: examples of a source, all of them or those that can be read.
+        place: where they come from, for messages.
+        options: whether the labels of training and validation are hidden, and the classes that are already known.
 
     Raises:
-        DataError: no classifier can be trained, chosen and tested on it.
-        UsageError: it has no class in common with those that ``options`` names.
+        DataError: there are too few examples or classes, or a class has none to train on.
+        UsageError: the listing has no class in common with ``options.classes``.
     """
     if options.unlabelled:
         check_unlabelled_listing(listing, place, options.classes)
@@ -75,10 +80,21 @@ def build_task(
     progress: Progress | None = None,
     like: Task | None = None,
 ) -> None:
-    """Write the files of a task into the empty ``directory``, with the splits of ``like`` if it is given.
+    """Write the files of a task into the empty folder ``directory``.
+
+    Args:
+        name: name of the task.
+        source: the examples.
+        size: (H, W) in pixels.
+        options: fractions of the splits, seed, and what to do with unreadable examples.
+        request: what the task is made from, as JSON; stored with it.
+        directory: an empty folder.
+        decode: decodes the examples of ``source``.
+        progress: called with the number of decoded examples and their total.
+        like: a task of the same examples at another size, whose splits are taken over.
 
     Raises:
-        DataError: the data is unfit or unreadable, or there is too little room.
+        DataError: the data is unfit or unreadable, or the disk has too little room.
         OSError: writing failed.
     """
     listing = source.listing()
@@ -115,7 +131,11 @@ def build_task(
 def _without_bad(
     listing: Listing, decoded: DecodingResult, place: str, options: DataOptions
 ) -> tuple[Listing, tuple[tuple[str, str], ...]]:
-    """The images that could be decoded; the others by name, with reasons, if these may be left out."""
+    """Return the listing of the images that could be decoded, and (id, reason) of the others.
+
+    Raises:
+        DataError: some can't be read and ``options`` do not allow to leave them out, or too few remain.
+    """
     _refuse_change(len(decoded.rows) + len(decoded.bad), len(listing), place)
     skipped = tuple((listing.ids[row], reason) for row, reason in decoded.bad)
     _refuse_bad(skipped, len(listing), place, options)
@@ -126,7 +146,11 @@ def _without_bad(
 
 
 def _orders(decoded: DecodingResult, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
-    """The images of each split by their pixels' digests: a shuffle that any source agrees on."""
+    """Return the rows of each split, sorted by the digests of their pixels.
+
+    The order looks random but follows from the pixels alone, so the same images give the same task whatever kind of
+    source they come from. The label breaks ties between identical images.
+    """
 
     def key(row: int) -> tuple[bytes, int]:
         return decoded.digests[row], int(listing.labels[row])
@@ -183,7 +207,7 @@ def _refuse_bad(bad: Sequence[tuple[str, str]], total: int, place: str, options:
 
 
 def _refuse_full_disk(count: int, size: tuple[int, int], directory: Path) -> None:
-    """The pixels are on disk twice while they are put in order."""
+    # The pixels are on disk twice while they are sorted: in the order of the source and in that of the splits.
     needed = 2 * count * size[0] * size[1] * 3
     free = shutil.disk_usage(directory).free
     if needed > free:

@@ -1,4 +1,4 @@
-"""Refuses data that no classifier can be trained, chosen and tested on, before hours go into it."""
+"""Checks, before any training, that a classifier can be trained, selected and tested on a labelled dataset."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ TRAIN = SPLITS.index("train")
 
 
 def missing_splits(listing: Listing) -> tuple[str, ...]:
-    """Of validation and test those that no image is in: they have to be split off here."""
+    """Return which of validation and test the data does not name; they have to be split off the training images."""
     present = set(np.unique(listing.splits).tolist())
     return tuple(split for split in SPLITS[1:] if SPLITS.index(split) not in present)
 
 
 def check_labelled_listing(listing: Listing, place: str) -> None:
-    """Check an input as listed, or what is left of it without bad images.
+    """Check ``listing``, which comes from ``place`` and whose images all have a label.
 
     Raises:
-        DataError: no images, fewer than two classes, none to train on, a class that train lacks, or too few
-            of a class to be split.
+        DataError: there are no images, fewer than two classes, nothing to train on, a class without training images,
+            or a class with too few images to be split.
     """
     if not len(listing):
         raise DataError(f"{place} holds no images.")
@@ -34,7 +34,7 @@ def check_labelled_listing(listing: Listing, place: str) -> None:
 
 
 def _refuse_untrained(listing: Listing, place: str) -> None:
-    """Every class needs images to train on."""
+    """Require training images of every class."""
     train = listing.per_class(TRAIN) + listing.per_class(UNSPLIT)
     if not train.any():
         raise DataError(f"{place} holds no train split: expected images to train on.")
@@ -54,7 +54,7 @@ def _refuse_untrained(listing: Listing, place: str) -> None:
 
 
 def _refuse_small(listing: Listing, place: str) -> None:
-    """A class that is split here must reach every split."""
+    """Require enough images of every class for each split that has to be made."""
     missing = missing_splits(listing)
     counts = listing.per_class(TRAIN) + listing.per_class(UNSPLIT)
     needed = 1 + len(missing)

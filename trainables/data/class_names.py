@@ -1,4 +1,4 @@
-"""What classes source and target have in common, by name. Loads no TensorFlow: a report asks, too."""
+"""Compares the class names of a source and a target dataset. It does not load TensorFlow, so reports can use it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from trainables.errors import UsageError
 
 
 def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
-    """The target's classes that the source has too, in the target's order.
+    """Return the classes of ``target`` that ``source`` has too, in the order of ``target``.
 
     Raises:
-        UsageError: there is none.
+        UsageError: they have no class in common.
     """
     shared = tuple(name for name in target if name in set(source))
     if not shared:
@@ -23,10 +23,10 @@ def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, .
 
 
 def source_notes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
-    """Sentences on what of the source is used, where the two sets of classes differ.
+    """Return sentences for the user on which classes of ``source`` are not used and which of ``target`` it lacks.
 
     Raises:
-        UsageError: they have none in common.
+        UsageError: they have no class in common.
     """
     shared = shared_classes(source, target)
     notes = []

@@ -1,7 +1,7 @@
-"""Who reads a file: a shared lock on the open file, which ends with the last mapping of it.
+"""Shared and exclusive locks on files, so that no file is removed while a process reads it.
 
-The lock belongs to the open file, and a mapping keeps its file open; so an array that is still read anywhere, in
-whichever process, keeps its file from being removed, and a killed process leaves no lock behind.
+The lock (``flock``) belongs to the open file, and a memory mapping keeps its file open. An array that is still in use
+in any process therefore protects its file, and a killed process leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -20,45 +20,46 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCKS_SUPPORTED = fcntl is not None
-"""Whether this system has such locks; without them there is no cache on disk."""
+"""Whether this system has ``flock``. Without it there is no cache on disk."""
 
 
 _HELD: list[int] = []
-"""Descriptors that stay open until the process ends."""
+"""Descriptors that stay open, and so keep their locks, until the process ends."""
 
 
 def map_locked(path: Path) -> mmap.mmap:
-    """Map ``path`` for reading; it counts as in use until the mapping is gone.
+    """Map ``path`` for reading under a shared lock, which ends when the mapping is released.
 
     Raises:
-        OSError: it can't be opened, or not locked.
-        DataError: it is empty.
+        OSError: the file can't be opened or locked.
+        DataError: the file is empty.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _lock(descriptor, "LOCK_SH")
         if not os.fstat(descriptor).st_size:
             raise DataError(f"cache entry {path}: expected an Arrow file, received an empty one")
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # holds a duplicate of the descriptor
+        # The mapping holds a duplicate of the descriptor and with it the lock.
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
 
 
 def hold_lock(path: Path) -> None:
-    """Count ``path`` as in use for as long as this process lives; once more does no harm."""
+    """Lock ``path`` for reading until this process ends. Calling it again for the same file does no harm."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     _lock(descriptor, "LOCK_SH")
     _HELD.append(descriptor)
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """Map ``path`` for reading without a lock: for its writer, who has one."""
+    """Map ``path`` for reading without a lock. For the writer of a file, which already holds its lock."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def try_lock_exclusive(descriptor: int) -> bool:
-    """Lock an open file for its writer; False if somebody uses it."""
+    """Try to lock an open file exclusively, without waiting; return whether that succeeded."""
     try:
         _lock(descriptor, "LOCK_EX", "LOCK_NB")
     except BlockingIOError:
@@ -67,7 +68,7 @@ def try_lock_exclusive(descriptor: int) -> bool:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove ``path`` unless it is in use; True if it is gone."""
+    """Remove ``path`` unless a process uses it; return whether the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

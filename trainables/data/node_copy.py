@@ -1,8 +1,8 @@
-"""A node's own copy of a prepared task that lies on a disk which many nodes share.
+"""Copies a prepared task from a shared disk to the node's own disk.
 
-Each node fetches a task once, whichever and however many of its processes ask; mapped into memory, it is then read from
-the node's own disk. The copy is kept for the searches to come. It is checked when it is made, and again when its files
-or the boot of the machine are not those of the last check; a damaged one is fetched again.
+Each node copies a task once, however many of its processes need it; they map the copy into memory. The copy is kept for
+later searches. It is verified when it is made, and again if its files or the boot of the machine have changed since
+the last verification. A damaged copy is replaced.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from trainables.data.task import TASK_FILE, Task, open_task, task_digest
 from trainables.errors import DataError
 
 MAX_UNUSED_COPIES = 3
-"""Copies that nobody reads now and that stay nevertheless: those used last."""
+"""Number of copies without a reader that are kept, the most recently used ones."""
 
 MIN_FREE_SHARE = 0.1
-"""Share of the disk that stays free; a task that would take more is read from where it lies."""
+"""Share of the disk that has to stay free. A task that does not fit is read in place."""
 
 COPIES_FOLDER = "data"
 _CHECKED, _USED, _PARTIAL = ".checked", ".used", ".partial"
@@ -34,13 +34,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def local_copy(task: Path, cache: Path | None) -> Path:
-    """The folder to read ``task`` from: a copy under ``cache``, the node's cache of activations.
+    """Return the folder to read ``task`` from: a copy on this node's disk, or ``task`` itself.
 
-    ``task`` itself where there is no cache, no room for a copy, or where both lie on one file system, so that a copy
-    would bring nothing. The copy stays for as long as this process lives.
+    The task is read in place if there is no cache, if the disk has no room for a copy, or if both are on one file
+    system, where a copy would gain nothing. A copy is not removed while this process runs.
+
+    Args:
+        task: folder of the task, perhaps on a disk that many nodes share.
+        cache: the node's cache folder; None if there is none.
 
     Raises:
-        DataError: ``task`` is missing, half-written or damaged.
+        DataError: ``task`` is missing, incomplete or damaged.
     """
     shared = open_task(task)
     if cache is None or not LOCKS_SUPPORTED:
@@ -51,11 +55,9 @@ def local_copy(task: Path, cache: Path | None) -> Path:
         if folder.stat().st_dev == task.stat().st_dev:
             return task
         return _fetched(shared, folder) or task
-    except (
-        OSError,
-        NotImplementedError,
-    ) as error:  # the second is filelock's word for a file system without locks
-        _LOG.warning("data: can't copy %s to this node (%s); reading it where it lies", task, error)
+    except (OSError, NotImplementedError) as error:
+        # filelock raises NotImplementedError on a file system without locks.
+        _LOG.warning("data: can't copy %s to this node (%s); reading it in place", task, error)
         return task
 
 
@@ -64,9 +66,7 @@ def _fetched(shared: Task, folder: Path) -> Path | None:
     with FileLock(_lock_of(mine)):
         if not _whole(mine, shared.digest):
             if not _make_room(folder, shared):
-                _LOG.warning(
-                    "data: no room for a copy of %s in %s; reading it where it lies", shared.name, folder
-                )
+                _LOG.warning("data: no room for a copy of %s in %s; reading it in place", shared.name, folder)
                 return None
             _fetch(shared, mine)
         (mine / _USED).touch()
@@ -75,7 +75,7 @@ def _fetched(shared: Task, folder: Path) -> Path | None:
 
 
 def _fetch(shared: Task, mine: Path) -> None:
-    """Copy, check, and only then give the copy its name."""
+    """Copy and verify the task under a temporary name, then rename it: a copy is complete as soon as it exists."""
     partial = mine.with_name(mine.name + _PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(mine, ignore_errors=True)
@@ -94,7 +94,7 @@ def _fetch(shared: Task, mine: Path) -> None:
 
 
 def _whole(mine: Path, digest: str) -> bool:
-    """Whether a copy is there and as it was when it was last checked, or passes a new check."""
+    """Whether a copy exists and is unchanged since it was last verified, or passes a new verification."""
     try:
         return (mine / _CHECKED).read_text() == _state(mine) or _checked(mine, digest)
     except (FileNotFoundError, NotADirectoryError):
@@ -102,7 +102,7 @@ def _whole(mine: Path, digest: str) -> bool:
 
 
 def _checked(mine: Path, digest: str) -> bool:
-    """Read all of a copy; notes its state if it is whole."""
+    """Read all files of a copy and compare the digest; record the copy's state if it is whole."""
     try:
         whole = task_digest(open_task(mine)) == digest
     except DataError:
@@ -113,14 +113,17 @@ def _checked(mine: Path, digest: str) -> bool:
 
 
 def _state(mine: Path) -> str:
-    """What changes when a file does, and with each boot: a power cut may have kept something from the disk."""
+    """Return text that changes when a file of the copy does, and with each boot.
+
+    After a power cut the disk may lack data that was written before, so each boot asks for a new verification.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id")
     facts = [[name, s.st_size, s.st_mtime_ns] for name in _files() for s in [(mine / name).stat()]]
     return json.dumps([boot.read_text().strip() if boot.exists() else "", facts])
 
 
 def _make_room(folder: Path, shared: Task) -> bool:
-    """Remove copies that nobody reads, those first that were not used for longest, until there is room for one more."""
+    """Remove unused copies, least recently used first, until there is room for one more; return whether there is."""
     needed = sum((shared.directory / name).stat().st_size for name in _files())
     idle = sorted(
         (p for p in folder.iterdir() if p.is_dir() and (p / _USED).exists()),
@@ -137,7 +140,7 @@ def _fits(folder: Path, needed: int) -> bool:
 
 
 def _remove_unused(copy: Path) -> None:
-    """Remove a copy, unless somebody reads it or is about to."""
+    """Remove a copy unless a process reads it or is about to: the latter holds the copy's lock."""
     with suppress(Timeout), FileLock(_lock_of(copy), timeout=0):
         descriptor = os.open(copy / _USED, os.O_RDONLY)
         try:

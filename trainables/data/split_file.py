@@ -1,8 +1,8 @@
-"""One split as an Arrow file whose pixels are a single array on disk, mapped into memory by every reader.
+"""Writes and maps one split: an Arrow file whose pixels are a single array that every reader maps into memory.
 
-The file holds one record batch: ``image`` (``arrow.fixed_shape_tensor`` of uint8 (H, W, 3)), ``label``
-(int64) and ``id``. A batch's pixels must be whole before Arrow can write it, so the file is written with
-blank ones first, and these are then filled in piece by piece: no more than a piece is ever in memory.
+The file holds one record batch with the columns ``image`` (``arrow.fixed_shape_tensor`` of uint8 (H, W, 3)), ``label``
+(int64) and ``id``. Arrow can only write a batch whose pixels are complete. The file is therefore written with a hole in
+their place first, which is then filled chunk by chunk, so that no more than one chunk is in memory.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 COPY_CHUNK_BYTES = 4 << 20
-"""Bytes of pixels that are moved at a time."""
+"""Bytes of pixels that are copied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split of a task, memory-mapped: nothing is read before it is used.
+    """One split of a task, memory-mapped: pages are read from disk when they are used.
 
     Attributes:
         name: train, validation or test.
         images: (N, H, W, 3) uint8, read-only, a view of the mapped file.
-        labels: (N,) int64 class index, read-only.
-        ids: (N,) where each image came from.
+        labels: (N,) int64 class indices, read-only.
+        ids: (N,) origin of each image: a path inside the input, or file and row.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Split:
 
 
 class ArrowStrings(Sequence[str]):
-    """Strings of an Arrow array, made when asked for."""
+    """The strings of an Arrow array as a sequence; each is converted when it is read."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -73,16 +73,20 @@ def write_split(
     """Write a split file.
 
     Args:
-        path: of the new file.
-        pixels: raw pixels of any number of images of ``size``, one after the other.
-        rows: (N,) which of them to take, in the order wanted; N > 0.
+        path: the new file.
+        pixels: raw uint8 pixels of any number of images of ``size``, one after another.
+        rows: (N,) numbers of the images to write, in this order; N > 0.
         labels: (N,) class indices.
-        ids: (N,) origins.
-        size: (H, W).
+        ids: (N,) origins of the images.
+        size: (H, W) in pixels.
+
+    Raises:
+        OSError: ``pixels`` is too short, or the file can't be written.
     """
     width = size[0] * size[1] * 3
     blank = _blank(len(rows) * width)
     batch = _batch(blank, size, labels, ids)
+    # Without this option Arrow refuses buffers of more than 2 GiB.
     beyond_2_gib = pa.ipc.IpcWriteOptions(allow_64bit=True)
     with SparseFile(path, blank) as sink, pa.ipc.new_file(sink, batch.schema, options=beyond_2_gib) as writer:
         writer.write_batch(batch)
@@ -96,14 +100,18 @@ def write_split(
 
 
 def open_split(path: Path, name: str) -> Split:
-    """Map a file that :func:`write_split` wrote; OSError or pyarrow's errors when it isn't one."""
+    """Map a file that :func:`write_split` wrote, as the split ``name``.
+
+    Raises:
+        OSError, ValueError, KeyError, AttributeError: it is no such file (pyarrow's own errors among them).
+    """
     batch, _ = _mapped(path)
     images = batch.column("image").to_numpy_ndarray()
     return Split(name, images, batch.column("label").to_numpy(), ArrowStrings(batch.column("id")))
 
 
 class SparseFile(BufferedWriter):
-    """A new file with a hole in the place of one buffer: it reads as zeros, and nothing is written there."""
+    """A new file that skips one buffer when it is written: the file gets a hole there, which reads as zeros."""
 
     def __init__(self, path: Path, blank: Any) -> None:
         super().__init__(FileIO(path, "w"))
@@ -120,7 +128,7 @@ class SparseFile(BufferedWriter):
 
 
 def _blank(size: int) -> Any:
-    """A buffer of pages that don't exist: they read as zeros and take no memory."""
+    """Return a buffer of untouched anonymous pages, which read as zeros and take no memory."""
     return pa.py_buffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
 
 
@@ -135,13 +143,14 @@ def _batch(pixels: Any, size: tuple[int, int], labels: NDArray[np.int64], ids: S
 
 
 def _mapped(path: Path) -> tuple[Any, Any]:
-    """The file's record batch, and the buffer of the whole file that it is a view of."""
+    """Return the file's record batch, and the buffer of the whole file, of which it is a view."""
     with path.open("rb") as file:
         whole = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return pa.ipc.open_file(pa.BufferReader(whole)).get_batch(0), whole
 
 
 def _pixels_offset(path: Path) -> int:
+    """Return the position of the first pixel in the file: its address less that of the mapped file."""
     batch, whole = _mapped(path)
     images = batch.column("image").to_numpy_ndarray()
     return int(images.__array_interface__["data"][0] - whole.address)

@@ -1,12 +1,8 @@
-"""Splits what came unsplit: stratified by class, by a seed, and by nothing but the pixels.
+"""Assigns images to splits, stratified by class, where the data names no splits.
 
-Which split an image gets depends on its pixels, its class and the seed: not on its name, its place in the
-input or the kind of input. Identical images of a class stay together, so that none is tested on that was
-trained on.
-
-The splits of a task that is there already, for the same images in another size.
-
-Which split an image gets and where it stands there follows from its pixels, which are others in another size.
+The split of an image depends on its pixels, its class and the seed, not on its name, its position or the kind of
+input. Identical images of a class stay in one split, so that no test image was trained on. At another image size the
+pixels differ; :func:`match_splits` then takes the splits over from an existing task.
 """
 
 from __future__ import annotations
@@ -27,11 +23,15 @@ from trainables.errors import DataError
 
 
 def match_splits(task: Task, listing: Listing) -> list[NDArray[np.int64]]:
-    """Rows of ``listing`` for each of SPLITS: the images of ``task``, found by their ids, in its order.
+    """Find the images of ``task`` in ``listing`` by their ids.
+
+    Returns:
+        For each of SPLITS the rows of the listing, in the order of the task.
 
     Raises:
         DataError: an image of the task is not in the listing.
     """
+    # Ids need not be unique: the rows of one id are used in their order.
     places: defaultdict[str, deque[int]] = defaultdict(deque)
     for row, name in enumerate(listing.ids):
         places[name].append(row)
@@ -49,18 +49,22 @@ def match_splits(task: Task, listing: Listing) -> list[NDArray[np.int64]]:
 
 
 def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
-    """(N,) index into SPLITS of each image; validation and test are split off train where the input has none.
+    """Split validation and test off the training images, if the data names none.
 
     Args:
-        listing: N images, fit to be split.
-        digests: (N, 32) of their pixels.
+        listing: N images that passed :func:`trainables.data.checks.check_labelled_listing`.
+        digests: (N, 32) uint8, SHA-256 of the pixels of each image.
         options: fractions and seed.
+
+    Returns:
+        (N,) int8, the index into SPLITS of each image.
     """
     missing = missing_splits(listing)
     splits = np.maximum(listing.splits, TRAIN).astype(np.int8)
     fractions = [options.fraction(split) for split in missing]
     for label in range(len(listing.classes)):
         rows = np.flatnonzero((listing.labels == label) & (splits == TRAIN))
+        # A hash of seed and pixels is a shuffle that does not depend on the order of the input.
         keys = [hashlib.sha256(b"%d " % options.seed + digests[row].tobytes()).digest() for row in rows]
         order = sorted(range(len(rows)), key=keys.__getitem__)
         bounds = split_bounds([keys[place] for place in order], _sizes(len(rows), fractions))
@@ -70,7 +74,7 @@ def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOpt
 
 
 def split_notes(listing: Listing, splits: NDArray[np.int8], options: DataOptions) -> tuple[str, ...]:
-    """What was split off here, in words."""
+    """Return a sentence for the user on the splits that were made here; none if the data names its own."""
     sizes = {split: int((splits == SPLITS.index(split)).sum()) for split in missing_splits(listing)}
     if not sizes:
         return ()
@@ -79,7 +83,7 @@ def split_notes(listing: Listing, splits: NDArray[np.int8], options: DataOptions
 
 
 def leak_notes(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> tuple[str, ...]:
-    """A warning for each split that holds images which are in train, too."""
+    """Return a warning for each split that holds images which are also in train."""
     keys = [digest.tobytes() for digest in digests]
     trained = {key for key, split in zip(keys, splits, strict=True) if split == TRAIN}
     leaks = [split for key, split in zip(keys, splits, strict=True) if split != TRAIN and key in trained]
@@ -90,7 +94,7 @@ def leak_notes(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> tuple[st
 
 
 def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
-    """How many of ``count`` images go to each split: at least one, and at least one is left to train on."""
+    """Return how many of ``count`` images each split gets: at least one, and at least one remains to train on."""
     sizes = [max(1, round(count * fraction)) for fraction in fractions]
     while sum(sizes) >= count:
         sizes[sizes.index(max(sizes))] -= 1
@@ -98,7 +102,11 @@ def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
 
 
 def split_bounds(keys: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
-    """Where splits start and stop among sorted ``keys``; equal keys are parted only if they must be."""
+    """Return where splits of ``sizes`` start and stop among sorted ``keys``: one more number than sizes.
+
+    Each split grows until its last key differs from the next one, so that equal keys (identical images) stay together.
+    If nothing would be left then, the exact sizes are used and equal keys may be separated.
+    """
     exact, whole = [0], [0]
     for size in sizes:
         exact.append(exact[-1] + size)

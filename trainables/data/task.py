@@ -1,9 +1,7 @@
-"""A prepared task: a folder with one Arrow file per split, and ``task.json``, which is written last.
+"""Reads and writes prepared tasks: a folder with one Arrow file per split, and ``task.json``, which is written last.
 
-``task.json`` holds size, time and SHA-256 of each file. Who is about to begin a search makes sure that they are what
-was written (:func:`find_task`); who only opens them looks at the sizes.
-
-The digest of a task: of its classes, image size, splits, labels and pixels, in their order.
+``task.json`` holds size, modification time and SHA-256 of each file. A search verifies the files before it starts
+(:func:`find_task`); :func:`open_task`, which every process calls, compares only the sizes.
 """
 
 from __future__ import annotations
@@ -25,10 +23,12 @@ from trainables.errors import DataError
 
 TASK_FILE = "task.json"
 ALWAYS_HASHED_BYTES = 1 << 30
-"""Bytes of split files that are read again at each start. Of more, only a file that bears another time than then."""
+"""Splits of at most this many bytes together are hashed at each start of a search.
+
+Of larger ones only the files whose modification time has changed are hashed."""
 
 TASK_FORMAT = 1
-"""Changes whenever the same input would give other pixels, another split or other files."""
+"""Version of the files. Increase it whenever the same input would give other pixels, other splits or other files."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,16 @@ class Task:
     """A dataset with train, validation and test splits on disk.
 
     Attributes:
-        name: ``digits``, or the folder's or file's stem; fit for the name of an experiment or a model.
-        directory: holds train.arrow, validation.arrow, test.arrow and task.json.
-        classes: names of the classes, in the order of their indices.
+        name: name of the task (:func:`trainables.data.inputs.options.task_name`).
+        directory: folder with train.arrow, validation.arrow, test.arrow and task.json.
+        classes: class names, in the order of their indices.
         image_size: (H, W) in pixels.
-        digest: hex SHA-256 over classes, image size, splits, labels and pixels. The order of the images
-            follows from their pixels, so that tasks of the same digest are the same arrays, whatever they
-            were read from.
-        counts: images per split.
-        source: where the data came from, in words.
-        skipped: images that were left out because they can't be read, each with the reason.
-        notes: sentences on what was split off, left out or looks wrong, for the user to read.
+        digest: hexadecimal SHA-256 over classes, image size, splits, labels and pixels. The order of the images
+            follows from their pixels, so tasks with the same digest are the same arrays, whatever they were read from.
+        counts: number of images of each split.
+        source: description of where the data came from.
+        skipped: (id, reason) of the images that were left out because they can't be read.
+        notes: sentences for the user on what was split off, was left out, or looks wrong.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Task:
     notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
-        """Map a split into memory.
+        """Map the split ``name`` (train, validation or test) into memory.
 
         Raises:
             DataError: there is no such split, or its file is damaged.
@@ -78,10 +77,10 @@ class Task:
 
 
 def open_task(directory: Path) -> Task:
-    """Open what ``prepare`` left in ``directory``.
+    """Open the task in ``directory``.
 
     Raises:
-        DataError: nothing is there, it was left half-written, or its files were damaged since.
+        DataError: there is no task, it is incomplete, or its files are damaged.
     """
     path = directory / TASK_FILE
     try:
@@ -96,7 +95,7 @@ def open_task(directory: Path) -> Task:
 
 
 def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
-    """The task in ``directory``, if it is whole and answers ``request``; else None: it has to be made."""
+    """Return the task in ``directory`` if it is undamaged and was made from ``request``; None if it has to be made."""
     try:
         facts = json.loads((directory / TASK_FILE).read_text(encoding="utf-8"))
         if facts["request"] != request:
@@ -104,11 +103,11 @@ def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
         task = _task(directory, facts)
         return task if _as_written(directory, facts) else None
     except (OSError, ValueError, KeyError, TypeError, DataError):
-        return None  # absent, half-written or damaged: all three mean that it has to be made
+        return None  # absent, incomplete or damaged: in each case the task has to be made
 
 
 def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
-    """Write ``task.json`` beside the split files in ``directory``, with what the task was made from."""
+    """Write ``task.json`` for the split files in ``directory``, with ``request``, what the task was made from."""
     facts = {
         "format": TASK_FORMAT,
         "name": task.name,
@@ -157,7 +156,7 @@ def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
 
 
 def _as_written(directory: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether the split files hold what was written; True for a task that was made before that was noted."""
+    """Whether the split files are unchanged. True for tasks of earlier versions, which did not store their digests."""
     small = sum(facts["files"].values()) <= ALWAYS_HASHED_BYTES
     for name, file in facts.get("written", {}).items():
         path = directory / f"{name}.arrow"
@@ -176,11 +175,11 @@ def _again(directory: Path) -> str:
 
 
 SplitDigests = tuple[str, NDArray[np.int64], Iterable[bytes]]
-"""A split's name, its (N,) labels and the SHA-256 of each image's pixels."""
+"""A split: its name, its (N,) labels and the SHA-256 of the pixels of each image."""
 
 
 def compute_digest(classes: Sequence[str], size: tuple[int, int], splits: Iterable[SplitDigests]) -> str:
-    """Hex SHA-256 of a task with ``splits`` of images of ``size``, (H, W)."""
+    """Return the SHA-256 of a task in hexadecimal: of classes, ``size`` (H, W), splits, labels and pixels."""
     digest = hashlib.sha256(json.dumps([classes, size]).encode())
     for name, labels, pixels in splits:
         digest.update(f"{name} {len(labels)} ".encode())
@@ -191,10 +190,10 @@ def compute_digest(classes: Sequence[str], size: tuple[int, int], splits: Iterab
 
 
 def task_digest(task: Task) -> str:
-    """What a task's digest is by its files; all of them are read.
+    """Compute the digest of ``task`` from its files, all of which are read.
 
     Raises:
-        DataError: a file is damaged so that it can't be read.
+        DataError: a file is damaged.
     """
 
     def split(name: str) -> SplitDigests:

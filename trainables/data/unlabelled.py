@@ -1,9 +1,7 @@
-"""Splits and classes of a target whose training and validation labels nothing may depend on.
+"""Splits, classes and tasks of a target dataset whose training and validation labels must not be used.
 
-What the test is drawn from has labels; which of them are drawn depends on pixels and seed alone, and so does
-validation. The classes are those of the source, and after them the others that test images have.
-
-A target whose labels no trial may see.
+Only the test split needs labels. Which images it gets depends on their pixels and the seed alone, like the validation
+split. The classes are those of the source, followed by the other classes of the test images.
 """
 
 from __future__ import annotations
@@ -24,29 +22,34 @@ from trainables.data.task import Task
 from trainables.errors import DataError
 
 HIDDEN_LABEL = NO_LABEL
-"""In the place of each label."""
+"""The value that replaces every label."""
 
 
 @dataclass(frozen=True)
 class UnlabelledTask(Task):
-    """A task that hands out its images and no labels; those of the test split are for whoever measures the winner."""
+    """A task whose splits have no labels. The test labels are read from the plain :class:`Task` of the same folder."""
 
     @classmethod
     def of(cls, task: Task) -> UnlabelledTask:
-        """``task`` without its labels."""
+        """Return ``task`` without its labels."""
         return cls(**{f.name: getattr(task, f.name) for f in fields(task)})
 
     def split(self, name: str) -> Split:
-        """A split with the label :data:`HIDDEN_LABEL` everywhere."""
+        """Map a split whose labels are all :data:`HIDDEN_LABEL`."""
         split = super().split(name)
         return replace(split, labels=np.full(len(split), HIDDEN_LABEL, np.int64))
 
 
 def check_unlabelled_listing(listing: Listing, place: str, known: tuple[str, ...]) -> None:
-    """Check an input as listed, or what is left of it without bad images; ``known`` are the source's classes.
+    """Check ``listing``, which comes from ``place``; only its test images need labels.
+
+    Args:
+        listing: examples of a source, all of them or those that can be read.
+        place: where they come from, for messages.
+        known: the classes of the source dataset.
 
     Raises:
-        DataError: no test image has a label, there is nothing to train on or too little to be split, or one class only.
+        DataError: no test image has a label, there is nothing to train on, too little to be split, or one class only.
         UsageError: source and test have no class in common.
     """
     if not len(listing):
@@ -72,19 +75,23 @@ def check_unlabelled_listing(listing: Listing, place: str, known: tuple[str, ...
 
 
 def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
-    """(N,) index into SPLITS of each image, or UNSPLIT for one that is left out: of the test, and without a label.
+    """Split validation and test off the training images, if the data names none, without using their labels.
 
     Args:
-        listing: N images that :func:`check_unlabelled_listing` has let pass.
-        digests: (N, 32) of their pixels.
-        options: fractions and seed. Validation and test get these shares of what is to be split; the test no more than
-            there are labels.
+        listing: N images that passed :func:`check_unlabelled_listing`.
+        digests: (N, 32) uint8, SHA-256 of the pixels of each image.
+        options: fractions and seed. The test split gets at most as many images as have a label.
+
+    Returns:
+        (N,) int8, the index into SPLITS of each image; UNSPLIT for test images without a label, which are left out.
     """
     missing = missing_splits(listing)
     splits = np.maximum(listing.splits, TRAIN).astype(np.int8)
     splits[(splits == TEST) & (listing.labels == NO_LABEL)] = UNSPLIT
     whole = int((splits == TRAIN).sum())
-    for left, split in reversed(list(enumerate(missing, start=1))):  # the test first: it can't take any image
+    # The test split is drawn first, because it can only take images with a label; `left` images have to remain for
+    # the splits that follow and for training.
+    for left, split in reversed(list(enumerate(missing, start=1))):
         pool = np.flatnonzero(splits == TRAIN)
         able = pool[listing.labels[pool] != NO_LABEL] if split == "test" else pool
         most = min(len(able), len(pool) - left)
@@ -94,7 +101,9 @@ def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: Dat
 
 
 def hide_labels(listing: Listing, splits: NDArray[np.int8], known: tuple[str, ...], place: str) -> Listing:
-    """The listing with labels in the test alone, in terms of ``known`` and the test's own classes.
+    """Return the listing without the labels of training and validation images.
+
+    Its classes are ``known``, followed by the other classes of the test images. ``place`` is for messages.
 
     Raises:
         UsageError: source and test have no class in common.
@@ -123,7 +132,7 @@ def _classes(found: set[str], known: tuple[str, ...], place: str) -> tuple[str, 
 def _drawn(
     rows: NDArray[np.int64], digests: NDArray[np.uint8], seed: int, size: int, most: int
 ) -> NDArray[np.int64]:
-    """``size`` of ``rows``, by seed and pixels; more, but at most ``most``, where identical images would be parted."""
+    """Draw ``size`` of ``rows`` by seed and pixels, or up to ``most`` so that identical images stay together."""
     keys = [hashlib.sha256(b"%d " % seed + digests[row].tobytes()).digest() for row in rows]
     order = sorted(range(len(rows)), key=keys.__getitem__)
     _, stop = split_bounds([keys[place] for place in order], [size])

@@ -1,1 +1,1 @@
-"""Inputs: built-in digits, image folders, and Parquet or Arrow files, all as one kind of source."""
+"""Data sources: Parquet and Arrow files, and what all sources have in common, whatever the kind of example."""

@@ -1,4 +1,4 @@
-"""The cells of an image column: bytes, paths, or structs of both as Hugging Face writes them."""
+"""Reads the cells of an image column: bytes, paths, or structs of both as Hugging Face ``datasets`` writes them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from trainables.data.inputs.table_files import TableFile
 
 
 def encoded_images(array: Any, folder: Path) -> Iterator[Encoded | None]:
-    """Each cell of a pyarrow Array as an encoded image; None for an empty one.
+    """Yield each cell of a pyarrow Array as an encoded image, or None if the cell is empty.
 
     Args:
-        array: of byte strings, of paths, or of structs with ``bytes`` or ``path``.
-        folder: what relative paths start from.
+        array: byte strings, paths, or structs with ``bytes`` or ``path``.
+        folder: base of relative paths.
     """
     for cell in array:
         yield _image(cell, folder)
 
 
 def paths_in(table: TableFile, column: str) -> Iterator[Path]:
-    """The image files that a table refers to; none if its first row holds an image itself."""
+    """Yield the image files that ``column`` refers to; none if the first row contains an image itself.
+
+    To decide by the first row keeps a fingerprint cheap: the other rows of such a table are not read.
+    """
     if is_bytes(table.schema.field(column).type):
         return
     for number, array in enumerate(table.arrays(column)):

@@ -1,4 +1,4 @@
-"""Finds the image, label and split columns of a table, by name and by type."""
+"""Finds the image, label and split columns of a table by name and type."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ LABEL_NAMES = ("label", "labels", "class", "target", "category")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; ``split`` is None where rows don't name theirs.
+    """Names of the columns of a table.
 
-    ``label`` is None in a file without any, of a target whose labels no trial may see.
+    Attributes:
+        image: the column of images.
+        label: the column of labels; None in a file without labels, which only unlabelled targets allow.
+        split: the column that names the split of each row; None if there is none.
     """
 
     image: str
@@ -41,12 +44,12 @@ class Columns:
 
 
 def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
-    """Choose the columns of ``schema``: as ``options`` say, or by type and name.
+    """Find the columns of ``schema``: those that ``options`` name, otherwise by Hugging Face feature, name and type.
 
-    An ``unlabelled`` file need not have a column of labels.
+    A file of an ``unlabelled`` dataset need not have a column of labels. ``place`` is for messages.
 
     Raises:
-        DataError: a column isn't there, can't be told, or has a type that can't be read.
+        DataError: a column does not exist, is ambiguous, or has a type that can't be read.
     """
     features = hugging_face_features(schema)
     image = options.image_column or _one(
@@ -83,17 +86,17 @@ def _label_column(schema: Any, options: DataOptions, features: dict[str, Any], p
 
 
 def hugging_face_features(schema: Any) -> dict[str, Any]:
-    """The features that Hugging Face ``datasets`` stores with a schema; empty where it stored none."""
+    """Return the features that Hugging Face ``datasets`` stores with a schema; empty if there are none."""
     try:
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = stored["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {}  # not of Hugging Face: the columns still speak for themselves
+        return {}  # not written by Hugging Face: names and types of the columns decide
     return features if isinstance(features, dict) else {}
 
 
 def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
-    """Names of the integer labels in ``column``, if the schema's metadata holds them."""
+    """Return the class names of the integer labels in ``column``, if the schema's metadata contains them."""
     feature = hugging_face_features(schema).get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
     if not isinstance(names, list) or not names:
@@ -102,7 +105,7 @@ def class_names(schema: Any, column: str) -> tuple[str, ...] | None:
 
 
 def value_type(kind: Any) -> Any:
-    """The type itself, or that of a dictionary's values."""
+    """Return the type of the values: of a dictionary-encoded column that of its dictionary."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -118,7 +121,7 @@ def is_bytes(kind: Any) -> bool:
 
 
 def image_fields(kind: Any) -> list[str]:
-    """Those of a struct's fields that hold an image: ``bytes``, ``path`` or both, the former first."""
+    """Return the fields of a struct type that can hold an image: ``bytes``, ``path`` or both, in this order."""
     fits = {"bytes": is_bytes, "path": is_text}
     names = [field.name for field in kind if field.name in fits and fits[field.name](field.type)]
     return sorted(name for name in names if names.count(name) == 1)
@@ -131,7 +134,10 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _names_splits(field: Any) -> bool:
-    """A column called split is one if it can be: of byte strings it is one, too, which can't be read."""
+    """Whether the column is called ``split`` and could be one.
+
+    Byte strings count as well; reading them raises a clear error later.
+    """
     return field.name.casefold() == "split" and (_holds_labels(field.type) or is_bytes(field.type))
 
 
@@ -141,7 +147,7 @@ def _holds_labels(kind: Any) -> bool:
 
 
 def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str) -> list[str]:
-    """Columns that could be it, by Hugging Face's feature, then by name, then, for images, by type."""
+    """Return candidates for the ``what`` column: by Hugging Face feature, then name, then (images only) type."""
     tagged = [
         n
         for n, f in features.items()

@@ -1,4 +1,4 @@
-"""Turns columns of labels and of split names into indices."""
+"""Converts columns of labels and of split names to indices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from trainables.errors import DataError
 LabelValue = int | str | bool | float
 
 MAX_CLASS_NAME_LENGTH = 500
-"""Letters in the name of a class."""
+"""Largest number of characters in a class name."""
 
 
 def encode_labels(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[LabelValue]]:
-    """A pyarrow ChunkedArray as (N,) codes and the distinct values that they stand for.
+    """Encode a pyarrow ChunkedArray as (N,) int64 codes, and return them with the value of each code.
+
+    ``what`` (label or split) and ``place`` are for messages.
 
     Raises:
-        DataError: a value is missing, or Arrow can't compare values of the type.
+        DataError: a value is missing, or the type is not supported.
     """
     codes, values = _encoded(column, what, place)
     if (codes == NO_LABEL).any():
@@ -39,14 +41,13 @@ def encode_labels(column: Any, what: str, place: str) -> tuple[NDArray[np.int64]
 def encode_visible_labels(
     column: Any, seen: NDArray[np.bool_], names: Sequence[str] | None, place: str
 ) -> tuple[NDArray[np.int64], list[LabelValue]]:
-    """:func:`encode_labels`, for a column whose labels are read in the (N,) rows ``seen`` alone, and may be
-    missing there.
+    """Encode the labels of the rows ``seen`` (N,) alone, where they may also be missing.
 
-    Other rows have the code NO_LABEL, and no value stands for them alone. A missing label is null, blank, NaN or, where
-    integers have ``names``, -1, as Hugging Face writes it.
+    All other rows get the code NO_LABEL, and values that occur only there are not returned. A missing label is null,
+    blank, NaN, or -1 if integers have ``names`` (as Hugging Face writes it).
 
     Raises:
-        DataError: Arrow can't compare values of the type.
+        DataError: the type is not supported.
     """
     if pa.types.is_null(column.type):
         return np.full(len(seen), NO_LABEL, np.int64), []
@@ -54,13 +55,15 @@ def encode_visible_labels(
     missing = [code for code, value in enumerate(values) if _blank(value) or (names and value == -1)]
     codes = np.where(seen & ~np.isin(codes, missing), codes, NO_LABEL)
     used = np.unique(codes[codes != NO_LABEL])
-    place_of = np.full(len(values) + 1, NO_LABEL, np.int64)  # the last is that of NO_LABEL itself
+    place_of = np.full(
+        len(values) + 1, NO_LABEL, np.int64
+    )  # index -1, the last entry, maps NO_LABEL to itself
     place_of[used] = np.arange(len(used))
     return place_of[codes], [values[code] for code in used]
 
 
 def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], list[LabelValue]]:
-    """(N,) codes, NO_LABEL where a value is null, and the distinct values."""
+    """Return (N,) codes, NO_LABEL for null values, and the distinct values."""
     try:
         plain = _plain(column)
         encoded = plain.dictionary_encode()
@@ -77,7 +80,7 @@ def _blank(value: LabelValue | None) -> bool:
 
 
 def _plain(column: Any) -> Any:
-    """One Array of all chunks, of values and not of indices into a dictionary."""
+    """Return one Array of all chunks, with dictionary encoding removed."""
     kind = value_type(column.type)
     plain = column.cast(kind).combine_chunks() if kind != column.type else column.combine_chunks()
     if isinstance(plain, pa.ChunkedArray):
@@ -94,9 +97,13 @@ def _missing(where: NDArray[np.bool_], what: str, place: str) -> DataError:
 
 
 def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> Callable[[LabelValue], str]:
-    """What maps a label as stored to the name of its class; ``names`` are those of integer labels, if known.
+    """Return a function from a stored label to its class name.
 
-    The mapping raises DataError for a label that no class can have; ``what`` is what it calls the column.
+    ``names`` are the class names of integer labels, if known. The function raises DataError for a label that no class
+    can have; ``what`` names the column in the message.
+
+    Raises:
+        DataError: ``names`` contains a name twice.
     """
     twice = {word for word, count in Counter(names or ()).items() if count > 1}
     if twice:
@@ -137,7 +144,7 @@ def _fit(word: str, place: str) -> str:
 
 
 def split_codes(column: Any, names: Sequence[str] | None, name: str, place: str) -> NDArray[np.int8]:
-    """(N,) index into SPLITS of each row, from the column called ``name``.
+    """Convert the split column ``name`` to (N,) int8 indices into SPLITS.
 
     Raises:
         DataError: a split is missing or unknown.

@@ -1,7 +1,4 @@
-"""How a dataset is read and split.
-
-The name of a task, from where its data is.
-"""
+"""Options of how a dataset is read and split, and the name of the task that is made of it."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from pathlib import Path
 from trainables.errors import UsageError
 
 DIGITS = "digits"
-"""The word that stands for the built-in handwritten digits."""
+"""Name of the built-in dataset of handwritten digits."""
 
 MAX_TASK_NAME_LENGTH = 80
 
 
 def task_name(data: str) -> str:
-    """Name of the task that ``data`` makes: ``digits``, or the folder's or the file's stem.
+    """Return the name of the task that is made of ``data``: ``digits``, or the stem of the folder or file.
 
-    Safe in the name of an MLflow experiment, a registered model or a folder: letters and digits of any
-    alphabet, spaces, dots, dashes and underscores; never empty.
+    The name is safe for MLflow experiments, registered models and folders. It holds letters and digits of any
+    alphabet, spaces, dots, dashes and underscores, and is never empty.
 
     >>> task_name("~/my photos/cats: big & small.parquet")
     'cats- big - small'
@@ -35,7 +32,7 @@ def task_name(data: str) -> str:
 
 
 def _stem(data: str) -> str:
-    """The folder's name, or the file's without its extension; of a path that can't be, what it looks like."""
+    """Return the folder's name, or the file's without its extension. Invalid paths are split as text."""
     try:
         path = Path(data).expanduser().resolve()
         return path.name if path.is_dir() else path.stem
@@ -45,23 +42,22 @@ def _stem(data: str) -> str:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Choices that the input itself doesn't make.
+    """How a dataset is read and split.
 
     Attributes:
-        validation_fraction: share of the images that go to validation where the input has no such split.
-        test_fraction: the same for test.
-        seed: of the split made here.
-        skip_bad_images: leave out images that can't be read instead of refusing to start.
-        image_column: column of a Parquet or Arrow file that holds the images; None: found by name and type.
-        label_column: column that holds the labels; None: found by name and type.
-        split_column: column that names each row's split; None: ``split``, if there is one.
-        unlabelled: whether labels of training and validation images are left unread, whether there are any or not;
-            those of the test images are read.
-        classes: names of classes that are known from elsewhere, as from a source. Those of an ``unlabelled`` dataset
-            are these and, after them, the others of its test images.
+        validation_fraction: share of the images for validation, if the data has no such split; between 0 and 1.
+        test_fraction: the same for the test.
+        seed: seed of the splits that are made.
+        skip_bad_images: leave out images that can't be read, instead of raising an error.
+        image_column: column of a Parquet or Arrow file that holds the images; None to find it by name and type.
+        label_column: column that holds the labels; None to find it by name and type.
+        split_column: column that names the split of each row; None for ``split``, if there is one.
+        unlabelled: do not read the labels of training and validation images; those of test images are read.
+        classes: class names known from elsewhere, such as those of a source dataset. The classes of an ``unlabelled``
+            dataset are these, followed by the other classes of its test images.
 
     Raises:
-        UsageError: a fraction outside (0, 1), or both together leave nothing to train on.
+        UsageError: a fraction is not between 0 and 1, or both together leave nothing to train on.
     """
 
     validation_fraction: float = 0.2
@@ -86,13 +82,17 @@ class DataOptions:
             )
 
     def fraction(self, split: str) -> float:
-        """Share of the images that ``split`` (validation or test) gets."""
+        """Return the share of the images for ``split``, which is validation or test."""
         return self.validation_fraction if split == "validation" else self.test_fraction
 
     def as_json(self) -> dict[str, object]:
-        """The options as JSON values, by name; what is for a target without labels only where it is one."""
+        """Return the options as JSON values by name.
+
+        ``unlabelled`` and ``classes`` appear for an unlabelled dataset only: tasks that were prepared before these
+        options existed stay valid, because their request is the same.
+        """
         values = asdict(self)
-        blind = {name: values.pop(name) for name in ("unlabelled", "classes")}
+        unread = {name: values.pop(name) for name in ("unlabelled", "classes")}
         return (
-            {**values, "unlabelled": True, "classes": list(blind["classes"])} if self.unlabelled else values
+            {**values, "unlabelled": True, "classes": list(unread["classes"])} if self.unlabelled else values
         )

@@ -1,7 +1,4 @@
-"""What every input offers: a listing of its images, then the images themselves, still encoded.
-
-Which labels of a target are read where no trial may see those of its training and validation images.
-"""
+"""The interface of every data source: it lists its images, then yields them, still encoded."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 MAX_WORD_LENGTH = 80
-"""Letters of a name that are worth reading in a message."""
+"""Characters of a name that a message shows."""
 
 UNSPLIT = -1
-"""The split of an image whose input doesn't name one."""
+"""The split of an image whose input does not name one."""
 
 NO_LABEL = -1
-"""The label of an image whose input has none, or one that may not be read: only in a target without labels."""
+"""The label of an image without a label, or whose label must not be read; occurs in unlabelled targets only."""
 
 Encoded: TypeAlias = Path | bytes | memoryview
-"""An image as its file, or as the bytes of such a file."""
+"""An encoded image: its file, or the bytes of such a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +30,11 @@ class Listing:
     """The images of an input, before any is decoded.
 
     Attributes:
-        ids: (N,) where each image came from: a path inside the folder, or file and row.
+        ids: (N,) origin of each image: a path inside the folder, or file and row.
         labels: (N,) int64 index into ``classes``, or :data:`NO_LABEL`.
         splits: (N,) int8 index into :data:`SPLITS`, or :data:`UNSPLIT`.
-        classes: names of the classes, in the order of their indices.
-        notes: sentences on what was left out or taken for granted.
+        classes: class names, in the order of their indices.
+        notes: sentences for the user on what was left out.
     """
 
     ids: Sequence[str]
@@ -50,41 +47,41 @@ class Listing:
         return len(self.labels)
 
     def only(self, rows: NDArray[np.int64]) -> Listing:
-        """The same listing with ``rows`` alone, in their order."""
+        """Return the listing of ``rows`` (n,) alone, in their order."""
         ids = [self.ids[row] for row in rows]
         return Listing(ids, self.labels[rows], self.splits[rows], self.classes, self.notes)
 
     def per_class(self, split: int) -> NDArray[np.int64]:
-        """(classes,) how many images of each class are in ``split``."""
+        """Return the number of images of each class in ``split``: (classes,) int64."""
         known = (self.splits == split) & (self.labels != NO_LABEL)
         return np.bincount(self.labels[known], minlength=len(self.classes))
 
 
 class DataSource(Protocol):
-    """One input. ``place`` says where it is, in words for a person."""
+    """A dataset that can be listed and read, such as an image folder. ``place`` describes where it is, for messages."""
 
     @property
     def place(self) -> str: ...
 
     def fingerprint(self) -> str:
-        """A digest that changes with the files' names, sizes and times, found without decoding images."""
+        """Return a digest that changes with the files' names, sizes and modification times. Decodes no image."""
         ...
 
     def listing(self) -> Listing:
-        """All images of the input.
+        """List all images.
 
         Raises:
-            DataError: the input is empty, or its labels or splits can't be understood.
+            DataError: there are none, or labels or splits are not valid.
         """
         ...
 
     def images(self) -> Iterator[Encoded | None]:
-        """The images in the order of the listing; None where there is none."""
+        """Yield the encoded images in the order of the listing; None for an empty cell of a table."""
         ...
 
 
 def printable(name: str | Path) -> str:
-    """``name`` as text that any encoding of Unicode can hold: undecodable bytes become escapes.
+    """Return ``name`` as valid Unicode text: undecodable bytes become escapes.
 
     >>> printable(os.fsdecode(b"caf\\xe9.png"))
     'caf\\\\xe9.png'
@@ -93,7 +90,7 @@ def printable(name: str | Path) -> str:
 
 
 def quoted_list(words: Sequence[str], most: int = 10) -> str:
-    """The first ``most`` words, quoted, and how many there are beyond; long ones are cut."""
+    """Return the first ``most`` words, quoted and shortened, and how many more there are."""
     cut = (word if len(word) <= MAX_WORD_LENGTH else f"{word[:MAX_WORD_LENGTH]}…" for word in words[:most])
     shown = ", ".join(map(repr, cut))
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown
@@ -105,8 +102,8 @@ UNLABELLED_HINT = "With --unlabelled-target (unlabelled_target) only test images
 
 
 def splits_with_labels(splits: Collection[int]) -> frozenset[int]:
-    """Indices of the splits whose labels are read, of an input that names ``splits``.
+    """Return the splits of an unlabelled target whose labels are read, given the ``splits`` that the data names.
 
-    These are the test's; or, where the test has yet to be split off, those of the images that it may be drawn from.
+    This is the test split, or, if it has yet to be made, the images that it may be drawn from.
     """
     return frozenset({TEST}) if TEST in splits else frozenset({UNSPLIT, TRAIN})

@@ -1,4 +1,4 @@
-"""The words by which people name splits."""
+"""Recognises the names that people give to splits."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ EXPECTED_SPLIT_NAMES = "train, validation (or val, valid, dev) and test"
 
 
 def parse_split_name(word: str) -> str | None:
-    """The split that ``word`` names, in any case: train, validation or test; None for other words."""
+    """Return the split that ``word`` names in any case: train, validation or test; None for other words."""
     return SPLIT_WORDS.get(word.strip().casefold())
 
 
 def find_split_name(stem: str) -> str | None:
-    """The split named somewhere in a file's stem, as in ``train-00000-of-00001`` or ``flowers_val``.
+    """Return the split named in a file's stem, as in ``train-00000-of-00001`` or ``flowers_val``; None if there is
+    none.
 
     Raises:
-        DataError: it names two of them.
+        DataError: the stem names two splits.
     """
     found = {SPLIT_WORDS[word] for word in re.split(r"[\W\d_]+", stem.casefold()) if word in SPLIT_WORDS}
     if len(found) > 1:

@@ -1,7 +1,7 @@
 """Finds and reads Parquet and Arrow files: their schema, some columns, or one column batch by batch.
 
-The kind of a file is told by its first bytes, not by its name: Hugging Face calls both the file and the
-stream format of Arrow ``.arrow``.
+The first bytes of a file determine its kind, not its name: Hugging Face uses ``.arrow`` for both the file format and
+the stream format of Arrow.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from trainables.errors import DataError
 
 TABLE_EXTENSIONS = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 ROWS_PER_BATCH = 32
-"""Rows of a Parquet file that are read at a time."""
+"""Number of rows of a Parquet file that are read at a time."""
 
 BUFFER_BYTES = 1 << 20
-"""Bytes of a Parquet column that are read at a time: a row group may hold all images."""
+"""Bytes of a Parquet column that are read at a time. A row group may contain all images, so it is not read whole."""
 
 
 MAX_REASON_LENGTH = 500
-"""Letters of Arrow's own words."""
+"""Characters of Arrow's own message that an error quotes."""
 
 
 def table_files(root: Path) -> list[tuple[Path, str | None]]:
-    """Table files of a folder, each with its split: in the folder itself, in ``data``, or in split folders.
+    """Return the table files of a folder with their splits. They lie in the folder itself, in ``data`` or in split
+    folders.
 
     Raises:
-        DataError: some file names say their split and some don't.
+        DataError: some file names contain a split and some do not.
     """
     files = _directly_in(root) or _directly_in(root / "data")
     if not files:
@@ -74,14 +75,14 @@ class TableFile:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows of the file."""
         with self._readable():
             if self._parquet:
                 return int(self._open().metadata.num_rows)
             return sum(batch.num_rows for batch in self._batches())
 
     def columns(self, names: Sequence[str]) -> Any:
-        """A pyarrow Table of these columns, whole."""
+        """Read these columns whole, as a pyarrow Table."""
         with self._readable():
             if self._parquet:
                 return _sound(self._open().read(columns=list(names)))
@@ -89,7 +90,7 @@ class TableFile:
             return pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
 
     def arrays(self, name: str) -> Iterator[Any]:
-        """One column as pyarrow Arrays; of a Parquet file a few rows at a time."""
+        """Yield one column as pyarrow Arrays; of a Parquet file a few rows at a time, to bound the memory."""
         with self._readable():
             if self._parquet:
                 for batch in self._open().iter_batches(ROWS_PER_BATCH, columns=[name], use_threads=False):
@@ -132,16 +133,16 @@ class TableFile:
 
 
 def _refuse_unreadable_names(kind: Any) -> None:
-    """Read the names of a schema or a struct once: UnicodeDecodeError comes here or never."""
+    """Read all names of a schema or struct, so that a damaged name raises UnicodeDecodeError here and not later."""
     for field in kind:
         if field.name and pa.types.is_struct(field.type):
             _refuse_unreadable_names(field.type)
 
 
 def _sound(data: Any) -> Any:
-    """``data``, a RecordBatch or a Table, if its buffers are what they say.
+    """Return ``data``, a RecordBatch or a Table, after validating its buffers.
 
-    Arrow maps a file as it is: to read a value by an offset that was damaged would end the process.
+    Arrow maps a file without checks: reading a value through a damaged offset would crash the process.
     """
     data.validate(full=True)
     return data

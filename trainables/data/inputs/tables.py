@@ -1,10 +1,10 @@
-"""Parquet and Arrow files with a column of images and one of labels.
+"""Reads datasets from Parquet and Arrow files with an image column and a label column.
 
-A row's split is told by a split column, or by the name of its file, or not at all. Paths in the image
-column are relative to the file's folder. Classes come in the order of Hugging Face's class names where the
-files hold them, else integers in the order of numbers and strings in that of letters.
+The split of a row comes from a split column, from the name of its file, or from neither. Paths in the image column are
+relative to the file's folder. Classes have the order of Hugging Face's class names if the files contain them;
+otherwise integers are sorted by value and strings alphabetically.
 
-Where no trial may see a label, only rows of the test need one; those of the others are not read.
+Of an unlabelled target only test rows need a label; the labels of other rows are not read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from trainables.data.inputs.table_files import TableFile
 
 @dataclass(frozen=True)
 class TablePart:
-    """One file with its columns, and its split where its name says it."""
+    """One file with its columns, and the split that its name contains, if any."""
 
     name: str
     table: TableFile
@@ -56,9 +56,13 @@ class TablePart:
 
 @dataclass(frozen=True, eq=False)
 class RowLabels:
-    """Labels and splits of one file's rows; ``names[code]`` is the class that ``values[code]`` means.
+    """Labels and splits of the rows of one file.
 
-    The code NO_LABEL means none.
+    Attributes:
+        codes: (N,) indices into ``values`` and ``names``, or NO_LABEL.
+        values: the distinct labels as stored.
+        names: their class names.
+        splits: (N,) int8 indices into SPLITS, or UNSPLIT.
     """
 
     codes: NDArray[np.int64]
@@ -68,18 +72,19 @@ class RowLabels:
 
 
 class Tables:
-    """One table file, or the table files of a folder."""
+    """One table file, or the table files of a folder, as a :class:`DataSource`."""
 
     def __init__(self, place: Path, files: Sequence[tuple[Path, str | None]], options: DataOptions) -> None:
         """Open the files and find their columns.
 
         Raises:
-            DataError: a file can't be read, or its columns can't be told.
+            DataError: a file can't be read, or its columns are missing or ambiguous.
         """
         self._place, self._unlabelled = place, options.unlabelled
         self._parts = [_part(_name(path, place), path, split, options) for path, split in files]
         if not any(part.columns.label for part in self._parts):
-            first = self._parts[0]  # not even the test has labels: say so as ever
+            # No file has labels, not even for the test: raise the error of a labelled dataset.
+            first = self._parts[0]
             find_columns(first.table.schema, replace(options, unlabelled=False), first.name)
 
     @property
@@ -127,7 +132,7 @@ class Tables:
         ]
 
     def _classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The classes that have images, in order; and a note on those that have none."""
+        """Return the classes that have images, in order, and a note on those that have none."""
         meaning = {
             name: value for each in self._facts for name, value in zip(each.names, each.values, strict=True)
         }
@@ -138,7 +143,8 @@ class Tables:
         used = tuple(name for name in dict.fromkeys(names) if name in meaning)
         others = tuple(sorted(name for name in meaning if name not in names))
         idle = len(set(names)) - len(used)
-        told = idle and not self._unlabelled  # there, most labels are not known
+        # Most labels of an unlabelled target are unknown, so that a class without images means nothing there.
+        told = idle and not self._unlabelled
         return used + others, (f"left out {idle:,} class names that no image has",) if told else ()
 
 
@@ -147,7 +153,7 @@ def _rank(name: str, value: LabelValue) -> tuple[bool, float, str]:
 
 
 def _name(path: Path, place: Path) -> str:
-    """The file's path inside the input, for people."""
+    """Return the file's path inside the input, for messages and ids."""
     return printable(path.name if path == place else path.relative_to(place))
 
 
@@ -160,7 +166,7 @@ def _part(name: str, path: Path, split: str | None, options: DataOptions) -> Tab
 
 
 def _splits(part: TablePart) -> NDArray[np.int8]:
-    """(N,) index into SPLITS of each row, or UNSPLIT."""
+    """Return (N,) indices into SPLITS, or UNSPLIT."""
     if part.columns.split is not None:
         names = class_names(part.table.schema, part.columns.split)
         column = part.table.columns([part.columns.split]).column(part.columns.split)
@@ -170,7 +176,7 @@ def _splits(part: TablePart) -> NDArray[np.int8]:
 
 
 def _facts(part: TablePart, splits: NDArray[np.int8], seen: NDArray[np.bool_] | None) -> RowLabels:
-    """``seen`` are the (N,) rows whose labels may be read, and may be missing; None: all, and all have one."""
+    """Read the labels of the rows ``seen`` (N,), where labels may be missing; None reads all rows, which need one."""
     if part.columns.label is None:
         return RowLabels(np.full(len(splits), NO_LABEL, np.int64), (), (), splits)
     column = part.table.columns([part.columns.label]).column(part.columns.label)
@@ -183,9 +189,9 @@ def _facts(part: TablePart, splits: NDArray[np.int8], seen: NDArray[np.bool_] | 
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    """Changes when the file does; a missing file has one, too: reading it says what is wrong."""
+    """Return what changes when the file does. A missing file has a stamp too; reading it raises a clear error later."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # a ValueError is for a path with a zero byte in it
+    except (OSError, ValueError):  # ValueError: a path with a null byte
         return str(path), -1, 0
     return str(path), status.st_size, status.st_mtime_ns

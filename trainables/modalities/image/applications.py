@@ -1,6 +1,6 @@
-"""The models of ``keras.applications``: how each wants its pixels, and the input size it was trained at.
+"""Table of the models of ``keras.applications``: their preprocessing and the input size of their ImageNet weights.
 
-Plain data, so that a name can be checked without importing Keras.
+It is plain data, so that a name can be checked without importing Keras. A new model is one entry.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ Preprocessing = Literal["none", "tf", "torch", "caffe", "unit"]
 class Application:
     """One model of ``keras.applications``.
 
-    ``preprocessing`` is what its family's ``preprocess_input`` does; ``none`` where the model's own first
-    layers do it. ``input_size`` is in pixels a side, as is ``min_input_size``, the smallest that the network accepts.
+    Attributes:
+        name: as ``keras.applications`` spells it.
+        preprocessing: what its family's ``preprocess_input`` does; ``none`` if the model's own first layers do it.
+        input_size: height and width in pixels at which the ImageNet weights were trained.
+        min_input_size: smallest height and width in pixels that the network accepts.
     """
 
     name: str
@@ -54,17 +57,17 @@ APPLICATIONS: dict[str, Application] = {
         *_family("tf", {"Xception": 299}, min_input_size=71),
     )
 }
-"""By name, as ``keras.applications`` spells it."""
+"""All models by name."""
 
 
 def find_application(name: str) -> Application | None:
-    """The application called ``name``, whatever its case, hyphens and underscores; None if there is none."""
+    """Return the application called ``name``, ignoring case, hyphens and underscores; None if there is none."""
     wanted = _plain(name)
     return next((a for a in APPLICATIONS.values() if _plain(a.name) == wanted), None)
 
 
 def similar_names(name: str, *others: str) -> list[str]:
-    """Up to three names of applications (or ``others``) that look like ``name``, the closest first."""
+    """Return up to three names of applications (or of ``others``) similar to ``name``, the closest first."""
     known = {_plain(known): known for known in (*APPLICATIONS, *others)}
     return [known[match] for match in difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.6)]
 

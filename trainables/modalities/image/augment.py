@@ -1,9 +1,9 @@
-"""Augmentation: one recipe of geometric distortions, scaled by a single strength.
+"""Augments images: one recipe of geometric distortions, scaled by a single strength.
 
-Strength s in [0, 1] means rotation ±40°·s, width and height shift ±0.2·s of the image, shear ±0.2·s and zoom
-±0.2·s, empty corners filled with the nearest pixel. A horizontal flip is a switch of its own. The random numbers
-are drawn on the host from (seed, epoch), one row an image, so that they depend neither on the order of the
-batches nor on what runs beside the trial.
+A strength s in [0, 1] means rotation by up to ±40°·s, shifts by up to ±0.2·s of width and height, shear by up to ±0.2·s
+and zoom by up to ±0.2·s; empty corners are filled with the nearest pixel. A horizontal flip is a separate option. The
+random numbers are drawn on the host from (seed, epoch), one row per image, so they depend neither on the order of the
+batches nor on other trials.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 DRAWS_PER_IMAGE = 7
-"""Random numbers per image: rotation, shift x, shift y, shear, zoom x, zoom y, flip; each in [-1, 1)."""
+"""Number of random numbers per image: rotation, shift x, shift y, shear, zoom x, zoom y, flip; each in [-1, 1)."""
 
 ROTATION = math.radians(40.0)
 SHIFT = 0.2
@@ -24,7 +24,12 @@ ZOOM = 0.2
 
 
 def draw(count: int, *key: int) -> np.ndarray:
-    """Draw the random numbers of ``count`` images: (count, DRAWS) float32 in [-1, 1), a function of ``key``."""
+    """Draw the random numbers of ``count`` images, a function of ``key``.
+
+    Returns:
+        (count, DRAWS_PER_IMAGE) float32 in [-1, 1).
+    """
+    # The constant keeps these draws apart from those of other code with the same key, such as the order of the data.
     generator = np.random.default_rng([*key, 0xA06])
     return generator.uniform(-1.0, 1.0, size=(count, DRAWS_PER_IMAGE)).astype(np.float32)
 
@@ -49,7 +54,7 @@ def distort(images: Any, draws: Any, strength: Any, flip: Any) -> Any:
 
 
 def affine_transforms(draws: Any, strength: Any, flip: Any, height: int, width: int) -> Any:
-    """Affine maps (B, 8) from output to input pixel coordinates, about the image's centre."""
+    """Return affine maps (B, 8) from output to input pixel coordinates about the centre of the image."""
     ops = keras.ops
     angle = draws[:, 0] * (ROTATION * strength)
     shift_x = draws[:, 1] * (SHIFT * width * strength)
@@ -57,9 +62,10 @@ def affine_transforms(draws: Any, strength: Any, flip: Any, height: int, width: 
     shear = draws[:, 3] * (SHEAR * strength)
     zoom_x = 1.0 + draws[:, 4] * (ZOOM * strength)
     zoom_y = 1.0 + draws[:, 5] * (ZOOM * strength)
+    # With `flip` 1 the negative draws mirror, which are half of them; with 0 the product is never below the bound.
     mirror = ops.where(draws[:, 6] * flip < -1e-9, -1.0, 1.0)
     cos, sin = ops.cos(angle), ops.sin(angle)
-    # rotation · shear · zoom · mirror, written out
+    # The product of the matrices of rotation, shear, zoom and mirror, written out.
     a0 = cos * zoom_x * mirror
     a1 = (cos * shear - sin) * zoom_y
     b0 = sin * zoom_x * mirror

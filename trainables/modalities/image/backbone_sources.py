@@ -1,4 +1,4 @@
-"""Where backbones come from: the package, ``keras.applications``, a file."""
+"""Finds image backbones by name: the built-in one, the models of ``keras.applications``, and Keras files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from trainables.modalities.image.applications import Application, find_applicati
 from trainables.modalities.image.preprocessing import correct_efficientnet
 
 DOWNLOAD_TIMEOUT = 20.0
-"""Seconds of silence after which a download of weights is given up."""
+"""Seconds without data after which a download of weights is aborted."""
 
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """A Keras model as it was found, perhaps with a head.
+    """A Keras model as it was found, perhaps with a classifier head.
 
-    ``weights`` says where its weights are from; ``random_weights`` that they are still to be drawn at random.
+    Attributes:
+        name: name of the backbone.
+        model: the Keras model.
+        weights: where its weights come from: ``shipped``, ``imagenet``, ``none``, ``file``, or a path.
+        preprocessing: mode of :func:`trainables.modalities.image.preprocessing.preprocess`.
+        random_weights: the weights have yet to be initialised from the seed.
     """
 
     name: str
@@ -151,7 +156,7 @@ def _with_file(name: str, size: int, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet_download() -> Iterator[None]:
-    """Progress goes to stderr, a dead connection ends soon, and Keras' note on input sizes is left out."""
+    """Send progress to stderr, time out a dead connection, and suppress Keras' warning about input sizes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:

@@ -1,7 +1,6 @@
-"""What ``unfreeze backbones`` lists: a table that ships with the package, so that nothing need be built.
+"""Reads the table of backbones that ``unfreeze backbones`` lists. It ships with the package, so no model is built.
 
-``python -m trainables.modalities.image.catalogue_table`` makes it anew, from every model with random weights (some
-minutes, 4 GB).
+``python -m trainables.modalities.image.catalogue_table`` measures it again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,14 @@ TABLE = "catalogue.json"
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One backbone: ``input_size`` in pixels a side, ``blocks`` is the greatest ``unfreeze_depth``."""
+    """One backbone.
+
+    Attributes:
+        name: as ``--backbone`` takes it.
+        input_size: default height and width in pixels.
+        parameters: number of weights, trainable or not.
+        blocks: number of blocks, the largest ``unfreeze_depth``.
+    """
 
     name: str
     input_size: int
@@ -24,6 +30,6 @@ class CatalogueEntry:
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """All backbones that have a name, the built-in one first."""
+    """Return all backbones that have a name, the built-in one first."""
     text = resources.files("trainables.modalities.image").joinpath(TABLE).read_text(encoding="utf-8")
     return [CatalogueEntry(**row) for row in json.loads(text)]

@@ -1,6 +1,7 @@
-"""Measure every known backbone and write the table `catalogue.json` (some minutes, 4 GB of memory).
+"""Builds every known backbone with random weights and writes the table ``catalogue.json``.
 
-Run it as ``python -m trainables.modalities.image.catalogue_table`` after a change of the blocks or of the applications.
+Run ``python -m trainables.modalities.image.catalogue_table`` after a change of the blocks or of the applications. It
+takes some minutes and 4 GB of memory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from trainables.modalities.image.catalogue import TABLE, CatalogueEntry
 
 
 def measure(name: str) -> CatalogueEntry:
-    """The entry of backbone ``name``, found by building it with random weights."""
+    """Build the backbone ``name`` with random weights and return its entry."""
     from trainables.backbones.spec import BackboneSpec
     from trainables.modalities.image.backbones import load
 
@@ -22,7 +23,7 @@ def measure(name: str) -> CatalogueEntry:
 
 
 def main() -> None:
-    """Write the table beside this file."""
+    """Measure all backbones and write the table next to this file."""
     from trainables.modalities.image.applications import APPLICATIONS
 
     entries = []

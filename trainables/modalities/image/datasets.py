@@ -60,9 +60,10 @@ def prepare(
     """
     size = _checked(image_size)
     directory = Path(directory).absolute()
+    source = source or open_source(data, directory=directory, options=options)  # checks ``data`` first
     return prepare_task(
         task_name(data),
-        source or open_source(data, directory=directory, options=options),
+        source,
         image_size=size,
         directory=directory,
         options=options,

@@ -1,7 +1,7 @@
 """Decodes a stream of images on all cores, in bounded memory, into one file of raw pixels.
 
-Threads, not processes: Pillow and hashlib let go of the interpreter while they work, and a user's script that
-calls us is not started again in children.
+It uses threads, not processes: Pillow and hashlib release the interpreter lock while they work, and a user's script
+that calls this package is not started again in child processes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from trainables.modalities.image.images import decode_image
 
 CHUNK_IMAGES = 32
 CHUNK_BYTES = 4 << 20
-"""A task for a thread ends with the image that reaches either."""
+"""A chunk, the work of one thread, ends with the image that reaches either limit."""
 
 MAX_THREADS = 32
 
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """(n, H, W, 3) pixels of the good images, their digests, and for every image None or why it is bad."""
+    """Pixels (n, H, W, 3) and digests of the readable images, and for every image its error message or None."""
 
     pixels: NDArray[np.uint8]
     digests: list[bytes]
@@ -47,9 +47,16 @@ def decode_all(
     sink: BinaryIO,
     progress: Progress | None = None,
 ) -> DecodingResult:
-    """Decode ``images`` to ``size`` (H, W) and write the pixels of the good ones to ``sink``, in order.
+    """Decode ``images`` to ``size`` (H, W) and write the pixels of the readable ones to ``sink``, in order.
 
-    Memory is bounded by the threads' chunks, whatever the number of images.
+    Memory is bounded by the chunks of the threads, whatever the number of images.
+
+    Args:
+        images: encoded images; None for one that is missing.
+        total: their number, for ``progress``.
+        size: (H, W) in pixels.
+        sink: file for the raw uint8 pixels (H, W, 3) of each image.
+        progress: called with the number of decoded images and ``total``.
     """
     result, done = DecodingResult(), 0
     for chunk in _in_threads(images, size):
@@ -67,7 +74,7 @@ def decode_all(
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -77,9 +84,11 @@ def _in_threads(images: Iterable[Encoded | None], size: tuple[int, int]) -> Iter
     threads = min(available_cores(), MAX_THREADS)
     waiting: deque[Future[_Chunk]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads, "decode") as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files that are read all the same
+        # Pillow warns about unusual files that it reads all the same.
+        warnings.filterwarnings("ignore", module="PIL")
         for batch in _batches(images):
             waiting.append(pool.submit(_decode, batch, size))
+            # One chunk more than threads waits, so that no thread idles; results are taken in the order of the images.
             if len(waiting) > threads + 1:
                 yield waiting.popleft().result()
         while waiting:

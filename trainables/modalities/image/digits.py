@@ -1,7 +1,7 @@
-"""scikit-learn's 1,797 handwritten digits, with a fixed split: few labels to learn from, many to test on.
+"""The built-in dataset: scikit-learn's 1,797 handwritten digits with a fixed split.
 
-Ten training and twenty validation images a class, the other 1,497 for the test. The images are 8 x 8 pixels
-of 17 shades, white ink on black, by 43 people (E. Alpaydin and C. Kaynak, UCI, 1998).
+There are ten training and twenty validation images per class; the other 1,497 images are for the test. The images have
+8 x 8 pixels of 17 shades, white ink on black, written by 43 people (E. Alpaydin and C. Kaynak, UCI, 1998).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TRAIN_PER_CLASS = 10
 VALIDATION_PER_CLASS = 20
 CLASSES = tuple("0123456789")
 MAX_PIXEL_VALUE = 16
-"""Pixels are whole numbers from 0 to this."""
+"""Pixels are integers from 0 to this value."""
 
 
 class DigitsSource:
-    """The built-in task."""
+    """scikit-learn's digits as a :class:`trainables.data.inputs.source.DataSource`."""
 
     place = "scikit-learn's handwritten digits"
 
@@ -53,7 +53,10 @@ class DigitsSource:
 
 
 def _fixed_split(labels: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Shuffled by a hash, since the data comes writer by writer and generators may change."""
+    """Return (N,) indices into SPLITS, the same for every version of NumPy.
+
+    The data is sorted by writer, so it has to be shuffled. A hash does that, because random generators may change.
+    """
     order = sorted(range(len(labels)), key=lambda row: hashlib.sha256(f"digits {row}".encode()).digest())
     splits = np.full(len(labels), SPLITS.index("test"), dtype=np.int8)
     for label in range(10):

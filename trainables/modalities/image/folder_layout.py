@@ -1,4 +1,4 @@
-"""Which folders of an image folder are splits, and which are classes."""
+"""Finds out which folders of an image folder are splits and which are classes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,31 @@ EXPECTED_LAYOUTS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders that hold class folders, each with its split (None where the input isn't split)."""
+    """The layout of an image folder.
+
+    Attributes:
+        folders: (split, folder) of each folder that contains class folders; the split is None if there are no splits.
+        left_out: folders that are no part of the data.
+        notes: sentences for the user on what was left out.
+    """
 
     folders: tuple[tuple[str | None, Path], ...]
     left_out: frozenset[Path] = frozenset()
     notes: tuple[str, ...] = ()
 
 
-def find_layout(root: Path, ours: Path) -> Layout:
-    """Look at the folders of ``root``; the one that leads to ``ours``, where results go, is left out.
+def find_layout(root: Path, output_directory: Path) -> Layout:
+    """Find the class folders of ``root``, leaving out the folder that leads to ``output_directory``.
 
-    A folder called like a split is one only if it holds folders itself: a class may be called ``train``.
+    A folder with the name of a split is one only if it contains folders itself: a class may be called ``train``.
 
     Raises:
         DataError: there are no class folders, or split folders and others are mixed.
     """
     folders = subfolders(root)
-    left_out = frozenset(folder for folder in folders if folder.resolve() in (ours, *ours.parents))
+    left_out = frozenset(
+        folder for folder in folders if folder.resolve() in (output_directory, *output_directory.parents)
+    )
     notes = tuple(f"left out the folder {printable(folder)}, where results go" for folder in left_out)
     folders = [folder for folder in folders if folder not in left_out]
     named = [folder for folder in folders if parse_split_name(folder.name)]

@@ -1,11 +1,11 @@
-"""Image folders: one sub-folder per class, either in split folders or on their own.
+"""Reads image folders: one sub-folder per class, with or without split folders above them.
 
-``DIR/train/CLASS/…/image`` with ``DIR/validation`` and ``DIR/test`` beside it, or ``DIR/CLASS/…/image``.
-Folders inside a class folder belong to the class, at any depth. Classes are sorted by name; names that
-differ only in their Unicode normal form (NFC, NFD) are one class, since nobody can tell them apart.
+The layout is ``DIR/train/CLASS/…/image`` with ``DIR/validation`` and ``DIR/test``, or ``DIR/CLASS/…/image``. All
+folders inside a class folder belong to that class. Classes are sorted by name. Names that differ only in their
+Unicode normal form (NFC, NFD) look the same and are one class.
 
-Where no trial may see a label, only the folders of the test need class folders: ``DIR/train/image`` will do, and which
-class folder a training image lies in is not looked at.
+In an unlabelled target only the test split needs class folders. ``DIR/train/image`` is enough for training images, and
+the class folders they may lie in are ignored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trainables.modalities.image.image_files import (
 
 @dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """An image file with its class, None where it has none or may not be known, and the index of its split."""
+    """An image file with its class (None if it has none or it must not be read) and the index of its split."""
 
     file: ImageFile
     label: str | None
@@ -49,24 +49,27 @@ class LabelledFile:
 
 
 class ImageFolder:
-    """A folder of class folders, or of split folders with class folders in them."""
+    """An image folder as a :class:`trainables.data.inputs.source.DataSource`."""
 
-    def __init__(self, root: Path, ours: Path, unlabelled: bool = False) -> None:
-        """List the files below ``root``, but not what lies on the way to ``ours``, where results go.
+    def __init__(self, root: Path, output_directory: Path, unlabelled: bool = False) -> None:
+        """List the files below ``root``.
 
-        ``unlabelled`` is whether no trial may see a label (:mod:`trainables.data.inputs.source`).
+        Args:
+            root: the image folder.
+            output_directory: folder of the results. Those folders of ``root`` that lead to it are left out.
+            unlabelled: do not read the labels of training and validation images.
 
         Raises:
             DataError: there are no class folders, or a class folder holds no image.
         """
         self._root = root
         self._unlabelled = unlabelled
-        self._clutter = SkippedFiles()
-        layout = find_layout(root, ours)
+        self._skipped = SkippedFiles()
+        layout = find_layout(root, output_directory)
         self._notes = list(layout.notes)
         self._files = list(self._read(layout))
-        if self._clutter.count:
-            self._notes.append(self._clutter.note)
+        if self._skipped.count:
+            self._notes.append(self._skipped.note)
 
     @property
     def place(self) -> str:
@@ -99,9 +102,9 @@ class ImageFolder:
         seen = splits_with_labels({number for number, _ in numbered})
         for number, folder in numbered:
             if self._unlabelled and number not in seen:
-                yield from (LabelledFile(file, None, number) for file in images_below(folder, self._clutter))
+                yield from (LabelledFile(file, None, number) for file in images_below(folder, self._skipped))
                 continue
-            loose = images_directly_in(folder, self._clutter)
+            loose = images_directly_in(folder, self._skipped)
             if self._unlabelled and number != TEST:
                 yield from (LabelledFile(file, None, number) for file in loose)
             elif loose:
@@ -115,7 +118,7 @@ class ImageFolder:
     def _read_class(self, folder: Path, split: int) -> Iterator[LabelledFile]:
         label = unicodedata.normalize("NFC", printable(folder.name))
         found = False
-        for file in images_below(folder, self._clutter):
+        for file in images_below(folder, self._skipped):
             found = True
             yield LabelledFile(file, label, split)
         if not found and split in (UNSPLIT, SPLITS.index("train")):

@@ -1,4 +1,4 @@
-"""Finds images in folders: what counts as an image, what as clutter."""
+"""Finds the image files in folders, and counts the other files there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NON_IMAGE_EXTENSIONS = frozenset(
     )
     for word in group.split()
 )
-"""Files that come along with datasets and are no images. Any other file must be one."""
+"""Extensions of files that accompany datasets and are no images. Every other file is expected to be an image."""
 
 NON_IMAGE_NAMES = frozenset(
     ["thumbs.db", "desktop.ini", "icon\r", "readme", "license", "licence", "checksums", "md5sums", "__macosx"]
@@ -28,12 +28,18 @@ NON_IMAGE_NAMES = frozenset(
 
 
 MAX_FOLDER_DEPTH = 100
-"""Folders in folders in a class folder."""
+"""Largest depth of nested folders inside a class folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that should be an image; ``size`` is -1 where there is none (a dead link)."""
+    """A file that is expected to be an image.
+
+    Attributes:
+        path: the file.
+        size: in bytes; -1 for a dead link.
+        changed: modification time, in nanoseconds; 0 for a dead link.
+    """
 
     path: str
     size: int
@@ -42,7 +48,7 @@ class ImageFile:
 
 @dataclass
 class SkippedFiles:
-    """Files that a walk left out on purpose."""
+    """Counts the files that are no images by their name."""
 
     count: int = 0
     kinds: set[str] = field(default_factory=set)
@@ -54,37 +60,41 @@ class SkippedFiles:
 
     @property
     def note(self) -> str:
-        """What was left out, in words."""
+        """A sentence for the user on what was left out."""
         noun = "file that holds" if self.count == 1 else "files that hold"
         return f"left out {self.count:,} {noun} no image ({', '.join(sorted(self.kinds))})"
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Visible folders directly inside ``folder``, sorted by name."""
+    """Return the visible folders directly inside ``folder``, sorted by name."""
     entries = _entries(folder)
     return [Path(entry.path) for entry in entries if not _ignored(entry.name) and _is_folder(entry)]
 
 
-def images_directly_in(folder: Path, clutter: SkippedFiles) -> list[ImageFile]:
-    """Image files of ``folder`` itself, sorted by name; clutter is counted there."""
-    return [file for entry in _entries(folder) if (file := _image(entry, clutter)) is not None]
+def images_directly_in(folder: Path, skipped: SkippedFiles) -> list[ImageFile]:
+    """Return the image files directly inside ``folder``, sorted by name; count the others in ``skipped``."""
+    return [file for entry in _entries(folder) if (file := _image(entry, skipped)) is not None]
 
 
-def images_below(folder: Path, clutter: SkippedFiles) -> Iterator[ImageFile]:
-    """Image files of ``folder`` and of all folders in it, at any depth, in the order of their names.
+def images_below(folder: Path, skipped: SkippedFiles) -> Iterator[ImageFile]:
+    """Yield the image files below ``folder`` at any depth, sorted by name; count the others in ``skipped``.
 
-    Hidden names are skipped; links are followed, but never in circles.
+    Hidden names are ignored. Links are followed, but never in circles.
+
+    Raises:
+        DataError: a folder can't be listed, or the folders are nested too deeply.
     """
-    return _below(folder, clutter, frozenset())
+    return _below(folder, skipped, frozenset())
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there is any image file in ``folder``, at any depth."""
+    """Whether ``folder`` contains an image file at any depth."""
     return next(images_below(folder, SkippedFiles()), None) is not None
 
 
-def _below(folder: Path, clutter: SkippedFiles, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
+def _below(folder: Path, skipped: SkippedFiles, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
     status = folder.stat()
+    # A folder that is its own ancestor, through a link, was listed already.
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         return
@@ -93,8 +103,8 @@ def _below(folder: Path, clutter: SkippedFiles, above: frozenset[tuple[int, int]
     for entry in _entries(folder):
         if _is_folder(entry):
             if not _ignored(entry.name):
-                yield from _below(Path(entry.path), clutter, above | {identity})
-        elif (file := _image(entry, clutter)) is not None:
+                yield from _below(Path(entry.path), skipped, above | {identity})
+        elif (file := _image(entry, skipped)) is not None:
             yield file
 
 
@@ -109,7 +119,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself is a dead one
+    except OSError:  # a link to itself counts as a dead link
         return False
 
 
@@ -117,13 +127,13 @@ def _ignored(name: str) -> bool:
     return name.startswith(".") or name.casefold() in NON_IMAGE_NAMES
 
 
-def _image(entry: os.DirEntry[str], clutter: SkippedFiles) -> ImageFile | None:
-    """The entry as an image file; None for hidden files, clutter, folders, pipes and devices."""
+def _image(entry: os.DirEntry[str], skipped: SkippedFiles) -> ImageFile | None:
+    """Return the entry as an image file; None for hidden and skipped files, folders, pipes and devices."""
     dead_link = entry.is_symlink() and not Path(entry.path).exists()
     if entry.name.startswith(".") or not (dead_link or entry.is_file()):
         return None
     if _ignored(entry.name) or Path(entry.name).suffix.lower() in NON_IMAGE_EXTENSIONS:
-        clutter.add(entry.name)
+        skipped.add(entry.name)
         return None
     if dead_link:
         return ImageFile(entry.path, -1, 0)

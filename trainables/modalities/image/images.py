@@ -1,14 +1,11 @@
-"""Any image that Pillow opens, as one RGB array of a given size.
+"""Decodes any image that Pillow opens to one RGB array of a given size.
 
-The image is turned as its EXIF data says, of an animation the first frame is taken, and the whole picture is
-stretched to the size (as ``keras.utils.image_dataset_from_directory`` does) by an antialiased bilinear
-filter.
+The image is rotated according to its EXIF data, the first frame of an animation is used, and the whole picture is
+stretched to the size by an antialiased bilinear filter, as ``keras.utils.image_dataset_from_directory`` does.
 
-Any Pillow mode as 8-bit RGB.
-
-Transparency is laid on white, which is what a viewer shows. Values of more than 8 bits are scaled down, never
-clipped: 16-bit ones from 0..65535; 32-bit integers and floats from the narrowest of 0..1 (floats alone),
-0..255 and 0..65535 that holds the whole image, and from the image's own range where none does.
+Transparent images are drawn on white, as a viewer shows them. Values of more than 8 bits are scaled down, never
+clipped: 16-bit integers from 0..65535; 32-bit integers and floats from the narrowest of 0..1 (floats only), 0..255
+and 0..65535 that contains the whole image, or from the image's own range if none does.
 """
 
 from __future__ import annotations
@@ -26,53 +23,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from trainables.errors import DataError
 
 WHITE = (255, 255, 255, 255)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an opened image to mode RGB.
-
-    Raises:
-        DataError: pixels that are NaN or infinite.
-    """
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return Image.fromarray(_deep(image)).convert("RGB")
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, WHITE)
-        canvas.alpha_composite(image.convert("RGBA"))
-        return canvas.convert("RGB")
-    return image.convert("RGB")
-
-
-def _deep(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W) of a single-channel image with more than 8 bits."""
-    values = np.asarray(image)
-    grey = to_eight_bit(values)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey = np.where(values == clear, np.uint8(255), grey)
-    return grey
-
-
-def to_eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale ``values`` (any shape, any number type) to 0..255."""
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(
-            np.uint8
-        )  # exact, in half of a float's memory
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise DataError("some pixels are NaN or infinite")
-    ceilings = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    for ceiling in ceilings:
-        if low >= 0 and high <= ceiling:
-            return _scaled(values, 0.0, ceiling)
-    return _scaled(values, low, high)
-
-
-def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    share = (values.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.asarray(np.rint(share * 255.0), dtype=np.uint8)
-
+"""RGBA of the background that transparent images are drawn on."""
 
 ORIENTATION_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,18 +34,18 @@ ORIENTATION_TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""The transposition that undoes each EXIF orientation."""
 
 OVERSAMPLING = 2
-"""A JPEG may be decoded at a lower resolution, but never below this multiple of the size asked for."""
+"""A JPEG may be decoded at a lower resolution, which is faster, but never below this multiple of the requested size."""
 
 
 MAX_REASON_LENGTH = 200
-"""Letters of a decoder's own words."""
+"""Characters of a decoder's own message that an error quotes."""
 
 
 def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode one image and resize it.
+    """Decode one image and resize it to ``size``.
 
     Args:
         encoded: an image file, or its content.
@@ -104,7 +55,7 @@ def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> N
         (H, W, 3) uint8, RGB.
 
     Raises:
-        DataError: it can't be read; the text is the reason alone, without the image's name.
+        DataError: the image can't be read. The message is the reason without the image's name, which the caller adds.
     """
     height, width = size
     try:
@@ -121,7 +72,7 @@ def decode_image(encoded: Path | bytes | memoryview, size: tuple[int, int]) -> N
 
 
 def decode_full_size(encoded: Path | bytes | memoryview) -> NDArray[np.uint8]:
-    """:func:`decode_image` at the image's own size: (H, W, 3) uint8, RGB."""
+    """Decode one image at its own size: (H, W, 3) uint8, RGB. See :func:`decode_image`."""
     try:
         with _opened(encoded) as image:
             _refuse_bomb(image)
@@ -134,7 +85,10 @@ def decode_full_size(encoded: Path | bytes | memoryview) -> NDArray[np.uint8]:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Formats to try, common ones first. EPS is a program that Ghostscript would run: not from a dataset."""
+    """Return the formats to try, common ones first.
+
+    EPS is excluded: Ghostscript would run it as a program, and datasets are not trusted.
+    """
     Image.preinit()
     common = list(Image.ID)
     Image.init()
@@ -149,7 +103,7 @@ def _opened(encoded: Path | bytes | memoryview) -> Image.Image:
 
 
 def _refuse_bomb(image: Image.Image) -> None:
-    """Pillow itself only warns up to twice its limit."""
+    """Raise for images above Pillow's pixel limit, where Pillow itself only warns up to twice the limit."""
     pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and pixels > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -183,3 +137,52 @@ def _reason(error: Exception, encoded: Path | bytes | memoryview) -> str:
     if isinstance(error, OSError | SyntaxError) and words:
         return words
     return f"damaged ({words or type(error).__name__})"
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an opened image to mode RGB.
+
+    Raises:
+        DataError: some pixels are NaN or infinite.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return Image.fromarray(_deep(image)).convert("RGB")
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, WHITE)
+        canvas.alpha_composite(image.convert("RGBA"))
+        return canvas.convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert a single-channel image with more than 8 bits to (H, W) uint8."""
+    values = np.asarray(image)
+    grey = to_eight_bit(values)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey = np.where(values == clear, np.uint8(255), grey)
+    return grey
+
+
+def to_eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale ``values`` of any shape and numeric type to 0..255.
+
+    Raises:
+        DataError: some values are NaN or infinite.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        # Exact rounding of x * 255 / 65535 in integers, with half of the memory that floats would take.
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise DataError("some pixels are NaN or infinite")
+    ceilings = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    for ceiling in ceilings:
+        if low >= 0 and high <= ceiling:
+            return _scaled(values, 0.0, ceiling)
+    return _scaled(values, low, high)
+
+
+def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    share = (values.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
+    return np.asarray(np.rint(share * 255.0), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Bring any image model into one form: raw RGB pixels 0..255 → preprocessing → blocks → pooled features."""
+"""Converts any image model to one form: raw RGB pixels 0..255 → preprocessing → blocks → pooled features."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from trainables.modalities.image.backbone_sources import BackboneSource
 from trainables.modalities.image.preprocessing import constant_normalization, preprocess, to_channels
 
 DEFAULT_SIZE = 224
-"""Pixels a side for a model that takes any size and names none."""
+"""Height and width in pixels for a model that takes images of any size."""
 
 _RESIZERS = ("Resizing", "CenterCrop", "RandomCrop")
 
 
 def normalise(source: BackboneSource, size: int | None) -> Any:
-    """A flat functional model with the weights of ``source``.
+    """Build a flat functional model with the weights of ``source``.
 
-    Its input is float32 (N, H, W, 3), raw pixels 0..255; its output (N, C) are the pooled features. Nested
-    models are opened, a head is left out, a first resizing is, too (it gives the input size unless ``size``
-    does), layers that Keras named are numbered anew, and everything is trainable.
+    Nested models are opened, the classifier head and an initial resizing are removed, layers that Keras named are
+    numbered anew, and every layer is trainable.
+
+    Args:
+        source: the model as it was found.
+        size: height and width of the input in pixels. None takes the size of the initial resizing, otherwise the static
+            input size of the model, otherwise :data:`DEFAULT_SIZE`.
+
+    Returns:
+        A Keras model from float32 (N, H, W, 3), raw pixels 0..255, to pooled features (N, C).
 
     Raises:
-        BackboneError: there is nothing to train below the head, or the network can't take this size.
+        BackboneError: there is nothing to train below the head, or the network does not accept this size.
     """
     model = source.model
     _thaw(model)
@@ -51,15 +58,16 @@ def normalise(source: BackboneSource, size: int | None) -> Any:
 
 
 def _thaw(model: Any) -> None:
-    """Make every layer trainable; a file may hold frozen ones."""
+    """Make every layer trainable; a file may contain frozen ones."""
     for operation in find_operations(model.inputs, model.outputs):
         if isinstance(operation, keras.Layer):
-            operation.trainable = False  # else Keras sees no change and leaves what is inside a wrapper
+            # Keras ignores a value that is already set, and would leave the layers inside a wrapper as they are.
+            operation.trainable = False
             operation.trainable = True
 
 
 def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]], tuple[int, int] | None]:
-    """What to swap (resizing for nothing, adapted statistics for constants), and the size resized to."""
+    """Return the operations to replace (resizing, and layers with adapted statistics), and the size resized to."""
     swap: dict[int, Callable[..., Any]] = {
         id(operation): constant_normalization(operation)
         for operation in find_operations([native], [features])

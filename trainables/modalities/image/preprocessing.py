@@ -1,7 +1,7 @@
-"""Preprocessing as layers of the graph: raw pixels 0..255 in, what a network was trained on out.
+"""Adds preprocessing as layers of the graph: from raw pixels 0..255 to the values that a network was trained on.
 
-The modes are those of ``keras.applications.imagenet_utils.preprocess_input``; every layer serialises in
-Keras' safe mode (no Lambda).
+The modes are those of ``keras.applications.imagenet_utils.preprocess_input``. All layers can be loaded in Keras' safe
+mode; there are no Lambda layers.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ MODES: tuple[Preprocessing, ...] = get_args(Preprocessing)
 def preprocess(pixels: Any, mode: str) -> Any:
     """Apply ``mode`` to symbolic ``pixels`` (N, H, W, 3), RGB, 0..255.
 
-    none: as they are. unit: to 0..1. tf: to -1..1. torch: to 0..1, then by ImageNet's mean and deviation of
-    each channel. caffe: RGB to BGR, less ImageNet's mean, not scaled.
+    Args:
+        pixels: symbolic tensor.
+        mode: ``none`` leaves the pixels as they are; ``unit`` scales to 0..1; ``tf`` scales to -1..1; ``torch`` scales
+            to 0..1 and normalises by ImageNet's mean and standard deviation of each channel; ``caffe`` converts RGB to
+            BGR and subtracts ImageNet's mean without scaling.
 
     Raises:
         BackboneError: there is no such mode.
@@ -49,10 +52,10 @@ def preprocess(pixels: Any, mode: str) -> Any:
 
 
 def to_channels(pixels: Any, channels: int) -> Any:
-    """RGB ``pixels`` (N, H, W, 3) as ``channels`` channels: 3 as they are, 1 as luma (ITU-R 601).
+    """Convert RGB ``pixels`` (N, H, W, 3) to ``channels`` channels: 3 leaves them, 1 gives the luma (ITU-R 601).
 
     Raises:
-        BackboneError: any other number.
+        BackboneError: ``channels`` is another number.
     """
     if channels == 3:
         return pixels
@@ -64,9 +67,9 @@ def to_channels(pixels: Any, channels: int) -> Any:
 
 
 def constant_normalization(layer: Any) -> Any:
-    """A Normalization layer that does what ``layer`` was adapted to do, its statistics in its configuration.
+    """Return a Normalization layer like ``layer``, with its adapted statistics in the configuration.
 
-    As weights they would be lost by a copy (Keras reads them once, when a file is loaded).
+    As weights the statistics would be lost in a copy, because Keras reads them only when a file is loaded.
     """
     return keras.layers.Normalization(
         axis=layer.axis,
@@ -78,10 +81,10 @@ def constant_normalization(layer: Any) -> Any:
 
 
 def correct_efficientnet(model: Any) -> None:
-    """Complete the normalisation of an EfficientNet (the first version) whose weights come from a file.
+    """Correct the normalisation of an EfficientNet (first version) whose weights come from an ImageNet file.
 
-    The ImageNet files hold deviations where variances belong; ``keras.applications`` makes up for it only
-    when it downloads them itself (tensorflow/tensorflow#49930). Other statistics stay as they are.
+    These files contain standard deviations in place of variances. ``keras.applications`` corrects that only when it
+    downloads them itself (https://github.com/tensorflow/tensorflow/issues/49930). Other statistics are not changed.
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.weights:

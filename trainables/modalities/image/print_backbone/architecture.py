@@ -1,4 +1,4 @@
-"""The network of the built-in backbone: four small convolution stages, each half as wide in space."""
+"""Defines the network of the built-in backbone: four small convolution stages, each at half the resolution."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 import keras
 
 INPUT_SIZE = 32
-"""Side of the input image, pixels, that the shipped weights were trained at."""
+"""Height and width of the input, in pixels, that the shipped weights were trained at."""
 WIDTHS = (24, 48, 72, 112)
-"""Channels of the four stages; the last is the number of features."""
+"""Channels of the four stages; the last one is the number of features."""
 MOMENTUM = 0.9
-"""Of the BatchNorm statistics: they settle within a few dozen steps, which is all that a small task has."""
+"""Momentum of the BatchNorm statistics: they settle within a few dozen steps, which is all that a small task has."""
 
 
 def build(widths: tuple[int, ...] = WIDTHS, *, seed: int = 0) -> Any:
-    """A functional Keras model with fresh weights: (N, 32, 32, 3) float32 raw pixels 0..255 → (N, C).
+    """Build the network with random weights: (N, 32, 32, 3) float32 raw pixels 0..255 → (N, C) float32.
 
-    Each stage is convolution 3×3, BatchNorm, ReLU and max pooling by 2, but for the last, which ends
-    with the mean over the image. Between two stages one tensor is live: ``stage1_pool`` and so on.
+    Each stage consists of a 3×3 convolution, BatchNorm, ReLU and max pooling by 2; the last one ends with the mean over
+    the image instead. Between two stages only one tensor is live: ``stage1_pool`` and so on.
     """
     inputs = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)

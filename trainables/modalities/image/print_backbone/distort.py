@@ -1,8 +1,8 @@
-"""Distortions that take a clean glyph to what a pen, a scanner and a small sensor would leave of it.
+"""Distorts clean glyphs as a pen, a scanner and a small sensor would.
 
-In this order: stroke width (dilate or erode), affine and elastic warp (partial crops come from it),
-blur and low resolution down to 8 px with few grey levels, back up to 32 px, noise, contrast.
-Everything is NumPy over a whole batch; resampling and blur are matrices applied to rows and columns.
+The steps are, in this order: stroke width (dilation or erosion), affine and elastic warp (which may also crop), blur
+and a resolution down to 8 pixels with few grey levels, enlargement to 32 pixels, noise, contrast. All steps are NumPy
+operations on a whole batch; resampling and blur are matrices applied to rows and columns.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from trainables.modalities.image.print_backbone.resample import Floats, area, ga
 from trainables.modalities.image.print_backbone.warp import coordinates, warp
 
 SIZE = 32
-"""Side of a finished image, pixels."""
+"""Height and width of a finished image, in pixels."""
 _FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST)
 
 
 def distort(glyphs: Bytes, rng: np.random.Generator, how: Distortions = STANDARD) -> Bytes:
-    """Distorted images: (N, 48, 48) uint8 glyphs to (N, 32, 32) uint8, white on black.
+    """Distort glyphs (N, 48, 48) uint8 to images (N, 32, 32) uint8, white on black.
 
-    The same generator state gives the same images.
+    The same state of ``rng`` gives the same images.
     """
     ink = glyphs.astype(np.float32) / 255.0
     ink = _stroke(ink, rng.uniform(*how.thickness, len(ink)).astype(np.float32))
@@ -38,7 +38,10 @@ def distort(glyphs: Bytes, rng: np.random.Generator, how: Distortions = STANDARD
 
 
 def _stroke(ink: Floats, radius: Floats) -> Floats:
-    """Dilate (radius > 0) or erode (< 0) each image by a fraction of pixels; a stroke is never erased."""
+    """Dilate (radius > 0) or erode (radius < 0) each image by fractions of pixels.
+
+    An image of which too little ink would remain is left as it is, so that no stroke disappears.
+    """
     out = ink.copy()
     for sign in (1.0, -1.0):
         chosen = np.flatnonzero(sign * radius > 0)
@@ -55,7 +58,7 @@ def _stroke(ink: Floats, radius: Floats) -> Floats:
 
 
 def _neighbourhood_maximum(images: Floats, *, diagonal: bool) -> Floats:
-    """The greatest value among a pixel and its 4 neighbours (or 8); alternating the two keeps ends round."""
+    """Return the maximum of each pixel and its 4 neighbours, or 8 with ``diagonal``; alternating keeps ends round."""
     wide = images.copy()
     np.maximum(wide[:, :, 1:], images[:, :, :-1], out=wide[:, :, 1:])
     np.maximum(wide[:, :, :-1], images[:, :, 1:], out=wide[:, :, :-1])
@@ -67,7 +70,7 @@ def _neighbourhood_maximum(images: Floats, *, diagonal: bool) -> Floats:
 
 
 def _reduce(ink: Floats, rng: np.random.Generator, how: Distortions) -> Floats:
-    """Blur, sample down to a low resolution, round to few grey levels, sample up to 32 px."""
+    """Blur, reduce to a low resolution, round to few grey levels, and enlarge to 32 pixels."""
     count = len(ink)
     resolution = rng.choice(how.resolutions, count)
     blur = rng.integers(0, 8, count)

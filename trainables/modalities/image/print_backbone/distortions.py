@@ -1,4 +1,4 @@
-"""How strong the distortions of the pretraining are."""
+"""The strengths of the distortions that the pretraining uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Distortions:
-    """How strong each distortion is; a pair is the range that an image's own value is drawn from."""
+    """The strength of each distortion. A pair is the range from which each image's value is drawn."""
 
     thickness: tuple[float, float] = (-1.5, 3.5)  # pixels of a glyph's 48 px canvas, negative erodes
     height: tuple[float, float] = (0.78, 1.08)  # ink height in heights of the image
@@ -24,4 +24,4 @@ class Distortions:
 
 
 STANDARD = Distortions()
-"""What the shipped weights were trained with."""
+"""The strengths that the shipped weights were trained with."""

@@ -1,4 +1,4 @@
-"""Find the font files that the printed characters are rendered from."""
+"""Finds the font files from which the printed characters are rendered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIXES = (".ttf", ".otf")
 
 
 def system_folders() -> tuple[Path, ...]:
-    """The folders that hold fonts on Linux, macOS and Windows, and the fonts that matplotlib ships."""
+    """Return the existing font folders of Linux, macOS and Windows, and that of matplotlib."""
     home = Path.home()
     folders = [
         Path("/usr/share/fonts"),
@@ -30,14 +30,14 @@ def system_folders() -> tuple[Path, ...]:
 
 
 def find_fonts(places: Iterable[Path] | None = None) -> tuple[Path, ...]:
-    """Font files (``.ttf``, ``.otf``) in ``places``, each a file or a folder searched to the bottom.
+    """Find the font files (``.ttf``, ``.otf``) in ``places``, each a file or a folder that is searched recursively.
 
-    ``None`` means :func:`system_folders`. A font that is reached by two names (a link, or a copy in
-    another folder under the same file name) is taken once. Sorted by file name, so that two machines
-    with the same fonts in other folders agree on the order.
+    ``None`` means :func:`system_folders`. A font with two paths (a link, or a copy in another folder under the same
+    file name) is returned once. The result is sorted by file name, so that machines with the same fonts in other
+    folders agree on the order.
 
     Raises:
-        DataError: a place does not exist, or no font file was found in any of them.
+        DataError: a place does not exist, or contains no font file.
     """
     searched = tuple(system_folders() if places is None else places)
     found: dict[str, Path] = {}

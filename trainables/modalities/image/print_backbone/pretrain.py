@@ -1,12 +1,12 @@
-"""Pretrain the built-in backbone on printed characters rendered from the fonts of this machine.
+"""Pretrains the built-in backbone on printed characters rendered from the fonts of this machine.
 
     dpkg -L $(cat trainables/builtin/font-packages.txt) \\
         | python -m trainables.modalities.image.print_backbone.pretrain --fonts - --out print.keras
 
-makes the shipped weights: on Debian 12 with the packages of ``font-packages.txt`` installed (``apt-get
+writes the shipped weights on Debian 12 with the packages of ``font-packages.txt`` installed (``apt-get
 install $(cat trainables/builtin/font-packages.txt)``). Without ``--fonts`` every font of the system is
-used. No handwriting is seen: neither scikit-learn's digits nor any other handwritten data set.
-``docs/print-backbone.md`` has the numbers.
+used. No handwriting is used, neither scikit-learn's digits nor any other handwritten dataset. The measurements are in
+``docs/print-backbone.md``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainables.modalities.image.print_backbone.render import render_glyphs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)

@@ -1,4 +1,4 @@
-"""The pretraining itself: from glyphs to a backbone that tells printed characters apart."""
+"""Pretrains the built-in backbone: a classifier of printed characters, whose head is dropped afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,19 @@ from trainables.modalities.image.print_backbone.sampling import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The pretraining; the defaults make the shipped weights."""
+    """Settings of the pretraining. The defaults give the shipped weights.
+
+    Attributes:
+        steps: number of batches.
+        batch_size: images per batch.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        label_smoothing: of the cross-entropy.
+        digit_share: share of the images that are digits.
+        seed: seed of weights, batches and held-out families.
+        held_out_images: number of images that measure the accuracy.
+        distortions: strengths of the distortions.
+    """
 
     steps: int = 5000
     batch_size: int = 128
@@ -39,9 +51,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pretraining made: the backbone, and its accuracy on print in families it never saw.
+    """The pretrained backbone and its accuracy on print in held-out font families.
 
-    Accuracies are NaN where no family could be held out.
+    Accuracies are NaN if no family could be held out.
     """
 
     backbone: Any
@@ -50,11 +62,11 @@ class Outcome:
 
 
 def pretrain(glyphs: Glyphs, recipe: Recipe = Recipe(), *, verbose: bool = False) -> Outcome:
-    """Train :func:`~trainables.modalities.image.print_backbone.architecture.build` to tell :data:`CLASSES`
-    apart, by cross-entropy.
+    """Train the network of :mod:`trainables.modalities.image.print_backbone.architecture` to classify ``glyphs``.
 
-    AdamW with warm-up and cosine decay over ``recipe.steps`` batches, each rendered once. The same
-    recipe, glyphs and machine give the same weights.
+    The loss is cross-entropy over :data:`CLASSES`; the optimizer is AdamW with warm-up and cosine decay over
+    ``recipe.steps`` batches. The same recipe and glyphs give the same weights on the same machine. ``verbose`` prints
+    ten lines of progress.
     """
     keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
@@ -99,10 +111,8 @@ def _smoothed(smoothing: float) -> Any:
     return loss
 
 
-def _held_out(
-    model: Any, glyphs: Glyphs, chosen: Any, recipe: Recipe, most: int = 5000
-) -> tuple[float, float]:
-    """(accuracy on all classes, on the digits among them) on distorted print of the held-out families."""
+def _held_out(model: Any, glyphs: Glyphs, chosen: Any, recipe: Recipe) -> tuple[float, float]:
+    """Return the accuracy on distorted print of held-out families: on all classes, and on the digits among them."""
     if not len(chosen):
         return float("nan"), float("nan")
     rng = np.random.default_rng([recipe.seed, 3])
@@ -113,7 +123,7 @@ def _held_out(
 
 
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A line every tenth of the steps."""
+    """Prints a line after every tenth of the steps."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Printed characters as images: glyphs drawn from font files.
+"""Renders printed characters: glyphs drawn from font files.
 
-A glyph is drawn once per font and character, cropped to its ink and fitted into a square canvas.
-Size, position and line height are thereby lost on purpose, and with them the difference between
-``c`` and ``C`` or ``0`` and ``O``: characters that only size tells apart share one class, and letters
-that look like a digit (``O``, ``o``, ``I``, ``l``) are left out.
+A glyph is drawn once per font and character, cropped to its ink and fitted into a square canvas. This removes size,
+position and line height on purpose, and with them the difference between ``c`` and ``C`` or ``0`` and ``O``. Characters
+that differ only in size therefore share one class, and letters that look like a digit (``O``, ``o``, ``I``, ``l``) are
+left out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from trainables.modalities.image.print_backbone.screening import select_usual_gl
 Bytes = NDArray[np.uint8]
 
 CANVAS = 48
-"""Side of a glyph's canvas, pixels."""
+"""Height and width of a glyph's canvas, in pixels."""
 INK = 40
-"""The longer side of a glyph's ink on its canvas, pixels."""
+"""The longer side of a glyph's ink on its canvas, in pixels."""
 
 CLASSES: tuple[str, ...] = (
     *"0123456789",
@@ -33,7 +33,7 @@ CLASSES: tuple[str, ...] = (
     *("Uu", "Vv", "Ww", "Xx", "Yy", "Zz"),
     *"abdefghinqrt",
 )
-"""The classes of the pretraining; each string holds the characters that one class may show."""
+"""The classes of the pretraining; each string contains the characters of one class."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Glyphs:
     Attributes:
         images: (N, 48, 48) uint8, white ink (255) on black (0).
         labels: (N,) int64, index into :data:`CLASSES`.
-        families: (N,) int64, index into ``names``: which typeface family a glyph came from.
-        names: the families.
-        digest: hex, over pixels, labels and families.
+        families: (N,) int64, index into ``names``.
+        names: names of the font families.
+        digest: hexadecimal SHA-256 over pixels, labels and families, 16 digits.
     """
 
     images: Bytes
@@ -56,26 +56,26 @@ class Glyphs:
 
 
 def render_glyph(font: Path, character: str) -> Bytes | None:
-    """``character`` in ``font`` as a (48, 48) uint8 image, white on black; None if the font draws nothing.
+    """Draw ``character`` in ``font`` as a (48, 48) uint8 image, white on black; None if the font draws nothing.
 
     Raises:
-        DataError: ``font`` can't be opened as a font.
+        DataError: ``font`` is not a readable font file.
     """
     return _draw(_open(font), character)
 
 
 def render_glyphs(fonts: Sequence[Path], *, progress: Callable[[int, int], None] | None = None) -> Glyphs:
-    """Every character of :data:`CLASSES` in every font that can draw it.
+    """Draw every character of :data:`CLASSES` in every font.
 
-    Left out whole: a font that lacks a digit or draws two alike, and, where there are enough fonts to
-    tell, one whose glyphs look like other characters (dingbats, Greek symbols, letters in boxes).
+    A font is left out if it lacks a digit or draws two digits alike, or, among enough fonts, if its glyphs look like
+    other characters (dingbats, Greek symbols, letters in boxes).
 
     Args:
         fonts: font files.
-        progress: called with (fonts done, all fonts).
+        progress: called with the number of finished fonts and of all fonts.
 
     Raises:
-        DataError: a font can't be opened, or none of them can draw the digits.
+        DataError: a file is not a readable font, or no font can draw the digits.
     """
     images: list[Bytes] = []
     labels: list[int] = []
@@ -108,7 +108,8 @@ def _packed(images: Bytes, labels: NDArray[np.int64], families: list[str]) -> Gl
 
 
 def _draw_all(face: ImageFont.FreeTypeFont) -> list[tuple[int, Bytes]]:
-    """(class, image) of every character; empty if the font can't draw ten different digits."""
+    """Return (class, image) of every character; empty if the font can't draw ten different digits."""
+    # The last code point of a private plane: fonts draw their placeholder for missing characters there.
     missing = _draw(face, "\U0010fffd")
     drawn = [
         (label, image)
@@ -152,6 +153,6 @@ def _open(font: Path) -> ImageFont.FreeTypeFont:
 
 
 def _family(face: ImageFont.FreeTypeFont) -> str:
-    """The typeface family without its optical size (``Latin Modern Roman 10`` → ``latin modern roman``)."""
+    """Return the font family without its optical size (``Latin Modern Roman 10`` → ``latin modern roman``)."""
     name = (face.getname()[0] or "unnamed").lower()
     return name.rstrip("0123456789 ") or name

@@ -1,4 +1,4 @@
-"""Resampling and blur as matrices: applied to the rows and to the columns of a batch of images."""
+"""Builds matrices for resampling and blur, which are applied to the rows and columns of a batch of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 @cache
 def gaussian(size: int, sigma: float) -> Floats:
-    """The (size, size) matrix of a Gaussian blur along one axis."""
+    """Return the (size, size) matrix of a Gaussian blur along one axis; ``sigma`` is in pixels."""
     position = np.arange(size, dtype=np.float32)
     if sigma < 0.1:
         return np.eye(size, dtype=np.float32)
@@ -23,7 +23,7 @@ def gaussian(size: int, sigma: float) -> Floats:
 
 @cache
 def area(source: int, target: int) -> Floats:
-    """The (target, source) matrix that averages the source pixels under each target pixel."""
+    """Return the (target, source) matrix that averages the source pixels below each target pixel."""
     edges = np.arange(target + 1) * source / target
     pixel = np.arange(source)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -32,7 +32,7 @@ def area(source: int, target: int) -> Floats:
 
 @cache
 def resampling(source: int, target: int, how: Image.Resampling) -> Floats:
-    """The (target, source) matrix of Pillow's own resampling filter along one axis."""
+    """Return the (target, source) matrix of a resampling filter of Pillow along one axis."""
     columns = [
         np.asarray(Image.fromarray(row[:, None]).resize((1, target), how))[:, 0]
         for row in np.eye(source, dtype=np.float32)

@@ -1,4 +1,5 @@
-"""Which glyphs a pretraining batch shows: families held out whole, digits more often than letters."""
+"""Samples the glyphs of a pretraining batch: whole font families are held out, digits are more frequent than
+letters."""
 
 from __future__ import annotations
 
@@ -15,19 +16,19 @@ from trainables.modalities.image.print_backbone.render import Bytes, Glyphs
 
 DIGITS = 10
 HELD_OUT = 0.1
-"""Share of the typeface families that no training batch shows."""
+"""Share of the font families that no training batch contains."""
 
 
 @dataclass(frozen=True)
 class FamilySplit:
-    """Indices of glyphs: those to train on, and those of families that are held out."""
+    """Indices (n,) int64 of the glyphs to train on and of those of held-out families."""
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
 
 def split_families(glyphs: Glyphs, seed: int) -> FamilySplit:
-    """Hold out a tenth of the families: at least one where there are two, none where there is one."""
+    """Hold out a tenth of the families, drawn by ``seed``: at least one of two or more, none of one."""
     count = len(glyphs.names)
     out = max(1, round(HELD_OUT * count)) if count > 1 else 0
     chosen = np.random.default_rng([seed, 1]).permutation(count)[:out]
@@ -36,10 +37,10 @@ def split_families(glyphs: Glyphs, seed: int) -> FamilySplit:
 
 
 def probabilities(glyphs: Glyphs, chosen: NDArray[np.int64], digit_share: float) -> NDArray[np.float64]:
-    """How often each of ``chosen`` is shown: (len(chosen),), sums to 1.
+    """Return the probability of each of the glyphs ``chosen`` (n,): (n,) float64 that sum to 1.
 
-    ``digit_share`` of the images are digits, every digit alike, every letter class alike. Within a class
-    a glyph counts by its family's size to the power of −0.75, so that no large family drowns the others.
+    ``digit_share`` of the images are digits. All digits are equally frequent, and so are all classes of letters. Within
+    a class a glyph is weighted by the size of its family to the power of −0.75, so that large families do not dominate.
     """
     labels, families = glyphs.labels[chosen], glyphs.families[chosen]
     weight = np.bincount(families)[families] ** -0.75
@@ -51,7 +52,8 @@ def probabilities(glyphs: Glyphs, chosen: NDArray[np.int64], digit_share: float)
 
 
 class PrintBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Distorted print: ((B, 32, 32, 3) float32 pixels, (B,) int64 classes); batch i is f(seed, i)."""
+    """Batches of distorted print: ((B, 32, 32, 3) float32 pixels, (B,) int64 classes); batch i is a function of
+    (seed, i)."""
 
     def __init__(
         self,
@@ -80,5 +82,5 @@ class PrintBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def as_pixels(images: Bytes) -> NDArray[np.float32]:
-    """Grey (N, H, W) uint8 as the backbone's input: (N, H, W, 3) float32, 0..255."""
+    """Convert grey images (N, H, W) uint8 to the backbone's input (N, H, W, 3) float32, 0..255."""
     return np.repeat(images[..., None], 3, axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Tell the fonts that draw something else: dingbats, Greek symbols, letters in boxes."""
+"""Finds the fonts that draw something else than expected: dingbats, Greek symbols, letters in boxes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENOUGH_FONTS = 20
-"""From how many fonts on an odd one among them can be told."""
+"""Smallest number of fonts among which an unusual one can be recognised."""
 
 
 def select_usual_glyphs(
     images: NDArray[np.uint8], labels: NDArray[np.int64], owners: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which glyphs belong to fonts that draw what other fonts draw: (N,) bool.
+    """Return which glyphs (N,) belong to fonts that draw what other fonts draw.
 
-    A font passes when an eighth of its glyphs, and of its letters, lie nearest to their own class's mean
-    glyph; the comparison is coarse (8×8) and blind to brightness, so that thin fonts pass.
+    A font passes if at least an eighth of its glyphs, and of its letters, are nearest to the mean glyph of their own
+    class. Glyphs are compared at 8×8 pixels and regardless of brightness, so that thin fonts pass.
+
+    Args:
+        images: (N, S, S) uint8 glyphs; S is a multiple of 8.
+        labels: (N,) classes; from 10 on they are letters.
+        owners: (N,) number of the font of each glyph.
     """
     passed = np.ones(len(labels), np.bool_)
     if len(np.unique(owners)) < ENOUGH_FONTS:

@@ -1,4 +1,4 @@
-"""Affine, perspective and elastic warp of a batch of glyphs."""
+"""Warps a batch of glyphs: affine, perspective and elastic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.modalities.image.print_backbone.resample import Floats, resampli
 
 
 def coordinates(glyphs: Bytes, rng: np.random.Generator, how: Distortions) -> tuple[Floats, Floats]:
-    """Where each pixel of the warped image comes from: x and y, each (N, 48, 48), in glyph pixels."""
+    """Draw a warp for each glyph and return the source of each pixel: x and y, each (N, 48, 48), in glyph pixels."""
     count = len(glyphs)
     axis = (np.arange(CANVAS, dtype=np.float32) + 0.5) / CANVAS * 2 - 1
     x, y = np.broadcast_to(axis, (count, CANVAS, CANVAS)), axis[:, None]
@@ -33,7 +33,7 @@ def coordinates(glyphs: Bytes, rng: np.random.Generator, how: Distortions) -> tu
 
 
 def _half_sizes(glyphs: Bytes) -> tuple[Floats, Floats]:
-    """Half the width and half the height of each glyph's ink, (N, 1, 1) each, in glyph pixels."""
+    """Return half the width and half the height of each glyph's ink, each (N, 1, 1), in glyph pixels."""
     columns = (glyphs.max(axis=1) > 64).sum(axis=1)
     rows = (glyphs.max(axis=2) > 64).sum(axis=1)
     sizes = np.stack([columns, rows]).astype(np.float32)[..., None, None] / 2
@@ -42,15 +42,15 @@ def _half_sizes(glyphs: Bytes) -> tuple[Floats, Floats]:
 
 
 def _widths(natural: Floats, rng: np.random.Generator, how: Distortions) -> Floats:
-    """Ink width in heights of the ink: the glyph's own, stretched by up to a third, kept within range."""
+    """Return the ink width relative to its height: the glyph's own, stretched at random and clipped to a range."""
     stretch = np.exp(rng.uniform(-0.35, 0.35, natural.shape)).astype(np.float32)
     low, high = how.aspect
-    narrow = natural < 0.3  # a bare stroke such as "1" stays one
+    narrow = natural < 0.3  # a single stroke such as "1" stays narrow
     return np.where(narrow, natural * np.maximum(stretch, 1.0), np.clip(natural * stretch, low, high))
 
 
 def _smooth_field(rng: np.random.Generator, count: int, strength: float) -> Floats:
-    """A smooth displacement, (2, N, 48, 48), from a 5×5 grid of control points."""
+    """Draw a smooth displacement (2, N, 48, 48), interpolated from a 5×5 grid of control points."""
     scale = rng.uniform(0, strength, (1, count, 1, 1)).astype(np.float32)
     points = scale * rng.standard_normal((2, count, 5, 5), dtype=np.float32)
     up = resampling(5, CANVAS, Image.Resampling.BICUBIC)
@@ -58,7 +58,7 @@ def _smooth_field(rng: np.random.Generator, count: int, strength: float) -> Floa
 
 
 def warp(images: Floats, x: Floats, y: Floats) -> Floats:
-    """Bilinear sampling of each image at (x, y); black outside."""
+    """Sample each image (N, 48, 48) bilinearly at (x, y); black outside."""
     count = len(images)
     padded = np.zeros((count, CANVAS + 2, CANVAS + 2), np.float32)
     padded[:, 1:-1, 1:-1] = images
