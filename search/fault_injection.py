@@ -1,14 +1,14 @@
-"""Declared places where the driver can be made to die, so that tests can prove that nothing is lost there.
+"""Declared points at which tests make the driver or a trial fail, to prove that nothing is lost and nobody else harmed.
 
-With ``UNFREEZE_KILL_AT=NAME`` or ``NAME:N`` in its environment the process kills itself, as by ``kill -9``, when it
-comes to the place for the first or Nth time. Without, :func:`failpoint` does nothing.
+Both kinds are requested by environment variables, which reach the processes that a search starts. Without them the
+functions do nothing.
 
-A declared place where a trial can be made to do harm, so that tests can prove that it harms nobody else.
+The driver: with ``UNFREEZE_KILL_AT=NAME`` or ``NAME:N`` the process kills itself, as ``kill -9`` would, when it reaches
+the failpoint of that name for the first or Nth time (:func:`failpoint`).
 
-``UNFREEZE_TRIAL_FAULTS`` in the environment holds words of the form ``TRIAL:FAULT``, as in ``1:kill 4:memory>16``.
-Whenever that trial is about to train an epoch it kills its process (``kill``), never comes to an end (``hang``), or
-finds no memory (``memory``; ``memory>16`` with batches of more than 16 images). Without, :func:`inject_fault`
-does nothing.
+Trials: ``UNFREEZE_TRIAL_FAULTS`` holds words of the form ``TRIAL:FAULT``, as in ``1:kill 4:memory>16``. Each time that
+the trial is about to train an epoch, it kills its process (``kill``), never ends (``hang``), or runs out of memory
+(``memory``; ``memory>16`` with batches of more than 16 images only) (:func:`inject_fault`).
 """
 
 from __future__ import annotations
@@ -18,30 +18,9 @@ import signal
 import threading
 from collections import Counter
 
-TRIAL_FAULTS_VARIABLE = "UNFREEZE_TRIAL_FAULTS"
-
-
-def inject_fault(trial: str, batch_size: int) -> None:
-    """Do what the environment asks for; ``trial`` ends with a dash and the trial's number."""
-    for word in os.environ.get(TRIAL_FAULTS_VARIABLE, "").split():
-        number, _, fault = word.partition(":")
-        if number != trial.rpartition("-")[2]:
-            continue
-        kind, _, least = fault.partition(">")
-        if kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif kind == "hang":
-            threading.Event().wait()
-        elif kind == "memory":
-            if batch_size > int(least or 0):
-                raise MemoryError(f"{TRIAL_FAULTS_VARIABLE} asks for it")
-        else:
-            raise ValueError(
-                f"{TRIAL_FAULTS_VARIABLE}: expected kill, hang, memory or memory>N, received {word!r}"
-            )
-
-
 KILL_AT_VARIABLE = "UNFREEZE_KILL_AT"
+
+TRIAL_FAULTS_VARIABLE = "UNFREEZE_TRIAL_FAULTS"
 
 FAILPOINTS = (
     "prepared",
@@ -58,22 +37,68 @@ FAILPOINTS = (
     "finished",
     "champion-moved",
 )
-"""In the order of a search: data ready; a trial in the ledger, not yet in Ray Tune; an epoch in the ledger; before and
-after a trial's end is in the ledger; a run made in MLflow, and filled; one of the winner's trainings kept; test data
-read; a model version made; the version known to the ledger; all delivered. And in a promotion or rollback: the alias
-has moved, the history does not know that yet."""
+"""Names of the failpoints, in the order of a search. Each lies between two writes that belong together:
+
+- ``prepared``: the data is ready, and there is no trial yet.
+- ``suggested``: a trial is in the ledger, and Ray Tune does not know it.
+- ``reported``: an epoch is in the ledger, and not in MLflow.
+- ``ending``, ``ended``: before and after a trial's end is written into the ledger.
+- ``run-created``, ``run-delivered``: a run exists in MLflow; a run is complete there.
+- ``retrained``: one of the winner's trainings is saved.
+- ``measured``: the test data was read, and the outcome is not in the ledger.
+- ``version-created``: a model version exists in the registry, and the ledger does not know it.
+- ``registered``: the ledger knows the version.
+- ``finished``: everything is delivered.
+- ``champion-moved``: in a promotion or rollback, the alias was moved, and the history does not show that.
+"""
 
 _counts: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Die here if that is what the environment asks for."""
-    wanted = os.environ.get(KILL_AT_VARIABLE)
-    if not wanted:
+    """Kill this process if the environment asks for it at this point.
+
+    Args:
+        name: one of :data:`FAILPOINTS`.
+
+    Raises:
+        ValueError: the environment names another one.
+    """
+    requested = os.environ.get(KILL_AT_VARIABLE)
+    if not requested:
         return
-    place, _, count = wanted.partition(":")
-    if place not in FAILPOINTS:
-        raise ValueError(f"{KILL_AT_VARIABLE}: expected one of {', '.join(FAILPOINTS)}, received {place!r}")
+    point, _, count = requested.partition(":")
+    if point not in FAILPOINTS:
+        raise ValueError(f"{KILL_AT_VARIABLE}: expected one of {', '.join(FAILPOINTS)}, received {point!r}")
     _counts[name] += 1
-    if name == place and _counts[name] == int(count or 1):
+    if name == point and _counts[name] == int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def inject_fault(trial: str, batch_size: int) -> None:
+    """Let a trial fail as the environment asks.
+
+    Args:
+        trial: the trial's name, which ends with a dash and the trial's number.
+        batch_size: images in a batch of this trial.
+
+    Raises:
+        MemoryError: requested for this trial and batch size.
+        ValueError: the environment names another kind of fault.
+    """
+    for word in os.environ.get(TRIAL_FAULTS_VARIABLE, "").split():
+        number, _, fault = word.partition(":")
+        if number != trial.rpartition("-")[2]:
+            continue
+        kind, _, largest = fault.partition(">")
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif kind == "hang":
+            threading.Event().wait()
+        elif kind == "memory":
+            if batch_size > int(largest or 0):
+                raise MemoryError(f"{TRIAL_FAULTS_VARIABLE} asks for it")
+        else:
+            raise ValueError(
+                f"{TRIAL_FAULTS_VARIABLE}: expected kill, hang, memory or memory>N, received {word!r}"
+            )

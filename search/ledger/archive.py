@@ -1,4 +1,4 @@
-"""``--fresh``: put an earlier search of the same name away, whole, and begin anew. Nothing is deleted."""
+"""Puts an earlier search of the same name away for ``--fresh``, so that a new one can begin. Nothing is deleted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from search.ledger.workspace import Workspace
 from trainables.errors import SearchError
 
 ARCHIVE_FOLDER = ".archive"
-"""Where a storage keeps the searches that were put away."""
+"""Folder of a storage that holds the searches which were put away."""
 
 
 def archive(workspace: Workspace, ledger: str | None) -> Path | None:
-    """Move the search's folder into the archive, and its studies in ``ledger`` (a database's URL) to another name.
+    """Move the search's folder into the archive, and give its studies in the database another name.
 
-    The folder goes first and at once: whoever is killed between both finds the old search as it was.
+    The folder is moved first, in one step. If the process is killed between the two, the studies are still found under
+    the search's name, and the same command puts them away.
+
+    Args:
+        workspace: the search's folder.
+        ledger: URL of the database that holds its ledger; None if the ledger is a file in the folder.
 
     Returns:
         The folder in the archive; None if there was nothing to put away.
@@ -30,14 +35,16 @@ def archive(workspace: Workspace, ledger: str | None) -> Path | None:
     Raises:
         SearchError: the folder can't be moved, or the search is running, here or on another machine.
     """
-    if not any(p.name not in Workspace.LOCK_FILES for p in _listed(workspace.directory)) and ledger is None:
+    nothing = not any(p.name not in Workspace.LOCK_FILES for p in _entries(workspace.directory))
+    if nothing and ledger is None:
         return None
-    with _driven_by_nobody(ledger, workspace.name):
-        return _moved(workspace, ledger)
+    with _not_driven(ledger, workspace.name):
+        return _move(workspace, ledger)
 
 
 @contextmanager
-def _driven_by_nobody(ledger: str | None, name: str) -> Iterator[None]:
+def _not_driven(ledger: str | None, name: str) -> Iterator[None]:
+    """Hold the driver's lease meanwhile, so that no other machine drives the search that is put away."""
     if ledger is None or not has_study(ledger, name):
         yield
         return
@@ -45,15 +52,17 @@ def _driven_by_nobody(ledger: str | None, name: str) -> Iterator[None]:
         yield
 
 
-def _moved(workspace: Workspace, ledger: str | None) -> Path:
+def _move(workspace: Workspace, ledger: str | None) -> Path:
+    # The random part keeps two searches apart that are put away within one second.
     label = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:4]}"
-    kept = workspace.storage / ARCHIVE_FOLDER / f"{workspace.name}-{label}"
+    archived = workspace.storage / ARCHIVE_FOLDER / f"{workspace.name}-{label}"
     try:
-        kept.parent.mkdir(exist_ok=True)
+        archived.parent.mkdir(exist_ok=True)
         with workspace.locked():
-            workspace.directory.rename(kept)
+            workspace.directory.rename(archived)
+            # The lock's files have moved too. They belong to this process, not to the search in the archive.
             for name in Workspace.LOCK_FILES:
-                (kept / name).unlink(missing_ok=True)
+                (archived / name).unlink(missing_ok=True)
     except OSError as error:
         raise SearchError(
             f"fresh: expected a folder that can be moved, received {str(workspace.directory)!r}: {error.strerror}"
@@ -61,8 +70,8 @@ def _moved(workspace: Workspace, ledger: str | None) -> Path:
     if ledger is not None:
         for name in (workspace.name, *map(workspace.baseline_name, BASELINE_SOURCES)):
             rename_study(ledger, name, f"{name} (put away {label})")
-    return kept
+    return archived
 
 
-def _listed(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []

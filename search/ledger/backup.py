@@ -1,4 +1,5 @@
-"""The ledger's SQLite file: is it whole, and a copy of it for the day when it is not."""
+"""Checks the ledger's SQLite file and keeps a copy of it, from which a search can be continued if the file is
+damaged."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from trainables.errors import LedgerError
 
 BACKUP_SECONDS = 30.0
-"""Between two copies, while trials end."""
+"""Least time between two copies while trials run: a copy of a large ledger takes a noticeable part of a second."""
 
 
 def backup_path(ledger: Path) -> Path:
@@ -22,36 +23,41 @@ def backup_path(ledger: Path) -> Path:
 
 
 def check_ledger_file(ledger: Path) -> None:
-    """Make sure that ``ledger`` is a whole database, or not there because nothing ever was.
+    """Make sure that ``ledger`` is a whole database, or that there never was one.
 
     Raises:
         LedgerError: it is damaged or has gone; the message says where its last good copy is and how to use it.
     """
     copy = backup_path(ledger)
     if not ledger.exists():
+        # A missing file beside a copy was deleted. To begin a new ledger here would silently repeat all trials.
         if copy.exists():
-            raise LedgerError(f"ledger: expected {str(ledger)!r}, which is gone.{_way_back(ledger, copy)}")
+            raise LedgerError(f"ledger: expected {str(ledger)!r}, which is gone.{_advice(ledger, copy)}")
         return
-    trouble = _damage(ledger)
-    if trouble:
+    damage = _damage(ledger)
+    if damage:
         raise LedgerError(
-            f"ledger: expected a whole database, received {str(ledger)!r}: {trouble}.{_way_back(ledger, copy)}"
+            f"ledger: expected a whole database, received {str(ledger)!r}: {damage}.{_advice(ledger, copy)}"
         )
 
 
 class LedgerBackup:
-    """Keeps a copy of a ledger's file: whole or not at all. Nothing happens where the ledger is not a file.
+    """Keeps a copy of a ledger's file, which is always a whole database.
 
-    What goes wrong (the disk is full) is told to ``trouble``, once: the search goes on, and so does the older copy.
+    If a copy can't be made (the disk is full), the search continues with the older copy.
+
+    Args:
+        ledger: the file; None if the ledger is on a server, which is not copied.
+        report_error: called with a message the first time that a copy can't be made.
     """
 
-    def __init__(self, ledger: Path | None, trouble: Callable[[str], None]) -> None:
-        self._ledger, self._trouble = ledger, trouble
+    def __init__(self, ledger: Path | None, report_error: Callable[[str], None]) -> None:
+        self._ledger, self._report_error = ledger, report_error
         self._last = float("-inf")
-        self._told = False
+        self._reported = False
 
     def save(self, now: bool = False) -> None:
-        """Copy the file, unless that was done a moment ago."""
+        """Copy the file, unless that was done less than :data:`BACKUP_SECONDS` ago; ``now`` copies it in any case."""
         moment = time.monotonic()
         if self._ledger is None or (not now and moment - self._last < BACKUP_SECONDS):
             return
@@ -59,23 +65,28 @@ class LedgerBackup:
         try:
             _copy(self._ledger, backup_path(self._ledger))
         except (sqlite3.Error, OSError) as error:
-            if not self._told:
-                self._trouble(f"ledger: {str(self._ledger)!r} can't be copied: {error}; the search goes on")
-            self._told = True
+            if not self._reported:
+                self._report_error(
+                    f"ledger: {str(self._ledger)!r} can't be copied: {error}; the search goes on"
+                )
+            self._reported = True
 
 
 def _copy(ledger: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     try:
+        # SQLite's own backup includes what is still in the write-ahead log, and waits for writers. To copy the file's
+        # bytes while the driver writes could give a damaged database.
         source = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
         with closing(source), closing(sqlite3.connect(temporary)) as copied:
             source.backup(copied)
-        temporary.replace(target)
+        temporary.replace(target)  # in one step: a reader finds the older copy or this one, never a part
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _damage(ledger: Path) -> str | None:
+    """What SQLite finds wrong with the file; None if nothing."""
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -84,19 +95,20 @@ def _damage(ledger: Path) -> str | None:
     return None if found == "ok" else str(found).splitlines()[-1]
 
 
-def _way_back(ledger: Path, copy: Path) -> str:
+def _advice(ledger: Path, copy: Path) -> str:
+    """How to continue after the file was damaged or deleted."""
     if not copy.exists():
-        return " No copy of it was kept: begin anew with --fresh, which puts this search away and deletes nothing."
+        return " There is no copy of it: begin anew with --fresh, which puts this search away and deletes nothing."
     if _damage(copy):
         return f" Its copy {str(copy)!r} is damaged too: begin anew with --fresh, which deletes nothing."
     made = datetime.fromtimestamp(copy.stat().st_mtime).astimezone()
     return (
-        f"\nThe last good copy is of {made:%Y-%m-%d %H:%M:%S}. To go on from it, run this and then the same "
-        f"command again:\n\n  cp {shlex.quote(str(copy))} {shlex.quote(str(ledger))}\n{_without_log(ledger)}"
+        f"\nThe last good copy is of {made:%Y-%m-%d %H:%M:%S}. To continue from it, run this and then the same "
+        f"command again:\n\n  cp {shlex.quote(str(copy))} {shlex.quote(str(ledger))}\n{_remove_log(ledger)}"
     )
 
 
-def _without_log(ledger: Path) -> str:
-    """SQLite would take the log of a killed driver for the copy's."""
+def _remove_log(ledger: Path) -> str:
+    """The command that removes the write-ahead log of a killed driver; SQLite would apply it to the copy."""
     left = [p for p in (Path(f"{ledger}-wal"), Path(f"{ledger}-shm")) if p.exists()]
     return f"  rm {shlex.join(map(str, left))}\n" if left else ""

@@ -1,4 +1,4 @@
-"""Tries again while a database is away: its server restarts, another process holds the file."""
+"""Retries calls while a database can't be reached: its server restarts, or another process has locked the file."""
 
 from __future__ import annotations
 
@@ -14,54 +14,65 @@ from search.config.environment import service_patience
 from trainables.errors import LedgerError
 
 RETRY_SECONDS = 0.5
-"""Between two tries."""
+"""Time between two attempts."""
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class DatabaseRetry:
-    """Calls that need the database of ``engine``. Once it has been away for too long, no later call waits for it.
+    """Calls that need the database of ``engine``.
 
-    ``patience`` in seconds, :func:`~search.config.environment.service_patience` if it is None.
+    The waiting time is shared by all calls: once the database has been unreachable for so long, the next call tries
+    once and does not wait. Otherwise the end of a search, with its several writes, would wait for each of them.
+
+    Args:
+        engine: of the database.
+        patience: seconds to wait; :func:`search.config.environment.service_patience` if it is None.
     """
 
     def __init__(self, engine: sql.Engine, patience: float | None = None) -> None:
         self._engine, self._patience = engine, service_patience() if patience is None else patience
-        self._since: float | None = None
+        self._unreachable_since: float | None = None
 
-    def call(self, attempt: Callable[[bool], Answer]) -> Answer:
-        """The answer of ``attempt``, which is told whether an earlier try may have been written after all.
+    def call(self, attempt: Callable[[bool], Result]) -> Result:
+        """The result of ``attempt``, which is called until it succeeds.
+
+        Args:
+            attempt: receives whether an earlier attempt failed. That one may have been committed all the same, if the
+                connection broke before the answer came; ``attempt`` must not write anything twice.
 
         Raises:
-            LedgerError: the database refused, or stayed away.
+            LedgerError: the database refused, or was unreachable for too long.
         """
-        again = False
+        retrying = False
         while True:
             try:
-                answer = attempt(again)
+                result = attempt(retrying)
             except (SQLAlchemyError, StorageInternalError) as error:
-                self._bear(error)
-                again = True
+                self._raise_if_hopeless(error)
+                retrying = True
                 time.sleep(RETRY_SECONDS)
             else:
-                self._since = None
-                return answer
+                self._unreachable_since = None
+                return result
 
-    def _bear(self, error: Exception) -> None:
+    def _raise_if_hopeless(self, error: Exception) -> None:
         now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if not self._passes(error) or now - self._since >= self._patience:
-            words = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+        self._unreachable_since = now if self._unreachable_since is None else self._unreachable_since
+        if not self._may_pass(error) or now - self._unreachable_since >= self._patience:
+            first = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             url = self._engine.url
+            # render_as_string hides the password.
             place = url.database if url.drivername.startswith("sqlite") else url.render_as_string()
             raise LedgerError(
-                f"ledger: its database {place} can't be read or written: {words}. What it holds is whole: once "
-                "that has passed, the same command goes on."
+                f"ledger: its database {place} can't be read or written: {first}. What it holds is whole: once "
+                "the problem is solved, run the same command again to continue."
             ) from error
 
-    def _passes(self, error: Exception) -> bool:
-        """Whether the same may succeed later."""
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether the same call may succeed later."""
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         if self._engine.dialect.name == "sqlite":
+            # SQLite raises OperationalError for everything, a full disk included. Only a lock passes by itself.
             return "locked" in str(cause)
         return isinstance(cause, OperationalError | InterfaceError)

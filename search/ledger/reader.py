@@ -1,4 +1,4 @@
-"""Reads a search back from its ledger, without data, backbone or Ray."""
+"""Reads a search back from its ledger, without its data, its backbone or Ray."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.config.search_config import SearchConfig
 from search.ledger.attributes import StudyKey
 from search.ledger.format_version import check_format, explain_unreadable
 from search.ledger.workspace import Workspace
-from search.records.record import BackboneSummary, SearchRecord, TaskSummary
-from trainables.errors import LedgerError
+from search.records.record import BackboneSummary, SearchRecord, TaskSummary, rank_key
+from trainables.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from search.ledger.ledger import Ledger
-from search.config.search_config import SearchConfig
-from search.records.record import (
-    rank_key,
-)
-from trainables.errors import UsageError
 
 
 def about_to_json(record: SearchRecord) -> dict[str, Any]:
-    """What a ledger keeps of a search besides its trials."""
+    """What the driver writes about a search under :attr:`~search.ledger.attributes.StudyKey.ABOUT`, for readers.
+
+    With it a reader needs neither the data nor the backbone, which may be on another machine or gone.
+    """
     return {
         "metric": record.metric,
         "direction": record.direction,
@@ -43,14 +42,22 @@ def about_to_json(record: SearchRecord) -> dict[str, Any]:
 def read_record(
     name: str, storage: str, ledger: str | None = None, *, baseline: bool = False, whole: bool = False
 ) -> SearchRecord:
-    """The search ``name``, or its ``baseline``, as its ledger has it now; it may be running.
+    """Read the search ``name`` as its ledger has it now. It may be running.
 
-    ``whole`` adds what takes a moment to compute.
+    Args:
+        name: of the search.
+        storage: folder of all searches.
+        ledger: URL of the database that holds the ledger; None if it is a file in the storage.
+        baseline: read the search's baseline instead.
+        whole: add the intervals of the importances, which take about a second to compute.
 
     Raises:
         LedgerError: there is no such search, or another version of unfreeze wrote it.
     """
-    from search.ledger.ledger import Ledger, sqlite_url
+    from search.ledger.ledger import (
+        Ledger,
+        sqlite_url,
+    )  # loads Optuna, which commands that read nothing don't need
 
     workspace = Workspace(Path(storage).absolute(), name)
     if ledger is None and not workspace.ledger.is_file():
@@ -61,6 +68,8 @@ def read_record(
         file, study = workspace.baseline_ledger(), workspace.baseline_name()
         if ledger is None and not file.is_file():
             raise LedgerError(f"name: expected a search with a baseline that has begun, received {name!r}")
+    # Metric and direction are placeholders: they stand in the ledger, and _record sets them as soon as it has read
+    # them.
     opened = Ledger(
         ledger or sqlite_url(file),
         study,
@@ -124,7 +133,7 @@ def _backbone(values: Mapping[str, Any]) -> BackboneSummary:
 
 
 def _known(workspace: Workspace) -> str:
-    """The searches that are there, for an error message."""
+    """The searches of the storage, for an error message."""
     found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
     return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"
 
@@ -134,11 +143,15 @@ def _several(values: list[Any] | None) -> tuple[Any, ...] | None:
 
 
 def read_earlier_searches(config: SearchConfig, workspace: Workspace) -> list[SearchRecord]:
-    """The searches that ``warm_start`` names.
+    """Read the searches that the setting ``warm_start`` names.
+
+    Args:
+        config: of the new search.
+        workspace: of the new search; the earlier ones are in the same storage.
 
     Raises:
-        UsageError: one is this search itself, or was judged by another metric, or by none of this search's methods.
-        LedgerError: one is not there, or has no result.
+        UsageError: one is the new search itself, or has another objective.
+        LedgerError: one does not exist, or has no result of any method of the new search.
     """
     found = []
     for name in config.warm_start or ():

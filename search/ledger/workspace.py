@@ -1,4 +1,4 @@
-"""Where a search keeps its files, and who may write them."""
+"""The folder of a search: the paths of its files, its lock, and errors for a disk that can't be written."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from search.records.event_log import LOG_FOLDER
 from trainables.errors import SearchError, UnfreezeError
 
 PROBE_BYTES = 1 << 16
-"""A disk that takes less is full."""
+"""A disk with less room is full. Enough for a commit of SQLite: it writes a few pages of 4 KiB."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths of the search ``name`` under ``storage``; all absolute, nothing is created by looking."""
+    """The paths of the search ``name`` under ``storage``. All are absolute; to read a path creates nothing."""
 
     LOCK_FILES: ClassVar = frozenset({".lock", ".lock-holder.json"})
-    """Files of a search's folder that say nothing about the search."""
+    """Names of the lock's files. A folder with nothing else holds no search."""
 
     storage: Path
     name: str
 
     def baseline_name(self, method: str = "scratch") -> str:
-        """The search that a baseline is."""
+        """The name of a baseline, which is a search of its own."""
         return f"{self.name}-{method}"
 
     @property
     def directory(self) -> Path:
-        """Folder of the search."""
+        """The search's folder."""
         return self.storage / self.name
 
     @property
     def ledger(self) -> Path:
-        """The ledger's SQLite file, where no database server is named."""
+        """The ledger's SQLite file, unless the user names a database."""
         return self.directory / "ledger.db"
 
     def baseline_folder(self, method: str = "scratch") -> str:
-        """Where a baseline keeps its files, in the search's own folder."""
+        """The folder of a baseline in the search's folder; without a suffix for ``scratch``, as in the first
+        storages."""
         return "baseline" if method == "scratch" else f"baseline-{method}"
 
     def baseline_ledger(self, method: str = "scratch") -> Path:
-        """The ledger of a baseline's trials."""
+        """The SQLite file of a baseline's ledger."""
         return self.directory / self.baseline_folder(method) / "ledger.db"
 
     @property
     def winner(self) -> Path:
-        """Models of the winner's and the baseline's last trainings."""
+        """Models of the last trainings of the winner and the baselines."""
         return self.directory / "winner"
 
     @property
@@ -74,15 +75,15 @@ class Workspace:
 
     @property
     def logs(self) -> Path:
-        """What the driver and the engines of the search's trials wrote down."""
+        """Logs of the driver and of the engines that ran the trials."""
         return self.directory / LOG_FOLDER
 
     def checkpoints(self, method_folder: str = "") -> Path:
-        """Checkpoints of the search's trials, or of its baseline's."""
+        """Checkpoints of the search's trials, or of those of a baseline, by its folder."""
         return self.directory / method_folder / "checkpoints"
 
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder, and make sure that it can be written.
 
         Raises:
             SearchError: it can't be made or written.
@@ -98,7 +99,10 @@ class Workspace:
 
     @contextmanager
     def explain_unwritable(self) -> Iterator[None]:
-        """Say so where something fails, in whatever words, because nothing can be written here.
+        """Raise a SearchError if something fails inside because the storage can't be written.
+
+        A full disk shows as the errors of many libraries, in many words. Instead of recognising them, the storage is
+        written to once more after any unexpected error.
 
         Raises:
             SearchError: the storage is full, read-only or gone.
@@ -112,36 +116,42 @@ class Workspace:
                 self._probe()
             except OSError as reason:
                 raise self._unwritable(reason) from error
-            if (full := _full(error)) and self._concerns(full):  # what was given up has left some room
+            # The disk may have room again by now, because whatever failed has removed its unfinished file.
+            if (full := _disk_full_error(error)) and self._concerns_storage(full):
                 raise self._unwritable(full) from error
             raise
 
     def _unwritable(self, reason: OSError) -> SearchError:
         return SearchError(
             f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. What was written "
-            "before is whole: once that has passed, the same command goes on."
+            "before is whole: once the problem is solved, run the same command again to continue."
         )
 
-    def _concerns(self, full: OSError) -> bool:
-        """Is it this disk that was full? A failed write names no file: then it is the one with less left."""
+    def _concerns_storage(self, full: OSError) -> bool:
+        """Whether the disk that was full is the storage's, not that of temporary files.
+
+        A failed write names no file. Then it was probably the disk that has less room now.
+        """
         if full.filename is not None:
             return Path(os.fsdecode(full.filename)).absolute().is_relative_to(self.storage)
         return shutil.disk_usage(self.storage).free <= shutil.disk_usage(tempfile.gettempdir()).free
 
     def _probe(self) -> None:
-        """Write something to the disk, and remove it."""
+        """Write a small file to the disk and remove it; raises the OSError that this causes."""
         probe = self.directory / f".probe-{os.getpid()}"
         try:
             with probe.open("wb") as file:
                 file.write(bytes(PROBE_BYTES))
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # some file systems report a full disk only then
         finally:
             probe.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second command with the same name out.
+        """Hold the search's lock meanwhile, so that no second command runs the same search.
+
+        The lock belongs to the process: the operating system releases it when the process ends, however it ends.
 
         Raises:
             SearchError: another process is running this search; the message names it.
@@ -152,7 +162,7 @@ class Workspace:
             lock.acquire(timeout=0)
         except Timeout:
             raise SearchError(
-                f"name: the search {self.name!r} is already running{_words(holder)}. "
+                f"name: the search {self.name!r} is already running{_describe_holder(holder)}. "
                 "Wait for it, or choose another --name."
             ) from None
         try:
@@ -163,8 +173,8 @@ class Workspace:
             lock.release()
 
 
-def _full(error: BaseException | None) -> OSError | None:
-    """What says of a full disk, in ``error`` or in what led to it."""
+def _disk_full_error(error: BaseException | None) -> OSError | None:
+    """The error of a full disk among ``error`` and its causes; None if there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return error
@@ -172,7 +182,7 @@ def _full(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _words(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         known = json.loads(holder.read_text())
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ def score_prepared(
     prior = BackbonePrior(
         scores={name: found[name].scores[PRIOR_SCORE] for name in calls},
         seconds=max(found[name].seconds for name in calls),
-        others={name: found[name].scores for name in calls},
+        other_scores={name: found[name].scores for name in calls},
     )
     chances = prior.probabilities
     ranked = sorted(chances, key=lambda name: -chances[name])

@@ -1,9 +1,9 @@
-"""What is believed of the backbones before the first trial, and how that fades as trials come in.
+"""A prior on the backbones before the first trial, which fades as trials end.
 
-Scores of transferability rank backbones, and not well (``docs/transferability.md``): so the belief follows from ranks
-alone, is mild, and no backbone is left without a share. It is a mixture in time: trial n takes its backbone from the
-prior with probability s / (s + n), and else from the sampler, which learns from what trials reached. So a wrong prior
-costs a few trials, and is then outvoted.
+Scores of transferability rank backbones, and not well (``docs/transferability.md``). The prior therefore uses the ranks
+alone, prefers the better ones mildly, and gives every backbone a share. Trial n takes its backbone from the prior with
+probability s / (s + n), s being :data:`PRIOR_STRENGTH`, and otherwise from the sampler, which learns from the results
+of trials. A wrong prior costs a few trials before the sampler's experience outweighs it.
 """
 
 from __future__ import annotations
@@ -19,35 +19,38 @@ from search.ledger.sampling.proposals import Proposal
 from search.records.record import SearchRecord, TrialRecord, rank_key
 
 PRIOR_STRENGTH = 4.0
-"""Trials that the prior is worth: after so many, every second one is the sampler's own."""
+"""How many trials the prior counts for: after so many, it chooses the backbone of every second one."""
 
 UNIFORM_SHARE = 0.3
-"""Share of the prior that all backbones have alike."""
+"""Share of the probability that is divided equally among all backbones, so that none is excluded by a wrong score."""
 
 PRIOR_SCORE = "h_score"
-"""Of the scores that are computed the one that ranked best where it was tried: see ``docs/transferability.md``."""
+"""The score that is used. It ranked backbones best in the comparison of ``docs/transferability.md``."""
 
 
 @dataclass(frozen=True)
 class BackbonePrior:
-    """Scores of the backbones by name, greater is better, and what follows from them.
+    """Probabilities of the backbones that follow from their scores.
 
-    ``seconds`` is what the scores took; ``others`` are scores that are told but not used.
+    Attributes:
+        scores: by the backbone's name; greater is better.
+        seconds: how long it took to compute them.
+        other_scores: scores of other kinds, by kind and backbone. They are shown and not used.
     """
 
     scores: Mapping[str, float]
     seconds: float = 0.0
-    others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    other_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def ranks(self) -> dict[str, int]:
-        """1 for the best; equal scores share the better rank."""
+        """Ranks by the backbone's name, 1 for the best. Equal scores share the better rank."""
         return {name: 1 + sum(s > own for s in self.scores.values()) for name, own in self.scores.items()}
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Half as likely with each rank, mixed with an even choice."""
-        weights = {name: 2.0**-place for name, place in self.ranks.items()}
+        """Probabilities by the backbone's name: halved with each rank, and mixed with equal ones."""
+        weights = {name: 2.0**-rank for name, rank in self.ranks.items()}
         whole = sum(weights.values())
         return {
             name: (1 - UNIFORM_SHARE) * w / whole + UNIFORM_SHARE / len(weights)
@@ -55,7 +58,11 @@ class BackbonePrior:
         }
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord] = ()) -> Proposal | None:
-        """What trial number ``started`` of a search has from the prior: a backbone, or nothing."""
+        """A backbone for trial number ``started`` of a search, or None to leave it to the sampler.
+
+        See :meth:`search.ledger.sampling.proposals.ProposalSource.propose`. The results of trials play no part.
+        """
+        # The last number keeps these random numbers apart from those of the other sources with the same seed.
         rng = np.random.default_rng([seed, started, 7])
         if rng.random() >= PRIOR_STRENGTH / (PRIOR_STRENGTH + started):
             return None
@@ -65,80 +72,83 @@ class BackbonePrior:
         return Proposal("prior", {BACKBONE: chosen})
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values from which :meth:`from_json` makes it again."""
+        """The form in which the ledger stores it. ``probabilities`` is for readers."""
         return {
             "score": PRIOR_SCORE,
             "scores": dict(self.scores),
-            "others": {name: dict(scores) for name, scores in self.others.items()},
+            "others": {name: dict(scores) for name, scores in self.other_scores.items()},
             "probabilities": self.probabilities,
             "seconds": round(self.seconds, 3),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BackbonePrior:
-        """What :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` has written."""
         return cls(values["scores"], values["seconds"], values["others"])
 
 
 @dataclass(frozen=True)
 class PriorEvaluation:
-    """What a prior was worth, as far as the trials tell.
+    """How good the prior of a search was, as far as its trials show.
 
     Attributes:
-        first: the backbone that it put first.
-        best: the backbone of the best trial. place: its rank in the prior, of ``of``.
-        trials: how many trials each backbone had.
-        values: the best objective of each that has one.
-        correlation: Kendall's τ_b between scores and best objectives; None where there are too few of them.
+        first: the backbone that the prior ranked first.
+        best: the backbone of the best trial.
+        rank: the rank of ``best`` in the prior.
+        backbones: how many backbones the prior ranked.
+        trials: number of trials of each backbone.
+        values: best objective value of each backbone that has one.
+        correlation: Kendall's τ_b between scores and best objective values; None with fewer than three values.
     """
 
     first: str
     best: str
-    place: int
-    of: int
+    rank: int
+    backbones: int
     trials: Mapping[str, int]
     values: Mapping[str, float]
     correlation: float | None
 
     def __str__(self) -> str:
-        spent = ", ".join(f"{count} on {name}" for name, count in self.trials.items())
-        said = (
-            f"the best backbone, {self.best}, was number {self.place} of {self.of} by score; trials: {spent}"
-        )
+        trials = ", ".join(f"{count} on {name}" for name, count in self.trials.items())
+        text = f"the best backbone, {self.best}, was number {self.rank} of {self.backbones} by score; trials: {trials}"
         if self.correlation is None:
-            return said
-        return f"{said}; rank correlation of scores and best values {self.correlation:+.2f}".replace("-", "−")
+            return text
+        return f"{text}; rank correlation of scores and best values {self.correlation:+.2f}".replace("-", "−")
 
 
 def evaluate_prior(record: SearchRecord) -> PriorEvaluation | None:
-    """What the prior of a search was worth; None without a prior or a result."""
+    """How good the prior of a search was; None without a prior or a result."""
     best = record.best
     if record.prior is None or best is None:
         return None
     prior = BackbonePrior.from_json(record.prior)
     values: dict[str, float] = {}
     for name in prior.scores:
-        ended = [t for t in record.trials if t.params.get(BACKBONE) == name and rank_key(t, record.direction)]
+        ended = {
+            key: trial.value
+            for trial in record.trials
+            if trial.params.get(BACKBONE) == name and (key := rank_key(trial, record.direction))
+        }
         if ended:
-            top = min(ended, key=lambda t: rank_key(t, record.direction) or (0.0, True, 0.0, 0))
-            values[name] = float(top.value or 0.0)
+            values[name] = float(ended[min(ended)] or 0.0)
     ranks, name = prior.ranks, str(best.params[BACKBONE])
     return PriorEvaluation(
         first=min(ranks, key=lambda n: ranks[n]),
         best=name,
-        place=ranks[name],
-        of=len(ranks),
+        rank=ranks[name],
+        backbones=len(ranks),
         trials={n: sum(t.params.get(BACKBONE) == n for t in record.trials) for n in prior.scores},
         values=values,
         correlation=_correlation(prior.scores, values, record.direction == "maximize"),
     )
 
 
-def _correlation(scores: Mapping[str, float], values: Mapping[str, float], greater: bool) -> float | None:
+def _correlation(scores: Mapping[str, float], values: Mapping[str, float], maximize: bool) -> float | None:
     if len(values) < 3:
         return None
     from scipy.stats import kendalltau
 
-    reached = [values[n] if greater else -values[n] for n in values]
-    found = float(kendalltau([scores[n] for n in values], reached).statistic)
-    return found if np.isfinite(found) else None
+    goodness = [values[n] if maximize else -values[n] for n in values]
+    found = float(kendalltau([scores[n] for n in values], goodness).statistic)
+    return found if np.isfinite(found) else None  # NaN if all scores or all values are equal

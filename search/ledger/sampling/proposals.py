@@ -1,4 +1,4 @@
-"""Who may propose a trial besides the user and the sampler: what is believed before trials tell better."""
+"""Sources of trials besides the user and the sampler: knowledge from before the first trial has ended."""
 
 from __future__ import annotations
 
@@ -11,30 +11,41 @@ from search.records.record import ParameterValue, TrialRecord
 
 @dataclass(frozen=True)
 class Proposal:
-    """Parameters of a new trial; those that are left out are the sampler's. ``origin`` is the ledger's word for it."""
+    """Parameters of a new trial.
+
+    Attributes:
+        origin: which source proposed them, as the ledger stores it (:attr:`search.records.record.TrialRecord.origin`).
+        params: values by name. The sampler chooses the parameters that are missing.
+    """
 
     origin: str
     params: Mapping[str, ParameterValue]
 
 
 class ProposalSource(Protocol):
-    """Asked for each new trial that nobody has enqueued."""
+    """May propose parameters of each new trial that the user has not enqueued."""
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
-        """For trial number ``started`` of a search with this ``seed``, or nothing.
+        """Propose parameters of the next trial, or return None to leave it to the next source or the sampler.
 
-        A function of the arguments, so that an interrupted search proposes what it would have proposed.
+        The result must be a function of the arguments alone, so that a search that was interrupted proposes what it
+        would have proposed without the interruption.
+
+        Args:
+            seed: of the search.
+            started: how many trials have been started: the number of the new one.
+            trials: all trials so far.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ProposalChain:
-    """Several, asked in turn: the first that proposes something has its way."""
+    """Several sources in order of precedence: the first one that proposes anything decides."""
 
-    guides: Sequence[ProposalSource] = ()
+    sources: Sequence[ProposalSource] = ()
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
-        """What the first says that says something."""
-        said = (guide.propose(seed, started, trials) for guide in self.guides)
-        return next((proposal for proposal in said if proposal is not None), None)
+        """The proposal of the first source that makes one. See :meth:`ProposalSource.propose`."""
+        proposals = (source.propose(seed, started, trials) for source in self.sources)
+        return next((proposal for proposal in proposals if proposal is not None), None)

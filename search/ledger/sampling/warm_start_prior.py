@@ -1,9 +1,9 @@
-"""The prior of ``--warm-start``: trials near what did well in earlier searches, and a guard against those that mislead.
+"""Proposes trials near what did well in earlier searches (``--warm-start``), until that turns out to mislead.
 
-With a probability that fades, a trial is drawn near one of the best configurations of the earlier searches, but not
-before the sampler has some trials of its own to compare with. Where these tell that what was taken over is worse than
-what the sampler finds by itself, nothing is drawn. So an earlier search that misleads costs the configurations that
-were tried first, and little else.
+With a probability that falls as the search goes on, a trial is drawn near one of the best configurations of the earlier
+searches. Nothing is drawn before the sampler has a few trials of its own to compare with, and nothing any more once
+these show that what was taken over is worse than what the sampler finds. An earlier search that misleads therefore
+costs the configurations that were tried first, and little else.
 """
 
 from __future__ import annotations
@@ -25,70 +25,82 @@ from search.records.record import Parameters, ParameterValue, SearchRecord, Tria
 from trainables.errors import UsageError
 
 DRAW_STRENGTH = 1.0
-"""Trials that the draws are worth: those near earlier ones number about its product with the logarithm of all."""
+"""Strength s of the prior: trial n is drawn with probability s / (s + n), so about s · log N of N trials are drawn. It is
+multiplied by the similarity of the most similar task."""
 
 DRAW_WIDTH = 0.1
-"""Of a parameter's range: the standard deviation of what is drawn near an earlier value."""
+"""Standard deviation of a draw around the earlier value, as a share of the parameter's range."""
 
 MIN_OWN_TRIALS = 3
-"""Trials of the sampler's own beside which those that were taken over are judged; before that nothing is drawn: in real
-searches an adversarial one took up to four of the first four trials."""
+"""Least number of the sampler's own trials with which those that were taken over are compared. Nothing is drawn before:
+in real searches, an earlier search with the opposite optimum would otherwise take up to four of the first four
+trials."""
 
 
 @dataclass(frozen=True)
 class WarmStartPrior:
-    """Draws trials near what did well in earlier searches, ever less often, and not at all once that is no good."""
+    """Draws trials near what did well in earlier searches.
 
-    lessons: Sequence[TransferredConfig]
+    Attributes:
+        configs: what was taken over, the best first (:func:`search.ledger.sampling.warm_start.transferred_configs`).
+        space: of this search.
+        direction: of the objective.
+    """
+
+    configs: Sequence[TransferredConfig]
     space: Space
     direction: Direction
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
-        """A configuration near one of the lessons; the better and the more alike, the likelier."""
+        """A configuration near one of those that were taken over, or None to leave the trial to the sampler.
+
+        See :meth:`search.ledger.sampling.proposals.ProposalSource.propose`. Better configurations and those of more
+        similar tasks are more likely.
+        """
+        # The last number keeps these random numbers apart from those of the other sources with the same seed.
         rng = np.random.default_rng([seed, started, 11])
-        strength = DRAW_STRENGTH * max((lesson.similarity for lesson in self.lessons), default=0.0)
-        taken, others = split_by_origin(trials, self.direction)
-        if (
-            rng.random() >= strength / (strength + started)
-            or len(others) < MIN_OWN_TRIALS
-            or _worse(taken, others)
-        ):
+        strength = DRAW_STRENGTH * max((config.similarity for config in self.configs), default=0.0)
+        taken, own = split_by_origin(trials, self.direction)
+        if rng.random() >= strength / (strength + started) or len(own) < MIN_OWN_TRIALS or _worse(taken, own):
             return None
-        weights = np.array([le.similarity * 2.0 ** (-place / 2) for place, le in enumerate(self.lessons)])
-        chosen = self.lessons[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        params = _near(chosen.params, self.space, rng)
-        return (
-            None
-            if params is None
-            else Proposal(f"{WARM_START_ORIGIN}: near {chosen.search} #{chosen.trial}", params)
-        )
+        weights = np.array([c.similarity * 2.0 ** (-rank / 2) for rank, c in enumerate(self.configs)])
+        chosen = self.configs[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        params = _draw_near(chosen.params, self.space, rng)
+        if params is None:
+            return None
+        return Proposal(f"{WARM_START_ORIGIN}: near {chosen.search} #{chosen.trial}", params)
 
 
 def is_misleading(trials: Sequence[TrialRecord], direction: Direction) -> bool:
-    """Whether what was taken over has done worse, at its best, than half of the other trials."""
-    taken, others = split_by_origin(trials, direction)
-    return len(others) >= MIN_OWN_TRIALS and _worse(taken, others)
+    """Whether the best of the trials that were taken over is worse than half of the sampler's own."""
+    taken, own = split_by_origin(trials, direction)
+    return len(own) >= MIN_OWN_TRIALS and _worse(taken, own)
 
 
-def _worse(taken: Sequence[float], others: Sequence[float]) -> bool:
-    return bool(taken) and max(taken) < median(others)
+def _worse(taken: Sequence[float], own: Sequence[float]) -> bool:
+    return bool(taken) and max(taken) < median(own)
 
 
 def split_by_origin(trials: Iterable[TrialRecord], direction: Direction) -> tuple[list[float], list[float]]:
-    """Objectives, greater is better, of ended trials that were taken over, and of all others."""
+    """Objective values of ended trials, as numbers of which greater is better.
+
+    Returns:
+        Those of trials that were taken over from earlier searches or drawn near them, and those of all others.
+    """
     sign = 1.0 if direction == "maximize" else -1.0
     taken: list[float] = []
-    others: list[float] = []
+    own: list[float] = []
     for trial in trials:
         if trial.finished and trial.value is not None:
-            (taken if (trial.origin or "").startswith(WARM_START_ORIGIN) else others).append(
-                sign * trial.value
-            )
-    return taken, others
+            (taken if (trial.origin or "").startswith(WARM_START_ORIGIN) else own).append(sign * trial.value)
+    return taken, own
 
 
-def _near(params: Parameters, space: Space, rng: np.random.Generator) -> dict[str, ParameterValue] | None:
-    moved = {name: _moved(value, space.ranges[name], rng) for name, value in params.items()}
+def _draw_near(
+    params: Parameters, space: Space, rng: np.random.Generator
+) -> dict[str, ParameterValue] | None:
+    moved = {name: _draw_value(value, space.ranges[name], rng) for name, value in params.items()}
+    # The range of the depth is that of the largest backbone; each backbone ends at its own blocks.
     if BACKBONE in moved and DEPTH in moved:
         moved[DEPTH] = min(int(moved[DEPTH]), space.backbones[str(moved[BACKBONE])])
     try:
@@ -97,37 +109,40 @@ def _near(params: Parameters, space: Space, rng: np.random.Generator) -> dict[st
         return None
 
 
-def _moved(value: ParameterValue, values: Range, rng: np.random.Generator) -> ParameterValue:
-    """A number a little away from ``value``, within its range; other values stay."""
+def _draw_value(value: ParameterValue, values: Range, rng: np.random.Generator) -> ParameterValue:
+    """Draw a number around ``value``, within its range. Values that are no numbers stay as they are."""
     if isinstance(value, bool | str) or not isinstance(values, FloatRange | IntRange):
         return value
     low, high = float(values.low), float(values.high)
     if low == high:
         return value
-    by_log = (math.log, math.exp) if values.log else (float, float)
-    start, end = by_log[0](low), by_log[0](high)
-    place = by_log[0](value) + rng.normal(0.0, DRAW_WIDTH * (end - start))
-    found = by_log[1](min(max(place, start), end))
+    to_scale, from_scale = (math.log, math.exp) if values.log else (float, float)
+    start, end = to_scale(low), to_scale(high)
+    position = to_scale(value) + rng.normal(0.0, DRAW_WIDTH * (end - start))
+    found = from_scale(min(max(position, start), end))
     step = values.step or 0
     if step and not values.log:
         found = low + step * round((found - low) / step)
-    found = min(max(found, low), high)
+    found = min(max(found, low), high)  # rounding may have left the range
     return round(found) if isinstance(values, IntRange) else float(found)
 
 
 def warm_start_summary(record: SearchRecord) -> str | None:
-    """What the earlier searches were worth, in a sentence; None without any."""
+    """A sentence on how useful the earlier searches were; None if the search names none."""
     if record.warm_start is None:
         return None
-    taken, others = split_by_origin(record.trials, record.direction)
+    taken, own = split_by_origin(record.trials, record.direction)
     if not record.warm_start:
         named = record.config.get("warm_start")
         asked = ", ".join(map(str, named)) if isinstance(named, list | tuple) else "earlier searches"
-        return f"nothing taken from {asked}: no configuration there has a place in this search's space"
-    names = ", ".join(dict.fromkeys(str(lesson["search"]) for lesson in record.warm_start))
-    if not taken or not others:
+        return f"nothing taken from {asked}: no configuration there lies in this search's space"
+    names = ", ".join(dict.fromkeys(str(config["search"]) for config in record.warm_start))
+    if not taken or not own:
         return f"{len(taken)} trials taken from {names}"
     sign = 1.0 if record.direction == "maximize" else -1.0
-    best, other = sign * max(taken), sign * max(others)
-    said = f"best of the {len(taken)} trials taken from {names} {best:.4f}, of all others {other:.4f}"
-    return f"{said}; they were no good guide here" if is_misleading(record.trials, record.direction) else said
+    best_taken, best_own = sign * max(taken), sign * max(own)
+    text = (
+        f"best of the {len(taken)} trials taken from {names} {best_taken:.4f}, of all others {best_own:.4f}"
+    )
+    misled = is_misleading(record.trials, record.direction)
+    return f"{text}; the earlier searches were misleading here" if misled else text

@@ -60,6 +60,7 @@ def trials_until(curve: np.ndarray, level: float) -> float:
     return float(np.mean([np.argmax(row >= level) + 1 if row[-1] >= level else TRIALS + 1 for row in curve]))
 
 
+@pytest.mark.slow
 def test_a_right_prior_saves_trials(curves: dict[str, np.ndarray]) -> None:
     needed = {kind: trials_until(curve, 0.9) for kind, curve in curves.items()}
     assert needed["right"] <= needed["none"] - 1.5, needed
@@ -144,7 +145,7 @@ def test_what_a_prior_was_worth() -> None:
     tried = [("best", 0.9), ("good", 0.95), ("fair", 0.8), ("poor", 0.7), ("best", 0.91)]
     worth = evaluate_prior(made(RIGHT, *tried))
     assert worth is not None
-    assert (worth.first, worth.best, worth.place, worth.of) == ("best", "good", 2, 4)
+    assert (worth.first, worth.best, worth.rank, worth.backbones) == ("best", "good", 2, 4)
     assert worth.trials == {"poor": 1, "fair": 1, "good": 1, "best": 2}
     assert worth.correlation == pytest.approx(2 / 3)  # five of six pairs agree
     assert "good, was number 2 of 4 by score" in str(worth)

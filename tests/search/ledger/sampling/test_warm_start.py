@@ -54,7 +54,7 @@ def searched(
     """A search by TPE for the objective, or for its opposite."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, common, done = optuna.create_study(direction="maximize"), new_shared_space(), list[TrialRecord]()
-    queue = [(le.params, le.origin) for le in first_configs(prior.lessons, trials)] if prior else []
+    queue = [(le.params, le.origin) for le in first_configs(prior.configs, trials)] if prior else []
     for number in range(trials):
         study.sampler = IncrementalTPESampler(1000 * seed + number, common)
         origin = None
@@ -116,7 +116,7 @@ def test_a_search_on_the_same_task_saves_trials(bests: dict[str, np.ndarray]) ->
 
 def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() -> None:
     prior = warm(earlier(searched(1)))
-    assert [len(first_configs(prior.lessons, n)) for n in (1, 10, 24, 400)] == [1, 1, 2, 3]
+    assert [len(first_configs(prior.configs, n)) for n in (1, 10, 24, 400)] == [1, 1, 2, 3]
     counts = [sum(bool(t.origin) for t in searched(seed, prior)) for seed in range(12)]
     assert np.mean(counts) <= 2 + 0.2 * TRIALS
     opposite = searched(3, warm(earlier(searched(2, sign=-1))))
@@ -124,11 +124,11 @@ def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() 
     assert not is_misleading(searched(3, prior), "maximize")
     nothing = earlier(opposite, warm_start=(), config={"warm_start": ["a", "b"]})
     assert str(warm_start_summary(nothing)).startswith(
-        "nothing taken from a, b: no configuration there has a place"
+        "nothing taken from a, b: no configuration there lies in"
     )
-    told = warm_start_summary(earlier(opposite, warm_start=tuple(configs_to_json(prior.lessons))))
+    told = warm_start_summary(earlier(opposite, warm_start=tuple(configs_to_json(prior.configs))))
     assert told is not None
-    assert "no good guide" in told
+    assert "misleading here" in told
     beaten = [trial(n, 0.5 if n else 0.9) for n in range(5)]
     beaten[0] = replace(beaten[0], origin="warm start: x #1")
     assert is_misleading(beaten, "minimize")
@@ -145,7 +145,7 @@ def test_what_is_proposed_fits_the_space_and_is_the_same_again() -> None:
     assert all(SPACE.check(p.params) == p.params for p in said)
     assert len({p.params["learning_rate"] for p in said}) > 20
     assert [prior.propose(seed, 1, own) for seed in range(200)] == proposals
-    again = WarmStartPrior(configs_from_json(configs_to_json(prior.lessons)), SPACE, "maximize")
+    again = WarmStartPrior(configs_from_json(configs_to_json(prior.configs)), SPACE, "maximize")
     assert again.propose(1, 0, own) == prior.propose(1, 0, own) is not None
     early = [prior.propose(seed, 1, own[:2]) for seed in range(200)]
     assert not any(early)  # too few of the sampler's own to tell whether it misleads
@@ -261,7 +261,7 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
             seed=2,
         )
         ledger.enqueue([{"unfreeze_depth": 1}])
-        few = first_configs(prior.lessons, 30)
+        few = first_configs(prior.configs, 30)
         ledger.enqueue([le.params for le in few], [le.origin for le in few])
         ledger.proposal_source = ProposalChain([prior])
         return ledger
@@ -275,6 +275,6 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
         ledger.finish(number, "complete")
     origins = [t.origin for t in ledger.trials]
     assert origins[0] is None  # the user's own go first
-    assert origins[1:4] == [le.origin for le in first_configs(prior.lessons, 30)]
+    assert origins[1:4] == [le.origin for le in first_configs(prior.configs, 30)]
     assert all(o is None or o.startswith("warm start: near before #") for o in origins[4:])
-    assert ledger.trial(1).params == prior.lessons[0].params
+    assert ledger.trial(1).params == prior.configs[0].params
