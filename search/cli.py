@@ -88,10 +88,10 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         from search.config.choices import did_you_mean
-        from search.config.validation_errors import format_key
+        from search.config.validation_errors import quote_key
 
         raise UsageError(
-            f"{format_key(name)}: unknown command{did_you_mean(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
+            f"{quote_key(name)}: unknown command{did_you_mean(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
         )
     command = importlib.import_module(f"search.commands.{name}")
     try:

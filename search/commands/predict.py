@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.records.formatting import plural
 from search.records.units import format_duration
 from search.registry.inference.outputs import (
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     kind = output_format(options.output, options.format)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", options.batch_size, re.ASCII):
         raise UsageError(
-            f"--batch-size: expected a whole number from 1 to 999,999, received {format_value(options.batch_size)}"
+            f"--batch-size: expected a whole number from 1 to 999,999, received {quote_value(options.batch_size)}"
         )
     from search.registry.inference.inputs import count_images, images_in
 

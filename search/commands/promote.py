@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.records.formatting import format_objective, format_percent, format_points, old_task_phrase, plural
 from search.records.pareto import knee, objective_losses
 from search.records.units import format_size
@@ -137,13 +137,13 @@ def _ask_for_point(which: AmbiguousChallenger) -> int:
             raise UsageError(f"--{which}") from None
         if not answer or (answer.isascii() and answer.isdecimal() and int(answer) in known):
             return int(answer or known[0])
-        print(f"expected one of {', '.join(map(str, known))}, received {format_value(answer)}")
+        print(f"expected one of {', '.join(map(str, known))}, received {quote_value(answer)}")
 
 
 def _number(text: str | None) -> int | None:
     """Return the value of ``--trial``."""
     if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
-        raise UsageError(f"--trial: expected the number of a trial, received {format_value(text)}")
+        raise UsageError(f"--trial: expected the number of a trial, received {quote_value(text)}")
     return None if text is None else int(text)
 
 
@@ -153,7 +153,7 @@ def _fraction(name: str, text: str) -> float:
     value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
     if not 0 <= value < 1:
         raise UsageError(
-            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {format_value(text)}"
+            f"--{name}: expected an accuracy such as 1% or 0.01, below 100%, received {quote_value(text)}"
         )
     return value
 

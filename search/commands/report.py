@@ -8,7 +8,7 @@ from pathlib import Path
 
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.config.choices import did_you_mean
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.report.formats import REPORT_FORMATS
 from trainables.errors import SearchError, UsageError
 
@@ -69,7 +69,7 @@ def _report_format(form: str) -> str:
     if plain not in REPORT_FORMATS:
         hint = did_you_mean(plain, REPORT_FORMATS)
         raise UsageError(
-            f"--format: expected one of {', '.join(REPORT_FORMATS)}, received {format_value(form)}{hint}\n"
+            f"--format: expected one of {', '.join(REPORT_FORMATS)}, received {quote_value(form)}{hint}\n"
             "see unfreeze report --help"
         )
     return plain

@@ -18,7 +18,7 @@ from search.config.argument_parser import Parser, add_verbose_option
 from search.config.config_file import load_config
 from search.config.options import SEARCH_OPTIONS, options_of
 from search.config.search_config import SearchConfig
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.records.formatting import abbreviate_count, format_percent, plural
 from search.records.record import Interval
 from search.records.scores import ScoringResult, explanations
@@ -139,7 +139,7 @@ def backbone_configs(options: argparse.Namespace) -> dict[str, SearchConfig]:
     for name, own in pairs:
         label = name if names.count(name) == 1 else f"{name} ({own})"
         if label in found:
-            raise UsageError(f"--backbone: expected each one once, received {format_value(name)} twice")
+            raise UsageError(f"--backbone: expected each one once, received {quote_value(name)} twice")
         found[label] = load_config(None, {**given, "backbone": name, "weights": own})
     return found
 
@@ -160,7 +160,7 @@ def image_limit(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and MIN_IMAGES <= int(text) <= MAX_IMAGES:
         return int(text)
     raise UsageError(
-        f"--images: expected a whole number from {MIN_IMAGES} to {MAX_IMAGES:,}, received {format_value(text)}"
+        f"--images: expected a whole number from {MIN_IMAGES} to {MAX_IMAGES:,}, received {quote_value(text)}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from search.config.choices import did_you_mean
 from search.config.environment import DEFAULT_STORAGE, options_from_environment
-from search.config.validation_errors import format_key, format_value
+from search.config.validation_errors import quote_key, quote_value
 from trainables.errors import UsageError
 
 MAX_ARGUMENT_LENGTH = 4095
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             known = [name for action in self._actions for name in action.option_strings]
             word = unknown[0].partition("=")[0]
             hint = did_you_mean(word, known) if word.startswith("-") else ""
-            raise UsageError(f"{format_key(word)}: unknown argument{hint}\n{self._help_hint()}")
+            raise UsageError(f"{quote_key(word)}: unknown argument{hint}\n{self._help_hint()}")
         return options
 
     def _check_length(self, argument: str) -> None:
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         longest = max((len(part.encode("utf-8", "surrogatepass")) for part in parts), default=0)
         if "\0" in argument or len(argument) > MAX_ARGUMENT_LENGTH or longest > MAX_NAME_LENGTH:
             raise UsageError(
-                f"{format_value(argument)}: expected an argument of at most {MAX_ARGUMENT_LENGTH:,} letters, "
+                f"{quote_value(argument)}: expected an argument of at most {MAX_ARGUMENT_LENGTH:,} letters, "
                 f"{MAX_NAME_LENGTH} between two slashes\n{self._help_hint()}"
             )
 

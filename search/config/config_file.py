@@ -11,7 +11,7 @@ from search.config.environment import OPTION_VARIABLES, options_from_environment
 from search.config.option_types import option_of
 from search.config.search_config import SearchConfig
 from search.config.strict_yaml import read_mapping
-from search.config.validation_errors import format_key
+from search.config.validation_errors import quote_key
 from trainables.errors import UsageError
 
 
@@ -40,7 +40,7 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
             content.pop(other, None)  # both name what is optimised, and a flag overrides the file
     environment = options_from_environment()
     labels = {key: OPTION_VARIABLES[key] for key in environment}
-    labels.update({key: f"{path}: {format_key(key)}" for key in content})
+    labels.update({key: f"{path}: {quote_key(key)}" for key in content})
     labels.update({key: "--" + key.replace("_", "-") for key in overrides})
     return SearchConfig.model_validate({**environment, **content, **overrides}, context=labels)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.config.strict_yaml import read_text
-from search.config.validation_errors import format_key
+from search.config.validation_errors import quote_key
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
@@ -68,7 +68,7 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the pairs as a dictionary. Python's parser would silently keep the last of two equal keys."""
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
-            raise UsageError(f"{format_key(name)}: expected once, received {count:,} times")
+            raise UsageError(f"{quote_key(name)}: expected once, received {count:,} times")
     return dict(pairs)
 
 

@@ -1,4 +1,4 @@
-"""What a search optimises: one objective, or several at once. How ``--objective`` and ``--metric`` go together."""
+"""The objectives of a search: how ``--metric`` and ``--objective`` combine, and the values that a trial reached."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from search.config.choices import SAMPLERS
-from search.config.validation_errors import format_value
-from search.records.metrics import EPOCH_METRIC_DIRECTIONS, EPOCH_METRICS, OBJECTIVES, Direction
+from search.config.choices import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
+from search.config.validation_errors import quote_value
+from search.records.metrics import EPOCH_METRICS, METRICS, Direction
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import UsageError
 
-SINGLE_OBJECTIVE_SAMPLERS = frozenset({"cmaes"})
-"""Samplers that rank trials by one number."""
-
 
 def direction(name: str) -> Direction:
-    """Whether the objective of this name is maximised or minimised."""
-    return "maximize" if OBJECTIVES[name] == "maximize" else "minimize"
+    """Return whether the objective called ``name`` is maximised or minimised."""
+    return METRICS[name].direction
 
 
 def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> dict[str, Any]:
-    """Settings of a search in which ``metric`` is the first objective, and ``objective`` holds several or is not there.
+    """Return the options so that ``metric`` is the first objective, and ``objective`` holds several or is absent.
 
-    Names that are no objectives are left for whoever checks them.
+    Everything that reads a configuration can then take the first objective from ``metric``. Invalid names are left in
+    place; the types of the fields refuse them later.
+
+    Args:
+        data: options of a search, not yet checked.
+        label: turns a field's name into what the user wrote.
 
     Raises:
         UsageError: ``metric`` contradicts the first objective.
@@ -36,12 +38,12 @@ def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> 
         return dict(data)
     first = _plain(names[0])
     metric = data.get("metric", first)
-    if isinstance(metric, str) and _plain(metric) in EPOCH_METRIC_DIRECTIONS and _plain(metric) != first:
+    if isinstance(metric, str) and _plain(metric) in EPOCH_METRICS and _plain(metric) != first:
         raise UsageError(
             f"{label('objective')}, {label('metric')}: expected one of the two, or the same objective first in both, "
-            f"received {format_value(given)} and {format_value(metric)}"
+            f"received {quote_value(given)} and {quote_value(metric)}"
         )
-    if first not in EPOCH_METRIC_DIRECTIONS:
+    if first not in EPOCH_METRICS:
         return dict(data)
     rest = {key: value for key, value in data.items() if key != "objective"} if len(names) == 1 else data
     return {**rest, "metric": metric}
@@ -50,10 +52,19 @@ def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> 
 def values_at_best(
     epochs: Sequence[EpochMetrics], names: Sequence[str], costs: Mapping[str, float]
 ) -> dict[str, float]:
-    """The value of each objective of a trial that has run ``epochs``; only its ``costs`` before the first finite one.
+    """Return the value of each objective of a trial.
 
-    Those that training improves are of the epoch that is best in the first objective; of several the one with the
-    lowest validation loss. ``epoch_seconds`` is the median over all epochs, unless it is the first.
+    The metrics of an epoch are taken from the epoch that is best in the first objective; among equally good epochs,
+    from the one with the lowest validation loss. ``epoch_seconds`` is the median over all epochs, unless it is the
+    first objective, because the duration of a single epoch depends on what else the machine does.
+
+    Args:
+        epochs: the trial's epochs so far.
+        names: names of the objectives.
+        costs: serving costs of the trial's architecture, as far as they are known.
+
+    Returns:
+        Values by name. Before the first epoch with a finite value of the first objective, they are the costs alone.
     """
     first, sign = names[0], -1.0 if direction(names[0]) == "maximize" else 1.0
     known = [epoch for epoch in epochs if math.isfinite(epoch.metric(first))]
@@ -68,10 +79,10 @@ def values_at_best(
 
 
 def check_sampler(name: str, objectives: int) -> None:
-    """Refuse a sampler that can't do with so many objectives.
+    """Check that the sampler ``name`` works with this number of objectives.
 
     Raises:
-        UsageError: it can't.
+        UsageError: there are several, and it ranks trials by one number.
     """
     if objectives > 1 and name in SINGLE_OBJECTIVE_SAMPLERS:
         others = ", ".join(sampler for sampler in SAMPLERS if sampler not in SINGLE_OBJECTIVE_SAMPLERS)

@@ -1,4 +1,4 @@
-"""The values that one parameter may take."""
+"""The values that a parameter may take: a range of numbers, or a list."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
 EDGE_SHARE = 0.02
-"""Share of a range's (log) width within which a value counts as being on its edge."""
+"""A value counts as lying at the edge of a range if it is within this fraction of the range's width, or of the width of
+its logarithm if the range is logarithmic."""
 
-_MOST_STEPS = 1_000_000
-"""More are no steps, and numbers that are so near to each other can't be told apart."""
+_MAX_STEPS = 1_000_000
+"""With more steps, rounding errors would exceed the tolerance of :func:`_whole_steps`."""
 
-_SHOWN = 10
-"""Values that are worth reading at once."""
+_MAX_SHOWN = 10
+"""Messages show this many values of a list and count the others."""
 
 
 class SupportsSuggest(Protocol):
-    """What an Optuna trial offers."""
+    """The methods of an Optuna trial that suggest values. Declared here so that a space needs no import of Optuna."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """Return a whole number from ``low`` to ``high``, both included."""
         ...
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number from ``low`` to ``high``."""
+        """Return a number from ``low`` to ``high``."""
         ...
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of ``choices``."""
+        """Return one of ``choices``."""
         ...
 
 
 @dataclass(frozen=True)
 class IntRange:
-    """Whole numbers from ``low`` to ``high``, both included, in steps of ``step``; or evenly by logarithm."""
+    """Whole numbers from ``low`` to ``high``, both included.
+
+    They are suggested in steps of ``step`` or, with ``log``, evenly by their logarithm.
+    """
 
     low: int
     high: int
@@ -54,11 +58,11 @@ class IntRange:
             raise UsageError(f"expected either step or log: true, received step {self.step} and log: true")
 
     def suggest(self, trial: SupportsSuggest, name: str) -> int:
-        """A value for ``trial``."""
+        """Let ``trial`` suggest a value for the parameter ``name``."""
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def check(self, value: object) -> int:
-        """``value`` if it is one of the range's; UsageError says what was expected."""
+        """Return ``value`` if it lies in the range, else raise UsageError."""
         number = _between(self, value)
         if (number - self.low) % self.step:
             raise _unfit(self, value)
@@ -70,7 +74,7 @@ class IntRange:
         return self.low, self.high
 
     def position(self, value: float) -> float:
-        """Where ``value`` lies: 0 at ``low``, 1 at ``high``."""
+        """Return where ``value`` lies in the range: 0 at ``low``, 1 at ``high``."""
         return _position(value, self.low, self.high, self.log)
 
     def __str__(self) -> str:
@@ -80,7 +84,10 @@ class IntRange:
 
 @dataclass(frozen=True)
 class FloatRange:
-    """Numbers from ``low`` to ``high``: any, in steps of ``step``, or evenly by logarithm."""
+    """Numbers from ``low`` to ``high``.
+
+    They are suggested evenly, in steps of ``step`` or, with ``log``, evenly by their logarithm.
+    """
 
     low: float
     high: float
@@ -93,11 +100,11 @@ class FloatRange:
             raise UsageError(f"expected either step or log: true, received step {self.step:g} and log: true")
 
     def suggest(self, trial: SupportsSuggest, name: str) -> float:
-        """A value for ``trial``."""
+        """Let ``trial`` suggest a value for the parameter ``name``."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def check(self, value: object) -> float:
-        """``value`` if it is one of the range's; UsageError says what was expected."""
+        """Return ``value`` if it lies in the range, else raise UsageError."""
         number = _between(self, value)
         if self.step is not None and not _whole_steps(number - self.low, self.step):
             raise _unfit(self, value)
@@ -109,7 +116,7 @@ class FloatRange:
         return self.low, self.high
 
     def position(self, value: float) -> float:
-        """Where ``value`` lies: 0 at ``low``, 1 at ``high``."""
+        """Return where ``value`` lies in the range: 0 at ``low``, 1 at ``high``."""
         return _position(value, self.low, self.high, self.log)
 
     def __str__(self) -> str:
@@ -119,7 +126,7 @@ class FloatRange:
 
 @dataclass(frozen=True)
 class Choice:
-    """A few values; one alone is fixed, not searched."""
+    """A list of values. A single value is fixed, not searched."""
 
     values: tuple[ParameterValue, ...]
 
@@ -127,15 +134,15 @@ class Choice:
         if not self.values:
             raise UsageError("expected at least one value, received an empty list")
         if len({(isinstance(v, bool), v) for v in self.values}) < len(self.values):
-            raise UsageError(f"expected different values, received {format_value(list(self.values))}")
+            raise UsageError(f"expected different values, received {quote_value(list(self.values))}")
 
     def suggest(self, trial: SupportsSuggest, name: str) -> ParameterValue:
-        """A value for ``trial``."""
+        """Let ``trial`` suggest a value for the parameter ``name``."""
         chosen: ParameterValue = trial.suggest_categorical(name, list(self.values))
         return chosen
 
     def check(self, value: object) -> ParameterValue:
-        """``value`` if it is one of the values; UsageError says what was expected."""
+        """Return ``value`` if it is one of the values, else raise UsageError."""
         for known in self.values:
             if known == value and isinstance(known, bool) == isinstance(value, bool):
                 return known
@@ -143,20 +150,23 @@ class Choice:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the greatest of three or more numbers; of other values, no bounds."""
+        """The smallest and the largest of three or more numbers, else minus and plus infinity.
+
+        One or two numbers, or names, say nothing about better values beyond them.
+        """
         numbers = [v for v in self.values if isinstance(v, int | float) and not isinstance(v, bool)]
         if len(numbers) < max(3, len(self.values)):
             return -math.inf, math.inf
         return min(numbers), max(numbers)
 
     def position(self, value: float) -> float:
-        """Where ``value`` lies: 0 at the least, 1 at the greatest; without bounds in the middle."""
+        """Return where ``value`` lies: 0 at the smallest value, 1 at the largest; 0.5 if there are no bounds."""
         low, high = self.bounds
         return 0.5 if math.isinf(low) else _position(value, low, high, log=False)
 
     def __str__(self) -> str:
-        words = [str(v).lower() if isinstance(v, bool) else f"{v}" for v in self.values[:_SHOWN]]
-        more = f" and {len(self.values) - _SHOWN:,} more" if len(self.values) > _SHOWN else ""
+        words = [str(v).lower() if isinstance(v, bool) else f"{v}" for v in self.values[:_MAX_SHOWN]]
+        more = f" and {len(self.values) - _MAX_SHOWN:,} more" if len(self.values) > _MAX_SHOWN else ""
         return words[0] if len(self.values) == 1 else f"one of {', '.join(words)}{more}"
 
 
@@ -164,7 +174,7 @@ Range = IntRange | FloatRange | Choice
 
 
 def _between(values: IntRange | FloatRange, value: object) -> int | float:
-    """``value`` if it is a number from low to high; a boolean is none."""
+    """Return ``value`` if it is a number from low to high. A boolean is not a number here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _unfit(values, value)
     if not values.low <= value <= values.high:
@@ -173,7 +183,7 @@ def _between(values: IntRange | FloatRange, value: object) -> int | float:
 
 
 def _unfit(values: Range, value: object) -> UsageError:
-    return UsageError(f"expected {values}, received {format_value(value)}")
+    return UsageError(f"expected {values}, received {quote_value(value)}")
 
 
 def _check_range(low: float, high: float, step: float | None, log: bool) -> None:
@@ -185,8 +195,8 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
         raise UsageError(f"expected a low above 0 with log: true, received low {low:g}")
     if step is not None and not 0 < step < math.inf:
         raise UsageError(f"expected a step above 0, received step {step:g}")
-    if step is not None and (high - low) / step > _MOST_STEPS:
-        raise UsageError(f"expected at most {_MOST_STEPS:,} steps from low to high, received step {step:g}")
+    if step is not None and (high - low) / step > _MAX_STEPS:
+        raise UsageError(f"expected at most {_MAX_STEPS:,} steps from low to high, received step {step:g}")
     if step is not None and (not _whole_steps(high - low, step) or low < high < low + step / 2):
         last = low + step * math.floor((high - low) / step)
         raise UsageError(

@@ -26,7 +26,7 @@ from search.config.parameters import (
 from search.config.ranges import EDGE_SHARE, Choice, FloatRange, IntRange, Range, SupportsSuggest
 from search.config.space_file import parse_range
 from search.config.strict_yaml import read_mapping
-from search.config.validation_errors import format_key, format_value
+from search.config.validation_errors import quote_key, quote_value
 from search.records.record import Parameters, ParameterValue
 from trainables.errors import UsageError
 
@@ -85,14 +85,14 @@ class Space:
             raise UsageError(f"expected at least one parameter of {', '.join(self.ranges)}, received none")
         for name in params:
             if name not in self.ranges:
-                raise UsageError(f"{format_key(name)}: {self._unknown(name)}")
+                raise UsageError(f"{quote_key(name)}: {self._unknown(name)}")
         checked: dict[str, ParameterValue] = {}
         for name, values in self.ranges.items():
             if name not in params:
                 continue
             reason = self._why_unused(name, checked)
             if reason is not None:
-                raise UsageError(f"{name}: {reason}, received {format_value(params[name])}")
+                raise UsageError(f"{name}: {reason}, received {quote_value(params[name])}")
             try:
                 checked[name] = self._trial_range(name, values, checked).check(params[name])
             except UsageError as error:
@@ -198,7 +198,7 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune", **target
     ranges: dict[str, Range] = {n: Choice((p.default,)) for n, p in known.items() if p.default is not None}
     ranges |= {name: known[name].range for name in ("method", BACKBONE) if name in known}
     for name, value in content.items():
-        where = f"space: {str(path)!r}: {format_key(name)}"
+        where = f"space: {str(path)!r}: {quote_key(name)}"
         if name not in known:
             raise UsageError(
                 f"{where}: unknown parameter{did_you_mean(name, known)}; expected one of {', '.join(known)}"

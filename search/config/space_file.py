@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from search.config.choices import did_you_mean
 from search.config.parameters import Parameter
 from search.config.ranges import Choice, FloatRange, IntRange, Range
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from search.records.record import ParameterValue
 from trainables.errors import UsageError
 
@@ -49,7 +49,7 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
     """
     if parameter.kind == "bool":
         if not isinstance(value, bool):
-            raise UsageError(f"expected true or false, received {format_value(value)}")
+            raise UsageError(f"expected true or false, received {quote_value(value)}")
         return value
     if parameter.kind == "name":
         return parameter.range.check(value)
@@ -59,21 +59,21 @@ def check_value(value: object, parameter: Parameter) -> ParameterValue:
 
 def _parse_mapping(content: Mapping[object, object], parameter: Parameter) -> Range:
     if parameter.kind == "bool":
-        raise UsageError(f"expected true, false or [false, true], received {format_value(content)}")
+        raise UsageError(f"expected true, false or [false, true], received {quote_value(content)}")
     if parameter.kind == "name":
-        raise UsageError(f"expected {parameter.range}, or a list of them, received {format_value(content)}")
+        raise UsageError(f"expected {parameter.range}, or a list of them, received {quote_value(content)}")
     for key in content:
         if key not in _RANGE_KEYS:
             hint = did_you_mean(str(key), _RANGE_KEYS)
             raise UsageError(
-                f"expected {', '.join(_RANGE_KEYS)} in a range, received {format_value(key)}{hint}"
+                f"expected {', '.join(_RANGE_KEYS)} in a range, received {quote_value(key)}{hint}"
             )
     missing = [key for key in ("low", "high") if key not in content]
     if missing:
         raise UsageError(f"expected low and high in a range, {' and '.join(missing)} missing")
     log = content.get("log", False)
     if not isinstance(log, bool):
-        raise UsageError(f"log: expected true or false, received {format_value(log)}")
+        raise UsageError(f"log: expected true or false, received {quote_value(log)}")
     low, high = (_parse_bound(key, content[key], parameter) for key in ("low", "high"))
     step = content.get("step")
     if parameter.kind == "int":
@@ -101,12 +101,12 @@ def _parse_step(value: object, parameter: Parameter, expected: str) -> float:
 def _check_number(value: object, parameter: Parameter, limits: Limits) -> float:
     expected, fits = limits
     if isinstance(value, Mapping | list) or value is None:
-        raise UsageError(f"expected {_SYNTAX}, received {format_value(value)}")
+        raise UsageError(f"expected {_SYNTAX}, received {quote_value(value)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_NUMBER:
-        raise UsageError(f"expected {expected}, received {format_value(value)}")
+        raise UsageError(f"expected {expected}, received {quote_value(value)}")
     whole = parameter.kind != "int" or float(value).is_integer()
     if not (math.isfinite(value) and whole and fits(float(value))):
-        raise UsageError(f"expected {expected}, received {format_value(value)}")
+        raise UsageError(f"expected {expected}, received {quote_value(value)}")
     return float(value)
 
 

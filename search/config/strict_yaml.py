@@ -1,8 +1,8 @@
-"""YAML files as users write them, read strictly.
+"""Read YAML files strictly, so that a value means what its writer expects.
 
-PyYAML follows YAML 1.1, in which ``1e-4`` is text, ``no`` is false, ``1:30`` is ninety, ``010`` is eight and
-a key that is given twice silently wins. Here numbers are numbers, only true and false are booleans, a
-repeated key is an error, and so is any tag: no other values are needed.
+PyYAML follows YAML 1.1: ``1e-4`` is text, ``no`` is false, ``1:30`` is ninety, ``010`` is eight, and the last value of a
+repeated key silently wins. Here ``1e-4`` is a number, only ``true`` and ``false`` are booleans, and a repeated key is
+an error. So is any tag, because options need no other types of values.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 
 import yaml
 
-from search.config.validation_errors import format_value
+from search.config.validation_errors import quote_value
 from trainables.errors import UsageError
 
-_LARGEST = 1_000_000
-_LARGEST_YAML = 100_000
-"""Bytes; PyYAML takes a second for these."""
+_MAX_BYTES = 1_000_000
+_MAX_YAML_BYTES = 100_000
+"""PyYAML parses a file of this size in about a second."""
 
-_LONGEST_REASON = 200
-"""Letters of PyYAML's own words: a tag may be as long as the file."""
+_MAX_REASON = 200
+"""A message quotes this many letters of PyYAML's own: it may contain a tag, which can be as long as the file."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2 and no repeated keys.
+    """SafeLoader with the scalars of YAML 1.2, without tags and without repeated keys.
 
-    Of SafeLoader's constructors only those that take any content are left: the others (timestamps, …) fail
-    with whatever error Python has for what they don't expect.
+    It keeps those constructors of SafeLoader that accept any content. The others (timestamps, …) raise arbitrary Python
+    errors for content that they do not expect.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
@@ -51,7 +51,7 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, An
             raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(
-                None, None, f"key {format_value(key)} is given twice", key_node.start_mark
+                None, None, f"key {quote_value(key)} is given twice", key_node.start_mark
             )
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
@@ -63,7 +63,7 @@ def _scalar(kind: Callable[[str], object], words: str) -> Callable[[_StrictLoade
         try:
             return kind(text)
         except ValueError:
-            reason = f"expected {words}, received {format_value(text)}"
+            reason = f"expected {words}, received {quote_value(text)}"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
     return make
@@ -92,19 +92,24 @@ _StrictLoader.add_constructor(f"{_TAG}float", _scalar(float, "a number"))
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """The top-level mapping of the YAML file at ``path``; ``what`` names the file in messages.
+    """Return the top-level mapping of a YAML file.
 
-    Raises UsageError if the file is missing, not UTF-8, not YAML, empty or no mapping with text keys.
+    Args:
+        path: the file.
+        what: what messages call the file, such as ``config file``.
+
+    Raises:
+        UsageError: the file is missing, too large, not UTF-8, not YAML, empty, or not a mapping with text keys.
     """
-    text = read_text(path, what, _LARGEST_YAML)
+    text = read_text(path, what, _MAX_YAML_BYTES)
     try:
-        # _StrictLoader derives from SafeLoader: it makes no objects but plain data.
+        # Safe although it is not safe_load: _StrictLoader is a SafeLoader and creates plain data only.
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise UsageError(f"{what} {str(path)!r}: not valid YAML: {_place(error)}") from None
     except RecursionError:
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines, received a deep nest") from None
-    except ValueError as error:  # an escape beyond Unicode
+    except ValueError as error:  # an escape sequence for a number beyond Unicode
         raise UsageError(f"{what} {str(path)!r}: not usable YAML: {error}") from None
     if content is None:
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines; the file is empty")
@@ -113,12 +118,16 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise UsageError(f"{what} {str(path)!r}: expected 'key: value' lines at the top, received a {kind}")
     for key in content:
         if not isinstance(key, str) or _SURROGATES.search(key):
-            raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {format_value(key)}")
+            raise UsageError(f"{what} {str(path)!r}: expected words as keys, received {quote_value(key)}")
     return content
 
 
-def read_text(path: Path, what: str, most: int = _LARGEST) -> str:
-    """The UTF-8 text of a small file of at most ``most`` bytes; UsageError names ``what`` and the path."""
+def read_text(path: Path, what: str, most: int = _MAX_BYTES) -> str:
+    """Return the text of a UTF-8 file of at most ``most`` bytes.
+
+    Raises:
+        UsageError: the file is missing, too large or not UTF-8; the message names ``what`` and the path.
+    """
     try:
         if path.is_dir():
             raise UsageError(f"{what} {str(path)!r}: expected a file; it is a folder")
@@ -144,4 +153,4 @@ def _place(error: yaml.YAMLError) -> str:
 
 
 def _cut(words: str) -> str:
-    return words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]}…"
+    return words if len(words) <= _MAX_REASON else f"{words[:_MAX_REASON]}…"

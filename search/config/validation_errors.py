@@ -1,4 +1,4 @@
-"""Pydantic's findings in plain words: the key, what was expected, what came."""
+"""Turn pydantic's errors into messages that name the option, what was expected, and what was received."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-_MOST = 10
-"""Problems that are worth reading at once."""
+_MAX_PROBLEMS = 10
+"""A message lists this many problems and counts the others."""
 
-_LONGEST = 200
-"""Letters of a value that are worth reading; of a key, a third of them."""
+_MAX_VALUE = 200
+"""A message shows this many letters of a value, and a third of them of a key."""
 
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
@@ -27,42 +27,48 @@ def validation_message(
     fields: Mapping[str, FieldInfo],
     label: Callable[[str], str],
 ) -> str:
-    """One line a problem; ``label`` turns a key into what the user wrote (``--trials`` or ``trials``)."""
+    """Return one line for each problem.
+
+    Args:
+        error: what pydantic found.
+        fields: the fields of the model, by name.
+        label: turns a field's name into what the user wrote, such as ``--trials`` or ``search.yaml: trials``.
+    """
     details = error.errors(include_url=False)
-    lines = [_line(detail, fields, label) for detail in details[:_MOST]]
-    if len(details) > _MOST:
-        lines.append(f"and {len(details) - _MOST:,} more problems")
+    lines = [_line(detail, fields, label) for detail in details[:_MAX_PROBLEMS]]
+    if len(details) > _MAX_PROBLEMS:
+        lines.append(f"and {len(details) - _MAX_PROBLEMS:,} more problems")
     if any(detail["type"] == "extra_forbidden" for detail in details):
         lines.append(f"valid keys: {', '.join(_names(fields))}")
     return "\n".join(lines)
 
 
-def format_value(value: object) -> str:
-    """``value`` as the user knows it, cut short."""
+def quote_value(value: object) -> str:
+    """Return ``value`` as users write it, cut short: ``nothing`` for None, ``true`` for True."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return _cut(_REPR.repr(value), _LONGEST)
+    return _cut(_REPR.repr(value), _MAX_VALUE)
 
 
-def format_key(key: str) -> str:
-    """A key as the user wrote it; escaped where it can't be shown, cut where it is long."""
-    return _cut(key if key.isprintable() else repr(key), _LONGEST // 3)
+def quote_key(key: str) -> str:
+    """Return a key as the user wrote it, escaped if it is not printable, cut short if it is long."""
+    return _cut(key if key.isprintable() else repr(key), _MAX_VALUE // 3)
 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+# reprlib, unlike repr, is safe for values of any size: lists within lists, multiplied by YAML aliases, fill the memory.
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
-"""Lists of lists of lists, and YAML's aliases, multiply."""
 
 
 def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable[[str], str]) -> str:
     if not detail["loc"]:
-        return f"expected keys with values, received {format_value(detail['input'])}"
+        return f"expected keys with values, received {quote_value(detail['input'])}"
     key = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
         return f"{label(key)}: unknown key{did_you_mean(key, _names(fields))}"
@@ -70,11 +76,11 @@ def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable
         expected = str(detail["ctx"]["error"])
     else:
         expected = f"expected {_expected(fields[key] if key in fields else _names(fields)[key])}"
-    return f"{label(key)}: {expected}, received {format_value(detail['input'])}"
+    return f"{label(key)}: {expected}, received {quote_value(detail['input'])}"
 
 
 def _names(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:
-    """The fields by the names that users write, in their order."""
+    """Return the fields by the names that users write, in alphabetical order."""
     return dict(
         sorted(((field.alias or name, field) for name, field in fields.items()), key=lambda pair: pair[0])
     )
@@ -86,7 +92,7 @@ def _expected(field: FieldInfo) -> str:
 
 
 def _base(annotation: Any) -> Any:
-    """The plain type inside ``Annotated[…]`` and ``… | None``."""
+    """Return the plain type inside ``Annotated[…]`` and ``… | None``."""
     arguments = get_args(annotation)
     return _base(arguments[0]) if arguments else annotation
 
