@@ -1,7 +1,7 @@
 """Read YAML files strictly, so that a value means what its writer expects.
 
-PyYAML follows YAML 1.1: ``1e-4`` is text, ``no`` is false, ``1:30`` is ninety, ``010`` is eight, and the last value of a
-repeated key silently wins. Here ``1e-4`` is a number, only ``true`` and ``false`` are booleans, and a repeated key is
+PyYAML follows YAML 1.1: ``1e-4`` is text, ``no`` is false, ``1:30`` is ninety, ``010`` is eight, and the last value of
+a repeated key silently wins. Here ``1e-4`` is a number, only ``true`` and ``false`` are booleans, and a repeated key is
 an error. So is any tag, because options need no other types of values.
 """
 
