@@ -146,7 +146,7 @@ def backbone_configs(options: argparse.Namespace) -> dict[str, SearchConfig]:
 
 def check_inputs(config: SearchConfig, source: str | None) -> None:
     """Raise UsageError if data is missing or unfit, before TensorFlow is loaded and anything is written."""
-    from search.study.data_sources import data_options
+    from search.study.resolved_inputs import data_options
     from trainables.modalities.image.datasets import check_data
 
     directory = Path(config.storage).absolute() / ".data"

@@ -1,4 +1,4 @@
-"""The scores behind a prior: the prepared backbones on the search's own training and validation images."""
+"""Scores the backbones of a search on its training and validation images, as a prior for the first trials."""
 
 from __future__ import annotations
 
@@ -13,34 +13,41 @@ from search.ledger.sampling.backbone_prior import PRIOR_SCORE, BackbonePrior
 from search.study.preparation import Prepared
 
 MAX_IMAGES = 1000
-"""At most so many are looked at: the scores take seconds then, and the features are those that trials use."""
+"""Images on which backbones are scored: enough for stable ranks, and few enough to take seconds."""
 
 
 def score_prepared(
     prepared: Prepared, session: Session, seed: int, notify: Callable[[str], None]
 ) -> BackbonePrior | None:
-    """The prior, or None where a backbone can't be scored, for which ``told`` gets the reason: a search can do without.
+    """Score all backbones of ``prepared``.
+
+    Args:
+        seed: of the sample of images.
+        notify: receives a line with the result, or the reason why there is none.
+
+    Returns:
+        The prior; None if a backbone can't be scored. A search works without it.
 
     Raises:
-        SearchError: the engines died again and again.
+        SearchError: the engines crashed repeatedly.
     """
     if prepared.unlabelled:
         notify("prior: backbones are scored by labels of the target, which has none, so none is preferred")
         return None
-    calls = {name: ScoreBackbone(own.paths, MAX_IMAGES, seed) for name, own in prepared.by_backbone.items()}
+    jobs = {name: ScoreBackbone(own.paths, MAX_IMAGES, seed) for name, own in prepared.by_backbone.items()}
     try:
-        found = dict(dispatch(session, calls))
+        found = dict(dispatch(session, jobs))
     except RayTaskError as error:
         notify(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
         return None
     prior = BackbonePrior(
-        scores={name: found[name].scores[PRIOR_SCORE] for name in calls},
-        seconds=max(found[name].seconds for name in calls),
-        other_scores={name: found[name].scores for name in calls},
+        scores={name: found[name].scores[PRIOR_SCORE] for name in jobs},
+        seconds=max(found[name].seconds for name in jobs),
+        other_scores={name: found[name].scores for name in jobs},
     )
-    chances = prior.probabilities
-    ranked = sorted(chances, key=lambda name: -chances[name])
-    shares = ", ".join(f"{name} {100 * chances[name]:.0f} %" for name in ranked)
+    probabilities = prior.probabilities
+    ranked = sorted(probabilities, key=lambda name: -probabilities[name])
+    shares = ", ".join(f"{name} {100 * probabilities[name]:.0f} %" for name in ranked)
     notify(f"prior: backbones by H-score, in {prior.seconds:.1f} s: {shares} of the first trials; it fades")
     return prior
 

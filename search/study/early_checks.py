@@ -8,8 +8,7 @@ from search.config.search_config import SearchConfig
 from search.config.space import make_space
 from search.ledger.reader import read_earlier_searches
 from search.ledger.workspace import Workspace
-from search.study.data_sources import DataSources, data_options, target_options
-from search.study.resolved_inputs import pinned_versions
+from search.study.resolved_inputs import DataSources, data_options, pinned_versions, target_options
 from search.tracking.stores import store_to_read
 from trainables.data.class_names import shared_classes
 from trainables.data.inputs.options import DataOptions

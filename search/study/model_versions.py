@@ -1,4 +1,4 @@
-"""Makes a confirmed trial a version of a registered model, by way of the thread that speaks with MLflow."""
+"""Registers a confirmed trial as a model version, through the thread that delivers to MLflow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from search.study.phase import Phase
 from search.tracking.delivery import Delivery
 
 UPLOAD_TIMEOUT = 300
-"""Who uploads a model gets much time; of a server that is not there one hears sooner."""
+"""Seconds for the upload of a model. An unreachable server is noticed earlier, by the first call."""
 
 
 def register_version(
     search: Phase, outcomes: Sequence[Outcome], place: int, delivery: Delivery, models: Path, model_name: str
 ) -> Outcome:
-    """The outcome at ``place`` with its model's name and version; that at 0 is the winner's.
+    """Register the model of one outcome.
 
-    ``models`` is the folder of the models and of their answers to the test images.
+    Args:
+        outcomes: of the winner (the first) and of other points of the front.
+        place: index of the outcome; the winner also gets the alias ``challenger``.
+        models: folder of the models and of their predictions for the test split.
+
+    Returns:
+        The outcome with the name and version of its model.
     """
     from search.registry import register
 
@@ -30,7 +36,7 @@ def register_version(
     record = replace(search.record(), outcome=outcome)
     answers = models / outcome.answers_file if outcome.answers_file else None
     examples = np.array(search.prepared.for_params(outcome.params).task.split("validation").images[:4])
-    delivery.call(lambda mirror: mirror.run_id(outcome.trial))
+    delivery.call(lambda mirror: mirror.run_id(outcome.trial))  # fails soon if the server is unreachable
     version = delivery.call(
         lambda mirror: register(
             record,

@@ -1,9 +1,9 @@
-"""One ledger's trials, run and shown: the search itself, or its baseline."""
+"""Runs the trials of one ledger, of the search itself or of a baseline, and describes them as a record."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from search.execution.trial_actor import TrialActor
 from search.execution.trial_runner import TrialRunner
 from search.ledger.attributes import StudyKey
 from search.ledger.backup import LedgerBackup
-from search.ledger.format_version import LEDGER_FORMAT, check_format
+from search.ledger.format_version import LEDGER_FORMAT, check_format, explain_unreadable
 from search.ledger.ledger import Ledger, check_same_settings
 from search.ledger.reader import about_to_json, read_earlier_searches
 from search.ledger.sampling.backbone_prior import BackbonePrior
@@ -35,24 +35,41 @@ from search.ledger.sampling.warm_start import (
 from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord
+from search.records.results import outcome_from_json, outcome_to_json
 from search.study.backbone_scores import score_prepared
 from search.study.preparation import Prepared
 
 PUBLISH_SECONDS = 0.2
-"""Whoever watches hears of changes at most this often."""
+"""Least time between two records that are published."""
 
 PUBLISH_SHARE = 0.05
-"""Of the driver's time that telling may take, whatever the number of trials."""
+"""Largest share of the driver's time for making and publishing records, which take longer the more trials there are."""
 
 FIXED_SETTINGS = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
-"""Settings that make trials comparable: a search keeps them for its whole life."""
+"""Options that must not change when a search is resumed, because trials would not be comparable."""
 
 
 @dataclass
 class Phase:
     """A ledger with everything that is needed to fill it.
 
-    ``told`` is called with the newest record when there is news, a few times a second at most.
+    Opening a phase writes its settings into a new ledger, and compares them with those of an old one.
+
+    Attributes:
+        config: of the search, or of the baseline.
+        name: of the study in the ledger.
+        checkpoints: folder of the trials' checkpoints.
+        logs: folder of the logs of driver and engines.
+        storage: folder of all searches.
+        notify: receives the newest record after changes, at most every :data:`PUBLISH_SECONDS`.
+        limit: number of trials that the ledger holds in the end.
+        trainable: class of the actors by which Ray Tune runs trials.
+        stopped: why no more trials were started before ``limit``; None if all were.
+        outcome: of the winner, once it is confirmed.
+        alternatives: outcomes of other confirmed points of the front.
+
+    Raises:
+        LedgerError: the ledger was written by a newer version, or with other settings.
     """
 
     config: SearchConfig
@@ -74,22 +91,22 @@ class Phase:
     outcome: Outcome | None = None
     alternatives: tuple[Outcome, ...] = ()
     _began: float = field(default_factory=time.monotonic)
-    _next_news: float = 0.0
+    _next_publication: float = 0.0
 
     def __post_init__(self) -> None:
         check_format(self.name, self.ledger.attribute)
         several = self.prepared.block_counts
         blocks = max(several.values(), default=len(self.prepared.backbone.blocks))
         self._earlier = float(self.ledger.attribute(StudyKey.ELAPSED) or 0.0)
-        asked = self.config
+        config = self.config
         self.space: Space = make_space(
-            asked.space,
+            config.space,
             blocks,
-            asked.method,
-            asked.methods,
-            asked.unlabelled_target,
+            config.method,
+            config.methods,
+            config.unlabelled_target,
             several,
-            remember=asked.remember is not None,
+            remember=config.remember is not None,
         )
         check_same_settings(self.ledger, self._identity())
         started = self.ledger.attribute(StudyKey.STARTED)
@@ -103,8 +120,8 @@ class Phase:
         self._transferred = self._transfer_configs() if self.config.warm_start else []
 
     def run(self) -> None:
-        """Fill the ledger up to ``limit`` trials, unless something says to stop."""
-        execution = TrialRunner(
+        """Fill the ledger up to ``limit`` trials, unless a stop condition holds."""
+        runner = TrialRunner(
             self.config,
             self.session,
             self.ledger,
@@ -120,14 +137,20 @@ class Phase:
         )
         try:
             with self.ledger.wal_mode():
-                self.stopped = execution.run()
+                self.stopped = runner.run()
             self.ledger.set_attribute(StudyKey.STOPPED, self.stopped)
         finally:
             self.save_elapsed()
             self.publish(now=True)
 
     def set_prior(self, notify: Callable[[str], None]) -> None:
-        """Score several backbones, before the first trial, and let the next trials begin with the better ones."""
+        """Let the next trials prefer backbones with better scores, and configurations that earlier searches found good.
+
+        Several backbones are scored once, before the first trial; the ledger keeps the scores.
+
+        Args:
+            notify: receives a line about the scores.
+        """
         known = self.ledger.attribute(StudyKey.PRIOR)
         if (
             known is None
@@ -138,15 +161,18 @@ class Phase:
             found = score_prepared(self.prepared, self.session, self.config.seed, notify)
             if found is not None:
                 self.ledger.set_attribute(StudyKey.PRIOR, known := found.to_json())
-        guides: list[ProposalSource] = []
+        sources: list[ProposalSource] = []
         if self._transferred:
-            guides.append(WarmStartPrior(self._transferred, self.space, self.config.direction))
+            sources.append(WarmStartPrior(self._transferred, self.space, self.config.direction))
         if known is not None and self.config.prior == "on":
-            guides.append(BackbonePrior.from_json(known))
-        self.ledger.proposal_source = ProposalChain(guides)
+            sources.append(BackbonePrior.from_json(known))
+        self.ledger.proposal_source = ProposalChain(sources)
 
     def _transfer_configs(self) -> list[TransferredConfig]:
-        """What earlier searches found, kept as it was when this search began; the best of it is tried first."""
+        """The configurations that earlier searches tried. The best of them are enqueued as the first trials.
+
+        The ledger keeps them as they were when this search began, because the earlier searches may go on.
+        """
         known = self.ledger.attribute(StudyKey.WARM_START)
         if known is None:
             earlier = read_earlier_searches(self.config, Workspace(self.storage, self.name))
@@ -156,26 +182,58 @@ class Phase:
             )
             self.ledger.set_attribute(StudyKey.WARM_START, known := configs_to_json(found))
         found = configs_from_json(known)
-        few = first_configs(found, self.limit)
         if not self.ledger.started():
-            self.ledger.enqueue([lesson.params for lesson in few], [lesson.origin for lesson in few])
+            first = first_configs(found, self.limit)
+            self.ledger.enqueue([config.params for config in first], [config.origin for config in first])
         return found
 
     def publish(self, now: bool = False) -> None:
-        """Tell whoever watches, unless they heard of it just now."""
+        """Publish the current record to view and MLflow, unless one was published just now.
+
+        Args:
+            now: publish in any case.
+        """
         moment = time.monotonic()
-        if now or moment >= self._next_news:
+        if now or moment >= self._next_publication:
             self.notify(self.record())
-            self._next_news = moment + max(PUBLISH_SECONDS, (time.monotonic() - moment) / PUBLISH_SHARE)
+            pause = max(PUBLISH_SECONDS, (time.monotonic() - moment) / PUBLISH_SHARE)
+            self._next_publication = moment + pause
             self.backup.save()
 
     def save_elapsed(self) -> None:
-        """Write the time spent so far into the ledger."""
+        """Write the seconds that the search has run, in all runs of the command, into the ledger."""
         self.ledger.set_attribute(StudyKey.ELAPSED, self._elapsed())
         self.backup.save(now=True)
 
+    def save_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Keep the outcomes of the winner (the first) and of other points of the front in the ledger."""
+        self.outcome, self.alternatives = outcomes[0], tuple(outcomes[1:])
+        if self.config.objective:
+            alternatives = [outcome_to_json(outcome) for outcome in self.alternatives]
+            self.ledger.set_attribute(StudyKey.ALTERNATIVES, alternatives)
+        # Written last, because load_outcomes ignores the alternatives without it: a kill in between loses nothing.
+        self.ledger.set_attribute(StudyKey.OUTCOME, outcome_to_json(outcomes[0]))
+
+    def load_outcomes(self) -> None:
+        """Read the outcomes that an earlier run of the command has saved.
+
+        Raises:
+            LedgerError: a newer version wrote them.
+        """
+        outcome = self.ledger.attribute(StudyKey.OUTCOME)
+        alternatives = self.ledger.attribute(StudyKey.ALTERNATIVES) or []
+        with explain_unreadable(self.name):
+            if outcome:
+                self.outcome = outcome_from_json(outcome)
+                self.alternatives = tuple(map(outcome_from_json, alternatives))
+
     def record(self, whole: bool = False) -> SearchRecord:
-        """The search as data; ``whole`` adds what takes a moment to compute."""
+        """Describe the phase as data.
+
+        Args:
+            whole: add the importance of parameters and the edges of the space, which take a moment to compute.
+        """
+        warm_start = self.ledger.attribute(StudyKey.WARM_START)
         record = SearchRecord(
             name=self.name,
             metric=self.config.metric,
@@ -197,9 +255,7 @@ class Phase:
             stopped=self.stopped,
             backbones=self.prepared.backbones,
             prior=self.ledger.attribute(StudyKey.PRIOR),
-            warm_start=None
-            if (taken := self.ledger.attribute(StudyKey.WARM_START)) is None
-            else tuple(taken),
+            warm_start=None if warm_start is None else tuple(warm_start),
         )
         if not whole:
             return record
@@ -224,6 +280,7 @@ class Phase:
         return self._earlier + time.monotonic() - self._began
 
     def _identity(self) -> dict[str, object]:
+        """What must be the same when the search is resumed, as JSON values. The keys are stored in ledgers."""
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED_SETTINGS},
@@ -240,6 +297,6 @@ class Phase:
         }
 
     def _digests(self) -> object:
-        """What the backbones are: a changed file is another backbone, whatever its name."""
+        """Digests of the backbones, because a changed file is another backbone, whatever its name."""
         digests = {name: backbone.digest for name, backbone in self.prepared.backbones.items()}
         return digests or self.prepared.backbone.digest

@@ -1,10 +1,11 @@
-"""What a search needs later, loaded while it waits for its engines.
+"""Imports libraries that a search needs later, in the background while the driver waits for its engines.
 
-While they import TensorFlow: MLflow, scikit-learn (for the importance of parameters) and the library that draws, which
-take some three seconds of processor time. Earlier, while Ray starts, all cores are busy. While they train the winner
-again: what registers a model, which brings TensorFlow into this process.
+While the engines import TensorFlow, the driver imports MLflow, scikit-learn (for the importance of parameters) and the
+drawing library, which take about three seconds of processor time. It does not start earlier, because all cores are busy
+while Ray starts. While the engines train the winner again, the driver imports what registers a model, which includes
+TensorFlow.
 
-Whoever needs one of these modules meanwhile imports it as ever, and waits for what is left of it.
+Code that needs one of these modules imports it as usual: Python's import lock makes it wait for the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from types import TracebackType
 
 
 class Preloader:
-    """Loads in the background; its end waits for what has begun.
+    """Imports modules in background threads; leaving the context waits for them.
 
-    It has to end before Ray does: Ray ends a process that drops one of its references, as any thread does that collects
-    garbage, while another thread shuts it down.
+    The threads must end before Ray is shut down. An import may collect garbage and so drop a reference of Ray's. Ray
+    aborts a process in which one thread does that while another shuts it down.
     """
 
     def __init__(self) -> None:
@@ -35,15 +36,15 @@ class Preloader:
             thread.join()
 
     def load_reporting(self) -> None:
-        """What delivers, judges and draws."""
+        """Import MLflow's client, the importance of parameters and the drawing library."""
         self._start(_import_reporting)
 
     def load_registration(self) -> None:
-        """What registers a model."""
+        """Import what registers a model."""
         self._start(_import_registration)
 
     def _start(self, load: Callable[[], None]) -> None:
-        self._threads.append(threading.Thread(target=load, name="unfreeze-ahead"))
+        self._threads.append(threading.Thread(target=load, name="unfreeze-preload"))
         self._threads[-1].start()
 
 

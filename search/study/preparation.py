@@ -15,13 +15,15 @@ from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.session import Session
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, Parameters, TaskSummary
-from search.study.data_sources import DataSources, data_options, target_options
 from search.study.resolved_inputs import (
+    DataSources,
     backbone_spec,
     data_folder,
+    data_options,
     pin_version,
     pinned_versions,
     spec_fingerprint,
+    target_options,
 )
 from search.tracking.stores import default_tracking_uri
 from search.views.view import View

@@ -1,4 +1,4 @@
-"""Resolves what options name: the name of the search, the backbone, versions behind aliases, folders of prepared data.
+"""Resolves what the options of a search name: the search, its backbones and their versions, its data.
 
 A search stays with the version that an alias stood for when it began. Otherwise ``--backbone models:/NAME@champion``
 would become another backbone when a champion is promoted before the search is done.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from search.config.search_config import SearchConfig
@@ -17,7 +17,9 @@ from search.ledger.workspace import Workspace
 from search.records.atomic_file import write_text
 from search.tracking.stores import default_tracking_uri
 from trainables.backbones.spec import BackboneSpec
-from trainables.data.inputs.options import task_name
+from trainables.data.inputs.options import DataOptions, task_name
+from trainables.data.inputs.source import DataSource
+from trainables.modalities.image.datasets import open_source
 
 PINNED_VERSIONS_FILE = "models.json"
 """In the folder of the search: addresses with a version by the addresses that the user gave."""
@@ -82,6 +84,59 @@ def spec_fingerprint(spec: BackboneSpec) -> str:
         if file.is_file():
             facts[f"{key} digest"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass
+class DataSources:
+    """The data sources of one search.
+
+    The early checks list the files of each source; preparation lists them again for every input size. On network
+    storage a listing of a large folder takes minutes, so each source is opened once.
+
+    Attributes:
+        directory: folder of prepared tasks; no part of a source even if it lies inside it.
+    """
+
+    directory: Path
+    _opened: dict[tuple[str, bool], DataSource] = field(default_factory=dict)
+
+    def open(self, data: str, options: DataOptions) -> DataSource:
+        """The source ``data``, opened now or before.
+
+        Raises:
+            UsageError: ``data`` is not valid.
+            DataError: the data is missing, or its files or columns are unreadable.
+        """
+        # All other options are the same for all sources of a search, or are not read when a source is opened.
+        key = data, options.unlabelled
+        if key not in self._opened:
+            self._opened[key] = open_source(data, directory=self.directory, options=options)
+        return self._opened[key]
+
+
+def data_options(config: SearchConfig) -> DataOptions:
+    """How the search reads and splits its data."""
+    return DataOptions(
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        skip_bad_images=config.skip_bad_images,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        split_column=config.split_column,
+    )
+
+
+def target_options(config: SearchConfig, source_classes: Sequence[str]) -> DataOptions:
+    """How the search reads and splits its target.
+
+    Args:
+        source_classes: class names of the source; with ``--unlabelled-target`` the target takes them over.
+    """
+    options = data_options(config)
+    if config.unlabelled_target:
+        return replace(options, unlabelled=True, classes=tuple(source_classes))
+    return options
 
 
 def data_folder(

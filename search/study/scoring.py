@@ -1,4 +1,8 @@
-"""Scores backbones on a task: features of the frozen backbones from the cache of activations, without Ray."""
+"""Scores backbones on a task for ``unfreeze score``, by the features of the frozen backbones, without training.
+
+Everything runs in this process, without Ray. Features are read from and written to the cache of activations, so that a
+search on the same data does not compute them again.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,7 @@ from search.config.search_config import SearchConfig
 from search.ledger.workspace import Workspace
 from search.records.scores import BackboneScores, DomainSimilarity, ScoringResult
 from search.records.stats.intervals import paired_gain, wilson
-from search.study.data_sources import data_options
-from search.study.resolved_inputs import backbone_spec, data_folder
+from search.study.resolved_inputs import backbone_spec, data_folder, data_options
 from search.views.view import View
 from trainables.activations.activations import ActivationCache
 from trainables.activations.location import default_directory
@@ -44,14 +47,22 @@ from trainables.transferability.feature_sample import FeatureSample, extract_fea
 from trainables.transferability.knn import NEIGHBOURS
 
 MMD_MAX_IMAGES = 500
-"""Images of each set that MMD compares: its cost grows with their square."""
+"""Images of each dataset that MMD compares, because its cost grows with the square of their number."""
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass
 class Candidate:
-    """A backbone on its way to its scores; ``task`` and ``source`` are prepared for its input size."""
+    """A backbone to score.
+
+    Attributes:
+        name: as the user gave it.
+        config: the options that a search on this backbone would have.
+        task: the target at the backbone's input size.
+        source: other data at the same size, if there is any.
+        seconds: spent on the backbone, by step.
+    """
 
     name: str
     config: SearchConfig
@@ -64,18 +75,18 @@ class Candidate:
 def score_backbones(
     configs: Mapping[str, SearchConfig], source: str | None, most: int, view: View
 ) -> ScoringResult:
-    """Score each backbone on at most ``most`` training and validation images of the target, and of ``source``.
+    """Score each backbone on training and validation images of the target, and its similarity to other data.
 
     Args:
-        configs: by name of the backbone: the options that a search on it would have, alike but for backbone and
+        configs: by name of the backbone the options that a search on it would have; they differ only in backbone and
             weights.
-        source: other data, of which the same is looked at; None if there is none.
-        most: images of each of the two.
-        view: told how far it is.
+        source: other data to compare with the target; None for none.
+        most: most images of each of the two.
+        view: shows the progress.
 
     Raises:
         DataError: the data is unfit, or backbones of several input sizes have no image in common.
-        SearchError: no backbone can be scored; the first one's reason.
+        SearchError: no backbone can be scored; the reason is that of the first.
     """
     began = time.monotonic()
     first = next(iter(configs.values()))
@@ -116,7 +127,7 @@ def score_backbones(
 
 
 def _limit_gpu_memory() -> None:
-    """Take no more of a GPU than is needed: others may train there."""
+    """Let TensorFlow take GPU memory as it needs it, because a search may train on the same GPU."""
     import tensorflow as tf
 
     for device in tf.config.list_physical_devices("GPU"):
@@ -124,10 +135,17 @@ def _limit_gpu_memory() -> None:
 
 
 def _for_each_backbone(
-    names: Mapping[str, Any], work: Callable[[str], Found], failed: dict[str, str]
-) -> dict[str, Found]:
-    """``work`` on each name; a backbone that can't be scored stands in nobody's way, unless there is no other."""
-    done: dict[str, Found] = {}
+    names: Mapping[str, Any], work: Callable[[str], Result], failed: dict[str, str]
+) -> dict[str, Result]:
+    """Call ``work`` for each name and collect the results.
+
+    Args:
+        failed: receives the reasons of backbones that can't be scored.
+
+    Raises:
+        SearchError: ``work`` failed for all of them; the reason is that of the first.
+    """
+    done: dict[str, Result] = {}
     reason: SearchError | None = None
     for name in names:
         try:
@@ -155,7 +173,7 @@ def _open_candidate(
 
 
 def _prepare_task(config: SearchConfig, backbone: Backbone, storage: Path, view: View) -> Task:
-    """Where a search of the same storage looks for it, too."""
+    """Prepare the data in the folder where a search of the same storage would look for it."""
     return prepare(
         config.data,
         image_size=backbone.input_size,
@@ -168,7 +186,15 @@ def _prepare_task(config: SearchConfig, backbone: Backbone, storage: Path, view:
 def _score_candidate(
     candidate: Candidate, ids: Sequence[str], other: Sequence[str]
 ) -> tuple[BackboneScores, np.ndarray, FeatureSample]:
-    """The scores, which images k-NN tells right, and what was scored."""
+    """Score one backbone.
+
+    Args:
+        ids: of images of the target.
+        other: of images of the source.
+
+    Returns:
+        The scores, whether k-NN classifies each image correctly (N,), and the features of the target.
+    """
     began = time.perf_counter()
     target = _sample(candidate, candidate.task, ids)
     source = None if candidate.source is None else _sample(candidate, candidate.source, other)
@@ -215,7 +241,7 @@ def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> FeatureSamp
 
 
 def _ranked(scored: Mapping[str, tuple[BackboneScores, np.ndarray]]) -> tuple[BackboneScores, ...]:
-    """The best by k-NN first, by LogME where that is the same; with a mark on those that chance may have parted."""
+    """Sort by k-NN accuracy, then LogME, and mark backbones that are not significantly worse than the best."""
     found = sorted(scored.values(), key=lambda s: (-s[0].knn.estimate, -s[0].logme))
     best = found[0][1]
     return tuple(

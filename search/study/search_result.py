@@ -1,4 +1,4 @@
-"""What ``run_search`` returns: a finished search."""
+"""Defines the result of ``run_search``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class SearchResult:
-    """A finished search."""
+    """A finished search. In a notebook it is shown as HTML.
+
+    Attributes:
+        record: everything about the search as data.
+        model_uri: of the registered winner, such as ``models:/unfreeze-photos/3``; None with ``register_model=False``.
+        report_path: of the HTML report.
+    """
 
     record: SearchRecord
     model_uri: str | None
     report_path: Path
 
     def __repr__(self) -> str:
-        """Short, for an interactive session: the record holds every epoch, and images."""
+        """A short text for interactive sessions, because the record holds every epoch and images."""
         best = self.record.best
         found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
         model = f", {self.model_uri}" if self.model_uri else ""
@@ -42,24 +48,24 @@ class SearchResult:
 
     @property
     def front(self) -> tuple[TrialRecord, ...]:
-        """Of several objectives, the trials that no other dominates, the best in the first objective first."""
+        """With several objectives, the trials that no other dominates, the best in the first objective first."""
         return self.record.front
 
     @property
     def trials(self) -> pa.Table:
-        """All trials, one row each."""
+        """All trials, one row for each."""
         return trials_table(self.record.trials, self.record.objectives)
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's store with the runs and the model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
+        """The MLflow store of runs and model, for ``mlflow.set_tracking_uri`` and :mod:`search.registry`."""
         return self.record.tracking_uri
 
     def figure(self, key: str) -> Drawing:
         """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
 
         Raises:
-            UsageError: there is no such figure; the message lists those that there are.
+            UsageError: there is no such figure; the message lists the valid names.
         """
         from search.report.drawing import drawing  # altair and vl-convert take a second to import
 
@@ -70,6 +76,7 @@ class SearchResult:
 
 
 def model_uri(outcome: Outcome | None) -> str | None:
+    """The URI of an outcome's model version; None if it is not registered."""
     if outcome is None or not outcome.model_version:
         return None
     return f"models:/{outcome.model_name}/{outcome.model_version}"

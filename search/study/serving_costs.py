@@ -1,4 +1,8 @@
-"""What each architecture of a search costs to serve, kept in its ledger: equal architectures have equal numbers."""
+"""Measures what each architecture of a search costs to serve, and keeps the costs in the ledger.
+
+With costs as objectives, trials of the same architecture must have the same costs, on whichever machine and day they
+run. Each architecture is therefore measured once in the life of a search.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +26,24 @@ if TYPE_CHECKING:
 
 
 MAX_MEASURED_FIRST = 32
-"""Most architectures that are priced before the first trial; the others when a trial first has them."""
+"""Most architectures that are measured before the first trial; others are measured when a trial first has them."""
 
 REFERENCE_COUNT = 4
-"""Known architectures beside which a new one is timed."""
+"""Known architectures that are timed again in turn with a new one."""
 
 BACKBONE, HEAD = "backbone", "head_units"
-"""The parameters that an architecture follows from."""
+"""The parameters of a trial that determine its architecture."""
 
 LATENCY = "latency_ms"
 
-AskEngine = Callable[[str, Sequence[Mapping[str, Any]]], Any]
-"""Calls a method of an engine (``parameters`` or ``paired_times``) for architectures
-(:class:`trainables.serving.architecture_costs.Architecture`, its fields)."""
+ArchitectureJob = CountParameters | TimeArchitectures
+RunJob = Callable[[ArchitectureJob], Any]
+"""Runs a job on an engine of the driver's machine and returns its result."""
 
 
 @dataclass(frozen=True)
 class BackboneFile:
-    """A backbone that trials may have: its digest, and where its file is."""
+    """A backbone that trials may have: the digest of its weights and structure, and the path of its file."""
 
     digest: str
     file: str
@@ -47,22 +51,22 @@ class BackboneFile:
 
 @dataclass
 class ServingCosts:
-    """The price list of a search.
+    """The serving costs of the architectures of one search.
 
     Args:
-        ledger: where it is kept.
-        objectives: of the search; only the costs among them are found out.
-        backbones: by the value of the parameter ``backbone``; None stands for trials without it.
-        classes: of the task.
-        ask: an engine on the driver's machine.
-        told: takes a line for whoever watches.
+        ledger: keeps the costs.
+        objectives: of the search; only the costs among them are measured.
+        backbones: by the value of the parameter ``backbone``; None stands for trials without that parameter.
+        classes: number of classes of the task.
+        run_job: measures architectures.
+        notify: receives a line for the user.
     """
 
     ledger: Ledger
     objectives: Sequence[str]
     backbones: Mapping[ParameterValue | None, BackboneFile]
     classes: int
-    ask: AskEngine
+    run_job: RunJob
     notify: Callable[[str], object]
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -70,13 +74,19 @@ class ServingCosts:
         self._known = dict((self.ledger.attribute(StudyKey.SERVING_COSTS) or {}).get("architectures", {}))
 
     def measure_all(self, ranges: Mapping[str, Range]) -> None:
-        """Price what the space offers while nothing else runs, unless it is too much or known."""
+        """Measure all architectures of the search space, unless there are too many or they are known.
+
+        This is done before the first trial, because nothing else runs then.
+
+        Args:
+            ranges: of the parameters, by name.
+        """
         heads, backbones = _values(ranges.get(HEAD), 0), _values(ranges.get(BACKBONE), None)
         if heads and backbones and len(heads) * len(backbones) <= MAX_MEASURED_FIRST:
             self._measure([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
 
     def costs_of(self, params: Parameters) -> dict[str, float]:
-        """The costs of a model with these parameters, by objective."""
+        """The costs of a model with these parameters, by objective. A new architecture is measured now."""
         key = self._key(params)
         if key not in self._known:
             self._measure([params])
@@ -86,45 +96,51 @@ class ServingCosts:
         new = {key: params for params in wanted if (key := self._key(params)) not in self._known}
         if not new:
             return
-        asked = [self._architecture(params) for params in new.values()]
+        architectures = [self._architecture(params) for params in new.values()]
+        counts = self.run_job(CountParameters(tuple(architectures)))
         found = {
-            key: {"parameters": float(count), "megabytes": 4e-6 * count}
-            for key, count in zip(new, self.ask("parameters", asked), strict=True)
+            key: {"parameters": float(count), "megabytes": 4e-6 * count}  # float32
+            for key, count in zip(new, counts, strict=True)
         }
         if LATENCY in self.objectives:
-            for key, milliseconds in zip(new, self._timed(asked), strict=True):
+            for key, milliseconds in zip(new, self._latencies(architectures), strict=True):
                 found[key][LATENCY] = milliseconds
         self._known |= found
         self.ledger.set_attribute(StudyKey.SERVING_COSTS, {"architectures": self._known})
 
-    def _timed(self, asked: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Latencies of new architectures, timed beside known ones: that the machine is slower now changes nothing."""
-        self.notify(f"latency: timing {len(asked)} kinds of model on this machine")
-        beside = {key: self._known[key] for key in sorted(self._known)[:REFERENCE_COUNT]}
-        known = [self._from_key(key) for key in beside]
-        times = self.ask("paired_times", [*known, *asked])
-        before = {row: costs[LATENCY] for row, costs in enumerate(beside.values())}
+    def _latencies(self, architectures: Sequence[Architecture]) -> list[float]:
+        """Milliseconds of new architectures, comparable with those of known ones.
+
+        Some known architectures are timed in turn with the new ones. The new times are scaled by theirs, so that it
+        does not matter whether the machine is slower now than it was.
+        """
+        self.notify(f"latency: timing {len(architectures)} kinds of model on this machine")
+        references = {key: self._known[key] for key in sorted(self._known)[:REFERENCE_COUNT]}
+        known = [self._from_key(key) for key in references]
+        times = self.run_job(TimeArchitectures((*known, *architectures)))
+        before = {row: costs[LATENCY] for row, costs in enumerate(references.values())}
         found = comparable_latencies(times, before)
         low, high = min(found), max(found)
-        sure = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
-        self.notify(f"latency: {sure}")
+        span = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
+        self.notify(f"latency: {span}")
         return found[len(known) :]
 
-    def _architecture(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _architecture(self, params: Mapping[str, Any]) -> Architecture:
         file = self.backbones[params.get(BACKBONE)].file
-        return {"backbone": file, "head_units": int(params.get(HEAD, 0)), "classes": self.classes}
+        return Architecture(file, int(params.get(HEAD, 0)), self.classes)
 
     def _key(self, params: Mapping[str, Any]) -> str:
+        """The key of an architecture in the ledger. It names no path, because a storage may be moved."""
         return f"{self.backbones[params.get(BACKBONE)].digest}/{int(params.get(HEAD, 0))}"
 
-    def _from_key(self, key: str) -> dict[str, Any]:
+    def _from_key(self, key: str) -> Architecture:
         digest, _, units = key.rpartition("/")
         file = next(known.file for known in self.backbones.values() if known.digest == digest)
-        return {"backbone": file, "head_units": int(units), "classes": self.classes}
+        return Architecture(file, int(units), self.classes)
 
 
 def make_serving_costs(phase: Phase, notify: Callable[[str], object]) -> ServingCosts:
-    """The price list of a search that has several objectives, made as far as it can be before the first trial."""
+    """The serving costs of a search with several objectives, measured as far as possible before the first trial."""
     prepared, config = phase.prepared, phase.config
     files: dict[ParameterValue | None, BackboneFile] = {
         name: _backbone_file(own) for name, own in prepared.by_backbone.items()
@@ -135,7 +151,7 @@ def make_serving_costs(phase: Phase, notify: Callable[[str], object]) -> Serving
         config.objectives,
         files,
         len(prepared.task_summary.classes),
-        lambda method, architectures: _ask_engine(phase, method, list(architectures)),
+        lambda job: _run_on_driver_node(phase, job),
         notify,
     )
     if phase.ledger.started() < phase.limit:
@@ -147,21 +163,20 @@ def _backbone_file(prepared: Prepared) -> BackboneFile:
     return BackboneFile(prepared.backbone.digest, str(prepared.backbone_file))
 
 
-def _ask_engine(phase: Phase, method: str, architectures: Sequence[Mapping[str, Any]]) -> Any:
-    """What an engine on the driver's machine answers, once it has nothing else to open."""
+def _run_on_driver_node(phase: Phase, job: ArchitectureJob) -> Any:
+    """Run a job on the driver's machine, so that all times of a search come from one machine."""
     import ray
 
-    job_type = {"parameters": CountParameters, "paired_times": TimeArchitectures}[method]
-    job = job_type(tuple(Architecture(**architecture) for architecture in architectures))
     with phase.session.engine_pool.on_driver_node() as engine:
+        # The engine opens backbone and data first: doing so at the same time would disturb the times.
         ray.get(engine.open.remote(phase.prepared.paths))
         return ray.get(engine.run.remote(job))
 
 
-def _values(values: Range | None, otherwise: ParameterValue | None) -> list[Any]:
-    """All values of a range if they are few; none if not."""
+def _values(values: Range | None, default: ParameterValue | None) -> list[Any]:
+    """All values of a range, or no value if there are many; ``default`` for a parameter that is not searched."""
     if values is None:
-        return [otherwise]
+        return [default]
     if isinstance(values, Choice):
         return list(values.values)
     if isinstance(values, IntRange) and (values.high - values.low) // values.step < MAX_MEASURED_FIRST:

@@ -68,15 +68,32 @@ def measure_footprint(file: Path, image_size: tuple[int, int]) -> Footprint:
     Args:
         file: a ``.keras`` file from uint8 images (N, H, W, 3) to probabilities.
     """
+    model, seconds = load_timed(file)
+    return footprint_of_loaded(model, file, seconds, image_size)
+
+
+def load_timed(file: Path) -> tuple[Any, float]:
+    """Load a ``.keras`` file; returns the model and the seconds that loading took."""
     import keras
 
     began = time.perf_counter()
     model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    loaded = time.perf_counter() - began
+    return model, time.perf_counter() - began
+
+
+def footprint_of_loaded(
+    model: Any, file: Path, load_seconds: float, image_size: tuple[int, int]
+) -> Footprint:
+    """The footprint of a model that :func:`load_timed` has loaded from ``file``.
+
+    Args:
+        load_seconds: time that loading took.
+        image_size: (H, W) of the blank images that are timed.
+    """
     return Footprint(
         file_bytes=file.stat().st_size,
         parameters=int(model.count_params()),
-        load_seconds=loaded,
+        load_seconds=load_seconds,
         latency=_each(model.predict_on_batch, 1, image_size),
         batch_latency=_each(model.predict_on_batch, BATCH, image_size),
         processor=processor_name(),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.workbenches import Workbenches
@@ -139,20 +139,30 @@ class ClassifySplit:
     def run(self, workbenches: Workbenches) -> SplitClassification:
         """Return predictions in the order of the split."""
         import keras
-        import numpy as np
-
-        from trainables.data.task import open_task
 
         model = keras.saving.load_model(self.model, compile=False, safe_mode=True)
-        split = open_task(workbenches.local_folder(self.task)).split(self.split)
-        labels = np.asarray(split.labels)
-        batches = []
-        for start in range(0, len(labels), CLASSIFIED_AT_ONCE):
-            end = start + CLASSIFIED_AT_ONCE
-            predicted = np.asarray(model(split.images[start:end], training=False), np.float32)
-            true = np.take_along_axis(predicted, labels[start:end, None], axis=1)[:, 0]
-            batches.append((predicted.argmax(axis=1), predicted.max(axis=1), true))
-        return SplitClassification(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+        return _classify(model, workbenches.local_folder(self.task), self.split)
+
+
+@dataclass(frozen=True)
+class EvaluateServedModel:
+    """Does what :class:`ClassifySplit` does and measures what the model costs to serve; the model is loaded once.
+
+    The times are meaningful only while nothing else runs on the machine.
+    """
+
+    model: Path
+    task: Path
+    split: str
+    image_size: tuple[int, int]
+
+    def run(self, workbenches: Workbenches) -> tuple[SplitClassification, Footprint]:
+        """Return predictions in the order of the split; size, load time and latencies."""
+        from trainables.serving.footprint import footprint_of_loaded, load_timed
+
+        model, seconds = load_timed(self.model)
+        classified = _classify(model, workbenches.local_folder(self.task), self.split)
+        return classified, footprint_of_loaded(model, self.model, seconds, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -184,20 +194,6 @@ class ScoreBackbone:
 
 
 @dataclass(frozen=True)
-class MeasureFootprint:
-    """Measures what a saved model costs to serve. The times are meaningful only while nothing else runs here."""
-
-    model: Path
-    image_size: tuple[int, int]
-
-    def run(self, workbenches: Workbenches) -> Footprint:
-        """Return size, load time and latencies."""
-        from trainables.serving.footprint import measure_footprint
-
-        return measure_footprint(self.model, self.image_size)
-
-
-@dataclass(frozen=True)
 class CountParameters:
     """Counts the parameters of served models of some architectures."""
 
@@ -221,6 +217,22 @@ class TimeArchitectures:
         from trainables.serving.architecture_costs import paired_times
 
         return paired_times(self.architectures)
+
+
+def _classify(model: Any, task: Path, split_name: str) -> SplitClassification:
+    import numpy as np
+
+    from trainables.data.task import open_task
+
+    split = open_task(task).split(split_name)
+    labels = np.asarray(split.labels)
+    batches = []
+    for start in range(0, len(labels), CLASSIFIED_AT_ONCE):
+        end = start + CLASSIFIED_AT_ONCE
+        predicted = np.asarray(model(split.images[start:end], training=False), np.float32)
+        true = np.take_along_axis(predicted, labels[start:end, None], axis=1)[:, 0]
+        batches.append((predicted.argmax(axis=1), predicted.max(axis=1), true))
+    return SplitClassification(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
 
 
 def _trained_model(training: Training, best: EpochMetrics) -> TrainedModel:

@@ -1,4 +1,4 @@
-"""The backbone as a parameter: the space, the config, what samplers make of depths of several backbones."""
+"""The backbone as a parameter: in the space, in the configuration, and in the samplers that learn depths."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from search.ledger.sampling.tpe import (
     new_shared_space,
 )
 from search.ledger.workspace import Workspace
-from search.study.data_sources import DataSources
 from search.study.early_checks import check_inputs
+from search.study.resolved_inputs import DataSources
 from trainables.errors import UsageError
 from trainables.modalities.image.datasets import prepare
 
@@ -38,13 +38,13 @@ def several(maker: Any = core_space) -> Space:
     return space
 
 
-def test_one_backbone_is_text_and_no_parameter() -> None:
+def test_one_backbone_is_text_and_not_a_parameter() -> None:
     assert SearchConfig(backbone=["print"]).backbone == "print"
     assert SearchConfig().backbones == ("print",)
     assert "backbone" not in core_space(4).ranges
 
 
-def test_several_are_a_tuple_in_yaml_flags_and_json(tmp_path: Path) -> None:
+def test_several_backbones_are_a_tuple_in_yaml_flags_and_json(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("backbone: [print, MobileNetV2]\n")
     config = load_config(tmp_path / "c.yaml")
     assert config.backbones == ("print", "MobileNetV2")
@@ -64,13 +64,13 @@ def test_several_are_a_tuple_in_yaml_flags_and_json(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_names_no_backbones_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_invalid_lists_of_backbones_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_config(None, changes)
 
 
 @pytest.mark.parametrize(("option", "more"), [("backbone", {}), ("teacher", {"method": "distill"})])
-def test_a_model_of_a_registry_that_is_not_there_is_refused_before_anything_is_made(
+def test_a_missing_registered_model_is_refused_before_anything_is_written(
     tmp_path: Path, option: str, more: dict[str, Any]
 ) -> None:
     config = SearchConfig(**{option: "models:/pets@champion"}, storage=str(tmp_path / "runs"), **more)
@@ -80,7 +80,7 @@ def test_a_model_of_a_registry_that_is_not_there_is_refused_before_anything_is_m
     assert not list(tmp_path.iterdir())
 
 
-def test_depths_end_at_the_blocks_of_the_trial_s_own_backbone() -> None:
+def test_the_range_of_depths_ends_at_the_blocks_of_the_trial_s_backbone() -> None:
     space = several()
     assert list(space.ranges)[:2] == ["backbone", "unfreeze_depth"]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -90,16 +90,16 @@ def test_depths_end_at_the_blocks_of_the_trial_s_own_backbone() -> None:
         assert depths == set(range(blocks + 1))
     assert all(
         t.params == p for t, p in zip(study.trials, found, strict=True)
-    )  # Optuna has the contract's name
+    )  # the name in Optuna is part of the contract
 
 
-def test_the_baseline_chooses_among_the_same_backbones() -> None:
+def test_the_baseline_searches_the_same_backbones() -> None:
     space = core_space(12, "scratch", backbones=BLOCKS)
     assert space.ranges["backbone"] == Choice(("large", "small"))
     assert "unfreeze_depth" not in space.ranges
 
 
-def test_configurations_are_checked_against_their_own_backbone() -> None:
+def test_configurations_are_checked_against_their_backbone() -> None:
     space = several(full_space)
     assert space.check({"unfreeze_depth": 12, "backbone": "large"})["unfreeze_depth"] == 12
     with pytest.raises(UsageError, match="unfreeze_depth: expected a whole number from 0 to 3, received 4"):
@@ -110,13 +110,13 @@ def test_configurations_are_checked_against_their_own_backbone() -> None:
         space.check({"backbone": "middle"})
 
 
-def test_all_blocks_of_a_backbone_are_no_edge_of_the_space() -> None:
+def test_training_all_blocks_of_a_backbone_is_not_at_an_edge_of_the_space() -> None:
     space = several()
     assert space.parameters_at_edge({"backbone": "small", "unfreeze_depth": 3}) == ()
     assert space.parameters_at_edge({"backbone": "large", "unfreeze_depth": 12}) == ()
 
 
-def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_path: Path) -> None:
+def test_a_space_file_may_restrict_backbones_and_needs_depths_that_each_has(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("unfreeze_depth: {low: 2, high: 12, step: 2}\nbackbone: [large]\n")
     assert load_space(file, 12, backbones=BLOCKS).ranges["backbone"] == Choice(("large",))
@@ -133,7 +133,7 @@ def test_a_space_file_may_choose_backbones_and_must_have_depths_for_each(tmp_pat
 @pytest.mark.parametrize(
     "depths", [IntDistribution(0, 3), IntDistribution(2, 12, step=5), IntDistribution(1, 1)]
 )
-def test_shares_give_back_the_depth_and_are_spread_evenly(depths: IntDistribution) -> None:
+def test_depths_survive_conversion_to_fractions_which_are_spread_evenly(depths: IntDistribution) -> None:
     possible = list(range(depths.low, depths.high + 1, depths.step))
     assert [fraction_to_depth(depth_to_fraction(d, depths), depths) for d in possible] == possible
     drawn = [fraction_to_depth(share, depths) for share in np.linspace(0, 1, 1001)]
@@ -143,7 +143,7 @@ def test_shares_give_back_the_depth_and_are_spread_evenly(depths: IntDistributio
 
 
 def searched(sampler: str, seed: int, trials: int) -> list[dict[str, Any]]:
-    """A made-up objective: half of the blocks are best, and the large backbone is a little better."""
+    """Return a made-up accuracy: half of the blocks are best, and the large backbone is slightly better."""
     space, common = several(), new_shared_space()
     study = optuna.create_study(direction="maximize")
     for number in range(trials):
@@ -162,18 +162,18 @@ def searched(sampler: str, seed: int, trials: int) -> list[dict[str, Any]]:
     return [{**t.params, "value": t.value} for t in study.trials]
 
 
-def test_tpe_learns_depths_over_backbones_and_beats_chance() -> None:
+def test_tpe_learns_depths_across_backbones_and_is_better_than_random() -> None:
     last = {s: [t["value"] for n in range(6) for t in searched(s, n, 30)[15:]] for s in ("tpe", "random")}
     assert np.mean(last["tpe"]) > np.mean(last["random"]) + 0.02
 
 
-def test_proposals_of_tpe_lie_in_the_range_of_their_backbone() -> None:
+def test_tpe_proposes_depths_in_the_range_of_their_backbone() -> None:
     found = searched("tpe", 3, 40)
     assert {t["backbone"] for t in found} == set(BLOCKS)
     assert all(0 <= t["unfreeze_depth"] <= BLOCKS[t["backbone"]] for t in found)
 
 
-def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
+def test_splits_hold_the_same_images_at_another_input_size(tmp_path: Path) -> None:
     from digit_tasks import digits
     from PIL import Image
 
@@ -195,7 +195,7 @@ def test_another_size_has_the_same_images_in_each_split(tmp_path: Path) -> None:
     assert again.digest == large.digest
 
 
-def test_tables_show_the_end_of_a_path() -> None:
+def test_tables_show_the_end_of_a_long_path() -> None:
     from search.records.formatting import format_value
     from search.report.analysis.wording import format_number as in_report
 

@@ -1,3 +1,5 @@
+"""The configuration of a search: values, messages, config files, flags and environment variables."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,7 +26,7 @@ def refusal(**values: Any) -> str:
 
 
 def words_of(call: Callable[[], object]) -> str | None:
-    """What a UsageError said; any other exception is a failure of the test."""
+    """Return the message of a UsageError, or None. Any other exception fails the test."""
     try:
         call()
     except UsageError as error:
@@ -38,7 +40,7 @@ def written(folder: Path, content: str | bytes, name: str = "config.yaml") -> Pa
     return file
 
 
-def test_without_anything_it_is_the_digits_search() -> None:
+def test_the_default_is_the_digits_search() -> None:
     config = SearchConfig()
     assert (config.data, config.backbone, config.trials, config.storage) == (
         "digits",
@@ -56,7 +58,7 @@ def test_without_anything_it_is_the_digits_search() -> None:
     assert SearchConfig(metric="val_loss").direction == "minimize"
 
 
-def test_it_is_frozen() -> None:
+def test_a_config_is_frozen() -> None:
     with pytest.raises(ValidationError):
         SearchConfig().trials = 3  # type: ignore[misc]
 
@@ -100,7 +102,7 @@ def test_it_is_frozen() -> None:
         ("validation_fraction", 0.6, "at most 0.5"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(
+def test_a_message_names_the_option_what_was_expected_and_what_was_received(
     key: str, value: Any, expected: str
 ) -> None:
     words = refusal(**{key: value})
@@ -110,7 +112,7 @@ def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(
     assert "pydantic" not in words
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_a_message_lists_all_problems() -> None:
     words = refusal(trials=0, epochs="x", sampler="y")
     assert [line.partition(":")[0] for line in words.splitlines()] == ["trials", "epochs", "sampler"]
 
@@ -121,7 +123,7 @@ def test_an_unknown_key_gets_a_suggestion_and_the_valid_keys() -> None:
     assert "baseline_trials" in words
 
 
-def test_fractions_must_leave_something_to_train_on() -> None:
+def test_fractions_must_leave_training_images() -> None:
     assert "0.5 + 0.5" in refusal(validation_fraction=0.5, test_fraction=0.5)
 
 
@@ -138,12 +140,12 @@ def test_fractions_must_leave_something_to_train_on() -> None:
         ("45", 45),
     ],
 )
-def test_time_budget_takes_words_and_numbers(value: Any, seconds: float) -> None:
+def test_time_budget_accepts_text_and_numbers(value: Any, seconds: float) -> None:
     assert SearchConfig(time_budget=value).time_budget == seconds
 
 
 @pytest.mark.parametrize("word", ["", "s", "m30", "1h30", "-5m", "1m1h", "inf", "nan", "1e9h", "９ｍ"])
-def test_other_words_are_no_duration(word: str) -> None:
+def test_other_text_is_not_a_duration(word: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_duration(word)
 
@@ -153,18 +155,18 @@ def test_a_duration_is_shown_in_at_most_two_units(seconds: float) -> None:
     assert 1 <= len(format_duration(seconds).split()) <= 2
 
 
-def test_paths_may_be_path_objects_and_begin_with_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_may_be_path_objects_and_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/字")
     config = SearchConfig(data=Path("my images"), storage="~/runs")  # type: ignore[arg-type]
     assert (config.data, config.storage) == ("my images", "/home/字/runs")
 
 
-def test_none_means_none_where_none_is_a_choice() -> None:
+def test_none_is_accepted_where_none_is_a_valid_name() -> None:
     config = SearchConfig(scheduler=None, weights=None)  # type: ignore[arg-type]
     assert (config.scheduler, config.weights) == ("none", "none")
 
 
-def test_register_is_the_word_of_the_option() -> None:
+def test_register_is_an_alias_of_register_model() -> None:
     assert SearchConfig.model_validate({"register": False}).register_model is False
     assert SearchConfig(register_model=False).register_model is False
 
@@ -175,25 +177,25 @@ def test_a_copy_is_checked_too() -> None:
         SearchConfig().replace(epochs=0)
 
 
-def test_baseline_has_as_many_trials_as_the_search_unless_told() -> None:
+def test_a_baseline_has_as_many_trials_as_the_search_by_default() -> None:
     assert SearchConfig(trials=7).planned_baseline_trials == 7
     assert SearchConfig(trials=7, baseline_trials=0).planned_baseline_trials == 0
     assert SearchConfig(method="scratch").planned_baseline_trials == 0
 
 
-def test_a_config_survives_json() -> None:
+def test_a_config_survives_a_round_trip_through_json() -> None:
     config = SearchConfig(time_budget="30m", name="größe 字", gpus_per_trial=0.25, register=False)
     assert SearchConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_a_file_is_read_and_flags_go_first(weird_folder: Path) -> None:
+def test_flags_override_the_config_file(weird_folder: Path) -> None:
     file = written(weird_folder, "trials: 3\nepochs: 5\nregister: false\ntime_budget: 1h30m\nname: grün 字\n")
     config = load_config(file, {"epochs": "9"})
     assert (config.trials, config.epochs, config.register_model) == (3, 9, False)
     assert (config.time_budget, config.name) == (5400, "grün 字")
 
 
-def test_messages_tell_files_from_flags(tmp_path: Path) -> None:
+def test_messages_name_the_file_or_the_flag(tmp_path: Path) -> None:
     file = written(tmp_path, "trials: 0\nepochs: 5\n")
     with pytest.raises(UsageError) as caught:
         load_config(file, {"epochs": "0", "batch_size": "x"})
@@ -224,7 +226,7 @@ def test_messages_tell_files_from_flags(tmp_path: Path) -> None:
         (b"a: \x00", "not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_config_is_named_with_the_reason(
+def test_an_invalid_config_file_is_named_with_the_reason(
     tmp_path: Path, content: str | bytes, words: str
 ) -> None:
     file = written(tmp_path, content)
@@ -243,7 +245,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         load_config("a\0b")
 
 
-def test_numbers_and_words_mean_what_people_mean(tmp_path: Path) -> None:
+def test_numbers_and_text_in_a_file_are_read_as_yaml_1_2(tmp_path: Path) -> None:
     file = written(
         tmp_path, "test_fraction: 1e-1\nname: no\nscheduler: none\nmodel_name: 2024-05-01\nseed: 010\n"
     )
@@ -252,7 +254,7 @@ def test_numbers_and_words_mean_what_people_mean(tmp_path: Path) -> None:
     assert (config.model_name, config.seed) == ("2024-05-01", 10)
 
 
-def test_a_path_that_lies_beside_the_file_only_is_explained(
+def test_a_path_relative_to_the_config_file_is_refused_with_an_explanation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "my project"
@@ -265,7 +267,7 @@ def test_a_path_that_lies_beside_the_file_only_is_explained(
     assert load_config("config.yaml").data == "./images"
 
 
-def test_the_same_by_file_by_flags_and_by_name(tmp_path: Path) -> None:
+def test_file_flags_and_keyword_arguments_give_the_same_config(tmp_path: Path) -> None:
     file = written(tmp_path, "trials: 4\nsampler: random\ngpus_per_trial: 0.5\n")
     flags = {"trials": "4", "sampler": "random", "gpus_per_trial": "0.5"}
     assert (
@@ -293,7 +295,7 @@ values = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(keys | st.text(max_size=8), values, max_size=5))
-def test_whatever_comes_is_taken_or_refused_in_words(content: dict[str, Any]) -> None:
+def test_any_values_are_accepted_or_refused_with_a_message(content: dict[str, Any]) -> None:
     words = words_of(lambda: SearchConfig.model_validate(content))
     assert words is None or "received" in words or "unknown key" in words
 
@@ -304,7 +306,7 @@ def test_whatever_comes_is_taken_or_refused_in_words(content: dict[str, Any]) ->
     | st.text(max_size=200).map(str.encode)
     | st.builds(yaml.safe_dump, values).map(str.encode)
 )
-def test_whatever_a_file_holds_is_taken_or_refused_in_words(
+def test_any_file_is_accepted_or_refused_with_a_message(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
@@ -313,7 +315,7 @@ def test_whatever_a_file_holds_is_taken_or_refused_in_words(
     assert words is None or str(file) in words
 
 
-def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
+def test_every_sampler_and_scheduler_name_has_an_implementation() -> None:
     from search.execution.schedulers import make_scheduler
     from search.ledger.sampling.samplers import make_sampler
 
@@ -323,7 +325,7 @@ def test_names_of_samplers_and_schedulers_are_those_that_exist() -> None:
         make_scheduler(name, "val_accuracy", "maximize", 9)
 
 
-def test_what_happens_to_trials_that_die_or_hang_can_be_chosen() -> None:
+def test_retries_and_timeout_of_trials_are_options() -> None:
     assert (SearchConfig().max_retries, SearchConfig().trial_timeout) == (2, None)
     config = SearchConfig(max_retries=0, trial_timeout="1h30m")  # type: ignore[arg-type]
     assert (config.max_retries, config.trial_timeout) == (0, 5400.0)
@@ -332,13 +334,13 @@ def test_what_happens_to_trials_that_die_or_hang_can_be_chosen() -> None:
 
 
 @pytest.mark.slow
-def test_names_of_methods_are_those_that_exist() -> None:
+def test_every_method_name_has_an_implementation() -> None:
     from trainables.methods import methods
 
     assert set(METHODS) == set(methods.METHODS)
 
 
-def test_what_is_not_given_may_stand_in_the_environment(
+def test_environment_variables_are_used_for_options_that_are_not_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")
@@ -355,7 +357,7 @@ def test_what_is_not_given_may_stand_in_the_environment(
     assert "UNFREEZE_LEDGER: " in (words_of(load_config) or "")
 
 
-def test_readers_of_a_search_look_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_that_read_a_search_use_the_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     from search.commands import status
 
     monkeypatch.setenv("UNFREEZE_STORAGE", "/mnt/shared runs")

@@ -1,4 +1,4 @@
-"""The method as a parameter of the search, and what each method has a use for."""
+"""The method as a parameter of the search, and the parameters of each method."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def suggested(space: Space, count: int = 40) -> list[dict[str, Any]]:
     return [space.suggest(study.ask()) for _ in range(count)]
 
 
-def test_each_trial_has_the_parameters_of_its_own_method() -> None:
+def test_each_trial_has_the_parameters_of_its_method() -> None:
     space = make_space("full", 4, "all", METHODS)
     found = suggested(space)
     assert {params["method"] for params in found} == set(METHODS)
@@ -65,14 +65,14 @@ def test_the_live_table_shows_the_method_and_its_parameters() -> None:
     assert {"align", "coral", "0.5"} <= set(row.split())
 
 
-def test_a_single_method_is_no_parameter() -> None:
+def test_a_single_method_is_not_a_parameter() -> None:
     for method in METHODS:
         ranges = make_space("full", 4, method).ranges
         assert "method" not in ranges
         assert {name for names in OWN.values() for name in names} & set(ranges) == OWN.get(method, set())
 
 
-def test_only_methods_that_can_run_are_chosen_from() -> None:
+def test_all_searches_only_methods_that_can_run() -> None:
     assert make_space("core", 4, "all", ("finetune", "align")).ranges["method"] == Choice(
         ("finetune", "align")
     )
@@ -82,13 +82,13 @@ def test_only_methods_that_can_run_are_chosen_from() -> None:
     assert blind.methods == ("reweight", "align")
 
 
-def test_nothing_that_takes_labels_is_suggested_without_them() -> None:
+def test_parameters_that_need_labels_are_not_suggested_without_labels() -> None:
     ranges = make_space("full", 4, "all", ("reweight", "align"), unlabelled=True).ranges
     assert ranges["weighting"] == Choice(("odds", "kmm"))
     assert not {"source_share", "head_init"} & set(ranges)
 
 
-def test_a_space_file_may_name_the_methods(tmp_path: Path) -> None:
+def test_a_space_file_may_restrict_the_methods(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "method: [finetune, align]\nalignment: dann\nlearning_rate: {low: 1.0e-4, high: 1.0e-2}\n"
@@ -119,13 +119,13 @@ def test_a_space_file_may_name_the_methods(tmp_path: Path) -> None:
         ({"method": "scratch"}, "method: expected one of finetune, reweight, align, received 'scratch'"),
     ],
 )
-def test_what_does_not_fit_the_method_is_named(params: dict[str, Any], words: str) -> None:
+def test_a_parameter_that_does_not_fit_the_method_is_named(params: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make_space("full", 4, "all", METHODS).check(params)
 
 
-def test_tpe_learns_which_method_is_best_and_its_own_parameters() -> None:
-    """With its parameters conditional on it: align is best, at a weight of 10."""
+def test_tpe_learns_the_best_method_and_its_parameters() -> None:
+    """The parameters of a method are conditional on it. Here align is best, with a weight of 10."""
     space = make_space("full", 4, "all", METHODS)
     study = optuna.create_study(direction="maximize")
     common, later = new_shared_space(), []
@@ -163,7 +163,7 @@ def test_tpe_learns_which_method_is_best_and_its_own_parameters() -> None:
         ({"method": "al"}, "expected one of .*, all"),
     ],
 )
-def test_a_method_without_what_it_needs_is_refused(options: dict[str, Any], words: str) -> None:
+def test_a_method_without_its_required_options_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         SearchConfig(**options)
 
@@ -171,11 +171,11 @@ def test_a_method_without_what_it_needs_is_refused(options: dict[str, Any], word
 @pytest.mark.parametrize(
     ("target", "source", "times"), [(100, 100, 2), (40, 100, 3.5), (10, 10_000, 10), (100, 0, 1)]
 )
-def test_baselines_without_the_source_get_as_many_steps(target: int, source: int, times: float) -> None:
+def test_baselines_without_the_source_take_as_many_steps(target: int, source: int, times: float) -> None:
     assert baseline_epoch_factor(target, source) == times
 
 
-def test_without_labels_selection_is_by_the_loss_that_looks_at_the_target() -> None:
+def test_without_labels_trials_are_compared_by_val_loss() -> None:
     asked: dict[str, Any] = {"method": "align", "source": "digits", "unlabelled_target": True}
     config = SearchConfig(**asked)
     assert (config.metric, config.direction) == ("val_loss", "minimize")
@@ -184,7 +184,7 @@ def test_without_labels_selection_is_by_the_loss_that_looks_at_the_target() -> N
     assert SearchConfig(method="align", source="digits").metric == "val_accuracy"
 
 
-def test_what_a_method_has_to_beat() -> None:
+def test_baselines_of_each_method() -> None:
     source = {"source": "digits"}
     assert SearchConfig().baselines == ("scratch",)
     assert SearchConfig(method="scratch").baselines == ()

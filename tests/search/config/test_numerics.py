@@ -1,4 +1,4 @@
-"""Precision and XLA as options: what they accept, and that they reach the trials."""
+"""The options --precision and --jit: the values that they accept, and their effect on trials."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trainables.training.trial_config import TrialConfig
 
 
 @pytest.mark.parametrize(("given", "kept"), [("AUTO", "auto"), (True, "on"), (False, "off"), ("on", "on")])
-def test_jit_is_a_word_or_what_yaml_makes_of_it(given: Any, kept: str) -> None:
+def test_jit_accepts_names_and_yaml_booleans(given: Any, kept: str) -> None:
     assert SearchConfig(jit=given).jit == kept
 
 
-def test_a_yaml_file_may_say_on_and_off(tmp_path: Path) -> None:
+def test_a_yaml_file_may_hold_on_and_off(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text("jit: off\nprecision: mixed_bfloat16\n")
     config = load_config(tmp_path / "search.yaml")
     assert (config.jit, config.precision) == ("off", "mixed_bfloat16")
@@ -36,12 +36,12 @@ def test_a_yaml_file_may_say_on_and_off(tmp_path: Path) -> None:
         ("jit", "maybe", "jit: expected one of auto, on, off"),
     ],
 )
-def test_another_word_is_refused(key: str, given: str, words: str) -> None:
+def test_another_name_is_refused(key: str, given: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         SearchConfig.model_validate({key: given})
 
 
-def test_an_engine_trains_and_delivers_in_the_precision_asked_for(tmp_path: Path) -> None:
+def test_an_engine_trains_in_the_requested_precision(tmp_path: Path) -> None:
     load(BackboneSpec("print")).save(tmp_path / "backbone.keras")
     task = prepare("digits", image_size=(32, 32), directory=tmp_path / "digits")
     paths = WorkbenchPaths(tmp_path / "backbone.keras", task.directory)

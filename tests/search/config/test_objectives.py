@@ -1,4 +1,4 @@
-"""Several objectives: how they are asked for, and what the ledger, Optuna and a reader make of them."""
+"""Several objectives: the options, the ledger, Optuna's study, and the serving costs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from search.config.config_file import load_config
 from search.config.ranges import Choice, IntRange
 from search.config.search_config import SearchConfig
 from search.config.space import core_space, make_space
+from search.execution.engines.jobs import CountParameters
 from search.ledger.ledger import Ledger, check_same_settings, sqlite_url
 from search.records.record import pareto_trials
-from search.study.serving_costs import BackboneFile, ServingCosts
+from search.study.serving_costs import ArchitectureJob, BackboneFile, ServingCosts
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
 
@@ -81,7 +82,7 @@ def fill(ledger: Ledger, trials: int) -> None:
         ({"confirm_points": 0}, r"confirm_points: expected a whole number from 1"),
     ],
 )
-def test_what_is_no_set_of_objectives_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
+def test_invalid_objectives_are_refused_with_a_message(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SearchConfig(**settings)
 
@@ -103,7 +104,7 @@ def test_one_objective_is_the_metric() -> None:
     assert several.replace(objective=None) == plain
 
 
-def test_flags_go_before_the_file_where_both_say_what_is_optimised(tmp_path: Path) -> None:
+def test_metric_and_objective_flags_override_both_keys_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text("metric: val_loss\n")
     (tmp_path / "two.yaml").write_text("objective: [val_accuracy, parameters]\n")
     config = load_config(tmp_path / "one.yaml", {"objective": ["val_accuracy", "latency_ms"]})
@@ -116,7 +117,7 @@ def test_flags_go_before_the_file_where_both_say_what_is_optimised(tmp_path: Pat
 
 @pytest.mark.parametrize("objectives", [TWO, THREE])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
-def test_the_study_is_optuna_s_own_and_its_best_trials_are_our_front(
+def test_optuna_s_best_trials_of_the_study_are_our_pareto_front(
     tmp_path: Path, sampler: str, objectives: tuple[str, ...]
 ) -> None:
     ledger = open_ledger(tmp_path, objectives, sampler=sampler)
@@ -144,7 +145,7 @@ def test_the_study_is_optuna_s_own_and_its_best_trials_are_our_front(
     assert ledger.importances().keys() <= set(SPACE.ranges)
 
 
-def test_proposals_are_those_of_optuna_s_own_sampler(tmp_path: Path) -> None:
+def test_proposals_equal_those_of_optuna_s_sampler(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     fill(ledger, 12)
     lost = ledger.start(SPACE.suggest).number
@@ -160,7 +161,7 @@ def test_proposals_are_those_of_optuna_s_own_sampler(tmp_path: Path) -> None:
         assert SPACE.suggest(again.ask()) == ledger.trials[number].params
 
 
-def test_a_depth_of_one_of_several_backbones_is_learned_as_a_share_of_its_blocks(tmp_path: Path) -> None:
+def test_depths_of_several_backbones_are_learned_as_fractions_of_their_blocks(tmp_path: Path) -> None:
     space = make_space("core", 12, backbones={"deep": 12, "flat": 2})
     ledger = open_ledger(tmp_path)
     for _ in range(40):
@@ -168,13 +169,15 @@ def test_a_depth_of_one_of_several_backbones_is_learned_as_a_share_of_its_blocks
         blocks = 12 if trial.params["backbone"] == "deep" else 2
         assert 0 <= int(trial.params["unfreeze_depth"]) <= blocks
         share = int(trial.params["unfreeze_depth"]) / blocks
-        ledger.finish(trial.number, "complete", epoch=epoch(1, 1 - share))  # the flatter, the better
+        ledger.finish(
+            trial.number, "complete", epoch=epoch(1, 1 - share)
+        )  # the smaller the share, the better
     late = ledger.trials[20:]
     shares = [int(t.params["unfreeze_depth"]) / (12 if t.params["backbone"] == "deep" else 2) for t in late]
     assert np.mean(shares) < 0.3
 
 
-def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_costs(tmp_path: Path) -> None:
+def test_a_reopened_ledger_holds_all_values_and_the_costs_of_an_interrupted_trial(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     fill(ledger, 2)
     lost = ledger.start(SPACE.suggest)
@@ -182,7 +185,7 @@ def test_a_reopened_ledger_knows_all_values_and_an_interrupted_trial_keeps_its_c
     assert lost.objectives.keys() == {"parameters"}
     after = open_ledger(tmp_path)
     assert after.trials[:2] == ledger.trials[:2]
-    after.serving_costs = lambda params: {"parameters": -1.0}  # would be another number now
+    after.serving_costs = lambda params: {"parameters": -1.0}  # a new measurement would give another number
     resumed = after.resume(lost.number, SPACE.suggest)
     assert resumed.objectives == {"val_accuracy": 0.4, **lost.objectives}
     after.finish(lost.number, "complete", epoch=epoch(2, 0.6))
@@ -202,15 +205,16 @@ def test_other_objectives_under_the_same_name_are_refused_with_the_difference(tm
 
 
 class Asked:
-    """An engine that knows what it was asked: a head of n units has 100 + n numbers and takes 2 + n / 64 ms."""
+    """An engine that records its jobs: a head of n units has 100 + n parameters and takes 2 + n / 64 ms."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[tuple[str, int]]]] = []
 
-    def __call__(self, method: str, architectures: Any) -> Any:
-        known = [(a["backbone"], a["head_units"]) for a in architectures]
-        self.calls.append((method, known))
-        if method == "parameters":
+    def __call__(self, job: ArchitectureJob) -> Any:
+        known = [(a.backbone, a.head_units) for a in job.architectures]
+        counting = isinstance(job, CountParameters)
+        self.calls.append(("parameters" if counting else "paired_times", known))
+        if counting:
             return [100 + units + (1000 if file == "big" else 0) for file, units in known]
         times = [2.0 + units / 64 + (4.0 if file == "big" else 0.0) for file, units in known]
         return np.array(times)[:, None] * np.ones((1, 40))
@@ -223,7 +227,7 @@ def serving_costs(
     return ServingCosts(ledger, objectives, backbones, 10, asked, lambda line: None)
 
 
-def test_each_architecture_is_priced_once_in_the_life_of_a_search(tmp_path: Path) -> None:
+def test_each_architecture_is_measured_once_in_a_search(tmp_path: Path) -> None:
     asked = Asked()
     first = serving_costs(open_ledger(tmp_path), asked)
     first.measure_all({"head_units": IntRange(0, 128, step=64), "backbone": Choice((None, "Big"))})
@@ -236,17 +240,17 @@ def test_each_architecture_is_priced_once_in_the_life_of_a_search(tmp_path: Path
     assert len(asked.calls) == 2
     assert again.costs_of({"head_units": 640}) == {
         "latency_ms": 12.0
-    }  # none of the space's: when a trial first has it
+    }  # not in the space: it is measured when a trial first has it
     method, architectures = asked.calls[-1]
     assert (method, architectures[-1]) == ("paired_times", ("small", 640))
     assert len(architectures) == 5
     assert serving_costs(open_ledger(tmp_path), asked).costs_of({"head_units": 640}) == {"latency_ms": 12.0}
 
 
-def test_sizes_are_computed_and_nothing_is_timed_for_them(tmp_path: Path) -> None:
+def test_sizes_are_computed_without_timing_a_model(tmp_path: Path) -> None:
     asked = Asked()
     found = serving_costs(open_ledger(tmp_path), asked, ("val_accuracy", "parameters", "megabytes"))
-    found.measure_all({"head_units": IntRange(0, 65_536)})  # too many to do it ahead
+    found.measure_all({"head_units": IntRange(0, 65_536)})  # too many to measure in advance
     assert asked.calls == []
     assert found.costs_of({"head_units": 28}) == pytest.approx({"parameters": 128.0, "megabytes": 512e-6})
     assert [method for method, _ in asked.calls] == ["parameters"]
@@ -266,7 +270,7 @@ with ledger.wal_mode():
 """
 
 
-def test_a_killed_driver_loses_no_value(tmp_path: Path) -> None:
+def test_no_objective_is_lost_when_the_driver_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
     assert subprocess.run(command, check=False).returncode == -9
     after = open_ledger(tmp_path)

@@ -83,7 +83,7 @@ def test_choices_of_an_option_are_checked_in_any_case_and_as_yaml_words() -> Non
         option.check("of")
 
 
-def test_names_are_those_that_the_package_below_implements() -> None:
+def test_names_equal_those_that_trainables_implements() -> None:
     assert set(BATCH_NORM) == set(get_args(BatchNorm))
     assert set(PREPROCESSING) == {"auto", *get_args(Preprocessing)}
 

@@ -1,3 +1,5 @@
+"""Search spaces: the built-in ones, space files, and files of configurations to try first."""
+
 from __future__ import annotations
 
 import json
@@ -45,7 +47,7 @@ def suggestions(space: Space, count: int = 40, seed: int = 0) -> list[dict[str, 
 
 
 def outcome_of(call: Callable[[], T]) -> T | str:
-    """What ``call`` returns, or what a UsageError said; any other exception is a failure of the test."""
+    """Return the result of ``call``, or the message of a UsageError. Any other exception fails the test."""
     try:
         return call()
     except UsageError as error:
@@ -80,7 +82,7 @@ def test_built_in_spaces_have_the_parameters_of_their_method(space: Space, names
         assert space.check(params) == params
 
 
-def test_a_parameter_without_use_is_not_suggested() -> None:
+def test_an_unused_parameter_is_not_suggested() -> None:
     found = suggestions(full_space(2), 60)
     assert {p["unfreeze_depth"] for p in found} == {0, 1, 2}
     for params in found:
@@ -93,7 +95,7 @@ def test_a_backbone_without_blocks_trains_its_head() -> None:
     assert {p["unfreeze_depth"] for p in suggestions(core_space(0), 5)} == {0}
 
 
-def test_kinds_of_values() -> None:
+def test_suggested_values_have_the_type_of_the_parameter() -> None:
     (params,) = suggestions(full_space(2), 1, seed=1)
     kinds = {name: type(value) for name, value in params.items()}
     assert kinds["unfreeze_depth"] is int
@@ -125,7 +127,7 @@ def test_kinds_of_values() -> None:
         ({}, "at least one parameter"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(params: dict[str, Any], words: str) -> None:
+def test_a_value_outside_the_space_is_refused_by_name(params: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         full_space(3).check(params)
     assert words in str(caught.value)
@@ -139,7 +141,7 @@ def test_a_parameter_of_another_space_or_method_is_refused_with_the_reason() -> 
         core_space(3, "scratch").check({"unfreeze_depth": 1})
 
 
-def test_checked_values_have_the_kind_and_order_of_the_space() -> None:
+def test_checked_values_have_the_types_and_order_of_the_space() -> None:
     checked = core_space(3).check({"head_units": 64.0, "learning_rate": 0.01, "unfreeze_depth": 2})
     assert list(checked.items()) == [("unfreeze_depth", 2), ("learning_rate", 0.01), ("head_units", 64)]
     assert isinstance(checked["head_units"], int)
@@ -171,11 +173,11 @@ def test_checked_values_have_the_kind_and_order_of_the_space() -> None:
         ),
     ],
 )
-def test_edges_are_those_that_could_be_moved(params: dict[str, Any], edges: tuple[str, ...]) -> None:
+def test_only_edges_that_could_be_moved_are_reported(params: dict[str, Any], edges: tuple[str, ...]) -> None:
     assert full_space(4).parameters_at_edge(params) == edges
 
 
-def test_edges_of_a_space_of_the_user(tmp_path: Path) -> None:
+def test_edges_of_a_space_file(tmp_path: Path) -> None:
     space = loaded(
         tmp_path, "unfreeze_depth: {low: 1, high: 2}\nhead_units: [16, 64, 256]\nlearning_rate: 0.001\n"
     )
@@ -209,7 +211,7 @@ def test_a_space_file_is_the_whole_space(tmp_path: Path) -> None:
         assert params["unfreeze_depth"] <= 2
 
 
-def test_a_space_file_serves_the_baseline_too(tmp_path: Path) -> None:
+def test_a_space_file_applies_to_the_baseline(tmp_path: Path) -> None:
     space = loaded(
         tmp_path,
         "unfreeze_depth: 2\nbackbone_lr_ratio: 0.1\nhead_init: probe\nlearning_rate: [0.001, 0.01]\n",
@@ -251,7 +253,7 @@ def test_a_space_file_serves_the_baseline_too(tmp_path: Path) -> None:
         ("head_units: 1" + "0" * 400, "expected a whole number"),
     ],
 )
-def test_a_space_file_that_is_wrong_says_where(tmp_path: Path, content: str, words: str) -> None:
+def test_a_message_names_the_wrong_entry_of_a_space_file(tmp_path: Path, content: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         loaded(tmp_path, content)
     assert "my space.yaml" in str(caught.value)
@@ -267,7 +269,7 @@ def test_a_changed_space_is_described_differently(tmp_path: Path) -> None:
     assert full_space(3).describe()["backbone_lr_ratio"]["when"] == "unfreeze_depth > 0"
 
 
-def test_spaces_by_name(tmp_path: Path) -> None:
+def test_make_space_accepts_names_and_files(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("dropout: 0.1\n")
     assert make_space("core", 2).ranges == core_space(2).ranges
@@ -275,7 +277,7 @@ def test_spaces_by_name(tmp_path: Path) -> None:
     assert "dropout" in make_space(str(file), 2).ranges
 
 
-def test_enqueued_configurations_are_what_optuna_then_runs(tmp_path: Path) -> None:
+def test_optuna_runs_the_enqueued_configurations(tmp_path: Path) -> None:
     space = full_space(3)
     lines = [{"unfreeze_depth": 0, "learning_rate": 0.01}, {"unfreeze_depth": 2, "backbone_lr_ratio": 0.5}]
     found = enqueued(tmp_path, "\r\n".join(map(json.dumps, lines)) + "\n\n", space)
@@ -303,7 +305,7 @@ def test_enqueued_configurations_are_what_optuna_then_runs(tmp_path: Path) -> No
         ('{"head_units": ' + "9" * 5000 + "}", "line 1: expected a JSON object"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, content: str, words: str) -> None:
+def test_a_message_names_the_wrong_line_of_an_enqueue_file(tmp_path: Path, content: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         enqueued(tmp_path, content)
     assert "first ü.jsonl" in str(caught.value)
@@ -325,7 +327,7 @@ parameter_names = st.sampled_from(FULL) | st.text(max_size=5)
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(parameter_names, json_values, max_size=4))
-def test_any_configuration_is_checked_or_refused_in_words(params: dict[str, Any]) -> None:
+def test_any_configuration_is_accepted_or_refused_with_a_message(params: dict[str, Any]) -> None:
     space = full_space(3)
     checked = outcome_of(lambda: space.check(params))
     if not isinstance(checked, str):
@@ -335,7 +337,7 @@ def test_any_configuration_is_checked_or_refused_in_words(params: dict[str, Any]
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(parameter_names, ranges | json_values, max_size=4))
-def test_any_space_file_is_a_space_or_refused_in_words(
+def test_any_space_file_is_accepted_or_refused_with_a_message(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzzed-space.yaml"
@@ -350,7 +352,7 @@ def test_any_space_file_is_a_space_or_refused_in_words(
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=120) | json_values.map(lambda v: json.dumps(v).encode()))
-def test_any_enqueue_file_is_read_or_refused_in_words(
+def test_any_enqueue_file_is_accepted_or_refused_with_a_message(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzzed.jsonl"

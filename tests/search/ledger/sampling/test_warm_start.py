@@ -1,4 +1,4 @@
-"""What earlier searches give to a new one: best first, near them after that, and little lost where they mislead."""
+"""Test what is taken over from earlier searches: the best first, then near them, and little if they mislead."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from search.ledger.sampling.warm_start import (
 from search.ledger.sampling.warm_start_prior import WarmStartPrior, is_misleading, warm_start_summary
 from search.ledger.workspace import Workspace
 from search.records.record import BackboneSummary, SearchRecord, TaskSummary, TrialRecord
-from search.study.data_sources import DataSources
 from search.study.early_checks import check_inputs
+from search.study.resolved_inputs import DataSources
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
 
@@ -42,7 +42,7 @@ TRIALS, SEEDS = 24, 24
 
 
 def objective(params: dict[str, Any]) -> float:
-    """Best at 1e-3 and three blocks of four."""
+    """An artificial objective whose optimum is a learning rate of 1e-3 and three of four blocks."""
     rate, depth = math.log10(float(params["learning_rate"])) + 3, int(params["unfreeze_depth"]) / 4 - 0.75
     strength = float(params["augmentation_strength"])
     return 0.95 - 0.12 * rate**2 - 0.2 * depth**2 - 0.04 * strength
@@ -51,7 +51,7 @@ def objective(params: dict[str, Any]) -> float:
 def searched(
     seed: int, prior: WarmStartPrior | None = None, sign: int = 1, trials: int = TRIALS
 ) -> list[TrialRecord]:
-    """A search by TPE for the objective, or for its opposite."""
+    """The trials of a search with TPE for the objective, or with ``sign=-1`` for its opposite."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, common, done = optuna.create_study(direction="maximize"), new_shared_space(), list[TrialRecord]()
     queue = [(le.params, le.origin) for le in first_configs(prior.configs, trials)] if prior else []
@@ -85,7 +85,7 @@ def warm(record: SearchRecord, space: Space = SPACE) -> WarmStartPrior:
 
 @pytest.fixture(scope="module")
 def bests() -> dict[str, np.ndarray]:
-    """(seeds, trials) of the best value so far: without, after the same task, and after its opposite."""
+    """Best values so far, of shape (seeds, trials): without a warm start, from the same task, from its opposite."""
     cases: dict[str, list[list[TrialRecord]]] = {"none": [], "same": [], "opposite": []}
     for seed in range(SEEDS):
         cases["none"].append(searched(seed))
@@ -98,7 +98,7 @@ def bests() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_an_adversarial_search_costs_less_than_five_percent(bests: dict[str, np.ndarray]) -> None:
+def test_a_misleading_earlier_search_costs_less_than_five_percent(bests: dict[str, np.ndarray]) -> None:
     without, misleading = (bests[kind][:, -1].mean() for kind in ("none", "opposite"))
     assert misleading >= 0.95 * without
     assert misleading >= without - 0.02  # and far less where there are this many trials
@@ -107,14 +107,14 @@ def test_an_adversarial_search_costs_less_than_five_percent(bests: dict[str, np.
 
 
 @pytest.mark.slow
-def test_a_search_on_the_same_task_saves_trials(bests: dict[str, np.ndarray]) -> None:
+def test_an_earlier_search_on_the_same_task_saves_trials(bests: dict[str, np.ndarray]) -> None:
     reached = {kind: np.mean([np.argmax(run >= 0.92) + 1 if run[-1] >= 0.92 else TRIALS + 1 for run in b])
                for kind, b in bests.items()}  # fmt: skip
     assert reached["same"] <= reached["none"] / 2
     assert bests["same"][:, -1].mean() >= bests["none"][:, -1].mean() - 0.001
 
 
-def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() -> None:
+def test_few_configurations_are_taken_over_and_draws_stop_when_they_mislead() -> None:
     prior = warm(earlier(searched(1)))
     assert [len(first_configs(prior.configs, n)) for n in (1, 10, 24, 400)] == [1, 1, 2, 3]
     counts = [sum(bool(t.origin) for t in searched(seed, prior)) for seed in range(12)]
@@ -126,36 +126,36 @@ def test_few_are_tried_first_and_the_draws_are_few_and_stop_when_they_mislead() 
     assert str(warm_start_summary(nothing)).startswith(
         "nothing taken from a, b: no configuration there lies in"
     )
-    told = warm_start_summary(earlier(opposite, warm_start=tuple(configs_to_json(prior.configs))))
-    assert told is not None
-    assert "misleading here" in told
+    summary = warm_start_summary(earlier(opposite, warm_start=tuple(configs_to_json(prior.configs))))
+    assert summary is not None
+    assert "misleading here" in summary
     beaten = [trial(n, 0.5 if n else 0.9) for n in range(5)]
     beaten[0] = replace(beaten[0], origin="warm start: x #1")
     assert is_misleading(beaten, "minimize")
     assert not is_misleading(beaten, "maximize")
-    assert not is_misleading(beaten[:3], "minimize")  # too few to tell
+    assert not is_misleading(beaten[:3], "minimize")  # too few for a comparison
 
 
-def test_what_is_proposed_fits_the_space_and_is_the_same_again() -> None:
+def test_proposals_lie_in_the_space_and_are_reproducible() -> None:
     prior = warm(earlier(searched(1)))
     own = [trial(number, 0.9) for number in range(3)]
     proposals = [prior.propose(seed, 1, own) for seed in range(200)]
-    said = [p for p in proposals if p]
-    assert 60 < len(said) < 140
-    assert all(SPACE.check(p.params) == p.params for p in said)
-    assert len({p.params["learning_rate"] for p in said}) > 20
+    made = [p for p in proposals if p]
+    assert 60 < len(made) < 140
+    assert all(SPACE.check(p.params) == p.params for p in made)
+    assert len({p.params["learning_rate"] for p in made}) > 20
     assert [prior.propose(seed, 1, own) for seed in range(200)] == proposals
     again = WarmStartPrior(configs_from_json(configs_to_json(prior.configs)), SPACE, "maximize")
     assert again.propose(1, 0, own) == prior.propose(1, 0, own) is not None
     early = [prior.propose(seed, 1, own[:2]) for seed in range(200)]
-    assert not any(early)  # too few of the sampler's own to tell whether it misleads
+    assert not any(early)  # too few of the sampler's own trials for a comparison
 
 
 def trial(number: int, value: float | None, **params: Any) -> TrialRecord:
     return TrialRecord(number, "complete" if value is not None else "failed", "finetune", params, value)
 
 
-def test_the_best_of_each_search_come_first_none_twice_and_failed_ones_never() -> None:
+def test_the_best_of_each_search_come_first_without_duplicates_and_failed_trials() -> None:
     good = {"unfreeze_depth": 2, "learning_rate": 1e-3, "head_units": 0, "augmentation_strength": 0.0}
     other = {**good, "learning_rate": 3e-3}
     near = earlier([trial(0, 0.7, **other), trial(1, 0.9, **good), trial(2, None, **good)], "near")
@@ -168,7 +168,7 @@ def test_the_best_of_each_search_come_first_none_twice_and_failed_ones_never() -
     assert found[0].origin == "warm start: near #1"
 
 
-def test_similarity_falls_with_what_tasks_do_not_share() -> None:
+def test_similarity_falls_with_every_difference_of_the_tasks() -> None:
     before = earlier([])
     assert task_similarity(TASK, [BACKBONE], before) == pytest.approx(1.0)
     assert task_similarity(TASK, [DEEP], before) == pytest.approx(0.6)
@@ -178,15 +178,17 @@ def test_similarity_falls_with_what_tasks_do_not_share() -> None:
     assert task_similarity(renamed, [BACKBONE], before) == pytest.approx(0.7)
 
 
-def test_parameters_are_carried_into_the_new_space() -> None:
+def test_parameters_are_translated_into_the_new_space() -> None:
     full = {"unfreeze_depth": 2, "learning_rate": 1e-3, "head_units": 0, "augmentation_strength": 0.5}
     old = trial(0, 0.9, **full, weight_decay=1e-4)
     record = earlier([old])
-    assert translate_config(old, record, SPACE, OWN) == full  # what the space has not is left out
+    assert (
+        translate_config(old, record, SPACE, OWN) == full
+    )  # parameters that the space does not have are left out
     assert translate_config(old, record, full_space(4), OWN) == {**full, "weight_decay": 1e-4}
     deeper = translate_config(old, record, core_space(8), {None: DEEP})
     assert deeper is not None
-    assert deeper["unfreeze_depth"] == 4  # half of the blocks, as there
+    assert deeper["unfreeze_depth"] == 4  # half of the blocks, as in the earlier search
     several = core_space(8, backbones={"print": 4, "deep": 8})
     chosen = translate_config(old, record, several, {"deep": DEEP, "print": BACKBONE})
     assert chosen == {"backbone": "print", **full}
@@ -195,7 +197,7 @@ def test_parameters_are_carried_into_the_new_space() -> None:
 
 
 def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3) -> Path:
-    """A search in the storage ``folder`` as far as its ledger goes."""
+    """Write the ledger of a search into the storage ``folder``."""
     from search.ledger.format_version import LEDGER_FORMAT
     from search.ledger.reader import about_to_json
 
@@ -230,7 +232,7 @@ def kept(folder: Path, name: str, metric: str = "val_accuracy", trials: int = 3)
         ("good", {"method": "scratch"}, LedgerError, "with a result of --method scratch, received 'good'"),
     ],
 )
-def test_searches_that_can_not_help_are_refused_in_words(
+def test_earlier_searches_that_can_not_be_used_are_refused(
     tmp_path: Path, named: str, changes: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     kept(tmp_path, "good")
@@ -241,7 +243,7 @@ def test_searches_that_can_not_help_are_refused_in_words(
         check_inputs(config, Workspace(tmp_path, "own"), DataSources(tmp_path))
 
 
-def test_names_are_one_or_several_and_must_be_names() -> None:
+def test_warm_start_takes_one_name_or_several() -> None:
     assert SearchConfig(warm_start="a").warm_start == ("a",)
     assert SearchConfig(warm_start=["a", "b", "a"]).warm_start == ("a", "b")
     assert SearchConfig().warm_start is None
@@ -249,7 +251,7 @@ def test_names_are_one_or_several_and_must_be_names() -> None:
         SearchConfig(warm_start=["../a"])
 
 
-def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
+def test_the_ledger_stores_the_origin_of_each_transferred_trial_once(tmp_path: Path) -> None:
     def opened() -> Ledger:
         ledger = Ledger(
             sqlite_url(tmp_path / "ledger.db"),
@@ -274,7 +276,7 @@ def test_the_ledger_holds_what_came_from_where_once(tmp_path: Path) -> None:
         ledger.report(number, EpochMetrics(1, objective(dict(record.params)), 0.1, 0.1, 0.1))
         ledger.finish(number, "complete")
     origins = [t.origin for t in ledger.trials]
-    assert origins[0] is None  # the user's own go first
+    assert origins[0] is None  # the user's configurations come first
     assert origins[1:4] == [le.origin for le in first_configs(prior.configs, 30)]
     assert all(o is None or o.startswith("warm start: near before #") for o in origins[4:])
     assert ledger.trial(1).params == prior.configs[0].params

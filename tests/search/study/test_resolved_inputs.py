@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from search.config.search_config import SearchConfig
-from search.study.data_sources import DataSources, data_options, target_options
+from search.study.resolved_inputs import DataSources, data_options, target_options
 from trainables.errors import DataError
 from trainables.modalities.image.datasets import check_data, prepare
 

@@ -1,0 +1,65 @@
+"""Runs the baselines of a search: as many trials, under the same budget, of methods that transfer less.
+
+Each baseline is a search of its own, with its own ledger, in the folder of the search.
+"""
+
+from __future__ import annotations
+
+from search.config.choices import ALL_METHODS, BASELINE_SOURCES, baseline_epoch_factor
+from search.config.search_config import SearchConfig
+from search.study.phase import Phase
+from search.study.phase_runner import PhaseRunner
+from search.study.preparation import Prepared
+from search.tracking.experiments import experiment_name
+
+
+def run_baselines(runner: PhaseRunner, search: Phase, task: str) -> list[Phase]:
+    """Run all baselines of ``search``, whose trials are done.
+
+    Args:
+        task: name of the target, for MLflow.
+    """
+    config = runner.config
+    limit = config.planned_baseline_trials
+    if not limit:
+        return []
+    if search.stopped and config.baseline_trials is None:
+        # A search that ended early is compared with as many trials as it had itself.
+        limit = max(1, min(limit, search.ledger.started()))
+    return [_run_baseline(runner, method, limit, task) for method in config.baselines]
+
+
+def _run_baseline(runner: PhaseRunner, method: str, limit: int, task: str) -> Phase:
+    config = _baseline_config(runner.config, method, limit, runner.prepared)
+    name = runner.workspace.baseline_name(method)
+    phase = runner.open_phase(config, name, limit, runner.workspace.baseline_ledger(method))
+    runner.view.event(
+        f"baseline: {limit} trials from {BASELINE_SOURCES[method]}, to measure what transfer is worth"
+    )
+    with runner.delivery(phase, experiment_name(task, baseline=method)) as delivery:
+        runner.run_trials(phase)
+        delivery.finish(phase.record(whole=True))
+    return phase
+
+
+def _baseline_config(config: SearchConfig, method: str, limit: int, prepared: Prepared) -> SearchConfig:
+    """The options of the search without what is part of the transfer itself."""
+    return config.replace(
+        method=method,
+        enqueue=None,
+        warm_start=None,
+        remember=None,
+        trials=limit,
+        keep_best=0,
+        objective=None,
+        epochs=_baseline_epochs(config, method, prepared),
+    )
+
+
+def _baseline_epochs(config: SearchConfig, method: str, prepared: Prepared) -> int:
+    """Epochs that give about as many training steps as a trial has that also sees the source."""
+    source = prepared.source
+    if source is None or method == "source" or config.method == ALL_METHODS:
+        return config.epochs
+    factor = baseline_epoch_factor(prepared.task.counts["train"], source.counts["train"])
+    return round(config.epochs * factor)
