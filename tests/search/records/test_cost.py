@@ -78,7 +78,7 @@ def test_totals_as_phrases() -> None:
     assert cost_phrases(search_cost(MIXED)) == [
         "2 of 3 trials read cached activations, which saved about 3m 00s of frozen forward passes",
         "1 program compiled for 3 trials in 3.0s",
-        "10 epochs of heads trained in one batch with others",
+        "10 epochs of heads trained in one batch with other heads",
     ]
     assert dict(cost_rows(search_cost(MIXED)))["cached activations read"] == "80 times, 120 MB read"
 
@@ -127,7 +127,7 @@ def test_terminal_and_report_show_the_totals() -> None:
     assert "What trials reused from each other" in page
     assert "80 times, 120 MB read" in page
     assert "<b>2</b> computed live: nothing is &lt;b&gt;frozen" in page
-    assert "40 found, 8 computed; 1 program compiled" in page
+    assert "40 read, 8 computed; 1 program compiled" in page
 
 
 def _printed(shown: SearchRecord) -> str:

@@ -123,9 +123,9 @@ def test_patience_counts_trials_without_a_new_point_of_the_front() -> None:
     for number, (accuracy, latency, since) in enumerate(
         [(0.8, 3.0, 0), (0.8, 3.0, 1), (0.7, 4.0, 2), (0.7, 2.0, 0), (0.9, 1.0, 0), (0.8, 1.5, 1)]
     ):
-        patience.ended(trial(number, [accuracy], latency), "maximize")
+        patience.trial_ended(trial(number, [accuracy], latency), "maximize")
         assert patience.since == since, number
-    patience.ended(trial(9, [1.0], 0.1, "pruned"), "maximize")
+    patience.trial_ended(trial(9, [1.0], 0.1, "pruned"), "maximize")
     assert patience.since == 2
 
 

@@ -159,7 +159,7 @@ def test_the_command_writes_the_curves_of_a_ledger(
     assert main(arguments) == 0
     said = capsys.readouterr()
     assert Path(said.out.strip()) == tmp_path / "ü" / "tensorboard"
-    assert "1 run; look at them with: tensorboard --logdir" in said.err
+    assert "1 run; show them with: tensorboard --logdir" in said.err
     assert len(list((tmp_path / "ü").glob("tensorboard/0000-finetune/events.out.tfevents.*"))) == 1
     assert main(["curves", "x", "--storage", str(tmp_path)]) == 1
     assert "expected a search in" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def test_pauses_are_left_out_and_mentioned() -> None:
     assert known.paused == pytest.approx(10 * hours - 14)
     assert known.length == pytest.approx(28)
     assert improvements(record, known)[-1].seconds == pytest.approx(23)
-    assert "9h 59m in all, are left out" in anytime_curve(record).caption
+    assert "9h 59m in all) are left out" in anytime_curve(record).caption
 
 
 def test_history_shows_the_pruned_trials_where_they_ended() -> None:
@@ -121,7 +121,7 @@ def test_importance_shows_its_intervals_and_says_when_the_order_is_uncertain() -
         "head_units": Interval(0.1, 0.0, 0.3),
     }
     unsure = importance(finished(importance_intervals=intervals))
-    assert "too few to be sure" in unsure.title
+    assert "too few trials to be sure" in unsure.title
     assert "60\u202f% (20 to 80)" in unsure.alternative
     assert {(row["low"], row["high"]) for row in rows(unsure, "low")} == {
         (i.low, i.high) for i in intervals.values()
@@ -170,7 +170,7 @@ def test_the_reliability_diagram_draws_each_step_with_its_interval() -> None:
     ("excess", "by_chance", "words"),
     [
         (Interval(0.1, 0.06, 0.14), 0.05, "overconfident: by 10.0 points"),
-        (Interval(-0.1, -0.14, -0.06), 0.05, "right more often than it says: by 10.0 points"),
+        (Interval(-0.1, -0.14, -0.06), 0.05, "underconfident: by 10.0 points"),
         (Interval(0.01, -0.03, 0.05), 0.05, "off by 12.0 points on average"),
         (Interval(0.1, 0.06, 0.14), 0.2, "are calibrated, as far as 100 images can tell"),
     ],

@@ -85,6 +85,7 @@ def test_a_search_that_has_just_started_has_both(trials: int, tmp_path: Path) ->
     assert bool(written) == bool(trials)
 
 
+@pytest.mark.slow
 def test_each_figure_is_a_readable_picture(tmp_path: Path) -> None:
     record = finished()
     written = write_pictures(record, tmp_path / "plots ü")

@@ -47,6 +47,7 @@ def test_calibration_equals_a_plain_loop_over_the_images() -> None:
     assert known.log_loss == pytest.approx(-sum(math.log(float(t)) for t in truth) / len(truth), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [0.1, -0.1])
 def test_the_interval_covers_the_true_error_and_the_excess_has_the_right_sign(off: float) -> None:
     sure, _ = told(200_000, off, seed=9)
@@ -60,6 +61,7 @@ def test_the_interval_covers_the_true_error_and_the_excess_has_the_right_sign(of
     assert np.mean([known.error.estimate > known.by_chance for known in found]) > 0.9
 
 
+@pytest.mark.slow
 def test_the_error_of_a_calibrated_model_is_rarely_above_chance() -> None:
     found = [measured(300, 0.0, seed) for seed in range(60)]
     assert sum(known.error.estimate > known.by_chance for known in found) <= 9  # 3 on average
