@@ -1,3 +1,5 @@
+"""The command ``unfreeze``: help, usage errors, exit codes, and commands that need no search."""
+
 from __future__ import annotations
 
 import argparse
@@ -43,7 +45,7 @@ def unfreeze(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
-    """A command called ``fake`` that does what a test tells it, at the seam where commands plug in."""
+    """Return a command called ``fake`` that behaves as the test sets it, installed like a module of search.commands."""
     monkeypatch.setitem(cli.COMMANDS, "fake", "does what it is told")
     monkeypatch.setitem(sys.modules, "search.commands.fake", Fake)  # type: ignore[arg-type]
     return Fake
@@ -55,7 +57,7 @@ class Fake:
 
     @staticmethod
     def parser() -> Parser:
-        made = Parser("fake", "Does what it is told.")
+        made = Parser("fake", "Behaves as the test sets it.")
         made.add_argument("--place", metavar="DIR")
         made.add_argument("--verbose", action="store_true")
         return made
@@ -68,14 +70,14 @@ class Fake:
         return 0
 
 
-def test_importing_the_command_line_loads_nothing_heavy() -> None:
+def test_importing_the_command_line_loads_no_large_library() -> None:
     script = f"import sys, search.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_help_of_each_command_loads_none_of_the_big_libraries(name: str) -> None:
+def test_help_of_each_command_loads_no_large_library(name: str) -> None:
     script = (
         f"import sys, search.cli\nassert search.cli.main([{name!r}, '--help']) == 0\n"
         f"print([m for m in {HEAVY[:7]!r} if m in sys.modules], file=sys.stderr)"
@@ -85,7 +87,7 @@ def test_help_of_each_command_loads_none_of_the_big_libraries(name: str) -> None
     assert f"unfreeze {name}" in done.stdout
 
 
-def test_help_is_quick_and_friendly(record_property: pytest.RecordProperty) -> None:
+def test_help_is_fast_and_lists_all_commands(record_property: pytest.RecordProperty) -> None:
     began, before = time.monotonic(), os.times()
     done = unfreeze("--help")
     after = os.times()
@@ -127,7 +129,7 @@ def test_version() -> None:
         (["ui", "--port", "http"], "--port: expected a number"),
     ],
 )
-def test_wrong_usage_is_2_with_words_and_no_traceback(
+def test_wrong_usage_gives_exit_code_2_and_a_message_without_traceback(
     arguments: list[str],
     words: str,
     capsys: pytest.CaptureFixture[str],
@@ -177,7 +179,7 @@ def test_an_unexpected_error_leaves_its_traceback_in_a_file(
     command.error = None
 
 
-def test_an_error_that_ray_has_wrapped_keeps_its_words(
+def test_an_error_that_ray_has_wrapped_keeps_its_message(
     command: type[Fake], capsys: pytest.CaptureFixture[str]
 ) -> None:
     class WrappedError(DataError):
@@ -189,7 +191,7 @@ def test_an_error_that_ray_has_wrapped_keeps_its_words(
     command.error = None
 
 
-def test_paths_may_hold_anything(command: type[Fake], weird_folder: Path) -> None:
+def test_paths_may_hold_any_characters(command: type[Fake], weird_folder: Path) -> None:
     assert cli.main(["fake", "--place", str(weird_folder)]) == 0
     assert command.seen.place == str(weird_folder)
     assert cli.main(["fake", f"--place=-{weird_folder.name}"]) == 0
@@ -227,7 +229,7 @@ def test_flags_and_file_make_the_same_config(tmp_path: Path) -> None:
     assert (config.trials, config.register_model, config.data) == (9, True, "my photos/ü")
 
 
-def test_native_messages_stay_off_the_terminal_and_come_with_a_crash(tmp_path: Path) -> None:
+def test_native_messages_are_hidden_unless_the_process_fails(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
         "from search.views.quiet_libraries import quiet_libraries\n"
@@ -245,7 +247,7 @@ def test_native_messages_stay_off_the_terminal_and_come_with_a_crash(tmp_path: P
     assert "WARNING from C++" in crash.stderr.partition("native messages")[2]
 
 
-def test_quieting_leaves_a_replaced_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quieting_leaves_a_replaced_stderr_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stderr
     with quiet_libraries():
         print("seen", file=sys.stderr)
@@ -253,7 +255,7 @@ def test_quieting_leaves_a_replaced_stderr_alone(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "seen\n"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; '{sys.executable}' -m search.cli backbones | head -n 1"],
         capture_output=True,
@@ -274,7 +276,7 @@ def test_backbones_are_listed_for_people_and_programs() -> None:
     assert len(table) == len(listed) + 1
 
 
-def test_status_and_report_of_no_search_name_what_there_is(tmp_path: Path) -> None:
+def test_status_and_report_of_a_missing_search_list_the_searches(tmp_path: Path) -> None:
     (tmp_path / "unfreeze-runs" / "cats").mkdir(parents=True)
     (tmp_path / "unfreeze-runs" / "cats" / "ledger.db").touch()
     for name in ("status", "report", "curves"):
@@ -307,7 +309,7 @@ def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_ui_does_not_take_another_server_for_its_own(
+def test_the_ui_refuses_a_port_that_another_server_uses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mlflow.db").touch()
@@ -318,7 +320,7 @@ def test_the_ui_does_not_take_another_server_for_its_own(
 
 
 @pytest.mark.slow
-def test_the_ui_serves_the_runs_of_a_storage_until_it_is_told_to_end(weird_folder: Path) -> None:
+def test_the_ui_serves_the_runs_of_a_storage_until_sigterm(weird_folder: Path) -> None:
     storage = weird_folder / "runs for the ui"
     storage.mkdir()
     import mlflow

@@ -1,4 +1,4 @@
-"""What is kept of a trial's life, and how ``unfreeze logs`` tells it."""
+"""The log files of driver and engines, and the page that ``unfreeze logs`` prints from them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def record(*trials: TrialRecord) -> SearchRecord:
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an engine that has died with one of its two trials, and of a driver."""
+    """Return a folder with the logs of an engine that crashed with one of its two trials, and of a driver."""
     folder: Path = tmp_path_factory.mktemp("logs ü 字") / "logs"
     done = subprocess.run([sys.executable, "-c", DIES, str(folder)], check=False, timeout=60)
     assert done.returncode < 0
@@ -74,7 +74,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -> None:
+def test_a_trial_log_holds_the_events_and_output_of_the_trial_only(logs: Path) -> None:
     log = read_trial_log(trial(3), logs)
     assert [e.message for e in log.events] == [
         "begins: learning_rate=0.1",
@@ -88,19 +88,19 @@ def test_a_story_holds_what_happened_to_the_trial_and_nothing_else(logs: Path) -
     assert engine == log.events[0].source
 
 
-def test_the_last_words_of_a_process_that_dies_are_kept(logs: Path) -> None:
+def test_the_last_output_of_a_crashed_engine_is_kept(logs: Path) -> None:
     ((_, printed),) = read_trial_log(trial(4), logs).output
     assert "native words about 4" in printed
     assert any("Fatal Python error: Aborted" in line for line in printed)
     assert any("in <module>" in line for line in printed)
 
 
-def test_a_trial_of_which_nothing_was_kept_has_a_story_all_the_same(tmp_path: Path) -> None:
+def test_a_trial_without_log_files_has_an_empty_log(tmp_path: Path) -> None:
     log = read_trial_log(trial(7), tmp_path / "no such folder")
     assert (log.events, log.output) == ((), ())
 
 
-def test_the_page_says_it_in_words(logs: Path) -> None:
+def test_the_page_shows_state_epochs_error_and_output(logs: Path) -> None:
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(logs_page(record(trial(3)), read_trial_log(trial(3), logs)), soft_wrap=True)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_the_page_says_it_in_words(logs: Path) -> None:
         assert words in text, text
 
 
-def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
+def test_log_lines_may_hold_any_characters(tmp_path: Path) -> None:
     file = tmp_path / "x.log"
     file.write_bytes(
         format_line("finetune-1", "a\nb [c] ü").encode() + b"\xff\xfe\n2026-01-01 no line of ours\n\n"
@@ -127,7 +127,7 @@ def test_lines_survive_what_words_may_hold(tmp_path: Path) -> None:
     assert [line.moment for line in others] == [None, None]
 
 
-def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_that_is_too_large_loses_its_older_part(tmp_path: Path) -> None:
     file = tmp_path / "ü-1.log"
     with file.open("a", encoding="utf-8") as log:
         log.writelines(format_line("finetune-1", f"ü {n}") for n in range(1000))
@@ -141,7 +141,7 @@ def test_a_log_that_has_grown_too_large_loses_its_older_part_and_goes_on(tmp_pat
     assert words == ["older lines were cut off here: the log had grown too large", "ü 998", "ü 999", "begins"]
 
 
-def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path) -> None:
+def test_an_unwritable_log_folder_does_not_affect_trials(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = EventLog()
     log.start_trial("finetune-1", str(tmp_path / "file" / "logs"), "begins")
@@ -151,9 +151,7 @@ def test_a_folder_that_can_not_be_written_costs_no_trial_anything(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_logs_of_a_search_can_be_read_when_all_is_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_logs_can_be_read_after_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = SearchConfig(
         storage=str(tmp_path),
         name="ü",

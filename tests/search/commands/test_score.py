@@ -1,4 +1,4 @@
-"""``unfreeze score``: which images it looks at, that its numbers are those of the frozen features, what it shows."""
+"""``unfreeze score``: the images that it uses, the scores of the frozen features, and the table that it prints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSES = 3
 
 @pytest.fixture(scope="module")
 def photos(weird_folder: Path) -> Path:
-    """Twenty digits of each of three classes, in no splits."""
+    """Return a folder with twenty digits of each of three classes, without splits."""
     data = load_digits()
     for digit in range(CLASSES):
         folder = weird_folder / "to score ü" / str(digit)
@@ -46,7 +46,7 @@ def photos(weird_folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def scored(photos: Path, weird_folder: Path) -> tuple[ScoringResult, dict[str, SearchConfig]]:
-    """The built-in backbone at two input sizes, beside the digits as a source, and one that is not there."""
+    """Score the built-in backbone at two input sizes and a missing one, with the digits as the source."""
     given = {"data": str(photos), "storage": str(weird_folder / "scores"), "seed": 3}
     configs = {
         "print": SearchConfig(**given),
@@ -61,7 +61,7 @@ def task_of(config: SearchConfig, size: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.slow
-def test_every_backbone_is_scored_on_the_same_images_none_of_them_a_test_image(
+def test_every_backbone_is_scored_on_the_same_images_without_test_images(
     scored: tuple[ScoringResult, dict[str, SearchConfig]],
 ) -> None:
     scoring, configs = scored
@@ -116,7 +116,9 @@ def test_activations_are_kept_for_the_search(
     from trainables.backbones.spec import BackboneSpec
     from trainables.modalities.image.backbones import load
 
-    monkeypatch.setattr(MeasuredSpeeds, "file_seconds", 0.0)  # so few images are not worth a file otherwise
+    monkeypatch.setattr(
+        MeasuredSpeeds, "file_seconds", 0.0
+    )  # else the cache writes no file for so few images
     _, configs = scored
     backbone, task, cache = load(BackboneSpec("print")), task_of(configs["print"], 32), tmp_path / "cäche"
     config = configs["print"].replace(cache=str(cache))
@@ -145,7 +147,7 @@ def test_backbones_without_an_image_in_common_are_refused(
 
 
 @pytest.mark.slow
-def test_what_stops_all_backbones_is_raised(photos: Path, tmp_path: Path) -> None:
+def test_an_error_of_all_backbones_is_raised(photos: Path, tmp_path: Path) -> None:
     absent = SearchConfig(data=str(photos), backbone="absent.keras", storage=str(tmp_path))
     with pytest.raises(BackboneError, match=r"absent\.keras"):
         score_backbones({"absent": absent}, None, 100, QuietView())
@@ -153,7 +155,7 @@ def test_what_stops_all_backbones_is_raised(photos: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_command_prints_one_json_object_and_does_without_ray(photos: Path, tmp_path: Path) -> None:
+def test_the_command_prints_one_json_object_without_starting_ray(photos: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom search.cli import main\n"
         "code = main(sys.argv[1:])\nprint('ray started' if 'ray' in sys.modules else 'no ray', file=sys.stderr)\n"
@@ -220,7 +222,7 @@ def printed(scoring: ScoringResult, ascii_only: bool = False) -> str:
     return captured.get()
 
 
-def test_the_table_fits_80_columns_and_says_what_scores_cannot_say() -> None:
+def test_the_table_fits_80_columns_and_states_the_limits_of_scores() -> None:
     lines = printed(SCORING).splitlines()
     assert max(map(len, lines)) <= 80
     rows = [line for line in lines if line.startswith(("A<b>", "B "))]
@@ -253,7 +255,7 @@ def test_the_plot_puts_the_estimate_between_the_ends_of_its_interval() -> None:
 @pytest.mark.parametrize(
     ("suffix", "start"), [("html", b"<!doctype html>"), ("png", b"\x89PNG"), ("svg", b"<svg")]
 )
-def test_the_report_is_what_its_name_says(weird_folder: Path, suffix: str, start: bytes) -> None:
+def test_the_report_has_the_format_of_its_suffix(weird_folder: Path, suffix: str, start: bytes) -> None:
     path = weird_folder / "new folder" / f"scores.{suffix}"
     write_scoring(SCORING, path)
     content = path.read_bytes()
@@ -274,7 +276,7 @@ def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_scoring(SCORING, tmp_path / "file" / "s.svg")
 
 
-def test_json_holds_every_number_and_nothing_that_json_cannot() -> None:
+def test_json_holds_every_number_and_is_valid() -> None:
     odd = replace(SCORING, backbones=(replace(backbone("A", 0.9), logme=float("nan")),))
     found = json.loads(json.dumps(scoring_json(odd, None), allow_nan=False))
     assert found["backbones"][0]["logme"] is None
@@ -309,7 +311,7 @@ def test_weights_are_given_once_for_all_backbones_or_once_for_each() -> None:
         configured(*twice)
 
 
-def test_options_mean_what_they_mean_to_a_search() -> None:
+def test_options_have_the_same_meaning_as_in_a_search() -> None:
     fields = [name for names in command.FIELDS.values() for name in names]
     assert set(fields) <= set(SearchConfig.model_fields)
     assert "test_fraction" in fields
@@ -328,7 +330,7 @@ def test_options_mean_what_they_mean_to_a_search() -> None:
         (["--trials", "3"], 2, "--trials: unknown argument"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_loaded_or_written(
+def test_errors_are_reported_before_anything_is_loaded_or_written(
     line: list[str],
     code: int,
     words: str,
