@@ -75,14 +75,14 @@ class CheckpointRetention:
         """Report that a running trial could not write its checkpoint to ``folder``."""
         self._notify_once(
             f"write: {reason}",
-            f"checkpoints: can't write to {folder} ({reason}). Trials go on without; one whose process dies starts "
-            "again from its last whole checkpoint",
+            f"checkpoints: can't write to {folder} ({reason}). Trials continue without checkpoints; a trial whose "
+            "process dies resumes from its last complete checkpoint",
         )
 
     def checkpoint_damaged(self, file: str, epoch: int) -> None:
         """Report that a trial could not resume from ``file``; its first epoch since then is ``epoch``."""
         self._notify_once(
-            f"damaged: {file}", f"checkpoints: {file} is damaged; its trial goes on from epoch {epoch}"
+            f"damaged: {file}", f"checkpoints: {file} is damaged; its trial continues with epoch {epoch}"
         )
 
     def trial_ended(self, folder: Path, trial: TrialRecord | None, direction: Direction, keep: int) -> None:

@@ -1,8 +1,8 @@
 """Finds out which trial crashed a shared engine, and in which order the trials of that engine are retried.
 
 The trials of a machine share one process, the engine. When it dies (a crash of native code, no memory, a signal), all
-its trials stop, and from outside nobody can see which of them was the cause. Only a trial that was alone in its engine
-is certainly the cause.
+its trials stop, and it is not visible from outside which of them was the cause. Only a trial that was alone in its
+engine is certainly the cause.
 
 The trials of a dead engine are therefore retried one at a time, the newest first: each has to train an epoch before the
 next one may join it, and before any new trial starts. If the engine dies again meanwhile, the trial that was at its
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CrashAttribution:
-    """Is notified of what happens to trials; says which of them are retried, and when. Not thread-safe."""
+    """Keeps track of trials and their engines, and decides which trials are retried, and when. Not thread-safe."""
 
     _engines: dict[int, str | None] = field(default_factory=dict)
     """The engine of each running trial; None until the trial has reported an epoch."""

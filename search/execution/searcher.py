@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from search.execution.cluster.nodes import NodeLabels
 from search.execution.engines.engine_client import ENGINE_LOSS_REASONS
 from search.execution.engines.messages import EpochResult
-from search.execution.cluster.nodes import NodeLabels
 from search.execution.trial_actor import TrialAssignment
 from search.execution.trial_recovery import TrialRecovery
 from search.fault_injection import failpoint
@@ -71,7 +71,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     Attributes:
         ledger_error: why the ledger could not be written. Tune would only log some of these errors and continue, so
-            that trials would run whose results nobody keeps.
+            that trials would run whose results are lost.
     """
 
     def __init__(

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from search.execution.cluster.oom_kills import is_oom_message
 from search.execution.crash_attribution import CrashAttribution
 from search.execution.engines.engine_client import ENGINE_HUNG, ENGINE_LOSS_REASONS, ENGINE_OUT_OF_MEMORY
 from search.execution.engines.messages import EpochResult
-from search.execution.cluster.oom_kills import is_oom_message
 from search.ledger.ledger import Ledger
 from search.records.formatting import plural
 
@@ -41,7 +41,7 @@ _ENGINE_EVENTS: dict[FailureCause, str] = {
 }
 
 _MAX_ERROR_CHARACTERS = 2000
-"""Ray's messages about dead processes may hold whole logs; the beginning says what happened."""
+"""Ray's messages about dead processes may hold whole logs; the beginning contains the cause."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RetryPolicy:
 
 @dataclass
 class TrialRecovery:
-    """Is notified of everything that happens to the trials of Ray Tune, and says which of them are retried.
+    """Keeps track of everything that happens to the trials of Ray Tune, and decides which of them are retried.
 
     Attributes:
         retries: decides whether a trial whose failure was its own is retried.

@@ -29,7 +29,7 @@ def _own_node_id(actor: object) -> str:
 
 @dataclass
 class NodeLossCallback(tune.Callback):  # type: ignore[misc]
-    """Remembers the node of each trial, so that a lost node can be told from a failing trial.
+    """Remembers the node of each trial, so that a lost node is not mistaken for a failing trial.
 
     Each trial's process is asked for its node as soon as it has started: after a failure it can no longer answer.
     """

@@ -114,7 +114,7 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
         assert search.end() == 1
         assert time.monotonic() - began < 2 * (LOST_AFTER_SECONDS + GRACE_SECONDS)
         assert "has not answered for" in search.log()
-        assert "the same command goes on" in search.log()
+        assert "run the same command again to resume" in search.log()
         assert "Traceback" not in search.log()
     with local_cluster() as nodes:
         nodes.add(cpus=2)

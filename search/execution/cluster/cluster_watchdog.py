@@ -1,7 +1,7 @@
 """Notices when the cluster itself is lost: its head, or the part of Ray on this machine.
 
 Ray ends the driver's process after about a minute, with one line in its log, and until then calls of Ray hang. The
-watchdog ends the search earlier and says what to do.
+watchdog ends the search earlier, with a message that explains what to do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ClusterWatchdog:
         before_exit: called before the watchdog ends the process, to leave the screen in order.
         lost_after_seconds: see :data:`LOST_AFTER_SECONDS`.
         grace_seconds: see :data:`GRACE_SECONDS`.
-        lost: a message that says what is lost; None while all is well.
+        lost: a message about what is lost; None while all is well.
     """
 
     endpoints: Mapping[str, tuple[str, int]]
@@ -63,8 +63,8 @@ class ClusterWatchdog:
                     last_seen[name] = time.monotonic()
                 elif time.monotonic() - last_seen[name] > self.lost_after_seconds:
                     self.lost = (
-                        f"address: {name} at {host}:{port} has not answered for {self.lost_after_seconds:.0f} s. What "
-                        "was done is kept: once the cluster is back, the same command goes on"
+                        f"address: {name} at {host}:{port} has not answered for {self.lost_after_seconds:.0f} s. All "
+                        "results are kept: when the cluster is back, run the same command again to resume"
                     )
                     self._end()
                     return

@@ -20,7 +20,7 @@ HEAD_TIMEOUT_SECONDS = 5.0
 """Time that a head has to answer."""
 
 AUTH_MODE = "RAY_AUTH_MODE"
-"""Environment variable that says whether Ray uses tokens."""
+"""Environment variable that switches Ray's tokens on or off."""
 
 TOKEN_FILE = Path(".ray") / "auth_token"
 """Ray's default file of the token, relative to the home directory."""

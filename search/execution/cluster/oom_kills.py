@@ -26,8 +26,8 @@ def is_oom_message(message: str) -> bool:
 def ray_oom_message(node: str, pid: int) -> str:
     """Return what Ray's memory monitor wrote when it killed a worker process; empty if it did not kill it.
 
-    The error that a caller gets does not say why an actor died if Ray restarts the actor. Only Ray's table of workers
-    says so, a moment later.
+    The error that a caller gets does not contain the reason if Ray restarts the actor. Only Ray's table of workers has
+    it, a moment later.
     """
     end = time.monotonic() + EXIT_RECORD_SECONDS
     while (found := worker_exit(node, pid)) is None and time.monotonic() < end:

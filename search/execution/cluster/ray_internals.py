@@ -47,7 +47,7 @@ def unsupported_ray(what: str, error: BaseException) -> ClusterError:
 
 @contextmanager
 def private_api(what: str) -> Iterator[None]:
-    """Translate the errors of a changed private API inside the block into one that says what to do.
+    """Translate the errors of a changed private API inside the block into a message with instructions.
 
     Raises:
         ClusterError: the API is gone or has another signature.
@@ -56,6 +56,26 @@ def private_api(what: str) -> Iterator[None]:
         yield
     except (ImportError, AttributeError, TypeError) as error:
         raise unsupported_ray(what, error) from error
+
+
+def require_private_api() -> None:
+    """Check that the private API of Ray is there, before a search depends on it in the middle of a run.
+
+    Raises:
+        ClusterError: the installed Ray has changed it.
+    """
+    with private_api("ray._private, ray._raylet or ray.core.generated"):
+        from ray._private.ray_logging import stdout_deduplicator
+        from ray._private.services import canonicalize_bootstrap_address
+        from ray._private.state import available_resources_per_node, state
+        from ray.actor import ActorHandle
+        from ray.core.generated.common_pb2 import WorkerExitType
+        from ray.core.generated.gcs_pb2 import WorkerTableData
+
+        worker = WorkerTableData()
+        _ = (canonicalize_bootstrap_address, available_resources_per_node, state._connect_and_get_accessor)
+        _ = (WorkerExitType.NODE_OUT_OF_MEMORY, ActorHandle._actor_id, stdout_deduplicator.skip_re)
+        _ = (worker.pid, worker.worker_address.node_id, worker.is_alive, worker.exit_type, worker.exit_detail)
 
 
 def resolve_head(address: str) -> str | None:
@@ -100,7 +120,7 @@ def worker_exit(node: str, pid: int) -> WorkerExit | None:
 def drop_cluster_errors() -> None:
     """Keep the cluster's error messages off this process's standard output.
 
-    Ray prints them for every driver, whatever ``log_to_driver`` says, and has no public switch. A pattern that matches
+    Ray prints them for every driver, regardless of ``log_to_driver``, and has no public switch. A pattern that matches
     every line makes Ray's own filter drop them all.
     """
     with private_api("ray._private.ray_logging.stdout_deduplicator"):

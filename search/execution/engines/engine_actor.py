@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.execution.cluster.nodes import alive_nodes
 from search.execution.engines.engine_client import InProcessEngine, SharedEngine
 from search.execution.engines.logged_engine import LoggedEngine
 from search.execution.engines.messages import SessionSpec
-from search.execution.cluster.nodes import alive_nodes
 
 if TYPE_CHECKING:
     from search.execution.engines.jobs import Job

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
+from search.execution.cluster.oom_kills import kernel_oom_kills, ray_oom_message
 from search.execution.engines.engine import Engine
 from search.execution.engines.messages import EngineIdentity
-from search.execution.cluster.oom_kills import kernel_oom_kills, ray_oom_message
 from search.execution.engines.trials import UnknownTrial
 
 START_TIMEOUT_SECONDS = 600.0

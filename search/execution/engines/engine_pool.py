@@ -13,9 +13,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.cluster.autoscaling import AutoscalingLimits
+from search.execution.cluster.nodes import FixedTrialResources, Node, NodeLabels, alive_nodes
 from search.execution.engines.engine_actor import start_engine, visible_gpus
 from search.execution.engines.messages import SessionSpec, WorkbenchPaths
-from search.execution.cluster.nodes import FixedTrialResources, Node, NodeLabels, alive_nodes
 from trainables.errors import ClusterError
 
 GPU_PROBE_SECONDS = 60.0

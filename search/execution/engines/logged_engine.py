@@ -37,7 +37,7 @@ class LoggedEngine(Engine):
         self._log.start_trial(request.key, folder, f"begins: {params}")
         done = super().begin(request)
         if done:
-            self._log.write(request.key, f"goes on from its checkpoint of epoch {done}")
+            self._log.write(request.key, f"resumes from its checkpoint of epoch {done}")
         return done
 
     def epoch(self, key: str) -> EpochResult:
@@ -46,7 +46,9 @@ class LoggedEngine(Engine):
         if result.reason is not None:
             self._log.write(key, f"{result.reason}: {(result.error or '').strip()}")
         if result.damaged is not None:
-            self._log.write(key, f"a checkpoint is damaged, the one before it is taken: {result.damaged}")
+            self._log.write(
+                key, f"this checkpoint is damaged, an earlier one is used if there is one: {result.damaged}"
+            )
         if result.unsaved is not None:
             self._log.write(key, f"its checkpoint can't be written: {result.unsaved}")
         return replace(result, node=self._node)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from search.config.search_config import SearchConfig
 from search.execution.cluster.cluster_watchdog import ClusterWatchdog
-from search.execution.engines.messages import SessionSpec
 from search.execution.cluster.nodes import FixedTrialResources
+from search.execution.engines.messages import SessionSpec
 from trainables.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def connect(
         os.environ.setdefault(key, value)
     import ray
 
+    from search.execution.cluster.ray_internals import require_private_api
+
+    require_private_api()
     mine = not ray.is_initialized()
     with _quiet_ray(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
@@ -224,8 +227,8 @@ def _start_session(
     import ray
 
     from search.execution.cluster.autoscaling import find_autoscaling_limits, has_named_node_types
-    from search.execution.engines.engine_pool import EnginePool
     from search.execution.cluster.nodes import alive_nodes
+    from search.execution.engines.engine_pool import EnginePool
 
     joined = bool(config.address)
     living = len(alive_nodes(ray.nodes()))

@@ -1,4 +1,4 @@
-"""Which checkpoints of a search stay on disk, and what a disk that takes none does to a trial."""
+"""Test which checkpoints of a search stay on disk, and how a trial continues when the disk is full."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def numbers(root: Path) -> list[int]:
 
 
 class Disk:
-    """A folder of checkpoints with its budget, and what was said about it."""
+    """A folder of checkpoints with its budget, and the messages about it."""
 
     def __init__(self, root: Path, budget: int = 100 * SIZE) -> None:
         self.root = root / "a ü 字" / "checkpoints"
@@ -79,7 +79,7 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path)
 
 
-def test_of_ended_trials_the_best_stay(disk: Disk) -> None:
+def test_the_checkpoints_of_the_best_ended_trials_stay(disk: Disk) -> None:
     for number, value in enumerate((0.5, 0.9, 0.4, 0.8, 0.7, 0.6)):
         disk.write(number)
         disk.end(number, value)
@@ -87,7 +87,7 @@ def test_of_ended_trials_the_best_stay(disk: Disk) -> None:
     assert disk.said == []
 
 
-def test_failed_trials_those_without_a_value_and_keep_best_0_leave_nothing(disk: Disk) -> None:
+def test_failed_trials_trials_without_a_value_and_keep_best_0_leave_no_checkpoint(disk: Disk) -> None:
     for number in range(4):
         disk.write(number)
     disk.end(0, 0.9, "failed")
@@ -96,12 +96,12 @@ def test_failed_trials_those_without_a_value_and_keep_best_0_leave_nothing(disk:
     assert numbers(disk.root) == [3]
 
 
-def test_a_trial_that_never_wrote_a_checkpoint_can_end(disk: Disk) -> None:
+def test_a_trial_without_a_checkpoint_can_end(disk: Disk) -> None:
     disk.end(7, 0.9)
     assert numbers(disk.root) == []
 
 
-def test_the_worst_go_when_bytes_run_out_and_a_running_trial_needs_room(tmp_path: Path) -> None:
+def test_the_worst_checkpoints_are_removed_when_a_running_trial_needs_the_budget(tmp_path: Path) -> None:
     disk = Disk(tmp_path, budget=3 * SIZE)
     for number, value in enumerate((0.7, 0.9, 0.8)):
         disk.write(number)
@@ -113,7 +113,7 @@ def test_the_worst_go_when_bytes_run_out_and_a_running_trial_needs_room(tmp_path
     assert disk.said == []
 
 
-def test_running_trials_alone_may_exceed_the_budget_which_is_said_once(tmp_path: Path) -> None:
+def test_running_trials_may_exceed_the_budget_and_this_is_reported_once(tmp_path: Path) -> None:
     disk = Disk(tmp_path, budget=3 * SIZE)
     disk.write(0)
     disk.end(0, 0.9)
@@ -127,7 +127,7 @@ def test_running_trials_alone_may_exceed_the_budget_which_is_said_once(tmp_path:
     assert numbers(disk.root) == [2, 3, 4]
 
 
-def test_the_checkpoints_before_go_first_when_bytes_run_out_and_with_the_end_of_their_trial(
+def test_previous_checkpoints_are_removed_first_and_when_their_trial_ends(
     tmp_path: Path,
 ) -> None:
     disk = Disk(tmp_path, budget=4 * SIZE)
@@ -151,7 +151,7 @@ def test_the_checkpoints_before_go_first_when_bytes_run_out_and_with_the_end_of_
     assert disk.said == []
 
 
-def test_the_baseline_shares_the_budget_and_keeps_nothing(tmp_path: Path) -> None:
+def test_the_baseline_shares_the_budget_and_keeps_no_checkpoint(tmp_path: Path) -> None:
     disk = Disk(tmp_path, budget=2 * SIZE)
     for number, value in enumerate((0.8, 0.9)):
         disk.write(number)
@@ -164,8 +164,8 @@ def test_the_baseline_shares_the_budget_and_keeps_nothing(tmp_path: Path) -> Non
     assert (numbers(disk.root), numbers(baseline)) == ([1], [])
 
 
-def test_looking_anew_finds_what_a_killed_process_left(disk: Disk) -> None:
-    """Running trials stay, the best stay, ended and unknown ones go, half-written files go, all else is left alone."""
+def test_a_scan_finds_what_a_killed_process_left(disk: Disk) -> None:
+    """Checkpoints of running and of the best trials stay; those of other trials and partial files are removed."""
     for number in range(8):
         put(disk.root, number)
     (checkpoint_folder(disk.root, 6) / CHECKPOINT).rename(disk.root / "00006" / ".checkpoint-abc.tmp")
@@ -193,7 +193,7 @@ EVENTS = st.lists(
 
 @given(events=EVENTS, keep=st.integers(0, 4), budget=st.integers(0, 12))
 @settings(max_examples=60, deadline=None)
-def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
+def test_a_second_scan_changes_nothing_and_running_trials_are_never_touched(
     tmp_path_factory: pytest.TempPathFactory, events: list[Any], keep: int, budget: int
 ) -> None:
     disk = Disk(tmp_path_factory.mktemp("d"), budget * SIZE)
@@ -216,7 +216,7 @@ def test_a_second_look_changes_nothing_and_live_trials_are_never_touched(
     assert numbers(disk.root) == left
 
 
-def test_what_cannot_be_removed_is_said_once(disk: Disk) -> None:
+def test_a_folder_that_cannot_be_removed_is_reported_once(disk: Disk) -> None:
     disk.root.mkdir(parents=True)
     for number in range(2):
         checkpoint_folder(disk.root, number).write_text("a file where a folder should be")
@@ -226,7 +226,7 @@ def test_what_cannot_be_removed_is_said_once(disk: Disk) -> None:
     assert str(disk.root) in disk.said[0]
 
 
-def test_the_default_budget_counts_what_is_there_as_free(tmp_path: Path) -> None:
+def test_the_default_budget_counts_existing_checkpoints_as_free_space(tmp_path: Path) -> None:
     nowhere = tmp_path / "not" / "yet"
     before = default_budget(nowhere)
     assert 0 < before <= 20 * 10**9
@@ -239,13 +239,13 @@ def test_the_default_budget_counts_what_is_there_as_free(tmp_path: Path) -> None
     ("text", "expected"),
     [("2 GB", 2 * 10**9), ("500mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("1 k", 1000), (12, 12), ("0", 0)],
 )
-def test_sizes_as_people_write_them(text: object, expected: int) -> None:
+def test_sizes_are_read_in_usual_spellings(text: object, expected: int) -> None:
     assert parse_size(text) == expected
     assert SearchConfig(checkpoint_budget=text).checkpoint_budget == expected
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "1.2.3 GB", "2 XB", True, "1 ib", "9" * 25, [1]])
-def test_what_is_no_size_is_refused(text: object) -> None:
+def test_an_invalid_size_is_refused(text: object) -> None:
     with pytest.raises(UsageError, match="checkpoint_budget: expected "):
         SearchConfig(checkpoint_budget=text)
 
@@ -253,13 +253,13 @@ def test_what_is_no_size_is_refused(text: object) -> None:
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (999_600, "1 MB"), (2e9, "2 GB")]
 )
-def test_sizes_are_shown_shortly(size: float, text: str) -> None:
+def test_sizes_are_formatted_briefly(size: float, text: str) -> None:
     assert format_size(size) == text
 
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """A real limit of the system on file sizes: writing fails half-way, as on a full disk."""
+    """Set the system's limit on file sizes, so that writing fails in the middle of a file, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -269,7 +269,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("limit", [0, 100, 5000, 30_000])
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, limit: int) -> None:
+def test_a_checkpoint_is_written_completely_or_not_at_all(tmp_path: Path, limit: int) -> None:
     path = tmp_path / "ü 字" / CHECKPOINT
     weights = [np.arange(10_000.0)]
     write_checkpoint(path, Checkpoint(1, weights, weights, [], None, None))
@@ -279,7 +279,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, limit: int)
     assert read_checkpoint(path).epoch == 1
 
 
-def test_the_checkpoint_before_stays_beside_the_newest(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_stays_next_to_the_newest(tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT
     for epoch in (1, 2, 3):
         write_checkpoint(
@@ -292,7 +292,7 @@ def test_the_checkpoint_before_stays_beside_the_newest(tmp_path: Path) -> None:
 
 @given(place=st.floats(0, 1), bits=st.integers(1, 255), cut=st.floats(0, 1) | st.just(1.0))
 @settings(max_examples=200, deadline=None)
-def test_a_damaged_checkpoint_is_refused_or_what_it_was(
+def test_a_damaged_checkpoint_is_refused_or_reads_as_before(
     tmp_path_factory: pytest.TempPathFactory, place: float, bits: int, cut: float
 ) -> None:
     path = tmp_path_factory.mktemp("damage") / CHECKPOINT
@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_refused_or_what_it_was(
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
+def test_only_partial_files_are_removed(tmp_path: Path) -> None:
     for name in (CHECKPOINT, ".checkpoint-1.tmp", "mine.tmp"):
         (tmp_path / name).write_text("x")
     remove_partial_files(tmp_path)
@@ -327,7 +327,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchPaths:
     return WorkbenchPaths(folder / "backbone.keras", task.directory)
 
 
-def test_a_trial_goes_on_where_no_checkpoint_can_be_written_and_resumes_from_its_last_whole_one(
+def test_a_trial_continues_without_checkpoints_and_resumes_from_its_last_complete_one(
     paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
     engine = Engine(threads=2)
@@ -349,7 +349,7 @@ def test_a_trial_goes_on_where_no_checkpoint_can_be_written_and_resumes_from_its
     engine.end("t")
 
 
-def test_what_a_disk_refuses_is_said_once_with_path_and_reason(disk: Disk) -> None:
+def test_a_refused_write_is_reported_once_with_path_and_reason(disk: Disk) -> None:
     for number in range(3):
         disk.kept.checkpoint_not_written(checkpoint_folder(disk.root, number), "No space left on device")
     assert len(disk.said) == 1
@@ -365,7 +365,7 @@ COMMAND = [
 
 
 @pytest.mark.slow
-def test_a_search_keeps_the_best_and_a_rerun_tidies_up_after_a_kill(tmp_path: Path) -> None:
+def test_a_search_keeps_the_best_checkpoints_and_a_rerun_cleans_up_after_a_kill(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("learning_rate: [0.0001, 0.001, 0.01]\n")
     environment = {**os.environ, "UNFREEZE_KILL_AT": "ended:3"}
     killed = subprocess.run(COMMAND, cwd=tmp_path, env=environment, check=False)

@@ -1,4 +1,4 @@
-"""What the searcher does about trials whose node is gone, and how many it hands out: without processes."""
+"""Test how the searcher retries trials of lost nodes and limits the running ones, without any processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPACE = core_space(4)
 
 
 @dataclass
-class Desk(SearchObserver):
+class Observer(SearchObserver):
     """A searcher, its observer, and what the observer says about the cluster."""
 
     ledger: Ledger
@@ -53,63 +53,67 @@ class Desk(SearchObserver):
         return self.gone
 
     def ask(self) -> tuple[str, Any]:
-        """Ray Tune's name for the next trial, and what it is."""
+        """Ask for the next trial: Tune's id of it, and its number, None or FINISHED."""
         name = next(self._names)
         suggested = self.searcher.suggest(name)
         return name, TrialAssignment.from_tune(suggested).number if isinstance(suggested, dict) else suggested
 
     def end(self, name: str) -> None:
-        """A trial ends well."""
+        """End a trial after its last epoch."""
         result = EpochResult(1, True, EpochMetrics(1, 0.5, 1.0, 1.0, 1.0))
         self.searcher.on_trial_complete(name, result.to_tune())
 
 
 @pytest.fixture
-def desk(tmp_path: Path, open_ledger: Callable[..., Ledger]) -> Desk:
-    return Desk(open_ledger(sqlite_url(tmp_path / "ledger.db")))
+def observer(tmp_path: Path, open_ledger: Callable[..., Ledger]) -> Observer:
+    return Observer(open_ledger(sqlite_url(tmp_path / "ledger.db")))
 
 
-def test_as_many_trials_are_handed_out_as_there_is_room_for_at_the_moment(desk: Desk) -> None:
-    assert [desk.ask()[1] for _ in range(3)] == [0, 1, None]
-    desk.room = 3  # a node has come
-    assert [desk.ask()[1] for _ in range(2)] == [2, None]
-    desk.room = 1
-    desk.end("tune 0")
-    assert desk.ask()[1] is None
-    desk.end("tune 1")
-    desk.end("tune 3")
-    assert desk.ask()[1] == 3
-    desk.room = 9
-    assert desk.ask()[1] is None  # that one may yet come back
-    desk.end("tune 6")
-    assert desk.ask()[1] == "FINISHED"
-    assert [t.state for t in desk.ledger.trials] == ["complete"] * 4
+def test_the_searcher_hands_out_as_many_trials_as_may_run_at_the_moment(
+    observer: Observer,
+) -> None:
+    assert [observer.ask()[1] for _ in range(3)] == [0, 1, None]
+    observer.room = 3  # a node has joined
+    assert [observer.ask()[1] for _ in range(2)] == [2, None]
+    observer.room = 1
+    observer.end("tune 0")
+    assert observer.ask()[1] is None
+    observer.end("tune 1")
+    observer.end("tune 3")
+    assert observer.ask()[1] == 3
+    observer.room = 9
+    assert observer.ask()[1] is None  # trial 3 may still have to be retried
+    observer.end("tune 6")
+    assert observer.ask()[1] == "FINISHED"
+    assert [t.state for t in observer.ledger.trials] == ["complete"] * 4
 
 
-@pytest.mark.parametrize("way", ["its own process went", "it saw its engine go"])
-def test_a_trial_whose_node_is_gone_comes_back_though_there_are_no_retries(desk: Desk, way: str) -> None:
-    desk.room, desk.gone = 1, True
+@pytest.mark.parametrize("way", ["its own process died", "its engine died"])
+def test_a_trial_whose_node_is_lost_is_retried_even_without_retries_left(
+    observer: Observer, way: str
+) -> None:
+    observer.room, observer.gone = 1, True
     for _ in range(5):
-        name, number = desk.ask()
+        name, number = observer.ask()
         assert number == 0
-        if way == "its own process went":
-            desk.searcher.on_trial_complete(name, error=True)
-            desk.searcher.process_died(name, "the node died", hung=False)
+        if way == "its own process died":
+            observer.searcher.on_trial_complete(name, error=True)
+            observer.searcher.process_died(name, "the node died", hung=False)
         else:
-            desk.searcher.on_trial_complete(
+            observer.searcher.on_trial_complete(
                 name, EpochResult(0, True, reason=ENGINE_DIED, engine="instance").to_tune()
             )
-    name, number = desk.ask()
-    desk.end(name)
-    assert [(t.state, t.retries) for t in desk.ledger.trials] == [("complete", 0)]
-    desk.gone = False
-    name, number = desk.ask()
-    desk.searcher.on_trial_complete(name, error=True)
-    desk.searcher.process_died(name, "it died", hung=False)
-    assert desk.ledger.trial(number).state == "failed"
+    name, number = observer.ask()
+    observer.end(name)
+    assert [(t.state, t.retries) for t in observer.ledger.trials] == [("complete", 0)]
+    observer.gone = False
+    name, number = observer.ask()
+    observer.searcher.on_trial_complete(name, error=True)
+    observer.searcher.process_died(name, "it died", hung=False)
+    assert observer.ledger.trial(number).state == "failed"
 
 
-def test_trials_that_never_begin_have_another_cause_than_a_lost_node() -> None:
-    whereabouts = NodeLossCallback()
-    found = [whereabouts.node_lost(f"tune {number}") for number in range(MAX_UNSTARTED_FAILURES + 2)]
+def test_trials_that_never_begin_do_not_count_as_stopped_by_a_lost_node() -> None:
+    callback = NodeLossCallback()
+    found = [callback.node_lost(f"tune {number}") for number in range(MAX_UNSTARTED_FAILURES + 2)]
     assert found == [True] * MAX_UNSTARTED_FAILURES + [False] * 2

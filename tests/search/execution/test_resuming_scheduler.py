@@ -1,4 +1,4 @@
-"""A trial that comes back is the trial that it was, to whoever stops weak trials early."""
+"""Test that schedulers treat a retried trial as the trial that it was."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EPOCHS = 9
 
 
 class Tune:
-    """So much of Ray Tune's controller as schedulers ask for."""
+    """The part of Tune's controller that schedulers use."""
 
     def get_live_trials(self) -> set[Any]:
         return set()
 
 
 class Trial(SimpleNamespace):
-    """So much of Ray Tune's trial: a name that is new each time, and the ledger's number."""
+    """The part of Tune's trial that schedulers use: a new id for each retry, and the ledger's number."""
 
     def __hash__(self) -> int:
         return id(self)
@@ -43,8 +43,8 @@ def assigned(number: int) -> dict[str, Any]:
     return TrialAssignment(number, SessionSpec("session"), request).to_tune()
 
 
-def decisions(name: str, comes_back: dict[int, int]) -> dict[int, int]:
-    """How far each trial gets when all run in step; ``comes_back`` says after which epoch one died."""
+def decisions(name: str, retried: dict[int, int]) -> dict[int, int]:
+    """The last epoch of each trial when all run in step; ``retried`` has the epoch after which a trial died."""
     scheduler, tune = make_scheduler(name, "val_accuracy", "maximize", EPOCHS), Tune()
     trials = {n: Trial(trial_id=f"first {n}", config=assigned(n)) for n in RATES}
     for trial in trials.values():
@@ -58,7 +58,7 @@ def decisions(name: str, comes_back: dict[int, int]) -> dict[int, int]:
             if scheduler.on_trial_result(tune, trials[number], result) == TrialScheduler.STOP:
                 scheduler.on_trial_complete(tune, trials[number], result)
                 running.discard(number)
-            elif comes_back.get(number) == epoch:
+            elif retried.get(number) == epoch:
                 scheduler.on_trial_error(tune, trials[number])
                 scheduler.on_trial_complete(
                     tune, trials[number], EpochResult(0, True, reason="engine_died").to_tune()
@@ -69,15 +69,17 @@ def decisions(name: str, comes_back: dict[int, int]) -> dict[int, int]:
     return reached
 
 
-@pytest.mark.parametrize("name", [n for n in SCHEDULERS if n != "hyperband"])  # that one draws its brackets
-@pytest.mark.parametrize("comes_back", [{0: 1}, {0: 2, 3: 2}, {0: 3, 2: 1, 3: 5}])
-def test_trials_that_come_back_change_no_decision(name: str, comes_back: dict[int, int]) -> None:
+@pytest.mark.parametrize(
+    "name", [n for n in SCHEDULERS if n != "hyperband"]
+)  # it draws the brackets at random
+@pytest.mark.parametrize("retried", [{0: 1}, {0: 2, 3: 2}, {0: 3, 2: 1, 3: 5}])
+def test_retried_trials_change_no_decision(name: str, retried: dict[int, int]) -> None:
     undisturbed = decisions(name, {})
-    assert decisions(name, comes_back) == undisturbed
+    assert decisions(name, retried) == undisturbed
     assert len(set(undisturbed.values())) > 1 or name == "none"
 
 
-def test_one_that_ended_without_a_number_is_not_compared_with() -> None:
+def test_a_trial_that_ended_without_a_value_is_not_compared_with() -> None:
     scheduler, tune = make_scheduler("median", "val_accuracy", "maximize", EPOCHS), Tune()
     for number in range(5):
         trial = Trial(trial_id=str(number), config=assigned(number))
@@ -89,4 +91,6 @@ def test_one_that_ended_without_a_number_is_not_compared_with() -> None:
     last = Trial(trial_id="last", config=assigned(5))
     scheduler.on_trial_add(tune, last)
     result = {"epoch": EPOCHS, "val_accuracy": 0.1, "time_total_s": EPOCHS}
-    assert scheduler.on_trial_result(tune, last, result) == TrialScheduler.CONTINUE  # none got as far
+    assert (
+        scheduler.on_trial_result(tune, last, result) == TrialScheduler.CONTINUE
+    )  # no other trial completed so many epochs

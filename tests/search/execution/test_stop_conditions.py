@@ -1,3 +1,5 @@
+"""Test when ``--patience`` counts a trial as an improvement."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -26,7 +28,7 @@ def ended(number: int, value: float | None, minute: int) -> TrialRecord:
         ("maximize", [0.1, 0.2, 0.3], 0),
     ],
 )
-def test_it_counts_what_ended_since_the_best(
+def test_patience_counts_the_trials_that_ended_since_the_best(
     direction: Direction, values: list[float | None], since: int
 ) -> None:
     one_by_one, at_once = Patience(), Patience()
@@ -37,7 +39,7 @@ def test_it_counts_what_ended_since_the_best(
     assert (one_by_one.since, at_once.since) == (since, since)
 
 
-def test_it_goes_by_the_order_in_which_trials_ended() -> None:
+def test_patience_uses_the_order_in_which_trials_ended() -> None:
     patience = Patience()
     running = TrialRecord(3, "running", "finetune", {}, value=0.9)
     patience.recount(

@@ -1,3 +1,5 @@
+"""Test the reasons to stop a search: signals and the deadline."""
+
 from __future__ import annotations
 
 import io
@@ -11,7 +13,7 @@ from search.views.plain import PlainView
 
 
 class InterruptedWhileWriting(io.StringIO):
-    """A stream whose first write is met by a signal to the thread that writes."""
+    """A stream whose first write is interrupted by a signal to the writing thread."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__()
@@ -26,7 +28,7 @@ class InterruptedWhileWriting(io.StringIO):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_comes_while_a_line_is_shown_is_heard(number: signal.Signals) -> None:
+def test_a_signal_during_a_write_to_the_view_is_handled(number: signal.Signals) -> None:
     stream = InterruptedWhileWriting(number)
     view = PlainView(stream)
     stop_request = StopRequest(notify=view.event)
@@ -39,7 +41,7 @@ def test_a_signal_that_comes_while_a_line_is_shown_is_heard(number: signal.Signa
     assert stream.getvalue().splitlines() == ["first line", "ending tidily; once more to end at once"]
 
 
-def test_the_second_signal_acts_as_it_did_before() -> None:
+def test_the_second_signal_has_its_previous_effect() -> None:
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a job in the background has it ignored
@@ -51,7 +53,7 @@ def test_the_second_signal_acts_as_it_did_before() -> None:
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
-def test_a_deadline_is_a_reason_of_its_own_and_a_person_comes_first() -> None:
+def test_a_signal_takes_precedence_over_a_deadline() -> None:
     stop_request = StopRequest()
     assert stop_request.reason is None
     late = stop_request.with_deadline(1e-9)

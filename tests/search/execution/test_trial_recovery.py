@@ -1,4 +1,4 @@
-"""What the ledger has of trials that died, hung or lacked memory, and which of them go on: without processes."""
+"""Test which trials are retried after a crash, a hang or a lack of memory, without any processes."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ def ledger(tmp_path: Path, open_ledger: Callable[..., Ledger]) -> Ledger:
 
 
 def three(ledger: Ledger, most: int = 2, timeout: float | None = None) -> tuple[TrialRecovery, list[str]]:
-    """Three trials that have trained an epoch in one engine, and what is told of them."""
+    """Three trials that have trained an epoch in one engine, and the messages about them."""
     said: list[str] = []
-    comebacks = TrialRecovery(RetryPolicy(ledger, most, 32, said.append), timeout, said.append)
+    recovery = TrialRecovery(RetryPolicy(ledger, most, 32, said.append), timeout, said.append)
     for _ in range(3):
         number = ledger.start(SPACE.suggest).number
-        comebacks.trial_started(number)
-        comebacks.epoch_reported(number, EpochResult(1, False, engine="first"))
-    return comebacks, said
+        recovery.trial_started(number)
+        recovery.epoch_reported(number, EpochResult(1, False, engine="first"))
+    return recovery, said
 
 
 def dies(
-    comebacks: TrialRecovery, number: int, reason: str = ENGINE_DIED, engine: str = "first", error: str = ""
+    recovery: TrialRecovery, number: int, reason: str = ENGINE_DIED, engine: str = "first", error: str = ""
 ) -> None:
-    assert comebacks.trial_stopped(number, EpochResult(0, True, reason=reason, engine=engine, error=error))
+    assert recovery.trial_stopped(number, EpochResult(0, True, reason=reason, engine=engine, error=error))
 
 
 def retries(ledger: Ledger) -> list[int]:
     return [t.retries for t in ledger.trials]
 
 
-def alone_again_and_again(comebacks: TrialRecovery, number: int, reason: str, lives: int) -> None:
+def alone_again_and_again(recovery: TrialRecovery, number: int, reason: str, lives: int) -> None:
     for life in range(lives):
-        assert comebacks.next_retry() == number
-        comebacks.trial_started(number)
-        dies(comebacks, number, reason, f"life {life}", "words")
+        assert recovery.next_retry() == number
+        recovery.trial_started(number)
+        dies(recovery, number, reason, f"life {life}", "words")
 
 
-def test_an_ordinary_end_is_none_of_its_business(ledger: Ledger) -> None:
-    comebacks, _ = three(ledger)
+def test_an_ordinary_end_is_left_to_the_caller(ledger: Ledger) -> None:
+    recovery, _ = three(ledger)
     for result in (
         EpochResult(0, True),
         EpochResult(3, True, engine="first"),
         EpochResult(0, True, reason="diverged"),
         EpochResult(0, True, reason="crashed", error="x"),
     ):
-        assert not comebacks.trial_stopped(0, result)
+        assert not recovery.trial_stopped(0, result)
 
 
-def test_a_trial_whose_own_process_dies_goes_on_at_most_so_often(ledger: Ledger) -> None:
-    comebacks, said = three(ledger)
+def test_a_trial_whose_own_process_dies_is_retried_at_most_max_retries_times(ledger: Ledger) -> None:
+    recovery, said = three(ledger)
     for turn in range(3):
-        comebacks.process_died(1, "words of Ray", hung=False)
-        assert comebacks.next_retry() == (1 if turn < 2 else None)
+        recovery.process_died(1, "words of Ray", hung=False)
+        assert recovery.next_retry() == (1 if turn < 2 else None)
         if turn < 2:
-            comebacks.trial_started(1)
+            recovery.trial_started(1)
     trial = ledger.trial(1)
     assert (trial.state, trial.reason, trial.retries) == ("failed", "crashed", 2)
     assert trial.error == "words of Ray\nits process died, 3 times"
@@ -77,11 +77,11 @@ def test_a_trial_whose_own_process_dies_goes_on_at_most_so_often(ledger: Ledger)
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_the_next_run_of_the_command_goes_on_counting(
+def test_the_next_run_of_the_command_continues_the_count(
     ledger: Ledger, open_ledger: Callable[..., Ledger], most: int
 ) -> None:
-    comebacks, _ = three(ledger, most)
-    comebacks.process_died(2, "", hung=False)
+    recovery, _ = three(ledger, most)
+    recovery.process_died(2, "", hung=False)
     later = open_ledger(ledger.url)
     assert [t.retries for t in later.trials] == [0, 0, most]
     assert later.trial(2).finished == (most == 0)
@@ -92,31 +92,31 @@ def test_the_next_run_of_the_command_goes_on_counting(
         assert later.trial(2).reason == "crashed"
 
 
-def test_with_several_in_a_dead_engine_nobody_pays_and_the_bad_one_ends(ledger: Ledger) -> None:
-    comebacks, said = three(ledger, most=1)
+def test_a_crash_of_a_shared_engine_costs_no_retry_and_the_bad_trial_fails(ledger: Ledger) -> None:
+    recovery, said = three(ledger, most=1)
     for number in (0, 2, 1):
-        dies(comebacks, number)
+        dies(recovery, number)
     assert retries(ledger) == [0, 0, 0]
-    alone_again_and_again(comebacks, 2, ENGINE_DIED, lives=2)
+    alone_again_and_again(recovery, 2, ENGINE_DIED, lives=2)
     assert (ledger.trial(2).state, ledger.trial(2).reason) == ("failed", "crashed")
-    assert comebacks.next_retry() == 1
+    assert recovery.next_retry() == 1
     assert retries(ledger) == [0, 0, 1]
     assert said[0] == "an engine process crashed while running 3 trials; retrying them one at a time"
 
 
-def test_a_lack_of_memory_is_tried_once_more_with_half_the_batch_and_then_told_to_the_sampler(
+def test_a_lack_of_memory_is_retried_with_half_the_batch_and_then_infeasible_for_the_sampler(
     ledger: Ledger, open_ledger: Callable[..., Ledger]
 ) -> None:
-    comebacks, said = three(ledger, most=0)
-    assert comebacks.trial_stopped(1, EpochResult(0, True, reason="out_of_memory", error="no memory left: …"))
-    assert comebacks.next_retry() == 1
+    recovery, said = three(ledger, most=0)
+    assert recovery.trial_stopped(1, EpochResult(0, True, reason="out_of_memory", error="no memory left: …"))
+    assert recovery.next_retry() == 1
     again = open_ledger(ledger.url).trial(1)
     assert (again.state, again.batch_size, again.retries) == ("running", 16, 0)
-    comebacks.trial_started(1)
-    assert comebacks.trial_stopped(
+    recovery.trial_started(1)
+    assert recovery.trial_stopped(
         1, EpochResult(0, True, reason="out_of_memory", error="no memory left: still")
     )
-    assert comebacks.next_retry() is None
+    assert recovery.next_retry() is None
     ended = open_ledger(ledger.url).trial(1)
     assert (ended.state, ended.reason, ended.error) == ("pruned", "out_of_memory", "no memory left: still")
     frozen = ledger._study.get_trials(deepcopy=False)[1]
@@ -124,15 +124,15 @@ def test_a_lack_of_memory_is_tried_once_more_with_half_the_batch_and_then_told_t
     assert said == ["trial 1: no memory left; retrying it with batches of 16"]
 
 
-def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_that_was_alone(
+def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_it_was_alone(
     ledger: Ledger,
 ) -> None:
-    comebacks, _ = three(ledger)
-    comebacks.process_died(0, RAY_S_WORDS, hung=False)  # the monitor takes trials' own processes as well
+    recovery, _ = three(ledger)
+    recovery.process_died(0, RAY_S_WORDS, hung=False)  # the monitor may also kill a trial's own process
     for number in (1, 2):
-        dies(comebacks, number, ENGINE_OUT_OF_MEMORY)
+        dies(recovery, number, ENGINE_OUT_OF_MEMORY)
     assert [(t.retries, t.batch_size) for t in ledger.trials] == [(0, None)] * 3
-    alone_again_and_again(comebacks, 2, ENGINE_OUT_OF_MEMORY, lives=2)
+    alone_again_and_again(recovery, 2, ENGINE_OUT_OF_MEMORY, lives=2)
     assert [(t.state, t.reason, t.batch_size) for t in ledger.trials] == [
         ("running", None, None),
         ("running", None, None),
@@ -140,7 +140,7 @@ def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_that_w
     ]
 
 
-def test_a_batch_of_one_has_no_half(ledger: Ledger) -> None:
+def test_a_batch_of_one_image_is_not_halved(ledger: Ledger) -> None:
     ledger.start(SPACE.suggest)
     assert not RetryPolicy(ledger, 2, 1, lambda words: None).retry_or_finish(0, "out_of_memory", "")
     assert ledger.trial(0).reason == "out_of_memory"
@@ -150,26 +150,28 @@ def state(trial: TrialRecord) -> tuple[str, str | None, int]:
     return trial.state, trial.reason, trial.retries
 
 
-def test_one_that_hangs_while_others_report_is_to_blame_and_they_come_back_at_once(ledger: Ledger) -> None:
-    comebacks, _ = three(ledger, most=0, timeout=1000.0)
-    dies(comebacks, 0, ENGINE_HUNG)
+def test_a_trial_that_hangs_while_others_report_is_blamed_and_the_others_are_retried_at_once(
+    ledger: Ledger,
+) -> None:
+    recovery, _ = three(ledger, most=0, timeout=1000.0)
+    dies(recovery, 0, ENGINE_HUNG)
     assert state(ledger.trial(0)) == ("failed", "timed_out", 0)
     assert str(ledger.trial(0).error).endswith("it reported no epoch within trial_timeout, 1 time")
-    dies(comebacks, 1)
-    dies(comebacks, 2)
-    assert [comebacks.next_retry(), comebacks.next_retry()] == [1, 2]  # beside each other
+    dies(recovery, 1)
+    dies(recovery, 2)
+    assert [recovery.next_retry(), recovery.next_retry()] == [1, 2]  # at the same time
     assert retries(ledger) == [0, 0, 0]
 
 
-def test_where_all_are_silent_nobody_knows_who_hangs(ledger: Ledger) -> None:
-    comebacks, said = three(ledger, most=0, timeout=1e-9)
-    dies(comebacks, 0, ENGINE_HUNG)
-    dies(comebacks, 1, ENGINE_HUNG)
-    dies(comebacks, 2)
+def test_if_no_trial_reports_none_is_blamed_for_the_hang(ledger: Ledger) -> None:
+    recovery, said = three(ledger, most=0, timeout=1e-9)
+    dies(recovery, 0, ENGINE_HUNG)
+    dies(recovery, 1, ENGINE_HUNG)
+    dies(recovery, 2)
     assert {t.state for t in ledger.trials} == {"running"}
     assert said == ["an engine process hung while running 3 trials; retrying them one at a time"]
-    assert comebacks.next_retry() == 2
-    comebacks.trial_started(2)
-    assert comebacks.next_retry() is None
-    dies(comebacks, 2, ENGINE_HUNG, "second")
+    assert recovery.next_retry() == 2
+    recovery.trial_started(2)
+    assert recovery.next_retry() is None
+    dies(recovery, 2, ENGINE_HUNG, "second")
     assert state(ledger.trial(2)) == ("failed", "timed_out", 0)

@@ -1,4 +1,4 @@
-"""How many trials fit: on the nodes that are there, and on those that an autoscaler may add."""
+"""Test how many trials fit on the present nodes and on those that an autoscaler may add."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ available_node_types:
 """
 
 
-def growth(tmp_path: Path, content: str, living: int = 1) -> AutoscalingLimits | None:
+def limits_of(tmp_path: Path, content: str, living: int = 1) -> AutoscalingLimits | None:
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(content)
     return find_autoscaling_limits(lambda: False, living, file)
 
 
-def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_path: Path) -> None:
-    found = growth(tmp_path, CLOUD)
+def test_the_capacity_is_that_of_the_largest_possible_cluster(tmp_path: Path) -> None:
+    found = limits_of(tmp_path, CLOUD)
     assert found is not None
     assert found.trial_capacity(SearchConfig(), now=4) == 2 * 8 + 4 * 4
     assert found.trial_capacity(SearchConfig(gpus_per_trial=0.5), now=0) == 2 * 4
@@ -49,29 +49,29 @@ def test_as_many_trials_as_fit_when_the_cluster_is_as_large_as_it_may_get(tmp_pa
     )
 
 
-def test_a_list_of_machines_grows_until_all_are_there(tmp_path: Path) -> None:
-    found = growth(tmp_path, LOCAL, living=2)
+def test_a_list_of_machines_grows_until_all_have_joined(tmp_path: Path) -> None:
+    found = limits_of(tmp_path, LOCAL, living=2)
     assert found is not None
-    assert found.can_fit(SearchConfig(gpus_per_trial=1))  # nobody says what they have
+    assert found.can_fit(SearchConfig(gpus_per_trial=1))  # their size is unknown
     assert found.trial_capacity(SearchConfig(), now=1) == 2
-    assert growth(tmp_path, LOCAL, living=3) is None
+    assert limits_of(tmp_path, LOCAL, living=3) is None
 
 
 @pytest.mark.parametrize(
     "content", ["", "[1, 2]", "max_workers: many", "a: b: c", "max_workers: 3\navailable_node_types: {}"]
 )
-def test_a_file_that_is_none_of_rays_says_nothing(tmp_path: Path, content: str) -> None:
-    assert growth(tmp_path, content) is None
+def test_an_invalid_cluster_file_sets_no_limit(tmp_path: Path, content: str) -> None:
+    assert limits_of(tmp_path, content) is None
     assert find_autoscaling_limits(lambda: False, 1, tmp_path / "absent") is None
     assert find_autoscaling_limits(lambda: True, 1, tmp_path / "absent") == AutoscalingLimits()
 
 
-def test_where_nobody_says_how_far_it_grows_step_by_step() -> None:
+def test_without_a_stated_limit_the_cluster_grows_step_by_step() -> None:
     assert AutoscalingLimits().can_fit(SearchConfig(gpus_per_trial=8))
     assert [AutoscalingLimits().trial_capacity(SearchConfig(), now) for now in (0, 2, 16)] == [4, 4, 32]
 
 
-def test_trials_engines_and_threads_of_a_node() -> None:
+def test_trial_capacity_engines_and_threads_of_a_node() -> None:
     node = Node("id", "host", 1, cpus=16, gpus=4)
 
     def facts(demand: SearchConfig) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""What the driver does when its cluster no longer answers."""
+"""Test that a search ends with a message when its cluster no longer answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PROGRAM = """
 import socket, sys, time
 from search.execution.cluster import cluster_watchdog
 cluster_watchdog.CHECK_SECONDS = 0.05
-door = socket.create_server(("127.0.0.1", 0))
+endpoint = socket.create_server(("127.0.0.1", 0))
 closed = lambda: print("view closed", flush=True)
-looking = cluster_watchdog.ClusterWatchdog({"the head": door.getsockname()}, closed, 0.2, 0.2)
-with looking.watching():
+watchdog = cluster_watchdog.ClusterWatchdog({"the head": endpoint.getsockname()}, closed, 0.2, 0.2)
+with watchdog.watching():
     print("began", flush=True)
-    door.close()
+    endpoint.close()
     time.sleep(60)
 """
 
@@ -31,23 +31,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_watchdog, "CHECK_SECONDS", 0.05)
 
 
-def test_whoever_hangs_in_a_call_is_ended_with_words() -> None:
+def test_a_process_that_hangs_in_a_call_is_ended_with_a_message() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=50)
     assert ended.returncode == 1
     assert ended.stdout == "began\nview closed\n"
     assert ended.stderr.startswith("unfreeze: address: the head at 127.0.0.1:")
-    assert "the same command goes on" in ended.stderr
+    assert "run the same command again to resume" in ended.stderr
 
 
-def test_whoever_notices_goes_on_living() -> None:
-    door = socket.create_server(("127.0.0.1", 0))
-    looking = ClusterWatchdog({"the head": door.getsockname()}, lost_after_seconds=0.2, grace_seconds=0.3)
-    with looking.watching():
+def test_a_search_that_ends_within_the_grace_period_is_not_ended() -> None:
+    endpoint = socket.create_server(("127.0.0.1", 0))
+    watchdog = ClusterWatchdog(
+        {"the head": endpoint.getsockname()}, lost_after_seconds=0.2, grace_seconds=0.3
+    )
+    with watchdog.watching():
         time.sleep(0.5)
-        assert looking.lost is None
-        door.close()
+        assert watchdog.lost is None
+        endpoint.close()
         end = time.monotonic() + 30
-        while looking.lost is None and time.monotonic() < end:
+        while watchdog.lost is None and time.monotonic() < end:
             time.sleep(0.01)
-    assert "the head" in str(looking.lost)
-    time.sleep(0.5)  # longer than the grace
+    assert "the head" in str(watchdog.lost)
+    time.sleep(0.5)  # longer than the grace period

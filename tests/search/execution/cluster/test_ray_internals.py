@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 import ray
 
+from search import SearchConfig
 from search.execution import tune_patches
-from search.execution.cluster.ray_internals import TESTED_RAY, drop_cluster_errors, private_api, resolve_head
+from search.execution.cluster.ray_internals import (
+    TESTED_RAY,
+    drop_cluster_errors,
+    private_api,
+    require_private_api,
+    resolve_head,
+)
+from search.execution.engines.session import connect
 from search.execution.tune_patches import oom_kills_as_crashes
 from trainables.errors import ClusterError
 
@@ -92,6 +100,22 @@ def call_what_is_gone() -> None:
 def test_a_missing_attribute_is_refused_with_its_name() -> None:
     with pytest.raises(ClusterError, match=r"the private API ray\._private\.gone.*Tested versions"):
         call_what_is_gone()
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "ray._private.state.available_resources_per_node",
+        "ray._private.services.canonicalize_bootstrap_address",
+        "ray._private.ray_logging.stdout_deduplicator",
+        "ray.actor.ActorHandle._actor_id",
+    ],
+)
+def test_a_search_checks_the_private_api_before_it_starts(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_private_api()
+    monkeypatch.delattr(gone)
+    with pytest.raises(ClusterError, match="Tested versions"), connect(SearchConfig()):
+        pass
 
 
 def test_an_address_that_is_none_stays_an_error_of_the_address() -> None:

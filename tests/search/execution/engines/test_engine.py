@@ -1,4 +1,4 @@
-"""Trials of one engine in threads, as Ray runs them: several epochs at once."""
+"""Test trials of one engine in threads, as Ray runs them, with several epochs at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainables.training.trial_config import TrialConfig
 
 EPOCHS = 3
 RATES = {"a": 1e-2, "b": 3e-3, "c": 1e30, "d": 1e-3}
-"""One diverges."""
+"""Learning rates by the key of a trial; with the one of ``c`` it diverges."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def losses(results: list[EpochResult]) -> list[float]:
     return [metrics.train_loss for metrics in found if metrics is not None]
 
 
-def test_trials_in_threads_equal_trials_alone_and_one_that_diverges_ends_by_itself(
+def test_trials_in_threads_equal_trials_alone_and_a_diverging_one_affects_no_other(
     engine: Engine, paths: WorkbenchPaths
 ) -> None:
     keys = [k for k in RATES if k != "c"]
@@ -85,7 +85,7 @@ def test_trials_in_threads_equal_trials_alone_and_one_that_diverges_ends_by_itse
     assert engine.compiled() == compiled
 
 
-def test_a_trial_that_ran_beside_others_goes_on_alone_from_its_checkpoint(
+def test_a_trial_that_ran_next_to_others_resumes_alone_from_its_checkpoint(
     engine: Engine, paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
     whole = losses(train(engine, request("a", paths)))
@@ -117,7 +117,7 @@ def damage(file: Path, how: str, engine: Engine, paths: WorkbenchPaths) -> None:
 
 
 @pytest.mark.parametrize("how", ["empty", "half", "flipped", "of another shape"])
-def test_a_trial_whose_checkpoint_is_damaged_goes_on_from_the_one_before(
+def test_a_trial_whose_checkpoint_is_damaged_resumes_from_the_previous_one(
     engine: Engine, paths: WorkbenchPaths, tmp_path: Path, how: str
 ) -> None:
     whole, mine = losses(train(engine, request("a", paths))), request("a", paths, tmp_path / "00001")
@@ -132,7 +132,7 @@ def test_a_trial_whose_checkpoint_is_damaged_goes_on_from_the_one_before(
     assert engine.begin(mine) == EPOCHS
 
 
-def test_a_trial_whose_checkpoints_are_both_damaged_starts_over(
+def test_a_trial_whose_checkpoints_are_both_damaged_starts_again(
     engine: Engine, paths: WorkbenchPaths, tmp_path: Path
 ) -> None:
     whole, mine = losses(train(engine, request("a", paths))), request("a", paths, tmp_path / "00001")
@@ -145,7 +145,7 @@ def test_a_trial_whose_checkpoints_are_both_damaged_starts_over(
 
 
 @pytest.mark.parametrize("known", [0, 1, 2, 3])
-def test_epochs_that_the_ledger_does_not_know_are_told_again(
+def test_epochs_that_the_ledger_does_not_know_are_reported_again(
     engine: Engine, paths: WorkbenchPaths, tmp_path: Path, known: int
 ) -> None:
     mine = request("a", paths, tmp_path / "00001")
@@ -158,7 +158,7 @@ def test_epochs_that_the_ledger_does_not_know_are_told_again(
     assert [r.done for r in again] == [False] * (len(again) - 1) + [True]
 
 
-def test_each_trials_stages_hold_its_own_share(engine: Engine, paths: WorkbenchPaths) -> None:
+def test_each_trial_is_charged_its_own_share_of_the_time(engine: Engine, paths: WorkbenchPaths) -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda key: train(engine, request(key, paths)), ("a", "b")))
     for results in found:
@@ -166,7 +166,7 @@ def test_each_trials_stages_hold_its_own_share(engine: Engine, paths: WorkbenchP
         assert results[-1].stages["suffix"] <= sum(r.metrics.epoch_seconds for r in results if r.metrics)
 
 
-def test_a_trial_that_can_not_begin_ends_with_its_traceback_and_harms_nobody(
+def test_a_trial_that_cannot_begin_ends_with_its_traceback_and_affects_no_other(
     engine: Engine, paths: WorkbenchPaths
 ) -> None:
     assert engine.begin(request("wrong", paths, rate=1e-3, depth=99)) == 0
@@ -180,7 +180,7 @@ def test_a_trial_that_can_not_begin_ends_with_its_traceback_and_harms_nobody(
     engine.end("wrong")
 
 
-def test_a_parameter_that_is_no_number_ends_its_trial(engine: Engine, paths: WorkbenchPaths) -> None:
+def test_a_parameter_that_is_not_a_number_ends_its_trial(engine: Engine, paths: WorkbenchPaths) -> None:
     engine.begin(request("text", paths, rate=float("nan")))
     result = engine.epoch("text")
     assert (result.done, result.reason) == (True, "crashed")

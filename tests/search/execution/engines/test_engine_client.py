@@ -1,4 +1,4 @@
-"""What a trial learns of its engine's end, with real processes of Ray; the engine itself is a small one."""
+"""Test how a trial finds out why its engine died, with real processes of Ray and a small engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import ray
 from ray.air.execution import FixedResourceManager, ResourceRequest
 from ray.air.execution._internal.actor_manager import RayActorManager
 
-from search.execution import tune_patches as tune_memory_errors
 from search.execution.cluster.oom_kills import is_oom_message
 from search.execution.engines.engine_client import (
     ENGINE_DIED,
@@ -30,12 +29,13 @@ from search.execution.engines.engine_client import (
 )
 from search.execution.engines.messages import EngineIdentity
 from search.execution.engines.trials import UnknownTrial
+from search.execution.tune_patches import oom_kills_as_crashes
 
 pytestmark = pytest.mark.cluster
 
 
 class SmallEngine:
-    """Answers like an engine, and trains nothing."""
+    """An engine that trains nothing."""
 
     def __init__(self) -> None:
         self._instance, self._keys = uuid.uuid4().hex, set[str]()
@@ -85,7 +85,7 @@ def lost(engine: SharedEngine, key: str, seconds: float | None = None) -> Engine
 
 
 @pytest.mark.parametrize("when", ["during a call", "between two calls"])
-def test_a_dead_engine_is_told_from_the_one_that_follows_it(engine: SharedEngine, when: str) -> None:
+def test_a_dead_engine_is_distinguished_from_its_successor(engine: SharedEngine, when: str) -> None:
     instance, pid = engine.instance, engine.call("ready").pid
     if when == "during a call":
         threading.Timer(1, os.kill, (pid, signal.SIGKILL)).start()
@@ -101,7 +101,7 @@ def test_a_dead_engine_is_told_from_the_one_that_follows_it(engine: SharedEngine
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["one call hangs", "the whole process hangs"])
-def test_an_engine_that_says_nothing_for_too_long_is_ended(engine: SharedEngine, stopped: bool) -> None:
+def test_an_engine_that_does_not_answer_in_time_is_killed(engine: SharedEngine, stopped: bool) -> None:
     instance, pid = engine.instance, engine.call("ready").pid
     if stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -111,7 +111,7 @@ def test_an_engine_that_says_nothing_for_too_long_is_ended(engine: SharedEngine,
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_deadline_is_shared_by_all_calls_before_it() -> None:
+def test_several_calls_share_a_deadline() -> None:
     assert Deadline(None).remaining is None
     deadline = Deadline(0.2)
     first = deadline.remaining
@@ -122,7 +122,7 @@ def test_a_deadline_is_shared_by_all_calls_before_it() -> None:
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group whose processes may take 60 MB of memory more."""
+    """A control group whose processes may use 60 MB of memory."""
     found = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
     roots = {"memory": Path("/sys/fs/cgroup/memory"), "": Path("/sys/fs/cgroup")}
     for _, controllers, own in found:
@@ -142,7 +142,7 @@ def small_group() -> Iterator[Path]:
     pytest.skip("needs a memory control group that may be made: root, outside of an unprivileged container")
 
 
-def test_the_kernel_s_kills_for_lack_of_memory_are_recognised(
+def test_a_kill_by_the_kernel_for_lack_of_memory_is_recognised(
     engine: SharedEngine, small_group: Path
 ) -> None:
     (small_group / "cgroup.procs").write_text(str(engine.call("ready").pid))
@@ -152,8 +152,8 @@ def test_the_kernel_s_kills_for_lack_of_memory_are_recognised(
     assert "the kernel killed the engine" in str(caught.value)
 
 
-def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A monitor that finds any use of memory too much, when it looks for the first time."""
+def test_a_kill_by_rays_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's memory monitor with a threshold that any use of memory exceeds at its first check."""
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "8000")
     ray.shutdown()
@@ -169,7 +169,7 @@ def test_ray_s_memory_monitor_is_recognised(monkeypatch: pytest.MonkeyPatch) -> 
         ray.shutdown()
 
 
-def test_ray_tune_survives_what_the_memory_monitor_does_to_a_trial_s_process(
+def test_tune_survives_a_kill_of_a_trial_process_by_the_memory_monitor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
@@ -189,7 +189,7 @@ def test_ray_tune_survives_what_the_memory_monitor_does_to_a_trial_s_process(
             manager.next(timeout=1)
         manager.schedule_actor_task(actor, "begin", ("never ends",))
         manager.schedule_actor_task(actor, "epoch", ("never ends",))
-        with tune_memory_errors.oom_kills_as_crashes():
+        with oom_kills_as_crashes():
             while not told:
                 manager.next(timeout=1)
     finally:

@@ -1,4 +1,4 @@
-"""Two hundred trials in one engine, in a process of its own: its memory stays flat, and each shape is compiled once."""
+"""Test 200 trials in one engine in a separate process: memory does not grow, and each shape is compiled once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 TRIALS = 200
 WARM = 50
 PROGRAMS = 6
-"""Depth 0 has one for each width of the head; depths 1 to 4 have one for all."""
+"""Depth 0 has one program for each width of the head; depths 1 to 4 have one program each for all widths."""
 
 RUN = f"""
 import gc, itertools, json, sys
@@ -68,7 +68,7 @@ for number, (depth, units, strength) in zip(range({TRIALS}), shapes):
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the process said after each trial."""
+    """What the process printed after each trial."""
     folder: Path = tmp_path_factory.mktemp("long ü 字")
     run = subprocess.run(
         [sys.executable, "-c", RUN, str(folder)], stdout=subprocess.PIPE, check=True, text=True, timeout=500
@@ -76,7 +76,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def test_memory_stays_flat(trials: list[dict[str, Any]]) -> None:
+def test_memory_does_not_grow_with_the_number_of_trials(trials: list[dict[str, Any]]) -> None:
     assert len(trials) == TRIALS
     assert not any(trial["reason"] for trial in trials)
     measured = {number: trials[number - 1]["memory"] for number in range(WARM, TRIALS + 1, 25)}
@@ -86,7 +86,7 @@ def test_memory_stays_flat(trials: list[dict[str, Any]]) -> None:
     assert trials[-1]["files"] <= trials[WARM - 1]["files"] + 2
 
 
-def test_each_shape_is_compiled_once_and_the_next_trial_of_it_traces_nothing(
+def test_each_shape_is_compiled_once_and_later_trials_of_it_trace_nothing(
     trials: list[dict[str, Any]],
 ) -> None:
     assert [trial["compiled"] for trial in trials[19:]] == [PROGRAMS] * (TRIALS - 19)

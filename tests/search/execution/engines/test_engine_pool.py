@@ -1,4 +1,4 @@
-"""Engines on the nodes of a real cluster: which see which GPUs, with how many threads, as nodes come and go."""
+"""Test which GPUs and how many threads the engines of a real cluster have, as nodes join and leave."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import ray
-from local_cluster import LocalCluster, local_cluster
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import dispatch
@@ -20,12 +19,19 @@ from search.execution.engines.messages import SessionSpec
 from search.execution.engines.session import Session, connect
 from trainables.errors import ClusterError
 
+# The module travels to Ray's workers, which do not have tests/services on their import path: nothing from there may be
+# imported when this module is.
+if TYPE_CHECKING:
+    from local_cluster import LocalCluster
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[LocalCluster]:
-    """A node without GPUs, and one that says it has two."""
+    """A node without GPUs, and one that claims to have two."""
+    from local_cluster import local_cluster
+
     with local_cluster() as made:
         made.add(cpus=2)
         made.add(cpus=3, gpus=2)
@@ -33,7 +39,7 @@ def nodes() -> Iterator[LocalCluster]:
 
 
 def facts(engine: Any) -> dict[str, Any]:
-    """What an engine's process sees."""
+    """What the process of an engine sees."""
     import tensorflow as tf
 
     return {
@@ -50,7 +56,7 @@ def asked(session: Session) -> list[dict[str, Any]]:
 
 
 class Trial:
-    """Finds its engine as a trial does."""
+    """An actor that finds its engine as a trial does."""
 
     def engine(self, session: SessionSpec) -> dict[str, Any]:
         engine = connect_engine(session)
@@ -59,7 +65,7 @@ class Trial:
         return found
 
 
-def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
+def test_trials_that_request_no_gpu_see_none_and_each_node_has_its_own_number_of_threads(
     nodes: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://only.the.driver.knows:5000")
@@ -83,7 +89,7 @@ def test_trials_that_ask_for_no_gpu_get_none_and_each_node_has_its_own_threads(
         assert len(asked(session)) == 2
 
 
-def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: LocalCluster) -> None:
+def test_trials_that_share_a_gpu_share_the_engine_that_owns_it(nodes: LocalCluster) -> None:
     gpu = nodes.workers[1].node_id
     with connect(SearchConfig(address=nodes.address, gpus_per_trial=0.5)) as session:
         assert session.capacity == 3  # as many as the node's CPUs allow
@@ -96,7 +102,7 @@ def test_trials_that_share_a_gpu_share_the_process_that_owns_it(nodes: LocalClus
         assert {(f["gpus"], f["pid"]) for f in found} == {(f["gpus"], f["pid"]) for f in engines}
 
 
-def test_what_no_node_can_run_is_refused(nodes: LocalCluster) -> None:
+def test_a_request_that_no_node_can_fulfil_is_refused(nodes: LocalCluster) -> None:
     words = r"expected a node with 1 CPUs and 4 GPUs free .* received nodes with .*3 CPUs and 2 GPUs"
     with (
         pytest.raises(ClusterError, match=words),
@@ -127,7 +133,7 @@ class WaitFor:
         return node
 
 
-def test_a_call_whose_node_dies_is_made_again_on_another(nodes: LocalCluster, tmp_path: Path) -> None:
+def test_a_job_whose_node_dies_is_repeated_on_another_node(nodes: LocalCluster, tmp_path: Path) -> None:
     known = {worker.node_id: worker for worker in nodes.workers[:2]}
     with connect(SearchConfig(address=nodes.address)) as session:
         jobs = {"a": WaitFor(tmp_path), "b": Facts()}

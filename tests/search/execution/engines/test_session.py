@@ -1,6 +1,7 @@
-"""Ray's own processes did not start in time, which it tells by an exception of no type of its own.
+"""Test that a slow start of Ray's own processes is reported as a cluster error.
 
-To make it really happen takes a machine that stands still for half a minute, so its words are raised in its place.
+Ray raises a bare Exception for it. To provoke it, a machine would have to stand still for half a minute, so the test
+raises that exception itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ WORDS = "The current node timed out during startup. This could happen because so
 @pytest.mark.parametrize(
     ("raised", "expected"), [(Exception(WORDS), ClusterError), (KeyError("x"), KeyError)]
 )
-def test_only_what_ray_says_of_its_start_is_an_error_of_the_cluster(
+def test_only_a_slow_start_of_ray_is_reported_as_a_cluster_error(
     raised: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**_: object) -> None:
