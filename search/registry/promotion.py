@@ -170,7 +170,7 @@ def promote(
     forced = not judgement.passes
     if forced and not force:
         raise PromotionRefused(comparison)
-    with _locked_model(model_name, tracking_uri) as (client, turn):
+    with _locked_model(model_name, tracking_uri) as (client, lock):
         challenger, champion = comparison.challenger, comparison.champion
         _check_unchanged(client, comparison.proposed, champion)
         if comparison.proposed is not None and comparison.proposed.version != challenger.version:
@@ -187,7 +187,7 @@ def promote(
             forced=forced,
             numbers=decision_numbers(judgement),
         )
-        _move_champion(client, model_name, turn, event)
+        _move_champion(client, model_name, lock, event)
         _tag_version(client, challenger, "promoted", forced=forced)
     return Promotion(challenger, champion, forced, judgement)
 
@@ -203,7 +203,7 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         champion = version_with_alias(connect(uri), model_name, CHAMPION)
     if champion is None:
         raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
-    with _locked_model(model_name, tracking_uri) as (client, turn):
+    with _locked_model(model_name, tracking_uri) as (client, lock):
         _check_unchanged(client, None, champion)
         stack = _previous(client, model_name)
         ready = {str(v.version) for v in ready_versions(client, model_name)}
@@ -216,7 +216,7 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
             )
         before = to_version(client.get_model_version(model_name, stack[-1]))
         event = next_event(_complete_last_event(client, model_name), "rolled back", before, champion)
-        _move_champion(client, model_name, turn, event)
+        _move_champion(client, model_name, lock, event)
         client.set_registered_model_tag(model_name, PREVIOUS_CHAMPIONS, " ".join(stack[:-1]))
         _tag_version(client, champion, "rolled_back")
     return Promotion(before, champion)
@@ -257,9 +257,9 @@ def _locked_model(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowCl
     client = connect(uri)
     with translate_errors(uri):
         get_registered_model(client, model_name)
-        turn = BakeryLock(_ModelTags(client, model_name), model_name)
-        with turn.hold():
-            yield client, turn
+        lock = BakeryLock(_ModelTags(client, model_name), model_name)
+        with lock.hold():
+            yield client, lock
 
 
 def _challenger_and_champion(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
@@ -326,10 +326,12 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
     )
 
 
-def _move_champion(client: MlflowClient, name: str, turn: BakeryLock, event: PromotionEvent) -> None:
+def _move_champion(client: MlflowClient, name: str, lock: BakeryLock, event: PromotionEvent) -> None:
     """Record the event, move the alias, and record that it has moved."""
+    # The event is recorded before the alias moves. If the process dies in between, the history shows an event that is
+    # not done; if it dies after the move, events_from_tags() recognises the event as done by the alias.
     client.set_registered_model_tag(name, event.key, event_to_tag(event))
-    turn.verify_held()
+    lock.verify_held()
     client.set_registered_model_alias(name, CHAMPION, event.version)
     failpoint("champion-moved")
     client.set_registered_model_tag(name, event.key, event_to_tag(replace(event, done=True)))

@@ -49,6 +49,7 @@ class Drawing:
         if png is None:
             return None
         with Image.open(io.BytesIO(png)) as image:
+            # The image has more pixels than it takes up, so that it is sharp on high-resolution screens.
             return png, {"width": image.width // _SHARP}
 
     def _spec(self) -> dict[str, Any] | None:

@@ -153,6 +153,7 @@ def _gain(outcome: Outcome | None) -> Tile:
         if seeds >= MIN_SEEDS
         else "over test images only: one training run cannot show the variance between seeds (--confirm-seeds 3)"
     )
+    # The line always shows 0, to which the interval is compared.
     low, high = min(gain.low, 0.0), max(gain.high, 0.0)
     margin = 0.15 * (high - low) or 0.01
     return Tile(

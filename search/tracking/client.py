@@ -44,7 +44,7 @@ def create_store(tracking_uri: str) -> None:
 
 
 _REFUSALS = {401: "it requires a login", 403: "it denies the request"}
-_ABSENCES = (
+_CONNECTION_PROBLEMS = (
     (requests.exceptions.RetryError, "its server returns errors"),
     (requests.exceptions.Timeout, "its server does not answer in time"),
     (requests.exceptions.ConnectionError, "no server is running there"),
@@ -54,7 +54,7 @@ _HINTS = {
     403: "Check the account's permissions, and the server's --allowed-hosts.",
 }
 
-_TURN_SECONDS = 60.0
+_LOCK_TIMEOUT_SECONDS = 60.0
 
 
 def connect(tracking_uri: str, verbose: bool = False) -> MlflowClient:
@@ -80,7 +80,9 @@ def _migration_lock(uri: str) -> AbstractContextManager[Any]:
     if not uri.startswith("sqlite"):
         return nullcontext()
     name = hashlib.sha256(f"{user_name()} {uri}".encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"unfreeze-mlflow-{name}.lock", timeout=_TURN_SECONDS)
+    return FileLock(
+        Path(tempfile.gettempdir()) / f"unfreeze-mlflow-{name}.lock", timeout=_LOCK_TIMEOUT_SECONDS
+    )
 
 
 @contextmanager
@@ -139,7 +141,7 @@ def first_line(error: Exception, length: int = 300) -> str:
 def _connection_problem(error: BaseException | None) -> str | None:
     """Describe why the server could not be reached, if that is the root cause of ``error``; else None."""
     while error is not None:
-        for kind, words in _ABSENCES:
+        for kind, words in _CONNECTION_PROBLEMS:
             if isinstance(error, kind):
                 return words
         error = error.__cause__ or error.__context__

@@ -99,6 +99,7 @@ class Mirror:
         that were created by a request whose answer was lost.
         """
         self.sync(record)
+        # Forget all runs and find them again: a request whose answer was lost may have created a duplicate.
         self._forget()
         self.sync(record)
         now = int(time.time() * 1000)
@@ -124,15 +125,19 @@ class Mirror:
             self._client.log_artifact(self.parent_run_id, str(path), folder)
 
     def _sync_trial(self, runs: SearchRuns, record: SearchRecord, trial: TrialRecord) -> None:
+        # A waiting trial gets its run when it starts.
         mark = _fingerprint(record, trial)
         child = runs.children.get(trial.number)
         if self._marks.get(trial.number) == mark or (trial.state == "waiting" and child is None):
             return
         content = trial_content(record, trial, runs.parent.run_id)
         if child is None:
+            # Remembered at once: if the update fails, the next one continues this run instead of creating another.
             child = runs.children[trial.number] = self._writer.create(content)
             failpoint("run-created")
         self._writer.update(child, content, record.task, record.source)
+        # Marked as delivered only after everything was sent: an error before that repeats the whole trial, which is
+        # harmless.
         self._marks[trial.number] = mark
         self.delivered += 1
         self.after_trial()

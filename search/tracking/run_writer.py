@@ -76,6 +76,7 @@ class RunWriter:
         snapshot.status = status
 
     def _send(self, snapshot: RunSnapshot, content: RunContent) -> None:
+        # MLflow appends metrics: a value that is sent twice would be stored twice.
         known = snapshot.read_points(self._client)
         points = [p for p in content.points if (p.metric, p.step) not in known]
         params = {k: v for k, v in content.params.items() if k not in snapshot.params}

@@ -92,9 +92,12 @@ def readable_domain(
         return 0.0, 1.0
     order = sorted(values, key=lambda v: loss_key(record, v))
     best, worst, common = order[0], order[-1], order[math.ceil(usual * (len(order) - 1))]
+    # Leave room beyond the usual values, proportional to their spread; the worst values beyond it are drawn on the
+    # edge.
     limit = common + 0.4 * (common - best)
     if loss_key(record, worst) < loss_key(record, limit):
         limit = worst
     low, high = min(best, limit), max(best, limit)
+    # If all values are equal, the axis still needs an extent.
     margin = 0.06 * (high - low) or abs(high) * 0.05 or 0.5
     return low - margin, high + margin

@@ -76,6 +76,7 @@ def _rows(record: SearchRecord, trials: Sequence[TrialRecord], axes: Sequence[Ax
             "won": won is not None and t.number == won.number,
             **{f"a{place}": round(axis.places.get(t.number, UNUSED), 4) for place, axis in enumerate(axes)},
         }
+        # The best trials come last, so that they are drawn on top.
         for t in reversed(trials)
     ]
 

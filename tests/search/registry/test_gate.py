@@ -263,6 +263,7 @@ def test_the_first_champion_of_a_search_without_a_baseline() -> None:
     assert hopeless.comparisons[0].accuracy == np.bincount(world.labels).max() / IMAGES
 
 
+@pytest.mark.slow
 def test_equal_first_champions_seldom_pass() -> None:
     passed = 0
     for n in range(100):
