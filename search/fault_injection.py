@@ -40,23 +40,23 @@ FAILPOINTS = (
 """Names of the failpoints, in the order of a search. Each lies between two writes that belong together:
 
 - ``prepared``: the data is ready, and there is no trial yet.
-- ``suggested``: a trial is in the ledger, and Ray Tune does not know it.
+- ``suggested``: a trial is in the ledger, and Ray Tune has not started it.
 - ``reported``: an epoch is in the ledger, and not in MLflow.
 - ``ending``, ``ended``: before and after a trial's end is written into the ledger.
 - ``run-created``, ``run-delivered``: a run exists in MLflow; a run is complete there.
 - ``retrained``: one of the winner's trainings is saved.
 - ``measured``: the test data was read, and the outcome is not in the ledger.
-- ``version-created``: a model version exists in the registry, and the ledger does not know it.
-- ``registered``: the ledger knows the version.
+- ``version-created``: a model version exists in the registry, and the ledger has no record of it.
+- ``registered``: the version is recorded in the ledger.
 - ``finished``: everything is delivered.
-- ``champion-moved``: in a promotion or rollback, the alias was moved, and the history does not show that.
+- ``champion-moved``: in a promotion or rollback, the alias was moved, and the history has no record of it.
 """
 
 _counts: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Kill this process if the environment asks for it at this point.
+    """Kill this process if the environment requests it at this point.
 
     Args:
         name: one of :data:`FAILPOINTS`.
@@ -76,7 +76,7 @@ def failpoint(name: str) -> None:
 
 
 def inject_fault(trial: str, batch_size: int) -> None:
-    """Let a trial fail as the environment asks.
+    """Let a trial fail as the environment requests.
 
     Args:
         trial: the trial's name, which ends with a dash and the trial's number.
@@ -97,7 +97,7 @@ def inject_fault(trial: str, batch_size: int) -> None:
             threading.Event().wait()
         elif kind == "memory":
             if batch_size > int(largest or 0):
-                raise MemoryError(f"{TRIAL_FAULTS_VARIABLE} asks for it")
+                raise MemoryError(f"{TRIAL_FAULTS_VARIABLE} requests it")
         else:
             raise ValueError(
                 f"{TRIAL_FAULTS_VARIABLE}: expected kill, hang, memory or memory>N, received {word!r}"

@@ -16,7 +16,7 @@ from trainables.epoch_metrics import EpochMetrics
 
 
 class StudyKey:
-    """Keys of the study's attributes: what the ledger knows of the search apart from its trials."""
+    """Keys of the study's attributes: what the ledger stores of the search apart from its trials."""
 
     FORMAT: Final = "format"
     """The version of the format (:data:`search.ledger.format_version.LEDGER_FORMAT`)."""

@@ -26,7 +26,7 @@ def check_ledger_file(ledger: Path) -> None:
     """Make sure that ``ledger`` is a whole database, or that there never was one.
 
     Raises:
-        LedgerError: it is damaged or has gone; the message says where its last good copy is and how to use it.
+        LedgerError: it is damaged or has gone; the message names its last good copy and how to restore it.
     """
     copy = backup_path(ledger)
     if not ledger.exists():

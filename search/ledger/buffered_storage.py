@@ -1,6 +1,6 @@
 """A storage for Optuna that reads from memory and writes what belongs together in one transaction.
 
-Optuna's own storage for databases commits each parameter, attribute and value by itself, and asks the database for
+Optuna's own storage for databases commits each parameter, attribute and value by itself, and queries the database for
 every trial that it reads. Only the driver of a search writes its trials, so it may keep them in memory and write
 several changes at once. The tables are Optuna's, so that Optuna and its dashboard read them.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BufferedStorage(InMemoryStorage):
-    """The studies of ``database``, each in memory from the moment it is first asked for by its name.
+    """The studies of ``database``, each loaded into memory when it is first requested by its name.
 
     Changes of trials reach the database with the next :meth:`flush`. Attributes of a study are read and written in the
     database at once, because other processes watch them. For the trials of a study this process must be the only
@@ -63,7 +63,7 @@ class BufferedStorage(InMemoryStorage):
 
     @contextmanager
     def wal_mode(self) -> Iterator[None]:
-        """Keep a write-ahead log beside a SQLite file meanwhile, so that a commit need not wait for the disk."""
+        """Keep a write-ahead log for a SQLite file meanwhile, so that a commit need not wait for the disk."""
         self._close()  # SQLite changes its mode only while no other connection is open
         with wal_mode(self._database.engine):
             try:

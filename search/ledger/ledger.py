@@ -4,7 +4,7 @@ It holds which trials exist, with which parameters, and how each ended. A trial 
 driver which is killed at any moment finds it again, and when it ends. Only the driver writes trials. Reading goes
 through :attr:`Ledger.trials`, a copy in memory that is kept up to date, so that a view costs no query.
 
-This module holds what is asked of Optuna; :mod:`search.ledger.trial_records` translates between Optuna's trials and our
+This module makes all calls to Optuna; :mod:`search.ledger.trial_records` translates between Optuna's trials and our
 records.
 """
 
@@ -65,7 +65,7 @@ ServingCosts = Callable[[Parameters], Mapping[str, float]]
 
 
 class Ledger:
-    """The trials of one search, in an Optuna study.
+    """The trials of one search.
 
     Args:
         url: SQLAlchemy URL of the database.
@@ -124,7 +124,7 @@ class Ledger:
 
     @contextmanager
     def wal_mode(self) -> Iterator[None]:
-        """Keep a write-ahead log beside a SQLite file meanwhile, so that commits need not wait for the disk."""
+        """Keep a write-ahead log for a SQLite file meanwhile, so that commits need not wait for the disk."""
         with self._writable.wal_mode():
             yield
 
@@ -197,10 +197,7 @@ class Ledger:
     def retry(self, number: int, *, retries: int, batch_size: int | None) -> None:
         """Write that a running trial is resumed after a failure of its own.
 
-        Args:
-            number: of the trial.
-            retries: how often this has happened to the trial.
-            batch_size: the trial's own batch size from now on; None for that of the search.
+        ``retries`` is how often this has happened, ``batch_size`` the trial's own from now on (None: the search's).
         """
         trial = self._live[number]
         for key, value in ((TrialKey.RETRIES, retries), (TrialKey.BATCH_SIZE, batch_size)):

@@ -40,7 +40,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "StudyUserAttributeModel": ("study_id", "key", "value_json"),
     "StudySystemAttributeModel": ("study_id", "key", "value_json"),
 }
-"""The columns that are read or written here, by Optuna's model class. Other primary keys are the database's own."""
+"""The columns that are read or written here, by Optuna's model class, in the order of the fields of OptunaTables. Each
+table also has a primary key that the database fills in."""
 
 STORED_FORMS: Mapping[str, tuple[str, str]] = {
     "TrialValueModel": ("value_to_stored_repr", "value"),
@@ -102,7 +103,7 @@ def optuna_tables() -> OptunaTables:
     """Optuna's tables, checked.
 
     Raises:
-        SearchError: the installed version of Optuna has other tables; the message says which version to install.
+        SearchError: the installed version of Optuna has other tables; the message names the version to install.
     """
     expect_private_api(
         "optuna", TESTED_VERSIONS, "writes the ledger into Optuna's tables", missing_tables(_models())
@@ -114,7 +115,7 @@ def optuna_tables() -> OptunaTables:
 
 
 def missing_tables(models: Any) -> list[str]:
-    """What of the tables that are written here ``models`` has not, or has in another form; empty if it has all."""
+    """The tables, columns and functions used here that ``models`` lacks or has in another form; empty if it has all."""
     missing = []
     for name, columns in COLUMNS.items():
         table = getattr(getattr(models, name, None), "__table__", None)

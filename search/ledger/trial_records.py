@@ -79,7 +79,7 @@ def to_record(trial: FrozenTrial, objectives: SearchObjectives, method: str) -> 
         method: of a trial that records none and has none among its parameters.
     """
     known = TrialAttributes.read(trial.user_attrs)
-    # A trial that is enqueued has no parameters yet; Optuna keeps what was asked for in this attribute of its own.
+    # A trial that is enqueued has no parameters yet; Optuna keeps the requested ones in an attribute of its own.
     params = trial.params or trial.system_attrs.get("fixed_params", {})
     return TrialRecord(
         number=trial.number,

@@ -116,7 +116,7 @@ def check_private_api() -> None:
     """Make sure that Optuna still has the private API that the sampler overrides and calls.
 
     Raises:
-        SearchError: it has not; the message says which version to install.
+        SearchError: it has not; the message names the version to install.
     """
     missing = missing_parameters(
         getattr(TPESampler, "_sample_relative", None),

@@ -25,8 +25,8 @@ from search.records.record import Parameters, ParameterValue, SearchRecord, Tria
 from trainables.errors import UsageError
 
 DRAW_STRENGTH = 1.0
-"""Strength s of the prior: trial n is drawn with probability s / (s + n), so about s · log N of N trials are drawn. It is
-multiplied by the similarity of the most similar task."""
+"""Strength s of the prior: trial n is drawn with probability s / (s + n), so about s · log N of N trials are drawn. It
+is multiplied by the similarity of the most similar task."""
 
 DRAW_WIDTH = 0.1
 """Standard deviation of a draw around the earlier value, as a share of the parameter's range."""

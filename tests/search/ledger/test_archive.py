@@ -1,3 +1,5 @@
+"""Test that --fresh moves an earlier search into the archive and deletes nothing."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ Study = Callable[[str, str, int], Ledger]
 
 @pytest.fixture
 def study(open_ledger: Callable[..., Ledger]) -> Study:
-    """Opens a study and adds trials."""
+    """Return a function that opens a study and adds trials."""
 
     def filled(url: str, name: str, trials: int) -> Ledger:
         ledger = open_ledger(url, name)
@@ -36,7 +38,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def test_an_earlier_search_is_moved_whole(workspace: Workspace, study: Study) -> None:
+def test_archive_moves_the_folder_with_all_its_files(workspace: Workspace, study: Study) -> None:
     study(sqlite_url(workspace.ledger), workspace.name, 3)
     workspace.winner.mkdir()
     (workspace.winner / "model.keras").write_bytes(b"model")
@@ -49,14 +51,14 @@ def test_an_earlier_search_is_moved_whole(workspace: Workspace, study: Study) ->
     assert not {p.name for p in kept.iterdir()} & {".lock-holder.json"}
 
 
-def test_nothing_to_put_away_is_fine_and_leaves_no_archive(workspace: Workspace) -> None:
+def test_archive_of_an_empty_workspace_does_nothing(workspace: Workspace) -> None:
     with workspace.locked():
         pass
     assert archive(workspace, None) is None
     assert not (workspace.storage / ARCHIVE_FOLDER).exists()
 
 
-def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
+def test_archive_keeps_several_searches_of_one_name(workspace: Workspace) -> None:
     for content in ("first", "second"):
         workspace.create()
         (workspace.directory / "report.html").write_text(content)
@@ -65,7 +67,7 @@ def test_two_earlier_searches_are_both_kept(workspace: Workspace) -> None:
     assert sorted((k / "report.html").read_text() for k in kept) == ["first", "second"]
 
 
-def test_studies_in_a_database_keep_their_trials_under_another_name(
+def test_archive_renames_the_studies_in_a_database(
     workspace: Workspace, tmp_path: Path, study: Study
 ) -> None:
     url = sqlite_url(tmp_path / "shared.db")
@@ -82,14 +84,14 @@ def test_studies_in_a_database_keep_their_trials_under_another_name(
     assert len(study(url, "another", 0).trials) == 1
 
 
-def test_a_running_search_is_not_put_away(workspace: Workspace) -> None:
+def test_archive_refuses_a_running_search(workspace: Workspace) -> None:
     (workspace.directory / "report.html").write_text("old")
     with workspace.locked(), pytest.raises(SearchError, match="already running"):
         archive(workspace, None)
     assert (workspace.directory / "report.html").read_text() == "old"
 
 
-def test_a_search_that_another_machine_drives_is_not_put_away(
+def test_archive_refuses_a_search_that_another_machine_drives(
     workspace: Workspace, tmp_path: Path, study: Study
 ) -> None:
     url = sqlite_url(tmp_path / "shared.db")

@@ -1,4 +1,4 @@
-"""The driver's storage passes Optuna's own tests of storages, and writes what Optuna reads."""
+"""Test the driver's storage with Optuna's conformance tests of storages."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Test which errors of a database are retried, and for how long."""
+
 from __future__ import annotations
 
 import time
@@ -25,7 +27,7 @@ def in_optuna(words: str) -> StorageInternalError:
 
 
 @pytest.mark.parametrize("problem", [error("database is locked"), in_optuna("database is locked")])
-def test_a_database_that_is_held_for_a_moment_is_asked_again(problem: Exception) -> None:
+def test_a_locked_database_is_tried_again(problem: Exception) -> None:
     tries: list[bool] = []
 
     def attempt(again: bool) -> str:
@@ -39,7 +41,7 @@ def test_a_database_that_is_held_for_a_moment_is_asked_again(problem: Exception)
 
 
 @pytest.mark.parametrize("problem", [error("database or disk is full"), in_optuna("disk I/O error")])
-def test_a_refusal_is_told_at_once(problem: Exception) -> None:
+def test_an_error_that_does_not_pass_is_raised_at_once(problem: Exception) -> None:
     def attempt(again: bool) -> None:
         raise problem
 
@@ -50,7 +52,7 @@ def test_a_refusal_is_told_at_once(problem: Exception) -> None:
 
 
 @pytest.mark.parametrize("said", ["soon", "0", "nan", "inf", "-3"])
-def test_a_patience_that_is_no_number_of_seconds_is_refused_before_anything_starts(
+def test_an_invalid_patience_is_refused_before_anything_starts(
     said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(SERVICE_PATIENCE, said)
@@ -59,12 +61,12 @@ def test_a_patience_that_is_no_number_of_seconds_is_refused_before_anything_star
     assert not list(tmp_path.iterdir())
 
 
-def test_a_minute_is_waited_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_patience_is_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SERVICE_PATIENCE, raising=False)
     assert service_patience() == 60
 
 
-def test_one_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_stays_unreachable_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICE_PATIENCE, "0.8")
     insistence = DatabaseRetry(sql.create_engine("sqlite://"))
 

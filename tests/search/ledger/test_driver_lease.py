@@ -1,4 +1,4 @@
-"""Who may drive a search on a shared database: living, dead and sleeping drivers."""
+"""Test that one process at a time drives a search on a shared database, even if a driver dies or is suspended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def row(url: str) -> Iterator[NewRow]:
-    """Opens the mark of the one search, once more with each call."""
+    """Return a function that opens the row of the one search, with a connection of its own for each call."""
     opened: list[LeaseRow] = []
 
     def new() -> LeaseRow:
@@ -60,7 +60,7 @@ def found(row: LeaseRow) -> LeaseHolder:
     return known
 
 
-def test_a_living_driver_of_another_machine_is_named(row: NewRow) -> None:
+def test_a_living_driver_of_another_machine_is_reported(row: NewRow) -> None:
     other = row()
     assert other.compare_and_set(None, holder())
     ended = threading.Event()
@@ -84,7 +84,7 @@ def test_a_living_driver_of_another_machine_is_named(row: NewRow) -> None:
         beating.join()
 
 
-def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(row: NewRow) -> None:
+def test_the_lease_of_another_machine_is_taken_over_after_it_has_expired(row: NewRow) -> None:
     row().compare_and_set(None, holder())
     began = time.monotonic()
     with Lease(row(), "photos", **QUICK).acquired():
@@ -93,7 +93,7 @@ def test_a_silent_driver_of_another_machine_is_waited_for_and_taken_over_from(ro
     assert LeaseHolder.parse(row().read()) is None
 
 
-def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(row: NewRow) -> None:
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(row: NewRow) -> None:
     import socket
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -104,14 +104,16 @@ def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(row: NewRow) 
         assert time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize("before", ["nobody", "a dead one", "one that gave up"])
-def test_of_several_that_begin_at_the_same_moment_one_drives(row: NewRow, before: str) -> None:
+@pytest.mark.parametrize("before", ["nobody", "a dead driver", "a driver that gave up"])
+def test_one_of_several_drivers_that_start_at_the_same_moment_gets_the_lease(
+    row: NewRow, before: str
+) -> None:
     if before != "nobody":
         row().compare_and_set(None, holder())
-    if before == "one that gave up":
+    if before == "a driver that gave up":
         row().renew("t", None)
-    marks = [row() for _ in range(4)]
-    ready, done = threading.Barrier(len(marks)), threading.Barrier(len(marks))
+    rows = [row() for _ in range(4)]
+    ready, done = threading.Barrier(len(rows)), threading.Barrier(len(rows))
     outcomes: list[str] = []
 
     def drive(one: LeaseRow) -> None:
@@ -125,7 +127,7 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(row: NewRow, before
             outcomes.append("refused" if "process" in str(error) else str(error))
             done.wait(60)
 
-    threads = [threading.Thread(target=drive, args=(one,)) for one in marks]
+    threads = [threading.Thread(target=drive, args=(one,)) for one in rows]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,7 +135,7 @@ def test_of_several_that_begin_at_the_same_moment_one_drives(row: NewRow, before
     assert sorted(outcomes) == ["drives", *["refused"] * 3]
 
 
-def test_the_mark_changes_while_the_lease_is_held(row: NewRow) -> None:
+def test_the_row_changes_while_the_lease_is_held(row: NewRow) -> None:
     reader = row()
     with Lease(row(), "photos", **QUICK).acquired() as lease:
         first = found(reader).beat
@@ -145,14 +147,14 @@ def test_the_mark_changes_while_the_lease_is_held(row: NewRow) -> None:
         assert not lease.lost.is_set()
 
 
-def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_mark_alone(
+def test_a_driver_that_lost_its_lease_writes_nothing_more_and_leaves_the_row_alone(
     url: str, row: NewRow, open_ledger: OpenLedger
 ) -> None:
     with Lease(row(), "photos", heartbeat_seconds=60, expiry_seconds=60).acquired() as lease:
         ledger = open_ledger(url, "photos", fence=lease.fence)
         number = ledger.start(lambda trial: {"x": trial.suggest_float("x", 0, 1)}).number
         ledger.set_attribute("elapsed", 1.0)
-        row().renew(lease.token, holder())  # in a sleep of 60 s, as it were
+        row().renew(lease.token, holder())  # as if another driver had taken over while this one was suspended
         writes: list[Callable[[], object]] = [
             lambda: ledger.report(number, EpochMetrics(1, 0.5, 1.0, 1.0, 0.1)),
             lambda: ledger.set_attribute("elapsed", 2.0),
@@ -170,7 +172,7 @@ def test_a_driver_that_was_taken_over_from_writes_nothing_more_and_leaves_the_ma
     assert after.attribute("elapsed") == 1.0
 
 
-def test_a_driver_that_has_slept_asks_before_it_tells_anything(row: NewRow) -> None:
+def test_a_driver_that_was_suspended_finds_that_it_has_lost_its_lease(row: NewRow) -> None:
     with Lease(row(), "photos", heartbeat_seconds=0.5, expiry_seconds=60).acquired() as lease:
         lease.check()
         row().renew(lease.token, holder())
@@ -188,11 +190,11 @@ def test_a_holder_of_another_version_is_respected() -> None:
     assert LeaseHolder.parse(None) is None
 
 
-def test_a_mark_is_one_of_the_study_s_attributes(url: str, row: NewRow, open_ledger: OpenLedger) -> None:
+def test_the_row_is_one_of_the_study_s_attributes(url: str, row: NewRow, open_ledger: OpenLedger) -> None:
     row().compare_and_set(None, holder())
     assert open_ledger(url, "photos").attribute(StudyKey.DRIVER) == json.loads(holder().to_json())
 
 
-def test_a_database_that_can_not_be_asked_is_named(tmp_path: Path) -> None:
+def test_a_database_that_can_not_be_opened_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="expected a database that can be opened"):
         LeaseRow(sqlite_url(tmp_path / "nowhere" / "x.db"), "photos")

@@ -1,3 +1,5 @@
+"""Test that the ledger stores every trial, that it resumes them after a kill, and which trials it starts."""
+
 from __future__ import annotations
 
 import math
@@ -50,7 +52,7 @@ def fill(ledger: Ledger, trials: int) -> None:
         ledger.finish(number, "complete")
 
 
-def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
+def test_a_reopened_ledger_has_all_trials(folder: Path) -> None:
     ledger = open_ledger(folder)
     first = ledger.start(SPACE.suggest)
     ledger.report(first.number, epoch(1, 0.5))
@@ -77,7 +79,7 @@ def test_a_reopened_ledger_knows_everything(folder: Path) -> None:
     assert [t.seed for t in again] == [trial_seed(3, n) for n in range(3)]
 
 
-def test_a_trial_whose_driver_died_goes_on_under_its_number(folder: Path) -> None:
+def test_an_interrupted_trial_is_resumed_under_its_number(folder: Path) -> None:
     before = open_ledger(folder)
     lost = before.start(SPACE.suggest)
     before.report(lost.number, epoch(1, 0.4))
@@ -85,7 +87,7 @@ def test_a_trial_whose_driver_died_goes_on_under_its_number(folder: Path) -> Non
     assert after.interrupted() == [lost.number]
     resumed = after.resume(lost.number, SPACE.suggest)
     assert (resumed.number, resumed.params, resumed.seed) == (lost.number, lost.params, lost.seed)
-    after.report(lost.number, epoch(1, 0.9))  # known already
+    after.report(lost.number, epoch(1, 0.9))  # the ledger has it already
     after.report(lost.number, epoch(2, 0.6))
     after.finish(lost.number, "complete")
     assert [e.val_accuracy for e in after.trials[0].epochs] == [0.4, 0.6]
@@ -105,7 +107,7 @@ def test_a_trial_is_written_whole_or_not_at_all(folder: Path) -> None:
     assert open_ledger(folder).trials == ()
 
 
-def test_a_trial_that_has_only_some_of_its_parameters_gets_the_rest(folder: Path) -> None:
+def test_resume_suggests_parameters_that_are_missing(folder: Path) -> None:
     open_ledger(folder)
     elsewhere = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db"))
     elsewhere.ask().suggest_int("unfreeze_depth", 0, 4)
@@ -115,7 +117,7 @@ def test_a_trial_that_has_only_some_of_its_parameters_gets_the_rest(folder: Path
     assert record.number == 0
 
 
-def test_what_optuna_reads_is_what_the_ledger_wrote(folder: Path) -> None:
+def test_optuna_reads_what_the_ledger_wrote(folder: Path) -> None:
     ledger = open_ledger(folder)
     with ledger.wal_mode():
         fill(ledger, 3)
@@ -132,7 +134,7 @@ def test_what_optuna_reads_is_what_the_ledger_wrote(folder: Path) -> None:
     ]
 
 
-def test_long_curves_are_read_back_whole(folder: Path) -> None:
+def test_curves_of_several_chunks_are_read_back(folder: Path) -> None:
     ledger = open_ledger(folder)
     number = ledger.start(SPACE.suggest).number
     for step in range(1, 76):
@@ -146,7 +148,7 @@ def test_long_curves_are_read_back_whole(folder: Path) -> None:
     assert ledger.trials[0].value == 0.99
 
 
-def test_a_curve_of_an_earlier_ledger_goes_on(folder: Path) -> None:
+def test_a_curve_in_the_format_of_the_first_versions_is_continued(folder: Path) -> None:
     open_ledger(folder)
     elsewhere = optuna.load_study(study_name="a search", storage=sqlite_url(folder / "ledger.db"))
     trial = elsewhere.ask()
@@ -177,7 +179,7 @@ with ledger.wal_mode():
 """
 
 
-def test_a_killed_driver_loses_nothing_that_it_was_told(folder: Path) -> None:
+def test_a_killed_driver_loses_nothing_that_was_reported(folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED, str(folder / "ledger.db")])
     assert ended.returncode == -9
     after = open_ledger(folder)
@@ -186,13 +188,13 @@ def test_a_killed_driver_loses_nothing_that_it_was_told(folder: Path) -> None:
     assert [len(t.epochs) for t in after.trials] == [7, 8, 7]
 
 
-def test_readers_and_the_driver_do_not_wait_for_each_other(folder: Path) -> None:
+def test_readers_and_the_driver_do_not_block_each_other(folder: Path) -> None:
     ledger = open_ledger(folder)
     with ledger.wal_mode():
         fill(ledger, 2)
         with sqlite3.connect(folder / "ledger.db") as reader:
             rows = reader.execute("SELECT number FROM trials")
-            rows.fetchone()  # a read that has begun and not ended
+            rows.fetchone()  # leaves the read unfinished
             began = time.monotonic()
             fill(ledger, 2)
             assert time.monotonic() - began < 2
@@ -201,7 +203,7 @@ def test_readers_and_the_driver_do_not_wait_for_each_other(folder: Path) -> None
     assert sorted(p.name for p in folder.iterdir()) == ["ledger.db"]
 
 
-def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path: Path) -> None:
+def test_an_interrupted_search_proposes_the_same_trials_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     whole.mkdir()
     halves.mkdir()
@@ -211,10 +213,10 @@ def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path
     assert [t.params for t in open_ledger(whole).trials] == [t.params for t in open_ledger(halves).trials]
 
 
-def test_proposals_are_those_of_optuna_s_own_sampler(folder: Path) -> None:
+def test_proposals_equal_those_of_optuna_s_own_tpe_sampler(folder: Path) -> None:
     ledger = open_ledger(folder)
     fill(ledger, 14)
-    space = full_space(4)  # of other parameters, some of which only some trials have
+    space = full_space(4)  # its parameters are others, and some of them are not in all trials
     for _ in range(14):
         number = ledger.start(space.suggest).number
         ledger.finish(number, "complete", epoch=epoch(1, 0.5 + number / 100))
@@ -227,7 +229,7 @@ def test_proposals_are_those_of_optuna_s_own_sampler(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsga2"])
-def test_each_sampler_proposes_within_the_space_and_not_one_point_only(folder: Path, sampler: str) -> None:
+def test_each_sampler_proposes_different_points_within_the_space(folder: Path, sampler: str) -> None:
     ledger = open_ledger(folder, sampler=sampler)
     fill(ledger, 8)
     assert len({tuple(t.params.items()) for t in ledger.trials}) > 4
@@ -235,12 +237,12 @@ def test_each_sampler_proposes_within_the_space_and_not_one_point_only(folder: P
         assert SPACE.check(trial.params) == trial.params
 
 
-def test_unknown_sampler_is_refused_with_the_valid_ones(folder: Path) -> None:
+def test_an_unknown_sampler_is_refused_with_the_valid_names(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"sampler: expected one of tpe, .*received 'grid'"):
         open_ledger(folder, sampler="grid").start(SPACE.suggest)
 
 
-def test_enqueued_configurations_come_first_and_once(folder: Path) -> None:
+def test_enqueued_configurations_are_started_first_and_once(folder: Path) -> None:
     wanted = [{"unfreeze_depth": 1, "learning_rate": 0.01}, {"unfreeze_depth": 1, "learning_rate": 0.01}]
     open_ledger(folder).enqueue(wanted)
     ledger = open_ledger(folder)
@@ -251,7 +253,7 @@ def test_enqueued_configurations_come_first_and_once(folder: Path) -> None:
     assert [t.params["learning_rate"] == 0.01 for t in ledger.trials] == [True, True, False]
 
 
-def test_another_setting_is_refused_with_the_difference(folder: Path) -> None:
+def test_different_settings_are_refused_with_the_difference(folder: Path) -> None:
     ledger = open_ledger(folder)
     check_same_settings(ledger, {"data": "abc", "epochs": 5, "space": {"a": (1, 2)}})
     check_same_settings(ledger, {"data": "abc", "epochs": 5, "space": {"a": [1, 2]}})
@@ -259,7 +261,7 @@ def test_another_setting_is_refused_with_the_difference(folder: Path) -> None:
         check_same_settings(ledger, {"data": "abc", "epochs": 6, "space": {"a": [1, 2]}})
 
 
-def test_pruned_without_any_number_and_all_nan_can_be_told(folder: Path) -> None:
+def test_trials_without_a_finite_value_can_be_finished(folder: Path) -> None:
     ledger = open_ledger(folder)
     for reason in ("diverged", "out_of_memory"):
         number = ledger.start(SPACE.suggest).number
@@ -273,20 +275,20 @@ def test_pruned_without_any_number_and_all_nan_can_be_told(folder: Path) -> None
 @pytest.mark.parametrize(
     "url", ["sqlite:////no/such/folder/x.db", "nonsense://x", "mysql://nobody@localhost/x"]
 )
-def test_a_database_that_can_not_be_opened_is_named(url: str) -> None:
+def test_the_message_for_a_database_that_can_not_be_opened_names_it(url: str) -> None:
     with pytest.raises(LedgerError, match="ledger: expected a database that can be opened"):
         Ledger(
             url, "x", direction="maximize", metric="val_accuracy", method="finetune", sampler="tpe", seed=0
         )
 
 
-def test_a_damaged_file_is_named(folder: Path) -> None:
+def test_the_message_for_a_damaged_file_names_it(folder: Path) -> None:
     (folder / "ledger.db").write_bytes(b"this is not a database at all" * 100)
     with pytest.raises(LedgerError, match=r"ledger\.db"):
         open_ledger(folder)
 
 
-def test_a_reader_leaves_a_database_that_is_still_being_made_alone(folder: Path) -> None:
+def test_a_reader_does_not_write_into_a_database_without_tables(folder: Path) -> None:
     (folder / "ledger.db").touch()
     settings: dict[str, Any] = {"direction": "maximize", "metric": "val_accuracy", "method": "finetune"}
     url = sqlite_url(folder / "ledger.db")
@@ -298,7 +300,7 @@ def test_a_reader_leaves_a_database_that_is_still_being_made_alone(folder: Path)
         Ledger(url, "another", sampler="tpe", seed=0, create=False, **settings)
 
 
-def test_a_reader_writes_nothing_into_tables_that_are_still_empty(folder: Path) -> None:
+def test_a_reader_does_not_write_into_unfinished_tables(folder: Path) -> None:
     url = sqlite_url(folder / "ledger.db")
     open_ledger(folder)
     with sqlite3.connect(folder / "ledger.db") as connection:
@@ -320,7 +322,7 @@ def test_a_reader_writes_nothing_into_tables_that_are_still_empty(folder: Path) 
         assert connection.execute("SELECT count(*) FROM version_info").fetchone() == (0,)
 
 
-def test_several_searches_may_begin_in_one_new_database_at_once(tmp_path: Path) -> None:
+def test_several_searches_can_create_one_new_database_at_the_same_moment(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "shared.db")
     program = (
         "import sys; from search.ledger.ledger import Ledger; sys.stdin.readline();"

@@ -1,4 +1,4 @@
-"""Optuna Dashboard on a ledger: other people's tools read what a search has written."""
+"""Test that Optuna Dashboard shows the trials of a ledger."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Dashboard:
         )
 
     def ask(self, path: str, seconds: float = 120) -> Any:
-        """The answer of its API, once it is there."""
+        """Wait for the dashboard, and return the response of its API."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
@@ -79,7 +79,7 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The study as the dashboard's API tells it; the ledger is open for writing meanwhile."""
+    """The study as the dashboard's API returns it, while the ledger is open for writing."""
     file = tmp_path_factory.mktemp("a ledger ü") / "ledger.db"
     ledger = fill(file)
     dashboard = Dashboard(ledger.url)
@@ -107,7 +107,7 @@ def test_the_dashboard_shows_the_trials_of_a_ledger(study: dict[str, Any]) -> No
 
 
 @pytest.mark.slow
-def test_what_it_shows_of_a_trial_can_be_read(study: dict[str, Any]) -> None:
+def test_the_dashboard_shows_readable_attributes_of_a_trial(study: dict[str, Any]) -> None:
     attributes = {a["key"]: a["value"] for a in study["trials"][COMPLETE]["user_attrs"]}
     assert attributes["method"] == "finetune"
     assert attributes["reason"] == "scheduler"

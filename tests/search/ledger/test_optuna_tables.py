@@ -1,4 +1,4 @@
-"""The private tables of Optuna in which the ledger writes are those of the installed version."""
+"""Test that the installed Optuna has the private tables in which the ledger writes."""
 
 from __future__ import annotations
 

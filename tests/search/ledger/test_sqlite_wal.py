@@ -1,3 +1,5 @@
+"""Test the write-ahead log of a ledger's SQLite file: after a kill, and on which disks it is used."""
+
 from __future__ import annotations
 
 import subprocess
@@ -47,12 +49,12 @@ def trials(file: Path) -> int:
     )
 
 
-def test_the_log_of_a_killed_driver_is_found(killed: Path) -> None:
+def test_the_log_of_a_killed_driver_is_applied(killed: Path) -> None:
     check_ledger_file(killed)
     assert trials(killed) == 4
 
 
-def test_the_way_back_from_a_damaged_ledger_leaves_the_log_out(killed: Path) -> None:
+def test_the_commands_that_restore_a_copy_remove_the_log(killed: Path) -> None:
     killed.write_bytes(b"no database " * 1000)
     with pytest.raises(LedgerError) as refused:
         check_ledger_file(killed)
@@ -72,7 +74,7 @@ def test_the_way_back_from_a_damaged_ledger_leaves_the_log_out(killed: Path) -> 
         ("/elsewhere/ledger.db", True),
     ],
 )
-def test_only_a_disk_of_this_machine_is_local(tmp_path: Path, path: str, local: bool) -> None:
+def test_network_file_systems_are_not_local(tmp_path: Path, path: str, local: bool) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(
         "/dev/vda / ext4 rw 0 0\n"
@@ -83,5 +85,5 @@ def test_only_a_disk_of_this_machine_is_local(tmp_path: Path, path: str, local: 
     assert on_local_disk(Path(path), mounts) is local
 
 
-def test_a_system_that_does_not_say_has_no_local_disk(tmp_path: Path) -> None:
+def test_without_a_table_of_mounts_no_disk_is_local(tmp_path: Path) -> None:
     assert not on_local_disk(tmp_path, tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""The prior on backbones: never a filter, worth trials where it is right, cheap where it is wrong."""
+"""Test the prior on the backbones: it excludes none, saves trials if it is right and costs few if it is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search.records.record import BackboneSummary, SearchRecord, TaskSummary, Tr
 from trainables.epoch_metrics import EpochMetrics
 
 LEVELS = {"poor": 0.80, "fair": 0.84, "good": 0.88, "best": 0.94}
-"""What each backbone of the made-up task reaches at most."""
+"""The best accuracy that each backbone can reach in the artificial task."""
 
 SPACE = core_space(4, backbones=dict.fromkeys(LEVELS, 4))
 RIGHT = BackbonePrior(LEVELS)
@@ -33,7 +33,7 @@ def accuracy(params: dict[str, Any]) -> float:
 
 
 def search(prior: BackbonePrior | None, seed: int, trials: int = TRIALS) -> list[float]:
-    """The best value so far after each trial, by the sampler that a search has."""
+    """Run a search with our sampler and return the best value so far after each trial."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -51,7 +51,7 @@ def search(prior: BackbonePrior | None, seed: int, trials: int = TRIALS) -> list
 
 @pytest.fixture(scope="module")
 def curves() -> dict[str, np.ndarray]:
-    """(seeds, trials) of each prior."""
+    """The best values so far, of shape (seeds, trials), for each prior."""
     kinds = {"none": None, "right": RIGHT, "wrong": WRONG}
     return {kind: np.array([search(p, seed) for seed in range(SEEDS)]) for kind, p in kinds.items()}
 
@@ -72,7 +72,7 @@ def test_a_wrong_prior_costs_little(curves: dict[str, np.ndarray]) -> None:
     assert trials_until(curves["wrong"], 0.9) <= trials_until(curves["none"], 0.9) + 4
 
 
-def test_every_backbone_keeps_a_share_and_the_prior_fades() -> None:
+def test_every_backbone_has_a_share_and_the_prior_fades() -> None:
     assert sum(RIGHT.probabilities.values()) == pytest.approx(1)
     assert min(RIGHT.probabilities.values()) > 0.3 / 4
     early = [RIGHT.propose(seed, 0) for seed in range(400)]
@@ -81,7 +81,7 @@ def test_every_backbone_keeps_a_share_and_the_prior_fades() -> None:
     assert sum(bool(p) for p in late) < 0.1 * 400
 
 
-def test_scores_count_by_their_order_alone() -> None:
+def test_probabilities_depend_on_the_order_of_the_scores_only() -> None:
     close = BackbonePrior({"a": 3.001, "b": 3.0, "c": 2.999})
     apart = BackbonePrior({"a": 9.0, "b": 1.0, "c": -50.0})
     assert close.probabilities == apart.probabilities
@@ -89,7 +89,9 @@ def test_scores_count_by_their_order_alone() -> None:
     assert BackbonePrior.from_json(apart.to_json()) == apart
 
 
-def test_the_ledger_says_which_trials_the_prior_chose_and_resumes_alike(tmp_path: Path) -> None:
+def test_the_ledger_stores_which_trials_the_prior_chose_and_a_resumed_search_chooses_the_same(
+    tmp_path: Path,
+) -> None:
     def opened() -> Ledger:
         ledger = Ledger(
             sqlite_url(tmp_path / "ledger.db"),
@@ -141,15 +143,20 @@ def made(prior: BackbonePrior | None, *values: tuple[str, float]) -> SearchRecor
     )
 
 
-def test_what_a_prior_was_worth() -> None:
+def test_a_prior_is_evaluated_by_the_trials() -> None:
     tried = [("best", 0.9), ("good", 0.95), ("fair", 0.8), ("poor", 0.7), ("best", 0.91)]
-    worth = evaluate_prior(made(RIGHT, *tried))
-    assert worth is not None
-    assert (worth.first, worth.best, worth.rank, worth.backbones) == ("best", "good", 2, 4)
-    assert worth.trials == {"poor": 1, "fair": 1, "good": 1, "best": 2}
-    assert worth.correlation == pytest.approx(2 / 3)  # five of six pairs agree
-    assert "good, was number 2 of 4 by score" in str(worth)
-    assert "best values +0.67" in str(worth)
+    evaluation = evaluate_prior(made(RIGHT, *tried))
+    assert evaluation is not None
+    assert (evaluation.first, evaluation.best, evaluation.rank, evaluation.backbones) == (
+        "best",
+        "good",
+        2,
+        4,
+    )
+    assert evaluation.trials == {"poor": 1, "fair": 1, "good": 1, "best": 2}
+    assert evaluation.correlation == pytest.approx(2 / 3)  # five of six pairs agree
+    assert "good, was number 2 of 4 by score" in str(evaluation)
+    assert "best values +0.67" in str(evaluation)
     few = evaluate_prior(made(RIGHT, ("best", 0.9)))
     assert few is not None
     assert few.correlation is None

@@ -1,4 +1,4 @@
-"""Trials that can't work are told to the sampler; a run in which everything fails alike ends early."""
+"""Test that samplers avoid configurations that fail, and that identical failures are recognised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPACE = core_space(16)
 
 
 def doomed_share(ledger: Ledger, reason: str) -> float:
-    """Share of proposals that are too deep, in the second half of 40, when they end for ``reason``."""
+    """The share of the last 20 of 40 proposals that are too deep, if such trials end for ``reason``."""
     doomed: list[bool] = []
     for _ in range(40):
         record = ledger.start(SPACE.suggest)
@@ -35,7 +35,7 @@ def doomed_share(ledger: Ledger, reason: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reason", ["out_of_memory", "diverged"])
-def test_proposals_keep_away_from_what_did_not_work(
+def test_proposals_avoid_configurations_that_did_not_work(
     tmp_path: Path, open_ledger: Callable[..., Ledger], reason: str
 ) -> None:
     def mean_share(reason: str) -> float:
@@ -53,15 +53,15 @@ def trial(
     return TrialRecord(number, state, "finetune", {}, error=error)
 
 
-def test_the_same_error_from_the_first_trial_on_is_told_once_there_are_enough() -> None:
+def test_the_same_error_in_every_trial_so_far_is_reported_once_there_are_enough() -> None:
     alike = IdenticalFailures()
     for number in range(MIN_IDENTICAL_FAILURES):
         assert alike.error is None
-        alike.ended(
+        alike.trial_ended(
             trial(number, error=f"Traceback (most recent call last):\n  line {number}\nOSError: gone\n")
         )
     assert alike.error == "OSError: gone"
-    alike.ended(trial(MIN_IDENTICAL_FAILURES, "complete", None))
+    alike.trial_ended(trial(MIN_IDENTICAL_FAILURES, "complete", None))
     assert alike.error is None
 
 
@@ -74,9 +74,9 @@ def test_the_same_error_from_the_first_trial_on_is_told_once_there_are_enough() 
         trial(1, error=" \n"),
     ],
 )
-def test_one_trial_that_ends_otherwise_lets_the_search_go_on(odd: TrialRecord) -> None:
+def test_one_trial_with_another_end_lets_the_search_continue(odd: TrialRecord) -> None:
     for place in range(MIN_IDENTICAL_FAILURES):
         alike = IdenticalFailures()
         for number in range(2 * MIN_IDENTICAL_FAILURES):
-            alike.ended(odd if number == place else trial(number))
+            alike.trial_ended(odd if number == place else trial(number))
         assert alike.error is None

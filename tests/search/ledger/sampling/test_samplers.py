@@ -1,4 +1,4 @@
-"""Every sampler passes Optuna's own tests of samplers; the private API that ours uses is there."""
+"""Test the samplers with Optuna's conformance tests, and that the private API that ours uses exists."""
 
 from __future__ import annotations
 
