@@ -46,7 +46,7 @@ def findings(file: Path, gpus: float = 1.0, cpus: float = 1.0) -> list[Finding]:
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
-def test_ray_takes_it_and_fills_in_the_rest(name: str) -> None:
+def test_ray_accepts_the_file_and_fills_in_its_defaults(name: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     whole = prepare_config(copy.deepcopy(content(name)))
@@ -58,7 +58,7 @@ def test_ray_takes_it_and_fills_in_the_rest(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
-def test_every_command_is_one_that_a_shell_can_read(name: str) -> None:
+def test_every_command_has_valid_shell_syntax(name: str) -> None:
     for key, commands in content(name).items():
         for command in commands if key.endswith("_commands") else ():
             read = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
@@ -90,7 +90,7 @@ def test_versions_are_those_of_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("name", [*RAY_FILES, "kuberay.yaml"])
-def test_the_doctor_says_what_is_still_to_be_filled_in_and_nothing_else(name: str, tmp_path: Path) -> None:
+def test_the_doctor_names_the_placeholders_and_nothing_else(name: str, tmp_path: Path) -> None:
     blank = findings(CLUSTER / name)
     assert "still to be filled in" in blank[0].words
     assert "FILL-IN" in blank[0].words
@@ -102,12 +102,12 @@ def test_the_doctor_says_what_is_still_to_be_filled_in_and_nothing_else(name: st
 
 
 @pytest.mark.parametrize("name", [*RAY_FILES, "kuberay.yaml"])
-def test_the_doctor_says_when_no_machine_has_what_a_trial_asks_for(name: str) -> None:
+def test_the_doctor_reports_that_no_machine_has_the_resources_of_a_trial(name: str) -> None:
     said = [f.words for f in findings(CLUSTER / name, gpus=2) if f.check == "requests"]
     assert "a trial asks for 1 CPU and 2 GPU and no " in said[0]
 
 
-def test_the_rayjob_holds_together() -> None:
+def test_the_parts_of_the_rayjob_agree() -> None:
     from search.doctor.rayjob import problems
 
     job = content("kuberay.yaml")
@@ -144,7 +144,7 @@ def test_the_rayjob_holds_together() -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_a_rayjob_is_named(change: Any, words: str) -> None:
+def test_errors_in_a_rayjob_are_named(change: Any, words: str) -> None:
     from search.doctor.rayjob import problems
 
     job = content("kuberay.yaml")

@@ -30,7 +30,7 @@ with open("/proc/self/cmdline", "rb") as file:
         now = time.time
         time.time = lambda: now() + 300
 """
-"""For Ray's workers alone: Ray itself need not get over it."""
+"""Only Ray's workers see it; Ray itself need not work with it."""
 TOO_MUCH = """
 import ray, sys, time
 ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
@@ -92,57 +92,57 @@ def words(findings: Findings, check: str, grade: str) -> str:
     return "\n".join(f["words"] for f in findings if (f["check"], f["grade"]) == (check, grade))
 
 
-def test_a_storage_that_a_node_does_not_share(findings: Findings, storage: Path) -> None:
+def test_a_storage_that_a_node_does_not_share_is_reported(findings: Findings, storage: Path) -> None:
     said = words(findings, "storage", "failed")
     assert f"{storage} is not shared: node late has no such folder" in said.replace(
         "has a folder of its own there", "has no such folder"
     )
 
 
-def test_a_storage_that_a_node_can_not_write(findings: Findings, storage: Path) -> None:
+def test_a_storage_that_a_node_can_not_write_is_reported(findings: Findings, storage: Path) -> None:
     assert f"{storage} can't be written from node old: Read-only file system" in words(
         findings, "storage", "failed"
     )
     assert not list(storage.parent.iterdir())
 
 
-def test_versions_that_differ(findings: Findings) -> None:
+def test_different_versions_are_reported(findings: Findings) -> None:
     said = words(findings, "versions", "failed")
     assert "node old has tensorflow 2.20.0, this machine 2.21" in said
     assert "node late has other files of unfreeze" in said
 
 
-def test_a_clock_that_is_ahead(findings: Findings) -> None:
+def test_a_clock_that_is_ahead_is_reported(findings: Findings) -> None:
     assert "node late is 300 s ahead of this machine" in words(findings, "clock", "warning")
 
 
-def test_a_disk_that_is_too_small_for_the_cache(findings: Findings) -> None:
+def test_a_disk_that_is_too_small_for_the_cache_is_reported(findings: Findings) -> None:
     said = words(findings, "cache", "warning")
     assert "node old: " in said
     assert "0.1 GB free, too little for the cache" in said
     assert "node late" not in said
 
 
-def test_a_gpu_that_tensorflow_does_not_see(findings: Findings) -> None:
+def test_a_gpu_that_tensorflow_does_not_see_is_reported(findings: Findings) -> None:
     assert "node old has 1 GPU but TensorFlow sees none" in words(findings, "gpu", "failed")
 
 
-def test_trials_that_would_stay_pending(findings: Findings) -> None:
+def test_trials_that_would_stay_pending_are_reported(findings: Findings) -> None:
     said = words(findings, "requests", "failed")
     assert "a trial asks for 1 CPU and 2 GPU and no node has that: trials would stay PENDING" in said
     assert "The largest of 5 nodes has 1 CPU and 1 GPU" in said
 
 
-def test_a_task_that_waits_in_vain(findings: Findings) -> None:
+def test_a_task_that_waits_in_vain_is_reported(findings: Findings) -> None:
     assert "PENDING for ever: no node has 64 CPU (1 waiting)" in words(findings, "requests", "failed")
 
 
-def test_a_node_on_which_no_process_starts(findings: Findings) -> None:
+def test_a_node_on_which_no_process_starts_is_reported(findings: Findings) -> None:
     said = words(findings, "nodes", "failed")
     assert "no Python process could be asked on node deaf: no answer within 20 s" in said
 
 
-def test_what_is_right_is_not_complained_of(findings: Findings) -> None:
+def test_healthy_nodes_have_no_findings(findings: Findings) -> None:
     wrong = [f["words"] for f in findings if f["grade"] != "ok"]
     assert not [w for w in wrong if "node good" in w or "node head" in w]
     assert words(findings, "ray", "ok")

@@ -63,7 +63,7 @@ def checked(content: object, folder: Path, gpus: float = 1.0) -> list[Finding]:
     return list(check_cluster_file(CheckTargets(folder, cluster_file=file, gpus_per_trial=gpus)))
 
 
-def test_a_good_file_is_not_complained_of(good: dict[str, Any], tmp_path: Path) -> None:
+def test_a_valid_file_has_no_findings(good: dict[str, Any], tmp_path: Path) -> None:
     findings = checked(good, tmp_path)
     assert {f.grade for f in findings} == {"ok"}, findings
     assert {f.check for f in findings} == {"file", "key", "token", "requests"}
@@ -129,7 +129,7 @@ def test_a_good_file_is_not_complained_of(good: dict[str, Any], tmp_path: Path) 
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(
+def test_errors_in_a_file_are_named(
     good: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ def test_what_is_wrong_with_a_file_is_named(
 
 
 @pytest.mark.parametrize("program", ["ssh", "rsync"])
-def test_a_program_that_ray_up_needs_and_this_machine_lacks_is_named(
+def test_a_missing_program_that_ray_up_needs_is_named(
     good: dict[str, Any], tmp_path: Path, program: str
 ) -> None:
     (tmp_path / "bin" / program).unlink()
@@ -157,13 +157,13 @@ def test_a_program_that_ray_up_needs_and_this_machine_lacks_is_named(
     ("content", "words"),
     [("a: [", "is no YAML"), ("- a", "expected keys and values, received list"), ("", "received NoneType")],
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, content: str, words: str) -> None:
+def test_content_that_is_not_a_cluster_file_is_named(tmp_path: Path, content: str, words: str) -> None:
     (found,) = checked(content, tmp_path)
     assert found.grade == "failed"
     assert words in found.words
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (found,) = check_cluster_file(CheckTargets(tmp_path, cluster_file=tmp_path / "none.yaml"))
     assert "No such file" in found.words
 
@@ -206,7 +206,7 @@ def hosts_can_be_made() -> str | None:
 
 
 @pytest.mark.slow
-def test_machines_that_can_not_be_entered_and_what_is_wrong_in_them(tmp_path: Path) -> None:
+def test_failed_logins_and_problems_of_machines_are_reported(tmp_path: Path) -> None:
     """A real SSH server under a name of ``~/.ssh/config``, and an address where there is none."""
     if reason := hosts_can_be_made():
         if os.environ.get("CI") == "true":

@@ -29,7 +29,7 @@ sys.exit(main(sys.argv[1:]))
         ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE=disabled keeps this machine from sending"),
     ],
 )
-def test_a_token_that_is_missing_or_different(
+def test_a_missing_or_different_token_is_reported(
     raylets: Raylets, doctor: Doctor, tmp_path: Path, changed: dict[str, str], words: str
 ) -> None:
     environment = {**raylets.environment, "HOME": str(tmp_path), **changed}
@@ -39,7 +39,7 @@ def test_a_token_that_is_missing_or_different(
     assert "right" not in said
 
 
-def test_a_search_says_so_before_it_waits(raylets: Raylets, tmp_path: Path) -> None:
+def test_a_search_reports_a_refused_token_before_it_waits(raylets: Raylets, tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run(
         [
@@ -63,20 +63,20 @@ def test_a_search_says_so_before_it_waits(raylets: Raylets, tmp_path: Path) -> N
     assert "the token in RAY_AUTH_TOKEN is not the one of the head" in done.stderr
 
 
-def test_an_address_where_nothing_listens(doctor: Doctor, tmp_path: Path) -> None:
+def test_an_address_where_nothing_listens_is_reported(doctor: Doctor, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         findings = doctor("--address", f"127.0.0.1:{free.getsockname()[1]}", "--storage", str(tmp_path))
     assert "nothing answers at" in findings[-1]["words"]
 
 
-def test_a_port_of_something_else(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_port_of_another_service_is_reported(doctor: Doctor, tmp_path: Path) -> None:
     with socket.create_server(("", 0)) as other:
         findings = doctor("--address", f"127.0.0.1:{other.getsockname()[1]}", "--storage", str(tmp_path))
     assert "is no head of a Ray cluster" in findings[-1]["words"]
 
 
-def test_another_version_of_ray(raylets: Raylets, tmp_path: Path) -> None:
+def test_another_version_of_ray_is_reported(raylets: Raylets, tmp_path: Path) -> None:
     arguments = ["doctor", "--address", raylets.address, "--storage", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", BY_ANOTHER, *arguments],

@@ -72,7 +72,7 @@ def choosy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_server_that_refuses_this_name_is_named(choosy: str) -> None:
+def test_a_server_that_refuses_the_host_name_is_reported(choosy: str) -> None:
     found = ask_server(choosy)
     assert found.grade == "failed"
     assert f"answers 403: it refuses requests to the name '{choosy.removeprefix('http://')}'" in found.words
@@ -81,7 +81,7 @@ def test_a_server_that_refuses_this_name_is_named(choosy: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_is_told_of_it_while_it_starts(choosy: str, tmp_path: Path) -> None:
+def test_a_search_reports_a_server_that_refuses_it_while_it_starts(choosy: str, tmp_path: Path) -> None:
     messages: list[str] = []
     config = SearchConfig(tracking_uri=choosy, storage=str(tmp_path))
     checks = StartupChecks(config, tmp_path, messages.append)
@@ -96,7 +96,7 @@ def test_a_search_is_told_of_it_while_it_starts(choosy: str, tmp_path: Path) -> 
     assert "The search goes on" in message
 
 
-def test_a_server_that_is_away_is_named(doctor: Doctor, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(doctor: Doctor, tmp_path: Path) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     nowhere = f"127.0.0.1:{free_port()}"
     findings = doctor("--tracking-uri", uri, "--storage", str(tmp_path), "--address", nowhere)
@@ -106,7 +106,7 @@ def test_a_server_that_is_away_is_named(doctor: Doctor, tmp_path: Path) -> None:
     assert "Connection refused" in said["words"]
 
 
-def test_a_name_that_nobody_knows_is_named() -> None:
+def test_an_unknown_host_name_is_reported() -> None:
     assert "no-such-host.invalid:5000 does not answer" in ask_server("http://no-such-host.invalid:5000").words
 
 
@@ -119,15 +119,13 @@ def test_a_name_that_nobody_knows_is_named() -> None:
         (503, "answers 503 Service Unavailable"),
     ],
 )
-def test_what_a_server_answers_is_put_in_words(
-    strict: tuple[type[Strict], str], status: int, words: str
-) -> None:
+def test_answers_of_a_server_are_explained(strict: tuple[type[Strict], str], status: int, words: str) -> None:
     handler, where = strict
     handler.status = status
     assert words in ask_server(f"http://{where}").words
 
 
-def test_the_login_is_sent_and_not_shown(
+def test_credentials_are_sent_and_not_shown(
     strict: tuple[type[Strict], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler, where = strict

@@ -72,7 +72,7 @@ def test_each_method_trains_with_parameters_of_its_own(config: SearchConfig, res
     assert record.source is not None
 
 
-def test_ledger_mlflow_status_and_report_tell_the_same(config: SearchConfig, result: SearchResult) -> None:
+def test_ledger_mlflow_status_and_report_agree(config: SearchConfig, result: SearchResult) -> None:
     import mlflow
 
     record = read_record("all", config.storage)
@@ -93,7 +93,7 @@ def test_ledger_mlflow_status_and_report_tell_the_same(config: SearchConfig, res
         assert words in report
 
 
-def test_the_same_command_does_nothing_and_more_trials_go_on(
+def test_the_same_command_changes_nothing_and_more_trials_extend_the_search(
     config: SearchConfig, result: SearchResult
 ) -> None:
     again = run_search(config)

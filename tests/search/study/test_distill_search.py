@@ -21,16 +21,16 @@ def test_distill_without_a_teacher_names_the_option() -> None:
         load_config(None, {"method": "distill"})
 
 
-def test_all_takes_distill_in_where_there_is_a_teacher() -> None:
+def test_method_all_includes_distill_if_there_is_a_teacher() -> None:
     assert "distill" not in SearchConfig(method="all").methods
     assert "distill" in SearchConfig(method="all", teacher="print").methods
 
 
-def test_a_student_has_to_beat_the_same_network_without_a_teacher() -> None:
+def test_the_baseline_of_distill_is_the_same_network_without_a_teacher() -> None:
     assert SearchConfig(method="distill", teacher="print").baselines == ("finetune", "scratch")
 
 
-def test_the_temperature_has_a_use_only_where_answers_are_softened() -> None:
+def test_the_temperature_is_suggested_only_for_softened_answers() -> None:
     space = core_space(3, "distill")
     assert {"distillation", "distill_weight", "distill_temperature", "unfreeze_depth"} <= set(space.ranges)
     assert {"l2sp", "layer_lr_decay"} <= set(full_space(3, "distill").ranges)
@@ -62,7 +62,7 @@ ASKED: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("one_ray")
-def test_a_search_with_a_teacher_of_another_size(weird_folder: Path) -> None:
+def test_a_teacher_may_have_another_input_size(weird_folder: Path) -> None:
     """One search for all: trials, baselines, lineage; and another teacher under its name is refused."""
     asked = SearchConfig(**ASKED, storage=str(weird_folder / "runs d"))
     result = run_search(asked)

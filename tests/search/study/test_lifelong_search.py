@@ -62,7 +62,7 @@ def result(second: SearchConfig) -> SearchResult:
     return run_search(second)
 
 
-def test_the_old_task_is_kept_in_each_way(result: SearchResult) -> None:
+def test_each_way_to_remember_keeps_the_old_task(result: SearchResult) -> None:
     assert [t.params["remembering"] for t in result.record.trials] == ["rehearsal", "lwf", "ewc"]
     for trial in result.record.trials:
         assert trial.state == "complete", trial.error
@@ -87,14 +87,16 @@ def promoted(result: SearchResult, refused: PromotionComparison) -> SearchResult
     return result
 
 
-def test_the_gate_compares_it_with_the_champion_that_it_began_from(refused: PromotionComparison) -> None:
+def test_the_gate_compares_the_winner_with_the_champion_that_it_started_from(
+    refused: PromotionComparison,
+) -> None:
     assert refused.champion is not None
     assert refused.champion.version == "1"
     assert not refused.gate.passes
     assert "other classes" in refused.gate.reason
 
 
-def test_the_search_goes_on_from_the_same_version_when_its_winner_is_the_champion(
+def test_a_resumed_search_keeps_its_backbone_version_after_its_winner_is_promoted(
     second: SearchConfig, promoted: SearchResult
 ) -> None:
     result = promoted
@@ -105,7 +107,7 @@ def test_the_search_goes_on_from_the_same_version_when_its_winner_is_the_champio
     assert again.model_uri == f"models:/{MODEL}/2"
 
 
-def test_the_third_task_begins_from_the_second_champion(second: SearchConfig, promoted: SearchResult) -> None:
+def test_the_third_task_starts_from_the_second_champion(second: SearchConfig, promoted: SearchResult) -> None:
     third = second.replace(data=second.remember, remember=second.data, name="third", trials=1, enqueue=None)
     record = run_search(third.replace(register_model=False)).record
     assert record.backbone.digest != promoted.record.backbone.digest

@@ -68,7 +68,7 @@ def registered(result: SearchResult) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_front_is_in_the_ledger_and_everywhere_else(
+def test_ledger_files_status_and_report_show_the_same_front(
     found: SearchResult, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     front = [trial.number for trial in found.front]
@@ -99,7 +99,7 @@ def test_the_front_is_in_the_ledger_and_everywhere_else(
 
 
 @pytest.mark.slow
-def test_mlflow_has_the_numbers_and_the_parent_the_front(found: SearchResult) -> None:
+def test_mlflow_has_the_objectives_of_trials_and_the_parent_run_has_the_front(found: SearchResult) -> None:
     known = runs(found)
     assert known[""].data.tags["unfreeze.front"] == "1, 0"
     assert known[""].data.params["objective"] == '["val_accuracy", "parameters"]'
@@ -113,7 +113,7 @@ def test_mlflow_has_the_numbers_and_the_parent_the_front(found: SearchResult) ->
 
 
 @pytest.mark.slow
-def test_each_confirmed_point_is_a_version_measured_on_the_same_images(
+def test_each_confirmed_point_is_a_model_version_measured_on_the_same_images(
     found: SearchResult, folder: Path
 ) -> None:
     record = found.record
@@ -139,7 +139,7 @@ def test_each_confirmed_point_is_a_version_measured_on_the_same_images(
 
 
 @pytest.mark.slow
-def test_the_same_command_again_does_nothing_twice(found: SearchResult, folder: Path) -> None:
+def test_the_same_command_repeats_no_work(found: SearchResult, folder: Path) -> None:
     before = runs(found)
     again = run_search(settings(folder, list(FIRST)))
     assert again.record.trials == found.record.trials
@@ -194,7 +194,7 @@ def test_a_longer_search_confirms_the_new_front_and_promotion_asks_which_point(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_killed_in_mid_search_and_between_two_versions_it_ends_whole(tmp_path: Path) -> None:
+def test_a_search_killed_during_trials_and_between_two_versions_is_completed(tmp_path: Path) -> None:
     (tmp_path / "first.jsonl").write_text("".join(json.dumps(c) + "\n" for c in FIRST))
     arguments = [
         "--trials",

@@ -11,9 +11,13 @@ LOADED = ("mlflow.tracking", "optuna.importance", "altair", "tensorflow")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "expected"), [("load_reporting", LOADED[:3]), ("load_registration", LOADED[3:])])
+@pytest.mark.parametrize(
+    ("what", "expected"), [("load_reporting", LOADED[:3]), ("load_registration", LOADED[3:])]
+)
 @pytest.mark.parametrize("fails", [False, True])
-def test_it_is_all_there_at_the_end(what: str, expected: tuple[str, ...], fails: bool) -> None:
+def test_all_modules_are_imported_when_the_block_ends(
+    what: str, expected: tuple[str, ...], fails: bool
+) -> None:
     body = f"""
 import sys
 from search.study.preload import Preloader

@@ -60,7 +60,7 @@ def result(weird_folder: Path) -> SearchResult:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
-def test_the_old_task_is_measured_before_and_after(result: SearchResult) -> None:
+def test_the_old_task_is_measured_before_and_after_training(result: SearchResult) -> None:
     import mlflow
 
     record, outcome = result.record, result.record.outcome
@@ -94,7 +94,7 @@ def test_the_old_task_is_measured_before_and_after(result: SearchResult) -> None
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
-def test_the_gate_looks_at_it(result: SearchResult) -> None:
+def test_the_gate_refuses_a_model_that_forgot_the_old_task(result: SearchResult) -> None:
     old = result.record.outcome.old_task if result.record.outcome else None
     assert old is not None
     uri = result.record.tracking_uri
@@ -132,7 +132,7 @@ def shown(contest: PromotionComparison) -> str:
     ("after", "words"),
     [(0.969, "has lost 0.8 points"), (0.98, "has gained 0.3 points"), (0.977, "has lost nothing")],
 )
-def test_terminal_and_report_say_what_was_forgotten(after: float, words: str) -> None:
+def test_terminal_and_report_show_the_forgetting(after: float, words: str) -> None:
     record = finished(config={"remember": "old ü.parquet"})
     assert record.outcome is not None
     record = replace(record, outcome=replace(record.outcome, old_task=OldTask(0.977, (after, 0.9), 0)))
@@ -142,7 +142,7 @@ def test_terminal_and_report_say_what_was_forgotten(after: float, words: str) ->
     assert any(f"The registered model's backbone {words}." in notice.text for notice in notices(record))
 
 
-def test_what_can_not_keep_an_old_task_is_refused(tmp_path: Path) -> None:
+def test_methods_and_data_that_can_not_remember_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remember: expected --method finetune"):
         SearchConfig(remember="digits", method="reweight", source="digits")
     with pytest.raises(UsageError, match=r"remember: expected --method finetune.*received 'scratch'"):
@@ -153,7 +153,7 @@ def test_what_can_not_keep_an_old_task_is_refused(tmp_path: Path) -> None:
         run_search(SearchConfig(remember=str(tmp_path / "absent"), storage=str(tmp_path / "runs")))
 
 
-def test_ways_to_remember_are_suggested_where_there_is_an_old_task_and_blocks_train() -> None:
+def test_ways_to_remember_are_suggested_only_with_an_old_task_and_trained_blocks() -> None:
     names = {"remembering", "remember_weight"}
     assert names <= set(core_space(4, remember=True).ranges)
     assert not names & {

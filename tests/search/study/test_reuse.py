@@ -24,18 +24,18 @@ from trainables.reuse import REUSABLE_PARTS, Reuse
         (",".join(REUSABLE_PARTS), ",".join(REUSABLE_PARTS)),
     ],
 )
-def test_reuse_is_all_or_none_or_a_list(given: Any, kept: str) -> None:
+def test_reuse_accepts_all_none_or_a_list(given: Any, kept: str) -> None:
     assert SearchConfig(reuse=given).reuse == kept
 
 
 @pytest.mark.parametrize("given", ["al", "programs,programms", "all,heads", 3, ["heads", "all"]])
-def test_an_unknown_part_is_refused_with_the_known_ones(given: Any) -> None:
+def test_an_unknown_kind_of_reuse_is_refused_with_the_valid_ones(given: Any) -> None:
     with pytest.raises(UsageError, match="reuse: expected"):
         SearchConfig(reuse=given)
 
 
 @pytest.mark.parametrize("part", REUSABLE_PARTS)
-def test_a_part_that_is_not_named_is_off(part: str) -> None:
+def test_a_kind_of_reuse_that_is_not_named_is_off(part: str) -> None:
     others = ",".join(p for p in REUSABLE_PARTS if p != part)
     reused = SearchConfig(reuse=others, views=3).reused
     assert {p: bool(getattr(reused, p)) for p in REUSABLE_PARTS} == {p: p != part for p in REUSABLE_PARTS}
@@ -43,7 +43,9 @@ def test_a_part_that_is_not_named_is_off(part: str) -> None:
     assert SearchConfig(views=3).reused.views == 3
 
 
-def test_a_relative_cache_means_a_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_cache_is_resolved_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     reused = SearchConfig(cache="kept ü", cache_budget="1.5 GB").reused
     assert (reused.cache, reused.cache_budget) == (str(tmp_path / "kept ü"), 1_500_000_000)
@@ -53,14 +55,14 @@ def test_a_relative_cache_means_a_folder_here(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("budget", ["much", -1, True, "5 XB"])
-def test_a_budget_that_is_no_size_is_refused(budget: Any) -> None:
+def test_an_invalid_cache_budget_is_refused(budget: Any) -> None:
     with pytest.raises(UsageError, match="cache_budget: expected a number of bytes"):
         SearchConfig(cache_budget=budget)
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_with_no_reuse_each_trial_is_a_process_that_compiles_for_itself(tmp_path: Path) -> None:
+def test_without_reuse_each_trial_has_its_own_process_and_programs(tmp_path: Path) -> None:
     config = SearchConfig(
         reuse="none",
         trials=2,

@@ -62,7 +62,7 @@ def encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_image_folder_with_weird_names(weird_folder: Path) -> None:
+def test_an_image_folder_may_have_unusual_names(weird_folder: Path) -> None:
     data = image_folder(weird_folder / "my photos ü")
     result = run_search(SearchConfig(data=str(data), storage=str(weird_folder / "runs a"), **SMALL))
     assert sorted(result.record.task.classes) == sorted(NAMES)
@@ -104,14 +104,16 @@ def parquet_and_keras_file(weird_folder: Path) -> SearchResult:
     return run_search(SearchConfig(data=str(data), backbone=str(backbone), storage=storage, **SMALL))
 
 
-def test_a_parquet_file_of_hugging_face_s_form(parquet_and_keras_file: SearchResult) -> None:
+def test_a_parquet_file_in_the_format_of_hugging_face_can_be_searched(
+    parquet_and_keras_file: SearchResult,
+) -> None:
     record = parquet_and_keras_file.record
     assert record.task.classes == NAMES
     assert record.outcome is not None
     assert np.sum(record.outcome.confusion) == 9
 
 
-def test_a_keras_file_of_another_architecture(parquet_and_keras_file: SearchResult) -> None:
+def test_a_keras_file_of_any_architecture_can_be_the_backbone(parquet_and_keras_file: SearchResult) -> None:
     record = parquet_and_keras_file.record
     assert record.backbone.input_size == (40, 40)
     assert len(record.backbone.blocks) == 2
@@ -172,7 +174,7 @@ def test_another_setting_under_the_same_name_is_refused(enqueued: tuple[SearchCo
     assert "space: expected" in str(refused.value)
 
 
-def test_diverged_trials_are_pruned_with_their_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_diverged_trials_are_pruned_with_their_reason_and_the_others_continue(tmp_path: Path) -> None:
     ranges = ("unfreeze_depth: {low: 0, high: 4}", "learning_rate: {low: 1.0e-3, high: 10, log: true}")
     (tmp_path / "wild.yaml").write_text("\n".join((*ranges, "weight_decay: {low: 0, high: 1}")))
     wanted = [
@@ -188,7 +190,7 @@ def test_diverged_trials_are_pruned_with_their_reason_and_the_rest_goes_on(tmp_p
     assert result.best.number == 2
 
 
-def test_a_search_that_can_not_start_says_why_and_leaves_no_trial(tmp_path: Path) -> None:
+def test_a_search_that_can_not_start_gives_the_reason_and_leaves_no_trial(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty"):
         run_search(SearchConfig(data=str(tmp_path / "empty"), storage=str(tmp_path / "runs"), **SMALL))
@@ -210,7 +212,7 @@ def test_patience_ends_a_search_that_has_converged(tmp_path: Path) -> None:
     assert max(values) in values[:-3]
 
 
-def test_a_time_budget_ends_the_search_with_every_trial_told(tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_search_and_every_trial_has_a_final_state(tmp_path: Path) -> None:
     settings = {**SMALL, "trials": 500, "epochs": 30, "time_budget": "12s", "scheduler": "none"}
     result = run_search(SearchConfig(storage=str(tmp_path), register=False, **settings))
     assert result.record.stopped == "time_budget"
@@ -278,7 +280,7 @@ def check_whole(command: Command, before: tuple[TrialRecord, ...]) -> None:
     assert len(client.search_model_versions("name = 'unfreeze-digits'")) == 1
 
 
-def test_a_running_search_keeps_others_out_and_the_same_command_goes_on_after_ctrl_c_and_a_kill(
+def test_a_running_search_is_locked_and_the_same_command_resumes_it_after_ctrl_c_and_a_kill(
     tmp_path: Path,
 ) -> None:
     first = Command(tmp_path, "two words", *LONG)

@@ -58,7 +58,7 @@ def test_each_trial_trains_the_backbone_that_it_names(config: SearchConfig, sear
     assert read_record("several", config.storage).backbones == record.backbones
 
 
-def test_backbones_are_scored_before_the_first_trial_and_the_report_says_what_for(
+def test_backbones_are_scored_before_the_first_trial_and_the_report_explains_the_scores(
     config: SearchConfig, searched: SearchResult
 ) -> None:
     prior = searched.record.prior
@@ -96,7 +96,7 @@ def test_the_winner_is_measured_and_registered_with_its_own_backbone(
     assert f"backbone {own.name} (of 2)" in report
 
 
-def test_winner_and_baseline_answer_the_same_images_at_their_own_sizes(
+def test_winner_and_baseline_classify_the_same_images_at_their_own_sizes(
     config: SearchConfig, searched: SearchResult
 ) -> None:
     outcome = searched.record.outcome
@@ -108,7 +108,7 @@ def test_winner_and_baseline_answer_the_same_images_at_their_own_sizes(
     np.testing.assert_allclose(answers.scratch_correct.mean(axis=1), outcome.scratch_test_accuracies)
 
 
-def test_another_search_starts_from_this_one(config: SearchConfig, searched: SearchResult) -> None:
+def test_another_search_can_warm_start_from_this_one(config: SearchConfig, searched: SearchResult) -> None:
     import mlflow
 
     changes = {"name": "after", "warm_start": ["several"], "enqueue": None, "trials": 1, "baseline_trials": 0}

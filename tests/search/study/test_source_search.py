@@ -71,7 +71,7 @@ def reweighted(data: dict[str, str], weird_folder: Path) -> tuple[SearchConfig, 
     return asked, run_search(asked).record
 
 
-def test_reweight_has_to_beat_the_target_alone(
+def test_the_baseline_of_reweight_trains_on_the_target_alone(
     reweighted: tuple[SearchConfig, SearchRecord], weird_folder: Path
 ) -> None:
     asked, record = reweighted
@@ -97,7 +97,7 @@ def test_reweight_has_to_beat_the_target_alone(
     assert "are left out: the target has no such class" in page
 
 
-def test_align_without_labels_of_the_target_has_to_beat_the_source_alone(
+def test_the_baseline_of_align_without_target_labels_trains_on_the_source_alone(
     data: dict[str, str], weird_folder: Path
 ) -> None:
     target = weird_folder / "no labels"
@@ -119,7 +119,7 @@ def test_align_without_labels_of_the_target_has_to_beat_the_source_alone(
     assert "No label of the target was used" in (weird_folder / "runs s" / "a" / "report.html").read_text()
 
 
-def test_all_lets_each_trial_have_a_method_of_its_own(data: dict[str, str], weird_folder: Path) -> None:
+def test_method_all_chooses_a_method_for_each_trial(data: dict[str, str], weird_folder: Path) -> None:
     asked = config(data, weird_folder, method="all", name="all", trials=6)
     record = run_search(asked).record
     methods = {t.method for t in record.trials}

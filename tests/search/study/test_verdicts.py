@@ -67,13 +67,13 @@ def outcome(data: Path, space: Path, backbone: str, epochs: int, seeds: int) -> 
     return found
 
 
-def test_transfer_that_must_help(helps: Outcome) -> None:
+def test_transfer_that_must_help_gets_the_verdict_helps(helps: Outcome) -> None:
     assert helps.verdict == "helps"
     assert helps.gain is not None
     assert 0 < helps.gain.low < helps.gain.estimate < helps.gain.high
 
 
-def test_transfer_that_must_hurt(hurts: Outcome) -> None:
+def test_transfer_that_must_hurt_gets_the_verdict_negative_transfer(hurts: Outcome) -> None:
     assert hurts.verdict == "negative transfer"
     assert hurts.gain is not None
     assert hurts.gain.low < hurts.gain.estimate < hurts.gain.high < 0

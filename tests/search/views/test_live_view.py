@@ -78,7 +78,7 @@ def test_the_panel_fits_the_terminal(width: int, height: int, shown: SearchRecor
     assert all(len(line) <= width for line in lines)
 
 
-def test_the_panel_says_what_a_person_wants_to_know() -> None:
+def test_the_panel_shows_progress_counts_and_the_best_configuration() -> None:
     text = "\n".join(drawn(record(*MANY)))
     assert "größe 字" in text
     assert "22 of 24 trials" in text
@@ -90,7 +90,7 @@ def test_the_panel_says_what_a_person_wants_to_know() -> None:
     assert "5/10" in text
 
 
-def test_running_trials_come_first_and_the_best_is_always_there() -> None:
+def test_running_trials_come_first_and_the_best_is_always_shown() -> None:
     best = trial(0, "complete", 0.999)
     others = [trial(n, "complete", 0.5) for n in range(1, 60)]
     running = [trial(n, "running", 0.4) for n in range(60, 64)]
@@ -101,7 +101,7 @@ def test_running_trials_come_first_and_the_best_is_always_there() -> None:
     assert numbers[-1] == "0"
 
 
-def test_parameters_are_left_out_where_they_do_not_fit() -> None:
+def test_parameters_that_do_not_fit_are_left_out() -> None:
     assert "augment" in "\n".join(drawn(record(*MANY), 80))
     narrow = "\n".join(drawn(record(*MANY), 60))
     assert "augment " not in narrow
@@ -126,7 +126,7 @@ def test_nan_in_a_curve_is_visible_and_harmless() -> None:
         ([0.0] * 4 + [1.0] * 4, "▁▁██"),
     ],
 )
-def test_sparkline(values: list[float], line: str) -> None:
+def test_sparkline_draws_values_between_low_and_high(values: list[float], line: str) -> None:
     assert sparkline(values, 0.0, 1.0, 4) == line
 
 
@@ -141,7 +141,7 @@ def test_sparkline_never_fails_and_never_overflows(
     assert len(sparkline(values, low, high, width)) == min(len(values), width)
 
 
-def test_remaining_time_needs_some_work_done_and_knows_the_budget() -> None:
+def test_remaining_time_needs_finished_work_and_respects_the_budget() -> None:
     assert remaining_seconds(record(), 10) is None
     assert remaining_seconds(record(trial(0)), 10) is None
     four = record(*(trial(n) for n in range(4)), requested=24)
@@ -162,7 +162,7 @@ def lines_of(view_calls: list[SearchRecord]) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_plain_lines_tell_each_finished_trial_once() -> None:
+def test_plain_lines_show_each_finished_trial_once() -> None:
     running = trial(1, "running")
     calls = [
         record(),
@@ -178,13 +178,13 @@ def test_plain_lines_tell_each_finished_trial_once() -> None:
     assert "best 0.9500 (trial 1)" in lines[2]
 
 
-def test_plain_lines_of_a_resumed_search_do_not_repeat_what_was_done() -> None:
+def test_plain_lines_of_a_resumed_search_do_not_repeat_finished_trials() -> None:
     lines = lines_of([record(*MANY[:5]), record(*MANY[:5], trial(20))])
     assert "resuming after 5 finished trials" in lines[1]
     assert sum(line.startswith("trial") for line in lines) == 1
 
 
-def test_plain_stages_are_few() -> None:
+def test_plain_lines_about_a_stage_are_few() -> None:
     stream = io.StringIO()
     view = PlainView(stream)
     for done in range(1001):
@@ -214,7 +214,7 @@ def test_many_updates_make_few_frames() -> None:
     assert stream.getvalue().count("of 24 trials") <= 3 + 5 * spent
 
 
-def test_a_live_view_ends_as_it_began() -> None:
+def test_a_terminal_view_restores_the_terminal() -> None:
     console, stream = terminal()
     view = TerminalView(console)
     view.stage("preparing data", 1, 10)
@@ -233,7 +233,7 @@ def frame(view: TerminalView) -> str:
     return stream.getvalue()
 
 
-def test_the_search_is_remembered_while_its_baseline_runs() -> None:
+def test_the_result_of_the_search_stays_visible_while_its_baseline_runs() -> None:
     view = TerminalView(terminal()[0])
     view.update(record(trial(7, value=0.987)))
     view.update(replace(record(trial(0, value=0.5)), name="baseline"))
@@ -243,7 +243,7 @@ def test_the_search_is_remembered_while_its_baseline_runs() -> None:
     assert "größe 字 had 0.9870 (trial 7)" in text
 
 
-def test_a_stage_without_a_total_ends_with_other_news() -> None:
+def test_a_stage_without_a_total_ends_with_the_next_update() -> None:
     view = TerminalView(terminal()[0])
     view.stage("starting", 0, 0)
     first = frame(view)
@@ -254,7 +254,7 @@ def test_a_stage_without_a_total_ends_with_other_news() -> None:
     assert "starting" not in second
 
 
-def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     def codes() -> bool:
         console, _ = terminal()
         with console.capture() as captured:
@@ -289,7 +289,7 @@ def test_a_broken_view_is_reported_once_and_never_stops_the_search(caplog: pytes
     ]
 
 
-def test_the_view_fits_where_it_is_shown() -> None:
+def test_the_view_is_chosen_by_the_kind_of_output() -> None:
     console, stream = terminal()
     live = make_view(console=console)
     live.stage("x", 0, 0)
@@ -317,7 +317,7 @@ def with_objectives(count: int) -> SearchRecord:
 
 @pytest.mark.parametrize("width", [40, 60, 100, 160])
 @pytest.mark.parametrize("height", [12, 16, 24, 60])
-def test_the_front_is_shown_as_far_as_the_screen_goes(width: int, height: int) -> None:
+def test_the_front_is_shown_as_far_as_it_fits_the_screen(width: int, height: int) -> None:
     lines = drawn(with_objectives(16), width, height)
     assert len(lines) < height
     assert max(map(len, lines)) <= width
@@ -328,7 +328,7 @@ def test_the_front_is_shown_as_far_as_the_screen_goes(width: int, height: int) -
         assert {"ms", "params"} <= set(next(line for line in lines if "state" in line).split())
 
 
-def test_lines_tell_all_objectives_and_how_many_points_there_are() -> None:
+def test_plain_lines_show_all_objectives_and_the_size_of_the_front() -> None:
     stream = io.StringIO()
     view = PlainView(stream)
     shown = with_objectives(6)

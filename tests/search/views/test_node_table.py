@@ -51,7 +51,7 @@ def drawn(
     return captured.get()
 
 
-def test_the_panel_says_what_is_free_and_which_trial_runs_where() -> None:
+def test_the_panel_shows_used_resources_and_which_trial_runs_where() -> None:
     text = drawn(RUNNING, NODES)
     assert "nodes  3 nodes · 6 of 12 CPUs and 1.5 of 3 GPUs in use" in text
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("worker-")}
@@ -73,21 +73,21 @@ def test_the_panel_fits_the_terminal(width: int, height: int, nodes: tuple[NodeU
         assert all(len(line) <= width for line in lines)
 
 
-def test_many_nodes_are_counted_and_the_trials_still_seen() -> None:
+def test_many_nodes_are_counted_and_the_trials_are_still_shown() -> None:
     text = drawn(RUNNING, MANY, 120, 40)
     assert "1,000 nodes · 2000 of 64000 CPUs" in text
     assert "and 991 nodes more" in text
     assert "running" in text
 
 
-def test_on_one_machine_nodes_take_no_room() -> None:
+def test_on_one_machine_no_nodes_are_shown() -> None:
     alone = replace(RUNNING, config={**RUNNING.config, "address": None})
     text = drawn(alone, ())
     assert "nodes" not in text
     assert "worker-2" not in text
 
 
-def test_lines_say_it_when_nodes_come_and_go() -> None:
+def test_plain_lines_report_nodes_that_join_and_leave() -> None:
     stream = io.StringIO()
     view = PlainView(stream)
     for nodes in (NODES[:1], NODES[:1], NODES, (replace(NODES[0], cpus_used=4.0), *NODES[1:]), NODES[:2]):
@@ -99,7 +99,7 @@ def test_lines_say_it_when_nodes_come_and_go() -> None:
     assert "on worker-2  " in stream.getvalue().splitlines()[-1]
 
 
-def test_the_live_view_draws_the_nodes_it_was_last_told() -> None:
+def test_the_terminal_view_draws_the_newest_state_of_the_nodes() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     view = TerminalView(console)
     view.nodes(NODES)
@@ -110,13 +110,13 @@ def test_the_live_view_draws_the_nodes_it_was_last_told() -> None:
     assert "3 nodes" in captured.get()
 
 
-def test_status_says_where_trials_run() -> None:
+def test_status_shows_where_trials_run() -> None:
     text = status_page(RUNNING).plain
     assert "running   3 on a node not yet known; 1, 2 on worker-2" in text
     assert "worker-2" not in status_page(replace(RUNNING, config={})).plain
 
 
-def test_names_of_nodes_are_as_short_as_tells_them_apart() -> None:
+def test_names_of_nodes_are_shortened_as_long_as_they_differ() -> None:
     def node(number: int, host: str, address: str, name: str = "") -> dict[str, str]:
         return {
             "NodeID": f"{number:032x}"[::-1],

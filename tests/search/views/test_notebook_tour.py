@@ -71,7 +71,7 @@ def found(notebook: Any, source: str, kind: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_search_is_seen_while_it_runs_and_what_it_shows_last_is_its_end(executed: Any) -> None:
+def test_a_search_is_shown_while_it_runs_and_its_final_state_stays(executed: Any) -> None:
     (cell,) = [cell for cell in code(executed) if "run_search(config)" in cell.source]
     assert sorted(kind for kind, _ in shown(cell)) == [
         "text/html",
@@ -84,7 +84,7 @@ def test_a_search_is_seen_while_it_runs_and_what_it_shows_last_is_its_end(execut
 
 
 @pytest.mark.slow
-def test_the_result_says_what_won_and_by_how_much(executed: Any) -> None:
+def test_the_result_shows_the_winner_and_the_gain(executed: Any) -> None:
     (cell,) = [cell for cell in code(executed) if cell.source == "result"]
     html = "".join(content for kind, content in shown(cell) if kind == "text/html")
     words = re.sub("<[^>]+>", "", html)
@@ -94,7 +94,7 @@ def test_the_result_says_what_won_and_by_how_much(executed: Any) -> None:
 
 
 @pytest.mark.slow
-def test_figures_are_pictures_and_the_champion_answers(executed: Any) -> None:
+def test_figures_are_images_and_the_champion_predicts(executed: Any) -> None:
     for key in ("history", "curves", "parallel", "landscape", "confusion"):
         assert len(found(executed, f'figure("{key}")', "image/png")) > 5_000
     assert "version 1 is the champion: " in found(executed, "promote(", "stream/stdout")
@@ -109,7 +109,7 @@ def test_the_saved_tour_shows_what_a_run_shows(executed: Any) -> None:
     assert not any(kind in ("error", "stream/stderr") for cell in kinds for kind in cell)
 
 
-def test_the_saved_tour_is_small_and_tells_nothing_of_a_machine() -> None:
+def test_the_saved_tour_is_small_and_names_no_machine() -> None:
     assert TOUR.stat().st_size < _LARGEST
     saved = nbformat.read(TOUR, as_version=4)
     texts = [content for cell in code(saved) for kind, content in shown(cell) if kind != "image/png"]

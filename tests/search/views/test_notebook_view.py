@@ -73,14 +73,14 @@ def test_progress_shows_counts_the_best_and_a_curve_for_each_trial() -> None:
     assert "script" not in tags
 
 
-def test_numbers_that_are_none_have_no_curve() -> None:
+def test_a_trial_without_finite_values_has_no_curve() -> None:
     lost = trial(0, 0.5, "pruned", value=None, epochs=(EpochMetrics(1, math.nan, math.nan, math.inf, 0.1),))
     assert "polyline" not in Balanced(progress_html(search(lost), "", "")).tags
     assert "no trial has a result" in words(result_html(search(lost)))
     Balanced(progress_html(search(), "", ""))
 
 
-def test_the_result_tells_the_winner_the_gain_and_the_top_trials() -> None:
+def test_the_result_shows_the_winner_the_gain_and_the_best_trials() -> None:
     outcome = Outcome(
         trial=7,
         params={},
@@ -105,7 +105,7 @@ def test_the_result_tells_the_winner_the_gain_and_the_top_trials() -> None:
     assert "script" not in Balanced(html).tags
 
 
-def test_at_the_end_the_search_is_shown_not_its_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_view_shows_the_search_and_not_its_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     view = NotebookView()
     view.stage("loading", 0, 0)
     assert "loading …" in view.html()
@@ -119,7 +119,7 @@ def test_at_the_end_the_search_is_shown_not_its_baseline(capsys: pytest.CaptureF
     assert "winner: trial 0" not in view.html()
 
 
-def test_nothing_is_shown_where_there_is_no_notebook() -> None:
+def test_nothing_is_shown_outside_of_a_notebook() -> None:
     assert not in_notebook()
     assert isinstance(default_view(), QuietView)
     assert "ipykernel" not in sys.modules

@@ -80,7 +80,7 @@ def printed(shown: SearchRecord, report: Path | None = None, width: int = 80) ->
     return captured.get()
 
 
-def test_everything_that_a_person_wants_to_know_is_there() -> None:
+def test_the_summary_has_accuracy_gain_configuration_model_and_report() -> None:
     text = printed(record(), Path("/runs/digits/report.html"))
     for words in (
         "2 trials in 1m 42s",
@@ -107,7 +107,7 @@ def test_everything_that_a_person_wants_to_know_is_there() -> None:
         ("negative transfer", "training from scratch is better here"),
     ],
 )
-def test_the_verdict_is_plain(verdict: Verdict, words: str) -> None:
+def test_the_verdict_is_in_plain_words(verdict: Verdict, words: str) -> None:
     assert words in printed(record(replace(OUTCOME, verdict=verdict, gain=Interval(-0.02, -0.03, -0.01))))
 
 
@@ -117,7 +117,7 @@ def test_no_verdict_is_claimed_without_a_baseline() -> None:
     assert "helps" not in text
 
 
-def test_edges_and_an_early_end_are_said() -> None:
+def test_the_summary_names_edges_and_an_early_end() -> None:
     text = printed(record(edges=("learning_rate", "head_units"), stopped="time_budget"))
     assert "learning_rate and head_units lie on edges of the search space" in text
     assert "the time budget is spent" in text
@@ -135,14 +135,14 @@ def test_a_long_path_is_never_broken() -> None:
 
 
 @pytest.mark.parametrize("storage", ["my runs", "it's ü", "a;b $HOME `x`", "./unfreeze-runs"])
-def test_commands_survive_a_shell(storage: str) -> None:
+def test_commands_are_quoted_for_a_shell(storage: str) -> None:
     for command, _ in next_commands(record(storage=storage)):
         words = shlex.split(command)
         assert words[0] == "unfreeze"
         assert words[words.index("--storage") + 1 :] == [storage] if storage != "./unfreeze-runs" else True
 
 
-def test_a_tracking_server_is_repeated_in_the_commands() -> None:
+def test_commands_name_the_tracking_server() -> None:
     shown = record()
     shown = replace(shown, config={**shown.config, "tracking_uri": "http://mlflow:5000"})
     assert all("--tracking-uri http://mlflow:5000" in command for command, _ in next_commands(shown))
@@ -171,7 +171,7 @@ def test_status_counts_best_cost_and_failures() -> None:
     assert "Traceback" in status_page(shown, tracebacks=True).plain
 
 
-def test_status_and_json_say_why_trials_ended_and_which_were_tried_again() -> None:
+def test_status_and_json_show_why_trials_ended_and_which_were_retried() -> None:
     pruned = [TrialRecord(n, "pruned", "finetune", PARAMS, reason="scheduler") for n in (10, 11)]
     memory = TrialRecord(7, "pruned", "finetune", PARAMS, reason="out_of_memory", batch_size=16)
     hung = TrialRecord(
@@ -207,11 +207,11 @@ def test_status_of_a_search_that_has_just_begun() -> None:
         ("x", "x"),
     ],
 )
-def test_numbers(value: float | bool | str | None, words: str) -> None:
+def test_numbers_are_formatted(value: float | bool | str | None, words: str) -> None:
     assert format_value(value) == words
 
 
-def test_magnitudes_and_plurals() -> None:
+def test_magnitudes_are_abbreviated_and_plurals_formed() -> None:
     assert [abbreviate_count(n) for n in (0, 950, 1500, 287_344, 4_200_000, 143_667_240)] == [
         "0",
         "950",
