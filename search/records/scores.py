@@ -129,8 +129,8 @@ def scoring_json(scoring: ScoringResult, report: str | None) -> dict[str, Any]:
 
 def explanations(scoring: ScoringResult) -> list[str]:
     """Return sentences on how to read the scores, and on their limits."""
-    said = [HOW_TO_READ, LIMITS, P_VALUE_NOTE if scoring.source is not None else None, scoring.note]
-    return [sentence for sentence in said if sentence is not None]
+    sentences = [HOW_TO_READ, LIMITS, P_VALUE_NOTE if scoring.source is not None else None, scoring.note]
+    return [sentence for sentence in sentences if sentence is not None]
 
 
 def _finite(value: Any) -> Any:

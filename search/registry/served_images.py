@@ -56,7 +56,7 @@ class ServedImages:
         if not images:
             raise _refusal("inputs: expected at least one image, received none")
         predictions = np.empty((len(images), len(self._classes)), np.float32)
-        for rows in _alike(images):
+        for rows in _same_size_batches(images):
             predictions[rows] = self._predict(np.stack([images[row] for row in rows]))
         if not (params or {}).get(NAMED):
             return predictions
@@ -178,7 +178,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name != "EPS")
 
 
-def _alike(images: Sequence[np.ndarray]) -> Iterator[list[int]]:
+def _same_size_batches(images: Sequence[np.ndarray]) -> Iterator[list[int]]:
     """Yield the indices of images of one size, at most :data:`BATCH` at a time."""
     sizes: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):

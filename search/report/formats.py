@@ -40,7 +40,7 @@ REPORT_FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] =
 
 
 def write_run_artifacts(
-    record: SearchRecord, folder: Path, told: Callable[[str], object]
+    record: SearchRecord, folder: Path, notify: Callable[[str], object]
 ) -> tuple[Path, ...]:
     """Write the Markdown report and the plots to ``folder``, and return their paths.
 
@@ -54,6 +54,6 @@ def write_run_artifacts(
     try:
         write_plots(record, folder / plots)
     except ValueError as error:  # raised by vl-convert
-        told(f"report: the plots could not be drawn: {error}")
+        notify(f"report: the plots could not be drawn: {error}")
     drawn = (folder / plots,) if (folder / plots).is_dir() else ()
     return folder / text, *drawn

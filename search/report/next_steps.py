@@ -23,8 +23,8 @@ def next_steps(record: SearchRecord) -> list[Step]:
     They name the storage explicitly, since the reader may be in another directory.
     """
     storage = ["--storage", record.storage] if record.storage else []
-    store = [*storage, *_asked(record, "tracking_uri")]
-    ledger = [*storage, *_asked(record, "ledger")]
+    store = [*storage, *_given_option(record, "tracking_uri")]
+    ledger = [*storage, *_given_option(record, "ledger")]
     runs = Step("Compare the runs in MLflow", _command("ui", *store))
     outcome = record.outcome
     if outcome is None:
@@ -50,10 +50,10 @@ def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
     return Step("Check whether it may go into production", _command("promote", model, "--dry-run", *store))
 
 
-def _asked(record: SearchRecord, key: str) -> list[str]:
+def _given_option(record: SearchRecord, key: str) -> list[str]:
     """Return the option that names a tracking server or a database, if the search was started with it."""
-    asked = record.config.get(key)
-    return [f"--{key.replace('_', '-')}", asked] if isinstance(asked, str) else []
+    value = record.config.get(key)
+    return [f"--{key.replace('_', '-')}", value] if isinstance(value, str) else []
 
 
 def _command(*words: str) -> str:

@@ -49,7 +49,7 @@ def _search(record: SearchRecord) -> Iterable[tuple[str, str]]:
     yield "name", record.name
     yield "objective", f"{record.metric}, {record.direction}d"
     yield "seed", _json(record.config.get("seed"))
-    yield "trials asked for", str(record.requested)
+    yield "trials requested", str(record.requested)
     if record.started is not None:
         yield "started", record.started.isoformat(sep=" ", timespec="seconds")
     yield "elapsed", format_duration(record.elapsed)
@@ -99,10 +99,10 @@ def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
 
 
 def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
-    for lesson in record.warm_start or ():
-        where = f"{lesson['search']}, trial {lesson['trial']}"
-        alike = f"similarity {format_number(lesson['similarity'])}, there {format_number(lesson['value'])}"
-        yield where, f"{_json(lesson['params'])}; {alike}"
+    for transferred in record.warm_start or ():
+        where = f"{transferred['search']}, trial {transferred['trial']}"
+        details = f"similarity {format_number(transferred['similarity'])}, there {format_number(transferred['value'])}"
+        yield where, f"{_json(transferred['params'])}; {details}"
     tried = [t for t in record.trials if (t.origin or "").startswith(WARM_START_ORIGIN)]
     yield from ((f"trial {t.number}", str(t.origin)) for t in tried)
     if worth := warm_start_summary(record):

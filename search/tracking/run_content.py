@@ -172,7 +172,7 @@ def _warm_tags(record: SearchRecord) -> dict[str, str]:
     """Return which trials of earlier searches were taken over, and once the winner is known what they were worth."""
     if record.warm_start is None:
         return {}
-    taken = [f"{lesson['search']} #{lesson['trial']}" for lesson in record.warm_start]
+    taken = [f"{transferred['search']} #{transferred['trial']}" for transferred in record.warm_start]
     worth = warm_start_summary(record) if record.outcome else None
     tags = {"unfreeze.warm_start_from": _tag(", ".join(taken))}
     return tags | ({"unfreeze.warm_start_worth": worth} if worth else {})

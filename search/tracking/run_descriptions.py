@@ -78,9 +78,11 @@ def search_note(record: SearchRecord) -> str:
     elif best is not None and best.value is not None:
         sentences.append(f"Best {record.metric} so far {best.value:.4f}, in trial {best.number}.")
     if record.front:
-        told = "; ".join(f"trial {t.number} ({values_phrase(t.objectives)})" for t in record.front[:_POINTS])
+        points_phrase = "; ".join(
+            f"trial {t.number} ({values_phrase(t.objectives)})" for t in record.front[:_POINTS]
+        )
         more = f"; and {len(record.front) - _POINTS} more" if len(record.front) > _POINTS else ""
-        sentences.append(f"Points of the Pareto front: {told}{more}.")
+        sentences.append(f"Points of the Pareto front: {points_phrase}{more}.")
     return " ".join(sentences)
 
 
@@ -89,10 +91,10 @@ def winner_note(record: SearchRecord, outcome: Outcome) -> str:
     measured, backbone = _measured(outcome), record.backbone_of(outcome.params).name
     params = _settings(outcome.params)
     known = next((trial for trial in record.trials if trial.number == outcome.trial), None)
-    beside = record.objectives and record.best is not None and record.best.number != outcome.trial
+    is_alternative = record.objectives and record.best is not None and record.best.number != outcome.trial
     if known is not None and known.objectives:
         params += f"; {values_phrase(known.objectives)}"
-    which = "A point of the Pareto front" if beside else "Winner"
+    which = "A point of the Pareto front" if is_alternative else "Winner"
     return (
         f"{measured[0].upper()}{measured[1:]} {which} of the search **{record.name}**, trial {outcome.trial} "
         f"({params}): `{backbone}` trained on `{record.task.name}`.{_costs(outcome.footprint)}"

@@ -131,8 +131,8 @@ def _next(
     # Round up, so that there are at most DECODING_PARTS parts.
     step = -(-len(pairs) // DECODING_PARTS)
     parts = [pairs[start : start + step] for start in range(0, len(pairs), step or 1)]
-    asked = [pool.submit(_decode, [image for _, image in part], size) for part in parts]
-    return _Batch([path for path, _ in pairs], asked) if pairs else None
+    futures = [pool.submit(_decode, [image for _, image in part], size) for part in parts]
+    return _Batch([path for path, _ in pairs], futures) if pairs else None
 
 
 def _decode(images: Sequence[Encoded], size: tuple[int, int]) -> list[np.ndarray | str]:

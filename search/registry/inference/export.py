@@ -192,5 +192,5 @@ def _conversion_errors(made: ExportFormat, deed: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """Return the important line of a converter's error message, which may be pages long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "error:" in line or "not supported" in line or "Custom ops" in line]
-    return f"{type(error).__name__}: {(told or lines or ['no reason given'])[0][:300]}"
+    causes = [line for line in lines if "error:" in line or "not supported" in line or "Custom ops" in line]
+    return f"{type(error).__name__}: {(causes or lines or ['no reason given'])[0][:300]}"

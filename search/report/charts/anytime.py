@@ -61,11 +61,11 @@ def _caption(known: Timeline) -> str:
 
 
 def _alternative(record: SearchRecord, steps: list[EpochEnd]) -> str:
-    told = [
+    phrases = [
         f"{format_metric(record.metric, s.value)} after {_duration(s.seconds)} (trial {s.trial})"
         for s in steps[-8:]
     ]
-    return f"Line chart of the best {label(record.metric)} so far against time: {', '.join(told)}."
+    return f"Line chart of the best {label(record.metric)} so far against time: {', '.join(phrases)}."
 
 
 def _chart(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> Any:

@@ -76,7 +76,7 @@ def _chart(outcome: Outcome) -> alt.LayerChart:
             BASELINE_SOURCES[b.method]: b.test_accuracies for b in _all(outcome, outcome.main_baseline)
         }
     rows = [
-        {"group": group, "accuracy": value, "seed": place, "said": format_percent(value)}
+        {"group": group, "accuracy": value, "seed": place, "shown": format_percent(value)}
         for group, values in groups.items()
         for place, value in enumerate(values)
     ]
@@ -90,7 +90,7 @@ def _chart(outcome: Outcome) -> alt.LayerChart:
     colour = alt.when("datum.group === 'transfer'").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
     dots = base.mark_point(filled=True, size=110, opacity=0.85, stroke=PAPER, strokeWidth=1).encode(
         fill=colour,
-        tooltip=[alt.Tooltip("group:N", title="trained by"), alt.Tooltip("said:N", title="test accuracy")],
+        tooltip=[alt.Tooltip("group:N", title="trained by"), alt.Tooltip("shown:N", title="test accuracy")],
     )
     means = base.mark_tick(thickness=2, size=30, opacity=1).encode(x="mean(accuracy):Q", color=colour)
     return alt.layer(means, dots).add_params(focus_param())

@@ -42,16 +42,16 @@ def curves(record: SearchRecord) -> Figure:
 
 
 def _title(record: SearchRecord) -> str:
-    asked = record.config.get("epochs")
+    requested = record.config.get("epochs")
     finished = [t for t in record.trials if t.finished]
     pruned = [t for t in finished if t.state == "pruned"]
     share = f"{len(pruned)} of {plural(len(finished), 'trial')}"
     if not pruned:
         return "No trial was stopped early"
-    if not isinstance(asked, int) or asked < 1:
+    if not isinstance(requested, int) or requested < 1:
         return f"{share} were stopped early"
-    spared = sum(max(asked - len(t.epochs), 0) for t in pruned) / (asked * len(finished))
-    return f"Stopping {share} early saved {format_percent(spared, 0)} of the epochs"
+    saved = sum(max(requested - len(t.epochs), 0) for t in pruned) / (requested * len(finished))
+    return f"Stopping {share} early saved {format_percent(saved, 0)} of the epochs"
 
 
 def _chart(record: SearchRecord, rows: list[dict[str, Any]]) -> Any:

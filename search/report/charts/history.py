@@ -128,12 +128,12 @@ def _winner(record: SearchRecord, domain: tuple[float, float]) -> list[Any]:
     trial = winner(record)
     if trial is None or trial.value is None:
         return []
-    said = f"trial {trial.number}, {format_metric(record.metric, trial.value)}"
-    rows = [{"trial": trial.number, "value": trial.value, "said": said}]
+    caption = f"trial {trial.number}, {format_metric(record.metric, trial.value)}"
+    rows = [{"trial": trial.number, "value": trial.value, "caption": caption}]
     base = alt.Chart(alt.Data(values=rows)).encode(x=trial_axis(record), y=value_axis(record, domain))
     star = base.mark_point(
         filled=True, shape=STAR_PATH, size=280, fill=WINNER, stroke=PAPER, strokeWidth=1, opacity=1
     )
     above = record.direction == "maximize"
-    text = base.mark_text(dy=-15 if above else 17, fontWeight=600, fill=INK).encode(text="said:N")
+    text = base.mark_text(dy=-15 if above else 17, fontWeight=600, fill=INK).encode(text="caption:N")
     return [star, text]

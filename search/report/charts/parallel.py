@@ -47,12 +47,12 @@ def _title(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
         return TITLE
     spread, name = min(spreads)
     values = sorted(t.params[name] for t in best)
-    said = [format_parameter(name, value) for value in values]
+    shown = [format_parameter(name, value) for value in values]
     if spread > 0.6:
         return f"The best {len(best)} trials are spread over the whole space"
     if values[0] == values[-1]:
-        return f"The best {len(best)} trials all have {label(name)} {said[0]}"
-    return f"The best {len(best)} trials all have {label(name)} from {said[0]} to {said[-1]}"
+        return f"The best {len(best)} trials all have {label(name)} {shown[0]}"
+    return f"The best {len(best)} trials all have {label(name)} from {shown[0]} to {shown[-1]}"
 
 
 def _is_shared(axis: Axis, trials: Sequence[TrialRecord]) -> bool:

@@ -142,7 +142,7 @@ class Share:
     high: float | None = None
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The share with its interval, as in ``60 % (31 to 82)``."""
         words = format_percent(self.value, 0 if self.value >= 0.01 or self.value == 0 else 1)
         if self.low is None or self.high is None:
@@ -165,7 +165,7 @@ def importance(record: SearchRecord) -> Figure:
         caption="Each parameter's share in the differences between the best trials and the others (PED-ANOVA), "
         "estimated from all trials with a value. Lines are 95 % bootstrap intervals over trials: where they overlap, "
         "the order is uncertain.",
-        alternative=f"Bar chart of parameter importance: {join_words([f'{label(s.name)} {s.said}' for s in known])}.",
+        alternative=f"Bar chart of parameter importance: {join_words([f'{label(s.name)} {s.text}' for s in known])}.",
         spec=compiled(_chart(known), 34 * len(known) + 20),
     )
 
@@ -200,7 +200,7 @@ def _title(known: list[Share]) -> str:
 
 def _chart(known: list[Share]) -> Any:
     rows = [
-        {"name": label(s.name), "share": s.value, "low": s.low, "high": s.high, "text": s.said} for s in known
+        {"name": label(s.name), "share": s.value, "low": s.low, "high": s.high, "text": s.text} for s in known
     ]
     reach = max(s.high if s.high is not None else s.value for s in known)
     base = alt.Chart(alt.Data(values=rows)).encode(
