@@ -75,9 +75,9 @@ class EngineTrials:
             return 0
         self._running[request.key] = trial
         done, known = trial.training.epoch, request.known_epochs
-        # The process may have died after it wrote a checkpoint and before the ledger heard of the epoch: such epochs
+        # The process may have died after it wrote a checkpoint and before the ledger received the epoch: such epochs
         # are reported from the checkpoint. The last one is reported in any case, so that the caller always gets a
-        # result that says whether the trial is done.
+        # result that tells whether the trial is done.
         last_reported = done - 1 if known is None else min(known, done - 1)
         trial.pending = [metrics for metrics in trial.training.history if metrics.epoch > last_reported]
         return done
@@ -146,7 +146,8 @@ def _run_epoch(key: str, trial: _RunningTrial) -> EpochResult:
         return _with_cost(EpochResult(metrics.epoch, done, metrics, repeated=True), training)
     try:
         inject_fault(key, training.feed.batch_size)
-        metrics = training.run_epoch()
+        # Plain Python numbers travel, and not NumPy's, which JSON does not know.
+        metrics = EpochMetrics.from_result(vars(training.run_epoch()))
         unsaved = _save(training, trial.checkpoint)
     except Exception as error:  # noqa: BLE001 - an error of a model or a method ends its trial, not the search
         return _with_cost(replace(_failure(error), epoch=training.epoch), training)

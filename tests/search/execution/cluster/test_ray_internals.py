@@ -11,6 +11,7 @@ import ray
 
 from search import SearchConfig
 from search.execution import tune_patches
+from search.execution.cluster import head_check
 from search.execution.cluster.ray_internals import (
     TESTED_RAY,
     drop_cluster_errors,
@@ -53,6 +54,13 @@ def test_the_records_of_dead_workers_have_the_fields_that_we_read() -> None:
     worker = WorkerTableData()
     assert (worker.pid, worker.is_alive, worker.exit_detail) == (0, False, "")
     assert worker.worker_address.node_id.hex() == ""
+
+
+def test_the_head_answers_the_request_with_which_we_check_it() -> None:
+    from ray.core.generated import gcs_service_pb2
+
+    service, method = head_check._METHOD.removeprefix("/ray.rpc.").split("/")
+    assert method in gcs_service_pb2.DESCRIPTOR.services_by_name[service].methods_by_name
 
 
 def test_the_filter_that_drops_the_cluster_s_errors_drops_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
