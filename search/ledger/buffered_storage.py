@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
@@ -20,9 +20,6 @@ from search.ledger.database_retry import DatabaseRetry
 from search.ledger.optuna_tables import Fence, PendingChange, StudyTables
 from search.ledger.sqlite_wal import wal_mode
 from trainables.errors import LedgerError
-
-if TYPE_CHECKING:
-    from optuna.study._frozen import FrozenStudy
 
 
 class BufferedStorage(InMemoryStorage):
@@ -98,8 +95,8 @@ class BufferedStorage(InMemoryStorage):
         except KeyError:
             return self._load(study_name)
 
-    def get_all_studies(self) -> list[FrozenStudy]:
-        """All studies of the database."""
+    def get_all_studies(self) -> list[Any]:
+        """All studies of the database, in a class that is private to Optuna."""
         for study in self._database.get_all_studies():
             self.get_study_id_from_name(study.study_name)
         studies = super().get_all_studies()
