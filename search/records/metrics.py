@@ -68,12 +68,8 @@ METRICS: Mapping[str, Metric] = {
 EPOCH_METRICS = tuple(name for name, metric in METRICS.items() if metric.every_epoch)
 """Names of the metrics that every trial reports after each epoch."""
 
-EPOCH_METRIC_DIRECTIONS: Mapping[str, Direction] = {name: METRICS[name].direction for name in EPOCH_METRICS}
-
 SERVING_COSTS: Mapping[str, str] = {n: metric.help for n, metric in METRICS.items() if not metric.every_epoch}
 """Descriptions of the costs of serving a model. They can be objectives in addition to one of the epoch metrics."""
-
-OBJECTIVES: Mapping[str, Direction] = {name: metric.direction for name, metric in METRICS.items()}
 
 
 def objective_column(name: str) -> str:

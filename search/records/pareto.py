@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from search.records.metrics import OBJECTIVES
+from search.records.metrics import METRICS
 
 Point = tuple[float, ...]
 
@@ -23,7 +23,9 @@ def objective_losses(values: Mapping[str, float], names: Sequence[str]) -> Point
     found = [values.get(name, math.nan) for name in names]
     if not all(map(math.isfinite, found)):
         return None
-    return tuple(-v if OBJECTIVES[name] == "maximize" else v for name, v in zip(names, found, strict=True))
+    return tuple(
+        -v if METRICS[name].direction == "maximize" else v for name, v in zip(names, found, strict=True)
+    )
 
 
 def weakly_dominates(first: Point, second: Point) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from search.records.atomic_file import write_bytes, write_text
 from search.records.cost import search_cost
-from search.records.metrics import EPOCH_METRICS, OBJECTIVES, objective_column
+from search.records.metrics import EPOCH_METRICS, METRICS, objective_column
 from search.records.record import (
     Baseline,
     Calibration,
@@ -127,7 +127,7 @@ def front_json(record: SearchRecord) -> dict[str, Any]:
     if not record.objectives:
         return {}
     return {
-        "objectives": {name: OBJECTIVES[name] for name in record.objectives},
+        "objectives": {name: METRICS[name].direction for name in record.objectives},
         "front": [_point_json(record, trial) for trial in record.front],
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.records.metrics import OBJECTIVES
+from search.records.metrics import METRICS
 from search.records.record import SearchRecord
 
 if TYPE_CHECKING:
@@ -87,4 +87,6 @@ def _same_front(first: Version, second: Version) -> bool:
 
 def _rank_key(found: FrontVersion) -> tuple[float, int]:
     name, value = next(iter(found.values.items()))
-    return (-value if OBJECTIVES.get(name) == "maximize" else value), found.trial
+    # A newer version may have registered the model with an objective that this one does not know.
+    maximized = name in METRICS and METRICS[name].direction == "maximize"
+    return (-value if maximized else value), found.trial
