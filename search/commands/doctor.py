@@ -58,6 +58,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for finding in run_checks(targets):
         findings.append(finding)
         if not options.json:
+            # Some checks take long; flushing shows the findings before them also in a pipe.
             print(f"{_MARKS[finding.grade]}  {finding.check:<9} {finding.words}", flush=True)
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))

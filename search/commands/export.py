@@ -53,6 +53,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Convert the model, compare the two, and print the path."""
+    # All arguments are checked before the model is loaded, which takes seconds.
     name = export_format(options.output, options.format)
     target = check_target(options.output, options.overwrite, name)
     images = images_to_check(options.check) if options.check else []

@@ -130,7 +130,7 @@ def read_trial_log(trial: TrialRecord, folder: Path, baseline: bool = False) -> 
         trial: a trial of the search.
         folder: the logs of the search.
         baseline: whether it is a trial of a baseline. Search and baseline number their trials alike, but they run at
-            different times, so the driver's lines are told apart by time.
+            different times, by which the driver's lines are assigned.
     """
     key, events, output = trial_key(trial), [], []
     for file in sorted(folder.glob("*.log")):

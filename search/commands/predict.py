@@ -85,6 +85,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write the predictions. Images that cannot be read are named on stderr at the end; the exit code is then 1."""
+    # All arguments are checked before the model is loaded, which takes seconds.
     kind = output_format(options.output, options.format)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", options.batch_size, re.ASCII):
         raise UsageError(
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     classifier = load_classifier(options.model, uri)
     predictions = classifier.predict(images, int(options.batch_size))
+    # Predictions that are printed to a terminal need no other progress.
     show_progress = options.output is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
     progress = PredictionProgress(sys.stderr, count_images(options.paths)) if show_progress else None
     with _writer(options, kind, classifier) as writer:

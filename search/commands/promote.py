@@ -82,12 +82,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     uri = store_to_read(options.tracking_uri, options.storage)
     try:
-        return _promoted(options, uri, margin, trial)
-    except AmbiguousChallenger as asked:
-        return _promoted(options, uri, margin, _ask_for_point(asked))
+        return _compare_and_promote(options, uri, margin, trial)
+    except AmbiguousChallenger as question:
+        return _compare_and_promote(options, uri, margin, _ask_for_point(question))
 
 
-def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
+def _compare_and_promote(options: argparse.Namespace, uri: str, margin: float, trial: int | None) -> int:
     from search.registry import PromotionComparison, PromotionRefused, judge, promote
 
     if options.dry_run:
@@ -106,7 +106,7 @@ def _promoted(options: argparse.Namespace, uri: str, margin: float, trial: int |
             trial=trial,
             max_forgetting=options.max_forgetting,
         )
-    except PromotionRefused as refused:
+    except PromotionRefused as refused:  # the comparison shows why; cli.main() prints the message
         _show(refused.comparison)
         raise
     if done.gate is not None:

@@ -90,6 +90,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         from search.report.scores_page import check_report
 
         check_report(report)
+    # The data is the same for all backbones, so one configuration suffices to check it.
     check_inputs(next(iter(configs.values())), options.source)
     from search.views.view import make_view
 

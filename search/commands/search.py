@@ -59,6 +59,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     config = load_config(options.config, given_options(options))
     from search.views.view import make_view
 
+    # The view starts before the imports of Ray and Optuna, which take seconds.
     view = make_view(quiet=options.quiet, verbose=options.verbose)
     try:
         view.stage("starting", 0, 0)

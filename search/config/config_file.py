@@ -30,6 +30,7 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, object] | No
     """
     overrides = dict(flags or {})
     content: dict[str, Any] = {} if path is None else read_mapping(Path(path), "config file")
+    # register is the alias of register_model. If a file holds both, pydantic would silently ignore one of them.
     if "register" in content:
         if "register_model" in content:
             raise UsageError(f"{path}: register: expected once, received register_model, too")

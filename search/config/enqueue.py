@@ -29,6 +29,7 @@ def read_enqueue(path: str | Path, space: Space) -> list[dict[str, ParameterValu
     """
     file = Path(path)
     found = []
+    # Not splitlines(): it also splits at characters such as U+2028, which JSON strings may contain.
     for number, line in enumerate(re.split(r"\r\n|\n|\r", read_text(file, "enqueue: file")), start=1):
         if not line.strip():
             continue

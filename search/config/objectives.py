@@ -34,6 +34,7 @@ def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> 
     """
     given = data.get("objective")
     names = list(given) if isinstance(given, list | tuple) else [given]
+    # Any value may come from a YAML file. What is not a name is refused later, by the type of the field.
     if not names or not isinstance(names[0], str):
         return dict(data)
     first = _plain(names[0])
@@ -45,6 +46,7 @@ def resolve_objectives(data: Mapping[str, Any], label: Callable[[str], str]) -> 
         )
     if first not in EPOCH_METRICS:
         return dict(data)
+    # A single objective is the same search as --metric alone, so both are stored the same way.
     rest = {key: value for key, value in data.items() if key != "objective"} if len(names) == 1 else data
     return {**rest, "metric": metric}
 

@@ -29,7 +29,7 @@ class SearchOption:
         flag: the option on the command line, such as ``--batch-size``.
         default: the field's default.
         description: the help text, without default and repetition.
-        details: what the field's type says of it.
+        details: the Option in the field's type.
     """
 
     name: str

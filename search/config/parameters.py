@@ -270,7 +270,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "l2sp": Parameter(
         "float",
         "strength of L2-SP, which pulls the unfrozen blocks back to their pretrained weights and replaces weight decay",
-        Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),
+        Choice((0.0, 1e-3, 1e-2, 1e-1, 1.0)),  # a list, because a logarithmic range cannot hold 0
         minimum=0,
         maximum=1e6,
         methods=PRETRAINED_METHODS,

@@ -133,6 +133,7 @@ class Choice:
     def __post_init__(self) -> None:
         if not self.values:
             raise UsageError("expected at least one value, received an empty list")
+        # The type is compared, too, here and in check(): True equals 1 in Python, but not in a configuration.
         if len({(isinstance(v, bool), v) for v in self.values}) < len(self.values):
             raise UsageError(f"expected different values, received {quote_value(list(self.values))}")
 
@@ -197,6 +198,7 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
         raise UsageError(f"expected a step above 0, received step {step:g}")
     if step is not None and (high - low) / step > _MAX_STEPS:
         raise UsageError(f"expected at most {_MAX_STEPS:,} steps from low to high, received step {step:g}")
+    # A width far below one step passes as 0 whole steps within the tolerance, hence the second condition.
     if step is not None and (not _whole_steps(high - low, step) or low < high < low + step / 2):
         last = low + step * math.floor((high - low) / step)
         raise UsageError(
@@ -205,6 +207,7 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
 
 
 def _whole_steps(width: float, step: float) -> bool:
+    # Decimal steps are not exact in binary: (0.3 - 0.1) / 0.1 is not exactly 2.
     steps = width / step
     return math.isclose(steps, round(steps), abs_tol=1e-6)
 

@@ -399,7 +399,7 @@ class SearchConfig(BaseModel):
     @staticmethod
     def _settle_metric(data: dict[str, Any], label: Callable[[str], str]) -> dict[str, Any]:
         if data.get("unlabelled_target") and not {"metric", "objective"} & set(data):
-            # Without labels of the target, val_accuracy is measured on the source and says little about the target:
+            # Without labels of the target, val_accuracy is measured on the source and may not hold for the target:
             # see trainables.methods.unlabelled_selection.
             data = {**data, "metric": "val_loss"}
         return resolve_objectives(data, label)

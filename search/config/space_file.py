@@ -104,6 +104,7 @@ def _check_number(value: object, parameter: Parameter, limits: Limits) -> float:
         raise UsageError(f"expected {_SYNTAX}, received {quote_value(value)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_NUMBER:
         raise UsageError(f"expected {expected}, received {quote_value(value)}")
+    # A whole number may be written as 4.0 or 1e3.
     whole = parameter.kind != "int" or float(value).is_integer()
     if not (math.isfinite(value) and whole and fits(float(value))):
         raise UsageError(f"expected {expected}, received {quote_value(value)}")

@@ -75,6 +75,7 @@ def _line(detail: ErrorDetails, fields: Mapping[str, FieldInfo], label: Callable
     if detail["type"] == "value_error":
         expected = str(detail["ctx"]["error"])
     else:
+        # pydantic names a field with an alias by that alias.
         expected = f"expected {_expected(fields[key] if key in fields else _names(fields)[key])}"
     return f"{label(key)}: {expected}, received {quote_value(detail['input'])}"
 
