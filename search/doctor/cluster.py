@@ -34,7 +34,7 @@ def check_cluster(targets: CheckTargets) -> Iterator[Finding]:
     try:
         with ray_connection(targets.address):
             yield ok("ray", f"{targets.address}: joined")
-            nodes = ray.nodes()
+            nodes = ray.nodes()  # lost ones included, with the reasons
             yield ok("nodes", f"{plural(sum(n['Alive'] for n in nodes), 'node')} up{_newest_losses(nodes)}")
             yield from check_demand(targets, nodes, node_types(targets.cluster_file))
             yield from check_nodes(ProbedNodes.alive(), targets)

@@ -19,7 +19,7 @@ from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
 SECONDS = 5.0
-"""That a machine may take to answer."""
+"""Time for a port to answer, and for SSH to connect."""
 
 _INSPECT_SCRIPT = """
 hostname; date +%s.%N
@@ -99,6 +99,7 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
         return Host(address, "")
     key = auth.get("ssh_private_key")
     user = auth.get("ssh_user")
+    # Unknown host keys are accepted, as `ray up` does: cluster machines are often reinstalled at the same address.
     command = [
         *("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={SECONDS:.0f}"),
         *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
@@ -118,6 +119,7 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
         return Host(
             address, f"{address}: SSH as {user or 'this user'} with {key or 'the default keys'}: {said}"
         )
+    # The host read its clock some time between; the middle is wrong by at most half of the login.
     skew = float(lines[1]) - (began + time.time()) / 2
     return Host(address, "", lines[0], skew, lines[2], lines[3].removeprefix("missing:").strip())
 

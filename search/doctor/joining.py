@@ -24,7 +24,7 @@ def ray_connection(address: str | None) -> Iterator[None]:
     """
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    import ray
+    import ray  # reads these variables when it is imported
 
     with tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         start_ray(SearchConfig(address=address), False, Path(empty))

@@ -46,6 +46,7 @@ def check_packages() -> Finding:
     wrong = []
     for text in metadata.requires("unfreeze") or ():
         requirement = Requirement(text)
+        # Without an extra, markers of optional dependencies are false.
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:

@@ -52,8 +52,8 @@ class ProbedNodes:
             actor = ray.remote(node_probe.NodeProbe)
             probes = {
                 n["NodeID"]: actor.options(
-                    num_cpus=0,
-                    max_concurrency=2,
+                    num_cpus=0,  # a probe must start on busy nodes, too
+                    max_concurrency=2,  # TensorFlow may take 45 s; the other calls are answered meanwhile
                     scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False),
                 ).remote()
                 for n in known

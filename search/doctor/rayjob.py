@@ -129,6 +129,7 @@ def _fields(values: Content, known: Mapping[str, type], place: str, needed: tupl
             yield f"{place}.{name}: expected, and missing"
     for name, value in values.items():
         if name in known:
+            # In Python a bool is an int, in Kubernetes it is not.
             if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is int):
                 yield f"{place}.{name}: expected {known[name].__name__}, received {type(value).__name__}"
         elif near := difflib.get_close_matches(name, known, 1, 0.8):

@@ -62,6 +62,7 @@ class StartupChecks:
             except Exception:  # a search does not depend on these checks
                 logger.debug("a check at the start of the search failed", exc_info=True)
 
+        # A daemon thread: a network file system that hangs must not keep the process alive.
         thread = threading.Thread(target=look, name="unfreeze-doctor", daemon=True)
         thread.start()
         return thread

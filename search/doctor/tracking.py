@@ -58,6 +58,7 @@ def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
 def _authorized_request(uri: str) -> urllib.request.Request:
     """A request with the credentials that MLflow's own client would send."""
     parts = urllib.parse.urlsplit(uri)
+    # urllib would take credentials in the address for a part of the host name.
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     request = urllib.request.Request(bare + API_PATH)
     user = os.environ.get("MLFLOW_TRACKING_USERNAME") or urllib.parse.unquote(parts.username or "")

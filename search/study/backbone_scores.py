@@ -37,7 +37,7 @@ def score_prepared(
     jobs = {name: ScoreBackbone(own.paths, MAX_IMAGES, seed) for name, own in prepared.by_backbone.items()}
     try:
         found = dict(dispatch(session, jobs))
-    except RayTaskError as error:
+    except RayTaskError as error:  # the job itself raised, for example for lack of memory
         notify(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
         return None
     prior = BackbonePrior(

@@ -112,6 +112,7 @@ def retrain(
         if read_run(directory, candidate.trial, seed) is None
     }
     left = len(jobs)
+    # The trainings of winner and baselines are dispatched together, so that no engine is idle meanwhile.
     view.stage("winner", len(planned) - left, len(planned))
     for index, trained in dispatch(session, jobs, lambda: stop_request.immediate):
         candidate, seed = planned[index]
@@ -129,7 +130,7 @@ def read_run(directory: Path, trial: TrialRecord, seed: int) -> ConfirmationRun 
     try:
         metrics = json.loads(facts.read_text())
         with zipfile.ZipFile(model) as archive:
-            if archive.testzip() is not None:
+            if archive.testzip() is not None:  # checks all CRCs: after a power cut a file may miss pages
                 return None
         before, after = OLD_ACCURACIES
         return ConfirmationRun(
@@ -166,11 +167,11 @@ def _training_config(candidate: Candidate, seed: int, config: SearchConfig) -> T
         method=trial.method,
         params=dict(trial.params),
         epochs=candidate.epochs,
-        batch_size=trial.batch_size or config.batch_size,
+        batch_size=trial.batch_size or config.batch_size,  # a trial that lacked memory had smaller batches
         seed=seed,
         metric=config.metric,
         batch_norm=cast("BatchNorm", config.batch_norm),
-        live=True,
+        live=True,  # new distortions in every epoch, where trials share a few
     )
 
 

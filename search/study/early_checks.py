@@ -30,6 +30,7 @@ def check_inputs(config: SearchConfig, workspace: Workspace, sources: DataSource
         TrackingError: a backbone or teacher is not in the model registry.
     """
     service_patience()
+    # The number of blocks is not known yet, so depths are checked against no limit here.
     several = dict.fromkeys(config.backbones, _MAX_BLOCKS) if len(config.backbones) > 1 else None
     space = make_space(
         config.space,
@@ -42,6 +43,7 @@ def check_inputs(config: SearchConfig, workspace: Workspace, sources: DataSource
     )
     if config.enqueue:
         read_enqueue(config.enqueue, space)
+    # A resumed search keeps a copy of what the earlier searches found, so they need not exist any more.
     if config.warm_start and (config.fresh or config.ledger or not workspace.ledger.is_file()):
         read_earlier_searches(config, workspace)
     _check_data(config, sources)

@@ -132,6 +132,25 @@ class _TestSplit:
         digest = split_digest(split.images, split.labels)
         return cls(task, split, np.array(split.labels), digest, image_keys(split.ids))
 
+    def record_of(self, predicted: np.ndarray, chosen: int, scratch: np.ndarray) -> PredictionRecord:
+        """Predictions for this split, as later comparisons read them.
+
+        Args:
+            predicted: (seeds, N) class indices.
+            chosen: row of the registered model.
+            scratch: (seeds, N) class indices of the baseline from scratch; (0, N) without one.
+        """
+        return PredictionRecord(
+            classes=self.task.classes,
+            image_size=self.task.image_size,
+            digest=self.digest,
+            images=self.keys,
+            labels=self.labels,
+            predicted=predicted,
+            chosen=chosen,
+            scratch=scratch,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _ComparedBaseline:
@@ -166,15 +185,8 @@ def _outcome(
     gain = paired_gain(correct, baselines[0].predicted == labels) if baselines else None
     scratch = next((b for b in baselines if b.baseline.method == "scratch"), None)
     old = _old_task_predictions(runs)
-    predictions = PredictionRecord(
-        classes=test.task.classes,
-        image_size=test.task.image_size,
-        digest=test.digest,
-        images=test.keys,
-        labels=labels,
-        predicted=predicted,
-        chosen=best,
-        scratch=scratch.predicted if scratch else predicted[:0],
+    predictions = replace(
+        test.record_of(predicted, best, scratch.predicted if scratch else predicted[:0]),
         predicted_probability=probability,
         true_class_probability=true_probability,
         old_task=old,

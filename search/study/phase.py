@@ -108,6 +108,7 @@ class Phase:
             several,
             remember=config.remember is not None,
         )
+        # Nothing is written before this check: a search of the same name with other settings stays as it is.
         check_same_settings(self.ledger, self._identity())
         started = self.ledger.attribute(StudyKey.STARTED)
         if started is None:
@@ -139,7 +140,7 @@ class Phase:
             with self.ledger.wal_mode():
                 self.stopped = runner.run()
             self.ledger.set_attribute(StudyKey.STOPPED, self.stopped)
-        finally:
+        finally:  # also after an error: MLflow and the view show how far the trials came
             self.save_elapsed()
             self.publish(now=True)
 
@@ -259,6 +260,7 @@ class Phase:
         )
         if not whole:
             return record
+        # Kept in the ledger, because `unfreeze report` has no search space to compute them from.
         edges = self.space.parameters_at_edge(record.best.params) if record.best else ()
         self.ledger.set_attribute(StudyKey.EDGES, list(edges))
         return replace(

@@ -135,7 +135,7 @@ class _Preparation:
         found = {name: replace(own, teacher=teacher) for name, own in found.items()}
         first = next(iter(found.values()))
         prepared = replace(first, by_backbone=found) if len(found) > 1 else first
-        if self.session.spec.reuse.processes:
+        if self.session.spec.reuse.processes:  # else each trial has an engine of its own
             self.session.engine_pool.preload(prepared.paths)
         return prepared
 

@@ -27,6 +27,7 @@ PINNED_VERSIONS_FILE = "models.json"
 
 def pinned_versions(config: SearchConfig, workspace: Workspace) -> dict[str, str]:
     """The versions with which the search began, by the addresses that it was given; empty before it has begun."""
+    # Without a ledger no trial has used a version, so a new search takes the newest one.
     if config.fresh or (config.ledger is None and not workspace.ledger.is_file()):
         return {}
     return _read(workspace)
@@ -72,7 +73,7 @@ def backbone_spec(
         weights=str(Path(config.weights).absolute()) if Path(config.weights).is_file() else config.weights,
         input_size=config.input_size,
         preprocessing=config.preprocessing,
-        seed=config.seed if config.weights == "none" else 0,
+        seed=config.seed if config.weights == "none" else 0,  # only random weights depend on it
     )
 
 

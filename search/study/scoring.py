@@ -98,6 +98,7 @@ def score_backbones(
     )
     tasks = [c.task for c in candidates.values()]
     sources = [c.source for c in candidates.values() if c.source is not None]
+    # All backbones are scored on the same images, or their scores could not be compared.
     common = shared_image_ids(tasks, first.seed)
     ids, other = common[:most], shared_image_ids(sources, first.seed)[:most]
     samples: dict[str, FeatureSample] = {}
@@ -105,8 +106,8 @@ def score_backbones(
 
     def score(name: str) -> tuple[BackboneScores, np.ndarray]:
         view.stage("scoring", next(seen), len(candidates))
-        found, right, samples[name] = _score_candidate(candidates[name], ids, other)
-        return found, right
+        found, correct, samples[name] = _score_candidate(candidates[name], ids, other)
+        return found, correct
 
     scored = _for_each_backbone(candidates, score, failed)
     return ScoringResult(

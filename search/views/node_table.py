@@ -30,7 +30,7 @@ def node_table(
         if trial.state == "running" and trial.node:
             where[trial.node].append(trial.number)
     ranked = sorted(nodes, key=lambda n: (-len(where[n.name]), -n.gpus_used, -n.cpus_used, n.name))
-    left = len(ranked) - rows
+    left = len(ranked) - rows  # if any are left out, the last row counts them
     shown = ranked if left <= 0 else ranked[: rows - 1]
     gpus = any(n.gpus for n in nodes)
     grid = Table.grid(padding=(0, 2, 0, 0))

@@ -81,7 +81,7 @@ class NotebookView:
         from IPython.display import HTML, display
 
         html = self.html()
-        if html == self._shown:
+        if html == self._shown:  # an equal output would grow a saved notebook
             return
         if self._handle is None:
             self._handle = display(HTML(html), display_id=True)

@@ -52,6 +52,7 @@ class PlainView:
             ):
                 return
             self._say(f"{name}: {done:,} of {total:,}" if done else name)
+            # Infinity marks a stage whose end has been printed: later calls for it print nothing.
             self._stage = (name, math.inf if finished else time.monotonic())
 
     def update(self, record: SearchRecord) -> None:
@@ -63,7 +64,7 @@ class PlainView:
             for trial in new:
                 self._known.add(trial.number)
                 self._say(_line(trial, record))
-            if new and not record.stopped:
+            if new and not record.stopped:  # the rest of a search that stopped early never runs
                 self._pace(record)
 
     def nodes(self, nodes: tuple[NodeUsage, ...]) -> None:

@@ -56,7 +56,7 @@ def _is_native_stderr() -> bool:
 @contextmanager
 def _redirect_native_stderr() -> Iterator[None]:
     before = sys.stderr
-    before.flush()
+    before.flush()  # what is buffered belongs on the terminal
     terminal = os.dup(2)
     with (
         tempfile.TemporaryFile(prefix="unfreeze-") as aside,
@@ -67,7 +67,7 @@ def _redirect_native_stderr() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, UnfreezeError):
+            if not isinstance(error, UnfreezeError):  # an expected error explains itself
                 aside.seek(max(0, aside.seek(0, os.SEEK_END) - _TAIL))
                 error.add_note("native messages:\n" + aside.read().decode(errors="replace"))
             raise

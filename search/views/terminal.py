@@ -120,7 +120,7 @@ class TerminalView:
         """Remove the panel and restore the terminal."""
         with self._lock:
             self._over, live, self._live = True, self._live, None
-        if live is not None:
+        if live is not None:  # outside of the lock, as in _start()
             live.stop()
 
     def draw(self) -> RenderableType:
@@ -146,6 +146,7 @@ class TerminalView:
                 refresh_per_second=FRAMES_PER_SECOND,
                 transient=True,
             )
+        # Outside of the lock: Live draws under a lock of its own and then calls draw(), which takes ours.
         live.start(refresh=True)
 
 
@@ -170,6 +171,7 @@ def panel(state: PanelState, console: Console) -> RenderableType:
         free = console.height - _height(parts) - 3
         if record.trials and free >= _MIN_TABLE_ROWS:
             parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
+    # A panel as tall as the screen would scroll it by a line with every frame.
     return Group(*parts[: max(console.height - 1, 1)])
 
 

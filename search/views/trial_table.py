@@ -134,12 +134,13 @@ def _most_epochs(record: SearchRecord) -> int:
 
 
 def _select_trials(record: SearchRecord, rows: int) -> list[TrialRecord]:
+    # On a large cluster running trials alone would fill the table: a third is for finished ones.
     running = [t for t in record.trials if t.state == "running"]
     finished = sorted((t for t in record.trials if t.finished), key=_ended, reverse=True)
     kept = min(len(finished), rows // 3)
     shown = [*running[: rows - kept], *finished][:rows]
     best = record.best
-    if best is not None and best not in shown and len(shown) > 1:
+    if best is not None and best not in shown and len(shown) > 1:  # the best is always shown
         shown[-1] = best
     return shown
 
