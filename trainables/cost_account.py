@@ -1,4 +1,4 @@
-"""What one trial costs: seconds by stage of work, and what it found, computed and compiled."""
+"""Accounts for what a trial costs: seconds by stage of work, and what it reused, computed and compiled."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 STAGES = ("start", "data", "prefix", "probe", "wait", "compile", "suffix", "evaluate", "checkpoint")
-"""Stages of a trial's work. ``prefix`` is the frozen part, computed or read; ``probe`` trains a head that other trials
-start from, too; ``wait`` is for other trials: what they compute or compile for all, and their shares of heads that
-train together."""
+"""Stages of a trial's work. The names are stored with every trial and must not change.
+
+``prefix`` is the frozen part of the backbone, computed or read from the cache. ``probe`` trains a head that other
+trials start from, too. ``suffix`` is the training of the blocks and the head. ``wait`` is time spent waiting for other
+trials: for what they compute or compile for all, and for their shares of a batch of heads."""
 
 
 @dataclass
 class CostCounts:
-    """What a trial got from others, and what it made.
+    """What a trial took over from others, and what it computed. The names are stored with every trial.
 
     Attributes:
-        hits: times that kept activations of a split were read.
-        misses: times that activations of a split had to be computed.
-        derived: how many of those were computed from a lower cut.
-        bytes_read: of kept activations.
-        bytes_written: of activations that it computed and kept.
-        saved_seconds: that the frozen prefix would have taken over what was read instead, by its measured rate.
-        programs_compiled: how many.
-        epochs_together: in which its head trained in one batch with those of other trials.
+        hits: how many times kept activations of a split were read.
+        misses: how many times activations of a split had to be computed.
+        derived: how many of these were computed from kept activations of a lower cut.
+        bytes_read: bytes of kept activations that were read.
+        bytes_written: bytes of activations that were computed and kept.
+        saved_seconds: estimated time that the frozen prefix would have taken for what was read instead.
+        programs_compiled: how many programs were compiled for this trial.
+        epochs_together: epochs in which its head was trained in one batch with those of other trials.
     """
 
     hits: int = 0
@@ -39,14 +41,20 @@ class CostCounts:
     epochs_together: int = 0
 
     def add(self, **amounts: float) -> None:
-        """Add to each count of that name."""
+        """Add the amounts to the counts of the same names."""
         for name, amount in amounts.items():
             setattr(self, name, getattr(self, name) + amount)
 
 
 @dataclass
 class CostAccount:
-    """Kept by one trial, in the thread that works for it. ``stages`` maps a stage of work to seconds."""
+    """The costs of one trial. Use it from one thread at a time.
+
+    Attributes:
+        stage_seconds: seconds by stage of work (:data:`STAGES`). Stages exclude each other, so the sum is the trial's
+            time.
+        counts: what was reused, computed and compiled.
+    """
 
     stage_seconds: dict[str, float] = field(default_factory=dict)
     counts: CostCounts = field(default_factory=CostCounts)
@@ -54,7 +62,8 @@ class CostAccount:
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
-        """Charge what happens inside to ``stage``, but for what is charged to another stage meanwhile."""
+        """Charge the time of the block to ``stage``, except for what is charged to other stages inside it."""
+        # ``_nested_seconds`` is what has been charged since the enclosing block began: that block leaves it out.
         began, outside = time.perf_counter(), self._nested_seconds
         self._nested_seconds = 0.0
         try:
@@ -65,19 +74,19 @@ class CostAccount:
             self._nested_seconds = outside + passed
 
     def charge(self, stage: str, seconds: float) -> None:
-        """Charge ``seconds`` that have just passed to ``stage``."""
+        """Charge ``seconds`` that have just passed to ``stage``, and not to the enclosing block."""
         self._add(stage, seconds)
         self._nested_seconds += seconds
 
     def describe(self) -> dict[str, Any]:
-        """Stages and counts as JSON values."""
+        """Return seconds and counts as JSON values, which a checkpoint stores."""
         return {"stages": dict(self.stage_seconds), "counts": asdict(self.counts)}
 
     def carry_over(self, known: Mapping[str, Any]) -> None:
-        """Add what :meth:`describe` said of an earlier run of the same trial.
+        """Add what :meth:`describe` returned in an earlier run of the same trial. Unknown counts are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: ``known`` is something else.
+            KeyError, TypeError, ValueError: ``known`` was not made by :meth:`describe`.
         """
         for stage, seconds in known["stages"].items():
             self._add(str(stage), float(seconds))

@@ -1,16 +1,16 @@
-"""Every error that unfreeze raises on purpose.
+"""Defines every error that unfreeze raises on purpose.
 
 UnfreezeError
-├── UsageError         a wrong argument or config key            (exit code 2)
-├── SearchError        the search can't start or go on           (exit code 1)
-│   ├── DataError          no data, unreadable or unfit data
-│   ├── BackboneError      no such backbone, weights missing, graph without cuts
+├── UsageError         a wrong argument or configuration key          (exit code 2)
+├── SearchError        the search cannot start or go on               (exit code 1)
+│   ├── DataError          the data is missing, unreadable or unfit for training
+│   ├── BackboneError      the backbone is unknown, has no weights, or cannot be cut
 │   ├── LedgerError        the ledger is unreachable, damaged or contradicts the command
-│   │   └── TakenOver          another process drives the search now
+│   │   └── LeaseLost          another process drives the search now
 │   ├── TrackingError      the tracking server or the registry refuses
-│   └── ClusterError       no Ray cluster, or none that can run a trial
-└── TrialError         one trial ends; the search goes on; carries a ``reason``
-    ├── Diverged           loss became NaN or infinite
+│   └── ClusterError       there is no Ray cluster, or none that can run a trial
+└── TrialError         one trial ends and the search goes on; carries a ``reason``
+    ├── Diverged           the loss became NaN or infinite
     └── OutOfMemory        the device or the host had no memory left
 
 A message names the argument, what was expected and what was received.
@@ -20,15 +20,15 @@ from __future__ import annotations
 
 
 class UnfreezeError(Exception):
-    """Base of all errors that a user can act on; its text is shown without a traceback."""
+    """The base of all errors that a user can act on. The message is shown without a traceback."""
 
 
 class UsageError(UnfreezeError):
-    """A command line argument, config key or parameter is wrong."""
+    """A command line argument, configuration key or parameter is wrong."""
 
 
 class SearchError(UnfreezeError):
-    """The search as a whole can't start or can't go on."""
+    """The search as a whole cannot start or go on."""
 
 
 class DataError(SearchError):
@@ -36,19 +36,19 @@ class DataError(SearchError):
 
 
 class BackboneError(SearchError):
-    """The backbone can't be loaded or can't be cut into blocks."""
+    """The backbone cannot be loaded or cut into blocks."""
 
 
 class LedgerError(SearchError):
-    """The ledger is unreachable, damaged, or contradicts what was asked for."""
+    """The ledger is unreachable, damaged, or contradicts the command."""
 
 
 class LeaseLost(LedgerError):
-    """Another process drives the search now: this one may write nothing more."""
+    """Another process has taken over the search: this one may write nothing more."""
 
 
 class TrackingError(SearchError):
-    """The MLflow tracking server or model registry can't do what was asked."""
+    """The MLflow tracking server or model registry cannot do what was requested."""
 
 
 class ClusterError(SearchError):
@@ -56,7 +56,7 @@ class ClusterError(SearchError):
 
 
 class TrialError(UnfreezeError):
-    """One trial can't go on. ``reason`` is a short fixed word that is recorded with it."""
+    """One trial cannot go on. ``reason`` is a short fixed word that is recorded with the trial."""
 
     reason = "crashed"
 

@@ -1,9 +1,9 @@
-"""How a machine computes: in which precision, and whether XLA compiles what trains.
+"""Chooses how a machine computes: in which precision, and whether XLA compiles the training step.
 
-Under a mixed policy the layers of the backbone compute in 16 bits; weights, moments, BatchNorm statistics,
-preprocessing, the head, scores and loss stay float32. On GPUs the 16 bits are those of float16: TensorFlow's own guide
-to mixed precision names it for GPUs and bfloat16 for TPUs, and some of its GPU kernels lack bfloat16.
-XLA compiles the training step above the cut; what is frozen runs the same with and without it.
+Under a mixed policy the layers of the backbone compute in 16 bits. Weights, optimizer moments, BatchNorm statistics,
+preprocessing, the head, scores and the loss stay float32. GPUs use float16: TensorFlow's guide to mixed precision
+recommends it for GPUs (and bfloat16 for TPUs), and some of its GPU kernels do not support bfloat16. XLA compiles the
+training step above the cut; the frozen prefix runs the same with and without it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,20 @@ JIT: Mapping[str, str] = {
 """When XLA compiles the training step."""
 
 TENSOR_CORES = (7, 0)
-"""Compute capability from which on GPUs multiply float16 matrices faster than float32 ones."""
+"""Lowest compute capability of GPUs that have tensor cores, which multiply float16 faster than float32."""
 
 Capability = tuple[int, int] | None
-"""(major, minor) of a GPU; None where the driver names none."""
+"""(major, minor) compute capability of a GPU; None if the driver does not report it."""
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """A choice that was made: ``precision`` is the name of a Keras dtype policy, ``jit`` means XLA."""
+    """How a machine computes.
+
+    Attributes:
+        precision: name of a Keras dtype policy, such as ``mixed_float16``.
+        jit: whether XLA compiles the training step.
+    """
 
     precision: str = "float32"
     jit: bool = False
@@ -52,15 +57,15 @@ FLOAT32 = Numerics()
 def choose_numerics(
     precision: str = "auto", jit: str = "auto", gpus: Sequence[Capability] | None = None
 ) -> Numerics:
-    """What pays on a machine with ``gpus``, unless something is asked for.
+    """Return the requested numerics, and choose what is fastest on a machine with ``gpus`` where ``auto`` is requested.
 
     Args:
-        precision: one of PRECISIONS; auto is mixed_float16 if all GPUs have tensor cores, else float32.
-        jit: one of JIT; auto is on if there are GPUs.
-        gpus: capability of each; this machine's if not given.
+        precision: one of :data:`PRECISIONS`; auto is mixed_float16 if all GPUs have tensor cores, else float32.
+        jit: one of :data:`JIT`; auto is on if there are GPUs.
+        gpus: compute capability of each GPU; those of this machine if None.
 
     Raises:
-        UsageError: another word.
+        UsageError: ``precision`` or ``jit`` is none of the valid values.
     """
     for name, word, known in (("precision", precision, PRECISIONS), ("jit", jit, JIT)):
         if word not in known:
@@ -74,7 +79,7 @@ def choose_numerics(
 
 
 def visible_gpus() -> list[Capability]:
-    """The compute capability of each GPU that this process sees."""
+    """Return the compute capability of each GPU that this process sees. Loads TensorFlow."""
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))

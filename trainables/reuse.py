@@ -1,4 +1,7 @@
-"""What trials may take over from each other: all of it, unless somebody wants to know what a part is worth."""
+"""Declares what trials may take over from each other.
+
+By default that is everything. Parts can be switched off to measure what they are worth.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,25 @@ from dataclasses import dataclass
 from trainables.errors import UsageError
 
 REUSABLE_PARTS = ("processes", "programs", "activations", "views", "heads")
-"""What can be switched off by name."""
+"""Names of the parts that can be switched off."""
 
 DEFAULT_VIEWS = 8
-"""Views of each augmentation strength, unless another number is asked for."""
+"""Number of augmented views of each image and augmentation strength that trials share."""
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What a trial takes over from those before it or beside it.
+    """What a trial takes over from earlier trials and from those that run at the same time.
 
     Attributes:
-        processes: TensorFlow's process with all that it has loaded; else each trial starts one of its own.
-        programs: compiled training and evaluation; else each trial traces its own.
-        activations: what a frozen prefix makes of the images; else every epoch runs it again.
-        heads: one batched step for all trials that only train heads; else each has a step of its own.
-        views: of each augmentation strength, which trials and epochs share; 0 for distortions of its own in every
-            epoch.
-        cache: directory of kept activations, or ``off`` for none on disk; None for this machine's usual place
+        processes: the engine process with TensorFlow and the data; otherwise each trial starts one of its own.
+        programs: compiled training and evaluation; otherwise each trial traces its own.
+        activations: outputs of a frozen prefix; otherwise every epoch runs it again.
+        heads: one batched step for all trials that only train a head; otherwise each has a step of its own.
+        views: augmented views of each image that trials and epochs share; 0 for fresh augmentation in every epoch.
+        cache: directory of kept activations, or ``off`` for none on disk; None for the default of this machine
             (:func:`trainables.activations.location.default_directory`).
-        cache_budget: bytes that it may take; None for a share of the disk.
+        cache_budget: bytes that the directory may take; None for a share of the disk.
     """
 
     processes: bool = True
@@ -46,7 +48,13 @@ class Reuse:
         cache: str | None = None,
         cache_budget: int | None = None,
     ) -> Reuse:
-        """Reuse of these of :data:`REUSABLE_PARTS` and of no others.
+        """Return a :class:`Reuse` of the given parts only.
+
+        Args:
+            parts: some of :data:`REUSABLE_PARTS`.
+            views: number of views, if ``views`` is among the parts.
+            cache: see :class:`Reuse`.
+            cache_budget: see :class:`Reuse`.
 
         Raises:
             UsageError: there is no such part.

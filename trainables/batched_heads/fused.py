@@ -1,8 +1,9 @@
-"""Heads of one shape, trained side by side: one compiled epoch for any number of trials.
+"""Trains heads of one shape side by side: one compiled epoch for any number of trials.
 
-Weights and Adam's moments of T trials are stacked, (T, C, K); each trial has its own data order, learning rates, decay,
-dropout and smoothing. What is differentiated is the sum of the trials' losses, so no gradient of one reaches another,
-and neither does a NaN. T is not part of the graph: whoever comes or goes, nothing is traced again.
+Weights and Adam's moments of T trials are stacked, (T, C, K). Each trial has its own data order, learning rates, decay,
+dropout and label smoothing. The sum of the trials' losses is differentiated: the gradient of one trial's loss with
+respect to another trial's weights is zero, so trials do not affect each other, and a NaN in one stays there. T is not
+part of the graph, so nothing is traced again when trials join or leave.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from trainables.compiled.adam import BETAS, EPSILON
 from trainables.compiled.shapes import Hyperparameters
 
 MAX_CALL_BYTES = 64 * 2**20
-"""Input, or scores, that one call of a compiled function gets or makes, at most."""
+"""Largest input or output of one call of a compiled function, in bytes; longer epochs are split into several calls."""
 
 
 class FusedHeads:
@@ -36,7 +37,7 @@ class FusedHeads:
 
     @property
     def traces(self) -> int:
-        """How often training or evaluation was traced."""
+        """How many times training or evaluation was traced."""
         return sum(int(f.experimental_get_tracing_count()) for f in (self._train, self._evaluate))
 
     def compile(self, dtype: str) -> None:
@@ -58,7 +59,14 @@ class FusedHeads:
         )
 
     def train(self, epochs: Sequence[HeadEpoch]) -> list[tuple[float, HeadState]]:
-        """One epoch of each trial, all of equally many steps: the sum of its steps' mean losses, and its new state."""
+        """Train one epoch of each trial.
+
+        Args:
+            epochs: one for each of T trials, all with equally many steps.
+
+        Returns:
+            For each trial the sum of its steps' mean losses, and its new state.
+        """
         with self._lock:
             for variables, name in (
                 (self._weights, "weights"), (self._momentum, "momentum"), (self._velocity, "velocity"),
@@ -75,7 +83,16 @@ class FusedHeads:
     def evaluate(
         self, weights: Sequence[list[np.ndarray]], inputs: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Summed cross-entropy (T,), correct answers (T,) and probabilities (T, N, classes) of T heads."""
+        """Evaluate T heads on the same images.
+
+        Args:
+            weights: kernels and biases of each head.
+            inputs: (N, C) activations.
+            labels: (N,) int32.
+
+        Returns:
+            Summed cross-entropy (T,), number of correct predictions (T,), and probabilities (T, N, classes).
+        """
         stacked = [tf.constant(np.stack(arrays)) for arrays in zip(*weights, strict=True)]
         row = 4 * len(weights) * (self.shape.units + self.shape.classes)
         size = max(1, MAX_CALL_BYTES // row)
@@ -89,6 +106,7 @@ class FusedHeads:
         return np.sum(losses, axis=0), np.sum(correct, axis=0), np.concatenate(probabilities, axis=1)
 
     def _train_parts(self, epochs: Sequence[HeadEpoch]) -> np.ndarray:
+        """Train an epoch in calls of at most MAX_CALL_BYTES of input; return the sums of the losses (T,)."""
         steps = len(epochs[0].rates)
         dtype = np.result_type(*(e.source.dtype for e in epochs))
         size = max(
@@ -109,6 +127,16 @@ class FusedHeads:
         return losses
 
     def _train_steps(self, inputs: Any, labels: Any, rates: Any, taken: Any, hyper: Any, seeds: Any) -> Any:
+        """Train S steps of T heads inside the graph; return the sums of their mean losses (T,).
+
+        Args:
+            inputs: (T, S, B, C) activations.
+            labels: (T, S, B) int32.
+            rates: (T, S) learning rates.
+            taken: (T,) steps that each optimizer has taken, as floats.
+            hyper: (T, 3) weight decay, dropout and label smoothing.
+            seeds: (T, 2) int32; the first step's seeds of the dropout masks.
+        """
         total = tf.zeros_like(taken)
         for step in tf.range(tf.shape(rates)[1]):
             tf.autograph.experimental.set_loop_options(shape_invariants=[(total, tf.TensorShape([None]))])
@@ -121,6 +149,7 @@ class FusedHeads:
         return total
 
     def _gradients(self, x: Any, y: Any, hyper: Any, masks: Any) -> tuple[Any, Any]:
+        """Return the mean loss of each head (T,), and the gradients of the stacked weights."""
         smoothing = hyper[:, 2, tf.newaxis, tf.newaxis]
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         weights = [v.value() for v in self._weights]
@@ -133,9 +162,12 @@ class FusedHeads:
         return losses, tape.gradient(total, weights)
 
     def _apply(self, gradients: list[Any], rate: Any, count: Any, decay: Any) -> None:
-        """One Adam step a trial, with decoupled decay of the kernels, as :mod:`trainables.compiled.program` has it.
+        """Take one Adam step for each trial, with decoupled decay of the kernels, as :mod:`trainables.compiled.adam`
+        does.
 
-        The fused kernel takes one rate for all: it makes updates at rate 1, which then are scaled trial by trial.
+        TensorFlow's fused Adam kernel takes a single learning rate. So it updates a variable of zeros at rate 1,
+        without bias correction; the result is multiplied by each trial's rate and bias correction and added to the
+        weights.
         """
         first, second = BETAS
         scale = rate * tf.sqrt(1.0 - tf.pow(second, count)) / (1.0 - tf.pow(first, count))
@@ -161,8 +193,13 @@ class FusedHeads:
 
 
 def _scores(weights: list[Any], x: Any, dropout: Any = None, masks: Any = None) -> Any:
-    """Scores (T, B, K) of stacked heads; drops inputs of the last layer as
-    :class:`~trainables.compiled.head.Head` does.
+    """Return scores (T, B, K) of stacked heads on inputs (T or 1, B, C).
+
+    Args:
+        weights: stacked kernels (T, …) and biases (T, …), bottom first.
+        x: the inputs.
+        dropout: (T,) rates at the inputs of the last layer.
+        masks: (T, 2) int32 seeds of the dropout masks; None for inference.
     """
     if len(weights) > 2:
         x = tf.nn.relu(tf.matmul(x, weights[0]) + weights[1][:, tf.newaxis])
@@ -172,6 +209,8 @@ def _scores(weights: list[Any], x: Any, dropout: Any = None, masks: Any = None) 
 
 
 def _dropped(x: Any, dropout: Any, seeds: Any) -> Any:
+    """Drop inputs (T, B, C) at the rates ``dropout`` (T,), with masks from ``seeds`` (T, 2)."""
+    # Drawn trial by trial: the mask of a trial must not depend on how many others are in the batch.
     draws = tf.map_fn(
         lambda seed: tf.random.stateless_uniform(tf.shape(x)[1:], seed), seeds, fn_output_signature=tf.float32
     )
@@ -180,23 +219,27 @@ def _dropped(x: Any, dropout: Any, seeds: Any) -> Any:
 
 
 def _stack_variable(shape: tuple[int, ...]) -> Any:
+    """A variable (T, *shape) whose T may change with every assignment."""
     return tf.Variable(np.zeros((1, *shape), np.float32), shape=(None, *shape), trainable=False)
 
 
 def _assign(variables: list[Any], trials: list[list[np.ndarray]]) -> None:
+    """Stack the arrays of all trials into the variables."""
     for variable, arrays in zip(variables, zip(*trials, strict=True), strict=True):
         variable.assign(np.stack(arrays))
 
 
 def _unstack(variables: list[Any]) -> list[list[np.ndarray]]:
-    """The arrays of each trial, in memory of their own."""
+    """Return the arrays of each trial, in memory of their own: a view would keep those of all trials alive."""
     stacked = [v.numpy() for v in variables]
     return [[s[i].copy() for s in stacked] for i in range(len(stacked[0]))]
 
 
 def _gathered(epochs: Sequence[HeadEpoch], rows: list[np.ndarray], dtype: Any) -> np.ndarray:
+    """Return the activations of the given rows (S, B) of each trial: (T, S, B, C)."""
     whole = np.empty((len(epochs), *rows[0].shape, epochs[0].source.shape[1]), dtype)
     for trial, epoch, indices in zip(whole, epochs, rows, strict=True):
+        # With the default mode NumPy writes to a buffer first and then copies it to ``out``.
         np.take(epoch.source, indices, axis=0, out=trial, mode="clip")
     return whole
 

@@ -1,4 +1,4 @@
-"""What a trial that only trains its head holds in place of a :class:`~trainables.compiled.program.Program`."""
+"""The stand-in for a :class:`~trainables.compiled.program.Program` in trials that only train a head."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from trainables.tracing import BUILD_LOCK
 
 
 class HeadProgram:
-    """The state of one trial's head; what is compiled belongs to all trials of its shape.
+    """The state of one trial's head; the compiled functions belong to the batcher, which all trials of its shape share.
 
-    It reads and writes the same arrays as a :class:`~trainables.compiled.program.Program` of depth 0, so a
-    checkpoint of one
-    is a checkpoint of the other.
+    It reads and writes the same arrays as a :class:`~trainables.compiled.program.Program` of depth 0, so a checkpoint
+    of one is a checkpoint of the other.
+
+    Args:
+        backbone: below the head.
+        shape: of the program, with depth 0.
+        batcher: trains and evaluates the head.
     """
 
     suffix = None
@@ -33,12 +37,12 @@ class HeadProgram:
 
     @property
     def state(self) -> HeadState:
-        """Weights and optimizer now."""
+        """The present weights and optimizer."""
         return self._state
 
     @property
     def head(self) -> Head:
-        """A head of Keras layers with the present weights."""
+        """The head with its present weights as Keras layers."""
         with BUILD_LOCK:
             shape = self.batcher.shape
             head = Head(shape.features, shape.units, shape.classes)
@@ -47,21 +51,21 @@ class HeadProgram:
         return head
 
     def start(self, suffix_weights: list[np.ndarray], head_weights: list[np.ndarray], seed: int = 0) -> None:
-        """Begin a new trial: take its first weights and forget the optimizer's past."""
+        """Begin a new trial: take its first weights and reset the optimizer; ``seed`` has no effect."""
         weights = self._checked([*suffix_weights, *head_weights])
         zeros = [np.zeros(shape, np.float32) for shape in self._arrays]
         self._state = HeadState(weights, zeros, zeros, 0)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Copies of (weights, optimizer variables)."""
+        """Return copies of :meth:`read_weights` and :meth:`read_optimizer`."""
         return self.read_weights(), self.read_optimizer()
 
     def read_weights(self) -> list[np.ndarray]:
-        """A copy of each weight."""
+        """Return a copy of each weight."""
         return [w.copy() for w in self._state.weights]
 
     def read_optimizer(self) -> list[np.ndarray]:
-        """Copies of step count, learning rate, then both moments of each weight."""
+        """Return copies of the step count, the learning rate, and both moments of each weight."""
         state = self._state
         moments: list[np.ndarray] = []
         for momentum, velocity in zip(state.momentum, state.velocity, strict=True):
@@ -70,7 +74,11 @@ class HeadProgram:
         return [*counts, *moments]
 
     def write(self, weights: list[np.ndarray], optimizer: list[np.ndarray] | None = None) -> None:
-        """Take what :meth:`read` returned."""
+        """Take over what :meth:`read` returned; without ``optimizer`` the present moments stay.
+
+        Raises:
+            ValueError: the arrays are those of another shape.
+        """
         state, weights = self._state, self._checked(weights)
         if optimizer is None:
             self._state = HeadState(weights, state.momentum, state.velocity, state.steps, state.rate)
@@ -80,13 +88,19 @@ class HeadProgram:
         self._state = HeadState(weights, momentum, velocity, int(steps), float(rate))
 
     def run(self, epoch: HeadEpoch, validation: list[np.ndarray], labels: np.ndarray) -> HeadEpochResult:
-        """Train and evaluate one epoch, which becomes the present state."""
-        ran = self.batcher.run(HeadEpochRequest(epoch, validation, labels))
-        self._state = ran.state
-        return ran
+        """Train one epoch, evaluate it, and make its state the present one.
+
+        Args:
+            epoch: the training.
+            validation: activations of the validation images, in chunks (n, C).
+            labels: (N,) int32, of the validation images.
+        """
+        result = self.batcher.run(HeadEpochRequest(epoch, validation, labels))
+        self._state = result.state
+        return result
 
     def evaluate(self, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, int, np.ndarray]:
-        """(summed cross-entropy, correct answers, probabilities (N, classes)) on activations (N, C)."""
+        """Evaluate activations (N, C); see :meth:`trainables.compiled.program.Program.evaluate`."""
         found = self.batcher.fused.evaluate([self._state.weights], inputs, labels)
         loss, correct, probabilities = (array[0] for array in found)
         return float(loss), int(correct), probabilities

@@ -1,7 +1,7 @@
-"""Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019), one fused operation a variable.
+"""Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019), as one fused operation a variable.
 
-The same updates as ``keras.optimizers.Adam``, which makes some twenty operations of each: for small networks a step is
-mostly the dispatch of operations, and tracing them takes as long as many steps.
+The updates are those of ``keras.optimizers.Adam``, which uses about twenty operations for each variable. In small
+networks a step is mostly the dispatch of operations, and tracing them takes as long as many steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ BETAS, EPSILON = (0.9, 0.999), 1e-7
 
 
 class Adam:
-    """The moments of ``variables`` (tf.Variable), whose sizes may change between trials."""
+    """An Adam optimizer of ``variables``, whose sizes may change between trials.
+
+    Args:
+        variables: of type ``tf.Variable``.
+    """
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list(variables)
@@ -29,22 +33,24 @@ class Adam:
 
     @property
     def variables(self) -> list[Any]:
-        """Steps taken, the last learning rate, then both moments of each variable."""
+        """The number of steps, the last learning rate, and both moments of each variable."""
         moments = zip(self._momentums, self._velocities, strict=True)
         return [self._steps, self._rate, *(moment for pair in moments for moment in pair)]
 
     def reset(self) -> None:
-        """Forget the past; the moments take the sizes that their variables have now."""
+        """Set steps and moments to zero; the moments get the sizes that their variables have now."""
         self._steps.assign(0)
         for variable, *moments in zip(self._variables, self._momentums, self._velocities, strict=True):
             for moment in moments:
                 moment.assign(np.zeros(variable.numpy().shape, np.float32))
 
     def apply(self, gradients: Sequence[Any], rates: Any, decay: Any = None) -> None:
-        """Take one step inside a graph.
+        """Take one step; inside a graph.
 
-        ``rates`` is a list with one rate for each variable, or one for all. Kernels shrink by rate · ``decay`` of
-        themselves, if it is given.
+        Args:
+            gradients: one for each variable.
+            rates: a list with the learning rate of each variable, or one for all.
+            decay: kernels shrink by rate · decay of their values (biases and scales do not); None for no decay.
         """
         if not isinstance(rates, list):
             rates = [rates] * len(self._variables)

@@ -1,4 +1,4 @@
-"""The head: what stands on top of the pooled backbone, from features to class scores."""
+"""The head of a classifier: from the pooled features of a backbone to class scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Head:
 
     @property
     def layers(self) -> list[Any]:
-        """The Keras layers, bottom first."""
+        """Its Keras layers, bottom first."""
         return [self.scores] if self.hidden is None else [self.hidden, self.scores]
 
     @property
@@ -39,9 +39,12 @@ class Head:
         return [v for layer in self.layers for v in layer.trainable_variables]
 
     def __call__(self, features: Any, dropout: Any = None, seed: Any = None) -> Any:
-        """Class scores (B, classes) before softmax; with ``seed`` (2,) int32, drops ``dropout`` of the inputs.
+        """Return class scores (B, classes) before softmax of features (B, C).
 
-        The rate is a tensor, so that one compiled step serves every rate.
+        Args:
+            features: of the pooled backbone.
+            dropout: rate at the inputs of the last layer; a tensor, so that one compiled step serves every rate.
+            seed: (2,) int32, from which the dropout mask is drawn; None for inference.
         """
         x = features if self.hidden is None else self.hidden(features)
         if seed is not None:
@@ -51,13 +54,13 @@ class Head:
 
 
 def head_shapes(features: int, units: int, classes: int) -> list[tuple[int, ...]]:
-    """Shapes of a head's kernels and biases, bottom first."""
+    """Return the shapes of a head's kernels and biases, bottom first; ``units`` is 0 for a linear head."""
     widths = [features, *([units] if units else []), classes]
     return [shape for i, o in pairwise(widths) for shape in ((i, o), (o,))]
 
 
 def initial_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
-    """Glorot-uniform kernels and zero biases of ``shapes``, bottom first, a function of ``seed``."""
+    """Return Glorot-uniform kernels and zero biases of ``shapes``, float32, a function of ``seed`` alone."""
     weights = []
     for index, shape in enumerate(shapes):
         if len(shape) == 1:

@@ -1,9 +1,9 @@
-"""Dynamic scaling of the loss (Micikevicius et al. 2018, Mixed Precision Training, section 3.2).
+"""Scales the loss in float16, so that small gradients do not become zero (Micikevicius et al. 2018, section 3.2).
 
-Gradients below 6e-8 are zero in float16. The loss is multiplied by a power of two before it is differentiated, the
-gradients divided by it after. A step whose gradients overflow is skipped and halves the scale; so many good ones in a
-row double it. Start and growth are those of ``keras.optimizers.LossScaleOptimizer``, which wraps one optimizer; a
-program has two.
+Gradients below 6e-8 are zero in float16. So the loss is multiplied by a power of two before it is differentiated, and
+the gradients are divided by it afterwards. A step whose gradients overflow is skipped and halves the scale;
+GROWTH_STEPS good steps in a row double it. ``keras.optimizers.LossScaleOptimizer`` does the same for one optimizer, but
+a program has several, which must skip a step together.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import tensorflow as tf
 
 INITIAL_SCALE = 2.0**15
 GROWTH_STEPS = 2000
+"""Both are the defaults of ``keras.optimizers.LossScaleOptimizer``."""
 
 
 class LossScale:
-    """The scale of one program, and how many good steps it has seen."""
+    """The scale of one program, and the number of good steps since it last changed."""
 
     def __init__(self) -> None:
         self._scale = tf.Variable(INITIAL_SCALE, trainable=False, dtype=tf.float32)
@@ -27,20 +28,20 @@ class LossScale:
 
     @property
     def variables(self) -> list[Any]:
-        """What a checkpoint needs."""
+        """What a checkpoint needs: the scale, and the number of good steps."""
         return [self._scale, self._good]
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Return to the initial scale."""
         self._scale.assign(INITIAL_SCALE)
         self._good.assign(0)
 
     def scaled(self, loss: Any) -> Any:
-        """What to differentiate in place of ``loss``."""
+        """Return what to differentiate in place of ``loss``."""
         return loss * self._scale
 
     def apply(self, gradients: list[Any], update: Callable[[list[Any]], None]) -> None:
-        """Call ``update`` with the true gradients, unless one of them is not finite; inside a graph."""
+        """Call ``update`` with the unscaled gradients, unless one of them is not finite; inside a graph."""
         true = [gradient / self._scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in true])
         tf.cond(finite, lambda: self._taken(true, update), self._skipped)

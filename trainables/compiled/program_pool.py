@@ -1,4 +1,4 @@
-"""Compiled programs that wait for the next trial of their shape."""
+"""Keeps compiled programs for the next trial of their shape."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from trainables.compiled.shapes import ProgramShape
 
 MAX_IDLE_PROGRAMS = 64
 MAX_IDLE_BYTES = 2 * 2**30
-"""Idle programs that are kept, and the bytes that they may take."""
+"""How many idle programs are kept, and how many bytes they may take together."""
 
 COLLECT_AFTER_BYTES = 256 * 2**20
-"""Bytes of dropped programs from which on they are collected at once.
+"""Bytes of dropped programs after which Python's garbage collector is called.
 
-Their graphs are cycles, and Python's collector does not know how much hangs on them.
+Their graphs contain reference cycles, and the collector counts objects: it does not know how much memory TensorFlow
+holds for them, and would run far too late.
 """
 
 
 class ProgramPool:
-    """Programs of at most ``most_bytes`` together; those that are idle for longest go first, the newest one never.
+    """Idle programs. Safe to use from several threads.
 
-    Safe to use from several threads.
+    If there are too many, those that have been idle longest are dropped. The newest one is kept whatever its size.
 
     Args:
-        most: programs; 0 to keep none.
-        most_bytes: of weights, optimizers and graphs.
+        most: largest number of programs; 0 keeps none.
+        most_bytes: largest estimated memory of all programs together, for weights, optimizers and graphs.
     """
 
     def __init__(self, most: int = MAX_IDLE_PROGRAMS, most_bytes: int = MAX_IDLE_BYTES) -> None:
@@ -40,11 +41,11 @@ class ProgramPool:
 
     @property
     def bytes(self) -> int:
-        """What the kept ones take, about."""
+        """Estimated memory of the kept programs."""
         return sum(program.bytes for program in list(self._kept))
 
     def acquire(self, shape: ProgramShape) -> Program | None:
-        """A program of ``shape``, which is idle no longer; None if there is none."""
+        """Remove and return a program of ``shape``, the newest; None if there is none."""
         with self._lock:
             for index in reversed(range(len(self._kept))):
                 if self._kept[index].shape == shape:
@@ -52,7 +53,7 @@ class ProgramPool:
         return None
 
     def release(self, program: Program) -> None:
-        """Keep ``program``, and drop others where that is too much."""
+        """Keep ``program``, and drop others if there are too many."""
         with self._lock:
             self._kept.append(program)
             while len(self._kept) > self._most or (len(self._kept) > 1 and self.bytes > self._most_bytes):
@@ -60,6 +61,6 @@ class ProgramPool:
             full = self._garbage > COLLECT_AFTER_BYTES
             if full:
                 self._garbage = 0
-        del program
+        del program  # this reference would keep a program alive that was dropped just now
         if full:
             gc.collect()

@@ -1,9 +1,9 @@
-"""A head of any width in one graph, so that trials whose heads differ share what is compiled.
+"""A head whose width is not part of the graph, so that trials with different heads share one compiled program.
 
     scores = [x[:, :G], relu(x · W₁ + b₁)] · W₂ + b₂
 
-A head with a hidden layer of U units has G = 0, a linear one U = 0 and G = all features. U and G are sizes of the
-variables, not of the graph. Numbers are those of :class:`~trainables.compiled.head.Head`.
+A head with a hidden layer of U units has G = 0; a linear head has U = 0, and G is the number of features. U and G are
+sizes of the variables, not of the graph. The results are those of :class:`~trainables.compiled.head.Head`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from trainables.compiled.head import Head, head_shapes
 
 
 class ResizableHead:
-    """Variables of a head over ``features`` inputs; linear until :meth:`assign` says otherwise."""
+    """A head of any width.
+
+    It is linear, with weights of zero, until :meth:`assign` is called.
+
+    Args:
+        features: width C of the pooled features.
+        classes: number of classes K.
+    """
 
     def __init__(self, features: int, classes: int) -> None:
         self._features, self._classes = features, classes
@@ -30,12 +37,12 @@ class ResizableHead:
 
     @property
     def variables(self) -> list[Any]:
-        """All of them, those without elements included."""
+        """All variables, those without elements included."""
         return [self.hidden_kernel, self.hidden_bias, self.kernel, self.bias]
 
     @property
     def linear(self) -> bool:
-        """Whether there is no hidden layer now."""
+        """Whether the head has no hidden layer now."""
         return self.units == 0
 
     @property
@@ -44,25 +51,25 @@ class ResizableHead:
         return int(self.hidden_bias.numpy().size)
 
     def part(self, arrays: list[Any]) -> list[Any]:
-        """Of one thing a variable, those that a head of this form has: two if it is linear, else four."""
+        """Drop items of variables without elements: of four, one per variable, a linear head keeps the last two."""
         return arrays[2:] if self.linear else arrays
 
     def whole(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """The reverse of :meth:`part` for arrays: those without elements are added."""
+        """Add arrays without elements: the reverse of :meth:`part`."""
         if len(arrays) == 4:
             return arrays
         return [np.zeros((self._features, 0), np.float32), np.zeros(0, np.float32), *arrays]
 
     def zeros(self, units: int) -> list[np.ndarray]:
-        """A head with a hidden layer of ``units`` (0: none) that says nothing."""
+        """Return kernels and biases of zeros for a head with a hidden layer of ``units`` (0: linear)."""
         shapes = head_shapes(self._features, units, self._classes)
         return [np.zeros(shape, np.float32) for shape in shapes]
 
     def assign(self, arrays: list[np.ndarray]) -> None:
-        """Become the head with these kernels and biases, bottom first: (C, K), (K,) or (C, U), (U,), (U, K), (K,).
+        """Take over kernels and biases, bottom first: (C, K), (K,) or (C, U), (U,), (U, K), (K,).
 
         Raises:
-            ValueError: they don't fit together.
+            ValueError: they are no head of these features and classes.
         """
         units = len(arrays[1]) if len(arrays) == 4 else 0
         wanted, given = head_shapes(self._features, units, self._classes), [np.shape(a) for a in arrays]
@@ -72,20 +79,26 @@ class ResizableHead:
             variable.assign(array)
 
     def keras_head(self) -> Head:
-        """The same head as Keras layers."""
+        """Return the same head as Keras layers."""
         head = Head(self._features, self.units, self._classes)
         for variable, mine in zip(head.variables, self.part(self.variables), strict=True):
             variable.assign(mine)
         return head
 
     def hidden(self, features: Any) -> Any:
-        """Inputs (B, G + U) of the last layer."""
+        """Return the inputs (B, G + U) of the last layer for features (B, C)."""
         hidden = tf.nn.relu(tf.matmul(features, self.hidden_kernel) + self.hidden_bias)
         direct = tf.shape(self.kernel)[0] - tf.shape(hidden)[1]
         return tf.concat([features[:, :direct], hidden], axis=1)
 
     def scores(self, hidden: Any, dropout: Any = None, seed: Any = None) -> Any:
-        """Scores (B, K) before softmax; with ``seed`` (2,) int32, drops ``dropout`` of the last layer's inputs."""
+        """Return scores (B, K) before softmax.
+
+        Args:
+            hidden: what :meth:`hidden` returned.
+            dropout: rate at these inputs, a scalar tensor.
+            seed: (2,) int32, from which the dropout mask is drawn; None for inference.
+        """
         x = hidden
         if seed is not None:
             keep = tf.random.stateless_uniform(tf.shape(x), seed) >= dropout
@@ -93,5 +106,5 @@ class ResizableHead:
         return tf.matmul(x, self.kernel) + self.bias
 
     def __call__(self, features: Any, dropout: Any = None, seed: Any = None) -> Any:
-        """:meth:`scores` of :meth:`hidden`."""
+        """Return :meth:`scores` of :meth:`hidden`."""
         return self.scores(self.hidden(features), dropout, seed)

@@ -1,10 +1,10 @@
-"""A shared start: the head, trained on the frozen whole backbone before any block is unfrozen.
+"""Trains a head on the frozen backbone, from which trials may start: linear probing, then fine-tuning.
 
-Linear probing, then fine-tuning (LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054): blocks that train below a
-random head are first pulled out of shape to please it; below a trained one they are not. The probe has the trial's
-head, hidden layer included, and a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates
-side by side, and of all their epochs the weights with the least validation loss. It depends on backbone, data and the
-head's width alone, so that all trials of one head, whatever their seeds and parameters, start from the same.
+Blocks that are trained below a random head are first distorted to suit it; below a trained head they are not (LP-FT,
+Kumar et al. 2022, https://arxiv.org/abs/2202.10054). The probe has the head of the trial, its hidden layer included,
+and a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates side by side, and the weights
+of the epoch with the lowest validation loss. It depends only on the backbone, the data and the width of the head, so
+all trials with such a head share it, whatever their seeds and other parameters.
 """
 
 from __future__ import annotations
@@ -32,25 +32,36 @@ if TYPE_CHECKING:
     from trainables.training.workbench import Workbench
 
 RECIPE_VERSION = 1
-"""Version of everything below; raise it whenever a probe would come out differently."""
+"""Version of the recipe. Raise it with every change that makes probes come out differently, or old files are reused."""
 
 LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+"""Peak rates, of which the one with the lowest validation loss wins."""
+
 BATCH_SIZE = 32
 TARGET_STEPS, EPOCH_LIMITS = 1000, (5, 50)
-"""About so many steps, in so many epochs at least and at most."""
+"""A probe trains about this many steps, but at least 5 and at most 50 epochs."""
 
 SEED = 0
+"""The same for all trials, so that they share the probe."""
+
 STACK_BYTES = 64 * 2**20
-"""Weights that train side by side."""
+"""Weights of heads that are trained side by side, in bytes; more of them are trained one after the other."""
 
 
 def probe_head(bench: Workbench, units: int, account: CostAccount) -> Weights:
-    """The probe of a head with a hidden layer of ``units`` (0: none): kernels and biases, bottom first.
+    """Return the probe of a head; it is trained if neither this process nor this machine has it.
 
-    Trained if neither this process nor this machine has it. Nobody may change the arrays.
+    Args:
+        bench: backbone and data.
+        units: width of the head's hidden layer; 0 for a linear head.
+        account: is charged with the seconds.
+
+    Returns:
+        Kernels and biases, bottom first: (C, K), (K,) or (C, U), (U,), (U, K), (K,), float32. Several trials share the
+        arrays: do not change them.
 
     Raises:
-        Diverged: its validation loss never was a finite number.
+        Diverged: the validation loss was not finite at any learning rate.
     """
     shape = HeadShape(
         features=int(bench.backbone.model.output.shape[-1]),
@@ -64,7 +75,7 @@ def probe_head(bench: Workbench, units: int, account: CostAccount) -> Weights:
 
 
 def _key(bench: Workbench, shape: HeadShape) -> str:
-    """Everything that a probe depends on."""
+    """Return everything that a probe depends on, as a line of JSON."""
     facts = {
         "recipe": RECIPE_VERSION,
         "features": bench.activations.stages.digest(0),
@@ -76,14 +87,15 @@ def _key(bench: Workbench, shape: HeadShape) -> str:
 
 
 def _train(bench: Workbench, shape: HeadShape, account: CostAccount) -> Weights:
+    """Train the heads of all learning rates; return the weights with the lowest validation loss."""
     features = [_features(bench, split, account) for split in ("train", "validation")]
     labels = [bench.task.split(split).labels.astype(np.int32) for split in ("train", "validation")]
     size = 4 * sum(map(math.prod, shape.arrays))
-    together = min(len(LEARNING_RATES), max(1, STACK_BYTES // size))
+    count = min(len(LEARNING_RATES), max(1, STACK_BYTES // size))
     least, best = math.inf, None
     with _compiled(bench, shape, features[0].dtype.name, account) as heads:
-        for first in range(0, len(LEARNING_RATES), together):
-            states = _epochs(heads, LEARNING_RATES[first : first + together], features[0], labels[0])
+        for first in range(0, len(LEARNING_RATES), count):
+            states = _epochs(heads, LEARNING_RATES[first : first + count], features[0], labels[0])
             for weights in states:
                 losses, _, _ = heads.evaluate(weights, features[1], labels[1])
                 for loss, own in zip(map(float, losses), weights, strict=True):
@@ -97,7 +109,7 @@ def _train(bench: Workbench, shape: HeadShape, account: CostAccount) -> Weights:
 def _epochs(
     heads: FusedHeads, rates: Sequence[float], features: np.ndarray, labels: np.ndarray
 ) -> Iterator[list[Weights]]:
-    """The weights of each rate's head after each epoch."""
+    """Yield the weights of each rate's head after each epoch."""
     shape = heads.shape
     steps = steps_per_epoch(len(labels), shape.batch_size)
     epochs = min(max(round(TARGET_STEPS / steps), EPOCH_LIMITS[0]), EPOCH_LIMITS[1])
@@ -106,28 +118,28 @@ def _epochs(
     for epoch in range(1, epochs + 1):
         rows = batch_order(len(labels), shape.batch_size, SEED, epoch)
         plans = [learning_rates(rate, epoch, epochs, steps) for rate in rates]
-        ran = heads.train(
+        trained = heads.train(
             [
                 HeadEpoch(state, features, rows, labels, plan, Hyperparameters(), (SEED, (epoch - 1) * steps))
                 for state, plan in zip(states, plans, strict=True)
             ]
         )
-        states = [state for _, state in ran]
+        states = [state for _, state in trained]
         yield [state.weights for state in states]
 
 
 def _features(bench: Workbench, split: str, account: CostAccount) -> np.ndarray:
-    """What the frozen backbone makes of the undistorted images of ``split``: (N, C), float16 or float32."""
+    """Return the features of the images of ``split``, not augmented: (N, C) float16 or float32."""
     return np.concatenate(list(bench.activations.chunks(split, 0, account)))
 
 
 @contextmanager
 def _compiled(bench: Workbench, shape: HeadShape, dtype: str, account: CostAccount) -> Iterator[FusedHeads]:
-    """What trials that only train such a head use, too."""
-    together, seconds = bench.acquire_heads(shape, dtype)
+    """Yield the compiled heads of ``shape``, the same that trials use which only train such a head."""
+    batcher, seconds = bench.acquire_heads(shape, dtype)
     account.charge("compile", seconds)
     account.counts.add(programs_compiled=int(seconds > 0))
     try:
-        yield together.fused
+        yield batcher.fused
     finally:
         bench.release_heads(shape)

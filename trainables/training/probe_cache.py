@@ -1,11 +1,9 @@
-"""Trained probes of this process, each trained once, by the first trial that asks; the others wait for it.
+"""Keeps trained probes, in memory and in a folder that all processes of a machine share, so that each is trained once.
 
-Weights as a small file: a digest, a line of JSON, float32 values. Written whole or not at all, checked when read.
-
-The folder of trained probes that all processes of a machine share: each is trained by whoever is first.
-
-Whatever is wrong with it (damage, no space, no permission, a lock that does not come) is noted, and the caller goes on
-without.
+The first trial that needs a probe trains it; others wait for it. A file holds a SHA-256 digest, a line of JSON, and
+float32 values. It is written as a whole or not at all, and checked when it is read. If anything is wrong with the
+folder (damage, no space, no permission, a lock that is not released) a warning is logged, and the trial goes on without
+it.
 """
 
 from __future__ import annotations
@@ -28,73 +26,34 @@ from trainables.cost_account import CostAccount
 from trainables.errors import DataError
 
 PROBE_FORMAT = 1
+"""Version of the file format. A file of another version is refused, and its probe is trained again."""
+
+MAX_MEMORY_BYTES = 256 * 2**20
+"""Probes in memory, in bytes; the least recently used ones are dropped first."""
+
+MAX_FOLDER_BYTES = 256 * 2**20
+"""Files of probes, in bytes; the oldest are removed first."""
+
+LOCK_SECONDS = 600.0
+"""Seconds to wait for another process that trains the same probe, before training it here, too."""
+
 _DIGEST = hashlib.sha256().digest_size
 _FLOAT = np.dtype("<f4")
+_LOG = logging.getLogger(__name__)
 
+Weights = list[np.ndarray]
 Shapes = Sequence[tuple[int, ...]]
 
 
-def write_weights(path: Path, key: str, weights: Sequence[np.ndarray]) -> None:
-    """Write ``weights`` of ``key`` to ``path``. One writer at a time.
-
-    Raises:
-        OSError: no space left, or no permission.
-    """
-    head = _head(key, [w.shape for w in weights])
-    body = b"".join([head, *(np.ascontiguousarray(w, _FLOAT).tobytes() for w in weights)])
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(hashlib.sha256(body).digest() + body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_weights(path: Path, key: str, shapes: Shapes) -> list[np.ndarray]:
-    """The weights of ``key``, float32 arrays of ``shapes``, read-only.
-
-    Raises:
-        FileNotFoundError: no such file.
-        OSError: it can't be read.
-        DataError: it is damaged or holds something else.
-    """
-    head = _head(key, shapes)
-    sizes = [math.prod(shape) for shape in shapes]
-    expected = _DIGEST + len(head) + _FLOAT.itemsize * sum(sizes)
-    found = path.stat().st_size
-    if found != expected:
-        raise DataError(f"linear probe {path}: expected {expected:,} bytes, received {found:,}")
-    content = path.read_bytes()
-    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-        raise DataError(f"linear probe {path}: expected bytes as they were written, received others")
-    if not content.startswith(head, _DIGEST):
-        raise DataError(f"linear probe {path}: expected one of {head!r}, received that of another key")
-    flat = np.frombuffer(content, _FLOAT, sum(sizes), _DIGEST + len(head))
-    parts = np.split(flat, np.cumsum(sizes)[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _head(key: str, shapes: Shapes) -> bytes:
-    facts = {"format": PROBE_FORMAT, "key": key, "shapes": [list(shape) for shape in shapes]}
-    return json.dumps(facts).encode() + b"\n"
-
-
-MAX_MEMORY_BYTES = 256 * 2**20
-"""Bytes of probes in memory; those that were not asked for longest go first."""
-
-
 class ProbeCache:
-    """Weights by key, in memory and in ``folder``, if there is one. Safe to use from several threads.
+    """The probes of this process by key. Safe to use from several threads.
 
     Args:
-        folder: that this machine's processes share; None for none.
-        budget: bytes in memory.
+        folder: files that the processes of this machine share; None keeps probes in memory only.
+        budget: bytes in memory; 0 keeps none.
 
     Attributes:
-        trained: how many were trained here.
+        trained: how many probes were trained in this process.
     """
 
     def __init__(self, folder: ProbeFolder | None = None, budget: int = MAX_MEMORY_BYTES) -> None:
@@ -106,10 +65,16 @@ class ProbeCache:
         self._lock = threading.Lock()
 
     def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: CostAccount) -> Weights:
-        """The weights of ``key``, float32 arrays of ``shapes``, which nobody may change.
+        """Return the weights of ``key``, and train them if neither memory nor folder has them.
 
-        ``train`` is called at most once, where they are nowhere; what it raises is raised. ``account``, of the trial
-        that asks, is told how long it waited for others.
+        Args:
+            key: everything that the weights depend on.
+            shapes: of the float32 arrays.
+            train: returns the weights; called at most once. Its errors are raised.
+            account: is charged with the seconds spent waiting for another trial or process that trains them.
+
+        Returns:
+            Arrays that several trials share: do not change them.
         """
 
         def counted() -> Weights:
@@ -118,6 +83,7 @@ class ProbeCache:
                 self.trained += 1
             return weights
 
+        # One lock a key: trials that need the same probe wait for the first of them, others do not.
         with self._lock:
             alone = self._locks[key]
         with account.timing("wait"):
@@ -144,22 +110,16 @@ class ProbeCache:
                 self._kept.popitem(last=False)
 
 
-MAX_FOLDER_BYTES = 256 * 2**20
-"""Files take no more than this together; the oldest go first."""
-
-LOCK_SECONDS = 600.0
-"""Seconds to wait for another process that trains the same probe."""
-
-_LOG = logging.getLogger(__name__)
-
-Weights = list[np.ndarray]
-
-
 class ProbeFolder:
-    """Files under ``directory``, of at most ``budget`` bytes together. Safe for many processes and threads.
+    """Files of probes in one directory. Safe to use from many processes and threads.
+
+    Args:
+        directory: created if necessary.
+        budget: bytes that the files may take together.
+        wait: seconds to wait for another process that trains the same probe.
 
     Attributes:
-        notes: what went wrong, in words, each thing once.
+        notes: what went wrong, each message once.
     """
 
     def __init__(self, directory: Path, budget: int = MAX_FOLDER_BYTES, wait: float = LOCK_SECONDS) -> None:
@@ -170,16 +130,17 @@ class ProbeFolder:
         self._lock = threading.Lock()
 
     def path(self, key: str) -> Path:
-        """Where the weights of ``key`` are, if they are kept."""
+        """Return the file of ``key``, whether it exists or not."""
         return self.directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.probe"
 
     def get(self, key: str, shapes: Shapes, train: Callable[[], Weights], account: CostAccount) -> Weights:
-        """The weights of ``key``, read, or trained and written; what ``train`` raises is raised."""
+        """Return the weights of ``key``: read from a file, or trained and written; see :meth:`ProbeCache.get`."""
         path = self.path(key)
         found = self._read(path, key, shapes)
         if found is not None:
             return found
         with self._locked(path.with_suffix(".lock"), account) as held:
+            # Looked for again: another process may have written the file before it released the lock.
             found = self._read(path, key, shapes) if held else None
             if found is None:
                 found = train()
@@ -189,7 +150,7 @@ class ProbeFolder:
 
     @contextmanager
     def _locked(self, file: Path, account: CostAccount) -> Iterator[bool]:
-        """No other process looks for the same probe meanwhile, if what is inside gets True."""
+        """Keep other processes from training the same probe inside the block; yields whether the lock is held."""
         lock: BaseFileLock | None = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +160,7 @@ class ProbeFolder:
             lock = wanted
         except Timeout:
             self._note(f"another process has been training one for {self._wait:.0f} s; going on without it")
-        except (OSError, NotImplementedError) as error:  # the latter on file systems without locks
+        except (OSError, NotImplementedError) as error:  # NotImplementedError: the file system has no locks
             self._note(f"can't write ({_reason(error)}); going on without keeping them on disk")
         try:
             yield lock is not None
@@ -249,3 +210,51 @@ class ProbeFolder:
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
+
+
+def write_weights(path: Path, key: str, weights: Sequence[np.ndarray]) -> None:
+    """Write ``weights`` of ``key`` to ``path``. The caller sees to it that there is one writer at a time.
+
+    Raises:
+        OSError: there is no space left, or no permission.
+    """
+    head = _head(key, [w.shape for w in weights])
+    body = b"".join([head, *(np.ascontiguousarray(w, _FLOAT).tobytes() for w in weights)])
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_weights(path: Path, key: str, shapes: Shapes) -> list[np.ndarray]:
+    """Return the weights of ``key`` from the file ``path``: read-only float32 arrays of ``shapes``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+        DataError: it is damaged or holds another probe.
+    """
+    head = _head(key, shapes)
+    sizes = [math.prod(shape) for shape in shapes]
+    expected = _DIGEST + len(head) + _FLOAT.itemsize * sum(sizes)
+    found = path.stat().st_size
+    if found != expected:
+        raise DataError(f"linear probe {path}: expected {expected:,} bytes, received {found:,}")
+    content = path.read_bytes()
+    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        raise DataError(f"linear probe {path}: expected bytes as they were written, received others")
+    if not content.startswith(head, _DIGEST):
+        raise DataError(f"linear probe {path}: expected one of {head!r}, received that of another key")
+    flat = np.frombuffer(content, _FLOAT, sum(sizes), _DIGEST + len(head))
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _head(key: str, shapes: Shapes) -> bytes:
+    facts = {"format": PROBE_FORMAT, "key": key, "shapes": [list(shape) for shape in shapes]}
+    return json.dumps(facts).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What the trials of one process share: backbone, data, activations and compiled programs."""
+"""Holds what the trials of one process share: backbone, data, activations and compiled programs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,24 @@ from trainables.training.source_data import SourceData
 
 @dataclass
 class Workbench:
-    """Holds everything that a second trial need not pay for again.
+    """Everything that a trial can take over from earlier trials of the process. Safe to use from several threads.
 
-    A program belongs to one trial at a time; two trials of one shape that run at once get one each, unless they
-    only train heads.
+    A program belongs to one trial at a time. Two trials of one shape that run at once get one each, unless they only
+    train
+    heads: those are trained in one batch (:mod:`trainables.batched_heads.batching`).
 
     Attributes:
-        probes: heads that trials may start from.
-        open_source: opens the source dataset, where there is one.
-        open_teacher: opens what students learn from, where there is a teacher.
-        open_remembered: opens the old task that is to be kept, where there is one.
-        compiled: how many programs were made.
-        idle: those that wait for the next trial of their shape.
+        backbone: the pretrained model; its weights are never changed.
+        task: the target; without labels if trials may not see them.
+        activations: kept activations of the target's images.
+        reuse: which of these things trials share.
+        numerics: in which precision the backbone computes, and whether XLA compiles.
+        probes: trained heads that trials may start from.
+        open_source: opens the source dataset; None without one.
+        open_teacher: opens the workbench of the teacher; None without one.
+        open_old_task: opens the task that the backbone shall not forget; None without one.
+        compiled: how many programs were built.
+        idle: programs that wait for the next trial of their shape.
     """
 
     backbone: Backbone
@@ -79,12 +85,20 @@ class Workbench:
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
-        ``cache`` is the directory of activations that this machine's processes share (None: each keeps its own in
-        memory); ``reuse`` says what trials take over from each other, which is everything if it is not given;
-        ``numerics`` says in which precision the backbone computes. ``source`` finds the folder of a prepared source
-        task, when a trial first asks for it. Of an ``unlabelled`` task no trial sees labels of training or validation.
-        ``teacher`` opens another workbench, of another backbone over the same images, that students learn from.
-        ``remember`` finds the folder of a prepared task that the backbone shall not forget.
+        Args:
+            backbone: ``.keras`` file of the normalised backbone.
+            task: folder of the prepared target.
+            cache: directory of activations that the processes of this machine share; None keeps them in memory only.
+            reuse: what trials take over from each other; everything if None.
+            numerics: in which precision the backbone computes, and whether XLA compiles.
+            source: returns the folder of the prepared source; called when a trial first uses it.
+            unlabelled: hide the labels of training and validation images from trials.
+            teacher: returns the workbench of another backbone over the same images.
+            remember: returns the folder of the prepared task that the backbone shall not forget.
+
+        Raises:
+            BackboneError: the backbone cannot be opened.
+            DataError: the task cannot be opened.
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
@@ -97,6 +111,7 @@ class Workbench:
             views=reuse.views,
         )
 
+        # Opened on first use: most trials never touch a second dataset, and opening it reads its files.
         def open_auxiliary(folder: Callable[[], Path], classes: tuple[str, ...] | None = None) -> SourceData:
             other = open_task(folder())
             kept = ActivationCache(
@@ -126,7 +141,7 @@ class Workbench:
 
     @property
     def source(self) -> SourceData:
-        """The source dataset, opened when it is first asked for.
+        """The source dataset, opened on first use.
 
         Raises:
             UsageError: there is none.
@@ -142,7 +157,7 @@ class Workbench:
 
     @property
     def old_task(self) -> SourceData:
-        """The old task, opened when it is first asked for.
+        """The task that the backbone shall not forget, opened on first use.
 
         Raises:
             UsageError: there is none.
@@ -163,7 +178,7 @@ class Workbench:
 
     @property
     def teacher(self) -> Workbench:
-        """What students learn from.
+        """The workbench of the teacher.
 
         Raises:
             UsageError: there is none.
@@ -182,22 +197,26 @@ class Workbench:
     def acquire_program(
         self, shape: ProgramShape, head_units: int, train: str, evaluate: str
     ) -> tuple[Program | HeadProgram, float]:
-        """A program of ``shape``, and the seconds that compiling took (0 when an idle one had been compiled for it).
+        """Return a program of ``shape``, and the seconds that compiling took (0 if an idle one was taken over).
 
-        ``train`` and ``evaluate`` are the types of its inputs (see
-        :meth:`~trainables.compiled.program.Program.compile`).
-        Trials that only train a head of ``head_units``, on activations and with no objective of their own, share one
-        program (:mod:`trainables.batched_heads.batching`).
+        A trial that only trains a head, on activations and with the default loss, gets a program that trains in one
+        batch with others.
+
+        Args:
+            shape: what the program depends on.
+            head_units: width of the head's hidden layer; 0 for a linear head.
+            train: kind of the training inputs (:meth:`trainables.compiled.program.Program.compile`).
+            evaluate: kind of the evaluated inputs.
         """
         fused = self.reuse.heads and shape.depth == 0 and shape.loss is None
         if fused and train not in ("uint8", AUGMENTED):
             heads = HeadShape(self.features, head_units, shape.classes, shape.batch_size)
-            together, seconds = self.acquire_heads(heads, train)
-            return HeadProgram(self.backbone, shape, together), seconds
+            batcher, seconds = self.acquire_heads(heads, train)
+            return HeadProgram(self.backbone, shape, batcher), seconds
         return self.acquire_own_program(shape, train, evaluate)
 
     def acquire_own_program(self, shape: ProgramShape, train: str, evaluate: str) -> tuple[Program, float]:
-        """The same, of a trial's own."""
+        """Return a program that no other trial uses, and the seconds that building and compiling it took."""
         program, seconds = self.idle.acquire(shape), 0.0
         if program is None:
             with BUILD_LOCK:
@@ -209,29 +228,31 @@ class Workbench:
         return program, seconds + program.compile(train, evaluate)
 
     def acquire_heads(self, heads: HeadShape, dtype: str) -> tuple[HeadBatcher, float]:
-        """What all heads of a shape train with, on activations of ``dtype``, and the seconds that compiling took."""
+        """Return the batcher of a shape of heads on activations of ``dtype``, and the seconds that compiling took.
+
+        Call :meth:`release_heads` afterwards.
+        """
         with BUILD_LOCK:
             known = self._heads.get(heads)
-            together = known or HeadBatcher(heads)
+            batcher = known or HeadBatcher(heads)
             with self._lock:
                 self.compiled += known is None
                 self._heads.pop(heads, None)
-                self._heads[heads] = together  # the newest
+                self._heads[heads] = batcher  # moved to the end: the order is that of the last use
                 self._training[heads] += 1
-        return together, together.compile(dtype)
+        return batcher, batcher.compile(dtype)
 
     def release_program(self, program: Program | HeadProgram) -> None:
-        """Keep ``program`` for the next trial of its shape, if programs are reused."""
+        """Take ``program`` back from a trial, and keep it for the next one of its shape if programs are reused."""
         if isinstance(program, HeadProgram):
             self.release_heads(program.batcher.shape)
             return
         self.idle.release(program)
 
     def release_heads(self, heads: HeadShape) -> None:
-        """End what :meth:`acquire_heads` began.
+        """End the use that :meth:`acquire_heads` began, and drop the batchers that have been idle longest.
 
-        Trials that run at once share a head's program even where none is handed on to the next. Of those that nobody
-        trains, the longest idle ones are dropped.
+        Trials that run at once share a batcher even if programs are not reused; it is then dropped with its last user.
         """
         most = MAX_IDLE_PROGRAMS if self.reuse.programs else 0
         with self._lock:
@@ -242,7 +263,7 @@ class Workbench:
 
 
 def _probes(cache: Path | None, reuse: Reuse) -> ProbeCache:
-    """Beside the activations, and switched off with them."""
+    """Return the cache of probes. Its files lie next to the activations, and it is switched off with them."""
     if not reuse.activations:
         return ProbeCache(budget=0)
     if cache is None or reuse.cache_budget == 0:

@@ -29,12 +29,12 @@ class Doubler:
 def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseException]]:
     """Ask for the first number, for all others while the first is at work, and wait."""
     doubler = Doubler()
-    gathering = BatchQueue[int, int](doubler, most)
+    queue = BatchQueue[int, int](doubler, most)
     with ThreadPoolExecutor(len(numbers)) as pool:
-        futures = [pool.submit(gathering.ask, numbers[0])]
+        futures = [pool.submit(queue.submit, numbers[0])]
         assert doubler.begun.wait(10)
-        futures += [pool.submit(gathering.ask, n) for n in numbers[1:]]
-        while len(gathering) < len(numbers) - 1:
+        futures += [pool.submit(queue.submit, n) for n in numbers[1:]]
+        while len(queue) < len(numbers) - 1:
             threading.Event().wait(0.001)
         doubler.go_on.set()
         return doubler, [f.exception() or f.result() for f in futures]
@@ -43,8 +43,8 @@ def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseE
 def test_who_is_alone_waits_for_nobody() -> None:
     doubler = Doubler()
     doubler.go_on.set()
-    gathering = BatchQueue[int, int](doubler, 8)
-    assert [gathering.submit(n) for n in (1, 2, 3)] == [2, 4, 6]
+    queue = BatchQueue[int, int](doubler, 8)
+    assert [queue.submit(n) for n in (1, 2, 3)] == [2, 4, 6]
     assert doubler.batches == [[1], [2], [3]]
 
 
@@ -70,7 +70,7 @@ def test_a_batch_that_fails_fails_for_each_and_the_next_goes_on() -> None:
     doubler, answers = asked([666, 1, 2])
     assert isinstance(answers[0], RuntimeError)
     assert answers[1:] == [2, 4]
-    gathering = BatchQueue[int, int](doubler, 8)
+    queue = BatchQueue[int, int](doubler, 8)
     with pytest.raises(RuntimeError, match="666 spoils"):
-        gathering.submit(666)
-    assert gathering.submit(4) == 8
+        queue.submit(666)
+    assert queue.submit(4) == 8

@@ -49,11 +49,11 @@ def shared(training: Training) -> HeadBatcher:
 
 def epoch_of(trainings: Sequence[Training]) -> list[Future[EpochMetrics]]:
     """One epoch of each as one batch."""
-    gathering = shared(trainings[0]).queue
+    queue = shared(trainings[0]).queue
     with ThreadPoolExecutor(len(trainings)) as pool:
-        with gathering.paused():
+        with queue.paused():
             futures = [pool.submit(t.run_epoch) for t in trainings]
-            while len(gathering) < len(trainings):
+            while len(queue) < len(trainings):
                 time.sleep(0.001)
         return futures
 
@@ -194,18 +194,18 @@ def test_cost_of_a_batch_is_shared_out(print_bench: Workbench) -> None:
     began = time.perf_counter()
     fused(trainings, 2)
     passed = time.perf_counter() - began
-    assert sum(t.stages["suffix"] + t.stages["evaluate"] for t in trainings) <= passed
+    assert sum(t.stage_seconds["suffix"] + t.stage_seconds["evaluate"] for t in trainings) <= passed
 
 
 def test_trials_on_activations_of_different_types_train_together(print_bench: Workbench) -> None:
     configs = [trial(1), trial(2)]
     trainings = [begin(c, print_bench) for c in configs]
-    kept = trainings[1].feed.rows
+    kept = trainings[1].feed.activation_epoch
 
     def wider(epoch: int) -> tuple[np.ndarray, np.ndarray] | None:
         rows = kept(epoch)
         return rows and (rows[0].astype(np.float32), rows[1])
 
-    trainings[1].feed.rows = wider  # type: ignore[method-assign]
+    trainings[1].feed.activation_epoch = wider  # type: ignore[method-assign]
     for found, config in zip(fused(trainings, EPOCHS), configs, strict=True):
         assert_same(found, alone(print_bench, config)[0])
