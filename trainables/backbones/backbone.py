@@ -23,7 +23,13 @@ from trainables.errors import BackboneError
 
 @dataclass(frozen=True)
 class Block:
-    """A unit of ``unfreeze_depth``: what lies between ``cut`` and the next block's; it has ``parameters``."""
+    """A unit of ``unfreeze_depth``: the part of the graph between its cut and that of the next block.
+
+    Attributes:
+        name: name of the block, unique in its backbone.
+        parameters: number of weights.
+        cut: the cut at which the block begins.
+    """
 
     name: str
     parameters: int
@@ -31,17 +37,27 @@ class Block:
 
 
 class Backbone:
-    """A network from raw pixels to pooled features that can be parted at the cuts between its blocks.
+    """A network from raw pixels to pooled features that can be divided at the cuts between its blocks.
+
+    Args:
+        spec: which backbone it is.
+        name: its name.
+        weights: where its weights come from.
+        model: functional Keras model, float32 (N, H, W, 3), RGB, 0..255 → (N, C). Its first layers preprocess, its last
+            layer pools.
+        starts: the numbers of the cuts at which the blocks begin; empty to find the blocks.
 
     Attributes:
-        model: functional Keras model; float32 (N, H, W, 3), RGB, 0..255 → (N, C). Its first layers
-        preprocess, its
-            last pool.
-        cuts: all cuts of its graph, from the input to the output. blocks: from the first one above
-        preprocessing to the last, which ends with the pooling. Their number is the
-            greatest ``unfreeze_depth``.
-        digest: of configuration and weights, hexadecimal.
+        model: as above.
+        cuts: all cuts of the graph, from its input to its output.
+        blocks: from the first one above the preprocessing to the last one, which ends with the pooling. Their number
+            is the
+            largest ``unfreeze_depth``.
+        digest: hexadecimal digest of configuration and weights.
         parameters: number of weights, trainable or not.
+
+    Raises:
+        BackboneError: the graph has no layers to train.
     """
 
     def __init__(
@@ -65,21 +81,21 @@ class Backbone:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """(height, width) of the input in pixels."""
         _, height, width, _ = self.model.inputs[0].shape
         return int(height), int(width)
 
     @property
     def starts(self) -> list[int]:
-        """Which of ``cuts`` each block begins with."""
+        """The numbers of the cuts at which the blocks begin."""
         tensors = [id(cut.tensor) for cut in self.cuts]
         return [tensors.index(id(block.cut.tensor)) for block in self.blocks]
 
     def parts(self, depth: int) -> tuple[Any, Any | None]:
-        """The graph in two: (prefix, suffix), where the suffix holds the top ``depth`` blocks.
+        """Divide the graph into (prefix, suffix), where the suffix consists of the top ``depth`` blocks.
 
-        The prefix maps raw pixels to the tensor at the cut, the suffix that tensor to pooled features. Depth
-        0 gives (the whole, None); at ``len(blocks)`` the prefix only preprocesses. Both share layers with
+        The prefix maps raw pixels to the tensor at the cut, the suffix maps that tensor to pooled features. Depth 0
+        gives (the whole model, None); at ``len(blocks)`` the prefix only preprocesses. Both share their layers with
         ``model``.
 
         Raises:
@@ -88,6 +104,7 @@ class Backbone:
         if not 0 <= depth <= len(self.blocks):
             raise BackboneError(f"depth: expected 0 to {len(self.blocks)}, received {depth}")
         with self._lock:
+            # Parts are cached: two models of the same part would be traced twice.
             if depth not in self._parts:
                 tensor = self.blocks[-depth].cut.tensor
                 prefix = keras.Model(self.model.inputs[0], tensor, name="prefix")
@@ -95,25 +112,25 @@ class Backbone:
             return self._parts[depth]
 
     def fresh_weights(self, seed: int) -> list[np.ndarray]:
-        """Newly initialised weights in the order of ``model.weights``: the same for the same ``seed``."""
+        """Return newly initialised weights in the order of ``model.weights``, a function of ``seed``."""
         return fresh_weights(self.model, seed)
 
     def summary(self) -> dict[str, Any]:
-        """Name, weights, digest, input_size, parameters and the names of the blocks."""
+        """Return name, weights, digest, input_size, parameters and the names of the blocks."""
         fields = ("name", "weights", "digest", "input_size", "parameters")
         return {f: getattr(self, f) for f in fields} | {"blocks": tuple(block.name for block in self.blocks)}
 
     def save(self, path: Path) -> None:
-        """Write one ``.keras`` file, whole or not at all, that :meth:`open` reads back unchanged."""
+        """Write a ``.keras`` file that :meth:`open` reads back unchanged. It is complete as soon as it exists."""
         note = {"spec": asdict(self.spec), "name": self.name, "weights": self.weights}
         write_model(self.model, path, note | {"digest": self.digest, "starts": self.starts})
 
     @classmethod
     def open(cls, path: Path) -> Backbone:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
-            BackboneError: no such file, one that something else wrote, or one that was changed since.
+            BackboneError: there is no such file, something else wrote it, or it was changed since.
         """
         model = read_model(path)
         note = _note(path)

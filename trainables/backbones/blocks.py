@@ -1,19 +1,17 @@
-"""Blocks: the units of ``unfreeze_depth``, made of what lies between the cuts.
+"""Groups the segments between the cuts of a graph into blocks, the units of ``unfreeze_depth``, and names them.
 
-A *unit* is the smallest thing worth unfreezing apart: one residual or inception block (a segment that
-branches), or one convolution with the normalisation, activation and pooling after it. Then, from the shape of
-the graph alone (never from the input size or a layer's name):
+A *unit* is the smallest part worth unfreezing on its own: a residual or inception block (a segment with branches), or a
+convolution with the normalisation, activation and pooling that follow it. Units are formed from the shape of the graph
+alone, never from the input size or the name of a layer:
 
-- normalisation that follows a merge opens the next unit (ResNetV2, DenseNet); padding opens it, too;
+- normalisation after a merge opens the next unit (ResNetV2, DenseNet), and so does padding;
 - a depthwise convolution and a squeeze-and-excite gate stay with the projection that follows them;
-- a tensor wider in channels than both its neighbours is no boundary (expansion before a linear bottleneck);
-- in a plain chain the units up to a pooling are one unit (VGG's five stages);
-- a boundary never parts two calls of one layer.
+- a tensor with more channels than both its neighbours is no boundary (expansion before a linear bottleneck);
+- in a plain chain the units up to a pooling are one unit (the five stages of VGG);
+- a boundary never separates two calls of one layer.
 
-Where there are more than ``MAX_BLOCKS`` units, those of the longest stages are grouped in runs as equal as can be,
-a stage being what lies between two reductions of the image.
-
-Names for blocks, taken from the names that the architecture's author gave its layers.
+If there are more than ``MAX_BLOCKS`` units, those of the longest stages are grouped into runs of equal length as far as
+possible. A stage is the part between two reductions of the image.
 """
 
 from __future__ import annotations
@@ -31,10 +29,11 @@ from trainables.backbones.graph import has_own_name
 
 
 def name_blocks(blocks: Sequence[Sequence[Segment]]) -> list[str]:
-    """One name a block, all different: ``conv4_block2``, ``mixed7``, …
+    """Name the blocks after the names that the author of the architecture gave to their layers.
 
-    What the names of its layers have in common, if no layer of another block begins so; else the name of its
-    last layer; ``block3`` for a block of nameless layers. Independent of what the process built before.
+    A name is what the names of a block's layers have in common, unless a layer of another block begins like that;
+    otherwise the name of its last layer; otherwise ``block3`` and so on. Names are unique (``conv4_block2``,
+    ``mixed7``) and do not depend on what the process built before.
     """
     layers = [_layer_names(block) for block in blocks]
     chosen: list[str] = []
@@ -65,7 +64,7 @@ def _shared_words(names: Sequence[str]) -> str:
 
 
 MAX_BLOCKS = 20
-"""The greatest number of blocks."""
+"""Largest number of blocks."""
 
 _PADDING = ("ZeroPadding", "Cropping", "UpSampling", "Pad")
 _POOLING = ("MaxPooling", "AveragePooling")
@@ -73,10 +72,15 @@ _POOLING = ("MaxPooling", "AveragePooling")
 
 @dataclass(frozen=True)
 class Unit:
-    """Segments that are unfrozen together, bottom to top.
+    """Neighbouring segments that are unfrozen together, bottom to top.
 
-    ``joins_above`` and ``joins_below``: belongs with the unit above, with the unit below. ``merges``: branches meet in it.
-    ``pooled``: ends with a pooling. ``strided``: the image gets smaller in it, before its top.
+    Attributes:
+        segments: the segments.
+        joins_above: the unit belongs to the one above it.
+        joins_below: the unit belongs to the one below it.
+        merges: branches meet in it.
+        pooled: it ends with a pooling.
+        strided: the image gets smaller inside it, before its top.
     """
 
     segments: tuple[Segment, ...]
@@ -87,22 +91,22 @@ class Unit:
     strided: bool
 
     def __add__(self, above: Unit) -> Unit:
-        """Both as one."""
+        """Return both units as one."""
         segments = self.segments + above.segments
         merges, strided = self.merges or above.merges, self.strided or above.strided
         return Unit(segments, above.joins_above, self.joins_below, merges, above.pooled, strided)
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Sizes of the last axis of the tensors below and above."""
+        """The sizes of the last axis of the tensors below and above."""
         return self.segments[0].below.shape[-1] or 0, self.segments[-1].above.shape[-1] or 0
 
 
 def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tuple[Segment, ...], ...]:
-    """Group ``segments`` into at most ``most`` blocks, bottom to top; each holds a kernel.
+    """Group ``segments`` into at most ``most`` blocks, bottom to top; each contains a kernel.
 
-    Segments below the first block (preprocessing) belong to none; those above the last kernel belong to the
-    last block. Without any kernel there is no block.
+    Segments below the first block (preprocessing) belong to no block; those above the last kernel belong to the last
+    block. Without any kernel there is no block.
     """
     units = _units(segments)
     for together in (_is_loose, _is_expansion, _leads_to_pooling, _parts_a_layer):
@@ -111,7 +115,7 @@ def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tu
 
 
 def _units(segments: Sequence[Segment]) -> list[Unit]:
-    """One unit for each segment with a kernel."""
+    """Return one unit for each segment with a kernel."""
     kernels = [i for i, segment in enumerate(segments) if segment.has_kernel]
     if not kernels:
         return []
@@ -123,7 +127,7 @@ def _units(segments: Sequence[Segment]) -> list[Unit]:
 
 
 def _opening(segments: Sequence[Segment], first: int, kernel: int, merged: bool) -> int:
-    """Which of the segments from ``first`` to ``kernel`` opens the unit of ``kernel``."""
+    """Return which of the segments from ``first`` to ``kernel`` opens the unit of ``kernel``."""
     opening = first
     for index in range(first, kernel):
         segment = segments[index]
@@ -151,7 +155,7 @@ def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Uni
 
 
 def _merges(segment: Segment) -> bool:
-    """Whether branches meet in it, other than to scale one by the other (squeeze-and-excite)."""
+    """Whether branches meet in the segment, other than to scale one by the other (squeeze-and-excite)."""
     return segment.single_call is None and segment.calls[-1].kind != "Multiply"
 
 
@@ -161,7 +165,7 @@ def _stride(operation: Any) -> int:
 
 
 def _merge(units: list[Unit], together: Callable[[list[Unit], int], bool]) -> list[Unit]:
-    """Make one of units ``i`` and ``i + 1`` wherever ``together(units, i)``."""
+    """Join units ``i`` and ``i + 1`` wherever ``together(units, i)``."""
     merged = units[:1]
     for below, unit in enumerate(units[1:]):
         if together(units, below):

@@ -1,15 +1,12 @@
-"""Cuts: the points of a graph where exactly one tensor is live.
+"""Finds the cuts of a graph, the points where exactly one tensor is live, and the end of its features.
 
-Everything below a cut (the prefix) and everything above it (the suffix) can run apart. Such a tensor lies on
-every path from input to output, so the list of cuts is a property of the graph, not of the order in which it
-is walked.
+Everything below a cut (the prefix) and everything above it (the suffix) can run separately. The tensor of a cut lies
+on every path from input to output, so the list of cuts is a property of the graph and does not depend on the order in
+which it is traversed.
 
-Where the features of a classifier end and its head begins.
-
-The head begins at the first point of the trunk where the image's extent is gone: a global pooling, a
-flattening, the choice of one token. What follows is dropped, except a normalisation of the pooled features,
-which belongs to them (ConvNeXt). Networks that have no such point are pooled at their end; a plain perceptron
-loses its last Dense layer.
+The classifier head begins at the first cut where the spatial extent is gone: a global pooling, a flattening, or the
+choice of one token. Everything above is dropped, except a normalisation of the pooled features, which belongs to them
+(ConvNeXt). Networks without such a point are pooled at their end; a plain perceptron loses its last Dense layer.
 """
 
 from __future__ import annotations
@@ -28,7 +25,13 @@ from trainables.errors import BackboneError
 
 @dataclass(frozen=True)
 class Cut:
-    """A tensor that alone is live; ``name`` is the operation that makes it, ``shape`` lacks the batch."""
+    """A tensor that alone is live.
+
+    Attributes:
+        name: name of the operation that makes it.
+        shape: its shape without the batch axis.
+        tensor: the symbolic tensor.
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -37,7 +40,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class Segment:
-    """What lies between two neighbouring cuts, ``below`` and ``above``: one call, or several that branch."""
+    """The part of a graph between two neighbouring cuts: one call, or several with branches.
+
+    Attributes:
+        calls: its calls in topological order.
+        below: the cut at its start.
+        above: the cut at its end.
+    """
 
     calls: tuple[Call, ...]
     below: Cut
@@ -45,24 +54,25 @@ class Segment:
 
     @property
     def single_call(self) -> Call | None:
-        """The segment's call, if it is just one."""
+        """The call of the segment, if there is only one."""
         return self.calls[0] if len(self.calls) == 1 else None
 
     @property
     def has_kernel(self) -> bool:
-        """Whether it holds a convolution, a matrix or the like: more than factors and offsets per channel."""
+        """Whether it contains a convolution, a matrix or the like: more than factors and offsets per channel."""
         return any(has_kernel(call) for call in self.calls)
 
 
 def has_kernel(call: Call) -> bool:
-    """Whether the called operation has a trainable weight of two dimensions or more (PReLU's aside)."""
+    """Whether the called operation has a trainable weight of two or more dimensions, other than the slopes of PReLU."""
     variables = getattr(call.operation, "trainable_variables", ())
     return call.kind != "PReLU" and any(len(variable.shape) > 1 for variable in variables)
 
 
 def find_segments(source: Any, target: Any) -> tuple[Segment, ...]:
-    """The graph from tensor ``source`` to tensor ``target`` as a chain of segments, input first."""
+    """Return the graph from tensor ``source`` to tensor ``target`` as a chain of segments, input first."""
     ordered = find_calls([source], [target])
+    # How many calls still have to read each tensor; the target is read by the caller, once more.
     waiting = Counter(tensor_key(t) for call in ordered for t in _distinct(call.inputs))
     waiting[tensor_key(target)] += 1
     live: dict[TensorKey, Any] = {tensor_key(source): source}
@@ -74,6 +84,7 @@ def find_segments(source: Any, target: Any) -> tuple[Segment, ...]:
             if not waiting[tensor_key(tensor)]:
                 live.pop(tensor_key(tensor))
         live.update((tensor_key(t), t) for t in call.outputs if waiting[tensor_key(t)])
+        # One live tensor: everything that follows depends on what was computed so far through it alone.
         if len(live) == 1:
             above = _cut(next(iter(live.values())))
             found.append(Segment(tuple(passed), below, above))
@@ -82,7 +93,7 @@ def find_segments(source: Any, target: Any) -> tuple[Segment, ...]:
 
 
 def find_cuts(model: Any) -> tuple[Cut, ...]:
-    """All cuts of a functional ``model`` with one input and one output: first its input, last its output."""
+    """Return all cuts of a functional ``model`` with one input and one output, from its input to its output."""
     segments = find_segments(model.inputs[0], model.outputs[0])
     return (_cut(model.inputs[0]), *(segment.above for segment in segments))
 
@@ -102,11 +113,10 @@ _POOLS = {
 
 
 def find_features(source: Any, target: Any) -> Any:
-    """The features (N, C) of the graph that leads from image ``source`` to ``target``, its head left out.
+    """Return the features (N, C) of the graph from ``source`` to ``target``, without its classifier head.
 
     Raises:
-        BackboneError: no layer with weights would be left below the head, or the output is no picture, no
-            sequence and no vector.
+        BackboneError: no layer with weights would remain below the head, or the output is no image, sequence or vector.
     """
     segments = find_segments(source, target)
     trained = False

@@ -1,4 +1,4 @@
-"""A digest of what a model computes: its weights and its graph, not the names a process gave its layers."""
+"""Computes a digest of a model from its weights and its graph, ignoring the names that a process gave to its layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _IGNORED = ("name", "trainable", "build_config", "compile_config", "module", "re
 
 
 def model_digest(model: Any) -> str:
-    """16 hex digits of SHA-256 over the configuration and the weights of a functional ``model``.
+    """Return 16 hexadecimal digits of SHA-256 over the configuration and the weights of a functional ``model``.
 
-    The same for a saved and reopened model, in every process, and whichever layers are trainable just now.
+    It is the same for a saved and reopened model, in every process, and whichever layers are trainable at the moment.
     """
     summary = hashlib.sha256(_canonical(model.get_config()).encode())
     for weight in model.weights:
@@ -34,7 +34,7 @@ def _canonical(config: dict[str, Any]) -> str:
 
 
 def _scrub(value: Any) -> Any:
-    """``value`` without names, but for those of dtypes, which mean something."""
+    """Return ``value`` without names, except those of dtypes, which change the computation."""
     if isinstance(value, dict):
         dtype = value.get("class_name") == "DTypePolicy"
         return {k: v if dtype else _scrub(v) for k, v in value.items() if dtype or k not in _IGNORED}
@@ -42,7 +42,7 @@ def _scrub(value: Any) -> Any:
 
 
 def _relink(value: Any, position: dict[str, int]) -> Any:
-    """``value`` with the number of a layer in place of its name."""
+    """Return ``value`` with the numbers of layers in place of their names."""
     if isinstance(value, dict):
         if "keras_history" in value:
             name, *rest = value["keras_history"]

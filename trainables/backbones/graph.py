@@ -1,7 +1,7 @@
-"""A functional Keras graph as a list of calls, and how to play it again on other tensors.
+"""Lists the calls of a functional Keras graph, and replays them on other tensors.
 
-Walks operations rather than ``model.layers``: a graph may hold operations that are no layers, and one layer
-may be called more than once. The only file that knows how Keras stores a graph.
+The functions traverse operations instead of ``model.layers``, because a graph may contain operations that are no
+layers, and one layer may be called several times.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from trainables.backbones.keras_internals import Node, is_graph, origin_node, te
 from trainables.errors import BackboneError
 
 TensorKey = tuple[int, int, int]
-"""What identifies a symbolic tensor: the operation that made it, which call, which of its outputs."""
+"""The identity of a symbolic tensor: id of the operation that made it, number of the call, number of the output."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operation: symbolic tensors in, symbolic tensors out."""
+    """One call of an operation in a graph.
+
+    Attributes:
+        operation: the layer or function.
+        arguments: its arguments, as Keras stores them.
+        inputs: symbolic tensors among the arguments.
+        outputs: symbolic tensors that it returns.
+    """
 
     operation: Any
     arguments: Any
@@ -31,21 +38,21 @@ class Call:
 
     @property
     def kind(self) -> str:
-        """The name of the operation's class, such as ``Conv2D``."""
+        """The name of the class of the operation, such as ``Conv2D``."""
         return type(self.operation).__name__
 
 
 def tensor_key(tensor: Any) -> TensorKey:
-    """Identity of a symbolic tensor; holds for the copies that Keras makes of it, too."""
+    """Return the identity of a symbolic tensor. Copies that Keras makes of a tensor have the same key."""
     origin = tensor_origin(tensor)
     return id(origin.operation), origin.node, origin.index
 
 
 def find_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
-    """All calls between ``inputs`` and ``outputs`` in topological order, the same order in every process.
+    """Return all calls between ``inputs`` and ``outputs`` in topological order, the same order in every process.
 
     Raises:
-        BackboneError: ``outputs`` need something that ``inputs`` do not lead to.
+        BackboneError: ``outputs`` depend on something that is not reached from ``inputs``.
     """
     known = {tensor_key(tensor) for tensor in inputs}
     ordered: list[Node] = []
@@ -75,11 +82,16 @@ def replay(
     fed: Sequence[Any],
     swap: Mapping[int, Callable[..., Any]],
 ) -> list[Any]:
-    """Play the graph from ``inputs`` to ``outputs`` on the tensors ``fed``; returns the new outputs.
+    """Apply the graph from ``inputs`` to ``outputs`` to the tensors ``fed``, and return the new outputs.
 
-    Layers are called again, not copied, so weights are shared. Nested models are opened, and a ``training``
-    argument that was fixed in the graph is dropped: whoever trains decides it. ``swap`` maps the id of an
-    operation to what takes its place.
+    Layers are called again, not copied, so weights are shared. Nested models are opened. A ``training`` argument that
+    was fixed in the graph is dropped, so that the caller of the new model decides.
+
+    Args:
+        inputs: symbolic tensors.
+        outputs: symbolic tensors that depend on ``inputs`` alone.
+        fed: tensors in place of ``inputs``.
+        swap: replacements of operations, by the id of the operation.
     """
     values = {tensor_key(t): new for t, new in zip(inputs, fed, strict=True)}
     for call in find_calls(inputs, outputs):
@@ -94,7 +106,7 @@ def replay(
 
 
 def find_operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-    """Every operation of the graph once, opening nested models, in the order of its first call."""
+    """Return every operation of the graph once, with nested models opened, in the order of their first calls."""
     found: dict[int, Any] = {}
     for call in find_calls(inputs, outputs):
         if is_graph(call.operation):
@@ -106,12 +118,12 @@ def find_operations(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
 
 
 def has_own_name(operation: Any) -> bool:
-    """Whether somebody named ``operation``; Keras' own names (``conv2d_17``) count what a process made."""
+    """Whether a person named ``operation``. Keras' own names (``conv2d_17``) count what the process built before."""
     return re.fullmatch(rf"{_snake(type(operation).__name__)}(_\d+)?", operation.name) is None
 
 
 def name_uniquely(operations: Sequence[Any]) -> None:
-    """Rename ``find_operations`` so that all names differ and none depends on what the process made before."""
+    """Rename ``operations`` so that all names differ and none depends on what the process built before."""
     taken: set[str] = set()
     for operation in operations:
         stem = operation.name if has_own_name(operation) else _snake(type(operation).__name__)

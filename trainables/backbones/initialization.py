@@ -1,4 +1,4 @@
-"""Newly initialised weights that are a function of a seed alone."""
+"""Initialises weights as a function of a seed alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from trainables.errors import BackboneError
 
 @contextmanager
 def seeded_initializers(seed: int) -> Iterator[None]:
-    """Make Keras' initialisers that have no seed of their own a function of ``seed``, and nothing else."""
+    """Make Keras initialisers without a seed of their own a function of ``seed``; nothing else is changed."""
     state = random.getstate()
-    random.seed(seed)  # Keras draws the default seed of an initialiser from this module
+    # Keras draws the default seed of an initialiser from the module ``random``.
+    random.seed(seed)
     try:
         yield
     finally:
@@ -24,10 +25,14 @@ def seeded_initializers(seed: int) -> Iterator[None]:
 
 
 def fresh_weights(model: Any, seed: int) -> list[np.ndarray]:
-    """Weights for ``model`` as its initialisers make them, in the order of ``model.weights``.
+    """Return newly initialised weights for ``model`` in the order of ``model.weights``.
 
-    Each layer is made anew and built, so ``model`` itself stays as it is. Seeds that are fixed in the layers'
-    configuration are ignored: another ``seed`` always means other weights.
+    Each layer is created again and built, so ``model`` itself does not change. Seeds in the configuration of the
+    layers are
+    ignored: another ``seed`` always gives other weights.
+
+    Raises:
+        BackboneError: a layer can't be created again with weights of the same shapes.
     """
     fresh: dict[int, np.ndarray] = {}
     with seeded_initializers(seed):

@@ -1,4 +1,4 @@
-"""Keras files from outside, read in safe mode, and backbones of our own, written whole or not at all."""
+"""Reads Keras files in safe mode, and writes backbones to files that are complete as soon as they exist."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from trainables.backbones.keras_internals import is_graph
 from trainables.errors import BackboneError
 
 WEIGHT_FILES = (".h5", ".hdf5", ".keras")
-"""Suffixes of files that weights are read from (``.weights.h5`` among them)."""
+"""Suffixes of files from which weights are read (``.weights.h5`` among them)."""
 
 
 def read_model(path: Path) -> Any:
-    """The functional (or sequential) model in a ``.keras`` file, with one image input and one output.
+    """Read the functional or sequential model in a ``.keras`` file, which has one image input and one output.
 
     Raises:
-        BackboneError: no such file, not a Keras file, code inside (Lambda, classes of its own), a subclassed
-            model, or other than one input (N, H, W, C) and one output.
+        BackboneError: there is no such file, it is no Keras file, it contains code (Lambda layers, custom classes), the
+            model is subclassed, or it has other than one input (N, H, W, C) and one output.
     """
     if not path.is_file():
         raise BackboneError(f"backbone {path}: no such file")
@@ -45,7 +45,7 @@ def read_weights(model: Any, path: Path) -> None:
     """Load the weights in ``path`` (.weights.h5, .h5 or .keras) into ``model``.
 
     Raises:
-        BackboneError: no such file, another kind of file, or weights of another architecture.
+        BackboneError: there is no such file, it is of another kind, or the weights belong to another architecture.
     """
     if not path.is_file():
         raise BackboneError(f"weights {path}: no such file")
@@ -60,7 +60,10 @@ def read_weights(model: Any, path: Path) -> None:
 
 
 def write_model(model: Any, path: Path, note: Mapping[str, Any]) -> None:
-    """Save ``model`` as ``path`` with ``note`` inside; ``path`` is complete as soon as it exists."""
+    """Save ``model`` as ``path`` with the JSON object ``note`` inside; ``path`` is complete as soon as it exists.
+
+    The note is stored as the comment of the zip archive, which Keras ignores.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".backbone-", dir=path.parent) as folder:
         draft = Path(folder) / "draft.keras"
@@ -71,7 +74,7 @@ def write_model(model: Any, path: Path, note: Mapping[str, Any]) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What :func:`write_model` was given as ``note``; empty for a file that something else wrote."""
+    """Return the ``note`` that :func:`write_model` stored in a file; empty for files that something else wrote."""
     with zipfile.ZipFile(path) as archive:
         text = archive.comment
     return dict(json.loads(text)) if text.startswith(b"{") else {}

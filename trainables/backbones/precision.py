@@ -1,4 +1,4 @@
-"""Copies of networks whose layers compute in another precision, with the same weights."""
+"""Copies networks so that their layers compute in another precision, with the same weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from trainables.backbones.backbone import Backbone
 from trainables.backbones.graph import find_operations
 
 FLOAT_POLICIES = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
-"""Dtype policies that can take each other's place."""
+"""Dtype policies that can replace each other."""
 
 
 def recast_backbone(backbone: Backbone, policy: str) -> Backbone:
-    """``backbone`` under a Keras dtype ``policy``, with the same cuts and blocks; itself if it is that already.
+    """Return a copy of ``backbone`` under a Keras dtype ``policy``, with the same cuts and blocks.
 
-    Preprocessing stays as it is: 16 bits are too few for pixels.
+    The result is ``backbone`` itself if it has this policy already. Preprocessing keeps its precision, because 16
+    bits are too few for pixels.
     """
     model, first = backbone.model, backbone.blocks[0].cut.tensor
     below = {id(operation) for operation in find_operations(model.inputs, [first])}
@@ -27,9 +28,9 @@ def recast_backbone(backbone: Backbone, policy: str) -> Backbone:
 
 
 def recast(model: Any, policy: str, keep: set[int] | None = None) -> Any:
-    """A copy of a functional ``model`` with weights of its own, all of its layers under the dtype ``policy``.
+    """Return a copy of a functional ``model`` with its own weights and all layers under the dtype ``policy``.
 
-    Layers whose id is in ``keep`` are copied as they are. Weights are float32 under every mixed policy.
+    Layers whose id is in ``keep`` are copied unchanged. Weights are float32 under every mixed policy.
     """
 
     def copied(layer: Any) -> Any:
@@ -42,7 +43,7 @@ def recast(model: Any, policy: str, keep: set[int] | None = None) -> Any:
 
 
 def _renamed(config: Any, policy: str) -> Any:
-    """``config`` with ``policy`` in place of every floating one, those of wrapped layers included."""
+    """Return ``config`` with ``policy`` in place of every floating-point policy, including those of wrapped layers."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in FLOAT_POLICIES:
             return {**config, "config": {"name": policy}}

@@ -1,8 +1,8 @@
-"""What models of other architectures would cost to serve, before any is trained: numbers and milliseconds.
+"""Computes what models of other architectures would cost to serve before any is trained: parameters and milliseconds.
 
-The costs of a served model follow from its architecture (backbone and head), not from its weights nor from how deep it
-was trained. Times are taken of all architectures in turn, round by round, so that what else the machine does meets them
-alike: two of them are compared by their times in the same rounds.
+The costs of a served model depend on its architecture (backbone and head), neither on its weights nor on how deeply it
+was unfrozen. All architectures are timed in turn, round by round, so that other load on the machine affects them alike.
+Two of them are compared by their times in the same rounds.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 BYTES_PER_PARAMETER = 4
-"""Of each number: a served model computes in float32."""
+"""A served model computes in float32."""
 
 WARM_UP = 5
 MIN_ROUNDS, MAX_ROUNDS = 15, 300
-"""Rounds, of one call of each model; between the two, as many as fit into SECONDS a model."""
+"""Limits of the number of rounds. In a round each model is called once."""
 
 SECONDS_PER_MODEL = 1.5
+"""Seconds of timing per model, within the limits on the number of rounds."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A served model but for its weights: the file of its backbone (as Backbone.save wrote it) and its head.
+    """A served model without its weights.
 
     Attributes:
-        backbone: path of the file.
+        backbone: path of the backbone's file, as Backbone.save writes it.
         head_units: width of the head's hidden layer; 0 for a linear head.
         classes: number of classes.
     """
@@ -43,15 +44,15 @@ class Architecture:
 
 
 def parameter_counts(architectures: Sequence[Architecture]) -> list[int]:
-    """How many numbers each has, in their order: computed, no model is built."""
+    """Return the number of parameters of each architecture. It is computed; no model is built."""
     backbones = _open({architecture.backbone for architecture in architectures})
     return [_parameters(backbones[a.backbone], a) for a in architectures]
 
 
 def paired_times(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-    """Milliseconds for one image of the backbone's size, asked alone: (architectures, rounds).
+    """Measure the milliseconds for one image of the backbone's size, as a batch of one: (architectures, rounds).
 
-    Models are built with random weights. Takes about :data:`SECONDS_PER_MODEL` a model and as much to build it.
+    Models are built with random weights. It takes about :data:`SECONDS_PER_MODEL` per model, and as long to build it.
     """
     backbones = _open({architecture.backbone for architecture in architectures})
     models = [_model(backbones[a.backbone], a) for a in architectures]

@@ -1,8 +1,8 @@
-"""A served model with nothing in it that other runtimes lack.
+"""Rewrites a served model with layers that other runtimes can run.
 
-The antialiased resizing at its start is one operation of TensorFlow (ScaleAndTranslate), which neither TFLite nor ONNX
-has. Here it is two products with matrices that are made from the size of the image at hand, so that a converted model
-takes images of any size, too.
+The antialiased resizing at its start is a single TensorFlow operation (ScaleAndTranslate), which neither TFLite nor
+ONNX supports. Here it becomes two products with matrices that are computed from the size of the image at hand, so
+that a converted model still accepts images of any size.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import tensorflow as tf
 
 
 class MatrixResizing(keras.layers.Layer):  # type: ignore[misc]
-    """Bilinear resizing to (H, W), antialiased as in ``keras.layers.Resizing``: each output pixel is the mean of input
-    pixels under a triangle as wide as two output pixels (two input pixels, where the image grows).
+    """Bilinear antialiased resizing to (H, W), equal to ``keras.layers.Resizing``, as matrix products.
 
-    (N, h, w, C) float32 → (N, H, W, C).
+    Each output pixel is the mean of input pixels weighted by a triangle as wide as two output pixels (two input
+    pixels if the image is enlarged). (N, h, w, C) float32 → (N, H, W, C).
     """
 
     def __init__(self, height: int, width: int, **options: Any) -> None:
@@ -37,15 +37,15 @@ class MatrixResizing(keras.layers.Layer):  # type: ignore[misc]
         return tf.ensure_shape(resized, (None, self.height, self.width, channels))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """(N, H, W, C)."""
+        """Return (N, H, W, C)."""
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
 
 def as_inference_model(model: Any) -> Any:
-    """``model``, sharing its weights, that infers where it is called plainly.
+    """Return ``model``, sharing its weights, so that a plain call runs it in inference mode.
 
-    Exported functions don't say that they infer, and Keras 3.15's ``Resizing`` says that it trains, to the layers
-    above it as well: an export would drop out.
+    Exported functions do not pass ``training``, and the ``Resizing`` layer of Keras 3.15 passes ``training=True`` to
+    the layers above it: an export would apply dropout.
     """
     inputs = keras.Input(model.input_shape[1:], dtype=model.inputs[0].dtype, name="images")
     made = keras.Model(inputs, model(inputs, training=False), name="unfreeze")
@@ -54,9 +54,10 @@ def as_inference_model(model: Any) -> Any:
 
 
 def as_convertible_model(model: Any) -> Any:
-    """:func:`as_inference_model` of ``model``, in nested models too with every antialiased ``Resizing`` layer
-    written as matrix
-    products, and every ``Normalization`` as ``Rescaling``: converters to ONNX take its statistics for inputs.
+    """Return :func:`as_inference_model` of ``model`` with layers that TFLite and ONNX can run, also in nested models.
+
+    Antialiased ``Resizing`` becomes matrix products. ``Normalization`` becomes ``Rescaling``, because converters to
+    ONNX take its statistics for inputs.
     """
     return as_inference_model(
         keras.models.clone_model(model, clone_function=_written_plainly, recursive=True)
@@ -64,7 +65,7 @@ def as_convertible_model(model: Any) -> Any:
 
 
 def _written_plainly(layer: Any) -> Any:
-    """``layer`` itself, with its weights, unless it has to be written in another way."""
+    """Return ``layer`` itself with its weights, or its replacement."""
     if type(layer) is keras.layers.Normalization and not layer.invert:
         deviation = np.maximum(np.sqrt(np.ravel(layer.variance)), keras.config.epsilon())
         scale, offset = 1.0 / deviation, -np.ravel(layer.mean) / deviation
@@ -77,7 +78,7 @@ def _written_plainly(layer: Any) -> Any:
 
 
 def _triangles(size: Any, wanted: int) -> Any:
-    """(wanted, size) weights of ``size`` input pixels for each output pixel; each row adds up to 1."""
+    """Return the weights (wanted, size) of ``size`` input pixels for each output pixel; each row sums to 1."""
     scale = tf.cast(size, tf.float32) / wanted
     centres = (tf.range(wanted, dtype=tf.float32) + 0.5) * scale
     pixels = tf.cast(tf.range(size), tf.float32) + 0.5

@@ -1,4 +1,4 @@
-"""Served models in the formats of other runtimes, and what those runtimes make of images."""
+"""Writes served models in the formats of other runtimes, and runs them there to compare the predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainables.errors import BackboneError
 from trainables.serving.export_layers import as_convertible_model, as_inference_model
 
 CLASS_NAMES_KEY = "class_names"
-"""Name under which class names travel: a JSON list in ONNX's metadata and in the SavedModel's extra assets."""
+"""Key of the class names: a JSON list in ONNX's metadata and in the SavedModel's extra assets."""
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
@@ -31,9 +31,12 @@ class ExportFormat:
     """One format.
 
     Attributes:
-        name: as users write it. suffix: how its files end; empty for a folder.
+        name: as users write it.
+        suffix: suffix of its files; empty for a folder.
         write: (model, class names, path) writes it.
-        open: (path) opens it with its own runtime: uint8 images (N, H, W, 3) in, probabilities (N, classes) out.
+        open: (path) opens it with its own runtime and returns a function from uint8 images (N, H, W, 3) to
+            probabilities
+            (N, classes).
     """
 
     name: str
@@ -43,18 +46,22 @@ class ExportFormat:
 
 
 def largest_difference(model: Any, answer: Predictor, images: Sequence[Images]) -> tuple[float, int]:
-    """The largest difference of two probabilities, and how many images get another class.
+    """Return the largest difference of two probabilities, and the number of images with another class.
 
     Args:
-        model: the Keras model. answer: the exported one.
-        images: each uint8 (H, W, 3), of any size.
+        model: the Keras model.
+        answer: the exported model.
+        images: uint8 (H, W, 3) each, of any size.
+
+    Raises:
+        BackboneError: the exported model returns another shape.
     """
     difference, others = 0.0, 0
     for image in images:
         expected, said = np.asarray(model.predict_on_batch(image[None])), answer(image[None])
         if said.shape != expected.shape:
             raise BackboneError(f"export: expected probabilities {expected.shape}, received {said.shape}")
-        difference = float(np.maximum(difference, np.abs(expected - said).max()))  # NaN stays
+        difference = float(np.maximum(difference, np.abs(expected - said).max()))  # maximum keeps NaN
         others += int(expected.argmax() != said.argmax())
     return difference, others
 
@@ -85,7 +92,9 @@ def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="unfreeze-export-") as folder:
         _save(as_convertible_model(model), Path(folder) / "model")
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(f"{folder}/model").convert())
-    with zipfile.ZipFile(path, "a") as archive:  # behind the model, where TFLite's own tools put labels
+    with zipfile.ZipFile(
+        path, "a"
+    ) as archive:  # appended to the model, where TFLite's own tools expect labels
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in classes))
 
 
@@ -93,25 +102,25 @@ def _open_tflite(path: Path) -> Predictor:
     import tensorflow as tf
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a remark that the interpreter will move to another package
+        warnings.simplefilter("ignore")  # a deprecation: the interpreter will move to another package
         interpreter = tf.lite.Interpreter(model_path=str(path))
     entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def answer(images: Images) -> Probabilities:
+    def predict(images: Images) -> Probabilities:
         interpreter.resize_tensor_input(entry["index"], images.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(entry["index"], images)
         interpreter.invoke()
         return np.array(interpreter.get_tensor(result["index"]))
 
-    return answer
+    return predict
 
 
 def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
     import onnx
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on old names of NumPy
+        warnings.simplefilter("ignore")  # deprecated names of NumPy in the converter
         ready = as_convertible_model(model)
         spec = keras.InputSpec(dtype=ready.inputs[0].dtype, shape=ready.inputs[0].shape, name="images")
         ready.export(str(path), format="onnx", verbose=False, input_signature=[spec])

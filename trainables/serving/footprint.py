@@ -1,6 +1,7 @@
-"""What a served model costs: bytes of its file, seconds to load it, milliseconds for an image.
+"""Measures what a served model costs: bytes of its file, seconds to load it, milliseconds per image.
 
-Times are of the machine that measured them, which is named with them; another machine's can't be compared.
+Times are valid for the machine that measured them, whose name is stored with them. Times of other machines can't be
+compared with them.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ from typing import Any
 import numpy as np
 
 BATCH = 32
-"""Images in the larger of the two batches that are timed."""
+"""Number of images in the larger of the two batches that are timed."""
 
 WARM_UP = 3
 MIN_CALLS, MAX_CALLS = 5, 200
-"""Calls that are timed; between the two, as many as fit into SECONDS."""
+"""Limits of the number of timed calls."""
 
 TIMING_SECONDS = 0.5
+"""Seconds of timing per batch size, within the limits on the number of calls."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Time for an image: the median of several calls, the fastest of them, and their third quartile."""
+    """Milliseconds per image.
+
+    Attributes:
+        median: median of several calls.
+        fastest: the fastest call.
+        upper: third quartile of the calls.
+    """
 
     median: float
     fastest: float
     upper: float
 
     def below(self, other: Latency, by: float = 0.1) -> bool:
-        """Whether this is less than ``other`` by more than noise.
+        """Whether this latency is less than ``other`` by more than noise.
 
-        The third quartile has to lie a tenth below the other's fastest call: on a busy machine all but the fastest
-        calls are slow, and that must not make another model look cheap.
+        The third quartile has to be below the other's fastest call by the share ``by``: on a busy machine all but the
+        fastest calls are slow, and that must not make another model look cheap.
         """
         return self.upper < (1 - by) * other.fastest
 
@@ -46,12 +54,12 @@ class Footprint:
     """What one model costs.
 
     Attributes:
-        file_bytes: of the ``.keras`` file.
-        parameters: of the model.
-        load_seconds: from the file to a model that can be asked, TensorFlow being there.
-        latency: for one image, asked alone.
-        batch_latency: for each image of a batch of :data:`BATCH`.
-        processor: what it was measured on.
+        file_bytes: size of the ``.keras`` file.
+        parameters: number of parameters.
+        load_seconds: seconds to load the file, TensorFlow being imported already.
+        latency: for a single image.
+        batch_latency: per image of a batch of :data:`BATCH` images.
+        processor: the processor that it was measured on.
     """
 
     file_bytes: int
@@ -67,6 +75,7 @@ def measure_footprint(file: Path, image_size: tuple[int, int]) -> Footprint:
 
     Args:
         file: a ``.keras`` file from uint8 images (N, H, W, 3) to probabilities.
+        image_size: (H, W) in pixels.
     """
     model, seconds = load_timed(file)
     return footprint_of_loaded(model, file, seconds, image_size)
@@ -101,7 +110,7 @@ def footprint_of_loaded(
 
 
 def processor_name() -> str:
-    """The processor that TensorFlow computes on, with the threads that it may use."""
+    """Return the name of the processor that TensorFlow uses, with the number of its threads."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -127,7 +136,7 @@ def _each(ask: Callable[[Any], Any], batch: int, image_size: tuple[int, int]) ->
 
 
 def _cpu() -> str:
-    """The processor's name; its architecture where the system tells no name."""
+    """Return the name of the processor, or its architecture if the system does not tell the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The model that goes to production: raw images in, probabilities out, no custom code needed to load it."""
+"""Builds the model for production: raw images in, probabilities out, loadable without code of ours."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def build_served_model(training: Training) -> Any:
     """Build the model of a trial's best epoch.
 
     Returns:
-        A functional Keras model: uint8 images (N, H, W, 3) of any size, resized inside to the backbone's input
-        size; out come float32 probabilities (N, classes). It computes in float32, however it was trained.
+        A functional Keras model from uint8 images (N, H, W, 3) of any size, which it resizes to the backbone's input
+        size, to float32 probabilities (N, classes). It computes in float32, whatever precision it was trained in.
     """
     bench, program = training.bench, training.program
     program.write(training.best_weights)
@@ -25,15 +25,20 @@ def build_served_model(training: Training) -> Any:
 
 
 def assemble_served_model(input_size: tuple[int, int], prefix: Any, suffix: Any | None, head: Head) -> Any:
-    """The model of :func:`build_served_model`, made of a backbone in one or two parts for images of
-    ``input_size`` (H, W).
+    """Assemble the model of :func:`build_served_model` from its parts.
+
+    Args:
+        input_size: (H, W) of the backbone, in pixels.
+        prefix: model from pixels to the tensor at a cut, or to features.
+        suffix: model from that tensor to features; None if the prefix is the whole backbone.
+        head: the trained head.
     """
     height, width = input_size
     inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="to_float")(inputs)
     resize = keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True, name="resize")
-    # Resizing's own default is training=True, which Keras 3.15 hands on to every layer above it: a plain call of the
-    # model, which is not predict, would drop out. Said here, inference is what the layers above inherit.
+    # The default of Resizing is training=True, which Keras 3.15 passes on to every layer above it: a plain call of the
+    # model, unlike predict, would apply dropout. With training=False the layers above inherit inference mode.
     x = resize(x, training=False)
     x = prefix(x)
     if suffix is not None:

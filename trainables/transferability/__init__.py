@@ -1,8 +1,8 @@
-"""How well frozen features suit a task, before anything is trained: scores of transferability.
+"""Transferability scores: how well frozen features suit a task, computed before anything is trained.
 
-Pure functions of features (N, D) and labels (N,), of any numeric types; all is computed in float64. None of them knows
-what becomes of a backbone once its blocks are unfrozen, and none is right everywhere: they are a prior and a tie-break,
-never a filter. ``docs/transferability.md`` says how they did on tasks made here.
+The scores are pure functions of features (N, D) and labels (N,) of any numeric types; all computations use float64.
+They do not know what unfreezing blocks would change, and none is right for every task, so they serve as a prior and
+as a tie-break, never as a filter. ``docs/transferability.md`` shows how well they predicted tuned accuracies.
 """
 
 from __future__ import annotations

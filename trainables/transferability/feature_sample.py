@@ -1,4 +1,4 @@
-"""Feature sample."""
+"""Samples features of a frozen backbone for scoring, the same images for every backbone."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ from trainables.transferability import (
 )
 
 SCORED_SPLITS = ("train", "validation")
-"""What may be looked at before a search: test images may not."""
+"""The splits that a score may use. Test images are never used before the end of a search."""
 
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Features (N, D) of a backbone and the classes (N,) of the same images, in an order that all backbones share."""
+    """Features of a backbone and the classes of the same images.
+
+    Attributes:
+        features: (N, D).
+        labels: (N,) class indices. The order of the images is the same for all backbones.
+    """
 
     features: np.ndarray
     labels: np.ndarray
 
 
 def shared_image_ids(tasks: Sequence[Task], seed: int) -> list[str]:
-    """Ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
+    """Return the ids of the images that are in train or validation of all ``tasks``, in an order drawn by ``seed``.
 
-    Splits that are made here follow from the pixels, and so differ between input sizes.
+    Splits that were made here depend on the pixels, and therefore differ between input sizes.
+
+    Raises:
+        DataError: fewer than 4 images are in all of them.
     """
     if not tasks:
         return []
@@ -47,7 +55,7 @@ def shared_image_ids(tasks: Sequence[Task], seed: int) -> list[str]:
 
 
 def score_sample(sample: FeatureSample) -> dict[str, float]:
-    """The scores that need the target alone, by name; greater is better."""
+    """Return the scores that need the target alone, by name; greater is better."""
     return {
         "h_score": h_score(sample.features, sample.labels),
         "logme": logme(sample.features, sample.labels),
@@ -57,7 +65,7 @@ def score_sample(sample: FeatureSample) -> dict[str, float]:
 
 
 def extract_features(activations: ActivationCache, task: Task, ids: Sequence[str]) -> FeatureSample:
-    """Features and labels of the images ``ids``, in this order."""
+    """Return features and labels of the images ``ids``, in this order."""
     place = {name: row for row, name in enumerate(ids)}
     parts, labels = [], []
     order: list[int] = []
@@ -75,7 +83,10 @@ def extract_features(activations: ActivationCache, task: Task, ids: Sequence[str
 
 
 def _features(activations: ActivationCache, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, D) of the images ``rows``: all of the split are computed and kept for a search where most are needed."""
+    """Return the features (n, D) of the images ``rows``.
+
+    If at least half of the split is needed, all of it is computed and cached, because a search needs it anyway.
+    """
     whole = activations.cached(split, 0)
     if whole is None and 2 * len(rows) >= len(images):
         whole = np.concatenate(list(activations.chunks(split, 0)))

@@ -1,14 +1,14 @@
-"""H-score: how far apart the classes lie, in units of the features' own spread.
+"""H-score: measures how far apart the classes are, relative to the variance of the features.
 
 Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019,
-https://arxiv.org/abs/2212.10082; with the shrinkage of Ibrahim et al., "Newer is not always better: Rethinking
+https://arxiv.org/abs/2212.10082, with the shrinkage of Ibrahim et al., "Newer is not always better: Rethinking
 transferability metrics, their peculiarities, stability and performance", ECML 2022, https://arxiv.org/abs/2110.06893:
 
     H_α = (1 − α) tr(Σ_α⁻¹ Σ_z),  Σ_α = (1 − α) Σ_f + α (tr Σ_f / D) I,
 
-with Σ_f the covariance of the features, Σ_z that of their class means, α the shrinkage of Ledoit and Wolf ("A
-well-conditioned estimator for large-dimensional covariance matrices", 2004). Both covariances divide by N. All is done
-in the basis of the singular vectors, so that D × D matrices are made only where D < N.
+where Σ_f is the covariance of the features, Σ_z that of their class means, and α the shrinkage of Ledoit and Wolf ("A
+well-conditioned estimator for large-dimensional covariance matrices", 2004). Both covariances divide by N. Everything
+is computed in the basis of the singular vectors, so that D × D matrices occur only for D < N.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from trainables.transferability.spectrum import spectrum
 
 
 def h_score(features: Any, labels: Any) -> float:
-    """H-score with shrinkage: 0 to K − 1 for K classes, greater is better.
+    """Return the H-score with shrinkage: 0 to K − 1 for K classes, greater is better.
 
     Args:
-        features: (N, D). Constant ones change nothing but D, which the shrinkage depends on.
-        labels: (N,) classes; those that no sample has do not count.
+        features: (N, D). Constant features change nothing but D, on which the shrinkage depends.
+        labels: (N,) classes; classes without samples do not count.
+
+    Raises:
+        DataError: the shapes are wrong, there are fewer than two samples or classes, or values are not finite.
     """
     matrix = as_features(features)
     codes = as_classes(labels, len(matrix))
@@ -44,15 +47,16 @@ def h_score(features: Any, labels: Any) -> float:
 
 
 def shrinkage(matrix: Matrix, variances: Matrix) -> float:
-    """Ledoit and Wolf's α, 0 to 1, of ``matrix`` (N, D), features whose mean is 0.
+    """Return the shrinkage α of Ledoit and Wolf, 0 to 1, of ``matrix`` (N, D), features with mean 0.
 
-    ``variances`` (k,) are the eigenvalues of their covariance S other than 0. δ² = ‖S − μ I‖²_F is how far S is from
-    a sphere, β² = (1/N²) Σᵢ ‖xᵢ xᵢᵀ − S‖²_F how much of that is chance; α = min(β², δ²) / δ².
+    ``variances`` (k,) are the non-zero eigenvalues of their covariance S. With δ² = ‖S − μ I‖²_F, the distance of S
+    from a multiple of the identity, and β² = (1/N²) Σᵢ ‖xᵢ xᵢᵀ − S‖²_F, the part of it due to chance, α = min(β², δ²)
+    / δ².
     """
     count, width = matrix.shape
     square, mean = float(np.sum(variances**2)), float(variances.sum()) / width
     delta = square - width * mean**2
     if delta <= np.finfo(np.float64).eps * square:
-        return 0.0  # a sphere already
+        return 0.0  # S is a multiple of the identity already
     beta = (float(np.sum(np.sum(matrix**2, axis=1) ** 2)) / count - square) / count
     return float(min(max(beta, 0.0), delta) / delta)

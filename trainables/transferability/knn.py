@@ -1,7 +1,7 @@
-"""How well the nearest neighbours in feature space tell the class.
+"""k-nearest neighbours: measures how often the nearest neighbours in feature space have the same class.
 
-Leave-one-out, by cosine similarity, as is usual for features of networks (Wu et al., "Unsupervised Feature Learning via
-Non-Parametric Instance Discrimination", CVPR 2018, https://arxiv.org/abs/1805.01978).
+Leave-one-out with cosine similarity, as is usual for features of networks (Wu et al., "Unsupervised Feature Learning
+via Non-Parametric Instance Discrimination", CVPR 2018, https://arxiv.org/abs/1805.01978).
 """
 
 from __future__ import annotations
@@ -16,59 +16,63 @@ from trainables.transferability.samples import Codes, Matrix, as_classes, as_fea
 
 NEIGHBOURS = 5
 BLOCK_BYTES = 32 * 2**20
-"""Of similarities at a time."""
+"""Bytes of similarities that are computed at a time."""
 
 DECIMALS = 12
-"""Of a similarity that count: beyond them is rounding, which would choose between samples that are the same."""
+"""Decimals of a similarity that count. Further ones are rounding errors, which would order identical samples."""
 
 
 def knn_accuracy(features: Any, labels: Any, neighbours: int = NEIGHBOURS) -> float:
-    """The share of samples that :func:`knn_correct` tells right, 0 to 1.
+    """Return the share of samples that :func:`knn_correct` classifies correctly, 0 to 1.
 
-    Copies of images make it optimistic: they vote for each other.
+    Duplicate images make it optimistic, because they vote for each other.
     """
     return float(np.mean(knn_correct(features, labels, neighbours)))
 
 
 def knn_correct(features: Any, labels: Any, neighbours: int = NEIGHBOURS) -> NDArray[np.bool_]:
-    """(N,) whether a sample's class has most votes among its nearest neighbours, itself left out.
+    """Return (N,) whether the class of a sample has most votes among its nearest neighbours without itself.
 
     Args:
-        features: (N, D); a sample without any feature (all zero) is equally far from all.
-        labels: (N,) classes. The only sample of its class can't be told right.
-        neighbours: how many vote, at most N − 1 of them. Of classes with as many votes, that of the nearest one wins;
-            of samples equally near, the first ones vote.
+        features: (N, D). A sample whose features are all zero is equally far from all others.
+        labels: (N,) classes. The only sample of a class is never classified correctly.
+        neighbours: number of voters, at most N − 1. Among classes with equally many votes the class of the nearest
+            voter
+            wins; of equally near samples the first ones vote.
+
+    Raises:
+        DataError: ``neighbours`` is below 1, the shapes are wrong, or values are not finite.
     """
     if neighbours < 1:
         raise DataError(f"neighbours: expected 1 or more, received {neighbours}")
     matrix = as_features(features)
     codes = as_classes(labels, len(matrix))
-    return np.asarray(_told(_directions(matrix), codes, min(neighbours, len(matrix) - 1)) == codes)
+    return np.asarray(_predicted(_directions(matrix), codes, min(neighbours, len(matrix) - 1)) == codes)
 
 
 def _directions(matrix: Matrix) -> Matrix:
-    """Each row at length 1; rows of zeros stay."""
+    """Scale each row to length 1; rows of zeros stay as they are."""
     largest = np.abs(matrix).max(axis=1, keepdims=True)
-    safe = matrix / np.where(largest > 0, largest, 1.0)  # squares of the smallest numbers would vanish
+    safe = matrix / np.where(largest > 0, largest, 1.0)  # otherwise squares of very small numbers are 0
     lengths = np.linalg.norm(safe, axis=1, keepdims=True)
     return safe / np.where(lengths > 0, lengths, 1.0)
 
 
-def _told(directions: Matrix, codes: Codes, neighbours: int) -> Codes:
+def _predicted(directions: Matrix, codes: Codes, neighbours: int) -> Codes:
     count = len(directions)
     step = max(1, BLOCK_BYTES // (8 * count))
-    told = np.empty(count, np.int64)
+    predicted = np.empty(count, np.int64)
     for start in range(0, count, step):
         rows = np.arange(start, min(start + step, count))
         similar = np.round(directions[rows] @ directions.T, DECIMALS)
         similar[np.arange(len(rows)), rows] = -np.inf
         nearest = np.argsort(-similar, axis=1, kind="stable")[:, :neighbours]
-        told[rows] = _elected(codes[nearest], int(codes.max()) + 1)
-    return told
+        predicted[rows] = _elected(codes[nearest], int(codes.max()) + 1)
+    return predicted
 
 
 def _elected(votes: NDArray[np.int64], classes: int) -> Codes:
-    """The class with most of ``votes`` (B, k), the nearest first; among equals that of the nearest."""
+    """Return the class with most ``votes`` (B, k), which are sorted by distance; the nearest decides ties."""
     rows, k = np.arange(len(votes)), votes.shape[1]
     tally = np.zeros((len(votes), classes), np.int64)
     first = np.full((len(votes), classes), k, np.int64)

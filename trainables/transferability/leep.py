@@ -1,4 +1,4 @@
-"""Scores from what a classifier of the source says about target images: LEEP and NCE."""
+"""LEEP and NCE: scores from what a classifier of the source predicts for target images."""
 
 from __future__ import annotations
 
@@ -10,39 +10,45 @@ from trainables.errors import DataError
 from trainables.transferability.samples import Codes, Matrix, as_classes, as_features, one_hot
 
 SUM_TOLERANCE = 0.01
-"""By how much the probabilities of a sample may miss a sum of 1: float16's rounding over many classes."""
+"""How far the probabilities of a sample may be from a sum of 1: the rounding of float16 over many classes."""
 
 
 def leep(probabilities: Any, labels: Any) -> float:
-    """Log expected empirical prediction; 0 at best, greater is better.
+    """Return the log expected empirical prediction; at most 0, greater is better.
 
     Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020,
     https://arxiv.org/abs/2002.12462. With θ(xᵢ)_z the probability of source class z, and P(y, z) its mean over the
-    samples of class y, times their share: the mean over samples of log Σ_z P(yᵢ | z) θ(xᵢ)_z.
+    samples of class y times their share, it is the mean over the samples of log Σ_z P(yᵢ | z) θ(xᵢ)_z.
 
     Args:
         probabilities: θ (N, S), each row a distribution over the source's classes.
         labels: (N,) classes of the target.
+
+    Raises:
+        DataError: the shapes are wrong, or rows are no distributions.
     """
     theta = _distributions(probabilities)
     codes = as_classes(labels, len(theta), least=1)
     joint = one_hot(codes).T @ theta / len(theta)
     mass = joint.sum(axis=0)
-    seen = mass > 0  # source classes that no sample resembles say nothing
+    seen = mass > 0  # source classes without any probability do not count
     conditional = joint[:, seen] / mass[seen]
     expected = (conditional[codes] * theta[:, seen]).sum(axis=1)
     return float(np.mean(np.log(np.minimum(expected, 1.0))))
 
 
 def nce(source_labels: Any, labels: Any) -> float:
-    """Negative conditional entropy −H(Y | Z) in nats; 0 at best, greater is better.
+    """Return the negative conditional entropy −H(Y | Z) in nats; at most 0, greater is better.
 
     Tran et al., "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019,
     https://arxiv.org/abs/1908.08142.
 
     Args:
-        source_labels: z (N,), the source class of each target sample, such as the most probable one.
+        source_labels: z (N,), a source class for each target sample, such as the most probable one.
         labels: y (N,), its class in the target.
+
+    Raises:
+        DataError: the shapes are wrong.
     """
     labelled = np.asarray(labels)
     count = len(labelled) if labelled.ndim else 0
@@ -53,7 +59,7 @@ def nce(source_labels: Any, labels: Any) -> float:
 
 
 def most_probable(probabilities: Any) -> Codes:
-    """(N,) the source class of each sample, from (N, S); the first among equals."""
+    """Return the most probable source class of each sample (N,), from (N, S); the first one among equals."""
     return np.asarray(_distributions(probabilities).argmax(axis=1))
 
 

@@ -6,11 +6,11 @@ weights, β that of the noise. Their model w ~ N(0, α⁻¹ I), y ~ N(F w, β⁻
 
     y ~ N(0, β⁻¹ I + α⁻¹ F Fᵀ),
 
-in which log |A| = Σᵢ log(α + β σᵢ²) + (D − k) log α over the k singular values of F. The published code leaves the
-second term out where n < D, and so adds (D − k)/2 · log α to the score. It is here.
+in which log |A| = Σᵢ log(α + β σᵢ²) + (D − k) log α over the k singular values of F. The published code omits the
+second term for n < D and thereby adds (D − k)/2 · log α to the score. This implementation includes it.
 
-Their fixed-point iteration finds a stationary point. With the ratio r = α/β the best β is known in closed form, so that
-a search along one line finds the greatest evidence instead:
+The paper's fixed-point iteration finds a stationary point. With the ratio r = α/β the best β is known in closed form,
+so that a search along one line finds the largest evidence instead:
 
     β⁻¹ = (1/n) [‖y‖² − ‖z‖² + Σᵢ zᵢ² r / (r + σᵢ²)],  z = Uᵀ y.
 """
@@ -26,22 +26,26 @@ from trainables.transferability.samples import Matrix, as_classes, as_features, 
 from trainables.transferability.spectrum import spectrum
 
 MIN_RATIO = 2.0**-22
-"""Of r to the greatest σ²: what features kept as float16 (11 bits) can tell apart, squared. Labels that features tell
-exactly have an unbounded evidence without noise; this bounds it."""
+"""Smallest r relative to the largest σ²: the square of the precision of float16 (11 bits), in which features are kept.
+
+The evidence of labels that the features determine exactly is unbounded without noise; this bounds it."""
 
 GRID_POINTS = 64
-"""Points of the line that are tried before the best one is refined."""
+"""Number of ratios that are tried before the best one is refined."""
 
 
 def logme(features: Any, labels: Any) -> float:
-    """The log evidence per sample and class, a mean; greater is better.
+    """Return the log evidence per sample and class; greater is better.
 
     Args:
-        features: (n, D), as they are: neither centred nor scaled.
-        labels: (n,) classes; those that no sample has do not count.
+        features: (n, D), neither centred nor scaled.
+        labels: (n,) classes; classes without samples do not count.
 
     Returns:
-        A number that compares features for one and the same task, at the same n.
+        A number that compares features for the same task and the same n.
+
+    Raises:
+        DataError: the shapes are wrong, there are fewer than two samples or classes, or values are not finite.
     """
     matrix = as_features(features)
     codes = as_classes(labels, len(matrix))
@@ -49,7 +53,7 @@ def logme(features: Any, labels: Any) -> float:
 
 
 def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
-    """(K,) greatest log evidences of ``targets`` (n, K), none of them all zero, under ``matrix`` (n, D)."""
+    """Return the largest log evidence of each column of ``targets`` (n, K) under ``matrix`` (n, D): (K,)."""
     found = spectrum(matrix)
     projected = (found.left.T @ targets) ** 2
     rest = np.maximum((targets**2).sum(axis=0) - projected.sum(axis=0), 0.0)
@@ -59,7 +63,7 @@ def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
 
 
 def _greatest(squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
-    """Over the ratio r, where the greatest of ``squares`` (k,) is 1."""
+    """Maximise the evidence over the ratio r; the largest of ``squares`` (k,) is 1."""
     low, high = np.log(MIN_RATIO), -np.log(MIN_RATIO)
     grid = np.linspace(low, high, GRID_POINTS)
     tried = [_evidence(step, squares, projected, rest, count) for step in grid]
@@ -75,7 +79,7 @@ def _greatest(squares: Matrix, projected: Matrix, rest: float, count: int) -> fl
 
 
 def _evidence(log_ratio: float, squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
-    """log N(y; 0, β⁻¹ (I + F Fᵀ / r)) at the best β."""
+    """Return log N(y; 0, β⁻¹ (I + F Fᵀ / r)) at the best β."""
     ratio = np.exp(log_ratio)
     noise = (rest + np.sum(projected * (ratio / (ratio + squares)))) / count
     return float(-0.5 * (count * (np.log(2 * np.pi * noise) + 1.0) + np.sum(np.log1p(squares / ratio))))

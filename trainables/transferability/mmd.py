@@ -1,8 +1,8 @@
-"""Maximum mean discrepancy: whether source and target images look the same to a backbone.
+"""Maximum mean discrepancy: tests whether source and target images look the same to a backbone.
 
-Gretton et al., "A Kernel Two-Sample Test", JMLR 2012: the estimator of MMD² without bias (eq. 3) under a Gaussian
-kernel exp(−d² / 2h²), with h the median distance of two samples, and a p-value by permuting which sample is of which
-set (Phipson and Smyth 2010: the observed order counts as one of the permutations, so that p is never 0).
+Gretton et al., "A Kernel Two-Sample Test", JMLR 2012: the unbiased estimator of MMD² (eq. 3) with the Gaussian kernel
+exp(−d² / 2h²), where h is the median distance of two samples, and a p-value from permutations of the set membership
+(Phipson and Smyth 2010: the observed order counts as one permutation, so that p is never 0).
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ ROUNDING_TOLERANCE = 1e-12
 
 @dataclass(frozen=True)
 class MMDResult:
-    """``squared`` is MMD², 0 or a little less for sets of one distribution, below 1; ``bandwidth`` is h."""
+    """Result of :func:`mmd_test`.
+
+    Attributes:
+        squared: MMD², below 1; around 0 (or slightly negative) for sets of the same distribution.
+        p_value: share of the permutations with an equal or larger MMD².
+        bandwidth: h of the kernel.
+        permutations: number of permutations.
+    """
 
     squared: float
     p_value: float
@@ -31,13 +38,16 @@ class MMDResult:
 
 
 def mmd_test(source: Any, target: Any, permutations: int = PERMUTATIONS, seed: int = 0) -> MMDResult:
-    """How far apart two sets of features are, and how often chance alone would part them as far.
+    """Test whether two sets of features come from the same distribution.
 
     Args:
         source: (n, D), n ≥ 2.
         target: (m, D), m ≥ 2.
-        permutations: how many are drawn; p is at least 1 / (permutations + 1).
-        seed: of the draws.
+        permutations: number of permutations; p is at least 1 / (permutations + 1).
+        seed: seed of the permutations.
+
+    Raises:
+        DataError: the shapes are wrong, ``permutations`` is below 1, or values are not finite.
     """
     x, y = as_features(source, "source"), as_features(target, "target")
     if x.shape[1] != y.shape[1]:
@@ -55,7 +65,7 @@ def mmd_test(source: Any, target: Any, permutations: int = PERMUTATIONS, seed: i
 
 
 def _bandwidth(distances: Matrix) -> float:
-    """The median distance; that of the pairs that differ, where most do not; 0 where none does."""
+    """Return the median distance; the median of the positive ones if it is 0; 0 if all samples are the same."""
     median = float(np.median(distances))
     if median > 0:
         return float(np.sqrt(median))
@@ -64,14 +74,14 @@ def _bandwidth(distances: Matrix) -> float:
 
 
 def _memberships(first: int, count: int, permutations: int, seed: int) -> Matrix:
-    """(count, 1 + permutations): 1 for the samples of the first set, as they are and then permuted."""
+    """Return (count, 1 + permutations): 1 for samples of the first set, as observed and then permuted."""
     observed = (np.arange(count) < first).astype(np.float64)
     rng = np.random.default_rng(seed)
     return np.column_stack([observed, *(rng.permutation(observed) for _ in range(permutations))])
 
 
 def _discrepancies(kernel: Matrix, members: Matrix) -> Matrix:
-    """MMD² without bias for each column of ``members``; ``kernel`` has zeros on its diagonal."""
+    """Return the unbiased MMD² for each column of ``members``; the diagonal of ``kernel`` is zero."""
     count, n = len(kernel), float(members[:, 0].sum())
     m = count - n
     rows = kernel.sum(axis=1) @ members

@@ -1,4 +1,4 @@
-"""Features and labels as the scores take them: float64, finite, classes counted from 0 without gaps."""
+"""Converts features and labels to what the scores need: float64, finite, classes numbered from 0 without gaps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Matrix = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 MIN_VARIANCE_SHARE = 1e-24
-"""Share of the squared features that their variance must exceed: less is rounding of features that do not vary."""
+"""Share of the squared features that their variance must exceed; less is the rounding error of constants."""
 
 
 def as_features(features: Any, name: str = "features", least: int = 2) -> Matrix:
-    """``features`` (N, D) of any numeric type as float64.
+    """Convert ``features`` (N, D) of any numeric type to float64.
 
     Raises:
-        DataError: another shape, fewer than ``least`` samples, no features, or numbers that are not finite.
+        DataError: the shape is wrong, there are fewer than ``least`` samples or no features, or values are not finite.
     """
     array = np.asarray(features)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
@@ -38,10 +38,10 @@ def as_features(features: Any, name: str = "features", least: int = 2) -> Matrix
 
 
 def as_classes(labels: Any, count: int, name: str = "labels", least: int = 2) -> Codes:
-    """``labels`` (N,) as (N,) numbers of the classes that occur, 0 to K − 1: a class that no sample has is no class.
+    """Convert ``labels`` (N,) to the numbers 0 to K − 1 of the classes that occur.
 
     Raises:
-        DataError: not ``count`` labels, or fewer than ``least`` classes.
+        DataError: there are not ``count`` labels, or fewer than ``least`` classes.
     """
     array = np.asarray(labels)
     if array.shape != (count,) or array.dtype.kind not in "iubU":
@@ -55,11 +55,11 @@ def as_classes(labels: Any, count: int, name: str = "labels", least: int = 2) ->
 
 
 def one_hot(codes: Codes) -> Matrix:
-    """(N,) numbers of classes as (N, K) indicators."""
+    """Convert class numbers (N,) to indicators (N, K)."""
     return np.eye(int(codes.max()) + 1)[codes]
 
 
 def centred(matrix: Matrix) -> Matrix | None:
-    """``matrix`` (N, D) less its mean; None where all samples are the same, but for rounding."""
+    """Subtract the mean from ``matrix`` (N, D); None if all samples are the same except for rounding."""
     moved = matrix - matrix.mean(axis=0)
     return moved if float(np.sum(moved**2)) > MIN_VARIANCE_SHARE * float(np.sum(matrix**2)) else None

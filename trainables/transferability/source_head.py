@@ -1,4 +1,4 @@
-"""A classifier of the source on frozen features, in the place of the head that a backbone has lost."""
+"""Fits a classifier of the source on frozen features, in place of the head that a backbone has lost."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ MAX_ITERATIONS = 200
 
 
 def source_probabilities(source: Any, source_labels: Any, target: Any) -> Matrix:
-    """What a logistic regression that was fitted to the source says about the target: (N, S), rows sum to 1.
+    """Fit a logistic regression to the source and return its probabilities for the target: (N, S), rows sum to 1.
 
     Args:
         source: (M, D) features of the source's images.
         source_labels: (M,) their classes.
         target: (N, D) features of the target's images under the same backbone.
+
+    Raises:
+        DataError: the shapes are wrong, or values are not finite.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -32,6 +35,7 @@ def source_probabilities(source: Any, source_labels: Any, target: Any) -> Matrix
     codes = as_classes(source_labels, len(x), "source_labels")
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there is one, too
+        # A head that has almost converged is good enough for a score.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         head.fit(x, codes)
     return np.asarray(head.predict_proba(y))

@@ -1,4 +1,4 @@
-"""Singular values and left singular vectors of features, by way of the smaller Gram matrix."""
+"""Computes singular values and left singular vectors of features through the smaller Gram matrix."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from trainables.transferability.samples import Matrix
 
 @dataclass(frozen=True)
 class Spectrum:
-    """X = U diag(σ) Vᵀ of rank k: ``squares`` (k,) are σ², the largest first, ``left`` (N, k) is U."""
+    """The decomposition X = U diag(σ) Vᵀ of rank k.
+
+    Attributes:
+        squares: (k,) σ², the largest first.
+        left: (N, k) U.
+    """
 
     squares: Matrix
     left: Matrix
 
 
 def spectrum(matrix: Matrix) -> Spectrum:
-    """Of ``matrix`` (N, D): O(N D min(N, D)).
+    """Decompose ``matrix`` (N, D) in O(N D min(N, D)).
 
-    Directions whose σ² lies below the rounding error of the greatest are left out: there may be none at all.
+    Directions whose σ² is below the rounding error of the largest one are dropped, so k may be 0.
     """
     count, width = matrix.shape
     gram = matrix @ matrix.T if count <= width else matrix.T @ matrix
