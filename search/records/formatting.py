@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from search.records.end_reasons import END_REASONS
 from search.records.metrics import METRICS
 from search.records.record import (
     BackboneSummary,
@@ -48,12 +49,6 @@ COLUMN_HEADINGS = {
 }
 """Short column headings for parameter names, in the order of the columns."""
 
-_REASONS = {
-    "scheduler": "pruned",
-    "out_of_memory": "no memory",
-    "time_budget": "out of time",
-    "timed_out": "timed out",
-}
 _UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -150,7 +145,8 @@ def ending_phrase(trial: TrialRecord) -> str:
 
 def reason_phrase(word: str | None) -> str:
     """Return a word or two for the reason why a trial ended."""
-    return _REASONS.get(word or "", word or "without a reason")
+    known = END_REASONS.get(word or "")
+    return known.short if known else word or "without a reason"
 
 
 def state_counts(record: SearchRecord) -> list[tuple[str, int]]:

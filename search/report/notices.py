@@ -7,20 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from search.records.end_reasons import END_REASONS
 from search.records.formatting import forgetting_phrase, format_points, plural
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import still_improving, winner
 from search.report.analysis.wording import format_parameter, join_words, label
 from trainables.data.class_names import source_notes
 
-_REASONS = {
-    "diverged": "diverged",
-    "time_budget": "ran out of time",
-    "out_of_memory": "ran out of memory",
-    "crashed": "crashed",
-    "timed_out": "timed out",
-    "scheduler": "were stopped by the scheduler",
-}
 _STOPPED = {
     "converged": "the search had converged",
     "time_budget": "the time budget was used up",
@@ -85,12 +78,15 @@ def _remembered(record: SearchRecord) -> Iterator[Notice]:
 def _failures(record: SearchRecord) -> Iterator[Notice]:
     failed = [t for t in record.trials if t.state == "failed"]
     if failed:
-        reasons = Counter(
-            _REASONS.get(t.reason or "", t.reason or "failed for an unknown reason") for t in failed
-        )
+        reasons = Counter(_failure(trial.reason) for trial in failed)
         words = join_words([f"{amount} {reason}" for reason, amount in reasons.most_common()])
         share = f"{len(failed)} of {plural(len(record.trials), 'trial')}"
         yield Notice("warning", f"{share} failed: {words}. The table of trials has the errors.")
+
+
+def _failure(reason: str | None) -> str:
+    known = END_REASONS.get(reason or "")
+    return known.plural if known else reason or "failed for an unknown reason"
 
 
 def _smaller_batches(record: SearchRecord) -> Iterator[Notice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search.records.end_reasons import END_REASONS
 from search.records.formatting import format_percent, format_points, format_value, plural, values_phrase
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
 from search.records.units import format_size
@@ -9,15 +10,6 @@ from trainables.serving.footprint import Footprint
 
 _POINTS = 8
 """Number of points of a Pareto front that a description lists."""
-
-_REASONS = {
-    "scheduler": "stopped early by the scheduler",
-    "diverged": "stopped because its loss diverged",
-    "time_budget": "stopped when the time budget was used up",
-    "out_of_memory": "stopped because it ran out of memory",
-    "crashed": "stopped by an error",
-    "timed_out": "stopped because it reported nothing for too long",
-}
 
 _VERDICTS = {
     "helps": "transfer helps",
@@ -147,7 +139,8 @@ def _ending(trial: TrialRecord, metric: str) -> str:
     value = "" if trial.value is None else f", best {metric} {trial.value:.4f}"
     if trial.state == "complete":
         return f"It trained to the end {after}{value}."
-    return f"It was {_REASONS.get(trial.reason or '', trial.reason or trial.state)} {after}{value}."
+    known = END_REASONS.get(trial.reason or "")
+    return f"It was {known.sentence if known else trial.reason or trial.state} {after}{value}."
 
 
 def _measured(outcome: Outcome) -> str:
