@@ -1,4 +1,4 @@
-"""The files for clouds and Kubernetes are what Ray and KubeRay take. None of them was run on a cloud."""
+"""Ray and KubeRay accept the files for clouds and Kubernetes. None of them was run on a cloud."""
 
 from __future__ import annotations
 

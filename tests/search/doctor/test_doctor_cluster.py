@@ -1,4 +1,4 @@
-"""What is wrong on some nodes of a real cluster is named, with the node; what is right is not."""
+"""The doctor names problems of single nodes of a real cluster, with the node, and nothing else."""
 
 from __future__ import annotations
 

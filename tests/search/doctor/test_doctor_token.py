@@ -1,4 +1,4 @@
-"""A head that lets this machine not in, or is not there: said in seconds, where Ray needs up to two minutes."""
+"""A head that refuses this machine or does not exist is reported in seconds; Ray takes up to two minutes."""
 
 from __future__ import annotations
 

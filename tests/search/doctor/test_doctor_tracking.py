@@ -1,4 +1,4 @@
-"""A tracking server that is away, refuses the host, asks for a login or is none."""
+"""Tracking servers that are unreachable, refuse the host or ask for a login, and other servers."""
 
 from __future__ import annotations
 

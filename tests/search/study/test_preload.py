@@ -1,4 +1,4 @@
-"""What is loaded in the background is waited for, however the body ends."""
+"""Modules that are imported in the background are complete when the block ends, also after an error."""
 
 from __future__ import annotations
 

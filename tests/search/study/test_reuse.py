@@ -1,4 +1,4 @@
-"""Each kind of reuse can be switched off, and is."""
+"""Each kind of reuse can be switched off, and then nothing is reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on transfer, through whole searches, where it is known what it must be."""
+"""The verdict on transfer of whole searches on tasks for which the right verdict is known."""
 
 from __future__ import annotations
 

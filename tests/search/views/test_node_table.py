@@ -1,4 +1,4 @@
-"""Nodes on the screen: free and in use, and where trials run."""
+"""Nodes in panel, plain lines and status: resources in use, and where trials run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a search, without a notebook."""
+"""The HTML of a search for notebooks, and when the view draws it; no notebook runs."""
 
 from __future__ import annotations
 

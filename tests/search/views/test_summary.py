@@ -1,3 +1,5 @@
+"""The summary after a search, and the status of a search, on the terminal and as JSON."""
+
 from __future__ import annotations
 
 import io

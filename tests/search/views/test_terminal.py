@@ -1,3 +1,5 @@
+"""The panel on a terminal, progress as plain lines, and the choice between the views."""
+
 from __future__ import annotations
 
 import io
