@@ -132,6 +132,7 @@ class _Preparation:
         for name in sorted(config.backbones):
             found[name] = self._for_backbone(name, list(found.values()))
         teacher = self._teacher([p.task for p in found.values()])
+        self.sources.release()
         found = {name: replace(own, teacher=teacher) for name, own in found.items()}
         first = next(iter(found.values()))
         prepared = replace(first, by_backbone=found) if len(found) > 1 else first

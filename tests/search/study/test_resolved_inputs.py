@@ -35,6 +35,8 @@ def test_a_source_is_opened_once(photos: Path, tmp_path: Path) -> None:
     first = sources.open(str(photos), options)
     assert sources.open(str(photos), options) is first
     assert sources.open(str(photos), replace(options, unlabelled=True)) is not first
+    sources.release()
+    assert sources.open(str(photos), options) is not first
 
 
 def test_preparation_takes_the_listing_of_the_early_check(photos: Path, tmp_path: Path) -> None:
