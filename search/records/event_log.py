@@ -70,6 +70,7 @@ class EventLog:
             file = self._files.get(self._of_trial.get(trial, ""))
             if file is not None:
                 with contextlib.suppress(OSError, ValueError):
+                    # Flushed after every event: the last lines before a crash are the most important ones.
                     file.write(format_line(trial, message))
                     file.flush()
 

@@ -96,6 +96,7 @@ def format_percent(fraction: float) -> str:
 
 def format_points(difference: float) -> str:
     """Format a difference of two fractions in percentage points: ``+2.4``."""
+    # A real minus sign is as wide as the plus sign, so that columns line up.
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
@@ -111,6 +112,7 @@ def old_task_phrase(old: OldTask) -> str:
 def forgetting_phrase(forgotten: float) -> str:
     """Describe the change of an accuracy, as in ``has lost 0.9 points`` or ``has lost nothing``."""
     shown = f"{100 * abs(forgotten):.1f}"
+    # Compare what is shown: a loss of 0.04 points must not read "has lost 0.0 points".
     if float(shown) == 0:
         return "has lost nothing"
     return f"has {'lost' if forgotten > 0 else 'gained'} {shown} points"
@@ -121,6 +123,7 @@ def abbreviate_count(count: int) -> str:
     for unit, letter in _UNITS:
         if count >= unit:
             scaled = count / unit
+            # From 99.5 on, two significant digits would be written as 1e+02.
             return f"{scaled:.0f}{letter}" if scaled >= 99.5 else f"{scaled:.2g}{letter}"
     return str(count)
 
@@ -153,6 +156,7 @@ def state_counts(record: SearchRecord) -> list[tuple[str, int]]:
     """Count the trials in each state and those to come; states without trials are left out."""
     counts = [(state, record.count(state)) for state in ("running", "complete", "pruned", "failed")]
     begun = sum(count for _, count in counts)
+    # A search that has stopped early does not run the remaining trials.
     to_come = 0 if record.stopped else max(record.requested - begun, 0)
     return [(words, count) for words, count in [*counts, ("to come", to_come)] if count]
 

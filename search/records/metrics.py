@@ -65,6 +65,7 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 
+# The order is that of the columns in trials.parquet and in the ledger, and of the fields of EpochMetrics.
 EPOCH_METRICS = tuple(name for name, metric in METRICS.items() if metric.every_epoch)
 """Names of the metrics that every trial reports after each epoch."""
 
@@ -74,6 +75,7 @@ SERVING_COSTS: Mapping[str, str] = {n: metric.help for n, metric in METRICS.item
 
 def objective_column(name: str) -> str:
     """Return the name of an objective's best value, next to the curves: ``best_val_loss``, ``latency_ms``."""
+    # A serving cost has one value per trial, so that there is no curve with the same name.
     return f"best_{name}" if name in EPOCH_METRICS else name
 
 

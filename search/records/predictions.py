@@ -199,6 +199,7 @@ def split_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
 
 def write_predictions(path: Path, answers: PredictionRecord) -> None:
     """Write the Parquet file atomically."""
+    # All facts are in the schema's metadata, so that one file holds everything and any Parquet reader can open it.
     facts = {
         "format": PREDICTIONS_FORMAT,
         "classes": answers.classes,

@@ -384,6 +384,7 @@ def rank_key(trial: TrialRecord, direction: Direction) -> tuple[float, bool, flo
     """Return the key by which ended trials are sorted, the best first; None for a trial without a result."""
     if not trial.finished or trial.state == "failed" or trial.value is None:
         return None
+    # NaN would compare as neither better nor worse, so that the order would depend on the sort algorithm.
     if math.isnan(trial.value):
         raise ValueError(f"trial {trial.number} has no value to rank")
     value = -trial.value if direction == "maximize" else trial.value

@@ -145,6 +145,7 @@ def _point_json(record: SearchRecord, trial: TrialRecord) -> dict[str, Any]:
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """Return JSON values that :func:`outcome_from_json` reads."""
     values = dataclasses.asdict(outcome)
+    # JSON has no bytes.
     values["examples"] = [
         {**dataclasses.asdict(e), "png": base64.b64encode(e.png).decode()} for e in outcome.examples
     ]
@@ -153,6 +154,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
 
 def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
     """Read an outcome that was stored in the ledger."""
+    # Keys that earlier versions did not write are read with .get().
     kept = dict(values)
     for name in ("seeds", "val_accuracies", "seed_test_accuracies", "scratch_test_accuracies"):
         kept[name] = tuple(kept[name])

@@ -31,6 +31,7 @@ def format_size(size: float) -> str:
     if not math.isfinite(size) or size < 0:
         return "–"
     for unit, power in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        # 999.95 kB with three digits would be written as 1e+03 kB: switch to the larger unit a bit earlier.
         if size >= 0.9995 * power:
             scaled = size / power
             return f"{scaled:.0f} {unit}" if scaled >= 99.5 else f"{scaled:.3g} {unit}"

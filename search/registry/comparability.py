@@ -153,6 +153,7 @@ def _images(new: PredictionRecord, old: PredictionRecord) -> str:
         return f"{counts}, of which {len(common):,} have the same name ({digests})"
     if new.classes == old.classes and (relabelled := sum(mine[name] != theirs[name] for name in common)):
         return f"{relabelled:,} of {len(common):,} have different labels ({digests})"
+    # One size, the same names and labels, but other pixels: the data was changed.
     if new.image_size == old.image_size:
         return f"the same {len(common):,} names, but different pixels ({digests})"
     return ""

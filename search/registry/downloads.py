@@ -51,6 +51,7 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
     """
     store = absolute_uri(tracking_uri)
     fixed = resolve_alias(uri, store)
+    # The name contains the version number, not the alias, so that a moved alias leads to another file.
     target = directory / (re.sub(r"[^\w.-]+", "-", fixed.partition(":/")[2]).strip("-") + ".keras")
     if not target.is_file():
         with _downloaded(fixed, store) as folder:
@@ -73,6 +74,7 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
             predictions = read_predictions(file)
     except DataError as error:
         raise TrackingError(f"version {version.version} of model {version.name!r}: {error}") from error
+    # Somebody may have replaced the file in the artifact store: the gate must not compare other images.
     if predictions.digest != digest:
         raise TrackingError(
             f"version {version.version} of model {version.name!r}: expected predictions for the test images {digest}, "

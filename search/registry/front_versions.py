@@ -77,6 +77,7 @@ def to_front_version(version: Version) -> FrontVersion | None:
     try:
         values = {str(k): float(v) for k, v in json.loads(version.tags[OBJECTIVES_TAG]).items()}
         return FrontVersion(version, int(version.tags["unfreeze.trial"]), values)
+    # Tags can be edited by hand; a version with damaged tags counts as one without a front.
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
 

@@ -173,9 +173,12 @@ def promote(
     with _locked_model(model_name, tracking_uri) as (client, lock):
         challenger, champion = comparison.challenger, comparison.champion
         _check_unchanged(client, comparison.proposed, champion)
+        # The user chose another point of the front: the alias follows, so that a later command sees the same
+        # challenger.
         if comparison.proposed is not None and comparison.proposed.version != challenger.version:
             client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
         stack = _previous(client, model_name)
+        # A repeated command after a crash has already put the champion on the stack.
         if champion is not None and stack[-1:] != [champion.version]:
             client.set_registered_model_tag(
                 model_name, PREVIOUS_CHAMPIONS, " ".join([*stack, champion.version])
@@ -207,6 +210,7 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         _check_unchanged(client, None, champion)
         stack = _previous(client, model_name)
         ready = {str(v.version) for v in ready_versions(client, model_name)}
+        # Skip versions that were deleted since, and the champion itself, which a crash may have left on the stack.
         while stack and (stack[-1] == champion.version or stack[-1] not in ready):
             stack.pop()
         if not stack:

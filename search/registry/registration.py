@@ -140,6 +140,8 @@ def _ensure_model(client: MlflowClient, name: str, record: SearchRecord) -> None
     try:
         client.create_registered_model(name, {"unfreeze.task": record.task.name}, model_note(record))
     except MlflowException as error:
+        # Another search may create the same model at the same time: only the attempt itself shows whether it
+        # exists.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
@@ -207,6 +209,8 @@ def _set_challenger(client: MlflowClient, version: Version) -> None:
     If the alias points to a newer version of another search or of no front, it stays there.
     """
     current = version_with_alias(client, version.name, CHALLENGER)
+    # The points of one front are registered one after another; the winner comes last but must get the alias even if
+    # it was registered before. An older search that is registered late must not take the alias from a newer one.
     if current is None or int(current.version) < int(version.version) or same_search(current, version):
         client.set_registered_model_alias(version.name, CHALLENGER, version.version)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from search.config.parameters import CORE_PARAMETERS
 from search.records.record import Parameters, ParameterValue
 from search.report.analysis.wording import format_number, format_parameter, label
-
-CORE_PARAMETERS = ("unfreeze_depth", "learning_rate", "head_units", "augmentation_strength")
-"""The parameters of the core space."""
 
 
 def describe_parameters(params: Parameters, blocks: int) -> tuple[list[str], list[str]]:

@@ -57,4 +57,5 @@ def _given_option(record: SearchRecord, key: str) -> list[str]:
 
 
 def _command(*words: str) -> str:
+    # Names and paths may contain spaces and quotes; passwords must not appear in a page that is passed on.
     return shlex.join(["unfreeze", *map(without_secrets, words)])

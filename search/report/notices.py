@@ -40,6 +40,7 @@ def notices(record: SearchRecord) -> list[Notice]:
         *_diverged(record),
     ]
     found = [*warnings, *notes, *_smaller_batches(record)]
+    # sorted() is stable: within each kind, the order of the lists above remains.
     return sorted(found, key=lambda notice: notice.kind != "warning")
 
 

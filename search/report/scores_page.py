@@ -75,6 +75,7 @@ def rendered(scoring: ScoringResult, suffix: str) -> bytes:
         scoring=scoring,
         subject=f"{plural(scoring.images, 'image')} of {plural(scoring.classes, 'class')}",
         words=explanations(scoring),
+        # An XML declaration before the element is not valid inside HTML.
         figure=Markup(svg[svg.index("<svg") :]),
     )
     return page.encode("utf-8", errors="replace")

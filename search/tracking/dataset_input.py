@@ -49,6 +49,7 @@ def _source(source: str) -> tuple[str, dict[str, object]]:
     path = Path(source)
     if path.is_absolute():
         return "local", {"uri": str(path)}
+    # A built-in dataset has no path: MLflow's source type for data made by code needs no address.
     return "code", {"tags": {"mlflow.source.type": "LOCAL", "mlflow.source.name": source}}
 
 

@@ -22,6 +22,7 @@ RUN_STATUSES: Mapping[State, RunStatus] = {
     "waiting": "SCHEDULED",
     "running": "RUNNING",
     "complete": "FINISHED",
+    # MLflow has no status for a trial that was stopped early. KILLED separates it from failures.
     "pruned": "KILLED",
     "failed": "FAILED",
 }
@@ -86,6 +87,7 @@ def search_content(record: SearchRecord) -> RunContent:
     facts = {"data_digest": record.task.digest, "backbone_digest": _digests(record)}
     facts |= {"source_digest": record.source.digest} if record.source else {}
     facts |= {"teacher_digest": record.teacher.digest} if record.teacher else {}
+    # MLflow refuses to change a param, so that a setting that may change has to be a tag.
     kept = {k: v for k, v in record.config.items() if k not in _CHANGEABLE and v is not None}
     changing = {k: v for k, v in record.config.items() if k in _CHANGEABLE and v is not None}
     tags = {

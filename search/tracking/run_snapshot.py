@@ -85,6 +85,7 @@ def _children(client: MlflowClient, experiment: str, parent: str) -> list[Any]:
 
 def _by_trial(client: MlflowClient, runs: list[Any]) -> dict[int, RunSnapshot]:
     found: dict[int, RunSnapshot] = {}
+    # The run with the most metrics and params comes first and is kept; the id makes the order unique.
     for run in sorted(runs, key=lambda r: (-len(r.data.metrics), -len(r.data.params), r.info.run_id)):
         trial = run.data.tags.get("unfreeze.trial", "")
         if not trial.isdecimal():

@@ -73,6 +73,7 @@ def sqlite_path(tracking_uri: str) -> Path | None:
     """Return the file of a SQLite store; None for any other kind."""
     if not tracking_uri.startswith(_SQLITE):
         return None
+    # SQLAlchemy decodes percent escapes and cuts off the query: the same has to be done here to find the file.
     return Path(unquote(tracking_uri.removeprefix(_SQLITE).partition("?")[0]))
 
 

@@ -41,6 +41,7 @@ class ForgettingComparison(ConservativeInterval):
     @property
     def lost(self) -> Interval:
         """Lost accuracy, averaged over the training runs; negative if accuracy is gained."""
+        # 0.0 - x instead of -x: the loss of "no change" is 0.0 and not -0.0.
         return Interval(0.0 - self.gain.estimate, 0.0 - self.high, 0.0 - self.low)
 
 

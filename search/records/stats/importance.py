@@ -63,7 +63,9 @@ def importance_intervals(
     resamples = min(max(MAX_DRAWN_TRIALS // len(trials), MIN_RESAMPLES), MAX_RESAMPLES)
     drawn = [_shares(study.resample(random.integers(0, len(trials), len(trials)))) for _ in range(resamples)]
     shares = {
-        name: [draw.get(name, 0.0) for draw in drawn if draw] or [share] for name, share in known.items()
+        # A resample of equal values has no importances at all and is left out.
+        name: [draw.get(name, 0.0) for draw in drawn if draw] or [share]
+        for name, share in known.items()
     }
     return {name: _interval(share, shares[name]) for name, share in known.items()}
 

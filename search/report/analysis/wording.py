@@ -39,6 +39,7 @@ def format_parameter(name: str, value: ParameterValue | None) -> str:
 
 
 def _scientific(value: float) -> str:
+    # 1.2e-03 as 1.2e-3, and 1.0e-3 as 1e-3.
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 

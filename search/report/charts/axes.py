@@ -111,6 +111,8 @@ def is_logarithmic(name: str, values: Sequence[ParameterValue]) -> bool:
     if len(numbers) != len(values) or not numbers or min(numbers) <= 0:
         return False
     top = max(numbers)
+    # Positive values over two decades, most of them in the lowest tenth, would be squeezed together on a linear
+    # axis.
     return name in LOGARITHMIC or (top >= 100 * min(numbers) and top >= 10 * median(numbers))
 
 
@@ -118,6 +120,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     """Return the powers of ten between ``low`` and ``high``, or finer steps if there are too few of them."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5), range(1, 10)):
+        # Parsed from text: 3 * 10**-5 is 3.0000000000000004e-05 in floating point.
         ticks = [float(f"{step}e{e}") for e in exponents for step in steps]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) > 1:

@@ -56,6 +56,7 @@ def _points(fraction: float) -> str:
 
 
 def _title(known: Calibration) -> str:
+    # The ECE of a perfect model is above 0 on a finite test: only an error beyond that is worth a statement.
     if known.error.estimate <= known.by_chance:
         images = plural(sum(b.images for b in known.bins), "image")
         return f"Its probabilities are calibrated, as far as {images} can tell"

@@ -76,6 +76,8 @@ def _chart(record: SearchRecord) -> alt.LayerChart:
     beaten = [_row(record, t) for t in ranked(record) if record.objectives[1] in t.objectives]
     points = [_row(record, t) for t in record.front]
     steps = sorted(points, key=lambda row: row["cost"])
+    # A step line shows the best value that is available at each cost; a straight line would promise values in
+    # between.
     line = _base(record, steps, domain).mark_line(
         interpolate="step-after", stroke=WINNER, strokeWidth=1.5, opacity=0.7
     )

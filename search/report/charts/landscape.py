@@ -109,6 +109,7 @@ def _marks(record: SearchRecord, trials: list[TrialRecord]) -> list[Any]:
         {
             "trial": t.number,
             "rate": t.params["learning_rate"],
+            # Marks of one depth are spread within its band, so that they do not hide each other.
             "place": float(t.params["unfreeze_depth"]) + 0.7 * BAND * ((t.number * GOLDEN_RATIO) % 1 - 0.5),
             "tone": tone[t.number],
             "won": won is not None and t.number == won.number,

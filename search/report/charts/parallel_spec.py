@@ -144,6 +144,7 @@ def _brush(place: int) -> str:
 
 
 def _width() -> Spec:
+    # Without a container, as in vl-convert, its size is not finite.
     inside = "isFinite(containerSize()[0]) ? containerSize()[0] : 800"
     return {"name": "width", "init": inside, "on": [{"events": "window:resize", "update": inside}]}
 
@@ -151,6 +152,7 @@ def _width() -> Spec:
 def _brush_signal(place: int) -> Spec:
     """Return a signal that is null, or the two ends of what was dragged over, from 0 (bottom) to 1."""
     name, here = _brush(place), "1 - y() / height"
+    # The drag starts on the axis but continues anywhere in the window.
     dragged = f"[@grip_{place}:pointerdown, window:pointerup] > window:pointermove!"
     return {
         "name": name,
