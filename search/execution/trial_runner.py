@@ -65,7 +65,7 @@ class _StopWhen(tune.Stopper):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class TrialRunner(SearchObserver):
-    """Runs trials once; its methods as an observer are called by the searcher in the driver's thread.
+    """Runs the trials of one ledger. As an observer it is called by the searcher, in the driver's thread.
 
     Attributes:
         config: of the search.
@@ -142,9 +142,8 @@ class TrialRunner(SearchObserver):
             self._is_dominated if config.objective else None,
         )
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
-        scratch = Path(
-            tempfile.mkdtemp(prefix="unfreeze-tune-")
-        )  # Tune insists on a folder for its own state
+        # Tune insists on a folder for its own state, of which nothing is needed later.
+        scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
         try:
             tuner = tune.Tuner(
                 tune.with_resources(self.trainable, resources),
