@@ -1,4 +1,4 @@
-"""Each trial's account holds what is its own, in threads too."""
+"""The cost account of each trial holds its own costs, also if trials run in several threads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(bench: Workbench, seed: int = 1, depth: int = 0, strength: float = 0.0, 
     return training
 
 
-def test_a_stage_is_charged_but_for_what_is_charged_inside() -> None:
+def test_a_stage_excludes_time_charged_inside_it() -> None:
     account, began = CostAccount(), time.perf_counter()
     with account.timing("start"):
         time.sleep(0.02)
@@ -60,14 +60,14 @@ def test_a_stage_is_charged_but_for_what_is_charged_inside() -> None:
     assert set(account.stage_seconds) <= set(STAGES)
 
 
-def test_stages_are_charged_when_something_fails_inside() -> None:
+def test_stages_are_charged_if_the_block_raises() -> None:
     account = CostAccount()
     with pytest.raises(KeyError), account.timing("prefix"), account.timing("wait"):
         raise KeyError
     assert account.stage_seconds.keys() == {"prefix", "wait"}
 
 
-def test_the_first_trial_computes_and_the_second_finds(print_bench: Workbench) -> None:
+def test_the_first_trial_computes_and_the_second_reuses(print_bench: Workbench) -> None:
     bench = opened(print_bench)
     first, second = (run(bench, seed).cost() for seed in (1, 2))
     assert (first["misses"], first["hits"], first["programs_compiled"]) == (2, 2 * EPOCHS - 2, 1)
@@ -87,7 +87,7 @@ def test_a_higher_cut_is_counted_as_derived(print_bench: Workbench) -> None:
     assert run(bench, depth=0).cost()["derived"] == 2
 
 
-def test_of_trials_at_once_one_computes_and_the_others_wait(print_bench: Workbench) -> None:
+def test_of_simultaneous_trials_one_computes_and_the_others_wait(print_bench: Workbench) -> None:
     bench = opened(print_bench)
     assert bench.activations.get("validation", 0) is not None  # builds and traces the prefix
     everybody = threading.Barrier(4)
@@ -123,14 +123,14 @@ class TestSwitches:
         assert bench.activations.bytes == {"memory": 0, "disk": 0}
         assert "no room" in str(cost["reason"])
 
-    def test_without_heads_each_has_a_program_of_its_own(self, print_bench: Workbench) -> None:
+    def test_without_heads_each_trial_has_its_own_program(self, print_bench: Workbench) -> None:
         training = run(opened(print_bench, Reuse(heads=False)))
         assert isinstance(training.program, Program)
         assert training.decision.reuse
         assert not isinstance(run(print_bench).program, Program)
 
     @pytest.mark.parametrize("strength", [0.1, 0.6])
-    def test_without_views_every_epoch_has_distortions_of_its_own(
+    def test_without_views_every_epoch_is_augmented_anew(
         self, print_bench: Workbench, strength: float
     ) -> None:
         training = run(opened(print_bench, Reuse(views=0)), strength=strength)
@@ -138,7 +138,7 @@ class TestSwitches:
         assert not training.decision.reuse
         assert "distortions of its own" in training.decision.reason
 
-    def test_whatever_is_off_the_numbers_are_the_same(self, print_bench: Workbench) -> None:
+    def test_numbers_are_the_same_whatever_is_switched_off(self, print_bench: Workbench) -> None:
         usual = run(print_bench, depth=1, strength=0.5).last
         for reuse in (Reuse(programs=False), Reuse(activations=False), Reuse(heads=False)):
             found = run(opened(print_bench, reuse), depth=1, strength=0.5).last

@@ -40,7 +40,7 @@ def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseE
         return doubler, [f.exception() or f.result() for f in futures]
 
 
-def test_who_is_alone_waits_for_nobody() -> None:
+def test_a_lone_request_runs_at_once() -> None:
     doubler = Doubler()
     doubler.go_on.set()
     queue = BatchQueue[int, int](doubler, 8)
@@ -48,25 +48,25 @@ def test_who_is_alone_waits_for_nobody() -> None:
     assert doubler.batches == [[1], [2], [3]]
 
 
-def test_those_who_come_while_one_is_at_work_are_answered_together() -> None:
+def test_requests_during_a_batch_form_the_next_batch() -> None:
     doubler, answers = asked(list(range(20)))
     assert answers == [2 * n for n in range(20)]
     assert [len(b) for b in doubler.batches] == [1, 19]
 
 
-def test_a_batch_has_its_greatest_size() -> None:
+def test_batches_are_bounded_in_size() -> None:
     doubler, answers = asked(list(range(12)), most=4)
     assert answers == [2 * n for n in range(12)]
     assert [len(b) for b in doubler.batches] == [1, 4, 4, 3]
 
 
-def test_an_error_in_an_answers_place_reaches_its_asker_alone() -> None:
+def test_an_error_of_one_request_is_raised_to_its_caller_alone() -> None:
     _, answers = asked([1, -2, 3])
     assert (answers[0], answers[2]) == (2, 6)
     assert str(answers[1]) == "-2 is negative"
 
 
-def test_a_batch_that_fails_fails_for_each_and_the_next_goes_on() -> None:
+def test_a_failed_batch_raises_to_all_callers_and_the_next_batch_runs() -> None:
     doubler, answers = asked([666, 1, 2])
     assert isinstance(answers[0], RuntimeError)
     assert answers[1:] == [2, 4]

@@ -79,7 +79,7 @@ def assert_same(found: Sequence[EpochMetrics], expected: Sequence[EpochMetrics])
 
 
 @pytest.mark.parametrize("units", [0, 16])
-def test_fused_equals_alone_whatever_the_trials_differ_in(print_bench: Workbench, units: int) -> None:
+def test_batched_heads_equal_heads_trained_alone(print_bench: Workbench, units: int) -> None:
     configs = [trial(seed, units, **changes) for seed, changes in enumerate(VARIETY)]
     trainings = [begin(c, print_bench) for c in configs]
     together = fused(trainings, EPOCHS)
@@ -91,7 +91,7 @@ def test_fused_equals_alone_whatever_the_trials_differ_in(print_bench: Workbench
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_trials_come_and_go_and_nothing_is_traced_again(print_bench: Workbench) -> None:
+def test_trials_join_and_leave_without_tracing_again(print_bench: Workbench) -> None:
     configs = [trial(seed, **VARIETY[seed]) for seed in range(4)]
     first, second, third, fourth = (begin(c, print_bench) for c in configs)
     traces = shared(first).fused.traces
@@ -113,7 +113,7 @@ def test_trials_come_and_go_and_nothing_is_traced_again(print_bench: Workbench) 
     assert shared(first).fused.traces == traces
 
 
-def test_the_step_is_the_one_that_trials_on_images_run(print_bench: Workbench) -> None:
+def test_batched_heads_equal_trials_on_images(print_bench: Workbench) -> None:
     for changes in VARIETY[:3]:
         kept, _ = alone(print_bench, trial(3, **changes))
         live, _ = alone(print_bench, trial(3, live=True, **changes))
@@ -121,7 +121,9 @@ def test_the_step_is_the_one_that_trials_on_images_run(print_bench: Workbench) -
 
 
 @pytest.mark.parametrize("heads", [True, False])
-def test_a_checkpoint_serves_fused_and_alone(print_bench: Workbench, tmp_path: Path, heads: bool) -> None:
+def test_checkpoints_of_batched_and_own_programs_are_interchangeable(
+    print_bench: Workbench, tmp_path: Path, heads: bool
+) -> None:
     config, file = trial(1, dropout=0.2, weight_decay=0.1), tmp_path / "c ü.npz"
     expected, _ = alone(print_bench, config)
     trainings = [begin(config, print_bench), begin(trial(2), print_bench)]
@@ -140,7 +142,7 @@ def test_a_checkpoint_serves_fused_and_alone(print_bench: Workbench, tmp_path: P
         assert found.train_loss == pytest.approx(wanted.train_loss, rel=TOLERANCE)
 
 
-def test_a_trial_that_diverges_touches_no_other(print_bench: Workbench) -> None:
+def test_a_diverging_trial_does_not_affect_others(print_bench: Workbench) -> None:
     configs = [trial(1), trial(2, learning_rate=1e30), trial(3)]
     trainings = [begin(c, print_bench) for c in configs]
     found: list[list[EpochMetrics]] = [[], []]
@@ -165,7 +167,7 @@ class Narrow(FusedHeads):
         return super().train(epochs)
 
 
-def test_a_batch_without_memory_runs_one_by_one(print_bench: Workbench) -> None:
+def test_a_batch_that_runs_out_of_memory_is_run_one_by_one(print_bench: Workbench) -> None:
     trainings = [begin(trial(1, 17), print_bench), begin(trial(2, 17, learning_rate=8.0), print_bench)]
     together = shared(trainings[0])
     together.fused = Narrow(together.shape)
@@ -175,7 +177,7 @@ def test_a_batch_without_memory_runs_one_by_one(print_bench: Workbench) -> None:
     assert together.batches == {1: 1}
 
 
-def test_activations_that_are_kept_no_longer_send_the_trial_to_its_images(
+def test_a_trial_goes_on_with_images_if_activations_are_no_longer_kept(
     print_bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, _ = alone(print_bench, trial(1, dropout=0.2))
@@ -189,7 +191,7 @@ def test_activations_that_are_kept_no_longer_send_the_trial_to_its_images(
     training.release()
 
 
-def test_cost_of_a_batch_is_shared_out(print_bench: Workbench) -> None:
+def test_the_cost_of_a_batch_is_split_among_its_trials(print_bench: Workbench) -> None:
     trainings = [begin(trial(seed), print_bench) for seed in range(4)]
     began = time.perf_counter()
     fused(trainings, 2)
@@ -197,7 +199,7 @@ def test_cost_of_a_batch_is_shared_out(print_bench: Workbench) -> None:
     assert sum(t.stage_seconds["suffix"] + t.stage_seconds["evaluate"] for t in trainings) <= passed
 
 
-def test_trials_on_activations_of_different_types_train_together(print_bench: Workbench) -> None:
+def test_trials_on_activations_of_different_dtypes_share_a_batch(print_bench: Workbench) -> None:
     configs = [trial(1), trial(2)]
     trainings = [begin(c, print_bench) for c in configs]
     kept = trainings[1].feed.activation_epoch

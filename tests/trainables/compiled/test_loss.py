@@ -1,4 +1,4 @@
-"""What a method may minimise in place of the cross-entropy."""
+"""Training losses that a method minimises in the place of the cross-entropy."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def losses(bench: Workbench, method: str, depth: int, **changes: Any) -> list[fl
     return found
 
 
-def test_the_cross_entropy_as_an_objective_gives_the_same_bits(bench: Workbench) -> None:
+def test_the_cross_entropy_as_a_training_loss_gives_the_same_bits(bench: Workbench) -> None:
     assert losses(bench, "plain", 1) == losses(bench, "finetune", 1)
 
 
@@ -117,7 +117,7 @@ def test_activations_and_live_images_give_the_same_numbers(bench: Workbench, dep
     np.testing.assert_allclose(losses(bench, "guide", depth), live, rtol=2e-3)
 
 
-def test_numbers_and_heads_of_another_width_compile_nothing(bench: Workbench) -> None:
+def test_other_scalars_and_head_widths_compile_nothing(bench: Workbench) -> None:
     first = losses(bench, "guide", 0, pull=0.1)
     compiled = bench.compiled
     assert losses(bench, "guide", 0, pull=0.5) != first
@@ -125,7 +125,7 @@ def test_numbers_and_heads_of_another_width_compile_nothing(bench: Workbench) ->
     assert bench.compiled == compiled
 
 
-def test_only_trials_without_an_objective_share_heads(bench: Workbench) -> None:
+def test_only_trials_with_the_default_loss_are_batched(bench: Workbench) -> None:
     kinds = []
     for method in ("finetune", "plain"):
         training = begin(TrialConfig(method, {"unfreeze_depth": 0}, epochs=1), bench)
@@ -134,7 +134,7 @@ def test_only_trials_without_an_objective_share_heads(bench: Workbench) -> None:
     assert kinds == [True, False]
 
 
-def test_what_is_missing_beside_the_images_is_named(bench: Workbench) -> None:
+def test_a_missing_example_input_is_named_in_the_error(bench: Workbench) -> None:
     class Silent(Guide):
         def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
             return {}
@@ -145,7 +145,7 @@ def test_what_is_missing_beside_the_images_is_named(bench: Workbench) -> None:
     training.release()
 
 
-def test_an_objective_without_a_loss_says_so(bench: Workbench) -> None:
+def test_a_training_loss_must_define_its_loss(bench: Workbench) -> None:
     class Nothing(FineTune):
         def training_loss(self) -> TrainingLoss:
             return TrainingLoss()

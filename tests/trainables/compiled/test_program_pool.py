@@ -1,4 +1,4 @@
-"""Idle programs: which are kept, and that those that are dropped are really gone."""
+"""The pool of idle programs: which are kept, and that dropped ones free their memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def program(bench: Workbench, images: int, depth: int = 1) -> Program:
     return Program(bench.backbone, shape(images, depth), bench.activations.stages)
 
 
-def test_the_longest_idle_go_first(bench: Workbench) -> None:
+def test_the_longest_idle_programs_are_dropped_first(bench: Workbench) -> None:
     idle = ProgramPool(most=2)
     first, second, third = (program(bench, images) for images in (8, 16, 24))
     idle.release(first)
@@ -63,7 +63,7 @@ def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
     assert idle.acquire(shape(8)) is None
 
 
-def test_bytes_bound_them_too_but_the_newest_stays(bench: Workbench) -> None:
+def test_bytes_are_bounded_but_the_newest_program_stays(bench: Workbench) -> None:
     small, large = program(bench, 8), program(bench, 8, depth=3)
     assert large.bytes > small.bytes > 2**20
     idle = ProgramPool(most_bytes=large.bytes)

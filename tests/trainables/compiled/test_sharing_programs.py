@@ -1,4 +1,4 @@
-"""One compiled epoch serves trials whose heads, rates and distortions differ, with the numbers of a fresh one."""
+"""One compiled epoch serves trials whose heads, rates and augmentations differ, with the numbers of a new one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def losses(bench: Workbench, units: int, **changes: Any) -> list[float]:
 
 
 @pytest.mark.slow
-def test_heads_of_all_widths_and_distorted_views_share_one_program(folder: Path) -> None:
+def test_heads_of_all_widths_and_augmented_views_share_one_program(folder: Path) -> None:
     shared = bench(folder)
     trials: list[dict[str, Any]] = [
         {"units": 64},
@@ -58,7 +58,7 @@ def test_heads_of_all_widths_and_distorted_views_share_one_program(folder: Path)
 
 
 @pytest.mark.parametrize("units", [0, 5])
-def test_an_open_head_is_the_head(units: int) -> None:
+def test_a_resizable_head_computes_what_the_keras_head_computes(units: int) -> None:
     arrays = initial_weights(head_shapes(7, units, 3), seed=4)
     head = ResizableHead(7, 3)
     head.assign(initial_weights(head_shapes(7, 11, 3), seed=9))
@@ -72,13 +72,13 @@ def test_an_open_head_is_the_head(units: int) -> None:
 
 
 @pytest.mark.parametrize("arrays", [[], [(7, 5), (5,), (4, 3), (3,)], [(8, 3), (3,)], [(7, 3)]])
-def test_arrays_that_make_no_head_are_refused(arrays: list[tuple[int, ...]]) -> None:
+def test_arrays_of_wrong_shapes_are_refused(arrays: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="expected arrays of shapes"):
         ResizableHead(7, 3).assign([np.zeros(shape, np.float32) for shape in arrays])
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adam_takes_the_steps_of_keras(decay: float) -> None:
+def test_adam_matches_keras(decay: float) -> None:
     random = np.random.default_rng(0)
     first = [random.normal(size=s).astype(np.float32) for s in ((4, 3), (3,))]
     ours = [tf.Variable(a) for a in first]

@@ -1,4 +1,4 @@
-"""Losses of distillation against loops in NumPy, in the cases that break naive code; and trials with a teacher."""
+"""Distillation losses against loops in NumPy, including the cases that break naive code; and trials with a teacher."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_relations_are_those_of_the_formulas(case: str) -> None:
+def test_relational_losses_match_the_formulas(case: str) -> None:
     teacher, student = CASES[case]
     exact = teacher.astype(np.float64), student.astype(np.float64)
     with tf.GradientTape() as tape:
@@ -123,7 +123,7 @@ def test_relations_are_those_of_the_formulas(case: str) -> None:
     assert float(both) == pytest.approx(float(distances) + 2 * float(angles), rel=1e-5, abs=1e-7)
 
 
-def test_the_gradient_is_the_slope() -> None:
+def test_gradients_match_finite_differences() -> None:
     teacher, student = embeddings(6, 5), embeddings(6, 3)
     with tf.GradientTape() as tape:
         variable = tf.Variable(student)
@@ -140,7 +140,7 @@ def test_the_gradient_is_the_slope() -> None:
     assert float((gradient.numpy() * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_relations_do_not_change_with_scale_place_and_order() -> None:
+def test_relational_loss_ignores_scale_translation_and_order() -> None:
     teacher, student = embeddings(7, 5), embeddings(7, 5)
     loss = float(relational_loss(teacher, student))
     order = RANDOM.permutation(7)
@@ -160,7 +160,7 @@ def test_relations_do_not_change_with_scale_place_and_order() -> None:
     ],
     ids=["usual", "one", "sure", "a class that the teacher never saw", "knows nothing"],
 )
-def test_softened_answers_are_those_of_the_formula(
+def test_soft_target_loss_matches_the_formula(
     teacher: np.ndarray, student: np.ndarray, temperature: float
 ) -> None:
     with tf.GradientTape() as tape:
@@ -172,7 +172,7 @@ def test_softened_answers_are_those_of_the_formula(
 
 
 @pytest.mark.parametrize(("precision", "jit"), [("float32", True), ("mixed_float16", False)])
-def test_xla_and_sixteen_bits_teach_the_same(precision: str, jit: bool) -> None:
+def test_xla_and_16_bits_give_the_same_training(precision: str, jit: bool) -> None:
     x = pixels = keras.Input((2, 2, 3))
     for width in (6, 4):
         x = keras.layers.Conv2D(width, 1, activation="relu", kernel_initializer="ones")(x)
@@ -247,7 +247,7 @@ def losses(bench: Workbench, method: str = "distill", **changes: Any) -> list[tu
     return found
 
 
-def test_every_kind_of_distillation_is_another_training_in_one_program(bench: Workbench) -> None:
+def test_all_kinds_of_distillation_differ_and_share_one_program(bench: Workbench) -> None:
     found = [losses(bench, distillation=kind) for kind in DISTILLATIONS]
     compiled = bench.compiled
     found += [losses(bench, distill_weight=0.1), losses(bench, distill_temperature=1.0)]
@@ -255,18 +255,18 @@ def test_every_kind_of_distillation_is_another_training_in_one_program(bench: Wo
     assert bench.compiled == compiled
 
 
-def test_without_weight_it_is_fine_tuning(bench: Workbench) -> None:
+def test_weight_zero_is_fine_tuning(bench: Workbench) -> None:
     assert losses(bench, distill_weight=0.0) == losses(bench, method="finetune")
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_the_frozen_part_of_a_student_is_kept_as_ever(bench: Workbench, depth: int) -> None:
+def test_activations_of_a_student_are_kept_as_in_fine_tuning(bench: Workbench, depth: int) -> None:
     training = begin(TrialConfig("distill", {**BASE, "unfreeze_depth": depth}, epochs=2), bench)
     assert training.decision.reuse
     training.release()
 
 
-def test_a_teacher_says_the_same_to_all_and_is_asked_once(bench: Workbench) -> None:
+def test_teacher_outputs_are_computed_once_for_all_trials(bench: Workbench) -> None:
     first = teacher_outputs(bench, CostAccount())
     account = CostAccount()
     again = teacher_outputs(bench, account)
@@ -277,7 +277,7 @@ def test_a_teacher_says_the_same_to_all_and_is_asked_once(bench: Workbench) -> N
     assert (first.scores.argmax(axis=1) == labels).mean() > 0.95
 
 
-def test_without_a_teacher_the_option_is_named(print_bench: Workbench) -> None:
+def test_a_missing_teacher_names_the_option(print_bench: Workbench) -> None:
     with pytest.raises(UsageError, match=r"teacher: expected .*--teacher BACKBONE"):
         begin(TrialConfig("distill", BASE), print_bench)
 
@@ -310,6 +310,6 @@ def test_the_same_images_in_another_size_keep_their_splits(bench: Workbench, tmp
         ("distill_temperature", 0.0, "a number above 0"),
     ],
 )
-def test_values_without_meaning_are_refused(bench: Workbench, name: str, value: Any, expected: str) -> None:
+def test_values_out_of_range_are_refused(bench: Workbench, name: str, value: Any, expected: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: expected {expected}, received"):
         begin(TrialConfig("distill", {**BASE, name: value}), bench)

@@ -1,4 +1,4 @@
-"""L2-SP, layer-wise learning rates and gradual unfreezing: each step against formulas of NumPy's, and in trials."""
+"""L2-SP, layer-wise learning rates and gradual unfreezing: single steps against formulas in NumPy, and trials."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ LABELS = RANDOM.integers(0, CLASSES, (STEPS, BATCH)).astype(np.int32)
         ((0.0, 0.0, 0.0), 0.2, 0.7, False),
     ],
 )
-def test_a_step_is_that_of_the_formulas(
+def test_a_step_matches_the_formulas(
     chain: Backbone, ratios: tuple[float, ...], decay: float, strength: float, fisher: bool, jit: bool
 ) -> None:
     """Anchors that are not where the weights begin, or the pull's first gradient would be zero."""
@@ -149,7 +149,7 @@ def test_a_step_is_that_of_the_formulas(
             np.testing.assert_array_equal(program.read_weights()[2 * block], start[2 * block])
 
 
-def test_blocks_join_in_equal_intervals_from_the_top() -> None:
+def test_blocks_are_unfrozen_in_equal_intervals_from_the_top() -> None:
     assert [trainable_blocks(2, 0.5, epoch, 4) for epoch in range(1, 5)] == [0, 1, 2, 2]
     assert [trainable_blocks(3, 0.3, epoch, 10) for epoch in range(1, 6)] == [0, 1, 2, 3, 3]
     assert [trainable_blocks(4, 0.0, epoch, 3) for epoch in range(1, 4)] == [4, 4, 4]
@@ -157,7 +157,7 @@ def test_blocks_join_in_equal_intervals_from_the_top() -> None:
     assert trainable_blocks(0, 0.5, 1, 4) == 0
 
 
-def test_each_block_s_rate_is_a_share_of_that_above_it() -> None:
+def test_each_blocks_rate_is_a_share_of_the_block_above() -> None:
     np.testing.assert_allclose(block_rate_ratios(3, 0.5, 0.4, 3), [0.08, 0.2, 0.5], rtol=1e-6)
     np.testing.assert_allclose(block_rate_ratios(3, 0.5, 0.4, 2), [0, 0.2, 0.5], rtol=1e-6)
     np.testing.assert_array_equal(block_rate_ratios(3, 1.0, 1.0, 0), [0, 0, 0])
@@ -201,7 +201,7 @@ def test_neutral_values_change_nothing_and_compile_nothing(bench: Workbench) -> 
     assert bench.compiled == compiled
 
 
-def test_the_strength_of_the_pull_is_no_constant_of_the_graph(bench: Workbench) -> None:
+def test_penalty_strength_is_no_constant_of_the_graph(bench: Workbench) -> None:
     weak = losses(bench, l2sp=1e-6)
     compiled = bench.compiled
     strong = losses(bench, l2sp=10.0)
@@ -211,7 +211,7 @@ def test_the_strength_of_the_pull_is_no_constant_of_the_graph(bench: Workbench) 
     assert losses(bench, l2sp=1e-6) == weak
 
 
-def test_a_strong_pull_keeps_the_blocks_where_they_were(bench: Workbench) -> None:
+def test_a_strong_penalty_keeps_the_pretrained_weights(bench: Workbench) -> None:
     def distance(strength: float) -> float:
         training = begin(TrialConfig("finetune", {**BASE, "l2sp": strength}, epochs=3, seed=1), bench)
         _, suffix = bench.backbone.parts(2)
@@ -228,7 +228,7 @@ def test_a_strong_pull_keeps_the_blocks_where_they_were(bench: Workbench) -> Non
     assert distance(10.0) < 0.5 * distance(0.0)
 
 
-def test_blocks_that_wait_are_frozen_in_every_respect(bench: Workbench) -> None:
+def test_blocks_that_are_not_yet_unfrozen_are_frozen_in_every_respect(bench: Workbench) -> None:
     """Weights, BatchNorm's statistics, moments and step counts; and their forward pass is the prefix's."""
     params = {**BASE, "gradual_unfreezing": 0.5, "weight_decay": 0.1, "l2sp": 0.1}
     training = begin(TrialConfig("finetune", params, epochs=4, seed=1, live=True), bench)
@@ -262,12 +262,12 @@ def _changed(before: list[np.ndarray], after: list[np.ndarray], expected: bool) 
     ("name", "value"),
     [("l2sp", -1.0), ("layer_lr_decay", 0.0), ("layer_lr_decay", 1.5), ("gradual_unfreezing", 1.0)],
 )
-def test_values_without_meaning_are_refused(bench: Workbench, name: str, value: float) -> None:
+def test_values_out_of_range_are_refused(bench: Workbench, name: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"{name}: expected a .*, received {value:g}"):
         begin(TrialConfig("finetune", {**BASE, name: value}), bench)
 
 
-def test_a_checkpoint_of_the_recipes_holds_no_anchors(bench: Workbench, tmp_path: Path) -> None:
+def test_a_checkpoint_holds_no_penalty_anchors(bench: Workbench, tmp_path: Path) -> None:
     sizes = []
     for strength in (0.0, 1.0):
         training = begin(TrialConfig("finetune", {**BASE, "l2sp": strength}, epochs=1), bench)

@@ -154,7 +154,7 @@ def test_an_unknown_method_is_refused_with_the_valid_ones(bench: Workbench) -> N
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "fast"])
-def test_a_parameter_that_is_no_number_is_refused(bench: Workbench, value: Any) -> None:
+def test_a_parameter_that_is_not_a_finite_number_is_refused(bench: Workbench, value: Any) -> None:
     training = begin(TrialConfig("finetune", {**BASE, "learning_rate": value}), bench)
     with pytest.raises(UsageError, match="learning_rate: expected a finite number"):
         training.run_epoch()
@@ -162,7 +162,7 @@ def test_a_parameter_that_is_no_number_is_refused(bench: Workbench, value: Any) 
 
 
 @pytest.mark.parametrize("depth", [0, 2, 4])
-def test_the_served_model_answers_as_the_trial_does(bench: Workbench, tmp_path: Path, depth: int) -> None:
+def test_the_served_model_predicts_as_the_trial_does(bench: Workbench, tmp_path: Path, depth: int) -> None:
     import keras
 
     training = begin(
@@ -193,13 +193,13 @@ def test_a_served_model_keeps_its_weights_when_the_next_trial_trains(bench: Work
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", b"\0" * 100])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_checkpoint_is_named_in_the_error(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "c.npz").write_bytes(damage)
     with pytest.raises(DataError, match=r"c\.npz"):
         read_checkpoint(tmp_path / "c.npz")
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing"):
         read_checkpoint(tmp_path / "nothing.npz")
 

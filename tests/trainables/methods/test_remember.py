@@ -1,4 +1,4 @@
-"""Keeping an old task: importance of weights, the old head, and what fine-tuning forgets with and without."""
+"""Keeping an old task: the importance of weights, the old head, and how much is forgotten."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-def test_fisher_of_a_linear_layer_is_the_closed_form() -> None:
+def test_fisher_of_a_linear_layer_matches_the_closed_form() -> None:
     rng = np.random.default_rng(0)
     inputs = keras.Input((3,))
     layer = keras.layers.Dense(4)
@@ -59,7 +59,7 @@ def test_weights_that_no_gradient_trains_have_no_importance() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
-def test_the_old_head_is_the_logistic_regression(classes: int) -> None:
+def test_the_old_head_matches_logistic_regression(classes: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(classes)
@@ -103,7 +103,7 @@ def trained(bench: Workbench, epochs: int = 15, seed: int = 0, **params: object)
 
 
 @pytest.mark.slow
-def test_both_strategies_forget_less_than_plain_fine_tuning(benches: tuple[Workbench, Workbench]) -> None:
+def test_remembering_forgets_less_than_fine_tuning(benches: tuple[Workbench, Workbench]) -> None:
     bench = benches[0]
     facts, new = {}, {}
     for how, weight in (("none", 0.0), ("ewc", 1.0), ("lwf", 3.0), ("rehearsal", 1.0)):
@@ -129,7 +129,7 @@ def test_a_frozen_backbone_forgets_nothing(benches: tuple[Workbench, Workbench])
     training.release()
 
 
-def test_untouched_weights_are_as_good_as_before(benches: tuple[Workbench, Workbench]) -> None:
+def test_pretrained_weights_keep_the_old_accuracy(benches: tuple[Workbench, Workbench]) -> None:
     bench, account = benches[0], CostAccount()
     head, depth = fitted_old_head(bench, account), len(bench.backbone.blocks)
     weights = bench.backbone.parts(depth)[1].get_weights()
@@ -177,14 +177,14 @@ def test_a_resumed_trial_keeps_its_old_head(
         ({"remembering": "ewc", "remember_weight": -1.0}, "remember_weight: expected a number of at least 0"),
     ],
 )
-def test_what_can_not_be_is_refused(
+def test_values_out_of_range_are_refused(
     benches: tuple[Workbench, Workbench], params: dict[str, object], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         begin(TrialConfig("finetune", {"unfreeze_depth": 1, "learning_rate": 0.01, **params}), benches[0])
 
 
-def test_without_an_old_task_nothing_can_be_kept(benches: tuple[Workbench, Workbench]) -> None:
+def test_a_missing_old_task_names_the_option(benches: tuple[Workbench, Workbench]) -> None:
     with pytest.raises(UsageError, match="remember: expected an old task"):
         begin(
             TrialConfig("finetune", {"unfreeze_depth": 1, "learning_rate": 0.01, "remembering": "lwf"}),

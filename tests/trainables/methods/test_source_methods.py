@@ -1,4 +1,4 @@
-"""Methods that train on a source dataset beside the target."""
+"""Methods that train on a source dataset in addition to the target."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_every_parameter_has_an_effect(bench: Workbench, method: str, change: di
 
 
 @pytest.mark.parametrize("layer", ["features", "hidden"])
-def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer: str) -> None:
+def test_at_depth_0_the_hidden_layer_is_aligned(bench: Workbench, layer: str) -> None:
     training = begin(TrialConfig("align", {**HEAD, "alignment_layer": layer}, epochs=1), bench)
     training.release()
     objective = training.program.shape.loss
@@ -171,7 +171,7 @@ def test_what_only_trains_a_head_aligns_its_hidden_layer(bench: Workbench, layer
     assert objective.layer == "hidden"
 
 
-def test_trials_of_any_share_and_weighting_share_what_is_compiled(bench: Workbench) -> None:
+def test_trials_of_any_share_and_weighting_share_one_program(bench: Workbench) -> None:
     losses(bench, "reweight", epochs=1)
     compiled = bench.compiled
     losses(bench, "reweight", epochs=1, weighting="tradaboost", source_share=0.9)
@@ -192,7 +192,7 @@ def test_trials_of_any_share_and_weighting_share_what_is_compiled(bench: Workben
         ("align", {"alignment_layer": "roof"}, "alignment_layer: expected one of features, hidden"),
     ],
 )
-def test_a_wrong_parameter_is_named(
+def test_a_wrong_parameter_is_named_in_the_error(
     bench: Workbench, method: str, params: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
@@ -205,7 +205,7 @@ def test_a_method_without_its_source_names_the_option(print_bench: Workbench, me
         losses(print_bench, method)
 
 
-def test_batches_show_both_sets_by_the_share_and_only_shared_classes(bench: Workbench) -> None:
+def test_batches_mix_both_datasets_by_share_and_show_only_shared_classes(bench: Workbench) -> None:
     config = TrialConfig("reweight", {**HEAD, "source_share": 0.25}, epochs=1, batch_size=16, seed=1)
     training = begin(config, bench)
     training.before_first_epoch()
@@ -225,7 +225,7 @@ def test_batches_show_both_sets_by_the_share_and_only_shared_classes(bench: Work
     assert shown.max() - shown.min() <= 1
 
 
-def test_boosting_takes_weight_from_what_is_wrong_and_gives_it_to_the_rest(bench: Workbench) -> None:
+def test_tradaboost_shifts_weight_from_wrong_images_to_the_others(bench: Workbench) -> None:
     config = TrialConfig("reweight", {**HEAD, "weighting": "tradaboost"}, epochs=3, batch_size=16)
     training = begin(config, bench)
     training.run_epoch()
@@ -272,7 +272,7 @@ def test_nothing_depends_on_labels_of_an_unlabelled_target(
     assert all(0 <= accuracy <= 1 for _, _, accuracy in honest)
 
 
-def test_without_labels_epochs_are_judged_by_the_weighted_source_and_information_on_the_target(
+def test_without_labels_epochs_are_scored_by_weighted_source_and_target_information(
     places: dict[str, Path],
 ) -> None:
     bench = opened(places, unlabelled=True)
@@ -304,14 +304,14 @@ def test_without_labels_epochs_are_judged_by_the_weighted_source_and_information
         ("reweight", {"weighting": "tradaboost"}, "weighting: expected odds or kmm"),
     ],
 )
-def test_what_needs_labels_says_so_without_them(
+def test_methods_that_need_labels_refuse_an_unlabelled_target(
     places: dict[str, Path], method: str, params: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         losses(opened(places, unlabelled=True), method, **params)
 
 
-def test_batch_norm_follows_batches_that_the_source_makes_large(
+def test_batch_norm_adapts_if_the_source_makes_batches_large_enough(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = replace(bench.task, counts={**bench.task.counts, "train": 5})
@@ -334,7 +334,7 @@ def test_labels_are_shared_by_name(bench: Workbench) -> None:
     assert (np.array(bench.task.classes)[shared[rows]] == own[rows]).all()
 
 
-def test_what_differs_between_the_classes_is_told_and_nothing_in_common_refused() -> None:
+def test_differing_classes_are_reported_and_disjoint_ones_refused() -> None:
     assert source_notes("abc", "abc") == ()
     left_out, absent = source_notes("bcd", "abc")
     assert left_out == "images of 'd' are left out: the target has no such class"

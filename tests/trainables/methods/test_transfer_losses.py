@@ -58,7 +58,7 @@ def tensors(*arrays: np.ndarray) -> list[tf.Tensor]:
 
 
 @cases
-def test_coral_is_the_distance_of_covariances(source: np.ndarray, target: np.ndarray) -> None:
+def test_coral_matches_the_distance_of_covariances(source: np.ndarray, target: np.ndarray) -> None:
     d = source.shape[1]
     s, t = source.astype(np.float64), target.astype(np.float64)
     covariances = [np.cov(x, rowvar=False) if len(x) > 1 else np.zeros((d, d)) for x in (s, t)]
@@ -67,7 +67,7 @@ def test_coral_is_the_distance_of_covariances(source: np.ndarray, target: np.nda
 
 
 @cases
-def test_mmd_is_the_sum_over_all_pairs(source: np.ndarray, target: np.ndarray) -> None:
+def test_mmd_matches_the_sum_over_all_pairs(source: np.ndarray, target: np.ndarray) -> None:
     s, t = source.astype(np.float64), target.astype(np.float64)
     rows = np.concatenate([s, t])
     pairs = list(itertools.combinations(rows, 2))
@@ -85,7 +85,7 @@ def test_mmd_is_the_sum_over_all_pairs(source: np.ndarray, target: np.ndarray) -
 
 @pytest.mark.parametrize("distance", [coral, mmd])
 @pytest.mark.parametrize("case", ["identical", "constant"])
-def test_equal_samples_are_no_distance_apart_and_have_finite_gradients(distance, case: str) -> None:  # type: ignore[no-untyped-def]
+def test_equal_samples_have_distance_0_and_finite_gradients(distance, case: str) -> None:  # type: ignore[no-untyped-def]
     source, target = tensors(*CASES[case])
     with tf.GradientTape() as tape:
         tape.watch(source)
@@ -104,7 +104,7 @@ def test_a_reversed_gradient_is_the_negative_one_times_its_strength() -> None:
 
 
 @cases
-def test_the_discriminators_loss_is_the_cross_entropy_of_the_domains(
+def test_the_adversarial_loss_matches_the_cross_entropy_of_the_domains(
     source: np.ndarray, target: np.ndarray
 ) -> None:
     weights = initial_discriminator(source.shape[1], seed=4)
@@ -131,7 +131,7 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_the_domains(
         np.testing.assert_allclose(mine, true)
 
 
-def test_the_ramp_is_that_of_the_paper() -> None:
+def test_the_alignment_ramp_matches_the_paper() -> None:
     found = alignment_ramp(2.0, np.array([0, 50, 99]), 100)
     expected = [2 * (2 / (1 + math.exp(-10 * p)) - 1) for p in (0, 0.5, 0.99)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -152,7 +152,7 @@ def test_samples_that_do_not_differ_have_ratio_one(case: str) -> None:
 
 
 @cases
-def test_log_ratios_are_always_numbers(source: np.ndarray, target: np.ndarray) -> None:
+def test_log_ratios_are_finite_for_degenerate_samples(source: np.ndarray, target: np.ndarray) -> None:
     found = log_ratios(source, target)
     assert found.shape == (len(source),)
     assert np.isfinite(found).all()
@@ -165,7 +165,7 @@ def test_log_ratios_judge_images_that_the_classifier_has_not_seen() -> None:
 
 
 @pytest.mark.parametrize(("temperature", "clip"), [(1.0, 100.0), (2.0, 100.0), (0.5, 1.5)])
-def test_weights_are_powers_of_the_ratio_over_their_mean(temperature: float, clip: float) -> None:
+def test_importance_weights_are_normalised_powers_of_the_ratio(temperature: float, clip: float) -> None:
     ratios = np.array([-1.0, 0.0, 0.5, 2.0])
     powers = np.exp(ratios) ** (1 / temperature)
     cut = np.minimum(powers / powers.mean(), clip)
@@ -175,7 +175,7 @@ def test_weights_are_powers_of_the_ratio_over_their_mean(temperature: float, cli
     np.testing.assert_allclose(temper_weights(np.exp(ratios), temperature, clip), found, rtol=1e-9)
 
 
-def test_extreme_ratios_and_weights_of_zero_still_make_weights() -> None:
+def test_extreme_ratios_and_zero_weights_give_finite_weights() -> None:
     assert np.isfinite(importance_weights(np.array([-2000.0, 0.0, 3000.0]), 1.0, 5.0)).all()
     np.testing.assert_array_equal(temper_weights(np.zeros(4), 1.0, 5.0), np.ones(4))
 
@@ -206,7 +206,7 @@ def test_kernel_mean_matching_solves_its_quadratic_program(case: str, bound: flo
     np.testing.assert_allclose(found, other.x, atol=1e-3)
 
 
-def test_kernel_mean_matching_weighs_those_most_that_are_like_the_target() -> None:
+def test_kernel_mean_matching_gives_most_weight_to_images_like_the_target() -> None:
     source, target = sample(700, 2), sample(200, 2, 1.0)  # two blocks
     weights = kmm_weights(source, target, clip=20.0)
     likeness = source.sum(axis=1)
@@ -225,14 +225,14 @@ def test_kernel_mean_matching_survives_samples_without_information(case: str) ->
     assert weights.sum() > 0
 
 
-def test_boosting_shrinks_by_the_papers_factor() -> None:
+def test_tradaboost_beta_matches_the_paper() -> None:
     beta = tradaboost_beta(100, 20)
     assert beta == pytest.approx(1 / (1 + math.sqrt(2 * math.log(100) / 20)))
     found = tradaboost_weights(np.ones(3), np.array([0.0, 0.5, 1.0]), beta)
     np.testing.assert_allclose(found, [1, math.sqrt(beta), beta])
 
 
-def test_answers_that_are_sure_and_cover_all_classes_are_informed() -> None:
+def test_confident_predictions_of_all_classes_miss_no_information() -> None:
     sure = np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]
     assert missing_information(sure) == pytest.approx(0, abs=1e-9)
     assert missing_information(np.full((5, 4), 0.25)) == pytest.approx(math.log(4))

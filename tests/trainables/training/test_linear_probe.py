@@ -1,4 +1,4 @@
-"""Trials whose heads start from one probe: trained once, kept, the same from wherever it comes."""
+"""Trials start their heads from one probe, which is trained once and is the same from memory and from a file."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class TestProbed(MethodConformance):
     params: ClassVar[dict[str, Any]] = {**PARAMS, "head_units": 16, "augmentation_strength": 0.25}
 
 
-def test_the_space_knows_what_finetune_knows() -> None:
+def test_space_and_method_list_the_same_head_inits() -> None:
     assert parameters(3)["head_init"].range == Choice(HEAD_INITS)
 
 
-def test_trials_of_one_head_train_one_probe_and_those_of_another_head_another(bench: Workbench) -> None:
+def test_each_head_shape_trains_one_probe(bench: Workbench) -> None:
     first, second = trial(bench), trial(bench, 2, unfreeze_depth=2, augmentation_strength=0.5, dropout=0.2)
     for training in (first, second):
         training.run_epoch()
@@ -112,14 +112,14 @@ def test_trials_start_from_the_same_head_whatever_their_seeds(bench: Workbench) 
 
 
 @pytest.mark.parametrize("units", [0, 16])
-def test_the_probe_classifies_before_anything_is_unfrozen(bench: Workbench, units: int) -> None:
+def test_probe_classifies_before_any_block_is_trained(bench: Workbench, units: int) -> None:
     _, loss, accuracy = started(bench, unfreeze_depth=0, head_units=units)
     _, random_loss, random_accuracy = started(bench, unfreeze_depth=0, head_units=units, head_init="random")
     assert accuracy > 0.85 > random_accuracy
     assert loss < 0.5 < random_loss
 
 
-def test_numbers_are_the_same_from_memory_from_a_file_and_just_trained(
+def test_probe_is_the_same_from_memory_from_a_file_and_newly_trained(
     bench: Workbench, probes: Probes, folder: Path
 ) -> None:
     written = probes(folder)
@@ -132,7 +132,7 @@ def test_numbers_are_the_same_from_memory_from_a_file_and_just_trained(
     assert len(list(folder.glob("*.probe"))) == 1
 
 
-def test_other_data_is_another_probe(
+def test_other_data_trains_another_probe(
     bench: Workbench, probes: Probes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probes(folder)
@@ -158,12 +158,14 @@ def test_a_resumed_trial_trains_no_probe(bench: Workbench, probes: Probes, tmp_p
 
 
 @pytest.mark.parametrize("init", ["linear", True, None, 1])
-def test_an_unknown_start_is_refused(bench: Workbench, init: Any) -> None:
+def test_an_unknown_head_init_is_refused(bench: Workbench, init: Any) -> None:
     with pytest.raises(UsageError, match="head_init: expected one of random, probe, received"):
         trial(bench, head_init=init)
 
 
-def test_probes_are_kept_beside_activations_and_go_with_them(bench: Workbench, tmp_path: Path) -> None:
+def test_probes_are_stored_next_to_activations_and_switched_off_with_them(
+    bench: Workbench, tmp_path: Path
+) -> None:
     cache, backbone = tmp_path / "cache ü", tmp_path / "backbone.keras"
     bench.backbone.save(backbone)
     for parts, place, trained in ((("activations",), cache, 1), ((), cache / "none", 2)):
@@ -176,7 +178,7 @@ def test_probes_are_kept_beside_activations_and_go_with_them(bench: Workbench, t
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_can_only_be_read_is_read(bench: Workbench, probes: Probes, folder: Path) -> None:
+def test_a_read_only_folder_is_read(bench: Workbench, probes: Probes, folder: Path) -> None:
     probes(folder)
     probe_head(bench, 0, CostAccount())
     folder.chmod(0o500)

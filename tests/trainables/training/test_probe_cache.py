@@ -1,4 +1,4 @@
-"""Probes as files: whole or not at all, checked when read, trained by whoever is first."""
+"""Files of probes are written as a whole, checked when read, and trained by the first process that needs them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def kept(folder: Path) -> Path:
     return store.path(KEY)
 
 
-def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
+def test_written_weights_are_read_bit_for_bit(tmp_path: Path) -> None:
     file, strange = tmp_path / "ö", weights()
     strange[1][:] = [-0.0, 1e-45, 3e38]
     write_weights(file, KEY, strange)
@@ -65,7 +65,7 @@ def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 40, -1])
-def test_one_bit_that_changed_is_found(tmp_path: Path, place: int) -> None:
+def test_one_flipped_bit_is_detected(tmp_path: Path, place: int) -> None:
     file = tmp_path / "probe"
     write_weights(file, KEY, weights())
     content = bytearray(file.read_bytes())
@@ -129,7 +129,9 @@ def no_partial(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", [no_folder, no_lock, no_file, no_partial])
-def test_where_nothing_can_be_written_memory_does(folder: Path, obstacle: Callable[[Path], None]) -> None:
+def test_probes_are_kept_in_memory_if_the_folder_is_not_writable(
+    folder: Path, obstacle: Callable[[Path], None]
+) -> None:
     obstacle(folder)
     files = ProbeFolder(folder)
     store, teacher = ProbeCache(files), Teacher()
@@ -139,7 +141,7 @@ def test_where_nothing_can_be_written_memory_does(folder: Path, obstacle: Callab
     assert "going on without keeping them on disk" in " ".join(files.notes)
 
 
-def test_a_lock_that_does_not_come_is_not_waited_for_for_ever(folder: Path) -> None:
+def test_waiting_for_a_lock_times_out(folder: Path) -> None:
     from filelock import FileLock
 
     folder.mkdir(parents=True)
@@ -153,7 +155,7 @@ def test_a_lock_that_does_not_come_is_not_waited_for_for_ever(folder: Path) -> N
     assert not files.path(KEY).exists()
 
 
-def test_two_threads_train_one(folder: Path) -> None:
+def test_two_threads_train_one_probe(folder: Path) -> None:
     store, found = ProbeCache(ProbeFolder(folder)), []
 
     def slowly() -> list[np.ndarray]:
@@ -181,7 +183,7 @@ def ask_from_a_process(folder: str, marks: str) -> None:
     ProbeFolder(Path(folder)).get(KEY, SHAPES, train, CostAccount())
 
 
-def test_two_processes_train_one(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_probe(folder: Path, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     processes = [spawn.Process(target=ask_from_a_process, args=(str(folder), str(marks))) for _ in range(2)]
@@ -193,7 +195,7 @@ def test_two_processes_train_one(folder: Path, tmp_path: Path) -> None:
     assert len(list(marks.iterdir())) == 1
 
 
-def test_a_training_that_fails_is_an_error_and_nothing_is_kept(folder: Path) -> None:
+def test_a_failed_training_raises_and_keeps_nothing(folder: Path) -> None:
     store, teacher = ProbeCache(ProbeFolder(folder)), Teacher()
 
     def fail() -> list[np.ndarray]:
@@ -205,7 +207,7 @@ def test_a_training_that_fails_is_an_error_and_nothing_is_kept(folder: Path) -> 
     assert (store.trained, teacher.calls) == (1, 1)
 
 
-def test_the_oldest_files_go_first(folder: Path) -> None:
+def test_the_oldest_files_are_removed_first(folder: Path) -> None:
     kept(folder)
     size = ProbeFolder(folder).path(KEY).stat().st_size
     files = ProbeFolder(folder, budget=2 * size + size // 2)
@@ -220,7 +222,7 @@ def test_the_oldest_files_go_first(folder: Path) -> None:
     assert not files.path(KEY).exists()
 
 
-def test_what_is_in_no_memory_is_trained_again() -> None:
+def test_without_memory_and_folder_a_probe_is_trained_again() -> None:
     store, teacher = ProbeCache(budget=0), Teacher()
     for _ in range(2):
         assert_equal(store.get(KEY, SHAPES, teacher, CostAccount()), weights())

@@ -1,4 +1,4 @@
-"""A resumed trial sees its images as it did before, whatever the cost model would decide by now."""
+"""A resumed trial sees its images as it did before, whatever the reuse policy would decide now."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def moved(
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_kept_activations_that_can_no_longer_be_kept_come_with_the_same_bits(
+def test_activations_that_can_no_longer_be_kept_are_recomputed_bit_for_bit(
     bench: Workbench, full: Workbench, tmp_path: Path, depth: int
 ) -> None:
     assert not full.activations.decide(depth, EPOCHS, strength=0.5).reuse
@@ -102,7 +102,7 @@ def test_kept_activations_that_can_no_longer_be_kept_come_with_the_same_bits(
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_trial_on_images_stays_on_images_when_there_is_room(
+def test_a_trial_on_images_stays_on_images_when_the_cache_has_room(
     bench: Workbench, full: Workbench, tmp_path: Path, depth: int
 ) -> None:
     assert bench.activations.decide(depth, EPOCHS, strength=0.5).reuse
@@ -119,7 +119,7 @@ def test_without_memory_for_one_epoch_only_the_last_bits_differ(
     np.testing.assert_allclose(found, run(bench, config(1)), rtol=1e-3)
 
 
-def test_a_resumed_trial_goes_on_with_its_account(bench: Workbench, tmp_path: Path) -> None:
+def test_a_resumed_trial_continues_its_cost_account(bench: Workbench, tmp_path: Path) -> None:
     trial = config(1)
     training = begin(trial, bench)
     numbers(training, 1)
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_an_earlier_format_is_read_too(
     training.release()
 
 
-def test_weights_that_are_the_best_are_written_once(tmp_path: Path) -> None:
+def test_weights_of_the_best_and_last_epoch_are_written_once_if_equal(tmp_path: Path) -> None:
     weights, other = [np.arange(1000.0), np.arange(6).reshape(2, 3)], [np.zeros(1000), np.zeros((2, 3), int)]
     sizes = []
     for best in (weights, other):
@@ -201,7 +201,7 @@ def test_weights_that_are_the_best_are_written_once(tmp_path: Path) -> None:
         {"account": {"stages": {}, "counts": {"hits": None}}},
     ],
 )
-def test_a_checkpoint_that_says_something_else_is_refused(
+def test_a_checkpoint_with_wrong_content_is_refused(
     bench: Workbench, checkpoint: Path, changes: dict[str, Any]
 ) -> None:
     rewritten(checkpoint, **changes)

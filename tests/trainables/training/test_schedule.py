@@ -21,7 +21,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert not np.array_equal(batch_order(50, 8, 1, 2), batch_order(50, 8, 2, 2))
 
 
-def test_rate_rises_to_its_peak_and_falls_to_zero() -> None:
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     rates = np.concatenate([learning_rates(0.1, epoch, 10, 7) for epoch in range(1, 11)])
     peak = int(rates.argmax())
     assert rates.shape == (70,)
@@ -33,5 +33,5 @@ def test_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert rates[-1] < 0.001
 
 
-def test_one_step_in_all_trains_at_the_peak() -> None:
+def test_a_single_step_trains_at_the_peak_rate() -> None:
     assert learning_rates(0.5, 1, 1, 1).tolist() == [0.5]
