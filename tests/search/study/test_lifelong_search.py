@@ -40,7 +40,7 @@ def first(weird_folder: Path) -> SearchConfig:
 
 @pytest.fixture(scope="module")
 def second(first: SearchConfig, weird_folder: Path) -> SearchConfig:
-    """The next task: each way to keep the old one once, and more classes than that has."""
+    """A search on the next task, which has more classes; it tries each way to remember the old task once."""
     folder = weird_folder / "task to task"
     tries = [
         {"unfreeze_depth": 2, "learning_rate": 0.003, "remembering": how, "remember_weight": 1.0}
@@ -73,7 +73,7 @@ def test_each_way_to_remember_keeps_the_old_task(result: SearchResult) -> None:
 
 @pytest.fixture(scope="module")
 def refused(result: SearchResult) -> PromotionComparison:
-    """The gate's word on the second model, while the first is the champion."""
+    """The decision of the gate on the second model, while the first is the champion."""
     contest = judge(MODEL, result.tracking_uri, max_forgetting=0.01)
     with pytest.raises(PromotionRefused, match="stays challenger"):
         promote(MODEL, result.tracking_uri, max_forgetting=0.01)
@@ -82,7 +82,7 @@ def refused(result: SearchResult) -> PromotionComparison:
 
 @pytest.fixture(scope="module")
 def promoted(result: SearchResult, refused: PromotionComparison) -> SearchResult:
-    """The second search, whose winner is the champion now."""
+    """The second search, after its winner was promoted."""
     promote(MODEL, result.tracking_uri, force=True)
     return result
 

@@ -27,10 +27,12 @@ FIRST = (
     {"unfreeze_depth": 2, "learning_rate": 0.004, "head_units": 256, "augmentation_strength": 0.0},
     {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 256, "augmentation_strength": 0.0},
 )
-"""Hardly trained and small; well trained and large; hardly trained and as large: beaten, or stopped early."""
+"""A small model that is hardly trained, a large one that is well trained, and a large one that is hardly trained; the
+scheduler stops the last, or the others dominate it.
+"""
 
 BETTER = {"unfreeze_depth": 2, "learning_rate": 0.005, "head_units": 0, "augmentation_strength": 0.0}
-"""Well trained and small: beats the first."""
+"""A small model that is well trained: it dominates the first."""
 
 OBJECTIVES = ("val_accuracy", "parameters")
 
@@ -53,7 +55,7 @@ def found(folder: Path, one_ray: None) -> SearchResult:
 
 
 def runs(result: SearchResult) -> dict[str, Any]:
-    """MLflow's runs of a search by trial; its own under the empty text."""
+    """The MLflow runs of a search by trial; the parent run has the empty text as its key."""
     client = mlflow.MlflowClient(result.record.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     known = client.search_runs(experiments, "tags.`unfreeze.search` = 'digits'")
@@ -184,7 +186,7 @@ def test_a_longer_search_confirms_the_new_front_and_promotion_asks_which_point(
     if len(front) > 1:
         assert cli.main(["promote", "unfreeze-digits", *place]) == 2
         assert "--trial: expected one of the points" in capsys.readouterr().err
-    assert cli.main(["promote", "unfreeze-digits", "--trial", "0", *place]) == 2  # beaten now
+    assert cli.main(["promote", "unfreeze-digits", "--trial", "0", *place]) == 2  # dominated now
     assert cli.main(["promote", "unfreeze-digits", "--trial", "3", "--force", *place]) == 0
     assert client.get_model_version_by_alias("unfreeze-digits", "champion").version == versions["3"].version
     capsys.readouterr()

@@ -116,7 +116,7 @@ def test_the_gate_refuses_a_model_that_forgot_the_old_task(result: SearchResult)
 
 
 def old_images(result: SearchResult) -> int:
-    """Of the test of the old task, as the search has prepared it."""
+    """The number of test images of the old task, as the search has prepared it."""
     tasks = [open_task(p.parent) for p in Path(result.record.storage).glob(".data/old*/task.json")]
     return tasks[0].counts["test"]
 

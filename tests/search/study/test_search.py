@@ -152,7 +152,7 @@ ENQUEUED: list[dict[str, float]] = [
 
 @pytest.fixture(scope="module")
 def enqueued(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchConfig, SearchResult]:
-    """A search of two configurations that were asked for."""
+    """A search of two enqueued configurations."""
     folder: Path = tmp_path_factory.mktemp("enqueued ü")
     (folder / "first.jsonl").write_text("\n".join(json.dumps(wanted) for wanted in ENQUEUED))
     files = {"storage": str(folder / "runs"), "enqueue": str(folder / "first.jsonl")}
@@ -248,14 +248,14 @@ class Command:
         self.wait_until(lambda: sum(len(t.epochs) for t in self.trials()) >= count)
 
     def trials(self) -> tuple[TrialRecord, ...]:
-        """What the ledger holds; nothing before there is one."""
+        """The record in the ledger; None before there is a ledger."""
         try:
             return read_record(self.name, self.storage).trials
         except LedgerError:
             return ()
 
     def end(self, how: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Exit code, output and errors, once it has ended; by a signal if one is given."""
+        """Exit code, output and errors of the ended process; a signal is sent first if one is given."""
         if how is not None:
             self.process.send_signal(how)
         out, _ = self.process.communicate(timeout=300)
@@ -266,7 +266,7 @@ LONG = "--trials 4 --epochs 8 --baseline-trials 0 --confirm-seeds 1 --scheduler 
 
 
 def check_whole(command: Command, before: tuple[TrialRecord, ...]) -> None:
-    """A search of four trials is all there, once, with what there was ``before``."""
+    """A search of four trials is complete, each trial exists once, and what there was ``before`` is unchanged."""
     import mlflow
 
     record = read_record(command.name, command.storage)

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 
 
 def folder(root: Path, classes: range, count: int, angle: float) -> str:
-    """Real handwriting in a folder a class, turned by ``angle`` degrees."""
+    """Real handwriting in one folder per class, rotated by ``angle`` degrees."""
     digits = load_digits()
     for digit in classes:
         (root / f"digit {digit}").mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ weight_temperature: 2.0
 alignment: [coral, dann]
 alignment_weight: {low: 0.1, high: 1.0, log: true}
 """
-"""Heads alone, so that a trial takes seconds."""
+"""Only heads are trained, so that a trial takes seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -147,4 +147,4 @@ def test_a_source_of_other_classes_is_refused(data: dict[str, str], weird_folder
     other = folder(weird_folder / "strangers", range(7, 9), 10, 0)
     with pytest.raises(UsageError, match=r"source: expected .* no class in common"):
         run_search(config(data, weird_folder, source=other, method="align", name="x"))
-    assert not (weird_folder / "runs s" / "x").exists()  # at once
+    assert not (weird_folder / "runs s" / "x").exists()  # refused before anything is written

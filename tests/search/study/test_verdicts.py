@@ -14,14 +14,14 @@ from search.records.record import Outcome
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
 BUDGET: dict[str, Any] = {"trials": 4, "scheduler": "none", "batch_size": 16, "register_model": False}
-"""The baseline has the same: as many trials, of as many epochs."""
+"""The baseline has the same budget: as many trials of as many epochs."""
 
 VERDICTS = {
     "helps": "Transfer helps",
     "negative transfer": "Negative transfer",
     "no difference": "No difference",
 }
-"""What the report says of each."""
+"""Words of the report by verdict."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def helps(few: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def hurts(few: Path) -> Outcome:
-    """From the digits 0 to 4 to others: what a small dense network has learned of those, mostly kept frozen."""
+    """Transfer from the digits 0 to 4 to the others, with a small dense network that is mostly kept frozen."""
     backbone = dense_classifier(few.with_name("dense.keras"), range(5), epochs=150)
     space = few.with_name("dense.yaml")
     space.write_text("unfreeze_depth: [0, 1]\nlearning_rate: {low: 3e-3, high: 3e-2, log: true}\n")

@@ -44,7 +44,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def _is_native(output: Any) -> bool:
-    """Whether it is TensorFlow's, whose C++ code says what it has found at each import, whatever it is told."""
+    """Whether the output is from TensorFlow, whose C++ code logs at each import, whatever the log level."""
     lines = output.text.splitlines() if output.output_type == "stream" and output.name == "stderr" else [""]
     return all(re.match(r"WARNING: All log messages before absl|[IWE]\d{4} ", line) for line in lines)
 
@@ -65,7 +65,7 @@ def shown(cell: Any) -> Iterator[tuple[str, str]]:
 
 
 def found(notebook: Any, source: str, kind: str) -> str:
-    """What the one cell that holds ``source`` shows as ``kind``."""
+    """The output of MIME type ``kind`` of the one cell that contains ``source``."""
     (cell,) = [cell for cell in code(notebook) if source in cell.source]
     return "\n".join(content for k, content in shown(cell) if k == kind)
 
@@ -76,7 +76,7 @@ def test_a_search_is_shown_while_it_runs_and_its_final_state_stays(executed: Any
     assert sorted(kind for kind, _ in shown(cell)) == [
         "text/html",
         "text/plain",
-    ]  # one output, drawn anew in place
+    ]  # one output, redrawn in place
     live = found(executed, "run_search(config)", "text/html")
     assert "<b>tour</b>: 10 of 10 trials" in live
     assert live.count("<svg") >= 8

@@ -41,7 +41,7 @@ def words(html: str) -> str:
 
 
 class Balanced(HTMLParser):
-    """Fails on a tag that is not closed, or closed by another."""
+    """A parser that fails on a tag that is not closed or is closed by another."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

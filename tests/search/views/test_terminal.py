@@ -307,7 +307,7 @@ def test_the_view_is_chosen_by_the_kind_of_output() -> None:
 
 
 def with_objectives(count: int) -> SearchRecord:
-    """Trials that are all points of the front but the pruned ones, and one that has begun."""
+    """Trials of which all but the pruned ones are points of the front, and one that has just started."""
     names = ("val_accuracy", "latency_ms", "parameters")
     done = [
         replace(t, objectives=dict(zip(names, (t.value, 3.0 + t.number, 1e5 + t.number), strict=True)))
