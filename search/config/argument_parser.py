@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
 from search.config.choices import did_you_mean
-from search.config.environment import DEFAULT_STORAGE, options_from_environment
+from search.config.environment import DEFAULT_STORAGE, OPTION_VARIABLES, options_from_environment
 from search.config.validation_errors import quote_key, quote_value
 from trainables.errors import UsageError
 
 MAX_ARGUMENT_LENGTH = 4095
 MAX_NAME_LENGTH = 255
 """The longest path, and the longest name in a path, that Linux and macOS accept."""
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # argparse breaks lines at hyphens, also inside of paths and options such as ./unfreeze-runs.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             usage=usage,
             epilog=epilog,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -76,21 +83,23 @@ def add_storage_options(parser: Parser, tracking: bool = True, ledger: bool = Fa
         "--storage",
         metavar="DIR",
         default=known.get("storage", DEFAULT_STORAGE),
-        help=f"Folder of the searches' files (default: {DEFAULT_STORAGE}).",
+        help=f"Folder of the searches' files (default: ${OPTION_VARIABLES['storage']}, or {DEFAULT_STORAGE}).",
     )
     if ledger:
         parser.add_argument(
             "--ledger",
             metavar="URL",
             default=known.get("ledger"),
-            help="Database of the ledger, if the search was given one (default: a file in the storage).",
+            help=f"Database of the ledger, if the search has its own (default: ${OPTION_VARIABLES['ledger']}, or a "
+            "file in the storage).",
         )
     if tracking:
         parser.add_argument(
             "--tracking-uri",
             metavar="URI",
             default=known.get("tracking_uri"),
-            help="MLflow tracking server or database (default: a file in the storage).",
+            help=f"MLflow tracking server or database (default: ${OPTION_VARIABLES['tracking_uri']}, or a file in the "
+            "storage).",
         )
 
 

@@ -170,7 +170,7 @@ def _option_row(option: SearchOption) -> tuple[str, ...]:
         default = "on" if option.default else "off"
     words = option.description + (" May be given more than once." if option.details.repeatable else "")
     if option.name in OPTION_VARIABLES:
-        words += f" Also `{OPTION_VARIABLES[option.name]}`."
+        words += f" Environment variable: `{OPTION_VARIABLES[option.name]}`."
     return flag + value, _mark_flags(default), _mark_flags(words)
 
 

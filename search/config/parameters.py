@@ -6,7 +6,7 @@ parameter stands below the one that its ``when`` names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -318,18 +318,24 @@ PARAMETERS: Mapping[str, Parameter] = {
 """All parameters by name, in the order in which a trial suggests them."""
 
 
-def _builtin_space(core: bool) -> str:
-    """Return the names of the parameters of fine-tuning that one built-in space adds, for help and docs."""
-    return ", ".join(
-        f"`{name}`"
+def _finetuning_parameters(core: bool) -> tuple[str, ...]:
+    return tuple(
+        name
         for name, parameter in PARAMETERS.items()
         if parameter.core is core and parameter.applies_to("finetune") and name not in OLD_TASK_PARAMETERS
     )
 
 
+def _as_code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+CORE_PARAMETERS = _finetuning_parameters(core=True)
+"""Names of the parameters of fine-tuning in the ``core`` space."""
+
 SPACES: Mapping[str, str] = {
-    "core": _builtin_space(core=True),
-    "full": f"those of `core` and {_builtin_space(core=False)}",
+    "core": _as_code(CORE_PARAMETERS),
+    "full": f"those of `core` and {_as_code(_finetuning_parameters(core=False))}",
 }
 """The built-in spaces by name, with their parameters under the method ``finetune``."""
 

@@ -244,7 +244,9 @@ def test_sizes_are_read_in_usual_spellings(text: object, expected: int) -> None:
     assert SearchConfig(checkpoint_budget=text).checkpoint_budget == expected
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1", "1.2.3 GB", "2 XB", True, "1 ib", "9" * 25, [1]])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1", "1.2.3 GB", "2 XB", True, "1 ib", "9" * 25, [1], "5 kbit", "2 GB x", ".5 GB"]
+)
 def test_an_invalid_size_is_refused(text: object) -> None:
     with pytest.raises(UsageError, match="checkpoint_budget: expected "):
         SearchConfig(checkpoint_budget=text)
