@@ -1,4 +1,4 @@
-"""Activations: the same numbers whether they are computed, kept, read from a file or derived from a lower cut."""
+"""Activations are the same whether they are computed, cached, read from a file or derived from a lower cut."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def backbone(tail: Tail = lambda x: x, seed: int = 3) -> Backbone:
 
 
 @keras.saving.register_keras_serializable("tests")
-class Restless(keras.layers.Layer):  # type: ignore[misc]
+class NoiseInInference(keras.layers.Layer):  # type: ignore[misc]
     """Adds noise in inference, too."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -151,7 +151,7 @@ def test_activations_are_the_prefix_in_float16(
     assert error(found, expected) < 2e-3
 
 
-def test_what_is_asked_for_twice_is_computed_once(small: Backbone, task: Pictures) -> None:
+def test_a_second_request_is_not_computed_again(small: Backbone, task: Pictures) -> None:
     activations = ActivationCache(small, task)
     first = activations.get("train", 1)
     assert activations.get("train", 1) is first
@@ -159,7 +159,7 @@ def test_what_is_asked_for_twice_is_computed_once(small: Backbone, task: Picture
     assert activations.bytes == {"memory": first.nbytes, "disk": 0}
 
 
-def test_several_threads_at_once_compute_once(small: Backbone, task: Pictures) -> None:
+def test_concurrent_threads_compute_activations_once(small: Backbone, task: Pictures) -> None:
     activations = ActivationCache(small, task)
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(activations.get("train", 0))) for _ in range(8)]
@@ -172,7 +172,7 @@ def test_several_threads_at_once_compute_once(small: Backbone, task: Pictures) -
 
 
 @pytest.mark.parametrize("lower", [1, 2, 3])
-def test_a_higher_cut_from_a_lower_one_is_the_same_bit_for_bit(
+def test_a_cut_derived_from_a_lower_one_is_equal_bit_for_bit(
     small: Backbone, task: Pictures, lower: int
 ) -> None:
     direct, derived = ActivationCache(small, task), ActivationCache(small, task)
@@ -191,7 +191,7 @@ def test_views_are_the_distorted_images_through_the_prefix(small: Backbone, task
     assert error(found, exact(small, 1, pixels)) < 2e-3
 
 
-def test_views_differ_and_are_the_same_for_everybody(small: Backbone, task: Pictures) -> None:
+def test_views_differ_and_are_the_same_in_every_cache(small: Backbone, task: Pictures) -> None:
     one, other = ActivationCache(small, task), ActivationCache(small, task)
     asked = [
         {"strength": 0.0},
@@ -206,7 +206,7 @@ def test_views_differ_and_are_the_same_for_everybody(small: Backbone, task: Pict
         assert not any(np.array_equal(first, second) for second in found[index + 1 :])
 
 
-def test_strengths_share_the_nearest_level(small: Backbone, task: Pictures) -> None:
+def test_a_strength_uses_the_nearest_level(small: Backbone, task: Pictures) -> None:
     activations = ActivationCache(small, task)
     assert activations.get("train", 0, strength=0.55, view=1) is activations.get(
         "train", 0, strength=0.5, view=1
@@ -226,7 +226,7 @@ class TestOnDisk:
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "cäche 字"
 
-    def test_another_process_reads_what_one_has_computed(self, task: Pictures, folder: Path) -> None:
+    def test_another_process_reads_the_computed_file(self, task: Pictures, folder: Path) -> None:
         one, other = (kept_in(folder, backbone(), task) for _ in range(2))
         first = one.get("train", 1, strength=0.25, view=3)
         second = other.get("train", 1, strength=0.25, view=3)
@@ -244,7 +244,7 @@ class TestOnDisk:
             activations.get(split, 1)
             assert (activations.misses, activations.hits) == (1, 0)
 
-    def test_what_lies_above_the_cut_does_not_matter(self, task: Pictures, folder: Path) -> None:
+    def test_layers_above_the_cut_do_not_change_the_key(self, task: Pictures, folder: Path) -> None:
         kept_in(folder, backbone(), task).get("train", 2)
         retrained = backbone()
         top = retrained.model.get_layer("conv_3")
@@ -275,7 +275,7 @@ class TestOnDisk:
         assert activations.misses == 1
         assert ["computed again" in note for note in activations.notes] == [True]
 
-    def test_without_a_usable_folder_memory_serves(
+    def test_without_a_usable_folder_activations_are_kept_in_memory(
         self, small: Backbone, task: Pictures, tmp_path: Path
     ) -> None:
         (tmp_path / "file").touch()
@@ -287,7 +287,7 @@ class TestOnDisk:
         assert activations.notes
         assert activations.bytes["memory"] > 0
 
-    def test_a_decision_counts_what_is_there(self, small: Backbone, task: Pictures, folder: Path) -> None:
+    def test_a_decision_counts_the_cached_views(self, small: Backbone, task: Pictures, folder: Path) -> None:
         activations = kept_in(folder, small, task, views=2)
         for view in range(2):
             activations.get("train", 1, strength=0.5, view=view)
@@ -340,10 +340,10 @@ class TestRange:
 @pytest.fixture(scope="module")
 def network() -> Backbone:
     """Its third block is restless."""
-    return backbone(Restless())
+    return backbone(NoiseInInference())
 
 
-class TestRestless:
+class TestNondeterministicPrefix:
     def test_a_prefix_that_is_not_deterministic_is_refused_with_the_block(
         self, network: Backbone, task: Pictures
     ) -> None:
@@ -359,7 +359,7 @@ class TestRestless:
         assert activations.decide(2, 20).reuse
         assert activations.get("train", 2) is not None
 
-    def test_evaluation_computes_anew(self, network: Backbone, task: Pictures) -> None:
+    def test_evaluation_computes_activations_again(self, network: Backbone, task: Pictures) -> None:
         activations = ActivationCache(network, task)
         one, other = (np.concatenate(list(activations.chunks("validation", 0))) for _ in range(2))
         assert len(one) == 30
@@ -373,8 +373,8 @@ class TestRestless:
         training.release()
 
 
-class TestRoom:
-    def test_what_exceeds_half_of_the_memory_is_not_kept(self, small: Backbone, task: Pictures) -> None:
+class TestBudget:
+    def test_activations_above_half_of_the_budget_are_not_kept(self, small: Backbone, task: Pictures) -> None:
         activations = ActivationCache(small, task, budget=3_000)
         assert not activations.fits("train", 0)
         assert activations.get("train", 0) is None
@@ -382,13 +382,17 @@ class TestRoom:
         assert not decision.reuse
         assert "exceed" in decision.reason
 
-    def test_pieces_come_where_the_whole_does_not_fit(self, small: Backbone, task: Pictures) -> None:
+    def test_activations_that_do_not_fit_are_computed_in_chunks(
+        self, small: Backbone, task: Pictures
+    ) -> None:
         pieces = list(ActivationCache(small, task, budget=0).chunks("validation", 1))
         np.testing.assert_array_equal(
             np.concatenate(pieces), ActivationCache(small, task).get("validation", 1)
         )
 
-    def test_the_least_recently_used_goes_first(self, small: Backbone, task: Pictures) -> None:
+    def test_the_least_recently_used_activations_are_evicted_first(
+        self, small: Backbone, task: Pictures
+    ) -> None:
         one = ActivationCache(small, task).get("train", 0)
         activations = ActivationCache(small, task, budget=3 * one.nbytes)
         for view in (0, 1, 2, 0, 3):
@@ -400,7 +404,9 @@ class TestRoom:
         activations.get("train", 0, strength=1.0, view=1)
         assert activations.misses == misses + 1
 
-    def test_nothing_frozen_and_no_views_are_decisions_too(self, small: Backbone, task: Pictures) -> None:
+    def test_no_frozen_block_and_no_views_give_a_decision_without_reuse(
+        self, small: Backbone, task: Pictures
+    ) -> None:
         assert ActivationCache(small, task).decide(4, 20).reason == "nothing is frozen"
         assert "0 views" in ActivationCache(small, task, views=0).decide(1, 20, strength=0.5).reason
         assert ActivationCache(small, task, views=0).decide(1, 20).reuse
@@ -423,7 +429,7 @@ def _run(bench: Workbench, seed: int = 1, live: bool = False, **params: Any) -> 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("augmentation", [{}, {"augmentation_strength": 0.5}, {"horizontal_flip": True}])
-def test_a_trial_on_kept_activations_equals_one_on_images(
+def test_a_trial_on_cached_activations_equals_one_on_images(
     small: Backbone, task: Pictures, depth: int, augmentation: dict[str, Any]
 ) -> None:
     params = {"unfreeze_depth": depth, "dropout": 0.2, **augmentation}
@@ -434,14 +440,16 @@ def test_a_trial_on_kept_activations_equals_one_on_images(
     np.testing.assert_allclose(kept, computed, rtol=1e-4)
 
 
-def test_without_views_every_epoch_draws_anew(small: Backbone, task: Pictures) -> None:
+def test_without_views_every_epoch_has_its_own_distortions(small: Backbone, task: Pictures) -> None:
     shared, first = _run(_bench(small, task), augmentation_strength=0.6)
     own, second = _run(_bench(small, task, views=0), augmentation_strength=0.6)
     assert (first.feed.strength, second.feed.strength) == (0.5, 0.6)
     assert shared != own
 
 
-def test_a_winner_is_confirmed_on_images_whatever_is_kept(small: Backbone, task: Pictures) -> None:
+def test_a_winner_is_confirmed_on_images_even_if_activations_are_cached(
+    small: Backbone, task: Pictures
+) -> None:
     bench = _bench(small, task)
     _run(bench, unfreeze_depth=1)
     misses, hits = bench.activations.misses, bench.activations.hits
@@ -462,7 +470,7 @@ def test_a_second_trial_of_a_shape_reads_and_traces_nothing_new(small: Backbone,
     assert bench.activations.misses == misses
 
 
-def test_a_trial_goes_on_when_its_activations_can_no_longer_be_kept(
+def test_a_trial_continues_when_its_activations_can_no_longer_be_kept(
     small: Backbone, task: Pictures, tmp_path: Path
 ) -> None:
     params = {**PARAMS, "unfreeze_depth": 1, "augmentation_strength": 0.5}

@@ -115,7 +115,7 @@ def share(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_activations_are_the_prefix_but_for_rounding(name: str) -> None:
+def test_activations_equal_the_prefix_except_for_rounding(name: str) -> None:
     backbone, task = _fresh(name)
     activations, images = ActivationCache(backbone, task), task.split("train").images.astype(np.float32)
     for depth in depths(backbone):
@@ -168,7 +168,7 @@ def benches(pair: tuple[Backbone, Blobs]) -> tuple[Workbench, Workbench]:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
-def test_trials_on_kept_activations_equal_trials_on_images(
+def test_trials_on_cached_activations_equal_trials_on_images(
     benches: tuple[Workbench, Workbench], strength: float
 ) -> None:
     params = {
@@ -209,7 +209,7 @@ print(activations.misses, activations.hits, array.astype("float64").sum())
 """
 
 
-def test_two_processes_share_what_one_has_computed(tmp_path: Path, print_bench: Workbench) -> None:
+def test_two_processes_share_computed_activations(tmp_path: Path, print_bench: Workbench) -> None:
     print_bench.backbone.save(tmp_path / "backbone.keras")
     places: list[Any] = [tmp_path / "backbone.keras", print_bench.task.directory, tmp_path / "cache ü"]
     said = [

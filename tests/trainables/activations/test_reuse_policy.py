@@ -1,3 +1,5 @@
+"""When activations are kept, and where: the comparison of seconds and bytes, and the measured speeds behind it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -51,13 +53,13 @@ def test_a_fast_prefix_over_large_tensors_is_computed_live() -> None:
     assert "computed live" in str(decision)
 
 
-def test_what_one_trial_alone_would_not_repay_pays_when_trials_share() -> None:
+def test_sharing_between_trials_can_make_reuse_pay_off() -> None:
     alone = replace(SLOW, epochs=4, bytes_per_image=50_000)
     assert not decide(alone, ROOM, Fixed()).reuse  # four epochs, four views: nothing is read twice
     assert decide(replace(alone, sharing=1), ROOM, Fixed()).reuse
 
 
-def test_views_that_are_there_already_need_no_computing() -> None:
+def test_cached_views_cost_no_computation() -> None:
     fresh, half = (decide(replace(SLOW, kept=kept), ROOM, Fixed()) for kept in (0, 4))
     assert half.reuse_seconds < fresh.reuse_seconds
     assert half.kept == 4
@@ -81,7 +83,7 @@ def test_a_set_larger_than_the_systems_file_cache_is_read_from_the_disk_itself()
         (replace(SLOW, bytes_per_image=40_000, prefix_seconds=1e-6), ROOM, "disk"),  # too large for memory
     ],
 )
-def test_place(demand: CacheRequest, room: CacheCapacity, expected: str) -> None:
+def test_choose_location(demand: CacheRequest, room: CacheCapacity, expected: str) -> None:
     assert choose_location(demand, room, Fixed()) == expected
 
 
@@ -89,7 +91,7 @@ def test_without_a_disk_that_can_be_measured_memory_remains() -> None:
     assert choose_location(SLOW, ROOM, Fixed(disk=None)) == "memory"
 
 
-def test_small_sets_are_kept_whatever_the_clock_says() -> None:
+def test_small_sets_are_kept_whatever_they_cost() -> None:
     small = CacheRequest(images=100, bytes_per_image=8_000, prefix_seconds=1e-9, views=8, epochs=2)
     decision = decide(small, ROOM, Fixed())
     assert decision.reuse
@@ -119,7 +121,9 @@ demands = st.builds(
 
 
 @given(demands)
-def test_reuse_never_exceeds_half_of_the_room_and_never_costs_more_than_live(demand: CacheRequest) -> None:
+def test_reuse_never_exceeds_half_of_the_capacity_and_never_costs_more_than_live(
+    demand: CacheRequest,
+) -> None:
     decision = decide(demand, ROOM, Fixed())
     if decision.reuse:
         assert decision.bytes <= {"memory": ROOM.memory, "disk": ROOM.disk}[decision.place] / 2
@@ -129,7 +133,7 @@ def test_reuse_never_exceeds_half_of_the_room_and_never_costs_more_than_live(dem
 
 
 @given(demands, st.integers(1, 50))
-def test_more_trials_that_share_never_speak_against_reuse(demand: CacheRequest, more: int) -> None:
+def test_more_sharing_trials_never_prevent_reuse(demand: CacheRequest, more: int) -> None:
     before = decide(demand, ROOM, Fixed())
     after = decide(replace(demand, sharing=demand.sharing + more), ROOM, Fixed())
     slower_to_read = demand.prefix_seconds < demand.bytes_per_image / 1e8

@@ -1,4 +1,4 @@
-"""Entries as files: whole or not at all, checked when they are opened, removed only when nobody reads them."""
+"""The cache on disk: entries are complete or absent, verified when they are opened, and never removed while in use."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_what_was_written_is_read_bit_for_bit(folder: Path, dtype: str) -> None:
+def test_an_entry_is_read_back_bit_for_bit(folder: Path, dtype: str) -> None:
     array = values(dtype=dtype)
     array[0, 0, 0] = [np.inf, np.nan]
     read = read_entry(written(folder, array), KEY)
@@ -83,7 +83,7 @@ def test_what_was_written_is_read_bit_for_bit(folder: Path, dtype: str) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["entry.arrow"]
 
 
-def test_the_file_is_arrow_that_anybody_can_read(folder: Path) -> None:
+def test_any_arrow_reader_can_read_an_entry(folder: Path) -> None:
     array = values()
     with pa.memory_map(str(written(folder, array))) as source:
         table = pa.ipc.open_file(source).read_all()
@@ -101,7 +101,7 @@ def test_an_entry_becomes_float32_when_rows_need_it(folder: Path) -> None:
     )
 
 
-def test_a_draft_that_is_not_full_is_refused_and_leaves_nothing(folder: Path) -> None:
+def test_an_incomplete_entry_is_refused_and_removed(folder: Path) -> None:
     draft = EntryWriter(folder / "draft.partial", KEY, ROWS, SHAPE)
     draft.append(values(4))
     with pytest.raises(ValueError, match="rows: expected 10, received 4"):
@@ -110,7 +110,7 @@ def test_a_draft_that_is_not_full_is_refused_and_leaves_nothing(folder: Path) ->
     assert list(folder.iterdir()) == []
 
 
-def test_no_flipped_byte_changes_what_is_read(folder: Path) -> None:
+def test_a_flipped_byte_never_changes_the_values_read(folder: Path) -> None:
     path = written(folder, values())
     whole = path.read_bytes()
     noticed = 0
@@ -163,7 +163,7 @@ def test_a_flipped_value_is_found_by_its_checksum(folder: Path) -> None:
     assert "received 1 that differ" in store.notes[0]
 
 
-def test_an_entry_of_another_key_is_not_taken(folder: Path) -> None:
+def test_an_entry_with_another_key_is_not_read(folder: Path) -> None:
     store = DiskCache(folder, 10**6)
     fill(store, key(1))
     store.path(key(1)).rename(store.path(key(2)))
@@ -171,20 +171,20 @@ def test_an_entry_of_another_key_is_not_taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", EntryKey.__dataclass_fields__)
-def test_everything_in_the_key_counts(change: str) -> None:
+def test_every_field_of_the_key_changes_the_entry(change: str) -> None:
     other: dict[str, Any] = {"input_size": (8, 9), "level": 0.75, "flip": True, "view": 4, "chunk": 8}
     changed = replace(KEY, **{change: other.get(change, "another")})
     assert changed.digest != KEY.digest
     assert replace(KEY).digest == KEY.digest
 
 
-def test_a_second_fill_computes_nothing(folder: Path) -> None:
+def test_an_existing_entry_is_not_computed_again(folder: Path) -> None:
     fill(DiskCache(folder, 10**6))
     again = DiskCache(folder, 10**6).get_or_compute(KEY, ROWS, SHAPE, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(again, values())
 
 
-def test_an_error_of_the_computation_comes_through_and_leaves_nothing(folder: Path) -> None:
+def test_an_error_of_the_computation_is_raised_and_leaves_no_file(folder: Path) -> None:
     def broken() -> Iterator[np.ndarray]:
         yield values(4)
         raise KeyError("the computation")
@@ -208,7 +208,7 @@ def held(store: DiskCache) -> list[int]:
     return [view for view in range(6) if key(view) in store]
 
 
-def test_the_least_recently_used_entries_go_first(folder: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted_first(folder: Path) -> None:
     store = DiskCache(folder, 4_500_000)
     for view in range(3):
         fill(store, key(view), big(view))
@@ -237,7 +237,7 @@ def test_an_entry_in_use_is_never_evicted(folder: Path) -> None:
     assert held(store) == [1, 4, 5]
 
 
-def test_when_all_is_in_use_the_caller_goes_on_without(folder: Path) -> None:
+def test_when_all_entries_are_in_use_the_caller_continues_without_the_cache(folder: Path) -> None:
     store = DiskCache(folder, 3_000_000)
     used = [fill(store, key(view), big(view)) for view in range(2)]
     assert fill(store, key(2), big(2)) is None
@@ -247,7 +247,7 @@ def test_when_all_is_in_use_the_caller_goes_on_without(folder: Path) -> None:
     del used
 
 
-def test_an_entry_above_the_budget_evicts_nothing_for_nothing(folder: Path) -> None:
+def test_an_entry_larger_than_the_budget_evicts_nothing(folder: Path) -> None:
     store = DiskCache(folder, 2_000_000)
     fill(store, key(0), big(0))
     assert store.get_or_compute(key(1), 40, BIG, lambda: pytest.fail("computed")) is None
@@ -290,7 +290,7 @@ def _compute(folder: str, log: str, start: Any, results: Any) -> None:
     results.put(None if array is None else array.sum(dtype=np.float64).item())
 
 
-def test_of_two_processes_at_once_one_computes_and_both_read(folder: Path, tmp_path: Path) -> None:
+def test_of_two_concurrent_processes_one_computes_and_both_read(folder: Path, tmp_path: Path) -> None:
     log, start, results = tmp_path / "log", spawn.Event(), spawn.Queue()
     both = [spawn.Process(target=_compute, args=(str(folder), str(log), start, results)) for _ in range(2)]
     for process in both:
@@ -326,7 +326,7 @@ def writer(folder: Path) -> Iterator[Any]:
     process.join(60)
 
 
-def test_a_writer_killed_half_way_leaves_nothing_that_counts(folder: Path, writer: Any) -> None:
+def test_the_draft_of_a_killed_writer_is_ignored(folder: Path, writer: Any) -> None:
     store = DiskCache(folder, 10**6)
     os.kill(writer.pid, signal.SIGKILL)
     writer.join(60)
@@ -337,7 +337,7 @@ def test_a_writer_killed_half_way_leaves_nothing_that_counts(folder: Path, write
     assert store.notes == []
 
 
-def test_who_waits_too_long_goes_on_without(folder: Path, writer: Any) -> None:
+def test_a_lock_timeout_continues_without_the_cache(folder: Path, writer: Any) -> None:
     store = DiskCache(folder, 10**6, wait=0.3)
     began = time.monotonic()
     assert store.get_or_compute(KEY, ROWS, SHAPE, lambda: pytest.fail("computed")) is None
@@ -359,7 +359,7 @@ def tiny_disk(folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_means_going_on_without(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_continues_without_the_cache(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = DiskCache(tiny_disk, 10**8)
     np.testing.assert_array_equal(fill(store, key(0)), values())
     assert fill(store, key(1), big(1)) is None
@@ -371,7 +371,7 @@ def test_a_full_disk_means_going_on_without(tiny_disk: Path, caplog: pytest.LogC
     np.testing.assert_array_equal(store.open(key(0)), values())  # what is there can still be read
 
 
-def test_a_disk_that_can_only_be_read_serves_what_it_has(tiny_disk: Path) -> None:
+def test_a_read_only_disk_serves_its_entries(tiny_disk: Path) -> None:
     fill(DiskCache(tiny_disk, 10**6))
     gc.collect()
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
@@ -390,7 +390,7 @@ def _limited(folder: str, results: Any) -> None:
     results.put((filled is None, store.notes, [p.name for p in Path(folder).glob("*.partial")]))
 
 
-def test_a_limit_on_file_sizes_means_going_on_without(folder: Path) -> None:
+def test_a_limit_on_file_sizes_continues_without_the_cache(folder: Path) -> None:
     results = spawn.Queue()
     process = spawn.Process(target=_limited, args=(str(folder), results))
     process.start()
@@ -401,7 +401,7 @@ def test_a_limit_on_file_sizes_means_going_on_without(folder: Path) -> None:
     assert left == []
 
 
-def test_a_folder_that_cannot_be_made_means_going_on_without(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_continues_without_the_cache(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = DiskCache(tmp_path / "file" / "cache", 10**6)
     assert store.open(KEY) is None
@@ -420,14 +420,14 @@ def test_the_folder_is_marked_as_a_cache(folder: Path) -> None:
     assert (folder / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
 
-def test_the_default_place_follows_the_environment(tmp_path: Path) -> None:
+def test_the_default_directory_follows_the_environment(tmp_path: Path) -> None:
     assert default_directory({}) == Path.home() / ".cache/unfreeze/activations"
     assert default_directory({"UNFREEZE_CACHE": str(tmp_path / "ü")}) == tmp_path / "ü"
     assert default_directory({"UNFREEZE_CACHE": "~/c"}) == Path.home() / "c"
     assert default_directory({"UNFREEZE_CACHE": "off"}) is None
 
 
-def test_a_default_place_that_is_none_is_refused() -> None:
+def test_an_invalid_default_directory_is_refused() -> None:
     with pytest.raises(
         UsageError, match="UNFREEZE_CACHE: expected a directory or 'off', received '~no-such-user/c'"
     ):

@@ -1,4 +1,4 @@
-"""Backbones of every family: parts make the whole; what is saved is what was loaded."""
+"""Backbones of every family: prefix and suffix make the whole, and a saved backbone is read back unchanged."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_blocks_are_as_many_as_the_architecture_suggests(network: Backbone) -> N
     assert len({block.name for block in network.blocks}) == len(network.blocks)
 
 
-def test_blocks_hold_all_weights_and_each_has_some(network: Backbone) -> None:
+def test_blocks_contain_all_weights_and_none_is_empty(network: Backbone) -> None:
     assert sum(block.parameters for block in network.blocks) == network.parameters
     for depth, block in enumerate(reversed(network.blocks), start=1):
         _, suffix = network.parts(depth)
@@ -93,7 +93,7 @@ def test_the_lowest_prefix_only_preprocesses(network: Backbone) -> None:
     assert prefix.output.shape[1:] == network.model.input.shape[1:]
 
 
-def test_saved_and_opened_it_is_the_same(network: Backbone, tmp_path: Path) -> None:
+def test_a_saved_and_reopened_backbone_is_unchanged(network: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "a folder ü" / "字 'quoted'.keras"
     saved = Backbone(network.spec, network.name, network.weights, network.model)
     saved.save(path)
@@ -149,12 +149,12 @@ def test_random_weights_follow_the_spec_s_seed(name: str) -> None:
     assert digest(1) == digest(1) != digest(2)
 
 
-def test_parts_are_made_once(built_in: Backbone) -> None:
+def test_parts_are_built_once(built_in: Backbone) -> None:
     assert built_in.parts(2) is built_in.parts(2)
     assert built_in.parts(0) == (built_in.model, None)
 
 
 @pytest.mark.parametrize("depth", [-1, 5])
-def test_a_depth_that_is_not_there_is_refused(built_in: Backbone, depth: int) -> None:
+def test_a_depth_out_of_range_is_refused(built_in: Backbone, depth: int) -> None:
     with pytest.raises(BackboneError, match=rf"depth: expected 0 to 4, received {depth}"):
         built_in.parts(depth)

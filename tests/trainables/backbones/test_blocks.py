@@ -1,4 +1,4 @@
-"""Blocks: what ``unfreeze_depth`` counts, on graphs small enough to read."""
+"""Blocks, the units of ``unfreeze_depth``, on graphs that are small enough to read."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_normalisation_after_a_merge_opens_the_next_block(image: Any) -> None:
     assert found[2][:2] == ["pre_bn", "pre_relu"]
 
 
-def test_no_boundary_parts_two_calls_of_one_layer(image: Any) -> None:
+def test_no_boundary_separates_two_calls_of_one_layer(image: Any) -> None:
     x = conv(image, 4, "stem")
     shared = layers.Conv2D(4, 3, padding="same", name="shared")
     x = conv(shared(conv(shared(x), 4, "between")), 4, "top")

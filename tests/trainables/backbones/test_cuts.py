@@ -1,4 +1,4 @@
-"""Cuts are the points where one tensor is live, whatever the graph is made of."""
+"""Cuts are the points of a graph where one tensor is live, whatever operations it consists of."""
 
 from __future__ import annotations
 

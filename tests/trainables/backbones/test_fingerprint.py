@@ -1,4 +1,4 @@
-"""The digest follows what a model computes and nothing else."""
+"""The digest of a model depends on what it computes and on nothing else."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
     return keras.Model(image, x)
 
 
-def test_names_that_keras_counts_do_not_matter() -> None:
+def test_automatic_names_do_not_change_the_digest() -> None:
     first, second = build(), build()
     assert first.layers[1].name != second.layers[1].name
     assert model_digest(first) == model_digest(second)
 
 
 @pytest.mark.parametrize("change", [{"units": 5}, {"epsilon": 1e-5}, {"shift": 2.0}])
-def test_another_configuration_is_another_digest(change: dict[str, Any]) -> None:
+def test_another_configuration_changes_the_digest(change: dict[str, Any]) -> None:
     assert model_digest(build(**change)) != model_digest(build())
 
 
-def test_another_weight_is_another_digest() -> None:
+def test_another_weight_changes_the_digest() -> None:
     model = build()
     before = model_digest(model)
     kernel = model.weights[0].numpy()
@@ -48,7 +48,7 @@ def test_another_weight_is_another_digest() -> None:
     assert model_digest(model) != before
 
 
-def test_other_links_are_another_digest() -> None:
+def test_other_connections_change_the_digest() -> None:
     image = keras.Input((8, 8, 3))
     one, two = layers.Conv2D(3, 1, kernel_initializer="ones"), layers.Conv2D(3, 1, kernel_initializer="zeros")
     a, b = one(image), two(image)
@@ -56,24 +56,24 @@ def test_other_links_are_another_digest() -> None:
     assert model_digest(minus) != model_digest(keras.Model(image, layers.Subtract()([b, a])))
 
 
-def test_what_is_trainable_just_now_does_not_matter() -> None:
+def test_trainable_flags_do_not_change_the_digest() -> None:
     model = build()
     before = model_digest(model)
     model.trainable = False
     assert model_digest(model) == before
 
 
-def test_the_input_size_matters() -> None:
+def test_the_input_size_changes_the_digest() -> None:
     assert load(BackboneSpec(input_size=40)).digest != load(BackboneSpec()).digest
 
 
-def test_saved_and_reopened_it_is_the_same(tmp_path: Path) -> None:
+def test_a_saved_and_reopened_model_has_the_same_digest(tmp_path: Path) -> None:
     model, path = build(), tmp_path / "model.keras"
     model.save(path)
     assert model_digest(keras.models.load_model(path)) == model_digest(model)
 
 
-def test_parting_and_drawing_weights_leave_it_alone(tmp_path: Path) -> None:
+def test_splitting_and_fresh_weights_do_not_change_the_digest(tmp_path: Path) -> None:
     backbone = load(BackboneSpec())
     backbone.parts(2)
     backbone.fresh_weights(1)
@@ -92,7 +92,7 @@ def test_names_are_numbered_within_the_model() -> None:
 
 
 @pytest.mark.slow
-def test_another_process_finds_the_same(tmp_path: Path) -> None:
+def test_another_process_computes_the_same_digest(tmp_path: Path) -> None:
     spec = BackboneSpec("MobileNetV3Small", weights="none", input_size=32, seed=5)
     here = load(spec)
     here.save(tmp_path / "backbone.keras")

@@ -1,3 +1,5 @@
+"""Mixed precision and XLA: the choice, the conversion of networks, and equal results within rounding."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -126,7 +128,7 @@ def test_learns_as_well_as_in_float32(mixed: Workbench, print_bench: Workbench) 
     assert [m.train_loss for m in ours] != [m.train_loss for m in theirs]
 
 
-def test_sixteen_bits_compute_and_thirty_two_remember(mixed: Workbench) -> None:
+def test_mixed_precision_computes_in_sixteen_bits_and_stores_weights_in_thirty_two(mixed: Workbench) -> None:
     training = begin(config(), mixed)
     training.run_epoch()
     weights, optimizer = training.program.read()
@@ -146,7 +148,7 @@ def test_pixels_are_preprocessed_in_float32(mixed: Workbench) -> None:
     assert [b.name for b in mixed.backbone.blocks] == [b.name for b in load(BackboneSpec("print")).blocks]
 
 
-def test_a_checkpoint_goes_on_in_another_precision(
+def test_a_checkpoint_resumes_in_another_precision(
     mixed: Workbench, print_bench: Workbench, tmp_path: Path
 ) -> None:
     for source, target in ((mixed, print_bench), (print_bench, mixed)):
@@ -161,7 +163,7 @@ def test_a_checkpoint_goes_on_in_another_precision(
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_kept_activations_give_the_numbers_of_images(mixed: Workbench, depth: int) -> None:
+def test_cached_activations_give_the_results_of_images(mixed: Workbench, depth: int) -> None:
     kept = [m.train_loss for m in trained(mixed, unfreeze_depth=depth)]
     live = [m.train_loss for m in trained(mixed, unfreeze_depth=depth, live=True)]
     np.testing.assert_allclose(kept, live, rtol=0.02)

@@ -1,4 +1,4 @@
-"""A node's own copy of a task: fetched once, checked, fetched again when damaged, removed when in the way."""
+"""A node's own copy of a task is made once, verified, replaced if damaged, and removed if the disk is full."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def digits(shared: Path, side: int = 8) -> Path:
     return prepare("digits", image_size=(side, side), directory=shared / f"digits {side}").directory
 
 
-def test_a_copy_holds_what_the_task_holds_and_is_made_once(shared: Path, cache: Path) -> None:
+def test_a_copy_equals_the_task_and_is_made_once(shared: Path, cache: Path) -> None:
     task = digits(shared)
     mine = local_copy(task, cache)
     assert mine.parent == cache / COPIES_FOLDER
@@ -65,7 +65,7 @@ def test_a_damaged_copy_is_fetched_again(shared: Path, cache: Path, damage: str)
     assert file.read_bytes() == (task / "train.arrow").read_bytes()
 
 
-def test_a_half_made_copy_of_a_killed_process_does_no_harm(shared: Path, cache: Path) -> None:
+def test_the_partial_copy_of_a_killed_process_is_replaced(shared: Path, cache: Path) -> None:
     task = digits(shared)
     mine = local_copy(task, cache)
     mine.rename(mine.with_name(mine.name + ".partial"))
@@ -74,7 +74,7 @@ def test_a_half_made_copy_of_a_killed_process_does_no_harm(shared: Path, cache: 
     assert len([p for p in mine.parent.iterdir() if p.is_dir()]) == 1
 
 
-def test_a_task_that_is_damaged_where_it_lies_is_refused(shared: Path, cache: Path) -> None:
+def test_a_damaged_task_is_refused(shared: Path, cache: Path) -> None:
     task = digits(shared)
     content = bytearray((task / "train.arrow").read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -84,7 +84,7 @@ def test_a_task_that_is_damaged_where_it_lies_is_refused(shared: Path, cache: Pa
     assert not [p for p in (cache / COPIES_FOLDER).iterdir() if p.is_dir()]
 
 
-def test_where_a_copy_would_bring_nothing_there_is_none(
+def test_no_copy_is_made_where_it_would_gain_nothing(
     shared: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = digits(tmp_path)
@@ -100,7 +100,7 @@ def test_where_a_copy_would_bring_nothing_there_is_none(
     assert local_copy(task, cache) == task
 
 
-def test_several_processes_fetch_it_once(shared: Path, cache: Path) -> None:
+def test_concurrent_processes_copy_a_task_once(shared: Path, cache: Path) -> None:
     task = digits(shared)
     code = (
         "import shutil, sys; from pathlib import Path; from trainables.data import node_copy; copy = shutil.copyfile\n"
@@ -119,7 +119,7 @@ def test_several_processes_fetch_it_once(shared: Path, cache: Path) -> None:
     assert len({lines[-2] for lines in said}) == 1
 
 
-def test_copies_that_nobody_reads_make_room_the_longest_unused_first(
+def test_unused_copies_are_removed_least_recently_used_first(
     shared: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_copy, "MAX_UNUSED_COPIES", 1)

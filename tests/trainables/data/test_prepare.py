@@ -1,4 +1,4 @@
-"""Preparing: the built-in digits, files on disk, doing it once, being killed, two at a time, a full disk."""
+"""Preparing a task: built-in digits, files on disk, repetition, killed and concurrent processes, a full disk."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_progress_counts_every_image(pets: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- once only
 
 
-def test_the_same_again_decodes_nothing(pets: Path, tmp_path: Path) -> None:
+def test_an_unchanged_input_is_not_decoded_again(pets: Path, tmp_path: Path) -> None:
     first = prepared(pets, tmp_path)
     progress = Counted()
     again = prepare(str(pets), image_size=(6, 6), directory=tmp_path, progress=progress)
@@ -152,7 +152,9 @@ def test_a_relative_path_is_the_same_input(
 
 
 @pytest.mark.parametrize("change", ["touched", "added", "renamed", "size", "options"])
-def test_a_change_is_seen(change: str, pets: Path, encode: Callable[..., bytes], tmp_path: Path) -> None:
+def test_a_changed_input_is_prepared_again(
+    change: str, pets: Path, encode: Callable[..., bytes], tmp_path: Path
+) -> None:
     first = prepared(pets, tmp_path)
     file = pets / "cat" / "000.png"
     if change == "touched":
@@ -188,7 +190,9 @@ def test_a_reader_keeps_the_old_arrays_while_they_are_replaced(pets: Path, tmp_p
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["cut", "gone", "emptied"])
-def test_damage_is_told_and_repaired(name: str, damage: str, pets: Path, tmp_path: Path) -> None:
+def test_a_damaged_task_is_reported_and_prepared_again(
+    name: str, damage: str, pets: Path, tmp_path: Path
+) -> None:
     task = prepared(pets, tmp_path)
     path = tmp_path / name
     if damage == "gone":
@@ -203,7 +207,7 @@ def test_damage_is_told_and_repaired(name: str, damage: str, pets: Path, tmp_pat
 
 @pytest.mark.parametrize("keep_time", [True, False])
 @pytest.mark.parametrize("name", ["train.arrow", "test.arrow"])
-def test_pixels_that_are_not_what_was_written_are_found_and_made_again(
+def test_changed_pixels_are_detected_and_prepared_again(
     name: str, keep_time: bool, pets: Path, tmp_path: Path
 ) -> None:
     task = prepared(pets, tmp_path)
@@ -217,7 +221,7 @@ def test_pixels_that_are_not_what_was_written_are_found_and_made_again(
     assert path.read_bytes() != content
 
 
-def test_of_much_data_only_what_bears_another_time_is_read_again(
+def test_of_large_data_only_files_with_another_time_are_hashed_again(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.data.task.ALWAYS_HASHED_BYTES", 0)
@@ -251,12 +255,12 @@ def test_a_task_of_a_later_version(pets: Path, tmp_path: Path) -> None:
     assert prepared(pets, tmp_path) == task
 
 
-def test_nothing_prepared(tmp_path: Path) -> None:
+def test_a_folder_without_a_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no prepared data: .*task\.json is missing"):
         open_task(tmp_path)
 
 
-def test_an_interrupt_leaves_nothing_half_done(pets: Path, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_partial_task(pets: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -284,7 +288,7 @@ def start(data: Path, directory: Path, when: str = "False", limit: str = "") -> 
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_killed_half_way_and_started_again(pets: Path, tmp_path: Path) -> None:
+def test_a_killed_preparation_can_be_repeated(pets: Path, tmp_path: Path) -> None:
     killed = start(pets, tmp_path, when="True")
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
@@ -296,7 +300,7 @@ def test_killed_half_way_and_started_again(pets: Path, tmp_path: Path) -> None:
     assert sum(task.counts.values()) == 80
 
 
-def test_two_processes_at_once(pets: Path, tmp_path: Path) -> None:
+def test_concurrent_processes_prepare_once(pets: Path, tmp_path: Path) -> None:
     both = [start(pets, tmp_path) for _ in range(2)]
     outputs = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
@@ -304,7 +308,7 @@ def test_two_processes_at_once(pets: Path, tmp_path: Path) -> None:
     assert visible(tmp_path) == FILES
 
 
-def test_threads_at_once_decode_once(pets: Path, tmp_path: Path) -> None:
+def test_concurrent_threads_decode_once(pets: Path, tmp_path: Path) -> None:
     progress = Counted()
 
     def work(_: int) -> Task:
@@ -325,7 +329,9 @@ def test_disk_full_while_writing(pets: Path, tmp_path: Path) -> None:
     assert visible(tmp_path) == []
 
 
-def test_disk_too_small_is_known_before(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_refused_before_decoding(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = os.statvfs(tmp_path)
     size = int((usage.f_bavail * usage.f_frsize / 80 / 2 / 3) ** 0.5) + 100
     if size > 4096:
@@ -375,7 +381,7 @@ def test_input_that_changes_after_it_was_listed(tmp_path: Path) -> None:
         ("~nobody-of-this-name/cats", r"expected digits"),
     ],
 )
-def test_inputs_that_are_not_there(data: str, words: str, tmp_path: Path) -> None:
+def test_missing_inputs_are_refused(data: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         prepared(data, tmp_path)
 

@@ -1,4 +1,4 @@
-"""Fifty thousand images don't need their RAM."""
+"""Splits larger than the memory can be written and mapped."""
 
 from __future__ import annotations
 

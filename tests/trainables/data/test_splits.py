@@ -1,4 +1,4 @@
-"""The split made here: stratified, seeded, and a function of the pixels alone."""
+"""Splits are stratified, seeded, and depend on the pixels alone."""
 
 from __future__ import annotations
 

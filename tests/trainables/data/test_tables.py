@@ -1,4 +1,4 @@
-"""Parquet and Arrow: kinds of image columns, labels, splits, and refusals in words."""
+"""Parquet and Arrow files: kinds of image columns, labels, splits, and error messages."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def no_rows(encode: Encode) -> pa.Table:
         (no_rows, r"holds no images"),
     ],
 )
-def test_refused_in_words(
+def test_invalid_tables_are_refused_with_a_clear_message(
     make: Callable[[Encode], pa.Table], words: str, encode: Encode, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=words):
@@ -358,7 +358,7 @@ def test_refused_in_words(
 
 
 @pytest.mark.parametrize("option", ["image_column", "label_column", "split_column"])
-def test_a_column_that_is_not_there(option: str, encode: Encode, tmp_path: Path) -> None:
+def test_a_missing_column_is_refused(option: str, encode: Encode, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"no column 'nope' \({option}\). The columns are 'image', 'label'"):
         prepared(save(table(encode), tmp_path / "t.parquet"), tmp_path / "out", **{option: "nope"})
 

@@ -1,4 +1,4 @@
-"""Targets whose training and validation labels are missing, or hidden: layouts, splits, classes, refusals."""
+"""Targets without labels for training and validation: layouts, splits, classes, and error messages."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_only_the_folders_of_the_test_need_classes(fill: Fill, odd_path: Path, t
     assert set(labels(task, "train") + labels(task, "validation")) == {"hidden"}
 
 
-def test_folders_in_train_are_not_looked_at_and_loose_test_images_left_out(
+def test_class_folders_in_train_are_ignored_and_loose_test_images_left_out(
     fill: Fill, tmp_path: Path
 ) -> None:
     root = fill(tmp_path / "in", {"train": 3, "train/cat": 2, "train/what/else": 3, "test/emu": 2, "test": 1})
@@ -138,7 +138,7 @@ def moved(root: Path, change: Callable[[Path], str | None]) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda i: None, lambda i: "cat", lambda i: f"class {len(i.name)}/deeper"])
-def test_no_label_in_a_split_folder_changes_anything(
+def test_labels_in_split_folders_do_not_change_the_task(
     change: Callable[[Path], str | None], fill: Fill, tmp_path: Path
 ) -> None:
     counts = {f"{split}/{c}": 3 for split in ("train", "validation", "test") for c in ("cat", "dog")}
@@ -150,7 +150,7 @@ def test_no_label_in_a_split_folder_changes_anything(
 
 
 @pytest.mark.parametrize("given", [("train", "validation", "test"), ("train", "train", "test"), (None,) * 3])
-def test_no_label_in_a_table_changes_anything(given: Any, encode: Encode, tmp_path: Path) -> None:
+def test_labels_in_a_table_do_not_change_the_task(given: Any, encode: Encode, tmp_path: Path) -> None:
     """Where the test is drawn here, labels of images outside it: who has one may matter, which never."""
     truth = ["cat", "dog", "emu"] * 10
     splits = [given[n % 3] for n in range(30)]
@@ -184,7 +184,7 @@ def test_loose_images_beside_class_folders_are_those_without_a_label(fill: Fill,
     assert sorted(labels(task, "test")) == ["cat", "cat", "dog", "dog"]
 
 
-def test_identical_images_stay_in_one_split_where_there_are_others(fill: Fill, tmp_path: Path) -> None:
+def test_identical_images_stay_in_one_split_if_there_are_others(fill: Fill, tmp_path: Path) -> None:
     root = fill(tmp_path / "in", {"cat": 6, "dog": 6})
     for n in range(5):
         shutil.copy(root / "cat" / "000.png", root / "dog" / f"copy {n}.png")
@@ -194,7 +194,7 @@ def test_identical_images_stay_in_one_split_where_there_are_others(fill: Fill, t
         assert min(task.counts.values()) >= 1
 
 
-def test_labels_as_ever_have_other_prepared_data_in_the_same_folder(fill: Fill, tmp_path: Path) -> None:
+def test_the_same_folder_with_labels_is_another_task(fill: Fill, tmp_path: Path) -> None:
     root = fill(tmp_path / "in", {"cat": 5, "dog": 5})
     hidden = prepared(root, tmp_path / "out")
     assert prepared(root, tmp_path / "out") == hidden
@@ -229,7 +229,9 @@ def test_digits_without_labels(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refused_in_words(given: Rows, words: str, encode: Encode, tmp_path: Path) -> None:
+def test_invalid_unlabelled_targets_are_refused_with_a_clear_message(
+    given: Rows, words: str, encode: Encode, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=words):
         prepared(table(encode, given, tmp_path / "t.parquet"), tmp_path / "out")
 

@@ -1,3 +1,5 @@
+"""The footprint of a served model: size, load time and latency."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,7 +11,7 @@ from trainables.serving.footprint import Latency, measure_footprint, processor_n
 keras = pytest.importorskip("keras")
 
 
-def test_a_served_model_is_weighed_and_timed(weird_folder: Path) -> None:
+def test_a_served_model_is_measured(weird_folder: Path) -> None:
     images = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.Resizing(4, 4)(keras.layers.Rescaling(1 / 255)(images))
     x = keras.layers.Dense(3)(keras.layers.Flatten()(x))
@@ -34,5 +36,5 @@ def test_a_served_model_is_weighed_and_timed(weird_folder: Path) -> None:
         (Latency(4.8, 4.79, 4.81), Latency(5, 4.99, 5.01), False),  # less than a tenth
     ],
 )
-def test_less_by_more_than_noise(new: Latency, old: Latency, below: bool) -> None:
+def test_below_requires_more_than_noise(new: Latency, old: Latency, below: bool) -> None:
     assert new.below(old) == below

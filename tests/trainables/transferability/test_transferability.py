@@ -136,7 +136,7 @@ def test_logme_is_the_greatest_gaussian_evidence(case: Case) -> None:
     assert logme(features, labels) == pytest.approx(gaussian_evidence(features, labels), abs=1e-5)
 
 
-def test_logme_does_not_rise_with_features_that_say_nothing() -> None:
+def test_logme_does_not_rise_with_uninformative_features() -> None:
     features, labels = made(20, 10)
     padded = np.concatenate([features, np.zeros((20, 500))], axis=1)
     assert logme(padded, labels) == pytest.approx(logme(features, labels), abs=1e-6)
@@ -144,7 +144,7 @@ def test_logme_does_not_rise_with_features_that_say_nothing() -> None:
     assert -1.0 < logme(noise, np.arange(200) % 10) < 0.0  # without the term that is often left out: +45
 
 
-def test_logme_of_labels_told_exactly_is_finite() -> None:
+def test_logme_of_exactly_determined_labels_is_finite() -> None:
     labels = np.arange(12) % 3
     exact = np.eye(3)[labels].repeat(4, axis=1)
     assert logme(exact, labels) > logme(*made(12, 12)) + 1.0
@@ -205,7 +205,7 @@ def test_debiased_cka_is_the_u_statistic_over_all_quadruples() -> None:
     assert label_cka(x, labels) == pytest.approx(hsic[0] / math.sqrt(hsic[1] * hsic[2]), abs=1e-5)
 
 
-def test_debiased_cka_of_noise_is_nothing_where_the_plain_one_is_large() -> None:
+def test_debiased_cka_of_noise_is_near_zero_where_the_plain_one_is_large() -> None:
     x, y = (np.random.default_rng(seed).normal(size=(40, 2000)) for seed in (0, 1))
     assert linear_cka(x, y) > 0.9
     assert abs(linear_cka(x, y, debiased=True)) < 0.1
@@ -255,7 +255,7 @@ def test_the_p_value_is_small_where_sets_differ_and_uniform_where_they_do_not() 
     assert np.mean(np.array(alike) <= 0.1) < 0.22
 
 
-def test_mmd_of_the_same_samples_is_nothing() -> None:
+def test_mmd_of_the_same_samples_is_zero() -> None:
     x, _ = made(20, 4)
     assert mmd_test(x, x, 99).squared <= 0.0
     assert mmd_test(x, x, 99).p_value > 0.9
@@ -298,7 +298,7 @@ def test_leep_is_that_of_plain_loops(labels: np.ndarray) -> None:
     assert leep(half, labels) == pytest.approx(naive_leep(rounded, labels), abs=1e-5)
 
 
-def test_leep_is_at_most_nothing_and_nothing_where_the_source_tells_all() -> None:
+def test_leep_is_at_most_zero_and_zero_if_the_source_determines_the_class() -> None:
     labels = np.arange(12) % 3
     assert leep(np.eye(4)[labels], labels) == 0.0
     uniform = np.full((12, 4), 0.25)
@@ -353,6 +353,6 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 
 
 @pytest.mark.parametrize(("call", "words"), REFUSED)
-def test_what_is_wrong_is_named(call: Callable[[], object], words: str) -> None:
+def test_invalid_arguments_are_named(call: Callable[[], object], words: str) -> None:
     with pytest.raises(DataError, match=words):
         call()

@@ -1,3 +1,5 @@
+"""Augmentation: each distortion has the stated range, and the draws depend on their key alone."""
+
 from __future__ import annotations
 
 import numpy as np

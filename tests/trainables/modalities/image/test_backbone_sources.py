@@ -1,4 +1,4 @@
-"""Files that are no backbone, weights that do not fit, names that do not exist: refused helpfully."""
+"""Files that are no backbones, weights that do not fit, and unknown names get helpful error messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refused(name: str | Path, **options: Any) -> str:
         ("prnt", "print"),
     ],
 )
-def test_a_misspelt_name_is_answered_with_a_guess(typo: str, meant: str) -> None:
+def test_a_misspelt_name_gets_a_suggestion(typo: str, meant: str) -> None:
     message = refused(typo)
     assert f"received '{typo}'" in message
     assert "did you mean" in message
@@ -51,7 +51,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "no such 字.keras").endswith("no such 字.keras: no such file")
 
 
-def test_another_format_is_answered_with_how_to_convert(tmp_path: Path) -> None:
+def test_another_format_gets_a_hint_how_to_convert_it(tmp_path: Path) -> None:
     file = tmp_path / "old.h5"
     file.write_bytes(b"")
     assert "save it with model.save('NAME.keras')" in refused(file)
@@ -200,7 +200,7 @@ def test_a_size_that_is_too_small_is_refused(size: int, expected: str) -> None:
     assert expected in refused("MobileNetV2", weights="none", input_size=size)
 
 
-def test_an_application_s_own_preprocessing_is_not_overruled() -> None:
+def test_the_preprocessing_of_an_application_can_not_be_overridden() -> None:
     assert "MobileNetV2 brings its own" in refused("MobileNetV2", weights="none", preprocessing="caffe")
 
 

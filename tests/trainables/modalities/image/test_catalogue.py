@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from trainables.modalities.image.catalogue import catalogue
 from trainables.modalities.image.applications import APPLICATIONS, find_application, similar_names
+from trainables.modalities.image.catalogue import catalogue
 from trainables.modalities.image.catalogue_table import measure
 
 

@@ -1,4 +1,4 @@
-"""Image folders: what is taken, what is left out, what is refused and in which words."""
+"""Image folders: which files are read, which are left out, and error messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def all_ids(task: Task) -> list[str]:
     return sorted(image for name in task.counts for image in task.split(name).ids)
 
 
-def test_class_folders_are_split_here_and_it_is_said(odd_path: Path, fill: Fill, tmp_path: Path) -> None:
+def test_class_folders_are_split_and_the_notes_say_so(odd_path: Path, fill: Fill, tmp_path: Path) -> None:
     root = fill(odd_path / "zwölf Tiere", {"cät 猫": 10, "dog's": 20})
     task = prepared(root, tmp_path / "out")
     assert task.name == "zwölf Tiere"
@@ -82,7 +82,7 @@ def test_train_alone_is_split_in_three(fill: Fill, tmp_path: Path) -> None:
     assert prepared(tmp_path / "in", tmp_path / "out").counts == {"train": 12, "validation": 4, "test": 4}
 
 
-def test_clutter_is_left_out_and_counted(fill: Fill, encode: Encode, tmp_path: Path) -> None:
+def test_other_files_are_left_out_and_counted(fill: Fill, encode: Encode, tmp_path: Path) -> None:
     root = fill(tmp_path / "in", PLENTY)
     (root / "cat" / "notes.TXT").write_text("not an image")
     (root / "cat" / "Thumbs.db").write_bytes(b"x")
@@ -159,7 +159,7 @@ def test_the_folder_of_results_is_no_class(fill: Fill, encode: Encode, tmp_path:
     assert any("where results go" in note for note in task.notes)
 
 
-def test_pixel_copies_in_train_and_test_are_told(fill: Fill, tmp_path: Path) -> None:
+def test_the_notes_name_identical_images_in_train_and_test(fill: Fill, tmp_path: Path) -> None:
     root = tmp_path / "in"
     for name in ("train", "val", "test"):
         fill(root / name, PLENTY)
@@ -306,14 +306,16 @@ def splits_without_classes(root: Path, fill: Fill) -> None:
         (splits_without_classes, r"test holds no class folders; expected DIR/CLASS"),
     ],
 )
-def test_refused_in_words(make: Callable[[Path, Fill], None], words: str, fill: Fill, tmp_path: Path) -> None:
+def test_invalid_folders_are_refused_with_a_clear_message(
+    make: Callable[[Path, Fill], None], words: str, fill: Fill, tmp_path: Path
+) -> None:
     make(tmp_path / "in", fill)
     with pytest.raises(DataError, match=words):
         prepared(tmp_path / "in", tmp_path / "out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
-def test_a_folder_that_may_not_be_read(fill: Fill, tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_refused(fill: Fill, tmp_path: Path) -> None:
     root = fill(tmp_path / "in", PLENTY)
     (root / "cat").chmod(0)
     try:

@@ -113,7 +113,7 @@ def test_values_beyond_16_bits_span_their_own_range() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_pixels_that_are_no_numbers(value: float) -> None:
+def test_pixels_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(DataError, match="NaN or infinite"):
         decode_image(saved(Image.new("F", (4, 4), value), "tiff"), (4, 4))
 
@@ -135,7 +135,7 @@ def test_first_frame_of_an_animation(kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_as_exif_says(orientation: int) -> None:
+def test_images_are_rotated_according_to_exif(orientation: int) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     upright = Image.fromarray(GREY_RAMP[:, ::-1].copy()).convert("RGB")
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
@@ -145,7 +145,7 @@ def test_turned_as_exif_says(orientation: int) -> None:
     np.testing.assert_array_equal(pixels, np.asarray(upright))
 
 
-def test_damaged_exif_is_no_reason_to_refuse() -> None:
+def test_an_image_with_damaged_exif_is_read() -> None:
     encoded = saved(Image.new("RGB", (8, 8), "red"), "png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert colour(encoded) == (255, 0, 0)
 

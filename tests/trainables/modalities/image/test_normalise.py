@@ -1,4 +1,4 @@
-"""What becomes a backbone: models with heads, nested, sequential, served, grey."""
+"""Models with heads, nested, sequential, served and grey models all become backbones of one form."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_nested_models_are_opened(save: Save) -> None:
     assert not any(isinstance(layer, keras.Model) for layer in backbone.model.layers)
 
 
-def test_a_mode_fixed_in_the_file_is_left_to_the_trainer(save: Save) -> None:
+def test_a_training_argument_fixed_in_the_file_is_dropped(save: Save) -> None:
     base = body()
     image = keras.Input((16, 16, 3))
     base.trainable = False
@@ -152,7 +152,7 @@ def test_a_sequential_model_becomes_functional(save: Save) -> None:
     np.testing.assert_allclose(features(backbone), pooled(model.layers[0], PIXELS), rtol=1e-4, atol=1e-4)
 
 
-def test_a_served_model_comes_back_as_the_backbone_it_was_made_of(save: Save) -> None:
+def test_a_served_model_becomes_the_backbone_it_was_built_from(save: Save) -> None:
     first = load(save(body(), input_size=24))
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = layers.Resizing(24, 24, antialias=True)(layers.Rescaling(1.0)(images))
