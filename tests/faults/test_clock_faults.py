@@ -24,9 +24,7 @@ def command(tmp_path: Path) -> Iterator[SearchCommand]:
     made.kill()
 
 
-def test_a_machine_that_sleeps_and_a_wall_clock_that_leaps_ahead_and_back_change_nothing(
-    command: SearchCommand, tmp_path: Path
-) -> None:
+def test_sleep_and_jumps_of_the_wall_clock_change_nothing(command: SearchCommand, tmp_path: Path) -> None:
     clock = AdjustableClock(tmp_path)
     command.environment = clock.environment
     began = time.monotonic()

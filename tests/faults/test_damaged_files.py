@@ -67,9 +67,7 @@ def written(tmp_path: Path, open_ledger: OpenLedger) -> Callable[..., None]:
     return write
 
 
-def test_a_ledger_from_before_its_format_was_noted_is_read(
-    tmp_path: Path, written: Callable[..., None]
-) -> None:
+def test_a_ledger_without_a_format_version_is_read(tmp_path: Path, written: Callable[..., None]) -> None:
     written()
     assert read_record("photos", str(tmp_path)).task.name == "t"
 
@@ -95,7 +93,7 @@ def test_a_ledger_of_a_later_version_is_refused_with_both_formats(
         {"started": "yesterday"},
     ],
 )
-def test_what_another_version_noted_is_refused_in_words(
+def test_attributes_of_another_version_are_refused_with_a_message(
     tmp_path: Path, written: Callable[..., None], notes: dict[str, Any]
 ) -> None:
     written(**notes)
@@ -103,7 +101,7 @@ def test_what_another_version_noted_is_refused_in_words(
         read_record("photos", str(tmp_path))
 
 
-def test_tables_of_another_version_of_optuna_are_named_with_the_command_that_upgrades_them(
+def test_tables_of_another_optuna_version_are_refused_with_the_upgrade_command(
     tmp_path: Path, open_ledger: OpenLedger
 ) -> None:
     file = tmp_path / "ledger ü.db"
@@ -116,7 +114,7 @@ def test_tables_of_another_version_of_optuna_are_named_with_the_command_that_upg
 
 @given(place=st.floats(0, 1), bits=st.integers(1, 255), cut=st.sampled_from([0.0, 0.5, 0.999, 1.0, 1.0]))
 @settings(max_examples=12, deadline=None)
-def test_a_damaged_backbone_file_is_refused_or_what_it_was(
+def test_a_damaged_backbone_file_is_refused_or_unchanged(
     tmp_path_factory: pytest.TempPathFactory, place: float, bits: int, cut: float
 ) -> None:
     file = tmp_path_factory.mktemp("backbone") / "backbone.keras"
@@ -133,7 +131,7 @@ def test_a_damaged_backbone_file_is_refused_or_what_it_was(
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
-def test_a_damaged_backbone_file_of_a_search_is_made_again(tmp_path: Path, keep: float) -> None:
+def test_a_damaged_backbone_file_of_a_search_is_written_again(tmp_path: Path, keep: float) -> None:
     engine, file = Engine(threads=2), tmp_path / "search" / "backbone.keras"
     job = PrepareBackbone(BackboneSpec("print"), file)
     first = engine.run(job)

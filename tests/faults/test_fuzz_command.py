@@ -102,7 +102,7 @@ def test_a_wrong_file_is_named_and_nothing_is_written(
     assert names_in(here) == [name]
 
 
-def test_a_wrong_file_puts_no_earlier_search_away(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_file_archives_no_earlier_search(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     earlier = here / "unfreeze-runs" / "digits"
     earlier.mkdir(parents=True)
     (earlier / "ledger.db").write_bytes(b"of an earlier search")
@@ -185,7 +185,7 @@ values = st.text(max_size=12) | st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(options=st.lists(st.tuples(flags, values), max_size=4))
-def test_whatever_options_come_a_space_that_is_not_there_ends_it(
+def test_a_missing_space_file_is_an_error_with_any_options(
     options: list[tuple[str, str]], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [word for pair in options for word in pair]

@@ -78,7 +78,7 @@ GOOD: dict[str, list[bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parser", GOOD)
-def test_nothing_but_our_own_errors_comes_out(parser: str, tmp_path: Path) -> None:
+def test_parsers_raise_only_our_own_errors(parser: str, tmp_path: Path) -> None:
     seeds = tmp_path / "good"
     seeds.mkdir()
     for number, content in enumerate(GOOD[parser]):

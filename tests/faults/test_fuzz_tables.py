@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[], pa.Table], str]] = {
 
 @pytest.mark.parametrize("kind", ["none", "file"])
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_no_one_expects_is_refused_in_words(
+def test_unexpected_content_is_refused_with_a_message(
     what: str, kind: str, weird_folder: Path, tmp_path: Path
 ) -> None:
     make, words = REFUSED[what]
@@ -231,7 +231,7 @@ STRANGE: dict[str, tuple[Callable[[], pa.Table], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_what_is_strange_but_clear_is_read(what: str, tmp_path: Path) -> None:
+def test_unusual_but_unambiguous_content_is_read(what: str, tmp_path: Path) -> None:
     make, classes = STRANGE[what]
     file = tmp_path / "strange.parquet"
     file.write_bytes(encoded(make(), "none"))
@@ -249,7 +249,7 @@ def test_a_split_column_of_a_wrong_type_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["a link to itself", "folders in folders"])
-def test_folders_without_end(shape: str, tmp_path: Path) -> None:
+def test_endless_folders_are_refused(shape: str, tmp_path: Path) -> None:
     root = tmp_path / "pets"
     for name in "ab":
         (root / name).mkdir(parents=True)

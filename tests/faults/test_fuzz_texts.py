@@ -120,7 +120,7 @@ YAML_FILES = {
 
 @pytest.mark.parametrize("name", ["config.yaml", "space.yaml"])
 @pytest.mark.parametrize("kind", YAML_FILES)
-def test_a_yaml_file_of_a_wrong_kind_is_refused_in_words(kind: str, name: str, weird_folder: Path) -> None:
+def test_a_wrong_yaml_file_is_refused_with_a_short_message(kind: str, name: str, weird_folder: Path) -> None:
     assert refusal(name, YAML_FILES[kind], weird_folder)
 
 
@@ -162,7 +162,7 @@ JSON_LINES = {
 
 
 @pytest.mark.parametrize("kind", JSON_LINES)
-def test_an_enqueue_file_of_a_wrong_kind_is_refused_in_words(kind: str, weird_folder: Path) -> None:
+def test_a_wrong_enqueue_file_is_refused_with_a_short_message(kind: str, weird_folder: Path) -> None:
     assert refusal("first.jsonl", JSON_LINES[kind].encode(), weird_folder)
 
 
@@ -180,7 +180,7 @@ def test_thousands_of_configurations_are_read_in_seconds(weird_folder: Path) -> 
         ("dropout: [" + "0.1, " * 5000 + "0.1]", "expected different values, received [0.1, 0.1"),
     ],
 )
-def test_ranges_without_sense(values: str, words: str, weird_folder: Path) -> None:
+def test_meaningless_ranges_are_refused(values: str, words: str, weird_folder: Path) -> None:
     assert words in str(refusal("space.yaml", values.encode(), weird_folder))
 
 
@@ -255,7 +255,9 @@ files = st.one_of(
 @pytest.mark.parametrize("name", READERS)
 @QUICK
 @given(content=files)
-def test_any_file_is_taken_or_refused_in_words(name: str, content: bytes, weird_folder: Path) -> None:
+def test_any_file_is_accepted_or_refused_with_a_message(
+    name: str, content: bytes, weird_folder: Path
+) -> None:
     refusal(name, content, weird_folder)
 
 
@@ -263,7 +265,7 @@ def test_any_file_is_taken_or_refused_in_words(name: str, content: bytes, weird_
 @pytest.mark.parametrize("name", READERS)
 @THOROUGH
 @given(content=files)
-def test_thousands_of_files_are_taken_or_refused_in_words(
+def test_thousands_of_files_are_accepted_or_refused_with_a_message(
     name: str, content: bytes, weird_folder: Path
 ) -> None:
     refusal(name, content, weird_folder)

@@ -104,7 +104,7 @@ def test_a_server_that_is_not_there_is_named_without_the_password(
 
 
 @pytest.mark.timeout(1200)
-def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_search(
+def test_a_search_survives_restarts_of_the_server_and_a_kill_of_the_driver(
     postgresql: Postgres, command: Callable[..., SearchCommand]
 ) -> None:
     search = command("one")
@@ -134,7 +134,7 @@ def test_the_server_is_restarted_stopped_and_gone_and_the_driver_killed_in_mid_s
 
 
 @pytest.mark.timeout(1200)
-def test_a_driver_that_sleeps_is_taken_over_from_and_stops_when_it_wakes(
+def test_a_suspended_driver_is_replaced_and_stops_when_it_wakes(
     command: Callable[..., SearchCommand],
 ) -> None:
     sleeper, other = (command(name, "--epochs", "6") for name in ("sleeper", "other"))

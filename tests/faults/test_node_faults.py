@@ -69,7 +69,7 @@ def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[floa
 
 
 @pytest.mark.timeout(1800)
-def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_no_retry(
+def test_a_trial_whose_node_dies_repeatedly_continues_elsewhere_without_a_retry(
     search: ClusterSearch,
 ) -> None:
     search.arguments = ("--trials", "2", "--max-concurrent", "2", *LONG, "core")
@@ -100,7 +100,7 @@ def test_a_trial_whose_node_dies_again_and_again_goes_on_elsewhere_and_it_costs_
 
 
 @pytest.mark.timeout(1800)
-def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_another_cluster(
+def test_after_the_loss_of_the_head_the_same_command_finishes_on_another_cluster(
     search: ClusterSearch,
 ) -> None:
     epochs = EPOCHS // 2
@@ -124,7 +124,7 @@ def test_when_the_head_dies_the_search_says_so_and_the_same_command_ends_it_on_a
 
 
 @pytest.mark.timeout(1800)
-def test_a_search_begins_before_there_is_a_node_for_it_where_the_cluster_can_grow(
+def test_a_search_starts_without_a_fitting_node_if_the_cluster_can_grow(
     search: ClusterSearch,
 ) -> None:
     search.arguments = ("--trials", "3", "--max-concurrent", "2", "--epochs", "1")

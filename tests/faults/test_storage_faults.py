@@ -36,7 +36,7 @@ def write_trials(ledger: Ledger, count: int) -> None:
         ledger.finish(number, "complete")
 
 
-def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room(
+def test_a_full_disk_is_an_error_and_the_ledger_continues_when_there_is_room(
     tmp_path: Path, open_ledger: OpenLedger
 ) -> None:
     with small_disk(tmp_path / "disk ü", 4) as disk:
@@ -60,7 +60,7 @@ def test_a_ledger_on_a_full_disk_refuses_in_words_and_goes_on_when_there_is_room
         write_trials(again, 2)
 
 
-def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole(
+def test_a_disk_that_becomes_read_only_is_an_error_and_the_ledger_is_intact(
     failing_disk: FailingDisk, open_ledger: OpenLedger
 ) -> None:
     workspace = Workspace(failing_disk.folder, "s")
@@ -87,7 +87,7 @@ def test_a_ledger_on_a_disk_that_becomes_read_only_refuses_in_words_and_is_whole
     write_trials(again, 1)
 
 
-def test_whatever_fails_on_a_storage_that_can_be_written_is_not_blamed_on_it(tmp_path: Path) -> None:
+def test_other_errors_are_not_blamed_on_a_writable_storage(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "s")
     workspace.create()
     with pytest.raises(ZeroDivisionError), workspace.explain_unwritable():
@@ -128,7 +128,7 @@ def overfull(disk: Path) -> OSError:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_storage_that_fills_up_in_mid_search(tmp_path: Path) -> None:
+def test_a_storage_that_fills_up_during_a_search(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 120) as disk:
         long = ("--trials", "4", "--epochs", "10", "--scheduler", "none", "--sampler", "random")
         search = SearchCommand(tmp_path / "work", long, storage=disk / "runs")

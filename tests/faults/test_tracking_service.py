@@ -59,7 +59,7 @@ def delivery_through(proxy: Proxy, name: str, told: Callable[[str], object], sto
     return Delivery(lambda: Mirror(proxy.uri, experiment=f"unfreeze/{name}", storage=storage), told)
 
 
-def test_a_server_that_takes_seconds_a_request_holds_nobody_up_and_gets_all(
+def test_a_slow_server_delays_no_trial_and_gets_everything(
     proxy: Proxy, server: Server, tmp_path: Path
 ) -> None:
     """Delays of 2.5 s per request are below the minute that may pass without progress. The test counts requests."""

@@ -141,7 +141,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialRecord, 
 
 
 @pytest.mark.timeout(1500)
-def test_killed_processes_change_no_number_and_cost_no_innocent_a_retry(
+def test_killed_processes_change_no_result_and_only_killed_trials_are_charged(
     tmp_path: Path, undisturbed: tuple[TrialRecord, ...]
 ) -> None:
     search = Search(tmp_path, 2)
@@ -163,7 +163,7 @@ def test_killed_processes_change_no_number_and_cost_no_innocent_a_retry(
 
 
 @pytest.mark.timeout(1500)
-def test_a_stopped_engine_is_ended_and_its_trials_go_on(
+def test_a_hanging_engine_is_killed_and_its_trials_are_retried(
     tmp_path: Path, undisturbed: tuple[TrialRecord, ...]
 ) -> None:
     search = Search(tmp_path, 2)
@@ -180,7 +180,7 @@ def test_a_stopped_engine_is_ended_and_its_trials_go_on(
 
 
 @pytest.mark.timeout(1500)
-def test_bad_trials_end_with_their_reasons_and_their_neighbours_pay_nothing(tmp_path: Path) -> None:
+def test_faulty_trials_fail_with_their_reasons_and_other_trials_are_not_charged(tmp_path: Path) -> None:
     search = Search(tmp_path, 5, epochs=4)
     faults = "1:kill 2:memory>16 4:memory"
     arguments = (
