@@ -78,7 +78,7 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
     if predictions.digest != digest:
         raise TrackingError(
             f"version {version.version} of model {version.name!r}: expected predictions for the test images {digest}, "
-            f"its tag {TEST_DIGEST_TAG!r}, received those for {predictions.digest}"
+            f"as in its tag {TEST_DIGEST_TAG!r}, received those for {predictions.digest}"
         )
     return predictions
 

@@ -132,7 +132,7 @@ def test_activations_are_kept_for_the_search(
         assert kept.shape == (task.counts[split], 112)
     few = score_backbones({"print": config.replace(cache="off")}, None, 10, QuietView())
     assert few.images == 10
-    assert few.note == "3.3 images a class are few (--images N takes more): differences may be due to chance"
+    assert few.note == "3.3 images per class are few (--images N takes more): differences may be due to chance"
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_the_report_has_the_format_of_its_suffix(weird_folder: Path, suffix: str
         assert "http-equiv" not in page
         assert 'src="' not in page
         assert "-1.250" in page
-        assert "Begin with k-NN" in page
+        assert "Start with k-NN" in page
 
 
 def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_search_without_reported_costs_has_no_phrases() -> None:
     assert cost_phrases(search_cost(nothing)) == []
     assert cost_rows(search_cost(nothing)) == []
     assert "cost" not in _printed(nothing)
-    assert "took over" not in render(nothing)
+    assert "reused from each other" not in render(nothing)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, "many", None, True])

@@ -200,7 +200,7 @@ def test_rollbacks_are_part_of_the_history(model: Model) -> None:
 def test_predictions_that_do_not_match_the_tag_are_refused(model: Model) -> None:
     model.add(answers(5), **{"unfreeze.other": "x"})
     model.client.set_model_version_tag(model.name, "1", TEST_DIGEST_TAG, "e" * 64)
-    with pytest.raises(TrackingError, match="expected the answers to the test images eeee"):
+    with pytest.raises(TrackingError, match="expected predictions for the test images eeee"):
         promote(model.name, model.uri)
     (model.folder / "1" / PREDICTIONS_FILE).write_bytes(b"nonsense")
     with pytest.raises(
@@ -460,7 +460,7 @@ def test_without_a_front_there_is_no_choice(model: Model) -> None:
         promote(model.name, model.uri, trial=3)
     assert promote(model.name, model.uri).champion.version == only[7]
     model.add(answers(1))
-    with pytest.raises(UsageError, match="expected a model with several points of a front"):
+    with pytest.raises(UsageError, match="expected a model whose challenger is one of several points of a front"):
         promote(model.name, model.uri, trial=7)
 
 

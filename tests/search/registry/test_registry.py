@@ -364,7 +364,7 @@ def test_an_address_without_a_backbone_is_refused(registry: Registry, tmp_path: 
     registry.register(classifier())
     with pytest.raises(TrackingError, match="no version with the alias 'champion'"):
         download_backbone(f"models:/{registry.model}@champion", tmp_path, registry.uri)
-    with pytest.raises(TrackingError, match=r"\(it has challenger; `unfreeze promote` makes one\)"):
+    with pytest.raises(TrackingError, match=r"\(it has challenger; `unfreeze promote` sets it\)"):
         check_model_exists(f"models:/{registry.model}@champion", registry.uri)
     check_model_exists(f"models:/{registry.model}@challenger", registry.uri)
     check_model_exists(f"models:/{registry.model}/1", registry.uri)
