@@ -106,6 +106,7 @@ class CheckpointRetention:
 
     def _enforce_budget(self) -> None:
         live = sum(self._live.values())
+        # Running trials come first: their checkpoints save work, those of ended trials are a convenience.
         while self._kept and live + sum(kept.bytes for kept in self._kept) > self.budget:
             self._remove(self._kept.pop().folder, shutil.rmtree)
         # Once all ended trials' checkpoints are gone, only the second newest of running trials can go.
@@ -125,7 +126,7 @@ class CheckpointRetention:
         try:
             remove(folder)
         except FileNotFoundError:
-            return
+            return  # never written, or removed by hand
         except OSError as error:
             reason = error.strerror or str(error)
             self._notify_once(f"remove: {reason}", f"checkpoints: can't remove {folder} ({reason})")

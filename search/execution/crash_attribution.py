@@ -111,6 +111,7 @@ class CrashAttribution:
         if number == self._suspect and not blamed:
             self._suspects.append(number)
         elif not blamed:
+            # Sorted by number, because next_retry takes the newest trial, the last one, first.
             bisect.insort(self._queue, number)
         return blamed
 
@@ -122,6 +123,7 @@ class CrashAttribution:
         self._engines[number] = engine
         self._dead.add(engine)
         self._suspect = None
+        # A trial on probation has not shown yet that it can train, so it is not cleared.
         self._exonerated |= self.engine_neighbours(number) - {self._probation}
         self.trial_ended(number)
 

@@ -89,6 +89,7 @@ class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
 
     def _is_new(self, trial: Trial, result: Mapping[str, Any]) -> bool:
         number, time = _number(trial), result.get(self._time_attr, 0)
+        # A retried trial reports epochs of its checkpoint again; ASHA would count them as those of another trial.
         known = self._newest.get(number, 0)
         self._newest[number] = max(known, time)
         return bool(time > known)
@@ -139,6 +140,7 @@ def is_dominated(
         newest: the epoch that ``trial`` has just completed, which its ``epochs`` may not contain yet.
         names: of the objectives.
     """
+    # Tune asks the scheduler before the searcher, so the ledger may not have the newest epoch yet.
     known = [epoch for epoch in trial.epochs if epoch.epoch < newest.epoch]
     own = _point(replace(trial, epochs=(*known, newest)), newest.epoch, names)
     others = (t for t in trials if t.number != trial.number and _comparable(t, newest.epoch))

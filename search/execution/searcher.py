@@ -93,6 +93,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's configuration; None if none may start now, FINISHED if there is none left."""
+        # Tune itself would start as many trials as it has resources for, also beyond max_concurrent.
         if len(self._numbers) >= self._observer.max_running():
             return None
         with self._recording_ledger_errors():
@@ -114,6 +115,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if reported is None:
             return
         self._write_cost(number, reported)
+        # Without metrics the trial has ended: on_trial_complete follows and writes why.
         if reported.metrics is not None:
             with self._recording_ledger_errors():
                 self._recovery.epoch_reported(number, reported)
@@ -130,7 +132,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         Process crashes are reported through :meth:`process_died`, because Tune does not pass on what Ray said of them.
         """
         if error:
-            return
+            return  # process_died reports it, with the message
         number, reported = self._numbers.pop(trial_id), EpochResult.from_tune(result)
         if result is not None and reported is None:
             # Tune stopped the trial before its first result. The ledger keeps it as running, so that the next run of
@@ -140,6 +142,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if reported is not None:
             self._write_cost(number, reported)
         with self._recording_ledger_errors():
+            # An engine also dies when its node does, which is no trial's fault and must not start an attribution.
             if reported and reported.reason in ENGINE_LOSS_REASONS and self._observer.node_lost(trial_id):
                 self._recovery.node_lost(number)
             elif not (reported and self._recovery.trial_stopped(number, reported)):
@@ -169,6 +172,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         retry = self._recovery.next_retry()
         if retry is not None:
             return self._ledger.trial(retry)
+        # A trial on probation runs alone with its suspects: a new neighbour would blur the next attribution.
         if self._recovery.holding:
             return None
         if self._interrupted:

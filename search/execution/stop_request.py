@@ -57,6 +57,7 @@ class StopRequest:
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.signalled.set()
+            # A second signal has to end a search that hangs in its tidy end.
             for known, handler in before.items():
                 signal.signal(known, handler)
             # The signal may interrupt this very thread while it holds the lock of the view. Writing to the view from

@@ -67,7 +67,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         try:
             result = self._epoch()
         except EngineLost as lost:
-            self._key = ""
+            self._key = ""  # nothing to free: the trial died with its engine
             result = EpochResult(0, True, reason=lost.reason, error=str(lost))
         return replace(result, engine=self._engine.instance).to_tune()
 
@@ -104,6 +104,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self._engine.wait_until_ready()
         # Waiting for a restarted engine is not the trial's fault: its time starts now.
         deadline, request = Deadline(self._assignment.timeout), self._assignment.request
+        # The key is set before the call: if the call fails or is cancelled, cleanup ends the trial in the engine.
         self._key = request.key
         self._engine.call("begin", request, seconds=deadline.remaining)
         return deadline

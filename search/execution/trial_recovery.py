@@ -74,6 +74,7 @@ class RetryPolicy:
             if trial.batch_size is not None or not batch:
                 self.ledger.finish(number, "pruned", reason=cause, error=error)
                 return False
+            # The ledger keeps the batch size, so that a resumed search does not run out of memory once more.
             self.ledger.retry(number, retries=trial.retries, batch_size=batch)
             self.notify(f"trial {number}: {_CAUSES[cause]}; retrying it with batches of {batch}")
             return True
@@ -176,6 +177,7 @@ class TrialRecovery:
         """
         now, limit = time.monotonic(), self.timeout or 0.0
         neighbours = self._attribution.engine_neighbours(number)
+        # Half the limit: a neighbour that hangs too has reported nothing for nearly as long as this trial.
         alone = any(now - self._last_report.get(other, -math.inf) < limit / 2 for other in neighbours)
         if not alone or engine in self._causes:
             self._engine_died(number, engine, "timed_out", error)
@@ -185,6 +187,7 @@ class TrialRecovery:
         self._blame(number, "timed_out", error, alone=False)
 
     def _engine_died(self, number: int, engine: str | None, cause: FailureCause, error: str) -> None:
+        # All trials of the engine report its death, but the user needs one line about it.
         known = engine in self._causes if engine else self._attribution.holding
         first = self._causes.setdefault(engine, cause) if engine else cause
         count = len(self._attribution.engine_neighbours(number)) + 1

@@ -45,7 +45,7 @@ class NodeLossCallback(tune.Callback):  # type: ignore[misc]
         actor = trial.temporary_state.ray_actor
         if actor is None:
             return
-        self._unstarted = 0
+        self._unstarted = 0  # a trial has begun to run, so the failures before it were lost nodes
         key = actor_id(actor)
         self._actors[trial.trial_id] = key
         if key not in self._answers:
@@ -70,6 +70,7 @@ class NodeLossCallback(tune.Callback):  # type: ignore[misc]
         answer = self._answers.get(self._actors.get(trial_id, ""))
         if answer is None:
             return None
+        # The answer was requested when the trial started; an actor that has not answered by now never will.
         try:
             return str(ray.get(answer, timeout=0))
         except (ray.exceptions.RayError, TimeoutError):

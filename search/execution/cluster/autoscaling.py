@@ -72,6 +72,7 @@ class AutoscalingLimits:
         """
         if not self.node_types:
             return max(4, 2 * now)
+        # An upper bound: the largest types first, as far as the limit for all types together allows.
         left, total = self.max_nodes, 0
         for kind in sorted(self.node_types, key=lambda kind: -kind.trial_capacity(resources)):
             count = min(left, kind.max_nodes)

@@ -59,6 +59,7 @@ class ClusterWatchdog:
         last_seen = dict.fromkeys(self.endpoints, time.monotonic())
         while not self._over.wait(CHECK_SECONDS):
             for name, (host, port) in self.endpoints.items():
+                # A closed port and an unreachable host look alike here, and both may be gone for a moment only.
                 if accepts_connections(host, port):
                     last_seen[name] = time.monotonic()
                 elif time.monotonic() - last_seen[name] > self.lost_after_seconds:
@@ -76,5 +77,6 @@ class ClusterWatchdog:
         if self._over.wait(self.grace_seconds):
             return
         self.before_exit()
+        # sys.exit would only end this thread, and a normal exit would wait for the thread that hangs in Ray.
         print("unfreeze:", self.lost, file=sys.stderr, flush=True)
         os._exit(1)

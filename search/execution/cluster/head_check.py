@@ -69,7 +69,7 @@ def check_head(address: str) -> Finding:
         where = _resolved(address)
     except (ConnectionError, ValueError, OSError) as error:
         return failed("ray", _no_address(address, error))
-    if where is None:
+    if where is None:  # nothing to check here: ray.init will find out
         return ok("ray", address)
     host, _, port = where.rpartition(":")
     try:
@@ -122,6 +122,7 @@ def _request_status(where: str, token: str) -> str | None:
         return message
 
     metadata = [("authorization", f"Bearer {token}")] if token else []
+    # gRPC would otherwise send the request to a proxy for HTTP, which Ray itself does not use.
     with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary(_METHOD, request_serializer=as_is, response_deserializer=as_is)
         try:

@@ -35,6 +35,7 @@ def read_node_usage() -> tuple[NodeUsage, ...]:
     """Return the usage of all living nodes, sorted by name. It costs one request, however many nodes there are."""
     import ray
 
+    # A node that joins between the two requests has no entry yet; its whole size then counts as in use for a moment.
     known = [n for n in ray.nodes() if n["Alive"]]
     names, free = node_names(known), free_resources()
     usages = []

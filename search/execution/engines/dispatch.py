@@ -50,7 +50,7 @@ def dispatch(
     died, turn = Counter[Key](), count()
     pending = {_submit(session, job, next(turn)): key for key, job in jobs.items()}
     while pending and not stop():
-        session.require_cluster()
+        session.require_cluster()  # without its head, a cluster's answers never come
         for ready in ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)[0]:
             key = pending.pop(ready)
             try:
@@ -71,5 +71,6 @@ def _submit(session: Session, job: Job[Any], turn: int) -> Any:
     if not spec.joined:  # the only machine is this one, so there is nothing for Ray to place
         return session.engines[turn % len(session.engines)].run.remote(job)
     cpus, gpus = spec.resources.cpus_per_trial, spec.resources.gpus_per_trial
+    # Ray repeats a task whose node is lost by itself; MAX_ATTEMPTS limits what Ray reports as an error.
     task = ray.remote(run_on_local_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)
     return task.remote(spec, job)

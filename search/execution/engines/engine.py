@@ -59,6 +59,7 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already in this process: its threads stay
             tf.config.threading.set_intra_op_parallelism_threads(threads)
         for device in tf.config.list_physical_devices("GPU"):
+            # Otherwise TensorFlow takes the whole memory of a GPU, which other processes may share.
             tf.config.experimental.set_memory_growth(device, True)
         self._workbenches = Workbenches(reuse or Reuse(), choose_numerics(precision, jit), copy_data)
         self._trials = EngineTrials(self._workbenches)

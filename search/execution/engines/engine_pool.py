@@ -66,7 +66,7 @@ class EnginePool:
             fit = {key: node for key, node in alive.items() if node.trial_capacity(self.session.resources)}
             before, self._nodes = self._nodes, fit
             self._engines = {key: engines for key, engines in self._engines.items() if key in fit}
-            if self._refreshed:
+            if self._refreshed:  # the nodes of the first refresh have not joined just now
                 self._notify_changes(before)
             self._refreshed = True
             for key, node in fit.items():
@@ -77,6 +77,7 @@ class EnginePool:
         """Let every engine, including those of later nodes, open a workbench ahead of its first trial."""
         with self._lock:
             self._preloaded = paths
+            # The result is not awaited: if a workbench cannot be opened, the first trial fails with the same error.
             for engine in self.engines:
                 engine.open.remote(paths)
 

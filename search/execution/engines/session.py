@@ -244,7 +244,7 @@ def _start_session(
         joined=joined,
     )
     pool = EnginePool(spec, limits, notify)
-    pool.refresh()
+    pool.refresh()  # engines start now, and import TensorFlow while the data is prepared
     pool.require_fitting_node()
     return Session(spec, pool, watchdog)
 
