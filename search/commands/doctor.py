@@ -43,7 +43,8 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print each finding as soon as it is known. The exit code is 1 if a check failed."""
-    from search.doctor import CheckTargets, run_checks
+    from search.doctor.checks import run_checks
+    from search.doctor.targets import CheckTargets
 
     targets = CheckTargets(
         Path(options.storage),
