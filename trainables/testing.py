@@ -1,6 +1,6 @@
-"""What every method must do, as tests that each method's own test class inherits.
+"""Conformance tests of transfer methods: each method's test class inherits them.
 
->>> class TestFineTune(TrainableConformance):
+>>> class TestFineTune(MethodConformance):
 ...     method = "finetune"
 ...     params = {"unfreeze_depth": 1, "learning_rate": 1e-2, "head_units": 0, "augmentation_strength": 0.5}
 """
@@ -27,13 +27,17 @@ EPOCHS = 4
 
 
 class MethodConformance:
-    """Inherit, set ``method`` and ``params``, and provide a fixture ``bench`` (a Workbench on a small task)."""
+    """What every method must do.
+
+    Inherit from this class, set ``method`` and ``params``, and provide a fixture ``bench``: a
+    :class:`~trainables.training.workbench.Workbench` on a small task.
+    """
 
     method: str
     params: Mapping[str, Any]
 
     def config(self, **changes: Any) -> TrialConfig:
-        """The trial under test."""
+        """Return the configuration under test with ``changes`` to its fields."""
         settings = {
             "method": self.method,
             "params": dict(self.params),
@@ -44,7 +48,7 @@ class MethodConformance:
         return TrialConfig(**{**settings, **changes})
 
     def run(self, bench: Workbench, **changes: Any) -> tuple[list[EpochMetrics], Training]:
-        """Train to the end."""
+        """Train to the end; return the metrics of all epochs, and the training."""
         training = begin(self.config(**changes), bench)
         metrics = []
         while not training.done:
@@ -87,7 +91,7 @@ class MethodConformance:
         before = [first.run_epoch() for _ in range(stop)]
         save_training(first, tmp_path / "checkpoint.npz")
         first.release()
-        self.run(bench, seed=9)  # somebody else uses the compiled program in between
+        self.run(bench, seed=9)  # another trial uses the compiled program in between
         second = begin(self.config(), bench)
         load_training(second, tmp_path / "checkpoint.npz")
         after = [second.run_epoch() for _ in range(EPOCHS - stop)]

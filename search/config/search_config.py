@@ -515,13 +515,8 @@ class SearchConfig(BaseModel):
         A method that uses a source or a teacher has to be better than the same without it: fine-tuning on the target
         alone or, if the target has no labels, training on the source alone.
         """
-        if self.method in ("scratch", "source"):
-            return ()
-        if self.unlabelled_target:
-            return ("source",)
-        if self.method != ALL_METHODS and "source" in METHODS[self.method].required_options:
-            return ("finetune", "source", "scratch")
-        return ("finetune", "scratch") if self.method == "distill" else ("scratch",)
+        own = ("scratch",) if self.method == ALL_METHODS else METHODS[self.method].baselines
+        return ("source",) if own and self.unlabelled_target else own
 
     @property
     def reuse_settings(self) -> Reuse:

@@ -34,6 +34,7 @@ class Method:
         required_options: options without which it cannot run, ``source`` or ``teacher``.
         needs_target_labels: whether it needs labels of the target's training images.
         searchable: whether ``--method all`` may choose it. Baselines are not searchable.
+        baselines: the methods with which it is compared, the most important first; none for a baseline.
         baseline_source: what it trains from, in words, if other methods are compared with it.
     """
 
@@ -43,6 +44,7 @@ class Method:
     required_options: tuple[str, ...] = ()
     needs_target_labels: bool = True
     searchable: bool = True
+    baselines: tuple[str, ...] = ("scratch",)
     baseline_source: str | None = None
 
     def load(self) -> type[Training]:
@@ -63,18 +65,21 @@ METHODS: Mapping[str, Method] = {
         "instance transfer: also train on source images, weighted by their similarity to the target",
         required_options=("source",),
         needs_target_labels=False,
+        baselines=("finetune", "source", "scratch"),
     ),
     "align": Method(
         "trainables.methods.align.Align",
         "feature transfer: train so that the features of source and target have the same distribution",
         required_options=("source",),
         needs_target_labels=False,
+        baselines=("finetune", "source", "scratch"),
     ),
     "distill": Method(
         "trainables.methods.distill.Distill",
         "relation transfer: learn from the labels, from the predictions of a larger backbone, and from the relations "
         "that it sees between images",
         required_options=("teacher",),
+        baselines=("finetune", "scratch"),
     ),
     "source": Method(
         "trainables.methods.baselines.SourceOnly",
@@ -82,6 +87,7 @@ METHODS: Mapping[str, Method] = {
         required_options=("source",),
         needs_target_labels=False,
         searchable=False,
+        baselines=(),
         baseline_source="the source alone",
     ),
     "scratch": Method(
@@ -89,6 +95,7 @@ METHODS: Mapping[str, Method] = {
         "baseline: start from random weights, transfer nothing",
         transfers=False,
         searchable=False,
+        baselines=(),
         baseline_source="scratch",
     ),
 }

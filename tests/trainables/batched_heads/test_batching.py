@@ -1,3 +1,5 @@
+"""Tests of the queue that collects requests of several threads into batches."""
+
 from __future__ import annotations
 
 import threading
@@ -10,7 +12,7 @@ from trainables.batched_heads.batching import BatchQueue
 
 
 class Doubler:
-    """Doubles numbers; the first batch lasts until ``go_on``."""
+    """Doubles numbers; the first batch runs until ``go_on`` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -26,8 +28,8 @@ class Doubler:
         return [ValueError(f"{n} is negative") if n < 0 else 2 * n for n in numbers]
 
 
-def asked(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseException]]:
-    """Ask for the first number, for all others while the first is at work, and wait."""
+def submit_all(numbers: list[int], most: int = 32) -> tuple[Doubler, list[int | BaseException]]:
+    """Submit the first number, the others while the first is running, and wait for all results."""
     doubler = Doubler()
     queue = BatchQueue[int, int](doubler, most)
     with ThreadPoolExecutor(len(numbers)) as pool:
@@ -49,27 +51,27 @@ def test_a_lone_request_runs_at_once() -> None:
 
 
 def test_requests_during_a_batch_form_the_next_batch() -> None:
-    doubler, answers = asked(list(range(20)))
-    assert answers == [2 * n for n in range(20)]
+    doubler, results = submit_all(list(range(20)))
+    assert results == [2 * n for n in range(20)]
     assert [len(b) for b in doubler.batches] == [1, 19]
 
 
 def test_batches_are_bounded_in_size() -> None:
-    doubler, answers = asked(list(range(12)), most=4)
-    assert answers == [2 * n for n in range(12)]
+    doubler, results = submit_all(list(range(12)), most=4)
+    assert results == [2 * n for n in range(12)]
     assert [len(b) for b in doubler.batches] == [1, 4, 4, 3]
 
 
 def test_an_error_of_one_request_is_raised_to_its_caller_alone() -> None:
-    _, answers = asked([1, -2, 3])
-    assert (answers[0], answers[2]) == (2, 6)
-    assert str(answers[1]) == "-2 is negative"
+    _, results = submit_all([1, -2, 3])
+    assert (results[0], results[2]) == (2, 6)
+    assert str(results[1]) == "-2 is negative"
 
 
 def test_a_failed_batch_raises_to_all_callers_and_the_next_batch_runs() -> None:
-    doubler, answers = asked([666, 1, 2])
-    assert isinstance(answers[0], RuntimeError)
-    assert answers[1:] == [2, 4]
+    doubler, results = submit_all([666, 1, 2])
+    assert isinstance(results[0], RuntimeError)
+    assert results[1:] == [2, 4]
     queue = BatchQueue[int, int](doubler, 8)
     with pytest.raises(RuntimeError, match="666 spoils"):
         queue.submit(666)

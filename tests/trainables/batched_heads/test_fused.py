@@ -1,3 +1,5 @@
+"""Heads that are trained in one batch get the numbers of heads that are trained alone."""
+
 from __future__ import annotations
 
 import time

@@ -12,6 +12,7 @@ from trainables.serving.served_model import build_served_model, save_served_mode
 from trainables.testing import MethodConformance
 from trainables.training.checkpoints import read_checkpoint
 from trainables.training.resuming import save_training
+from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
@@ -146,6 +147,12 @@ def test_scratch_starts_from_other_weights_than_finetune_and_differs_by_seed(ben
 def test_a_depth_beyond_the_blocks_is_refused(bench: Workbench, depth: int) -> None:
     with pytest.raises(UsageError, match=rf"unfreeze_depth: expected 0 to 4 .*received {depth}"):
         begin(TrialConfig("finetune", {**BASE, "unfreeze_depth": depth}), bench)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_the_table_has_an_implementation_and_known_baselines(name: str) -> None:
+    assert issubclass(METHODS[name].load(), Training)
+    assert set(METHODS[name].baselines) <= set(METHODS)
 
 
 def test_an_unknown_method_is_refused_with_the_valid_ones(bench: Workbench) -> None:

@@ -1,3 +1,5 @@
+"""The order of the data and the learning rates are functions of the seed and the epoch."""
+
 from __future__ import annotations
 
 import numpy as np
