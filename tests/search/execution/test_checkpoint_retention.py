@@ -63,8 +63,8 @@ class Disk:
 
     def __init__(self, root: Path, budget: int = 100 * SIZE) -> None:
         self.root = root / "a ü 字" / "checkpoints"
-        self.said: list[str] = []
-        self.kept = CheckpointRetention(budget, self.said.append)
+        self.messages: list[str] = []
+        self.kept = CheckpointRetention(budget, self.messages.append)
 
     def end(self, number: int, value: float | None, state: State = "complete", keep: int = 3) -> None:
         folder = checkpoint_folder(self.root, number)
@@ -84,7 +84,7 @@ def test_the_checkpoints_of_the_best_ended_trials_stay(disk: Disk) -> None:
         disk.write(number)
         disk.end(number, value)
     assert numbers(disk.root) == [1, 3, 4]
-    assert disk.said == []
+    assert disk.messages == []
 
 
 def test_failed_trials_trials_without_a_value_and_keep_best_0_leave_no_checkpoint(disk: Disk) -> None:
@@ -110,7 +110,7 @@ def test_the_worst_checkpoints_are_removed_when_a_running_trial_needs_the_budget
     assert numbers(disk.root) == [1, 2, 3]
     disk.write(3, 2 * SIZE)
     assert numbers(disk.root) == [1, 3]
-    assert disk.said == []
+    assert disk.messages == []
 
 
 def test_running_trials_may_exceed_the_budget_and_this_is_reported_once(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_running_trials_may_exceed_the_budget_and_this_is_reported_once(tmp_path
         disk.write(number)
     disk.write(4)
     assert numbers(disk.root) == [1, 2, 3, 4]
-    assert len(disk.said) == 1
-    assert "4 running trials take 4 kB, more than checkpoint_budget (3 kB)" in disk.said[0]
+    assert len(disk.messages) == 1
+    assert "4 running trials take 4 kB, more than checkpoint_budget (3 kB)" in disk.messages[0]
     disk.end(1, 0.1)
     assert numbers(disk.root) == [2, 3, 4]
 
@@ -148,7 +148,7 @@ def test_previous_checkpoints_are_removed_first_and_when_their_trial_ends(
     previous_checkpoint(checkpoint_folder(disk.root, 0) / CHECKPOINT).write_bytes(b"x")
     disk.end(0, 0.5)
     assert len(resumable_checkpoints(checkpoint_folder(disk.root, 0) / CHECKPOINT)) == 1
-    assert disk.said == []
+    assert disk.messages == []
 
 
 def test_the_baseline_shares_the_budget_and_keeps_no_checkpoint(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_scan_finds_what_a_killed_process_left(disk: Disk) -> None:
     disk.kept.scan(disk.root, trials, "maximize", 2)
     assert sorted(p.name for p in disk.root.iterdir()) == ["00000", "00003", "00004", "notes"]
     assert [p.name for p in (disk.root / "00000").iterdir()] == [CHECKPOINT]
-    assert disk.said == []
+    assert disk.messages == []
 
 
 EVENTS = st.lists(
@@ -211,7 +211,7 @@ def test_a_second_scan_changes_nothing_and_running_trials_are_never_touched(
     assert len(set(left) - live) <= keep
     taken = sum((checkpoint_folder(disk.root, n) / CHECKPOINT).stat().st_size for n in left)
     assert taken <= budget * SIZE or set(left) == live
-    again = CheckpointRetention(budget * SIZE, disk.said.append)
+    again = CheckpointRetention(budget * SIZE, disk.messages.append)
     again.scan(disk.root, known.values(), "maximize", keep)
     assert numbers(disk.root) == left
 
@@ -221,9 +221,9 @@ def test_a_folder_that_cannot_be_removed_is_reported_once(disk: Disk) -> None:
     for number in range(2):
         checkpoint_folder(disk.root, number).write_text("a file where a folder should be")
         disk.end(number, 0.5)
-    assert len(disk.said) == 1
-    assert disk.said[0].startswith("checkpoints: can't remove ")
-    assert str(disk.root) in disk.said[0]
+    assert len(disk.messages) == 1
+    assert disk.messages[0].startswith("checkpoints: can't remove ")
+    assert str(disk.root) in disk.messages[0]
 
 
 def test_the_default_budget_counts_existing_checkpoints_as_free_space(tmp_path: Path) -> None:
@@ -354,9 +354,9 @@ def test_a_trial_continues_without_checkpoints_and_resumes_from_its_last_complet
 def test_a_refused_write_is_reported_once_with_path_and_reason(disk: Disk) -> None:
     for number in range(3):
         disk.kept.checkpoint_not_written(checkpoint_folder(disk.root, number), "No space left on device")
-    assert len(disk.said) == 1
-    assert str(disk.root / "00000") in disk.said[0]
-    assert "No space left on device" in disk.said[0]
+    assert len(disk.messages) == 1
+    assert str(disk.root / "00000") in disk.messages[0]
+    assert "No space left on device" in disk.messages[0]
 
 
 COMMAND = [

@@ -25,13 +25,13 @@ def ledger(tmp_path: Path, open_ledger: Callable[..., Ledger]) -> Ledger:
 
 def three(ledger: Ledger, most: int = 2, timeout: float | None = None) -> tuple[TrialRecovery, list[str]]:
     """Three trials that have trained an epoch in one engine, and the messages about them."""
-    said: list[str] = []
-    recovery = TrialRecovery(RetryPolicy(ledger, most, 32, said.append), timeout, said.append)
+    messages: list[str] = []
+    recovery = TrialRecovery(RetryPolicy(ledger, most, 32, messages.append), timeout, messages.append)
     for _ in range(3):
         number = ledger.start(SPACE.suggest).number
         recovery.trial_started(number)
         recovery.epoch_reported(number, EpochResult(1, False, engine="first"))
-    return recovery, said
+    return recovery, messages
 
 
 def dies(
@@ -63,7 +63,7 @@ def test_an_ordinary_end_is_left_to_the_caller(ledger: Ledger) -> None:
 
 
 def test_a_trial_whose_own_process_dies_is_retried_at_most_max_retries_times(ledger: Ledger) -> None:
-    recovery, said = three(ledger)
+    recovery, messages = three(ledger)
     for turn in range(3):
         recovery.process_died(1, "words of Ray", hung=False)
         assert recovery.next_retry() == (1 if turn < 2 else None)
@@ -72,7 +72,7 @@ def test_a_trial_whose_own_process_dies_is_retried_at_most_max_retries_times(led
     trial = ledger.trial(1)
     assert (trial.state, trial.reason, trial.retries) == ("failed", "crashed", 2)
     assert trial.error == "words of Ray\nits process died, 3 times"
-    assert said == [f"trial 1: its process died; retrying it (retry {n} of 2)" for n in (1, 2)]
+    assert messages == [f"trial 1: its process died; retrying it (retry {n} of 2)" for n in (1, 2)]
     assert retries(ledger) == [0, 2, 0]
 
 
@@ -93,7 +93,7 @@ def test_the_next_run_of_the_command_continues_the_count(
 
 
 def test_a_crash_of_a_shared_engine_costs_no_retry_and_the_bad_trial_fails(ledger: Ledger) -> None:
-    recovery, said = three(ledger, most=1)
+    recovery, messages = three(ledger, most=1)
     for number in (0, 2, 1):
         dies(recovery, number)
     assert retries(ledger) == [0, 0, 0]
@@ -101,13 +101,13 @@ def test_a_crash_of_a_shared_engine_costs_no_retry_and_the_bad_trial_fails(ledge
     assert (ledger.trial(2).state, ledger.trial(2).reason) == ("failed", "crashed")
     assert recovery.next_retry() == 1
     assert retries(ledger) == [0, 0, 1]
-    assert said[0] == "an engine process crashed while running 3 trials; retrying them one at a time"
+    assert messages[0] == "an engine process crashed while running 3 trials; retrying them one at a time"
 
 
 def test_a_lack_of_memory_is_retried_with_half_the_batch_and_then_infeasible_for_the_sampler(
     ledger: Ledger, open_ledger: Callable[..., Ledger]
 ) -> None:
-    recovery, said = three(ledger, most=0)
+    recovery, messages = three(ledger, most=0)
     assert recovery.trial_stopped(1, EpochResult(0, True, reason="out_of_memory", error="no memory left: …"))
     assert recovery.next_retry() == 1
     again = open_ledger(ledger.url).trial(1)
@@ -121,7 +121,7 @@ def test_a_lack_of_memory_is_retried_with_half_the_batch_and_then_infeasible_for
     assert (ended.state, ended.reason, ended.error) == ("pruned", "out_of_memory", "no memory left: still")
     frozen = ledger._study.get_trials(deepcopy=False)[1]
     assert [value > 0 for value in frozen.constraints.values()] == [True]
-    assert said == ["trial 1: no memory left; retrying it with batches of 16"]
+    assert messages == ["trial 1: no memory left; retrying it with batches of 16"]
 
 
 def test_an_engine_killed_for_lack_of_memory_is_blamed_on_a_trial_only_if_it_was_alone(
@@ -164,12 +164,12 @@ def test_a_trial_that_hangs_while_others_report_is_blamed_and_the_others_are_ret
 
 
 def test_if_no_trial_reports_none_is_blamed_for_the_hang(ledger: Ledger) -> None:
-    recovery, said = three(ledger, most=0, timeout=1e-9)
+    recovery, messages = three(ledger, most=0, timeout=1e-9)
     dies(recovery, 0, ENGINE_HUNG)
     dies(recovery, 1, ENGINE_HUNG)
     dies(recovery, 2)
     assert {t.state for t in ledger.trials} == {"running"}
-    assert said == ["an engine process hung while running 3 trials; retrying them one at a time"]
+    assert messages == ["an engine process hung while running 3 trials; retrying them one at a time"]
     assert recovery.next_retry() == 2
     recovery.trial_started(2)
     assert recovery.next_retry() is None

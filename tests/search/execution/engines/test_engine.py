@@ -149,12 +149,12 @@ def test_epochs_that_the_ledger_does_not_know_are_reported_again(
     engine: Engine, paths: WorkbenchPaths, tmp_path: Path, known: int
 ) -> None:
     mine = request("a", paths, tmp_path / "00001")
-    told = train(engine, mine)
+    reported = train(engine, mine)
     engine.end("a")
     assert engine.begin(replace(mine, known_epochs=known)) == EPOCHS
     again = [engine.epoch("a") for _ in range(min(known, EPOCHS - 1), EPOCHS)]
     assert [r.epoch for r in again] == list(range(min(known, EPOCHS - 1) + 1, EPOCHS + 1))
-    assert losses(again) == losses(told)[-len(again) :]
+    assert losses(again) == losses(reported)[-len(again) :]
     assert [r.done for r in again] == [False] * (len(again) - 1) + [True]
 
 

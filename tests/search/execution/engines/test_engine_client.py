@@ -176,7 +176,7 @@ def test_tune_survives_a_kill_of_a_trial_process_by_the_memory_monitor(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "8000")
     ray.shutdown()
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    told: list[Exception] = []
+    errors: list[Exception] = []
     try:
         manager = RayActorManager(resource_manager=FixedResourceManager())
         options: dict[str, Any] = {
@@ -184,14 +184,14 @@ def test_tune_survives_a_kill_of_a_trial_process_by_the_memory_monitor(
             "kwargs": {},
             "resource_request": ResourceRequest([{"CPU": 1}]),
         }
-        actor = manager.add_actor(**options, on_error=lambda actor, error: told.append(error))
+        actor = manager.add_actor(**options, on_error=lambda actor, error: errors.append(error))
         while not manager.is_actor_started(actor):
             manager.next(timeout=1)
         manager.schedule_actor_task(actor, "begin", ("never ends",))
         manager.schedule_actor_task(actor, "epoch", ("never ends",))
         with oom_kills_as_crashes():
-            while not told:
+            while not errors:
                 manager.next(timeout=1)
     finally:
         ray.shutdown()
-    assert is_oom_message(str(told[0]))
+    assert is_oom_message(str(errors[0]))
