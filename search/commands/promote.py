@@ -96,7 +96,7 @@ def _compare_and_promote(options: argparse.Namespace, uri: str, margin: float, t
         )
         _show(comparison)
         print(f"{options.model}: nothing was changed (--dry-run)")
-        return 0 if comparison.gate.passes or options.force else 1
+        return 0 if comparison.judgement.passes or options.force else 1
     try:
         done = promote(
             options.model,
@@ -109,8 +109,8 @@ def _compare_and_promote(options: argparse.Namespace, uri: str, margin: float, t
     except PromotionRefused as refused:  # the comparison shows why; cli.main() prints the message
         _show(refused.comparison)
         raise
-    if done.gate is not None:
-        _show(PromotionComparison(done.champion, done.before, done.gate))
+    if done.judgement is not None:
+        _show(PromotionComparison(done.champion, done.before, done.judgement))
     before = f" after version {done.before.version}" if done.before else ""
     forced = ", by force" if done.forced else ""
     print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
@@ -168,7 +168,7 @@ def comparison_table(comparison: PromotionComparison) -> Group:
 
 
 def _parts(comparison: PromotionComparison) -> Iterator[RenderableType]:
-    judgement = comparison.gate
+    judgement = comparison.judgement
     if judgement.accuracy is not None:
         yield _accuracies(comparison, judgement, judgement.accuracy)
     served = [other.served for other in judgement.comparisons if other.served]
@@ -225,7 +225,7 @@ def _costs(comparison: PromotionComparison) -> Table:
     table = _table("", "size", "load", "1 image", f"in {BATCH}", "measured on")
     versions = (comparison.challenger, comparison.champion)
     for version, role, footprint in zip(
-        versions, ("challenger", "champion"), comparison.gate.footprints, strict=True
+        versions, ("challenger", "champion"), comparison.judgement.footprints, strict=True
     ):
         if version is not None:
             table.add_row(f"version {version.version}, {role}", *_cost(footprint))

@@ -54,14 +54,14 @@ class PromotionComparison:
     Attributes:
         challenger: the version to promote.
         champion: the version in production, if there is one.
-        gate: the decision of the gate.
+        judgement: the decision of the gate.
         proposed: the version with the alias ``challenger``. It differs from ``challenger`` if the user chose another
             point of the Pareto front.
     """
 
     challenger: Version
     champion: Version | None
-    gate: GateDecision
+    judgement: GateDecision
     proposed: Version | None = None
 
 
@@ -72,7 +72,7 @@ class Promotion:
     champion: Version
     before: Version | None
     forced: bool = False
-    gate: GateDecision | None = None
+    judgement: GateDecision | None = None
 
     def __str__(self) -> str:
         return self.champion.version
@@ -84,7 +84,7 @@ class PromotionRefused(TrackingError):
     def __init__(self, comparison: PromotionComparison) -> None:
         new = comparison.challenger
         super().__init__(
-            f"version {new.version} of model {new.name!r} stays challenger: {comparison.gate.reason}. "
+            f"version {new.version} of model {new.name!r} stays challenger: {comparison.judgement.reason}. "
             "--force promotes it anyway."
         )
         self.comparison = comparison
@@ -166,7 +166,7 @@ def promote(
             process moved an alias in the meantime.
     """
     comparison = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
-    judgement = comparison.gate
+    judgement = comparison.judgement
     forced = not judgement.passes
     if forced and not force:
         raise PromotionRefused(comparison)

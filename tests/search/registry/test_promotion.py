@@ -118,8 +118,8 @@ def test_a_better_challenger_becomes_champion_and_the_history_records_why(model:
     second = model.add(answers(5))
     done = promote(model.name, model.uri)
     assert (done.champion.version, done.before and done.before.version) == (second, first)
-    assert done.gate is not None
-    assert done.gate.decision == "better"
+    assert done.judgement is not None
+    assert done.judgement.decision == "better"
     events = history(model.name, model.uri)
     assert [(e.number, e.kind, e.version, e.before, e.decision, e.done) for e in events] == [
         (1, "promoted", "1", None, "first", True),
@@ -150,13 +150,13 @@ def test_any_other_challenger_is_refused_unless_forced(
     model.add(given, size)
     with pytest.raises(PromotionRefused, match=r"version 2 of model .* stays challenger: ") as refused:
         promote(model.name, model.uri)
-    assert refused.value.comparison.gate.decision == decision
+    assert refused.value.comparison.judgement.decision == decision
     assert model.alias("champion") == "1"
     assert len(history(model.name, model.uri)) == 1
     assert promote(model.name, model.uri, force=True).forced
     event = history(model.name, model.uri)[-1]
     assert (event.forced, event.decision, event.version) == (True, decision, "2")
-    assert event.reason == refused.value.comparison.gate.reason
+    assert event.reason == refused.value.comparison.judgement.reason
     assert model.client.get_model_version(model.name, "2").tags["unfreeze.forced"] == "true"
 
 
@@ -164,7 +164,7 @@ def test_an_equally_good_and_cheaper_challenger_is_promoted(model: Model) -> Non
     model.add(answers(40))
     promote(model.name, model.uri)
     model.add(answers(40), size=300_000)
-    assert promote(model.name, model.uri).gate.decision == "cheaper"  # type: ignore[union-attr]
+    assert promote(model.name, model.uri).judgement.decision == "cheaper"  # type: ignore[union-attr]
 
 
 def test_unnecessary_force_is_not_recorded_as_an_override(model: Model) -> None:
@@ -176,7 +176,7 @@ def test_unnecessary_force_is_not_recorded_as_an_override(model: Model) -> None:
 def test_judge_changes_nothing(model: Model) -> None:
     model.add(answers(5))
     before = model.tags()
-    assert judge(model.name, model.uri).gate.passes
+    assert judge(model.name, model.uri).judgement.passes
     assert (model.alias("champion"), model.tags()) == (None, before)
 
 
@@ -429,7 +429,7 @@ def test_promotion_asks_for_a_point_of_the_front(
 def test_the_chosen_point_is_compared_and_promoted(model: Model) -> None:
     points = front(model, {4: 5, 9: 20, 2: 60})
     done = promote(model.name, model.uri, trial=9)
-    assert (done.champion.version, done.gate and done.gate.decision) == (points[9], "first")
+    assert (done.champion.version, done.judgement and done.judgement.decision) == (points[9], "first")
     assert (model.alias("champion"), model.alias("challenger")) == (points[9], points[9])
     assert [(e.trial, e.version) for e in history(model.name, model.uri)] == [(9, points[9])]
     with pytest.raises(TrackingError, match="is the champion already"):

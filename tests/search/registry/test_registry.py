@@ -327,8 +327,8 @@ def test_predictions_and_costs_are_stored_with_the_version(registry: Registry, t
     assert version.tags["unfreeze.test_digest"] == "t" * 64
     assert "123 kB, loaded in 0.8 s, 3.25 ms for an image (a processor, 2 threads)." in version.description
     done = promote(registry.model, registry.uri)
-    assert done.gate is not None
-    assert (done.gate.decision, done.gate.images) == ("first", 60)
+    assert done.judgement is not None
+    assert (done.judgement.decision, done.judgement.images) == ("first", 60)
 
 
 def test_a_backbone_is_downloaded_from_the_registry(

@@ -92,8 +92,8 @@ def test_the_gate_compares_the_winner_with_the_champion_that_it_started_from(
 ) -> None:
     assert refused.champion is not None
     assert refused.champion.version == "1"
-    assert not refused.gate.passes
-    assert "other classes" in refused.gate.reason
+    assert not refused.judgement.passes
+    assert "different classes" in refused.judgement.reason
 
 
 def test_a_resumed_search_keeps_its_backbone_version_after_its_winner_is_promoted(

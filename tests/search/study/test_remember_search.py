@@ -100,16 +100,16 @@ def test_the_gate_refuses_a_model_that_forgot_the_old_task(result: SearchResult)
     uri = result.record.tracking_uri
     assert old.lost is not None
     lenient = judge("unfreeze-new", uri, max_forgetting=0.999)
-    assert lenient.gate.decision != "forgets"
-    kept = lenient.gate.old_task
+    assert lenient.judgement.decision != "forgets"
+    kept = lenient.judgement.old_task
     assert kept is not None
     assert (kept.images, kept.seeds, kept.before) == (old_images(result), 2, pytest.approx(old.before))
     assert kept.lost == old.lost
-    assert decision_numbers(lenient.gate)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
+    assert decision_numbers(lenient.judgement)["old_gain"] == pytest.approx(-old.lost.estimate, abs=1e-6)
     text = shown(lenient)
     assert f"{kept.images} test images of the old task" in text
     assert "before" in text
-    passing = replace(lenient.gate, decision="better")
+    passing = replace(lenient.judgement, decision="better")
     most = max(0.0, old.lost.high)
     assert apply_forgetting_limit(passing, old.forgotten, most + 0.001).passes
     assert old.lost.high <= 0 or not apply_forgetting_limit(passing, old.forgotten, most - 0.001).passes

@@ -74,7 +74,7 @@ def test_an_image_folder_may_have_unusual_names(weird_folder: Path) -> None:
 
     uri = result.record.tracking_uri
     assert class_names(result.model_uri, uri) == result.record.task.classes
-    outcome, judgement = result.record.outcome, judge("unfreeze-my photos ü", uri).gate
+    outcome, judgement = result.record.outcome, judge("unfreeze-my photos ü", uri).judgement
     assert outcome is not None
     assert (judgement.images, judgement.accuracy) == (9, pytest.approx(outcome.seed_test_accuracies[0]))
     assert judgement.footprints[0] is not None
