@@ -32,13 +32,13 @@ def score_prepared(
         SearchError: the engines crashed repeatedly.
     """
     if prepared.unlabelled:
-        notify("prior: backbones are scored by labels of the target, which has none, so none is preferred")
+        notify("prior: no backbone is preferred, because scores need labels of the target")
         return None
     jobs = {name: ScoreBackbone(own.paths, MAX_IMAGES, seed) for name, own in prepared.by_backbone.items()}
     try:
         found = dict(dispatch(session, jobs))
     except RayTaskError as error:  # the job itself raised, for example for lack of memory
-        notify(f"prior: backbones can't be scored, so none is preferred ({_reason(error)})")
+        notify(f"prior: no backbone is preferred, because they can't be scored ({_reason(error)})")
         return None
     prior = BackbonePrior(
         scores={name: found[name].scores[PRIOR_SCORE] for name in jobs},
@@ -48,7 +48,10 @@ def score_prepared(
     probabilities = prior.probabilities
     ranked = sorted(probabilities, key=lambda name: -probabilities[name])
     shares = ", ".join(f"{name} {100 * probabilities[name]:.0f} %" for name in ranked)
-    notify(f"prior: backbones by H-score, in {prior.seconds:.1f} s: {shares} of the first trials; it fades")
+    notify(
+        f"prior: H-scores in {prior.seconds:.1f} s; share of each backbone in the first trials: {shares}. The "
+        "preference fades as trials end"
+    )
     return prior
 
 

@@ -124,9 +124,7 @@ class _Preparation:
         """Prepare everything that the search needs."""
         config = self.config
         if config.source is not None and not config.uses_source:
-            self.view.event(
-                f"source: --method {config.method} makes no use of it; reweight, align and all do"
-            )
+            self.view.event(f"source: --method {config.method} does not use it; reweight, align and all do")
         found: dict[str, Prepared] = {}
         # Sorted, so that the order of the options makes no other search: the first backbone decides the splits.
         for name in sorted(config.backbones):
@@ -184,7 +182,7 @@ class _Preparation:
         config, teacher_config = self.config, self.config.teacher_config
         if teacher_config is None:
             if config.teacher is not None:
-                self.view.event(f"teacher: --method {config.method} makes no use of it; distill and all do")
+                self.view.event(f"teacher: --method {config.method} does not use it; distill and all do")
             return None
         file, summary = self._load_backbone(str(config.teacher), teacher_config, "teacher")
         # Methods that learn from a teacher need the labels of the target, so none are hidden here.
@@ -216,7 +214,7 @@ class _Preparation:
             return name
         known = pinned_versions(self.config, self.workspace).get(name)
         if known is not None:
-            self.view.event(f"{role} {name}: {known}, as when the search began")
+            self.view.event(f"{role} {name}: {known}, the version with which the search began")
             return known
         from search.registry.downloads import resolve_alias
 

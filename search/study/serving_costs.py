@@ -15,6 +15,7 @@ from search.config.ranges import Choice, IntRange, Range
 from search.execution.engines.jobs import CountParameters, TimeArchitectures
 from search.ledger.attributes import StudyKey
 from search.ledger.ledger import Ledger
+from search.records.formatting import plural
 from search.records.metrics import SERVING_COSTS
 from search.records.record import Parameters, ParameterValue
 from search.records.stats.latency_ratios import comparable_latencies
@@ -114,14 +115,14 @@ class ServingCosts:
         Some known architectures are timed in turn with the new ones. The new times are scaled by theirs, so that it
         does not matter whether the machine is slower now than it was.
         """
-        self.notify(f"latency: timing {len(architectures)} kinds of model on this machine")
+        self.notify(f"latency: timing {plural(len(architectures), 'architecture')} on this machine")
         references = {key: self._known[key] for key in sorted(self._known)[:REFERENCE_COUNT]}
         known = [self._from_key(key) for key in references]
         times = self.run_job(TimeArchitectures((*known, *architectures)))
         before = {row: costs[LATENCY] for row, costs in enumerate(references.values())}
         found = comparable_latencies(times, before)
         low, high = min(found), max(found)
-        span = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no difference is certain"
+        span = f"from {low:g} to {high:g} ms" if low < high else f"{low:g} ms each, no significant difference"
         self.notify(f"latency: {span}")
         return found[len(known) :]
 
