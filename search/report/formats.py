@@ -6,15 +6,22 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from search.records.atomic_file import write_text
+from search.records.atomic_file import write_bytes, write_text
 from search.records.record import SearchRecord
 
 
-def write_html(record: SearchRecord, path: Path) -> None:
-    """Write the HTML page."""
-    from search.report import write_report
+def write_report(record: SearchRecord, path: Path) -> None:
+    """Write the HTML page atomically; its folder is created if needed.
 
-    write_report(record, path)
+    The same record always gives the same bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    # Imported here, because importing Altair and vl-convert takes a second.
+    from search.report.page import render
+
+    write_bytes(path, render(record).encode("utf-8", errors="replace"))
 
 
 def write_markdown(record: SearchRecord, path: Path) -> None:
@@ -32,7 +39,7 @@ def write_png(record: SearchRecord, path: Path) -> None:
 
 
 REPORT_FORMATS: Mapping[str, tuple[str, Callable[[SearchRecord, Path], None]]] = {
-    "html": ("report.html", write_html),
+    "html": ("report.html", write_report),
     "md": ("report.md", write_markdown),
     "png": ("plots", write_png),
 }

@@ -210,7 +210,7 @@ class _Search:
 
     def _write_files(self, search: Phase) -> SearchRecord:
         """Write the tables and the report of the search into its folder."""
-        from search.report import write_report  # the drawing libraries take a second to import
+        from search.report.formats import write_report
 
         workspace = self.runner.workspace
         record = search.record(whole=True)

@@ -18,7 +18,7 @@ import pytest
 from example_records import PNG, curve, finished, search, trial
 
 from search.records.record import ErrorExample, Interval, SearchRecord
-from search.report import write_report
+from search.report.formats import write_report
 
 SECTIONS = {"how", "what", "winner", "time", "trials", "again"}
 ALWAYS = {"history", "anytime", "curves", "importance", "landscape", "parallel", "comparison", "confusion"}
@@ -408,7 +408,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_the_package_is_light_to_import() -> None:
-    code = "import sys, search.report; print([m for m in ('altair', 'vl_convert', 'jinja2') if m in sys.modules])"
+    code = "import sys, search.report.formats; print([m for m in ('altair', 'vl_convert', 'jinja2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
