@@ -252,6 +252,7 @@ class ActivationCache:
     ) -> np.ndarray | None:
         if self._store is None:
             return None
+        # The entry is computed only if no other process has written it; the misses show which of both happened.
         computed = account.counts.misses
         made = self._store.get_or_compute(
             key,
@@ -280,6 +281,7 @@ class ActivationCache:
 
     def _compute(self, view: ActivationView, account: CostAccount) -> Iterator[np.ndarray]:
         self._count(account, misses=1)
+        # The nearest lower cut first: the fewest stages have to run.
         for depth in range(view.depth + 1, self.stages.input_depth):
             lower = self._kept(view.at(depth))
             if lower is not None:

@@ -168,6 +168,7 @@ def entry_bytes(rows: int, shape: tuple[int, ...], itemsize: int = 2) -> int:
 
 
 def _create(path: Path) -> int:
+    # The writer's lock marks the draft as alive; another process removes drafts without a lock.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try_lock_exclusive(descriptor)
     return descriptor
@@ -183,17 +184,20 @@ def _lay_out(path: Path, key: EntryKey, rows: int, shape: tuple[int, ...], dtype
     ]
     notes = {"unfreeze.key": key.text, "unfreeze.shape": json.dumps(shape)}
     schema = pa.schema([("values", columns[0].type), ("crc32", pa.uint32())], notes)
+    # pyarrow writes header and footer; the values of this file are overwritten in place later, without pyarrow.
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     return _Layout(pa.py_buffer(map_file(path)))
 
 
 def _zeros(kind: Any, length: int) -> Any:
+    # Anonymous pages that nobody writes read as zeros and take no memory.
     untouched = mmap.mmap(-1, max(1, length * kind.bit_width // 8))
     return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(untouched)])
 
 
 def _write(descriptor: int, array: np.ndarray, offset: int) -> None:
+    # A single pwrite may write less than asked for.
     view = np.ascontiguousarray(array).data.cast("B")
     while view:
         written = os.pwrite(descriptor, view, offset)

@@ -119,6 +119,7 @@ def disk_rates(directory: Path, now: float | None = None) -> Rates:
     if known is not None:
         return known
     rates = _measure(directory)
+    # Written under another name and then renamed: other processes never read half a file.
     draft = directory / f"{RATES_FILE}.{os.getpid()}.partial"
     draft.write_text(json.dumps({"measured": now, **asdict(rates)}))
     draft.replace(directory / RATES_FILE)
@@ -128,6 +129,7 @@ def disk_rates(directory: Path, now: float | None = None) -> Rates:
 def _measure(directory: Path) -> Rates:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"rates-{os.getpid()}.partial"
+    # Random bytes, because a file system may compress zeros and look too fast.
     sample = np.random.default_rng(0).integers(0, 255, SAMPLE_BYTES, np.uint8)
     try:
         began = time.perf_counter()

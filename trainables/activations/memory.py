@@ -28,6 +28,7 @@ class MemoryCache:
     def get(self, name: str) -> np.ndarray | None:
         """Return the array called ``name``; None if it is not here."""
         with self._lock:
+            # The order of the dictionary is the order of use: the least recently used array comes first.
             if name in self._kept:
                 self._kept.move_to_end(name)
             return self._kept.get(name)

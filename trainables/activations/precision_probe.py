@@ -52,6 +52,7 @@ def measure_stage(run: Callable[[], Any]) -> StageMeasurement:
     second = np.asarray(run(), np.float32)
     seconds = (time.perf_counter() - began) / len(second)
     with np.errstate(over="ignore", invalid="ignore"):
+        # Relative to the spread between images: a large constant offset would hide differences that matter.
         spread = _rms(second - second.mean(axis=0)) if len(second) > 1 else _rms(second - second.mean())
         rounded = second.astype(np.float16).astype(np.float32)
         return StageMeasurement(seconds, _share(second - first, spread), _share(rounded - second, spread))

@@ -1,4 +1,4 @@
-"""Computes activations of a task's images, and tells their cost, their key and whether they are reproducible."""
+"""Computes activations of a task's images, with their cost, their key, and whether they are reproducible."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class FrozenPrefix:
 
     def __init__(self, backbone: Backbone, task: Task, stages: PrefixStages) -> None:
         self._backbone, self._task, self._stages = backbone, task, stages
+        # CPU and GPU round differently, so they do not share entries.
         device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         self._software = f"keras {keras.__version__}, tensorflow {tf.__version__}, {device}"
 
@@ -64,6 +65,7 @@ class FrozenPrefix:
             input_size=self._backbone.input_size,
             level=view.level,
             flip=view.flip,
+            # Without augmentation all views show the same images and share one entry.
             view=view.number if view.augmented else 0,
             chunk=self._stages.chunk,
             software=self._software,

@@ -142,9 +142,12 @@ def choose_location(request: CacheRequest, capacity: CacheCapacity, speeds: Mach
 def decide(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
     """Compare the seconds of ``request`` with and without reuse, within ``capacity``."""
     chosen = choose_location(request, capacity, speeds)
+    # Without room the numbers of the disk, or of memory, still serve the explanation.
     rates = speeds.memory if chosen == "memory" else speeds.disk or speeds.memory
+    # Files beyond the system's cache are read from the disk again in each epoch.
     reading = request.bytes_per_image / (rates.hot if request.bytes <= speeds.file_cache else rates.cold)
     computing = request.prefix_seconds + request.bytes_per_image / rates.write
+    # Every trial that shares reads one view an epoch; missing views are computed once for all of them.
     uses = request.epochs * (1 + request.sharing)
     missing = max(0, min(request.views, request.epochs) - request.kept)
     live = uses * request.images * request.prefix_seconds

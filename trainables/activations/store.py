@@ -81,6 +81,7 @@ class DiskCache:
         """
         path = self.path(key)
         try:
+            # Each file is verified once per process: inode, size and time change when it is replaced.
             identity = _identity(path)
             array = read_entry(path, key, verify=identity not in self._verified)
             self._verified.add(identity)
@@ -104,8 +105,7 @@ class DiskCache:
         chunks: Chunks,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> np.ndarray | None:
-        """Return the entry of ``key``; if it does not exist, write it from ``chunks``. None if that is not possible
-        now.
+        """Return the entry of ``key``, and write it from ``chunks`` if it does not exist; None if that fails.
 
         Args:
             key: key of the entry.
@@ -122,6 +122,7 @@ class DiskCache:
             with waiting():
                 held = lock.acquire()
             with held:
+                # Whoever held the lock before has probably written the entry.
                 found = self.open(key)
                 if found is None and self._write(key, rows, shape, chunks):
                     found = self.open(key)
@@ -153,7 +154,7 @@ class DiskCache:
                 draft.append(chunk)
             draft.finish(self.path(key))
         finally:
-            draft.close()
+            draft.close()  # removes the draft unless it was finished
         return True
 
     def _make_room(self, needed: int) -> bool:
@@ -163,6 +164,7 @@ class DiskCache:
         """
         if needed > self.budget:
             return False
+        # Drafts of living writers are locked, so only those of dead writers are removed.
         for file in self._files(".partial"):
             remove_unused(file.path)
         entries = sorted(self._files(".arrow"), key=lambda file: file.used)
@@ -182,6 +184,7 @@ class DiskCache:
                 status = path.stat()
             except FileNotFoundError:  # another process removed it meanwhile
                 continue
+            # The access time is set explicitly by _touch: many file systems are mounted without access times.
             found.append(_File(path, status.st_size, status.st_atime))
         return found
 

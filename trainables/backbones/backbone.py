@@ -143,6 +143,7 @@ class Backbone:
             backbone = cls(spec, note["name"], note["weights"], model, note["starts"])
         except (LookupError, TypeError, ValueError) as error:
             raise BackboneError(f"backbone {path}: its note is damaged ({error})") from error
+        # The digest was stored with the model; a file that was edited has another one.
         if backbone.digest != note.get("digest"):
             raise BackboneError(
                 f"backbone {path}: expected digest {note.get('digest')}, received {backbone.digest}; "
@@ -165,5 +166,6 @@ def _cut_at(segments: tuple[Segment, ...], starts: Sequence[int]) -> list[tuple[
 
 def _count(block: Sequence[Segment]) -> int:
     called = (call.operation for segment in block for call in segment.calls)
+    # A layer that is called twice counts once.
     weights = {id(w): w for operation in called for w in getattr(operation, "weights", ())}
     return sum(int(np.prod(w.shape)) for w in weights.values())

@@ -109,6 +109,7 @@ def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tu
     block. Without any kernel there is no block.
     """
     units = _units(segments)
+    # The order matters: gates are attached first, so that the later rules see the widths of complete units.
     for together in (_is_loose, _is_expansion, _leads_to_pooling, _parts_a_layer):
         units = _merge(units, together)
     return tuple(unit.segments for unit in _group(units, most))
@@ -131,6 +132,7 @@ def _opening(segments: Sequence[Segment], first: int, kernel: int, merged: bool)
     opening = first
     for index in range(first, kernel):
         segment = segments[index]
+        # After a merge the next layer with weights, a normalisation, belongs to the following unit (pre-activation).
         if merged and any(getattr(call.operation, "trainable_variables", ()) for call in segment.calls):
             break
         if segment.single_call is None or not segment.single_call.kind.startswith(_PADDING):
@@ -140,6 +142,7 @@ def _opening(segments: Sequence[Segment], first: int, kernel: int, merged: bool)
 
 def _unit(segments: Sequence[Segment], start: int, kernel: int, end: int) -> Unit:
     own = segments[kernel]
+    # Branches that end in a multiplication scale the main path (squeeze-and-excite); alone they compute no features.
     gate = own.single_call is None and not _merges(own)
     return Unit(
         tuple(segments[start:end]),
@@ -160,6 +163,7 @@ def _merges(segment: Segment) -> bool:
 
 
 def _stride(operation: Any) -> int:
+    # Keras stores strides as a number or as a tuple, depending on the layer.
     strides = getattr(operation, "strides", None) or 1
     return max(strides) if isinstance(strides, (tuple, list)) else int(strides)
 
@@ -180,11 +184,13 @@ def _is_loose(units: list[Unit], below: int) -> bool:
 
 
 def _is_expansion(units: list[Unit], below: int) -> bool:
+    # Cutting at the wide tensor would make activations several times larger than at the bottleneck.
     before, here = units[below].channels
     return here > before and here > units[below + 1].channels[1]
 
 
 def _leads_to_pooling(units: list[Unit], below: int) -> bool:
+    # Only plain chains: a merge on the way to the next pooling means that the network has blocks of its own.
     if units[below].pooled or units[below].merges:
         return False
     for unit in units[below + 1 :]:
@@ -198,6 +204,7 @@ def _parts_a_layer(units: list[Unit], below: int) -> bool:
         called = (c.operation for unit in some for segment in unit.segments for c in segment.calls)
         return Counter(id(operation) for operation in called if getattr(operation, "weights", ()))
 
+    # A layer that is called on both sides has one set of weights, which can't be frozen and trained at once.
     return bool(layers(units[: below + 1]) & layers(units[below + 1 :]))
 
 
@@ -207,9 +214,11 @@ def _group(units: list[Unit], most: int) -> list[Unit]:
         if not stages or unit.strided or stages[-1][-1].pooled:
             stages.append([])
         stages[-1].append(unit)
+    # More stages than blocks: stage boundaries can't be kept, so all units form one run.
     if len(stages) > most:
         stages = [units]
     limit = max(map(len, stages), default=0)
+    # Lowering a common limit shortens the longest stages first.
     while sum(min(len(stage), limit) for stage in stages) > most:
         limit -= 1
     return [reduce(add, run) for stage in stages for run in _runs(stage, min(len(stage), limit))]

@@ -120,6 +120,7 @@ def find_features(source: Any, target: Any) -> Any:
     """
     segments = find_segments(source, target)
     trained = False
+    # A loss of extent before the first weights is no head but a reshaping of the input.
     for position, segment in enumerate(segments):
         if trained and _loses_extent(segment):
             return _extend(_pool(segment), segments[position + 1 :], segment.above.tensor)

@@ -16,6 +16,7 @@ def model_digest(model: Any) -> str:
 
     It is the same for a saved and reopened model, in every process, and whichever layers are trainable at the moment.
     """
+    # The configuration first: models that share all weights can still compute different things.
     summary = hashlib.sha256(_canonical(model.get_config()).encode())
     for weight in model.weights:
         array = np.ascontiguousarray(weight.numpy())

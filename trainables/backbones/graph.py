@@ -96,6 +96,7 @@ def replay(
     values = {tensor_key(t): new for t, new in zip(inputs, fed, strict=True)}
     for call in find_calls(inputs, outputs):
         operation = swap.get(id(call.operation), call.operation)
+        # Keras looks tensors up by their id, so that copies of one tensor need an entry each.
         args, kwargs = call.arguments.fill_in({id(t): values[tensor_key(t)] for t in call.inputs})
         if is_graph(operation):
             made = replay(operation.inputs, operation.outputs, _tensors(args, kwargs), swap)

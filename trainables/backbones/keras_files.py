@@ -52,6 +52,7 @@ def read_weights(model: Any, path: Path) -> None:
     if path.suffix not in WEIGHT_FILES:
         raise BackboneError(f"weights {path}: expected a .weights.h5, .h5 or .keras file")
     try:
+        # Keras warns about optimizer variables in the file, which are not needed.
         with warnings.catch_warnings(action="ignore"):
             model.load_weights(path)
     except Exception as error:
@@ -65,6 +66,7 @@ def write_model(model: Any, path: Path, note: Mapping[str, Any]) -> None:
     The note is stored as the comment of the zip archive, which Keras ignores.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the folder of the target, so that the final rename stays on one file system and is atomic.
     with tempfile.TemporaryDirectory(prefix=".backbone-", dir=path.parent) as folder:
         draft = Path(folder) / "draft.keras"
         model.save(draft)

@@ -20,6 +20,7 @@ def recast_backbone(backbone: Backbone, policy: str) -> Backbone:
     bits are too few for pixels.
     """
     model, first = backbone.model, backbone.blocks[0].cut.tensor
+    # Everything below the first block is preprocessing.
     below = {id(operation) for operation in find_operations(model.inputs, [first])}
     if all(layer.dtype_policy.name == policy for layer in model.layers if id(layer) not in below):
         return backbone

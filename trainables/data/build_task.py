@@ -99,10 +99,12 @@ def build_task(
     """
     listing = source.listing()
     check_listing(listing, source.place, options)
+    # Before hours of decoding, not after them.
     _refuse_full_disk(len(listing), size, directory)
     pixels = directory / "pixels"
     with pixels.open("wb") as sink:
         decoded = decode(source.images(), len(listing), size, sink, progress)
+    # From here on rows count the readable images only.
     good, skipped = _without_bad(listing, decoded, source.place, options)
     digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
     if like is None:

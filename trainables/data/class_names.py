@@ -36,7 +36,7 @@ def source_notes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...
     absent = [name for name in target if name not in set(source)]
     if absent:
         notes.append(
-            f"only {len(shared)} of the target's {len(target)} classes are in it; it says nothing of {_some(absent)}"
+            f"only {len(shared)} of the target's {len(target)} classes are in it; {_some(absent)} are missing"
         )
     return tuple(notes)
 

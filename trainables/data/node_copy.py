@@ -52,6 +52,7 @@ def local_copy(task: Path, cache: Path | None) -> Path:
     try:
         folder = cache / COPIES_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
+        # On one file system a copy would be read no faster than the task itself.
         if folder.stat().st_dev == task.stat().st_dev:
             return task
         return _fetched(shared, folder) or task
@@ -69,6 +70,7 @@ def _fetched(shared: Task, folder: Path) -> Path | None:
                 _LOG.warning("data: no room for a copy of %s in %s; reading it in place", shared.name, folder)
                 return None
             _fetch(shared, mine)
+        # The time of this file orders copies by their last use; its lock keeps the copy as long as the process lives.
         (mine / _USED).touch()
         hold_lock(mine / _USED)
     return mine
@@ -88,7 +90,7 @@ def _fetch(shared: Task, mine: Path) -> None:
                 f"{printable(shared.directory)} is damaged: what was read there is not what was prepared. Delete it "
                 "and run the search again."
             )
-        partial.rename(mine)
+        partial.rename(mine)  # atomic: a copy with its final name is complete
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -90,6 +90,7 @@ def write_split(
     beyond_2_gib = pa.ipc.IpcWriteOptions(allow_64bit=True)
     with SparseFile(path, blank) as sink, pa.ipc.new_file(sink, batch.schema, options=beyond_2_gib) as writer:
         writer.write_batch(batch)
+    # The file is complete except for the hole; the pixels are written into it at their final position.
     offset = _pixels_offset(path)
     with path.open("r+b") as file:
         file.seek(offset)

@@ -127,6 +127,7 @@ def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:
     }
     with (directory / TASK_FILE).open("w", encoding="utf-8") as file:
         json.dump(facts, file, ensure_ascii=False, indent=1)
+        # task.json makes the task valid, so it has to be on the disk before the task is used.
         file.flush()
         os.fsync(file.fileno())
 

@@ -58,6 +58,7 @@ def paired_times(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
     models = [_model(backbones[a.backbone], a) for a in architectures]
     images = [np.zeros((1, *backbones[a.backbone].input_size, 3), np.uint8) for a in architectures]
     pairs = list(zip(models, images, strict=True))
+    # The first calls trace the model and are not timed.
     for model, image in pairs * WARM_UP:
         model.predict_on_batch(image)
     rounds: list[list[float]] = []

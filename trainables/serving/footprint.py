@@ -123,6 +123,7 @@ def processor_name() -> str:
 
 def _each(ask: Callable[[Any], Any], batch: int, image_size: tuple[int, int]) -> Latency:
     images = np.zeros((batch, *image_size, 3), np.uint8)
+    # The first calls trace the model and are not timed.
     for _ in range(WARM_UP):
         ask(images)
     times: list[float] = []

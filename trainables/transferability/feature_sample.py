@@ -78,6 +78,7 @@ def extract_features(activations: ActivationCache, task: Task, ids: Sequence[str
         parts.append(_features(activations, name, split.images, rows))
         labels.append(split.labels[rows])
         order.extend(found.values())
+    # The splits were read one after the other; this restores the order of ``ids``.
     back = np.argsort(order)
     return FeatureSample(np.concatenate(parts)[back], np.concatenate(labels)[back])
 

@@ -65,6 +65,7 @@ def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
 def _greatest(squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
     """Maximise the evidence over the ratio r; the largest of ``squares`` (k,) is 1."""
     low, high = np.log(MIN_RATIO), -np.log(MIN_RATIO)
+    # The evidence may have several maxima along the line, so a grid comes before the local search.
     grid = np.linspace(low, high, GRID_POINTS)
     tried = [_evidence(step, squares, projected, rest, count) for step in grid]
     best, step = int(np.argmax(tried)), grid[1] - grid[0]

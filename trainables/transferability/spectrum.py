@@ -29,6 +29,7 @@ def spectrum(matrix: Matrix) -> Spectrum:
     Directions whose σ² is below the rounding error of the largest one are dropped, so k may be 0.
     """
     count, width = matrix.shape
+    # The smaller of both Gram matrices has the same non-zero eigenvalues, σ².
     gram = matrix @ matrix.T if count <= width else matrix.T @ matrix
     squares, vectors = eigh(gram)
     kept = squares > max(count, width) * np.finfo(np.float64).eps * max(float(squares[-1]), 0.0)

@@ -153,8 +153,10 @@ def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any]
         for n, f in features.items()
         if isinstance(f, dict) and f.get("_type") == feature and n in schema.names
     ]
+    # A declared feature is certain, so it comes before names.
     if len(tagged) == 1:
         return [str(tagged[0])]
+    # Reversed, so that of two names that differ in case the first column wins.
     by_name = {name.casefold(): name for name in reversed(schema.names)}
     for name in names:
         if name in by_name:

@@ -42,6 +42,7 @@ def find_data_source(
             f"data: expected {EXPECTED_DATA} on this machine, received the address {data!r}. Download it first."
         )
     path = _existing(data)
+    # The folder or file may still be unreadable, or vanish meanwhile.
     try:
         return _folder(path, options, open_folder) if path.is_dir() else _file(path, options)
     except OSError as error:

@@ -115,6 +115,7 @@ def label_name(names: Sequence[str] | None, place: str, what: str = "label") -> 
         return _fit(text(value), place)
 
     def text(value: LabelValue) -> str:
+        # pandas stores integers with missing values as floats.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, float):

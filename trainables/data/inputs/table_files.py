@@ -46,7 +46,7 @@ def table_files(root: Path) -> list[tuple[Path, str | None]]:
     if nameless and len(nameless) < len(found):
         raise DataError(
             f"{printable(files[0].parent)}: expected either all or none of the files to have train, "
-            f"validation or test in their names, received {quoted_list(nameless)} beside others that do."
+            f"validation or test in their names, received {quoted_list(nameless)} next to others that do."
         )
     return found
 
@@ -113,6 +113,7 @@ class TableFile:
     def _open(self) -> Any:
         if self._parquet:
             return pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+        # Mapped, so that a column of images is not read before its rows are needed.
         mapped = pa.memory_map(str(self.path))
         return pa.ipc.open_file(mapped) if self._kind() == "file" else pa.ipc.open_stream(mapped)
 

@@ -137,6 +137,7 @@ class Tables:
             name: value for each in self._facts for name, value in zip(each.names, each.values, strict=True)
         }
         known = {part.class_names for part in self._parts}
+        # Only if all files agree: the same integer may mean another class in another file.
         names = known.pop() if len(known) == 1 else None
         if names is None:
             return tuple(sorted(meaning, key=lambda name: _rank(name, meaning[name]))), ()
@@ -160,6 +161,7 @@ def _name(path: Path, place: Path) -> str:
 def _part(name: str, path: Path, split: str | None, options: DataOptions) -> TablePart:
     table = TableFile(path)
     columns = find_columns(table.schema, options, name)
+    # The split in a file's name takes precedence over a column that merely happens to be called split.
     if split is not None and options.split_column is None:
         columns = replace(columns, split=None)
     return TablePart(name, table, columns, None if columns.split else split)

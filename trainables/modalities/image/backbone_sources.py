@@ -143,6 +143,7 @@ def _with_file(name: str, size: int, path: Path) -> Any:
     model = _build(name, size)
     try:
         read_weights(model, path)
+    # The file may be that of a whole classifier; its head is removed later.
     except BackboneError as headless:
         try:
             model = _build(name, size, include_top=True, pooling=None, input_shape=None)

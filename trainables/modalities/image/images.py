@@ -120,7 +120,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return 1  # a damaged EXIF block says nothing about the pixels
+        return 1  # a damaged EXIF block does not affect the pixels
 
 
 def _reason(error: Exception, encoded: Path | bytes | memoryview) -> str:
