@@ -235,7 +235,10 @@ class StudyTables:
             self._check_fence(connection)
             new = [trial for trial, _ in changes if trial.number not in self._trial_ids]
             inserted = {trial.number: self._insert(connection, trial, retrying) for trial in new}
-            keys = {**self._trial_ids, **inserted}
+            known = self._trial_ids
+            keys = {
+                t.number: known[t.number] if t.number in known else inserted[t.number] for t, _ in changes
+            }
             for table, rows in self._rows(changes, keys).items():
                 connection.execute(_upsert(table, connection.dialect.name), rows)
             states = [
@@ -244,7 +247,7 @@ class StudyTables:
                 if change.state and trial.number not in inserted
             ]
             if states:
-                connection.execute(self._update_state(), states)
+                connection.execute(_update_state(), states)
         # Only now: after a rollback the rows are not there, and the trials must be inserted again.
         self._trial_ids.update(inserted)
 
@@ -260,12 +263,6 @@ class StudyTables:
         if key is None:
             raise LedgerError(f"ledger: the database returned no key for the row of trial {trial.number}")
         return int(key[0])
-
-    def _update_state(self) -> sql.Update:
-        trials = self._tables.trials
-        columns = ("state", "datetime_start", "datetime_complete")
-        values: dict[str, Any] = {name: sql.bindparam(name) for name in columns}
-        return sql.update(trials).where(trials.c.trial_id == sql.bindparam("key")).values(values)
 
     def _rows(
         self, changes: Iterable[tuple[FrozenTrial, PendingChange]], keys: Mapping[int, int]
@@ -300,6 +297,14 @@ def _models() -> Any:
         return import_module(MODELS)
     except ImportError:
         return None
+
+
+@cache  # building a statement takes longer than executing it
+def _update_state() -> sql.Update:
+    trials = optuna_tables().trials
+    columns = ("state", "datetime_start", "datetime_complete")
+    values: dict[str, Any] = {name: sql.bindparam(name) for name in columns}
+    return sql.update(trials).where(trials.c.trial_id == sql.bindparam("key")).values(values)
 
 
 @cache
