@@ -116,9 +116,8 @@ def test_activations_are_kept_for_the_search(
     from trainables.backbones.spec import BackboneSpec
     from trainables.modalities.image.backbones import load
 
-    monkeypatch.setattr(
-        MeasuredSpeeds, "file_seconds", 0.0
-    )  # else the cache writes no file for so few images
+    # Otherwise the cache would write no file for so few images.
+    monkeypatch.setattr(MeasuredSpeeds, "min_seconds_for_file", 0.0)
     _, configs = scored
     backbone, task, cache = load(BackboneSpec("print")), task_of(configs["print"], 32), tmp_path / "cäche"
     config = configs["print"].replace(cache=str(cache))
@@ -127,7 +126,7 @@ def test_activations_are_kept_for_the_search(
     as_searched = type(backbone).open(tmp_path / "as a search has it.keras")
     activations = ActivationCache(as_searched, task, directory=cache)
     for split in ("train", "validation"):
-        kept = activations.kept(split, 0)
+        kept = activations.cached(split, 0)
         assert kept is not None
         assert kept.shape == (task.counts[split], 112)
     few = score_backbones({"print": config.replace(cache="off")}, None, 10, QuietView())
