@@ -108,6 +108,7 @@ class FusedHeads:
     def _train_parts(self, epochs: Sequence[HeadEpoch]) -> np.ndarray:
         """Train an epoch in calls of at most MAX_CALL_BYTES of input; return the sums of the losses (T,)."""
         steps = len(epochs[0].rates)
+        # Trials may read activations of different dtypes; the batch takes the widest, which changes no value.
         dtype = np.result_type(*(e.source.dtype for e in epochs))
         size = max(
             1, MAX_CALL_BYTES // (len(epochs) * self.shape.batch_size * self.shape.features * dtype.itemsize)
@@ -139,6 +140,7 @@ class FusedHeads:
         """
         total = tf.zeros_like(taken)
         for step in tf.range(tf.shape(rates)[1]):
+            # Its static shape has no T, as T is unknown when this is traced.
             tf.autograph.experimental.set_loop_options(shape_invariants=[(total, tf.TensorShape([None]))])
             x = tf.cast(tf.gather(inputs, step, axis=1), tf.float32)
             masks = seeds + tf.stack([0, step])

@@ -54,6 +54,7 @@ class HeadProgram:
         """Begin a new trial: take its first weights and reset the optimizer; ``seed`` has no effect."""
         weights = self._checked([*suffix_weights, *head_weights])
         zeros = [np.zeros(shape, np.float32) for shape in self._arrays]
+        # States are never changed in place, so both moments may share the zeros.
         self._state = HeadState(weights, zeros, zeros, 0)
 
     def read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:

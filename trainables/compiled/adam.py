@@ -54,6 +54,7 @@ class Adam:
         """
         if not isinstance(rates, list):
             rates = [rates] * len(self._variables)
+        # Has no effect on later steps. A checkpoint stores it after the step count, as those of Keras do.
         self._rate.assign(rates[-1])
         count = tf.cast(self._steps.assign_add(1), tf.float32)
         powers = [tf.pow(beta, count) for beta in BETAS]
@@ -61,6 +62,7 @@ class Adam:
             kernels = [(v, r) for v, r in zip(self._variables, rates, strict=True) if len(v.shape) > 1]
             tf.cond(decay > 0.0, lambda: _shrink(kernels, decay), tf.no_op)
         everything = zip(self._variables, self._momentums, self._velocities, gradients, rates, strict=True)
+        # The kernel corrects the bias of the moments itself, from the powers of the betas.
         for variable, momentum, velocity, gradient, rate in everything:
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle, m=momentum.handle, v=velocity.handle, grad=gradient,

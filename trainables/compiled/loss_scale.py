@@ -53,5 +53,6 @@ class LossScale:
         return self._good.assign(tf.where(grown, 0, self._good + 1))
 
     def _skipped(self) -> Any:
+        # Below 1 the scale would make gradients smaller. Overflows that remain are a divergence of the trial.
         self._scale.assign(tf.maximum(self._scale * 0.5, np.float32(1.0)))
         return self._good.assign(0)

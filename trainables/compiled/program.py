@@ -183,6 +183,7 @@ class Program:
             variable.assign(state.astype(variable.dtype))
         drawn = batches.draws
         kind = batches.inputs.dtype.name if drawn is None else AUGMENTED
+        # An array without columns: the function then has the same number of arguments for every kind of input.
         if drawn is None:
             drawn = np.zeros((*batches.labels.shape, 0), np.float32)
         total = self._compiled_train(kind)(
@@ -296,7 +297,9 @@ class Program:
         One call for many steps saves the dispatch from Python, which costs more than the step of a small network.
         """
         total = tf.constant(0.0)
+        # AutoGraph makes a loop of the graph from this, so the number of steps is not part of it.
         for step in tf.range(tf.shape(rates)[0]):
+            # One seed for each step: splitting an epoch into calls does not change its dropout masks.
             mask_seed = tf.stack([seed[0], seed[1] + step])
             drawn = draws[step] if draws.shape[-1] else None
             x = self._cut_activations(inputs[step], drawn, hyper[3], hyper[4])
@@ -309,6 +312,7 @@ class Program:
     ) -> Any:
         """Take one step of gradient descent on activations at the cut; return its mean loss."""
         decay, dropout, smoothing, _, _ = tf.unstack(hyper)
+        # A label of -1 (hidden) gives a row without a class.
         target = tf.one_hot(y, self.shape.classes) * (1.0 - smoothing) + smoothing / self.shape.classes
         with tf.GradientTape() as tape:
             features = self._trained.features(x, ratios)
@@ -342,6 +346,8 @@ class Program:
         return self.stages.run(pixels, self.stages.input_depth, self.shape.depth)[0]
 
     def _evaluate_steps(self, inputs: Any, labels: Any) -> Any:
+        # Evaluation ignores label smoothing, dropout and the method's own loss: val_loss means the same for all
+        # trials.
         x = self._cut_activations(inputs)
         features = x if self.suffix is None else tf.cast(self.suffix(x, training=False), tf.float32)
         scores = self._head(features)

@@ -88,6 +88,7 @@ class ResizableHead:
     def hidden(self, features: Any) -> Any:
         """Return the inputs (B, G + U) of the last layer for features (B, C)."""
         hidden = tf.nn.relu(tf.matmul(features, self.hidden_kernel) + self.hidden_bias)
+        # G is what the last layer takes beyond the hidden units: 0 with a hidden layer, else all features.
         direct = tf.shape(self.kernel)[0] - tf.shape(hidden)[1]
         return tf.concat([features[:, :direct], hidden], axis=1)
 

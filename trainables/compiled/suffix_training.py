@@ -34,6 +34,7 @@ class TrainableSuffix:
         self._suffix = suffix
         self._trained = list(suffix.trainable_variables) if suffix is not None else []
         self.variables = [v.value for v in self._trained]
+        # Which block each variable belongs to; then, the variables of each optimizer.
         self._owners = block_indices(self._trained, backbone, suffix, depth) if self._trained else []
         groups = sorted({*self._owners}) if gradual else [None] if self._owners else []
         self._parts = [[i for i, of in enumerate(self._owners) if block in (None, of)] for block in groups]

@@ -81,9 +81,11 @@ class AlignmentLoss(TrainingLoss):
         For ``dann`` the loss of the discriminator is added instead, and λ scales its reversed gradient.
         """
         weight, strength = inputs.example_inputs["weight"], inputs.scalars["alignment_weight"]
+        # Without labelled images in a batch the mean is 0, not 0 / 0.
         labelled = tf.maximum(tf.reduce_sum(weight), 1.0)
         classification = tf.reduce_sum(weight * inputs.cross_entropy) / labelled
         x = inputs.hidden if self.layer == "hidden" else inputs.features
+        # The order of the rows is that of MixedDataFeed.
         target, source = x[: self.targets], x[self.targets :]
         if self.alignment == "dann":
             return classification + adversarial_loss(source, target, inputs.variables, strength)

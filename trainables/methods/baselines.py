@@ -25,6 +25,7 @@ class Scratch(Training):
         backbone = self.bench.backbone
         depth = len(backbone.blocks)
         _, suffix = backbone.parts(depth)
+        # The suffix shares its variables with the whole model, so its weights are found by identity.
         fresh = dict(
             zip(map(id, backbone.model.weights), backbone.fresh_weights(self.config.seed), strict=True)
         )

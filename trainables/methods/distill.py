@@ -46,6 +46,7 @@ def teacher_outputs(bench: Workbench, account: CostAccount) -> TeacherOutputs:
         Diverged: no probe on its embeddings has a finite loss.
     """
     teacher = bench.teacher
+    # Outputs are matched with the student's images by row, so both must have the same images in the same order.
     if list(teacher.task.split("train").ids) != list(bench.task.split("train").ids):
         raise UsageError(
             "teacher: expected to see the same training images as the student, received others: "
@@ -74,6 +75,7 @@ class Distill(FineTune):
         """Return the plan of fine-tuning, after computing the outputs of the teacher."""
         plan = super().plan()
         self._scalars = self._checked_scalars()
+        # The first trial computes the outputs: the teacher may not fit into memory.
         with guarded():
             self._teacher = teacher_outputs(self.bench, self.account)
         return plan

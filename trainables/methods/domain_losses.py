@@ -110,4 +110,5 @@ def adversarial_loss(source: Any, target: Any, variables: Sequence[Any], strengt
     hidden = tf.nn.relu(tf.matmul(x, kernel) + bias)
     logits = (tf.matmul(hidden, last_kernel) + last_bias)[:, 0]
     n = tf.shape(source)[0]
+    # softplus(−z) and softplus(z) are the cross-entropies of the labels 1 (source) and 0 (target) on a logit z.
     return 0.5 * (tf.reduce_mean(tf.nn.softplus(-logits[:n])) + tf.reduce_mean(tf.nn.softplus(logits[n:])))

@@ -61,6 +61,7 @@ class FineTune(Training):
         if self._head_init == "probe":
             head = probe_head(self.bench, int(self.config.number("head_units")), self.account)
             weights = self.program.read_weights()
+            # The head's arrays are the last ones of the program's weights.
             self.program.write([*weights[: -len(head)], *head])
 
     def _checked_number(
@@ -87,6 +88,7 @@ class FineTune(Training):
 
     def _adapts(self) -> bool:
         """Whether BatchNorm follows the new data; by default unless batches are too small for statistics."""
+        # The smaller of both counts: a batch has no more images than there are.
         if self.config.batch_norm == "auto":
             return min(self.config.batch_size, self.training_images) >= MIN_ADAPT_BATCH
         return self.config.batch_norm == "adapt"

@@ -111,6 +111,7 @@ def solve_kmm(
     upper = np.append(np.full(n, bound), n * (1 + slack))
     solver = osqp.OSQP()
     solver.setup(
+        # OSQP reads the upper triangle of the symmetric matrix only.
         P=sparse.triu(sparse.csc_matrix(kernel), format="csc"),
         q=-kappa,
         A=sparse.csc_matrix(np.vstack([np.eye(n), np.ones(n)])),
@@ -123,6 +124,7 @@ def solve_kmm(
         adaptive_rho_interval=50,  # counted in iterations: by time, the weights would depend on the machine's load
         verbose=False,
     )
+    # A solution of reduced accuracy is good enough for weights; only a missing one is an error.
     found = solver.solve(raise_error=False)
     if found.x is None or not np.isfinite(found.x).all():
         raise ArithmeticError(f"kernel mean matching: expected a solution, received {found.info.status!r}")

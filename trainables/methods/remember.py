@@ -150,6 +150,7 @@ class RememberingFineTune(FineTune):
         if self._how == "ewc":
             importance = fisher_importance(self.bench, plan.depth, head, self.account)
             return replace(plan, penalty=QuadraticPenalty(self._weight, plan.suffix_weights, importance))
+        # Only these ways to remember train the old head, and then a checkpoint holds it.
         self.state_size = 2
         self.old_task.trained_head = head
         return plan

@@ -86,6 +86,8 @@ class Reweight(SourceTraining):
         if self.weighting == "tradaboost":
             rows = self.source.shared_rows("train")
             predicted = self.predict_source("train")[rows]
+            # The paper's error is |prediction − label|; for several classes, one minus the probability of the image's
+            # class.
             errors = 1.0 - predicted[np.arange(len(rows)), self.source.labels("train")[rows]]
             self._weights = tradaboost_weights(
                 self._weights, errors, tradaboost_beta(len(rows), self.config.epochs)

@@ -82,6 +82,7 @@ class SourceTraining(FineTune):
     def predict_source(self, split: str) -> np.ndarray:
         """Return probabilities (N, classes) of all images in the source's ``split`` under the present weights."""
         activations = self.source.activations
+        # An exact trial evaluates on images without rounding; kept activations are rounded.
         if self.feed.exact:
             images = self.source.split(split).images
             chunks: Iterator[np.ndarray] = (

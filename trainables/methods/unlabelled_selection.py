@@ -50,6 +50,7 @@ def weighted_source_validation(
     """
     rows = source.shared_rows("validation")
     predicted, truth = source_predictions[rows], source.labels("validation")[rows]
+    # The density ratios are computed once for all trials, so their cost is charged to none of them.
     weights = importance_weights(
         source_log_ratios(source, bench, "validation", CostAccount()), 1.0, MAX_WEIGHT
     )

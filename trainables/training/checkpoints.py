@@ -108,6 +108,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except OSError as error:
         if error.errno not in _DISK_FULL or not previous_checkpoint(path).exists():
             raise
+        # The previous checkpoint is only a reserve. The newest, which is still at ``path``, is worth more than both.
         previous_checkpoint(path).unlink()
         _write(path, pieces)
 
@@ -133,6 +134,8 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
+            # The rename below must not reach the disk before the content does, or a loss of power leaves an empty
+            # file.
             file.flush()
             os.fsync(file.fileno())
         # A process that is killed between these two renames leaves no file at ``path``, but the previous checkpoint,
@@ -203,6 +206,7 @@ def _split_arrays(piece: np.ndarray, arrays: Sequence[Any]) -> list[np.ndarray]:
     """
     found, start = [], 0
     for dtype, shape in arrays:
+        # A view of ``piece``: a network's weights are not copied once more.
         array = np.ndarray(shape, np.dtype(dtype), piece, start)
         found.append(array)
         start += array.nbytes

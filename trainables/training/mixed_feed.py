@@ -71,6 +71,7 @@ class MixedDataFeed(DataFeed):
             kept = self._kept_activations(epoch), self._kept_source(epoch)
         images: tuple[np.ndarray, np.ndarray] = target.images, source.images
         draws = self._both_draws(epoch) if self.augmented else None
+        # If only one dataset's activations can still be kept, the whole epoch is shown as images.
         if kept[0] is not None and kept[1] is not None:
             images, draws = (kept[0], kept[1]), None
         labels = target.labels.astype(np.int32), self.source.labels("train")

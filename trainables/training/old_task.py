@@ -165,6 +165,7 @@ def old_correct(
     if depth and weights is not None:
         with BUILD_LOCK:
             suffix = trainable_copy(bench.backbone.parts(depth)[1], adapt=False, momentum=1.0)
+            # The suffix comes first in a program's weights, the head after it.
             suffix.set_weights(weights[: len(suffix.weights)])
         blocks = _compiled(suffix)
     for chunk in old_activations(bench, split, depth if weights is not None else 0, account):

@@ -196,6 +196,7 @@ class ProbeFolder:
             if taken <= self.budget:
                 return
             path.unlink(missing_ok=True)
+            # A process that waits for a removed lock trains the probe once more, which does no harm.
             path.with_suffix(".lock").unlink(missing_ok=True)
             taken -= status.st_size
 
@@ -220,6 +221,7 @@ def write_weights(path: Path, key: str, weights: Sequence[np.ndarray]) -> None:
     """
     head = _head(key, [w.shape for w in weights])
     body = b"".join([head, *(np.ascontiguousarray(w, _FLOAT).tobytes() for w in weights)])
+    # A fixed name, since the caller holds the lock: what a killed process left is overwritten by the next one.
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:

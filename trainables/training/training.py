@@ -89,6 +89,7 @@ class Training(MethodHooks):
             Diverged: the training or validation loss is no longer a finite number.
             OutOfMemory: the device or the host has no memory left.
         """
+        # A resumed trial has a number of epochs above 0 here: its checkpoint holds what this call had set up.
         if self.epoch == 0:
             with guarded():
                 self.before_first_epoch()
@@ -105,6 +106,7 @@ class Training(MethodHooks):
         self.last = metrics
         self.history.append(metrics)
         if metrics.better_than(self.best, self.config.metric):
+            # Copies, because the next epoch overwrites the weights in the program.
             self.best, self.best_weights = metrics, self.program.read_weights()
             self.on_best_epoch()
         if self.done:
@@ -233,6 +235,8 @@ class Training(MethodHooks):
                 shape, self._units, train_kind or default_kind, evaluate_kind
             )
             self.account.charge("compile", seconds)
+        # The penalty is state of the program and not part of its shape: a program that was taken over holds the last
+        # trial's.
         if self._plan.penalty is not None and isinstance(program, Program):
             program.set_penalty(self._plan.penalty)
         self.account.counts.add(programs_compiled=int(seconds > 0))
@@ -262,6 +266,7 @@ class Training(MethodHooks):
             self._hyperparameters(),
             self._dropout_seed(),
         )
+        # Read before waiting, so that reading is charged to this trial's prefix and not to the batch.
         chunks = list(self.feed.chunks("validation"))
         # The call also waits for the epochs of other trials. Only this trial's share of the batch is charged to work.
         with self.account.timing("wait"):
