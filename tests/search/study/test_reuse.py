@@ -37,21 +37,21 @@ def test_an_unknown_kind_of_reuse_is_refused_with_the_valid_ones(given: Any) -> 
 @pytest.mark.parametrize("part", REUSABLE_PARTS)
 def test_a_kind_of_reuse_that_is_not_named_is_off(part: str) -> None:
     others = ",".join(p for p in REUSABLE_PARTS if p != part)
-    reused = SearchConfig(reuse=others, views=3).reused
+    reused = SearchConfig(reuse=others, views=3).reuse_settings
     assert {p: bool(getattr(reused, p)) for p in REUSABLE_PARTS} == {p: p != part for p in REUSABLE_PARTS}
-    assert SearchConfig(reuse="none", views=3).reused.views == 0
-    assert SearchConfig(views=3).reused.views == 3
+    assert SearchConfig(reuse="none", views=3).reuse_settings.views == 0
+    assert SearchConfig(views=3).reuse_settings.views == 3
 
 
 def test_a_relative_cache_is_resolved_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    reused = SearchConfig(cache="kept ü", cache_budget="1.5 GB").reused
+    reused = SearchConfig(cache="kept ü", cache_budget="1.5 GB").reuse_settings
     assert (reused.cache, reused.cache_budget) == (str(tmp_path / "kept ü"), 1_500_000_000)
-    assert SearchConfig(cache="OFF").reused.cache == "off"
-    assert SearchConfig(cache=False).reused.cache == "off"
-    assert SearchConfig().reused == Reuse()
+    assert SearchConfig(cache="OFF").reuse_settings.cache == "off"
+    assert SearchConfig(cache=False).reuse_settings.cache == "off"
+    assert SearchConfig().reuse_settings == Reuse()
 
 
 @pytest.mark.parametrize("budget", ["much", -1, True, "5 XB"])
