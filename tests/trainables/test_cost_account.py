@@ -22,7 +22,7 @@ EPOCHS = 2
 
 
 def opened(source: Workbench, reuse: Reuse | None = None) -> Workbench:
-    """The same backbone and data, with nothing computed or compiled yet."""
+    """The same backbone and data, with nothing computed or compiled."""
     reuse = reuse or Reuse()
     budget = 2**30 if reuse.activations else 0
     activations = ActivationCache(source.backbone, source.task, budget=budget, views=reuse.views)

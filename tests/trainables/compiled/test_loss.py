@@ -24,7 +24,7 @@ WIDTH = 3
 
 @dataclass(frozen=True)
 class Guided(TrainingLoss):
-    """Cross-entropy, and an output of its own on the last layer's inputs that must meet numbers beside the images."""
+    """Cross-entropy, and a regression of given values (``guide``) on the inputs of the last layer."""
 
     @property
     def example_inputs(self) -> tuple[ExampleInput, ...]:
@@ -48,7 +48,7 @@ class Guided(TrainingLoss):
 
 @dataclass(frozen=True)
 class Plain(TrainingLoss):
-    """The mean cross-entropy in other words."""
+    """The mean cross-entropy, written as a training loss."""
 
     def loss(self, inputs: LossInputs) -> Any:
         return tf.reduce_mean(inputs.cross_entropy)

@@ -218,7 +218,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(folder: Path) -> Workbench:
-    """A student from random weights; a teacher that sees the same images in another size."""
+    """A student with random weights, and a teacher on the same images at another size."""
     teacher = Workbench.open(folder / "teacher.keras", folder / "large")
     return Workbench.open(folder / "student.keras", folder / "small", teacher=lambda: teacher)
 
@@ -283,7 +283,7 @@ def test_a_missing_teacher_names_the_option(print_bench: Workbench) -> None:
 
 
 def test_a_teacher_of_other_images_is_refused(folder: Path, tmp_path: Path) -> None:
-    """The same digits in another order, as they are without the splits of the student's."""
+    """The teacher's task has the same digits in another order, prepared without the student's splits."""
     other = prepare("digits", image_size=(48, 48), directory=tmp_path / "t")
     teacher = Workbench.open(folder / "teacher.keras", other.directory)
     wrong = Workbench.open(folder / "student.keras", folder / "small", teacher=lambda: teacher)

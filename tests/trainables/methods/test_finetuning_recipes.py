@@ -32,7 +32,7 @@ RATE = 0.03
 
 @pytest.fixture(scope="module")
 def chain() -> Backbone:
-    """Three blocks of one convolution each that sees one pixel at a time, then the mean over the pixels."""
+    """Three blocks of one 1 x 1 convolution each, then the mean over the pixels."""
     x = inputs = keras.Input((2, 2, WIDTHS[0]))
     for width in WIDTHS[1:]:
         x = keras.layers.Conv2D(width, 1, activation="relu", bias_initializer="random_normal")(x)
@@ -42,7 +42,7 @@ def chain() -> Backbone:
 
 @dataclass
 class Reference:
-    """The same network and Adam in NumPy, float64; ``weights`` are kernel and bias of each layer, the head's last."""
+    """The same network and Adam in NumPy, float64. ``weights`` are kernel and bias of each layer, the head's last."""
 
     weights: list[np.ndarray]
     moments: list[list[np.ndarray]] = field(default_factory=list)
@@ -105,7 +105,7 @@ LABELS = RANDOM.integers(0, CLASSES, (STEPS, BATCH)).astype(np.int32)
 def test_a_step_matches_the_formulas(
     chain: Backbone, ratios: tuple[float, ...], decay: float, strength: float, fisher: bool, jit: bool
 ) -> None:
-    """Anchors that are not where the weights begin, or the pull's first gradient would be zero."""
+    """The anchors differ from the first weights; otherwise the first gradient of the penalty would be zero."""
     gradual = 0.0 in ratios
     shape = ProgramShape(
         DEPTH, CLASSES, BATCH, True, True, 0.9, jit=jit, head_units=0 if jit else None,
@@ -229,7 +229,7 @@ def test_a_strong_penalty_keeps_the_pretrained_weights(bench: Workbench) -> None
 
 
 def test_blocks_that_are_not_yet_unfrozen_are_frozen_in_every_respect(bench: Workbench) -> None:
-    """Weights, BatchNorm's statistics, moments and step counts; and their forward pass is the prefix's."""
+    """Weights, BatchNorm statistics, moments and step counts stay, and the forward pass is the frozen one."""
     params = {**BASE, "gradual_unfreezing": 0.5, "weight_decay": 0.1, "l2sp": 0.1}
     training = begin(TrialConfig("finetune", params, epochs=4, seed=1, live=True), bench)
     program = training.program

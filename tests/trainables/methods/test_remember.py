@@ -79,7 +79,7 @@ def test_the_old_head_matches_logistic_regression(classes: int) -> None:
 
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Workbench]:
-    """A dense network that knows 0 to 4, on 5 to 9; beside the old task, and without it."""
+    """A dense network that was trained on the digits 0 to 4, on the digits 5 to 9: with and without the old task."""
     folder = tmp_path_factory.mktemp("remember")
     raw = dense_classifier(folder / "dense.keras", range(5), epochs=40)
     load(BackboneSpec(str(raw))).save(folder / "backbone.keras")

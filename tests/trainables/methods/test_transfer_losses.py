@@ -159,7 +159,7 @@ def test_log_ratios_are_finite_for_degenerate_samples(source: np.ndarray, target
 
 
 def test_log_ratios_judge_images_that_the_classifier_has_not_seen() -> None:
-    """With fewer images than features every classifier tells those apart that it has seen, though none differ."""
+    """With fewer images than features, a classifier separates the images that it has seen even if domains are equal."""
     found = log_ratios(sample(40, 200), sample(40, 200))
     assert abs(found.mean()) < 1.5
 

@@ -35,14 +35,14 @@ Probes = Callable[..., ProbeCache]
 
 @pytest.fixture
 def bench(print_bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
-    """With everything compiled that others compiled, and without their probes."""
+    """A workbench with the compiled programs of other tests, but without their probes."""
     monkeypatch.setattr(print_bench, "probes", ProbeCache())
     return print_bench
 
 
 @pytest.fixture
 def probes(bench: Workbench) -> Probes:
-    """Makes the workbench one of another process: with no probes but those in a folder."""
+    """Makes the workbench like one of another process: it has no probes but those in a folder."""
 
     def exchange(folder: Path | None = None) -> ProbeCache:
         bench.probes = ProbeCache(ProbeFolder(folder) if folder is not None else None)
@@ -63,7 +63,7 @@ def losses(bench: Workbench, seed: int = 1, **changes: Any) -> list[tuple[float,
 
 
 def started(bench: Workbench, seed: int = 1, **changes: Any) -> tuple[list[np.ndarray], float, float]:
-    """(weights, validation loss, validation accuracy) at which a trial's first epoch begins."""
+    """Return (weights, validation loss, validation accuracy) before a trial's first epoch."""
     training = trial(bench, seed, **changes)
     training.before_first_epoch()
     weights = training.program.read()[0]

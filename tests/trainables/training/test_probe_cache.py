@@ -33,7 +33,7 @@ def assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 class Teacher:
-    """Counts how often it trains."""
+    """Counts how many times it trains."""
 
     def __init__(self) -> None:
         self.calls = 0

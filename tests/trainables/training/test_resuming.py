@@ -23,7 +23,7 @@ EPOCHS = 3
 
 
 class NoMemory:
-    """A machine without memory to spare."""
+    """A machine without free memory."""
 
     memory = Rates(1e9, 1e9, 1e9)
     disk = None
@@ -40,14 +40,14 @@ def bench(print_bench: Workbench) -> Workbench:
 
 @pytest.fixture(scope="module")
 def full(print_bench: Workbench) -> Workbench:
-    """The same with no room for activations."""
+    """The same workbench without memory for activations."""
     activations = ActivationCache(print_bench.backbone, print_bench.task, budget=0)
     return Workbench(print_bench.backbone, print_bench.task, activations)
 
 
 @pytest.fixture(scope="module")
 def starved(print_bench: Workbench) -> Workbench:
-    """The same without even the memory for those of one epoch."""
+    """The same workbench without memory for the activations of even one epoch."""
     activations = ActivationCache(print_bench.backbone, print_bench.task, budget=0, speeds=NoMemory())
     return Workbench(print_bench.backbone, print_bench.task, activations)
 
@@ -78,7 +78,7 @@ def run(bench: Workbench, trial: TrialConfig) -> list[float]:
 def moved(
     trial: TrialConfig, first: Workbench, second: Workbench, file: Path
 ) -> tuple[list[float], Training]:
-    """One epoch on ``first``, the rest on ``second``."""
+    """Train one epoch on ``first`` and the others on ``second``."""
     training = begin(trial, first)
     before = numbers(training, 1)
     save_training(training, file)
@@ -137,7 +137,7 @@ def test_a_resumed_trial_continues_its_cost_account(bench: Workbench, tmp_path: 
 
 
 def rewritten(file: Path, **changes: Any) -> None:
-    """Change what a checkpoint says of itself."""
+    """Change the metadata of a checkpoint."""
     with np.load(file) as known:
         arrays = dict(known)
     meta = {**json.loads(bytes(arrays["meta"])), **changes}
