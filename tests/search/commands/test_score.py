@@ -131,7 +131,9 @@ def test_activations_are_kept_for_the_search(
         assert kept.shape == (task.counts[split], 112)
     few = score_backbones({"print": config.replace(cache="off")}, None, 10, QuietView())
     assert few.images == 10
-    assert few.note == "3.3 images per class are few (--images N takes more): differences may be due to chance"
+    assert (
+        few.note == "3.3 images per class are few (--images N takes more): differences may be due to chance"
+    )
 
 
 @pytest.mark.slow
