@@ -1,12 +1,12 @@
 """Pretrains the built-in backbone on printed characters rendered from the fonts of this machine.
 
-    dpkg -L $(cat trainables/builtin/font-packages.txt) \\
+    cd trainables/modalities/image/print_backbone
+    dpkg -L $(cat font-packages.txt) \\
         | python -m trainables.modalities.image.print_backbone.pretrain --fonts - --out print.keras
 
-writes the shipped weights on Debian 12 with the packages of ``font-packages.txt`` installed (``apt-get
-install $(cat trainables/builtin/font-packages.txt)``). Without ``--fonts`` every font of the system is
-used. No handwriting is used, neither scikit-learn's digits nor any other handwritten dataset. The measurements are in
-``docs/print-backbone.md``.
+writes the shipped weights on Debian 12 with the packages of ``font-packages.txt`` installed (``apt-get install $(cat
+font-packages.txt)``). Without ``--fonts`` every font of the system is used. No handwriting is used, neither
+scikit-learn's digits nor any other handwritten dataset. The measurements are in ``docs/print-backbone.md``.
 """
 
 from __future__ import annotations
