@@ -87,13 +87,13 @@ class Program:
     @property
     def weights(self) -> list[Any]:
         """Variables of the model: the suffix with its BatchNorm statistics, then the head."""
-        return [*self._suffix_weights, *self._head.part(self._head.variables)]
+        return [*self._suffix_weights, *self._head.without_empty(self._head.variables)]
 
     @property
     def optimizer_variables(self) -> list[Any]:
         """Variables of the head's optimizer (step count, learning rate, moments), of the suffix's, and of the loss."""
         steps, rate, *moments = self._head_adam.variables
-        head = [v for pair in self._head.part(_pairs(moments)) for v in pair]
+        head = [v for pair in self._head.without_empty(_pairs(moments)) for v in pair]
         return [steps, rate, *head, *self._trained.optimizer_variables, *self.loss_state.variables]
 
     @property

@@ -50,12 +50,12 @@ class ResizableHead:
         """Width of the hidden layer now; 0 without one."""
         return int(self.hidden_bias.numpy().size)
 
-    def part(self, arrays: list[Any]) -> list[Any]:
+    def without_empty(self, arrays: list[Any]) -> list[Any]:
         """Drop items of variables without elements: of four, one per variable, a linear head keeps the last two."""
         return arrays[2:] if self.linear else arrays
 
-    def whole(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Add arrays without elements: the reverse of :meth:`part`."""
+    def with_empty(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Add arrays without elements: the reverse of :meth:`without_empty`."""
         if len(arrays) == 4:
             return arrays
         return [np.zeros((self._features, 0), np.float32), np.zeros(0, np.float32), *arrays]
@@ -75,13 +75,13 @@ class ResizableHead:
         wanted, given = head_shapes(self._features, units, self._classes), [np.shape(a) for a in arrays]
         if given != wanted:
             raise ValueError(f"expected arrays of shapes {wanted}, received {given}")
-        for variable, array in zip(self.variables, self.whole(arrays), strict=True):
+        for variable, array in zip(self.variables, self.with_empty(arrays), strict=True):
             variable.assign(array)
 
     def keras_head(self) -> Head:
         """Return the same head as Keras layers."""
         head = Head(self._features, self.units, self._classes)
-        for variable, mine in zip(head.variables, self.part(self.variables), strict=True):
+        for variable, mine in zip(head.variables, self.without_empty(self.variables), strict=True):
             variable.assign(mine)
         return head
 
