@@ -460,7 +460,9 @@ def test_without_a_front_there_is_no_choice(model: Model) -> None:
         promote(model.name, model.uri, trial=3)
     assert promote(model.name, model.uri).champion.version == only[7]
     model.add(answers(1))
-    with pytest.raises(UsageError, match="expected a model whose challenger is one of several points of a front"):
+    with pytest.raises(
+        UsageError, match="expected a model whose challenger is one of several points of a front"
+    ):
         promote(model.name, model.uri, trial=7)
 
 
