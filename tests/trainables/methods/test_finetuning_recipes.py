@@ -109,7 +109,7 @@ def test_a_step_matches_the_formulas(
     gradual = 0.0 in ratios
     shape = ProgramShape(
         DEPTH, CLASSES, BATCH, True, True, 0.9, jit=jit, head_units=0 if jit else None,
-        gradual=gradual, pulled=strength > 0,
+        gradual=gradual, penalised=strength > 0,
     )  # fmt: skip
     program = Program(chain, shape, PrefixStages(chain, np.zeros((1, 2, 2, 3), np.uint8)))
     program.compile("float32", "float32")
