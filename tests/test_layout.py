@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -120,3 +121,28 @@ def test_no_folder_is_crowded() -> None:
             parent = str(path.parent.relative_to(ROOT))
             count[parent] = count.get(parent, 0) + 1
     assert {folder: number for folder, number in count.items() if number > MOST_MODULES} == {}
+
+
+def exists(reference: str) -> bool:
+    """Whether a dotted name of ours is a module, or what one defines or imports."""
+    if reference.split(".")[0] not in ("search", "trainables"):
+        return True
+    name = reference
+    while name not in MODULES and "." in name:
+        name = name.rpartition(".")[0]
+    if name == reference:
+        return True
+    head, _, rest = reference.removeprefix(f"{name}.").partition(".")
+    text = MODULES[name].read_text(encoding="utf-8")
+    return all(re.search(rf"\b{re.escape(part)}\b", text) for part in (head, *rest.split(".")) if part)
+
+
+def test_references_in_docstrings_exist() -> None:
+    pattern = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`~?([\w.]+)`")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {reference}"
+        for path in MODULES.values()
+        for reference in pattern.findall(path.read_text(encoding="utf-8"))
+        if not exists(reference)
+    ]
+    assert wrong == []

@@ -2,9 +2,8 @@
 
 To add an option, add one field to :class:`SearchConfig`. Its type checks the value, its
 :class:`~search.config.option_types.Option` places it in the help page, its ``description`` is the help text. The
-command line (:mod:`search.config.search_options`), the messages about wrong values
-(:mod:`search.config.validation_errors`), config files (:mod:`search.config.config_file`) and ``docs/options.md``
-(:mod:`search.config.options_page`) follow from the field.
+command line and ``docs/options.md`` (:mod:`search.config.options`), the messages about wrong values
+(:mod:`search.config.validation_errors`) and config files (:mod:`search.config.config_file`) follow from the field.
 """
 
 from __future__ import annotations

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from search.records.record import Cost
 from trainables.epoch_metrics import EpochMetrics
+
+
+_COLUMNS = tuple(field.name for field in fields(EpochMetrics) if field.name != "epoch")
+"""Columns of a curve's rows after the number of the epoch. A new metric is appended, so that old rows stay readable."""
 
 
 class StudyKey:
@@ -139,10 +143,16 @@ def _read_curve(attributes: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
         if key.startswith(TrialKey.CURVE)
     }
     by_epoch = {int(row[0]): row for _, rows in sorted(chunks.items()) for row in rows}
-    return tuple(EpochMetrics(epoch, *map(float, row[1:])) for epoch, row in sorted(by_epoch.items()))
+    return tuple(_epoch(row) for _, row in sorted(by_epoch.items()))
+
+
+def _epoch(row: list[float | str]) -> EpochMetrics:
+    # A row of an earlier version is shorter if a metric was added since; that metric is unknown for its epochs.
+    known = dict(zip(_COLUMNS, row[1:], strict=False))
+    return EpochMetrics(int(row[0]), **{name: float(known.get(name, math.nan)) for name in _COLUMNS})
 
 
 def _row(epoch: EpochMetrics) -> list[float | str]:
-    values = (epoch.val_accuracy, epoch.val_loss, epoch.train_loss, epoch.epoch_seconds)
+    values = (epoch.metric(name) for name in _COLUMNS)
     # NaN and infinities as text: PostgreSQL and other readers of JSON refuse them as numbers.
     return [epoch.epoch, *(v if math.isfinite(v) else str(v) for v in values)]

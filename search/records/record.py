@@ -44,8 +44,8 @@ class TrialRecord:
         ended: when the trial ended.
         stages: seconds by stage of work (:data:`trainables.cost_account.STAGES`).
         cost: whether and why activations were cached (the fields of
-            :class:`trainables.activations.reuse_policy.Decision`), and what the trial read, computed and compiled
-            (those of :class:`trainables.cost_account.Counts`); empty if the trial did not report it.
+            :class:`trainables.activations.reuse_policy.ReuseDecision`), and what the trial read, computed and compiled
+            (those of :class:`trainables.cost_account.CostCounts`); empty if the trial did not report it.
         retries: how often the trial was resumed after it crashed or hung.
         batch_size: the trial's own batch size, if that of the search did not fit into memory; else None.
         node: name of the machine on which the trial ran last.

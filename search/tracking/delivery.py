@@ -59,7 +59,7 @@ class Delivery:
             take seconds, and again until it succeeds.
         on_problem: called from the thread with a message when deliveries have to wait; once for each different
             message.
-        check_ownership: called before each trial's delivery. It raises :class:`~trainables.errors.TakenOver` if
+        check_ownership: called before each trial's delivery. It raises :class:`~trainables.errors.LeaseLost` if
             another process has taken over the search; nothing more is delivered then.
     """
 

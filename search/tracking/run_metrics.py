@@ -19,7 +19,7 @@ COST_COUNTERS = (
     "programs_compiled",
     "epochs_together",
 )
-"""The counters of a trial's cost (:class:`trainables.cost_account.Counts`)."""
+"""The counters of a trial's cost (:class:`trainables.cost_account.CostCounts`)."""
 
 SYSTEM_PREFIX = "system/"
 """Prefix of metrics that MLflow shows on a page of their own, so that they do not hide the learning curves."""

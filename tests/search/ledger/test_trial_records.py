@@ -135,3 +135,12 @@ def test_importance_ignores_trials_that_failed_or_lack_a_parameter() -> None:
         TrialRecord(3, "pruned", "finetune", {"x": 0.5}, None),
     ]
     assert [trial.value for trial in evaluated_trials(records, trials)] == [0.5]
+
+
+def test_a_curve_from_before_a_metric_was_added_is_read_with_that_metric_unknown() -> None:
+    key, rows = newest_curve_chunk((epoch(1, 0.25), epoch(2, 0.5)))
+    (first, second) = TrialAttributes.read({key: [row[:-1] for row in rows]}).epochs
+    assert (first.epoch, first.val_accuracy, first.val_loss, first.train_loss) == (1, 0.25, 0.5, 0.5)
+    assert second.val_accuracy == 0.5
+    assert math.isnan(first.epoch_seconds)
+    assert math.isnan(second.epoch_seconds)
