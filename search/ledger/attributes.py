@@ -14,7 +14,6 @@ from typing import Any, Final
 from search.records.record import Cost
 from trainables.epoch_metrics import EpochMetrics
 
-
 _COLUMNS = tuple(field.name for field in fields(EpochMetrics) if field.name != "epoch")
 """Columns of a curve's rows after the number of the epoch. A new metric is appended, so that old rows stay readable."""
 
