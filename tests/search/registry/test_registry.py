@@ -86,7 +86,7 @@ class Registry:
         self.client = connect(self.uri)
 
     def register(
-        self, model: Any, record: SearchRecord | None = None, answers: Path | None = None
+        self, model: Any, record: SearchRecord | None = None, predictions: Path | None = None
     ) -> Version:
         record = record or self.record
         return register(
@@ -96,7 +96,7 @@ class Registry:
             examples=IMAGES,
             model_name=self.model,
             tracking_uri=self.uri,
-            predictions=answers,
+            predictions=predictions,
         )
 
     def versions(self) -> list[str]:

@@ -148,7 +148,7 @@ def test_the_error_says_what_was_not_delivered_and_how_to_continue() -> None:
         delivery.finish(replace(record, trials=(*record.trials, waiting)), timeout=1)
     text = str(caught.value)
     assert "within 1 s: MLflow is away" in text
-    assert "of 2 trials have news" in text
+    assert "of 2 trials have results that MLflow has not received" in text
     assert "run the same command again" in text
     assert told == ["MLflow is away"]
 
