@@ -1,7 +1,14 @@
 """Define what every trial reports after each epoch.
 
-The same object goes from the training loop through the ledger to MLflow and the report. The directions, units and
-descriptions of the metrics are in :mod:`search.records.metrics`.
+The same object goes from the training loop through the ledger to MLflow and the report:
+
+1. :meth:`trainables.training.training.Training.run_epoch` returns it in the engine's process.
+2. :class:`search.execution.engines.messages.EpochResult` carries it to the trial's actor, which reports it to Ray Tune.
+3. :class:`search.execution.searcher.LedgerSearcher` writes it to the ledger (:meth:`search.ledger.ledger.Ledger.report`).
+4. :class:`search.tracking.delivery.Delivery` receives the changed record and wakes its thread, in which
+   :class:`search.tracking.mirror.Mirror` sends MLflow what it does not have yet.
+
+The directions, units and descriptions of the metrics are in :mod:`search.records.metrics`.
 """
 
 from __future__ import annotations
