@@ -3,8 +3,10 @@
 The same object goes from the training loop through the ledger to MLflow and the report:
 
 1. :meth:`trainables.training.training.Training.run_epoch` returns it in the engine's process.
-2. :class:`search.execution.engines.messages.EpochResult` carries it to the trial's actor, which reports it to Ray Tune.
-3. :class:`search.execution.searcher.LedgerSearcher` writes it to the ledger (:meth:`search.ledger.ledger.Ledger.report`).
+2. :class:`search.execution.engines.messages.EpochResult` carries it to the actor of the trial, which reports it to
+   Ray Tune.
+3. :class:`search.execution.searcher.LedgerSearcher` writes it to the ledger by
+   :meth:`search.ledger.ledger.Ledger.report`.
 4. :class:`search.tracking.delivery.Delivery` receives the changed record and wakes its thread, in which
    :class:`search.tracking.mirror.Mirror` sends MLflow what it does not have yet.
 
