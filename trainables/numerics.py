@@ -71,14 +71,14 @@ def choose_numerics(
         if word not in known:
             raise UsageError(f"{name}: expected one of {', '.join(known)}, received {word!r}")
     if "auto" in (precision, jit) and gpus is None:
-        gpus = visible_gpus()
+        gpus = gpu_capabilities()
     if precision == "auto":
         fast = bool(gpus) and all(gpu is not None and gpu >= TENSOR_CORES for gpu in gpus or ())
         precision = "mixed_float16" if fast else "float32"
     return Numerics(precision, bool(gpus) if jit == "auto" else jit == "on")
 
 
-def visible_gpus() -> list[Capability]:
+def gpu_capabilities() -> list[Capability]:
     """Return the compute capability of each GPU that this process sees. Loads TensorFlow."""
     import tensorflow as tf
 

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
         check_report(report)
     # The data is the same for all backbones, so one configuration suffices to check it.
-    check_inputs(next(iter(configs.values())), options.source)
+    check_score_inputs(next(iter(configs.values())), options.source)
     from search.views.view import make_view
 
     view = make_view(quiet=options.quiet or options.json, verbose=options.verbose)
@@ -145,7 +145,7 @@ def backbone_configs(options: argparse.Namespace) -> dict[str, SearchConfig]:
     return found
 
 
-def check_inputs(config: SearchConfig, source: str | None) -> None:
+def check_score_inputs(config: SearchConfig, source: str | None) -> None:
     """Raise UsageError if data is missing or unfit, before TensorFlow is loaded and anything is written."""
     from search.study.resolved_inputs import data_options
     from trainables.modalities.image.datasets import check_data

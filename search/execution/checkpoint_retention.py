@@ -158,7 +158,7 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def default_budget(*roots: Path) -> int:
+def default_checkpoint_budget(*roots: Path) -> int:
     """Return the default budget for checkpoints under ``roots``, which need not exist.
 
     The disk that existing checkpoints take counts as free: otherwise the budget would shrink with every run.

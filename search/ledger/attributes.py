@@ -127,7 +127,7 @@ def spent_value(stages: Mapping[str, float], cost: Cost) -> dict[str, dict[str, 
     return {"stages": dict(stages), "cost": dict(cost)}
 
 
-def json_safe(values: Mapping[str, Any]) -> dict[str, Any]:
+def finite_rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` without those that JSON can't hold (infinities and NaN), floats rounded to six decimals."""
     rounded = {k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()}
     return {k: v for k, v in rounded.items() if not isinstance(v, float) or math.isfinite(v)}

@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.ledger.attributes import StudyKey, TrialKey, json_safe, newest_curve_chunk, spent_value
+from search.ledger.attributes import StudyKey, TrialKey, finite_rounded, newest_curve_chunk, spent_value
 from search.ledger.buffered_storage import BufferedStorage
 from search.ledger.database import (
     open_for_reading,
@@ -219,7 +219,7 @@ class Ledger:
 
     def record_cost(self, number: int, stages: Mapping[str, float], cost: Cost) -> None:
         """Note what a running trial has cost so far. It is written when the trial ends."""
-        self._update(number, stages=json_safe(stages), cost=json_safe(cost))
+        self._update(number, stages=finite_rounded(stages), cost=finite_rounded(cost))
 
     def finish(
         self,

@@ -33,7 +33,7 @@ Decision = Literal[
 
 
 @dataclass(frozen=True)
-class Candidate:
+class GateCandidate:
     """What the gate needs to know of a version; ``predictions`` is None if it was registered without predictions."""
 
     version: str
@@ -102,7 +102,9 @@ class GateDecision:
         return self.decision in ("better", "cheaper", "first")
 
 
-def decide(challenger: Candidate, champion: Candidate | None, margin: float = MARGIN) -> GateDecision:
+def decide_promotion(
+    challenger: GateCandidate, champion: GateCandidate | None, margin: float = MARGIN
+) -> GateDecision:
     """Decide whether ``challenger`` replaces ``champion``.
 
     With a champion, the challenger passes as ``better`` if the whole interval of its gain is above 0, and as

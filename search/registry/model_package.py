@@ -100,7 +100,7 @@ def signature(model: Any, classes: Sequence[str]) -> ModelSignature:
     )
 
 
-def model_digest(model: Any, classes: Sequence[str]) -> str:
+def weights_digest(model: Any, classes: Sequence[str]) -> str:
     """Return the SHA-256 of the class names and weights: equal models have equal digests."""
     digest = hashlib.sha256(json.dumps(list(classes)).encode())
     # dtype and shape are hashed as well, so that equal bytes of different arrays do not collide.

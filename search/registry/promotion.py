@@ -20,7 +20,7 @@ from search.fault_injection import failpoint
 from search.records.stats.forgetting import compare_old_task
 from search.registry.downloads import download_predictions
 from search.registry.front_versions import FrontVersion, front_versions
-from search.registry.gate import MARGIN, Candidate, GateDecision, apply_forgetting_limit, decide
+from search.registry.gate import MARGIN, GateCandidate, GateDecision, apply_forgetting_limit, decide_promotion
 from search.registry.model_lock import BakeryLock
 from search.registry.promotion_history import (
     PromotionEvent,
@@ -129,7 +129,7 @@ def judge(
         challenger = _choose_challenger(client, proposed, champion, trial)
     new = _candidate(challenger, uri)
     old = _candidate(champion, uri) if champion is not None else None
-    judgement = decide(new, old, margin)
+    judgement = decide_promotion(new, old, margin)
     if new.predictions is not None and new.predictions.old_task is not None:
         judgement = replace(
             judgement, old_task=compare_old_task(new.predictions.old_task, new.predictions.chosen)
@@ -299,8 +299,8 @@ def _choose_challenger(
     return version
 
 
-def _candidate(version: Version, tracking_uri: str) -> Candidate:
-    return Candidate(
+def _candidate(version: Version, tracking_uri: str) -> GateCandidate:
+    return GateCandidate(
         version.version,
         download_predictions(version, tracking_uri),
         version.tags.get(INPUT_FORM_TAG, ""),

@@ -21,7 +21,7 @@ from search.fault_injection import failpoint
 from search.records.predictions import read_predictions
 from search.records.record import Outcome, SearchRecord
 from search.registry.front_versions import same_search
-from search.registry.model_package import input_form, model_digest, write_package
+from search.registry.model_package import input_form, weights_digest, write_package
 from search.registry.versions import (
     CHALLENGER,
     Version,
@@ -80,7 +80,7 @@ def register(
     keras_model = _load(model) if isinstance(model, (str, Path)) else model
     classes = record.task.classes
     kept = read_predictions(predictions) if predictions is not None else None
-    tags = _tags(record, outcome, model_digest(keras_model, classes))
+    tags = _tags(record, outcome, weights_digest(keras_model, classes))
     tags |= {INPUT_FORM_TAG: input_form(keras_model, classes), **footprint_tags(outcome.footprint)}
     tags |= {TEST_DIGEST_TAG: kept.digest} if kept else {}
     uri = absolute_uri(tracking_uri)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from search.records.formatting import abbreviate_count, format_percent, plural
 from search.records.scores import BackboneScores, ScoringResult, explanations
 from search.report.charts.axes import FONT
-from search.report.charts.figure import VEGA_LITE, json_safe
+from search.report.charts.figure import VEGA_LITE, json_representable
 from trainables.errors import SearchError, UsageError
 
 SCORE_REPORT_SUFFIXES = (".html", ".png", ".svg")
@@ -57,7 +57,7 @@ def write_scoring(scoring: ScoringResult, path: Path) -> None:
 
 def rendered(scoring: ScoringResult, suffix: str) -> bytes:
     """Return the report as an HTML page, a PNG image or an SVG image."""
-    spec = json_safe(figure(scoring))
+    spec = json_representable(figure(scoring))
     if suffix == ".png":
         return bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2))
     svg = str(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE))

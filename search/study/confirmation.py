@@ -54,7 +54,7 @@ class ConfirmationRun:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ConfirmationCandidate:
     """A configuration to train again, for a number of epochs: a point of the search, or the best of a baseline."""
 
     trial: TrialRecord
@@ -80,7 +80,7 @@ def best_run_index(runs: Sequence[ConfirmationRun]) -> int:
 
 
 def retrain(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ConfirmationCandidate],
     config: SearchConfig,
     session: Session,
     paths_of: Callable[[Parameters], WorkbenchPaths],
@@ -161,7 +161,7 @@ def _save_run(directory: Path, trial: TrialRecord, seed: int, trained: TrainedMo
     write_text(_run_file(directory, trial, seed, ".json"), json.dumps(facts))
 
 
-def _training_config(candidate: Candidate, seed: int, config: SearchConfig) -> TrialConfig:
+def _training_config(candidate: ConfirmationCandidate, seed: int, config: SearchConfig) -> TrialConfig:
     trial = candidate.trial
     return TrialConfig(
         method=trial.method,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from search.config.choices import BASELINE_SOURCES
 from search.config.search_config import SearchConfig
-from search.execution.checkpoint_retention import CheckpointRetention, default_budget
+from search.execution.checkpoint_retention import CheckpointRetention, default_checkpoint_budget
 from search.execution.engines.session import Session
 from search.execution.stop_conditions import MIN_IDENTICAL_FAILURES, last_error_line
 from search.execution.stop_request import StopRequest
@@ -213,5 +213,5 @@ def checkpoint_retention(config: SearchConfig, workspace: Workspace, view: View)
     budget = config.checkpoint_budget
     if budget is None:
         folders = ("", *map(workspace.baseline_folder, BASELINE_SOURCES))
-        budget = default_budget(*map(workspace.checkpoints, folders))
+        budget = default_checkpoint_budget(*map(workspace.checkpoints, folders))
     return CheckpointRetention(budget, view.event)

@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class Candidate:
+class ScoringCandidate:
     """A backbone to score.
 
     Attributes:
@@ -161,7 +161,7 @@ def _for_each_backbone(
 
 def _open_candidate(
     name: str, config: SearchConfig, source: str | None, storage: Path, view: View
-) -> Candidate:
+) -> ScoringCandidate:
     began = time.perf_counter()
     view.event(f"backbone {name}: loading")
     with tempfile.TemporaryDirectory(prefix="unfreeze-") as downloads:
@@ -170,7 +170,7 @@ def _open_candidate(
     seconds = {"load": time.perf_counter() - began}
     target = _prepare_task(config, backbone, storage, view)
     other = None if source is None else _prepare_task(config.replace(data=source), backbone, storage, view)
-    return Candidate(name, config, backbone, target, other, seconds)
+    return ScoringCandidate(name, config, backbone, target, other, seconds)
 
 
 def _prepare_task(config: SearchConfig, backbone: Backbone, storage: Path, view: View) -> Task:
@@ -185,7 +185,7 @@ def _prepare_task(config: SearchConfig, backbone: Backbone, storage: Path, view:
 
 
 def _score_candidate(
-    candidate: Candidate, ids: Sequence[str], other: Sequence[str]
+    candidate: ScoringCandidate, ids: Sequence[str], other: Sequence[str]
 ) -> tuple[BackboneScores, np.ndarray, FeatureSample]:
     """Score one backbone.
 
@@ -232,7 +232,7 @@ def _domain_similarity(source: FeatureSample, target: FeatureSample) -> DomainSi
     )
 
 
-def _sample(candidate: Candidate, task: Task, ids: Sequence[str]) -> FeatureSample:
+def _sample(candidate: ScoringCandidate, task: Task, ids: Sequence[str]) -> FeatureSample:
     config = candidate.config
     cache = default_directory(wanted=config.reuse_settings.cache)
     activations = ActivationCache(

@@ -29,7 +29,7 @@ from search.records.formatting import plural
 from search.records.record import Outcome, SearchRecord, TrialRecord
 from search.records.results import write_results
 from search.study.baselines import run_baselines
-from search.study.confirmation import Candidate, retrain, trials_to_confirm
+from search.study.confirmation import ConfirmationCandidate, retrain, trials_to_confirm
 from search.study.early_checks import check_inputs
 from search.study.evaluation import BaselineRuns, ConfirmedTrial, evaluate_on_test
 from search.study.model_versions import register_version
@@ -156,8 +156,8 @@ class _Search:
         runner, prepared = self.runner, self.runner.prepared
         best = [(baseline, trial) for baseline in baselines if (trial := baseline.record().best) is not None]
         candidates = [
-            *(Candidate(trial, runner.config.epochs) for trial in chosen),
-            *(Candidate(trial, baseline.config.epochs) for baseline, trial in best),
+            *(ConfirmationCandidate(trial, runner.config.epochs) for trial in chosen),
+            *(ConfirmationCandidate(trial, baseline.config.epochs) for baseline, trial in best),
         ]
         runs = retrain(
             candidates,

@@ -31,7 +31,7 @@ from search.records.record import SearchRecord
 from search.records.units import format_duration
 from search.views.node_table import node_table, nodes_summary
 from search.views.remaining_time import remaining_seconds
-from search.views.trial_table import STYLES, trial_table
+from search.views.trial_table import STYLES, terminal_trial_table
 
 FRAMES_PER_SECOND = 2.0
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def panel(state: PanelState, console: Console) -> RenderableType:
         parts += _nodes(state, console)
         free = console.height - _height(parts) - 3
         if record.trials and free >= _MIN_TABLE_ROWS:
-            parts += [Text(), trial_table(record, free, console.width, _ascii(console))]
+            parts += [Text(), terminal_trial_table(record, free, console.width, _ascii(console))]
     # A panel as tall as the screen would scroll it by a line with every frame.
     return Group(*parts[: max(console.height - 1, 1)])
 

@@ -67,7 +67,7 @@ _FIXED = 36
 """Width of the columns before the curve, gaps included."""
 
 
-def trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
+def terminal_trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
     """A table of at most ``rows`` trials with a heading, ``width`` characters wide; parameters as far as they fit."""
     chosen = _select_trials(record, rows)
     names = [name for name in COLUMN_HEADINGS if any(name in t.params for t in chosen)]

@@ -27,7 +27,7 @@ from trainables.activations.reuse_policy import (
     CacheLocation,
     ReuseDecision,
     choose_location,
-    decide,
+    decide_reuse,
 )
 from trainables.activations.stages import PrefixStages
 from trainables.activations.store import DiskCache
@@ -49,7 +49,7 @@ class ActivationCache:
         budget: bytes in memory.
         directory: folder of the files; None to keep everything in memory.
         disk_budget: bytes of files; None for a share of the disk
-            (:func:`trainables.activations.location.default_budget`).
+            (:func:`trainables.activations.location.default_cache_budget`).
         views: number of views of each augmentation strength; 0 to share no augmented images.
         speeds: speeds of this machine; measured if None.
         stages: stages of another task under the same backbone, so that both are rounded alike.
@@ -215,7 +215,7 @@ class ActivationCache:
         sharing = self._asked[view.depth, view.level, view.flip] + 1
         request = self._prefix.cache_request("train", view.depth)
         request = replace(request, views=views, epochs=epochs, sharing=sharing, kept=kept)
-        return decide(request, self._capacity, self._speeds)
+        return decide_reuse(request, self._capacity, self._speeds)
 
     @contextmanager
     def _alone(self, view: ActivationView, account: CostAccount) -> Iterator[None]:

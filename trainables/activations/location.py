@@ -36,7 +36,7 @@ def default_directory(environment: Mapping[str, str] = os.environ, wanted: str |
         return None  # a user without a home directory, as in some containers
 
 
-def default_budget(directory: Path) -> int:
+def default_cache_budget(directory: Path) -> int:
     """Return the bytes that a cache in ``directory`` may take; 0 if the free space is unknown.
 
     The directory need not exist. Bytes that the cache already takes count as free, so that the budget stays the same.

@@ -139,7 +139,7 @@ def choose_location(request: CacheRequest, capacity: CacheCapacity, speeds: Mach
     return "memory" if in_memory else "none"
 
 
-def decide(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
+def decide_reuse(request: CacheRequest, capacity: CacheCapacity, speeds: MachineSpeeds) -> ReuseDecision:
     """Compare the seconds of ``request`` with and without reuse, within ``capacity``."""
     chosen = choose_location(request, capacity, speeds)
     # Without room the numbers of the disk, or of memory, still serve the explanation.

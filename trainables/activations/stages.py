@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from trainables.activations.precision_probe import PROBE_IMAGES, StageMeasurement, measure_stage
 from trainables.backbones.backbone import Backbone
-from trainables.backbones.fingerprint import model_digest
+from trainables.backbones.fingerprint import graph_digest
 from trainables.modalities.image.augment import DRAWS_PER_IMAGE, distort
 from trainables.tracing import BUILD_LOCK
 
@@ -78,7 +78,7 @@ class PrefixStages:
         with BUILD_LOCK:
             for d in range(self.input_depth - 1, depth - 1, -1):
                 if d not in self._digests:
-                    whole = self._digests[d + 1] + model_digest(self._model(d))
+                    whole = self._digests[d + 1] + graph_digest(self._model(d))
                     self._digests[d] = hashlib.sha256(whole.encode()).hexdigest()[:32]
             return self._digests[depth]
 

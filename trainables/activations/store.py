@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from trainables.activations.entry_file import EntryWriter, entry_bytes, read_entry
 from trainables.activations.key import EntryKey
-from trainables.activations.location import default_budget
+from trainables.activations.location import default_cache_budget
 from trainables.data.file_locks import LOCKS_SUPPORTED, remove_unused
 from trainables.errors import DataError
 
@@ -45,7 +45,7 @@ class DiskCache:
 
     Args:
         directory: created with the first entry.
-        budget: in bytes; None for :func:`trainables.activations.location.default_budget`.
+        budget: in bytes; None for :func:`trainables.activations.location.default_cache_budget`.
         wait: seconds to wait for the lock of an entry.
 
     Attributes:
@@ -55,7 +55,7 @@ class DiskCache:
 
     def __init__(self, directory: Path, budget: int | None = None, wait: float = LOCK_TIMEOUT) -> None:
         self.directory = directory
-        self.budget = default_budget(directory) if budget is None else budget
+        self.budget = default_cache_budget(directory) if budget is None else budget
         self.notes: list[str] = []
         self.usable = LOCKS_SUPPORTED and self.budget > 0
         self._wait = wait

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.backbones.blocks import find_blocks, name_blocks
 from trainables.backbones.cuts import Cut, Segment, find_cuts, find_segments
-from trainables.backbones.fingerprint import model_digest
+from trainables.backbones.fingerprint import graph_digest
 from trainables.backbones.initialization import fresh_weights
 from trainables.backbones.keras_files import read_metadata, read_model, write_model
 from trainables.backbones.spec import BackboneSpec
@@ -75,7 +75,7 @@ class Backbone:
         names = name_blocks(grouped)
         self.blocks = tuple(Block(n, _count(b), b[0].below) for n, b in zip(names, grouped, strict=True))
         self.parameters = int(model.count_params())
-        self.digest = model_digest(model)
+        self.digest = graph_digest(model)
         self._parts: dict[int, tuple[Any, Any | None]] = {0: (model, None)}
         self._lock = threading.Lock()
 

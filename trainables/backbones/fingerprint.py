@@ -11,7 +11,7 @@ import numpy as np
 _IGNORED = ("name", "trainable", "build_config", "compile_config", "module", "registered_name")
 
 
-def model_digest(model: Any) -> str:
+def graph_digest(model: Any) -> str:
     """Return 16 hexadecimal digits of SHA-256 over the configuration and the weights of a functional ``model``.
 
     It is the same for a saved and reopened model, in every process, and whichever layers are trainable at the moment.

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from trainables.backbones.keras_internals import Node, is_graph, origin_node, tensor_origin
+from trainables.backbones.keras_internals import GraphNode, is_graph, origin_node, tensor_origin
 from trainables.errors import BackboneError
 
 TensorKey = tuple[int, int, int]
@@ -55,7 +55,7 @@ def find_calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
         BackboneError: ``outputs`` depend on something that is not reached from ``inputs``.
     """
     known = {tensor_key(tensor) for tensor in inputs}
-    ordered: list[Node] = []
+    ordered: list[GraphNode] = []
     done: set[TensorKey] = set()
     # Depth first with a stack of our own: deep networks would exceed Python's limit of recursion. A node is put back
     # with `ready` set, so that it is appended after all nodes that lead to it.

@@ -28,7 +28,7 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class GraphNode:
     """One call of an operation in a graph.
 
     Attributes:
@@ -60,7 +60,7 @@ def tensor_origin(tensor: Any) -> Origin:
         _refuse_version(error)
 
 
-def origin_node(tensor: Any) -> Node:
+def origin_node(tensor: Any) -> GraphNode:
     """The call that made a symbolic ``tensor``, with its inputs and outputs.
 
     Raises:
@@ -69,7 +69,7 @@ def origin_node(tensor: Any) -> Node:
     origin = tensor_origin(tensor)
     try:
         node = origin.operation._inbound_nodes[origin.node]
-        return Node(
+        return GraphNode(
             node.operation,
             node.arguments,
             tuple(node.input_tensors),

@@ -75,7 +75,7 @@ def run_on_local_engine(session: SessionSpec, job: Job[Any]) -> Any:
     return engine.call("run", job)
 
 
-def visible_gpus(count: int) -> list[str]:
+def gpu_names(count: int) -> list[str]:
     """Return Ray's names of the ``count`` GPUs of the node where this runs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",") if named else [str(number) for number in range(count)]

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.cluster.autoscaling import AutoscalingLimits
 from search.execution.cluster.nodes import FixedTrialResources, Node, NodeLabels, alive_nodes
-from search.execution.engines.engine_actor import start_engine, visible_gpus
+from search.execution.engines.engine_actor import gpu_names, start_engine
 from search.execution.engines.messages import SessionSpec, WorkbenchPaths
 from trainables.errors import ClusterError
 
@@ -153,7 +153,7 @@ class EnginePool:
         count = node.engine_count(resources)
         # Only a process on the node knows the names of its GPUs (CUDA_VISIBLE_DEVICES of the raylet).
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        probe = ray.remote(visible_gpus).options(num_cpus=0, scheduling_strategy=there).remote(int(node.gpus))
+        probe = ray.remote(gpu_names).options(num_cpus=0, scheduling_strategy=there).remote(int(node.gpus))
         gpus = ray.get(probe, timeout=GPU_PROBE_SECONDS)
         each = len(gpus) // count
         return [tuple(gpus[start : start + each]) for start in range(0, count * each, each)]

@@ -166,7 +166,7 @@ class EvaluateServedModel:
 
 
 @dataclass(frozen=True)
-class BackboneScores:
+class ScoringJobResult:
     """Transferability scores of one backbone by name, and the seconds that they took."""
 
     scores: Mapping[str, float]
@@ -183,14 +183,14 @@ class ScoreBackbone:
     max_images: int
     seed: int
 
-    def run(self, workbenches: Workbenches) -> BackboneScores:
+    def run(self, workbenches: Workbenches) -> ScoringJobResult:
         """Return the scores of :func:`trainables.transferability.feature_sample.score_sample`."""
         from trainables.transferability.feature_sample import extract_features, score_sample, shared_image_ids
 
         workbench, began = workbenches.open(self.paths), time.monotonic()
         images = shared_image_ids([workbench.task], self.seed)[: self.max_images]
         scores = score_sample(extract_features(workbench.activations, workbench.task, images))
-        return BackboneScores(scores, time.monotonic() - began)
+        return ScoringJobResult(scores, time.monotonic() - began)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def compiled(chart: Any, height: int) -> Mapping[str, Any]:
     whole["config"] = config()
     # Altair would write its own configuration; all figures share ours.
     whole["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return without_schema(vl_convert.vegalite_to_vega(json_safe(whole), vl_version=VEGA_LITE))
+    return without_schema(vl_convert.vegalite_to_vega(json_representable(whole), vl_version=VEGA_LITE))
 
 
 def without_schema(spec: dict[str, Any]) -> Mapping[str, Any]:
@@ -104,7 +104,7 @@ def without_schema(spec: dict[str, Any]) -> Mapping[str, Any]:
     return {name: part for name, part in spec.items() if name != "$schema"}
 
 
-def json_safe(value: Any) -> Any:
+def json_representable(value: Any) -> Any:
     """Replace what JSON cannot represent: NaN and infinity become null, lone surrogates become question marks."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -112,7 +112,7 @@ def json_safe(value: Any) -> Any:
         # Lone surrogates come from file names that are not valid UTF-8; they cannot be encoded in the page.
         return value.encode("utf-8", errors="replace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {json_safe(name): json_safe(part) for name, part in value.items()}
+        return {json_representable(name): json_representable(part) for name, part in value.items()}
     if isinstance(value, Sequence):
-        return [json_safe(part) for part in value]
+        return [json_representable(part) for part in value]
     return value

@@ -9,7 +9,7 @@ from search.records.formatting import plural
 from search.records.record import SearchRecord, TrialRecord
 from search.report.analysis.ranking import ranked, tones, winner
 from search.report.analysis.wording import format_parameter, join_words, label
-from search.report.charts.figure import Figure, empty_figure, json_safe, without_schema
+from search.report.charts.figure import Figure, empty_figure, json_representable, without_schema
 from search.report.charts.parallel_spec import UNUSED, Axis, objective_axis, parallel_spec, parameter_axes
 
 KEY = "parallel"
@@ -33,7 +33,7 @@ def parallel(record: SearchRecord) -> Figure:
         "trials that pass there, double-click it to reset; the table of trials below shows the same trials.",
         alternative=f"Parallel coordinates of {plural(len(trials), 'trial')} over "
         f"{join_words([axis.label for axis in axes])}. {_title(trials, parameters)}.",
-        spec=without_schema(json_safe(spec)),
+        spec=without_schema(json_representable(spec)),
         tones=("worst trial", "best trial"),
         min_width=AXIS_WIDTH * len(axes),
     )

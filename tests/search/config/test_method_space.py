@@ -21,7 +21,7 @@ from search.config.space import Space, make_space
 from search.ledger.sampling.samplers import make_sampler
 from search.ledger.sampling.tpe import new_shared_space
 from search.records.formatting import COLUMN_HEADINGS
-from search.views.trial_table import trial_table
+from search.views.trial_table import terminal_trial_table
 from trainables.errors import UsageError
 
 METHODS = ("finetune", "reweight", "align")
@@ -59,7 +59,7 @@ def test_the_live_table_shows_the_method_and_its_parameters() -> None:
     shown = search(1)
     shown = replace(shown, trials=(replace(shown.trials[0], params=params),))
     console = Console(file=io.StringIO(), width=160)
-    console.print(trial_table(shown, 5, 160, ascii_only=True))
+    console.print(terminal_trial_table(shown, 5, 160, ascii_only=True))
     heads, row = str(console.file.getvalue()).splitlines()[:2]  # type: ignore[attr-defined]
     assert {"method", "depth", "align", "lambda"} <= set(heads.split())
     assert {"align", "coral", "0.5"} <= set(row.split())

@@ -17,7 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.config.search_config import SearchConfig
-from search.execution.checkpoint_retention import CheckpointRetention, checkpoint_folder, default_budget
+from search.execution.checkpoint_retention import (
+    CheckpointRetention,
+    checkpoint_folder,
+    default_checkpoint_budget,
+)
 from search.execution.engines.engine import Engine
 from search.execution.engines.messages import TrialRequest, WorkbenchPaths
 from search.execution.engines.trials import CHECKPOINT
@@ -228,11 +232,11 @@ def test_a_folder_that_cannot_be_removed_is_reported_once(disk: Disk) -> None:
 
 def test_the_default_budget_counts_existing_checkpoints_as_free_space(tmp_path: Path) -> None:
     nowhere = tmp_path / "not" / "yet"
-    before = default_budget(nowhere)
+    before = default_checkpoint_budget(nowhere)
     assert 0 < before <= 20 * 10**9
     for number in range(3):
         put(nowhere, number)
-    assert default_budget(nowhere) == pytest.approx(before, rel=0.2)
+    assert default_checkpoint_budget(nowhere) == pytest.approx(before, rel=0.2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from search.ledger.attributes import (
     StudyKey,
     TrialAttributes,
     TrialKey,
-    json_safe,
+    finite_rounded,
     newest_curve_chunk,
 )
 from search.ledger.trial_records import (
@@ -122,7 +122,11 @@ def test_values_that_optuna_or_json_can_not_hold_are_left_out() -> None:
     assert ACCURACY.best_value(record.epochs) == 0.5
     assert ACCURACY.best_value(record.epochs[:2]) is None
     assert FRONT.result(record) is None
-    assert json_safe({"a": 0.12345678, "b": math.nan, "c": "x", "d": 3}) == {"a": 0.123457, "c": "x", "d": 3}
+    assert finite_rounded({"a": 0.12345678, "b": math.nan, "c": "x", "d": 3}) == {
+        "a": 0.123457,
+        "c": "x",
+        "d": 3,
+    }
 
 
 def test_importance_ignores_trials_that_failed_or_lack_a_parameter() -> None:

@@ -11,7 +11,7 @@ import pytest
 from search.records.predictions import OldTaskPredictions, PredictionRecord, image_keys
 from search.records.record import Interval
 from search.records.stats.forgetting import compare_old_task
-from search.registry.gate import Candidate, GateDecision, apply_forgetting_limit, decide
+from search.registry.gate import GateCandidate, GateDecision, apply_forgetting_limit, decide_promotion
 from trainables.serving.footprint import Footprint, Latency
 
 CLASSES = ("one", "two", "three", "four")
@@ -55,9 +55,9 @@ def footprint(size: int = 1_000_000, ms: float = 5.0, processor: str = "a proces
 def judged(
     new: PredictionRecord, old: PredictionRecord | None, margin: float = 0.01, **costs: Footprint
 ) -> GateDecision:
-    challenger = Candidate("2", new, "uint8", costs.get("new_costs", footprint()))
-    champion = Candidate("1", old, "uint8", costs.get("old_costs", footprint())) if old else None
-    return decide(challenger, champion, margin)
+    challenger = GateCandidate("2", new, "uint8", costs.get("new_costs", footprint()))
+    champion = GateCandidate("1", old, "uint8", costs.get("old_costs", footprint())) if old else None
+    return decide_promotion(challenger, champion, margin)
 
 
 @pytest.mark.slow
@@ -212,9 +212,9 @@ def test_reasons_against_a_comparison_are_listed(change: dict[str, object], word
 
 def test_another_form_of_input_is_not_comparable() -> None:
     world = World(0)
-    new = Candidate("2", world.model(5.0), "uint8 (-1, 9, 9, 3)")
-    old = Candidate("1", world.model(), "uint8 (-1, 8, 8, 3)")
-    found = decide(new, old)
+    new = GateCandidate("2", world.model(5.0), "uint8 (-1, 9, 9, 3)")
+    old = GateCandidate("1", world.model(), "uint8 (-1, 8, 8, 3)")
+    found = decide_promotion(new, old)
     assert found.decision == "not comparable"
     assert "uint8 (-1, 9, 9, 3) and uint8 (-1, 8, 8, 3)" in found.reason
 
@@ -233,9 +233,9 @@ def test_images_of_another_size_are_matched_by_name() -> None:
 @pytest.mark.parametrize("which", ["new", "old"])
 def test_a_version_without_predictions_is_refused(which: str) -> None:
     world = World(0)
-    new = Candidate("2", None if which == "new" else world.model())
-    old = Candidate("1", None if which == "old" else world.model())
-    found = decide(new, old)
+    new = GateCandidate("2", None if which == "new" else world.model())
+    old = GateCandidate("1", None if which == "old" else world.model())
+    found = decide_promotion(new, old)
     assert found.decision == "unknown"
     assert (
         f"version {'2' if which == 'new' else '1'} was registered without its test predictions"

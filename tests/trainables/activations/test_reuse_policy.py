@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.activations.machine_speed import RATES_FILE, MeasuredSpeeds, Rates, disk_rates, memory_rates
-from trainables.activations.reuse_policy import CacheCapacity, CacheRequest, choose_location, decide
+from trainables.activations.reuse_policy import CacheCapacity, CacheRequest, choose_location, decide_reuse
 
 GB = 10**9
 MEMORY, DISK = Rates(4e9, 4e9, 4e9), Rates(5e8, 1e8, 2e9)
@@ -32,7 +32,7 @@ SLOW = CacheRequest(images=10_000, bytes_per_image=4_000, prefix_seconds=0.01, v
 
 
 def test_a_slow_prefix_over_small_tensors_is_kept_on_disk() -> None:
-    decision = decide(SLOW, ROOM, Fixed())
+    decision = decide_reuse(SLOW, ROOM, Fixed())
     assert decision.reuse
     assert decision.place == "disk"
     assert decision.prefix_rate == pytest.approx(100)
@@ -47,7 +47,7 @@ def test_a_slow_prefix_over_small_tensors_is_kept_on_disk() -> None:
 
 def test_a_fast_prefix_over_large_tensors_is_computed_live() -> None:
     fast = replace(SLOW, bytes_per_image=60_000, prefix_seconds=1e-5)
-    decision = decide(fast, ROOM, Fixed())
+    decision = decide_reuse(fast, ROOM, Fixed())
     assert not decision.reuse
     assert decision.place == "none"
     assert "computed live" in str(decision)
@@ -55,19 +55,19 @@ def test_a_fast_prefix_over_large_tensors_is_computed_live() -> None:
 
 def test_sharing_between_trials_can_make_reuse_pay_off() -> None:
     alone = replace(SLOW, epochs=4, bytes_per_image=50_000)
-    assert not decide(alone, ROOM, Fixed()).reuse  # four epochs, four views: nothing is read twice
-    assert decide(replace(alone, sharing=1), ROOM, Fixed()).reuse
+    assert not decide_reuse(alone, ROOM, Fixed()).reuse  # four epochs, four views: nothing is read twice
+    assert decide_reuse(replace(alone, sharing=1), ROOM, Fixed()).reuse
 
 
 def test_cached_views_cost_no_computation() -> None:
-    fresh, half = (decide(replace(SLOW, kept=kept), ROOM, Fixed()) for kept in (0, 4))
+    fresh, half = (decide_reuse(replace(SLOW, kept=kept), ROOM, Fixed()) for kept in (0, 4))
     assert half.reuse_seconds < fresh.reuse_seconds
     assert half.kept == 4
 
 
 def test_a_set_larger_than_the_systems_file_cache_is_read_from_the_disk_itself() -> None:
     large = replace(SLOW, bytes_per_image=40_000)
-    hot, cold = (decide(large, ROOM, Fixed(file_cache=size)) for size in (8 * GB, GB))
+    hot, cold = (decide_reuse(large, ROOM, Fixed(file_cache=size)) for size in (8 * GB, GB))
     assert hot.read_rate == pytest.approx(20 * cold.read_rate)
 
 
@@ -93,20 +93,20 @@ def test_without_a_disk_that_can_be_measured_memory_remains() -> None:
 
 def test_small_sets_are_kept_whatever_they_cost() -> None:
     small = CacheRequest(images=100, bytes_per_image=8_000, prefix_seconds=1e-9, views=8, epochs=2)
-    decision = decide(small, ROOM, Fixed())
+    decision = decide_reuse(small, ROOM, Fixed())
     assert decision.reuse
     assert decision.place == "memory"
     assert "small" in decision.reason
 
 
 def test_too_much_is_refused_with_the_limits() -> None:
-    decision = decide(replace(SLOW, bytes_per_image=400_000), ROOM, Fixed())
+    decision = decide_reuse(replace(SLOW, bytes_per_image=400_000), ROOM, Fixed())
     assert not decision.reuse
     assert "8 view(s) of 32.0 GB together exceed 1.0 GB of memory or 5.0 GB of disk" in decision.reason
 
 
 def test_only_the_views_that_a_trial_reaches_count() -> None:
-    assert decide(replace(SLOW, epochs=3), ROOM, Fixed()).bytes == 3 * 10_000 * 4_000
+    assert decide_reuse(replace(SLOW, epochs=3), ROOM, Fixed()).bytes == 3 * 10_000 * 4_000
 
 
 demands = st.builds(
@@ -124,7 +124,7 @@ demands = st.builds(
 def test_reuse_never_exceeds_half_of_the_capacity_and_never_costs_more_than_live(
     demand: CacheRequest,
 ) -> None:
-    decision = decide(demand, ROOM, Fixed())
+    decision = decide_reuse(demand, ROOM, Fixed())
     if decision.reuse:
         assert decision.bytes <= {"memory": ROOM.memory, "disk": ROOM.disk}[decision.place] / 2
         small = decision.bytes <= ROOM.memory / 16
@@ -134,8 +134,8 @@ def test_reuse_never_exceeds_half_of_the_capacity_and_never_costs_more_than_live
 
 @given(demands, st.integers(1, 50))
 def test_more_sharing_trials_never_prevent_reuse(demand: CacheRequest, more: int) -> None:
-    before = decide(demand, ROOM, Fixed())
-    after = decide(replace(demand, sharing=demand.sharing + more), ROOM, Fixed())
+    before = decide_reuse(demand, ROOM, Fixed())
+    after = decide_reuse(replace(demand, sharing=demand.sharing + more), ROOM, Fixed())
     slower_to_read = demand.prefix_seconds < demand.bytes_per_image / 1e8
     assert after.reuse or not before.reuse or slower_to_read
 

@@ -20,7 +20,7 @@ import pytest
 
 from trainables.activations.entry_file import EntryWriter, read_entry
 from trainables.activations.key import EntryKey
-from trainables.activations.location import default_budget, default_directory
+from trainables.activations.location import default_cache_budget, default_directory
 from trainables.activations.store import DiskCache
 from trainables.errors import DataError, UsageError
 
@@ -435,10 +435,10 @@ def test_an_invalid_default_directory_is_refused() -> None:
 
 
 def test_a_folder_that_cannot_be_looked_at_has_no_budget(tmp_path: Path) -> None:
-    assert default_budget(tmp_path / ("x" * 300) / "cache") == 0
+    assert default_cache_budget(tmp_path / ("x" * 300) / "cache") == 0
 
 
 def test_the_default_budget_is_a_share_of_what_is_free(tmp_path: Path) -> None:
-    budget = default_budget(tmp_path / "not" / "yet")
+    budget = default_cache_budget(tmp_path / "not" / "yet")
     assert 0 < budget <= 10 * 10**9
     assert DiskCache(tmp_path / "not" / "yet").budget == pytest.approx(budget, rel=0.1)

@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 
 from trainables.backbones.backbone import Backbone
-from trainables.backbones.fingerprint import model_digest
+from trainables.backbones.fingerprint import graph_digest
 from trainables.backbones.graph import find_operations, name_uniquely
 from trainables.backbones.spec import BackboneSpec
 from trainables.modalities.image.backbones import load
@@ -31,21 +31,21 @@ def build(units: int = 4, epsilon: float = 1e-3, shift: float = 3.0) -> Any:
 def test_automatic_names_do_not_change_the_digest() -> None:
     first, second = build(), build()
     assert first.layers[1].name != second.layers[1].name
-    assert model_digest(first) == model_digest(second)
+    assert graph_digest(first) == graph_digest(second)
 
 
 @pytest.mark.parametrize("change", [{"units": 5}, {"epsilon": 1e-5}, {"shift": 2.0}])
 def test_another_configuration_changes_the_digest(change: dict[str, Any]) -> None:
-    assert model_digest(build(**change)) != model_digest(build())
+    assert graph_digest(build(**change)) != graph_digest(build())
 
 
 def test_another_weight_changes_the_digest() -> None:
     model = build()
-    before = model_digest(model)
+    before = graph_digest(model)
     kernel = model.weights[0].numpy()
     kernel.flat[0] += 1e-3
     model.weights[0].assign(kernel)
-    assert model_digest(model) != before
+    assert graph_digest(model) != before
 
 
 def test_other_connections_change_the_digest() -> None:
@@ -53,14 +53,14 @@ def test_other_connections_change_the_digest() -> None:
     one, two = layers.Conv2D(3, 1, kernel_initializer="ones"), layers.Conv2D(3, 1, kernel_initializer="zeros")
     a, b = one(image), two(image)
     minus = keras.Model(image, layers.Subtract()([a, b]))
-    assert model_digest(minus) != model_digest(keras.Model(image, layers.Subtract()([b, a])))
+    assert graph_digest(minus) != graph_digest(keras.Model(image, layers.Subtract()([b, a])))
 
 
 def test_trainable_flags_do_not_change_the_digest() -> None:
     model = build()
-    before = model_digest(model)
+    before = graph_digest(model)
     model.trainable = False
-    assert model_digest(model) == before
+    assert graph_digest(model) == before
 
 
 def test_the_input_size_changes_the_digest() -> None:
@@ -70,7 +70,7 @@ def test_the_input_size_changes_the_digest() -> None:
 def test_a_saved_and_reopened_model_has_the_same_digest(tmp_path: Path) -> None:
     model, path = build(), tmp_path / "model.keras"
     model.save(path)
-    assert model_digest(keras.models.load_model(path)) == model_digest(model)
+    assert graph_digest(keras.models.load_model(path)) == graph_digest(model)
 
 
 def test_splitting_and_fresh_weights_do_not_change_the_digest(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_splitting_and_fresh_weights_do_not_change_the_digest(tmp_path: Path) ->
     backbone.fresh_weights(1)
     backbone.save(tmp_path / "backbone.keras")
     assert (
-        Backbone.open(tmp_path / "backbone.keras").digest == backbone.digest == model_digest(backbone.model)
+        Backbone.open(tmp_path / "backbone.keras").digest == backbone.digest == graph_digest(backbone.model)
     )
 
 

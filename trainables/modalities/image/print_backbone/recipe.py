@@ -50,7 +50,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PretrainingResult:
     """The pretrained backbone and its accuracy on print in held-out font families.
 
     Accuracies are NaN if no family could be held out.
@@ -61,7 +61,7 @@ class Outcome:
     digit_accuracy: float
 
 
-def pretrain(glyphs: Glyphs, recipe: Recipe = Recipe(), *, verbose: bool = False) -> Outcome:
+def pretrain(glyphs: Glyphs, recipe: Recipe = Recipe(), *, verbose: bool = False) -> PretrainingResult:
     """Train the network of :mod:`trainables.modalities.image.print_backbone.architecture` to classify ``glyphs``.
 
     The loss is cross-entropy over :data:`CLASSES`; the optimizer is AdamW with warm-up and cosine decay over
@@ -87,7 +87,7 @@ def pretrain(glyphs: Glyphs, recipe: Recipe = Recipe(), *, verbose: bool = False
     model.fit(
         batches, epochs=1, shuffle=False, verbose=0, callbacks=[_Progress(recipe.steps)] if verbose else []
     )
-    return Outcome(backbone, *_held_out(model, glyphs, parts.held_out, recipe))
+    return PretrainingResult(backbone, *_held_out(model, glyphs, parts.held_out, recipe))
 
 
 def _optimizer(recipe: Recipe) -> Any:
