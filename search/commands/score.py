@@ -43,6 +43,13 @@ FIELDS = {
 REPEATED = ("backbone", "weights")
 """Options that may be given more than once, unlike in a search."""
 
+DESCRIPTIONS = {
+    "backbone": "Backbone to score. Give the option once per backbone.",
+    "skip_bad_images": "Leave out images that cannot be decoded. By default they are an error that lists their names.",
+    "seed": "Random seed of data splits and of the sample of images.",
+}
+"""Help texts of options whose description for a search does not apply here."""
+
 _DESCRIPTION = """\
 Score backbones on your data before any training, to choose the ones to search with.
 The training and validation images, never the test images, pass through the frozen
@@ -61,7 +68,9 @@ def parser() -> Parser:
     for title, names in FIELDS.items():
         group = made.add_argument_group(title)
         for name in names:
-            SEARCH_OPTIONS[name].add_to(group, repeatable=name in REPEATED)
+            SEARCH_OPTIONS[name].add_to(
+                group, repeatable=name in REPEATED, description=DESCRIPTIONS.get(name)
+            )
         if title == "data":
             group.add_argument(
                 "--source",
@@ -84,7 +93,7 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Print the table. The exit code is 1 if a backbone cannot be scored; the others are scored in any case."""
-    configs, most = backbone_configs(options), image_limit(options.images)
+    configs, max_images = backbone_configs(options), image_limit(options.images)
     report = None if options.report is None else Path(options.report)
     if report is not None:
         from search.report.scores_page import check_report
@@ -99,7 +108,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         view.stage("starting", 0, 0)
         from search.study.scoring import score_backbones
 
-        scoring = score_backbones(configs, options.source, most, view)
+        scoring = score_backbones(configs, options.source, max_images, view)
     finally:
         view.close()
     if report is not None:

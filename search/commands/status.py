@@ -172,8 +172,8 @@ def _failure(trials: list[TrialRecord]) -> str:
     )
 
 
-def _some(words: list[str], most: int = 8) -> str:
-    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+def _some(words: list[str], max_words: int = 8) -> str:
+    return ", ".join(words[:max_words]) + (", …" if len(words) > max_words else "")
 
 
 def _last_line(trial: TrialRecord) -> str:

@@ -122,8 +122,8 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def read_text(path: Path, what: str, most: int = _MAX_BYTES) -> str:
-    """Return the text of a UTF-8 file of at most ``most`` bytes.
+def read_text(path: Path, what: str, max_bytes: int = _MAX_BYTES) -> str:
+    """Return the text of a UTF-8 file of at most ``max_bytes`` bytes.
 
     Raises:
         UsageError: the file is missing, too large or not UTF-8; the message names ``what`` and the path.
@@ -132,13 +132,13 @@ def read_text(path: Path, what: str, most: int = _MAX_BYTES) -> str:
         if path.is_dir():
             raise UsageError(f"{what} {str(path)!r}: expected a file; it is a folder")
         with path.open("rb") as stream:
-            content = stream.read(most + 1)
+            content = stream.read(max_bytes + 1)
     except FileNotFoundError:
         raise UsageError(f"{what} {str(path)!r}: no such file (working directory: {Path.cwd()})") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{what} {str(path)!r}: can't be read: {error}") from None
-    if len(content) > most:
-        raise UsageError(f"{what} {str(path)!r}: expected at most {most // 1000:,} kB of text")
+    if len(content) > max_bytes:
+        raise UsageError(f"{what} {str(path)!r}: expected at most {max_bytes // 1000:,} kB of text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -57,8 +57,8 @@ def quote_key(key: str) -> str:
     return _cut(key if key.isprintable() else repr(key), _MAX_VALUE // 3)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+def _cut(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else f"{text[:max_length]}…"
 
 
 # reprlib, unlike repr, is safe for values of any size: lists within lists, multiplied by YAML aliases, fill the memory.

@@ -42,7 +42,9 @@ def check_cluster(targets: CheckTargets) -> Iterator[Finding]:
         yield failed("ray", str(error))
 
 
-def _newest_losses(nodes: Sequence[Mapping[str, Any]], most: int = 3) -> str:
+def _newest_losses(nodes: Sequence[Mapping[str, Any]], max_nodes: int = 3) -> str:
     """The last nodes that were lost, with Ray's reasons; empty if none was."""
     lost = [n for n in nodes if not n["Alive"] and n.get("DeathReasonMessage")]
-    return "".join(f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-most:])
+    return "".join(
+        f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-max_nodes:]
+    )

@@ -117,12 +117,12 @@ def redirect_output(folder: str) -> None:
         return
 
 
-def truncate_log(file: Path, most: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYTES) -> None:
-    """Cut a log of more than ``most`` bytes in place, down to the whole lines of its last ``kept`` bytes.
+def truncate_log(file: Path, max_bytes: int = MAX_LOG_BYTES, kept: int = KEPT_LOG_BYTES) -> None:
+    """Cut a log of more than ``max_bytes`` bytes in place, down to the whole lines of its last ``kept`` bytes.
 
     Processes that append to the file can go on; only what they write during the cut may be lost.
     """
-    if file.stat().st_size <= most:
+    if file.stat().st_size <= max_bytes:
         return
     with file.open("r+b") as log:
         log.seek(-kept, os.SEEK_END)

@@ -63,25 +63,25 @@ def knee(points: Sequence[Point]) -> int:
     return min(range(len(points)), key=lambda index: (_norm(scaled[index]), index))
 
 
-def diverse_subset(points: Sequence[Point], most: int) -> list[int]:
-    """Return the sorted indices of at most ``most`` different points that represent a front.
+def diverse_subset(points: Sequence[Point], max_points: int) -> list[int]:
+    """Return the sorted indices of at most ``max_points`` different points that represent a front.
 
     The first point is always chosen, then the knee and the best point of each objective, then repeatedly the point
     farthest from those chosen so far (farthest-first traversal).
 
     Args:
         points: the points of a front; the first is always in the result.
-        most: the largest number of points, at least 1.
+        max_points: the largest number of points, at least 1.
     """
     different = [index for index, point in enumerate(points) if point not in points[:index]]
-    if len(different) <= most:
+    if len(different) <= max_points:
         return different
     # The index breaks ties: of equal points the first one is chosen.
     ends = [min((point[k], index) for index, point in enumerate(points))[1] for k in range(len(points[0]))]
     middle = different[knee([points[index] for index in different])]
-    chosen = list(dict.fromkeys([0, middle, *ends]))[:most]
+    chosen = list(dict.fromkeys([0, middle, *ends]))[:max_points]
     scaled = _scaled(points)
-    while len(chosen) < most:
+    while len(chosen) < max_points:
         left = [index for index in different if index not in chosen]
         gaps = {i: min(_norm(_minus(scaled[i], scaled[c])) for c in chosen) for i in left}
         chosen.append(max(left, key=lambda index: (gaps[index], -index)))

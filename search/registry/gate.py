@@ -249,30 +249,32 @@ def _no_predictions_reason(version: str) -> str:
     )
 
 
-def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, most: float) -> GateDecision:
-    """Refuse a challenger that passes but may have lost more than ``most`` of the old task's accuracy.
+def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, max_loss: float) -> GateDecision:
+    """Refuse a challenger that passes but may have lost more than ``max_loss`` of the old task's accuracy.
 
-    It is refused if the interval of the loss over its training runs reaches beyond ``most``, or if McNemar's test
+    It is refused if the interval of the loss over its training runs reaches beyond ``max_loss``, or if McNemar's test
     finds that the model to be served has lost more.
 
     Args:
         judgement: the decision so far.
         forgotten: the loss according to the version's tags; None if there is no such tag. It decides alone, with a
             note, for versions of earlier releases, which stored no predictions for the old task.
-        most: the largest accepted loss of accuracy, as a fraction.
+        max_loss: the largest accepted loss of accuracy, as a fraction.
     """
     if not judgement.passes:
         return judgement
     if judgement.old_task is not None:
-        reason = _forgets(judgement.old_task, most)
+        reason = _forgets(judgement.old_task, max_loss)
         return replace(judgement, decision="forgets", reason=reason) if reason else judgement
     if forgotten is None:
         reason = (
             "its loss on the old task is unknown, because its search had no old task (--remember DATA), and "
-            f"at most {_margin(most)} may be lost"
+            f"at most {_margin(max_loss)} may be lost"
         )
-    elif forgotten > most:
-        reason = f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(most)} may be lost"
+    elif forgotten > max_loss:
+        reason = (
+            f"it has lost {_margin(forgotten)} on the old task, and at most {_margin(max_loss)} may be lost"
+        )
     else:
         note = (
             "the challenger's loss on the old task is judged without an interval: it was registered by an earlier "
@@ -282,17 +284,17 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, mos
     return replace(judgement, decision="forgets", reason=reason)
 
 
-def _forgets(kept: ForgettingComparison, most: float) -> str | None:
-    """Return why the loss may exceed ``most``; None if it certainly does not."""
-    allowed = f"at most {_margin(most)} may be lost"
+def _forgets(kept: ForgettingComparison, max_loss: float) -> str | None:
+    """Return why the loss may exceed ``max_loss``; None if it certainly does not."""
+    allowed = f"at most {_margin(max_loss)} may be lost"
     if kept.seeds < MIN_SEEDS and kept.changed:
         return f"its loss on the old task is unknown: {_one_seed_reason('the winner was')}"
     gain = f"{format_points(kept.gain.estimate)} points ({format_points(kept.low)} to {format_points(kept.high)})"
-    if kept.low < -most:
-        sure = "it has lost more" if kept.high < -most else "it may have lost more"
+    if kept.low < -max_loss:
+        sure = "it has lost more" if kept.high < -max_loss else "it may have lost more"
         return f"it gains {gain} on the old task: {sure}, and {allowed}"
     shortfall = _shortfall(kept.served, kept.images)
-    if shortfall > most:
+    if shortfall > max_loss:
         return (
             f"the model to be served has lost {_margin(shortfall)} on the old task, whatever the mean: it is "
             f"correct on {kept.served.first_only:,} images only after training, on {kept.served.second_only:,} only "

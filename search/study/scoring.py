@@ -73,7 +73,7 @@ class ScoringCandidate:
 
 
 def score_backbones(
-    configs: Mapping[str, SearchConfig], source: str | None, most: int, view: View
+    configs: Mapping[str, SearchConfig], source: str | None, max_images: int, view: View
 ) -> ScoringResult:
     """Score each backbone on training and validation images of the target, and its similarity to other data.
 
@@ -81,7 +81,7 @@ def score_backbones(
         configs: by name of the backbone the options that a search on it would have; they differ only in backbone and
             weights.
         source: other data to compare with the target; None for none.
-        most: most images of each of the two.
+        max_images: maximum number of images of each of the two.
         view: shows the progress.
 
     Raises:
@@ -100,7 +100,7 @@ def score_backbones(
     sources = [c.source for c in candidates.values() if c.source is not None]
     # All backbones are scored on the same images, or their scores could not be compared.
     common = shared_image_ids(tasks, first.seed)
-    ids, other = common[:most], shared_image_ids(sources, first.seed)[:most]
+    ids, other = common[:max_images], shared_image_ids(sources, first.seed)[:max_images]
     samples: dict[str, FeatureSample] = {}
     seen = iter(range(1, len(candidates) + 1))
 

@@ -52,7 +52,7 @@ class Delivery:
     """A daemon thread that owns a :class:`~search.tracking.mirror.Mirror` and delivers the newest record to it.
 
     What could not be delivered is tried again until :meth:`finish` gives up. Nothing is lost then: the ledger has
-    it, and the next session of the search delivers it.
+    it, and the next run of the command delivers it.
 
     Args:
         connect: creates the mirror. It is called in the thread, since importing MLflow and creating a SQLite store
@@ -265,12 +265,12 @@ class Delivery:
         self._rest()
         self._check_ownership()
 
-    def _rest(self, least: float = 0.0) -> None:
+    def _rest(self, min_seconds: float = 0.0) -> None:
         """Leave the processor to others long enough to stay below MAX_CPU_SHARE, unless a caller waits."""
         # thread_time() counts the processor time of this thread only, not the time that it waited for the server.
         used, self._cpu_seconds = time.thread_time() - self._cpu_seconds, time.thread_time()
         if not self._requests:
-            self._pause(max(least, used * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))
+            self._pause(max(min_seconds, used * (1 - MAX_CPU_SHARE) / MAX_CPU_SHARE))
 
     def _pause(self, seconds: float) -> None:
         self._wake.wait(seconds)

@@ -102,8 +102,8 @@ class Unit:
         return self.segments[0].below.shape[-1] or 0, self.segments[-1].above.shape[-1] or 0
 
 
-def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tuple[Segment, ...], ...]:
-    """Group ``segments`` into at most ``most`` blocks, bottom to top; each contains a kernel.
+def find_blocks(segments: Sequence[Segment], max_blocks: int = MAX_BLOCKS) -> tuple[tuple[Segment, ...], ...]:
+    """Group ``segments`` into at most ``max_blocks`` blocks, bottom to top; each contains a kernel.
 
     Segments below the first block (preprocessing) belong to no block; those above the last kernel belong to the last
     block. Without any kernel there is no block.
@@ -112,7 +112,7 @@ def find_blocks(segments: Sequence[Segment], most: int = MAX_BLOCKS) -> tuple[tu
     # The order matters: gates are attached first, so that the later rules see the widths of complete units.
     for together in (_is_loose, _is_expansion, _leads_to_pooling, _parts_a_layer):
         units = _merge(units, together)
-    return tuple(unit.segments for unit in _group(units, most))
+    return tuple(unit.segments for unit in _group(units, max_blocks))
 
 
 def _units(segments: Sequence[Segment]) -> list[Unit]:
@@ -208,18 +208,18 @@ def _parts_a_layer(units: list[Unit], below: int) -> bool:
     return bool(layers(units[: below + 1]) & layers(units[below + 1 :]))
 
 
-def _group(units: list[Unit], most: int) -> list[Unit]:
+def _group(units: list[Unit], max_blocks: int) -> list[Unit]:
     stages: list[list[Unit]] = []
     for unit in units:
         if not stages or unit.strided or stages[-1][-1].pooled:
             stages.append([])
         stages[-1].append(unit)
     # More stages than blocks: stage boundaries can't be kept, so all units form one run.
-    if len(stages) > most:
+    if len(stages) > max_blocks:
         stages = [units]
     limit = max(map(len, stages), default=0)
     # Lowering a common limit shortens the longest stages first.
-    while sum(min(len(stage), limit) for stage in stages) > most:
+    while sum(min(len(stage), limit) for stage in stages) > max_blocks:
         limit -= 1
     return [reduce(add, run) for stage in stages for run in _runs(stage, min(len(stage), limit))]
 

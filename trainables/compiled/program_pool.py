@@ -26,12 +26,12 @@ class ProgramPool:
     If there are too many, those that have been idle longest are dropped. The newest one is kept whatever its size.
 
     Args:
-        most: largest number of programs; 0 keeps none.
-        most_bytes: largest estimated memory of all programs together, for weights, optimizers and graphs.
+        max_programs: largest number of programs; 0 keeps none.
+        max_bytes: largest estimated memory of all programs together, for weights, optimizers and graphs.
     """
 
-    def __init__(self, most: int = MAX_IDLE_PROGRAMS, most_bytes: int = MAX_IDLE_BYTES) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, max_programs: int = MAX_IDLE_PROGRAMS, max_bytes: int = MAX_IDLE_BYTES) -> None:
+        self._max_programs, self._max_bytes = max_programs, max_bytes
         self._kept: list[Program] = []
         self._garbage = 0
         self._lock = threading.Lock()
@@ -56,7 +56,9 @@ class ProgramPool:
         """Keep ``program``, and drop others if there are too many."""
         with self._lock:
             self._kept.append(program)
-            while len(self._kept) > self._most or (len(self._kept) > 1 and self.bytes > self._most_bytes):
+            while len(self._kept) > self._max_programs or (
+                len(self._kept) > 1 and self.bytes > self._max_bytes
+            ):
                 self._garbage += self._kept.pop(0).bytes
             full = self._garbage > COLLECT_AFTER_BYTES
             if full:

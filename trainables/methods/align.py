@@ -137,20 +137,22 @@ class Align(SourceTraining):
 
     def loss_scalars(self, epoch: int) -> np.ndarray:
         """Return λ in each step of ``epoch`` (from 1): (steps, 1) float32."""
-        most, steps = self.config.number("alignment_weight", 1.0), self.feed.steps
+        final_weight, steps = self.config.number("alignment_weight", 1.0), self.feed.steps
         if self._schedule == "constant":
-            return np.full((steps, 1), most, np.float32)
+            return np.full((steps, 1), final_weight, np.float32)
         first = (epoch - 1) * steps
-        return alignment_ramp(most, np.arange(first, first + steps), self.config.epochs * steps)[:, None]
+        return alignment_ramp(final_weight, np.arange(first, first + steps), self.config.epochs * steps)[
+            :, None
+        ]
 
 
-def alignment_ramp(most: float, step: np.ndarray, steps: int) -> np.ndarray:
+def alignment_ramp(final_weight: float, step: np.ndarray, steps: int) -> np.ndarray:
     """Return λ · (2 / (1 + e^(−γ p)) − 1), the schedule of DANN (Ganin et al. 2016, section 5.2.2).
 
     A discriminator that has not learnt yet gives noisy gradients, so its influence begins at 0.
 
     Args:
-        most: λ at the end.
+        final_weight: λ at the end.
         step: (n,) numbers of steps, from 0; p = step / steps.
         steps: number of steps of the whole training.
 
@@ -158,4 +160,4 @@ def alignment_ramp(most: float, step: np.ndarray, steps: int) -> np.ndarray:
         (n,) float32.
     """
     progress = step / max(steps, 1)
-    return (most * (2.0 / (1.0 + np.exp(-_STEEPNESS * progress)) - 1.0)).astype(np.float32)
+    return (final_weight * (2.0 / (1.0 + np.exp(-_STEEPNESS * progress)) - 1.0)).astype(np.float32)

@@ -33,8 +33,7 @@ class Workbench:
     """Everything that a trial can take over from earlier trials of the process. Safe to use from several threads.
 
     A program belongs to one trial at a time. Two trials of one shape that run at once get one each, unless they only
-    train
-    heads: those are trained in one batch (:mod:`trainables.batched_heads.batching`).
+    train heads: those are trained in one batch (:mod:`trainables.batched_heads.batching`).
 
     Attributes:
         backbone: the pretrained model; its weights are never changed.
@@ -254,11 +253,11 @@ class Workbench:
 
         Trials that run at once share a batcher even if programs are not reused; it is then dropped with its last user.
         """
-        most = MAX_IDLE_PROGRAMS if self.reuse.programs else 0
+        max_programs = MAX_IDLE_PROGRAMS if self.reuse.programs else 0
         with self._lock:
             self._training[heads] -= 1
             idle = [shape for shape in self._heads if not self._training[shape]]
-            for shape in idle[: max(0, len(idle) - most)]:
+            for shape in idle[: max(0, len(idle) - max_programs)]:
                 del self._heads[shape], self._training[shape]
 
 

@@ -30,8 +30,8 @@ def linear_cka(first: Any, second: Any, debiased: bool = False) -> float:
     Raises:
         DataError: the shapes are wrong, there are too few samples, or values are not finite.
     """
-    least = 4 if debiased else 2
-    x, y = as_features(first, "first", least), as_features(second, "second", least)
+    min_samples = 4 if debiased else 2
+    x, y = as_features(first, "first", min_samples), as_features(second, "second", min_samples)
     if len(x) != len(y):
         raise DataError(f"second: expected as many samples as first, {len(x)}, received {len(y)}")
     grams = [_gram(x), _gram(y)]
@@ -52,7 +52,7 @@ def label_cka(features: Any, labels: Any, debiased: bool = True) -> float:
     Raises:
         DataError: as for :func:`linear_cka`.
     """
-    matrix = as_features(features, least=4)
+    matrix = as_features(features, min_samples=4)
     return linear_cka(matrix, one_hot(as_classes(labels, len(matrix))), debiased)
 
 

@@ -28,7 +28,7 @@ def leep(probabilities: Any, labels: Any) -> float:
         DataError: the shapes are wrong, or rows are no distributions.
     """
     theta = _distributions(probabilities)
-    codes = as_classes(labels, len(theta), least=1)
+    codes = as_classes(labels, len(theta), min_classes=1)
     joint = one_hot(codes).T @ theta / len(theta)
     mass = joint.sum(axis=0)
     seen = mass > 0  # source classes without any probability do not count
@@ -52,8 +52,8 @@ def nce(source_labels: Any, labels: Any) -> float:
     """
     labelled = np.asarray(labels)
     count = len(labelled) if labelled.ndim else 0
-    y = as_classes(labels, count, least=1)
-    z = as_classes(source_labels, count, "source_labels", least=1)
+    y = as_classes(labels, count, min_classes=1)
+    z = as_classes(source_labels, count, "source_labels", min_classes=1)
     joint = one_hot(y).T @ one_hot(z) / count
     return float(_plogp(joint) - _plogp(joint.sum(axis=0)))
 
@@ -69,7 +69,7 @@ def _plogp(shares: Matrix) -> float:
 
 
 def _distributions(probabilities: Any) -> Matrix:
-    theta = as_features(probabilities, "probabilities", least=1)
+    theta = as_features(probabilities, "probabilities", min_samples=1)
     sums = theta.sum(axis=1, keepdims=True)
     if theta.min() < 0 or np.abs(sums - 1.0).max() > SUM_TOLERANCE:
         raise DataError(

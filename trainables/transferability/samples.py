@@ -16,17 +16,20 @@ MIN_VARIANCE_SHARE = 1e-24
 """Share of the squared features that their variance must exceed; less is the rounding error of constants."""
 
 
-def as_features(features: Any, name: str = "features", least: int = 2) -> Matrix:
+def as_features(features: Any, name: str = "features", min_samples: int = 2) -> Matrix:
     """Convert ``features`` (N, D) of any numeric type to float64.
 
     Raises:
-        DataError: the shape is wrong, there are fewer than ``least`` samples or no features, or values are not finite.
+        DataError: the shape is wrong, there are fewer than ``min_samples`` samples or no features, or values are not
+            finite.
     """
     array = np.asarray(features)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise DataError(f"{name}: expected numbers of shape (N, D), received {array.dtype} {array.shape}")
-    if len(array) < least or not array.shape[1]:
-        raise DataError(f"{name}: expected {least} samples or more with features, received {array.shape}")
+    if len(array) < min_samples or not array.shape[1]:
+        raise DataError(
+            f"{name}: expected {min_samples} samples or more with features, received {array.shape}"
+        )
     matrix = array.astype(np.float64)
     finite = np.isfinite(matrix)
     if not finite.all():
@@ -37,11 +40,11 @@ def as_features(features: Any, name: str = "features", least: int = 2) -> Matrix
     return matrix
 
 
-def as_classes(labels: Any, count: int, name: str = "labels", least: int = 2) -> Codes:
+def as_classes(labels: Any, count: int, name: str = "labels", min_classes: int = 2) -> Codes:
     """Convert ``labels`` (N,) to the numbers 0 to K − 1 of the classes that occur.
 
     Raises:
-        DataError: there are not ``count`` labels, or fewer than ``least`` classes.
+        DataError: there are not ``count`` labels, or fewer than ``min_classes`` classes.
     """
     array = np.asarray(labels)
     if array.shape != (count,) or array.dtype.kind not in "iubU":
@@ -49,8 +52,8 @@ def as_classes(labels: Any, count: int, name: str = "labels", least: int = 2) ->
             f"{name}: expected whole numbers or names of shape ({count},), received {array.dtype} {array.shape}"
         )
     present, codes = np.unique(array, return_inverse=True)
-    if len(present) < least:
-        raise DataError(f"{name}: expected {least} classes or more, received {len(present)}")
+    if len(present) < min_classes:
+        raise DataError(f"{name}: expected {min_classes} classes or more, received {len(present)}")
     return codes.astype(np.int64).reshape(-1)
 
 

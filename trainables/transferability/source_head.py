@@ -29,7 +29,7 @@ def source_probabilities(source: Any, source_labels: Any, target: Any) -> Matrix
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y = as_features(source, "source"), as_features(target, "target", least=1)
+    x, y = as_features(source, "source"), as_features(target, "target", min_samples=1)
     if x.shape[1] != y.shape[1]:
         raise DataError(f"target: expected {x.shape[1]} features as in source, received {y.shape[1]}")
     codes = as_classes(source_labels, len(x), "source_labels")

@@ -133,24 +133,24 @@ def _looks(record: SearchRecord) -> list[dict[str, Any]]:
 
 
 def _rows(record: SearchRecord) -> list[dict[str, Any]]:
-    most = max(20, MAX_POINTS // max(len(record.trials), 1))
-    return [row for trial in record.trials for row in _curve(record, trial, most)]
+    max_rows = max(20, MAX_POINTS // max(len(record.trials), 1))
+    return [row for trial in record.trials for row in _curve(record, trial, max_rows)]
 
 
-def _curve(record: SearchRecord, trial: TrialRecord, most: int) -> list[dict[str, Any]]:
+def _curve(record: SearchRecord, trial: TrialRecord, max_rows: int) -> list[dict[str, Any]]:
     known = [e for e in trial.epochs if math.isfinite(e.metric(record.metric))]
     rows: list[dict[str, Any]] = [
         {"trial": trial.number, "epoch": e.epoch, "value": round(e.metric(record.metric), 5)}
-        for e in _thinned(known, most)
+        for e in _thinned(known, max_rows)
     ]
     if rows:
         rows[-1]["end"] = True
     return rows
 
 
-def _thinned(epochs: Sequence[EpochMetrics], most: int) -> list[EpochMetrics]:
-    """Return at most ``most`` evenly spaced epochs, including the first and the last."""
-    if len(epochs) <= most:
+def _thinned(epochs: Sequence[EpochMetrics], max_epochs: int) -> list[EpochMetrics]:
+    """Return at most ``max_epochs`` evenly spaced epochs, including the first and the last."""
+    if len(epochs) <= max_epochs:
         return list(epochs)
-    step = (len(epochs) - 1) / (most - 1)
-    return [epochs[round(place * step)] for place in range(most)]
+    step = (len(epochs) - 1) / (max_epochs - 1)
+    return [epochs[round(place * step)] for place in range(max_epochs)]

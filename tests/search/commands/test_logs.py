@@ -132,9 +132,9 @@ def test_a_log_that_is_too_large_loses_its_older_part(tmp_path: Path) -> None:
     with file.open("a", encoding="utf-8") as log:
         log.writelines(format_line("finetune-1", f"ü {n}") for n in range(1000))
         log.flush()
-        truncate_log(file, most=file.stat().st_size, kept=100)
+        truncate_log(file, max_bytes=file.stat().st_size, kept=100)
         assert len(list(read_lines(file))) == 1000
-        truncate_log(file, most=file.stat().st_size - 1, kept=100)
+        truncate_log(file, max_bytes=file.stat().st_size - 1, kept=100)
         log.write(format_line("finetune-2", "begins"))
     assert file.stat().st_size < 300
     words = [line.message for line in read_lines(file)]

@@ -41,7 +41,7 @@ def program(bench: Workbench, images: int, depth: int = 1) -> Program:
 
 
 def test_the_longest_idle_programs_are_dropped_first(bench: Workbench) -> None:
-    idle = ProgramPool(most=2)
+    idle = ProgramPool(max_programs=2)
     first, second, third = (program(bench, images) for images in (8, 16, 24))
     idle.release(first)
     idle.release(second)
@@ -66,11 +66,11 @@ def test_several_programs_of_one_shape_can_be_idle(bench: Workbench) -> None:
 def test_bytes_are_bounded_but_the_newest_program_stays(bench: Workbench) -> None:
     small, large = program(bench, 8), program(bench, 8, depth=3)
     assert large.bytes > small.bytes > 2**20
-    idle = ProgramPool(most_bytes=large.bytes)
+    idle = ProgramPool(max_bytes=large.bytes)
     idle.release(small)
     idle.release(large)
     assert (len(idle), idle.bytes) == (1, large.bytes)
-    idle = ProgramPool(most_bytes=0)
+    idle = ProgramPool(max_bytes=0)
     idle.release(large)
     idle.release(small)
     assert idle.acquire(shape(8)) is small
@@ -78,7 +78,7 @@ def test_bytes_are_bounded_but_the_newest_program_stays(bench: Workbench) -> Non
 
 def test_a_dropped_program_leaves_no_graph_behind(bench: Workbench) -> None:
     """TensorFlow would keep every graph that a Keras optimizer is part of."""
-    idle = ProgramPool(most=0)
+    idle = ProgramPool(max_programs=0)
 
     def dropped(images: int) -> int:
         made = program(bench, images)

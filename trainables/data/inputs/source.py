@@ -89,11 +89,13 @@ def printable(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def quoted_list(words: Sequence[str], most: int = 10) -> str:
-    """Return the first ``most`` words, quoted and shortened, and how many more there are."""
-    cut = (word if len(word) <= MAX_WORD_LENGTH else f"{word[:MAX_WORD_LENGTH]}…" for word in words[:most])
+def quoted_list(words: Sequence[str], max_names: int = 10) -> str:
+    """Return the first ``max_names`` words, quoted and shortened, and how many more there are."""
+    cut = (
+        word if len(word) <= MAX_WORD_LENGTH else f"{word[:MAX_WORD_LENGTH]}…" for word in words[:max_names]
+    )
     shown = ", ".join(map(repr, cut))
-    return f"{shown} and {len(words) - most} more" if len(words) > most else shown
+    return f"{shown} and {len(words) - max_names} more" if len(words) > max_names else shown
 
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
