@@ -1,15 +1,16 @@
 """The names that options accept, each with its description for help, messages and ``docs/options.md``.
 
 Every list of valid names exists once: here, or in the package below that implements them
-(:mod:`trainables.numerics`, :mod:`trainables.reuse`, :mod:`search.records.metrics`). The code behind a name is in
-:mod:`search.ledger.sampling.samplers` (samplers), :mod:`search.execution.schedulers` (schedulers) and
-:mod:`trainables.methods.methods` (methods). Tests compare these with the lists here.
+(:mod:`trainables.methods.methods`, :mod:`trainables.numerics`, :mod:`trainables.reuse`, :mod:`search.records.metrics`).
+An entry of :data:`SAMPLERS` or :data:`SCHEDULERS` holds the dotted path of the function that makes the object, because
+this module is part of the command line and must not import Optuna, Ray or TensorFlow.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from trainables.methods.methods import METHODS as METHODS
 
@@ -38,22 +39,73 @@ BASELINE_SOURCES: Mapping[str, str] = {
 MAX_EPOCH_FACTOR = 10.0
 """Bounds the training time of a baseline whose target is far smaller than the source."""
 
-SAMPLERS: Mapping[str, str] = {
-    "tpe": "tree-structured Parzen estimator: learns from every finished trial",
-    "random": "independent random configurations",
-    "qmc": "quasi-Monte Carlo: covers the space evenly",
-    "cmaes": "covariance matrix adaptation, for numeric spaces and a single objective",
-    "nsga2": "a genetic algorithm",
-}
-SINGLE_OBJECTIVE_SAMPLERS = frozenset({"cmaes"})
-"""Samplers that rank trials by one number and therefore cannot search for a Pareto front."""
 
-SCHEDULERS: Mapping[str, str] = {
-    "asha": "asynchronous successive halving: stops the weaker two thirds after 1, 3, 9, … epochs",
-    "hyperband": "three brackets of successive halving, which begin to stop trials at different epochs",
-    "median": "stops a trial that is below the median of the others",
-    "none": "trains every trial to its last epoch",
+@dataclass(frozen=True)
+class Sampler:
+    """One sampler of Optuna, which proposes configurations.
+
+    Attributes:
+        implementation: dotted path of a function that makes it from
+            :class:`~search.ledger.sampling.samplers.SamplerSettings`.
+        description: what the sampler does, for help and docs.
+        single_objective_only: whether it ranks trials by one number and therefore cannot search for a Pareto front.
+    """
+
+    implementation: str
+    description: str
+    single_objective_only: bool = False
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """One trial scheduler of Tune, which stops weak trials early.
+
+    Attributes:
+        implementation: dotted path of a function that makes it from
+            :class:`~search.execution.schedulers.SchedulerSettings`.
+        description: what the scheduler does, for help and docs.
+    """
+
+    implementation: str
+    description: str
+
+
+SAMPLERS: Mapping[str, Sampler] = {
+    "tpe": Sampler(
+        "search.ledger.sampling.samplers.make_tpe",
+        "tree-structured Parzen estimator: learns from every finished trial",
+    ),
+    "random": Sampler("search.ledger.sampling.samplers.make_random", "independent random configurations"),
+    "qmc": Sampler("search.ledger.sampling.samplers.make_qmc", "quasi-Monte Carlo: covers the space evenly"),
+    "cmaes": Sampler(
+        "search.ledger.sampling.samplers.make_cmaes",
+        "covariance matrix adaptation, for numeric spaces and a single objective",
+        single_objective_only=True,
+    ),
+    "nsga2": Sampler("search.ledger.sampling.samplers.make_nsga2", "a genetic algorithm"),
 }
+"""All samplers by the name that ``--sampler`` accepts."""
+
+SAMPLER_NAMES: Mapping[str, str] = {name: sampler.description for name, sampler in SAMPLERS.items()}
+
+SCHEDULERS: Mapping[str, Scheduler] = {
+    "asha": Scheduler(
+        "search.execution.schedulers.make_asha",
+        "asynchronous successive halving: stops the weaker two thirds after 1, 3, 9, … epochs",
+    ),
+    "hyperband": Scheduler(
+        "search.execution.schedulers.make_hyperband",
+        "three brackets of successive halving, which begin to stop trials at different epochs",
+    ),
+    "median": Scheduler(
+        "search.execution.schedulers.make_median", "stops a trial that is below the median of the others"
+    ),
+    "none": Scheduler("search.execution.schedulers.make_fifo", "trains every trial to its last epoch"),
+}
+"""All schedulers by the name that ``--scheduler`` accepts."""
+
+SCHEDULER_NAMES: Mapping[str, str] = {name: scheduler.description for name, scheduler in SCHEDULERS.items()}
+
 PREPROCESSING: Mapping[str, str] = {
     "auto": "the backbone's own; `none` for a .keras file",
     "none": "raw pixels, 0 to 255",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from search.config.choices import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
+from search.config.choices import SAMPLERS
 from search.config.validation_errors import quote_value
 from search.records.metrics import EPOCH_METRICS, METRICS, Direction
 from trainables.epoch_metrics import EpochMetrics
@@ -86,8 +86,8 @@ def check_sampler(name: str, objectives: int) -> None:
     Raises:
         UsageError: there are several, and it ranks trials by one number.
     """
-    if objectives > 1 and name in SINGLE_OBJECTIVE_SAMPLERS:
-        others = ", ".join(sampler for sampler in SAMPLERS if sampler not in SINGLE_OBJECTIVE_SAMPLERS)
+    if objectives > 1 and SAMPLERS[name].single_objective_only:
+        others = ", ".join(other for other, sampler in SAMPLERS.items() if not sampler.single_objective_only)
         raise UsageError(
             f"sampler: expected one of {others} with {objectives} objectives (CMA-ES ranks trials by one number), "
             f"received {name!r}"

@@ -30,8 +30,8 @@ from search.config.choices import (
     PREPROCESSING,
     PRIOR,
     REQUIRED_OPTIONS,
-    SAMPLERS,
-    SCHEDULERS,
+    SAMPLER_NAMES,
+    SCHEDULER_NAMES,
 )
 from search.config.environment import DEFAULT_STORAGE
 from search.config.objectives import check_sampler, direction, resolve_objectives
@@ -213,10 +213,10 @@ class SearchConfig(BaseModel):
     prior: Annotated[str, Option("trials", choices=PRIOR)] = Field(
         "on", description="Whether several backbones are scored before the first trial."
     )
-    sampler: Annotated[str, Option("trials", choices=SAMPLERS)] = Field(
+    sampler: Annotated[str, Option("trials", choices=SAMPLER_NAMES)] = Field(
         "tpe", description="Optuna sampler that proposes configurations."
     )
-    scheduler: Annotated[str, Option("trials", choices=SCHEDULERS)] = Field(
+    scheduler: Annotated[str, Option("trials", choices=SCHEDULER_NAMES)] = Field(
         "asha", description="Scheduler that stops weak trials early."
     )
     metric: Annotated[str, Option("trials", choices=_metric_choices(EPOCH_METRICS))] = Field(

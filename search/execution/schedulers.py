@@ -1,11 +1,17 @@
-"""Creates Tune's trial schedulers, which decide which trials stop early, by name."""
+"""Creates Tune's trial schedulers, which decide which trials stop early, by name.
+
+A new scheduler needs a function that makes it from :class:`SchedulerSettings`, here or in a file of its own, and one
+entry in :data:`search.config.choices.SCHEDULERS` with the dotted path of that function.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.config.choices import SCHEDULERS
 from trainables.errors import UsageError
+from trainables.implementations import load_implementation
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -15,6 +21,26 @@ if TYPE_CHECKING:
 
 TIME_ATTRIBUTE = "epoch"
 """The field of a trial's results by which schedulers compare trials of equal age."""
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """What a scheduler is made from.
+
+    Attributes:
+        metric: by which trials are compared.
+        direction: of the metric.
+        epochs: of a complete trial.
+    """
+
+    metric: str
+    direction: Direction
+    epochs: int
+
+    @property
+    def mode(self) -> str:
+        """The direction as Tune spells it, ``max`` or ``min``."""
+        return "max" if self.direction == "maximize" else "min"
 
 
 def make_scheduler(
@@ -40,30 +66,54 @@ def make_scheduler(
     """
     from search.execution.resuming_scheduler import ParetoAwareScheduler, ResumingScheduler
 
-    scheduler = _scheduler(name, metric, direction, epochs)
+    if name not in SCHEDULERS:
+        raise UsageError(f"scheduler: expected one of {', '.join(SCHEDULERS)}, received {name!r}")
+    make = load_implementation(SCHEDULERS[name].implementation)
+    scheduler = make(SchedulerSettings(metric, direction, epochs))
     if is_dominated is not None:
         return ParetoAwareScheduler(scheduler, TIME_ATTRIBUTE, is_dominated)
     return ResumingScheduler(scheduler, TIME_ATTRIBUTE)
 
 
-def _scheduler(name: str, metric: str, direction: Direction, epochs: int) -> TrialScheduler:
-    from ray.tune import schedulers
+def make_asha(settings: SchedulerSettings) -> TrialScheduler:
+    """Make a scheduler of asynchronous successive halving."""
+    return _halving(settings, brackets=1)
 
-    common = {
-        "time_attr": TIME_ATTRIBUTE,
-        "metric": metric,
-        "mode": "max" if direction == "maximize" else "min",
-    }
-    if name == "asha":
-        return schedulers.ASHAScheduler(**common, max_t=epochs, grace_period=1, reduction_factor=3)
-    if name == "hyperband":
-        return schedulers.ASHAScheduler(
-            **common, max_t=epochs, grace_period=1, reduction_factor=3, brackets=3
-        )
-    if name == "median":
-        return schedulers.MedianStoppingRule(
-            **common, grace_period=max(1, epochs // 5), min_samples_required=3
-        )
-    if name == "none":
-        return schedulers.FIFOScheduler()
-    raise UsageError(f"scheduler: expected one of {', '.join(SCHEDULERS)}, received {name!r}")
+
+def make_hyperband(settings: SchedulerSettings) -> TrialScheduler:
+    """Make a scheduler of three brackets of successive halving."""
+    return _halving(settings, brackets=3)
+
+
+def make_median(settings: SchedulerSettings) -> TrialScheduler:
+    """Make a scheduler that stops trials below the median of the others."""
+    from ray.tune.schedulers import MedianStoppingRule
+
+    return MedianStoppingRule(
+        time_attr=TIME_ATTRIBUTE,
+        metric=settings.metric,
+        mode=settings.mode,
+        grace_period=max(1, settings.epochs // 5),
+        min_samples_required=3,
+    )
+
+
+def make_fifo(settings: SchedulerSettings) -> TrialScheduler:
+    """Make a scheduler that stops no trial."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    return FIFOScheduler()
+
+
+def _halving(settings: SchedulerSettings, brackets: int) -> TrialScheduler:
+    from ray.tune.schedulers import ASHAScheduler
+
+    return ASHAScheduler(
+        time_attr=TIME_ATTRIBUTE,
+        metric=settings.metric,
+        mode=settings.mode,
+        max_t=settings.epochs,
+        grace_period=1,
+        reduction_factor=3,
+        brackets=brackets,
+    )

@@ -10,12 +10,12 @@ trial of that method begins.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainables.errors import UsageError
+from trainables.implementations import load_implementation
 from trainables.training.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Method:
 
     def load(self) -> type[Training]:
         """Import and return the class that trains by this method."""
-        module, _, name = self.implementation.rpartition(".")
-        found: type[Training] = getattr(importlib.import_module(module), name)
+        found: type[Training] = load_implementation(self.implementation)
         return found
 
 

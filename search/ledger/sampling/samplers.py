@@ -1,13 +1,13 @@
 """Makes the sampler that proposes the next trial, by its name.
 
-A new sampler needs two entries: its name and description in :data:`search.config.choices.SAMPLERS`, from which
-validation, help and docs follow, and its factory in :data:`FACTORIES` here. A test compares the two.
+A new sampler needs a function that makes it from :class:`SamplerSettings`, here or in a file of its own, and one entry
+in :data:`search.config.choices.SAMPLERS` with the dotted path of that function. Validation, help and docs follow from
+the entry.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from search.config.choices import SAMPLERS
 from trainables.errors import UsageError
+from trainables.implementations import load_implementation
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """What a factory makes a sampler from.
+    """What a sampler is made from.
 
     Attributes:
         search_seed: the search's seed, the same for every proposal.
@@ -55,50 +56,48 @@ def make_sampler(
     """
     import optuna
 
-    factory = FACTORIES.get(name)
-    if factory is None:
+    if name not in SAMPLERS:
         raise UsageError(f"sampler: expected one of {', '.join(SAMPLERS)}, received {name!r}")
     proposal_seed = int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return factory(SamplerSettings(seed, proposal_seed, shared_space))
+        made: BaseSampler = load_implementation(SAMPLERS[name].implementation)(
+            SamplerSettings(seed, proposal_seed, shared_space)
+        )
+    return made
 
 
-def _tpe(settings: SamplerSettings) -> BaseSampler:
+def make_tpe(settings: SamplerSettings) -> BaseSampler:
+    """Make a tree-structured Parzen estimator that reads each finished trial once."""
     from search.ledger.sampling.tpe import IncrementalTPESampler, new_shared_space
 
     return IncrementalTPESampler(settings.proposal_seed, settings.shared_space or new_shared_space())
 
 
-def _random(settings: SamplerSettings) -> BaseSampler:
+def make_random(settings: SamplerSettings) -> BaseSampler:
+    """Make a sampler of independent random configurations."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=settings.proposal_seed)
 
 
-def _qmc(settings: SamplerSettings) -> BaseSampler:
+def make_qmc(settings: SamplerSettings) -> BaseSampler:
+    """Make a sampler of quasi-Monte Carlo points."""
     from optuna.samplers import QMCSampler
 
     # Quasi-random points are one sequence: with a new seed for each proposal they would not cover the space evenly.
     return QMCSampler(seed=settings.search_seed, scramble=True, warn_independent_sampling=False)
 
 
-def _cmaes(settings: SamplerSettings) -> BaseSampler:
+def make_cmaes(settings: SamplerSettings) -> BaseSampler:
+    """Make a sampler by covariance matrix adaptation (CMA-ES)."""
     from optuna.samplers import CmaEsSampler
 
     return CmaEsSampler(seed=settings.proposal_seed, warn_independent_sampling=False)
 
 
-def _nsga2(settings: SamplerSettings) -> BaseSampler:
+def make_nsga2(settings: SamplerSettings) -> BaseSampler:
+    """Make a sampler by the genetic algorithm NSGA-II."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=settings.proposal_seed)
-
-
-FACTORIES: Mapping[str, Callable[[SamplerSettings], BaseSampler]] = {
-    "tpe": _tpe,
-    "random": _random,
-    "qmc": _qmc,
-    "cmaes": _cmaes,
-    "nsga2": _nsga2,
-}
