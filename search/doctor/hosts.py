@@ -92,8 +92,8 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
         except OSError as error:
             return Host(
                 address,
-                f"{address} can't be reached at SSH port {port} ({error.strerror or error}): is it up, is that its "
-                "address, does a firewall keep this machine out?",
+                f"{address} can't be reached at SSH port {port} ({error.strerror or error}). Check that it "
+                "runs, that the address is right, and that no firewall blocks this machine.",
             )
     if shutil.which("ssh") is None:
         return Host(address, "")
@@ -112,12 +112,13 @@ def _inspect_host(address: str, auth: Mapping[str, Any]) -> Host:
             command, input=_INSPECT_SCRIPT, capture_output=True, text=True, timeout=20, check=False
         )
     except subprocess.TimeoutExpired:
-        return Host(address, f"{address}: SSH lets nobody in within 20 s")
+        return Host(address, f"{address}: SSH did not complete a login within 20 s")
     lines = done.stdout.splitlines()
     if done.returncode or len(lines) != 4:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        ssh_message = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Host(
-            address, f"{address}: SSH as {user or 'this user'} with {key or 'the default keys'}: {said}"
+            address,
+            f"{address}: SSH as {user or 'this user'} with {key or 'the default keys'}: {ssh_message}",
         )
     # The host read its clock some time between; the middle is wrong by at most half of the login.
     skew = float(lines[1]) - (began + time.time()) / 2

@@ -35,23 +35,23 @@ class PlainView:
         self._known: set[int] | None = None
         self._stage: tuple[str, float] = ("", 0.0)
         self._nodes: tuple[NodeUsage, ...] = ()
-        self._nodes_line, self._nodes_said = "", 0.0
+        self._nodes_line, self._nodes_printed_at = "", 0.0
 
     def event(self, message: str) -> None:
         """Print a line."""
         with self._lock:
-            self._say(message)
+            self._print(message)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Print a line at the start and the end of a stage, and every 30 s in between."""
         with self._lock:
-            last, said = self._stage
+            last, printed_at = self._stage
             finished = bool(total) and done >= total
             if name == last and (
-                said == math.inf or (not finished and time.monotonic() - said < STAGE_EVERY)
+                printed_at == math.inf or (not finished and time.monotonic() - printed_at < STAGE_EVERY)
             ):
                 return
-            self._say(f"{name}: {done:,} of {total:,}" if done else name)
+            self._print(f"{name}: {done:,} of {total:,}" if done else name)
             # Infinity marks a stage whose end has been printed: later calls for it print nothing.
             self._stage = (name, math.inf if finished else time.monotonic())
 
@@ -63,7 +63,7 @@ class PlainView:
             new = [t for t in record.trials if t.finished and t.number not in self._known]
             for trial in new:
                 self._known.add(trial.number)
-                self._say(_line(trial, record))
+                self._print(_line(trial, record))
             if new and not record.stopped:  # the rest of a search that stopped early never runs
                 self._pace(record)
 
@@ -71,20 +71,20 @@ class PlainView:
         """Print a line when the number of nodes changes, and every 30 s if the resources in use have changed."""
         with self._lock:
             line, now = nodes_summary(nodes), time.monotonic()
-            changed = len(nodes) != len(self._nodes) or now - self._nodes_said >= STAGE_EVERY
+            changed = len(nodes) != len(self._nodes) or now - self._nodes_printed_at >= STAGE_EVERY
             if line != self._nodes_line and changed:
-                self._say(line)
-                self._nodes_line, self._nodes_said = line, now
+                self._print(line)
+                self._nodes_line, self._nodes_printed_at = line, now
             self._nodes = nodes
 
     def close(self) -> None:
         """Nothing to do: every line has been printed."""
 
     def _begin(self, record: SearchRecord) -> set[int]:
-        self._say(f"{record.name}: {plural(record.requested, 'trial')} · {search_subject(record)}")
+        self._print(f"{record.name}: {plural(record.requested, 'trial')} · {search_subject(record)}")
         finished = {t.number for t in record.trials if t.finished}
         if finished:
-            self._say(f"resuming after {plural(len(finished), 'finished trial')},{_best(record)}")
+            self._print(f"resuming after {plural(len(finished), 'finished trial')},{_best(record)}")
         return finished
 
     def _pace(self, record: SearchRecord) -> None:
@@ -93,9 +93,9 @@ class PlainView:
             left = remaining_seconds(record, record.elapsed)
             rest = f", about {format_duration(left)} left" if left is not None else ""
             counts = ", ".join(f"{count} {words}" for words, count in state_counts(record))
-            self._say(f"after {format_duration(record.elapsed)}: {counts}{rest}")
+            self._print(f"after {format_duration(record.elapsed)}: {counts}{rest}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
 

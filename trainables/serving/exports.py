@@ -35,8 +35,7 @@ class ExportFormat:
         suffix: suffix of its files; empty for a folder.
         write: (model, class names, path) writes it.
         open: (path) opens it with its own runtime and returns a function from uint8 images (N, H, W, 3) to
-            probabilities
-            (N, classes).
+            probabilities (N, classes).
     """
 
     name: str
@@ -58,11 +57,11 @@ def largest_difference(model: Any, answer: Predictor, images: Sequence[Images]) 
     """
     difference, others = 0.0, 0
     for image in images:
-        expected, said = np.asarray(model.predict_on_batch(image[None])), answer(image[None])
-        if said.shape != expected.shape:
-            raise BackboneError(f"export: expected probabilities {expected.shape}, received {said.shape}")
-        difference = float(np.maximum(difference, np.abs(expected - said).max()))  # maximum keeps NaN
-        others += int(expected.argmax() != said.argmax())
+        expected, exported = np.asarray(model.predict_on_batch(image[None])), answer(image[None])
+        if exported.shape != expected.shape:
+            raise BackboneError(f"export: expected probabilities {expected.shape}, received {exported.shape}")
+        difference = float(np.maximum(difference, np.abs(expected - exported).max()))  # maximum keeps NaN
+        others += int(expected.argmax() != exported.argmax())
     return difference, others
 
 

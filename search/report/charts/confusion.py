@@ -75,8 +75,8 @@ def _caption(classes: int, shown: int) -> str:
 def _alternative(outcome: Outcome, names: Sequence[str]) -> str:
     total = sum(map(sum, outcome.confusion))
     wrong = mistakes(outcome)
-    spoken = [f"{_short(names[t])} as {_short(names[g])} {n}" for t, g, n in wrong[:5]]
-    most = f" Most often: {join_words(spoken)}." if spoken else ""
+    description = [f"{_short(names[t])} as {_short(names[g])} {n}" for t, g, n in wrong[:5]]
+    most = f" Most often: {join_words(description)}." if description else ""
     mistaken = plural(sum(images for *_, images in wrong), "mistake")
     return f"Confusion matrix: {mistaken} in {plural(total, 'test image')}.{most}"
 

@@ -61,7 +61,7 @@ def stages(record: SearchRecord) -> Figure:
         return empty_figure(KEY, "Seconds by stage of work", "No trial has reported its times yet.")
     everything = sum(total.seconds for total in totals)
     most = max(totals, key=lambda total: total.seconds)
-    spoken = [f"{label(total.name)} {format_duration(total.seconds)}" for total in totals]
+    description = [f"{label(total.name)} {format_duration(total.seconds)}" for total in totals]
     share = format_percent(most.seconds / everything, 0)
     return Figure(
         key=KEY,
@@ -69,7 +69,7 @@ def stages(record: SearchRecord) -> Figure:
         title=f"{share} of the time went into {STAGE_DESCRIPTIONS.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the suffix "
         "is the trained part; trials wait for activations or programs of other trials.",
-        alternative=f"Stacked bars, one a trial. In total: {join_words(spoken)}.",
+        alternative=f"Stacked bars, one a trial. In total: {join_words(description)}.",
         legend=tuple((label(total.name), total.colour) for total in totals),
         spec=compiled(_chart(record, totals), 240),
         max_width=BAR_WIDTH * len(record.trials) + 100,

@@ -53,7 +53,7 @@ def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
     """
     features = hugging_face_features(schema)
     image = options.image_column or _one(
-        _told(schema, "image", IMAGE_NAMES, features, "Image"), schema, "image", place
+        _candidate_columns(schema, "image", IMAGE_NAMES, features, "Image"), schema, "image", place
     )
     _require(schema, image, "image", place)
     _require_type(
@@ -72,7 +72,7 @@ def find_columns(schema: Any, options: DataOptions, place: str) -> Columns:
 def _label_column(schema: Any, options: DataOptions, features: dict[str, Any], place: str) -> str | None:
     name: str | None = options.label_column
     if name is None:
-        found = _told(schema, "label", LABEL_NAMES, features, "ClassLabel")
+        found = _candidate_columns(schema, "label", LABEL_NAMES, features, "ClassLabel")
         if options.unlabelled and not found:
             return None
         name = _one(found, schema, "label", place)
@@ -146,7 +146,9 @@ def _holds_labels(kind: Any) -> bool:
     return is_text(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind)
 
 
-def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str) -> list[str]:
+def _candidate_columns(
+    schema: Any, what: str, names: Sequence[str], features: dict[str, Any], feature: str
+) -> list[str]:
     """Return candidates for the ``what`` column: by Hugging Face feature, then name, then (images only) type."""
     tagged = [
         n
@@ -169,12 +171,13 @@ def _told(schema: Any, what: str, names: Sequence[str], features: dict[str, Any]
 def _one(found: Sequence[str], schema: Any, what: str, place: str) -> str:
     if len(found) == 1:
         return found[0]
-    reason = f"{quoted_list(found)} all could be it" if found else "none could be told"
+    option = f"--{what}-column ({what}_column)"
+    if found:
+        problem = f"several columns may hold the {what}s: {quoted_list(found)}; name one with {option}"
+    else:
+        problem = f"no column of {what}s found; name it with {option}"
     hint = f" {UNLABELLED_HINT}" if what == "label" and not found else ""
-    raise DataError(
-        f"{place}: which column holds the {what}s? {reason}; say it by --{what}-column ({what}_column). "
-        f"The columns are {quoted_list(schema.names, 30)}.{hint}"
-    )
+    raise DataError(f"{place}: {problem}. The columns are {quoted_list(schema.names, 30)}.{hint}")
 
 
 def _require(schema: Any, name: str, what: str, place: str) -> None:

@@ -145,8 +145,8 @@ class Tables:
         others = tuple(sorted(name for name in meaning if name not in names))
         idle = len(set(names)) - len(used)
         # Most labels of an unlabelled target are unknown, so that a class without images means nothing there.
-        told = idle and not self._unlabelled
-        return used + others, (f"left out {idle:,} class names that no image has",) if told else ()
+        report_unused = idle and not self._unlabelled
+        return used + others, (f"left out {idle:,} class names that no image has",) if report_unused else ()
 
 
 def _rank(name: str, value: LabelValue) -> tuple[bool, float, str]:
