@@ -38,35 +38,35 @@ def check_nodes(nodes: ProbedNodes, targets: CheckTargets) -> Iterator[Finding]:
         reasons = "; ".join(f"{nodes.label(node)}: {why}" for node, why in nodes.unreachable.items())
         yield failed(
             "nodes",
-            f"no Python process could be asked on {reasons}. Look at {_LOGS} there (memory, disk, environment)",
+            f"Ray could not start a process on {reasons}. Read the logs in {_LOGS} there (memory, disk, environment)",
         )
 
 
 def check_versions(nodes: ProbedNodes) -> Finding:
     """Check that all nodes have this machine's Python, packages and files of unfreeze."""
-    mine = node_probe.NodeProbe().versions(PACKAGES)
+    local = node_probe.NodeProbe().versions(PACKAGES)
     answers = nodes.ask(lambda node, probe: probe.versions.remote(PACKAGES))
     wrong = []
-    for node, theirs in answers.items():
+    for node, remote in answers.items():
         label = nodes.label(node)
-        if not theirs["unfreeze"] or not theirs["code"]:
+        if not remote["unfreeze"] or not remote["code"]:
             wrong.append(f"{label} has no unfreeze")
             continue
-        others = [n for n in ("python", *PACKAGES) if theirs[n] != mine[n]]
+        others = [n for n in ("python", *PACKAGES) if remote[n] != local[n]]
         wrong += [
-            f"{label} has {n} {theirs[n] or 'missing'}, this machine {mine[n] or 'none'}" for n in others
+            f"{label} has {n} {remote[n] or 'missing'}, this machine {local[n] or 'none'}" for n in others
         ]
-        if not others and theirs["code"] != mine["code"]:
+        if not others and remote["code"] != local["code"]:
             wrong.append(
-                f"{label} has other files of unfreeze {mine['unfreeze']} ({theirs['code']}) than this machine "
-                f"({mine['code']})"
+                f"{label} has other files of unfreeze {local['unfreeze']} ({remote['code']}) than this machine "
+                f"({local['code']})"
             )
     if wrong:
         return failed(
             "versions", f"{'; '.join(wrong)}: install the same ones on every node (constraints.txt pins them), then "
             "start Ray again there"
         )  # fmt: skip
-    versions = ", ".join(f"{n} {mine[n]}" for n in PACKAGES)
+    versions = ", ".join(f"{n} {local[n]}" for n in PACKAGES)
     return ok("versions", f"{plural(len(answers), 'node')} with {versions}")
 
 
@@ -135,7 +135,7 @@ def check_gpus(nodes: ProbedNodes, asked: Mapping[Any, str]) -> Iterable[Finding
     for node, (there, seen, visible, wrong) in answers.items():
         if wrong:
             grade = warning if SLOW_START in wrong else failed  # a slow start may mean a busy node
-            found.append(grade("gpu", f"{nodes.label(node)}: TensorFlow can't be asked: {wrong}"))
+            found.append(grade("gpu", f"{nodes.label(node)}: TensorFlow could not be checked: {wrong}"))
         else:
             found.append(gpu_finding(nodes.label(node), there, seen, visible))
     there, seen = (sum(answer[i] for answer in answers.values()) for i in (0, 1))

@@ -41,7 +41,7 @@ class CostDifference:
 def cost_difference(new: Footprint | None, old: Footprint | None) -> CostDifference:
     """Compare the challenger's footprint with the champion's.
 
-    File size is compared always, latency (:meth:`trainables.serving.footprint.Milliseconds.below`) only if both were
+    File size is compared always, latency (:meth:`trainables.serving.footprint.Latency.below`) only if both were
     measured on the same kind of processor.
     """
     if new is None or old is None:
@@ -67,12 +67,12 @@ def _pairs(new: Footprint, old: Footprint) -> Iterator[tuple[str, bool, bool]]:
     yield size, a < (1 - SIZE_TOLERANCE) * b, b < (1 - SIZE_TOLERANCE) * a
     if not same_processor(new, old):
         return
-    for what, mine, theirs in (
+    for what, challenger, champion in (
         ("for an image", new.latency, old.latency),
         ("for an image of a batch", new.batch_latency, old.batch_latency),
     ):
-        phrase = f"{mine.median:.3g} ms instead of {theirs.median:.3g} ms {what}"
-        yield phrase, mine.below(theirs), theirs.below(mine)
+        phrase = f"{challenger.median:.3g} ms instead of {champion.median:.3g} ms {what}"
+        yield phrase, challenger.below(champion), champion.below(challenger)
 
 
 def _unknown(new: Footprint, old: Footprint) -> tuple[str, ...]:
@@ -144,14 +144,16 @@ def _images(new: PredictionRecord, old: PredictionRecord) -> str:
     """
     if new.digest == old.digest:
         return ""
-    mine = dict(zip(new.images, new.labels.tolist(), strict=True))
-    theirs = dict(zip(old.images, old.labels.tolist(), strict=True))
-    common = mine.keys() & theirs.keys()
+    challenger = dict(zip(new.images, new.labels.tolist(), strict=True))
+    champion = dict(zip(old.images, old.labels.tolist(), strict=True))
+    common = challenger.keys() & champion.keys()
     digests = f"digests {new.digest[:12]} and {old.digest[:12]}"
     if len(common) < max(len(new.images), len(old.images)):
         counts = f"{len(new.images):,} and {len(old.images):,}"
         return f"{counts}, of which {len(common):,} have the same name ({digests})"
-    if new.classes == old.classes and (relabelled := sum(mine[name] != theirs[name] for name in common)):
+    if new.classes == old.classes and (
+        relabelled := sum(challenger[name] != champion[name] for name in common)
+    ):
         return f"{relabelled:,} of {len(common):,} have different labels ({digests})"
     # One size, the same names and labels, but other pixels: the data was changed.
     if new.image_size == old.image_size:

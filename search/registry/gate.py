@@ -167,13 +167,13 @@ def _first(predictions: PredictionRecord) -> tuple[Decision, str, list[Compariso
         others.insert(0, _compared(SCRATCH_BASELINE, right, scratch, seeds=len(scratch)))
     else:
         notes = ("no baseline was trained from scratch, so the only comparison is with the majority class",)
-    unbeaten = [f"{other} over {other.other}" for other in others if other.low <= 0]
+    not_significant = [f"{other} over {other.other}" for other in others if other.low <= 0]
     if len(scratch) and min(len(right), len(scratch)) == 1:
         return "not better", _one_seed_reason("the winner, or the baseline, was"), others, notes
-    if unbeaten:
+    if not_significant:
         return (
             "not better",
-            f"the first champion has to be significantly better, but it gains {' and '.join(unbeaten)}",
+            f"the first champion has to be significantly better, but it gains {' and '.join(not_significant)}",
             others,
             notes,
         )
@@ -199,22 +199,24 @@ def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | 
 def _decided(other: Comparison, images: int, saved: CostDifference, margin: float) -> tuple[Decision, str]:
     """Return the decision on a challenger that competes with a champion, and the reason."""
     shortfall = _shortfall(other.served, images)
-    equal = f"it gains {other}: not worse than {other.other} by more than the margin of {_margin(margin)}"
+    equal = (
+        f"the accuracy differs from {other.other} by {other}, which is within the margin of {_margin(margin)}"
+    )
     # The means over seeds compare the two recipes, McNemar's test compares the two models that are actually served.
     # A promotion needs both: a better recipe may have produced a worse model by chance.
     if other.low > 0 and shortfall <= 0:
-        return "better", f"it gains {other}: it is better than {other.other}"
+        return "better", f"it is significantly more accurate than {other.other}: {other}"
     if other.low >= -margin and shortfall <= margin and saved.cheaper:
         return "cheaper", f"{equal}, and cheaper: {', '.join(saved.less)}"
     # Only the served model is worse: the message explains why good means do not suffice.
     if other.served is not None and shortfall > 0 and other.low >= -margin:
         return "worse", (
-            f"the model to be served is worse than the one in production, whatever the means: it alone is correct on "
-            f"{other.served.first_only:,} images, the other alone on {other.served.second_only:,} (McNemar's exact p "
-            f"= {other.served.p_value:.2g})"
+            "the model to be served is significantly worse than the one in production, although the means over seeds "
+            f"are not: only it is correct on {other.served.first_only:,} images, only the champion on "
+            f"{other.served.second_only:,} (McNemar's exact p = {other.served.p_value:.2g})"
         )
     if other.high < 0:
-        return "worse", f"it gains {other}: it is worse than {other.other}"
+        return "worse", f"it is worse than {other.other}: {other}"
     if other.low < -margin:
         unsure = "it may be better or worse by more than the margin"
         return "not better", f"it gains {other} over {other.other}: {unsure} of {_margin(margin)}"
@@ -239,7 +241,8 @@ def _one_seed_reason(which: str) -> str:
 
 
 def _margin(margin: float) -> str:
-    return f"{100 * margin:.3g} points"
+    number = f"{100 * margin:.3g}"
+    return f"{number} point{'' if number == '1' else 's'}"
 
 
 def _no_predictions_reason(version: str) -> str:
@@ -291,13 +294,15 @@ def _forgets(kept: ForgettingComparison, max_loss: float) -> str | None:
         return f"its loss on the old task is unknown: {_one_seed_reason('the winner was')}"
     gain = f"{format_points(kept.gain.estimate)} points ({format_points(kept.low)} to {format_points(kept.high)})"
     if kept.low < -max_loss:
-        sure = "it has lost more" if kept.high < -max_loss else "it may have lost more"
-        return f"it gains {gain} on the old task: {sure}, and {allowed}"
+        certain = f"a loss of at most {_margin(max_loss)} is allowed"
+        possible = f"the loss may exceed the {_margin(max_loss)} that are allowed"
+        limit = certain if kept.high < -max_loss else possible
+        return f"the accuracy on the old task changed by {gain}; {limit}"
     shortfall = _shortfall(kept.served, kept.images)
     if shortfall > max_loss:
         return (
-            f"the model to be served has lost {_margin(shortfall)} on the old task, whatever the mean: it is "
-            f"correct on {kept.served.first_only:,} images only after training, on {kept.served.second_only:,} only "
-            f"before (McNemar's exact p = {kept.served.p_value:.2g}), and {allowed}"
+            f"the model to be served has lost {_margin(shortfall)} on the old task, although the mean over seeds has "
+            f"not: it is correct on {kept.served.first_only:,} images only after training, on "
+            f"{kept.served.second_only:,} only before (McNemar's exact p = {kept.served.p_value:.2g}), and {allowed}"
         )
     return None

@@ -115,18 +115,18 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
 
 
 def _accuracy_scale(test: Interval, outcome: Outcome) -> Scale:
-    rival = outcome.main_baseline
-    accuracies = rival.test_accuracies if rival else ()
+    baseline = outcome.main_baseline
+    accuracies = baseline.test_accuracies if baseline else ()
     mark = sum(accuracies) / len(accuracies) if accuracies else 1.0
     low, high = min(test.low, mark), max(test.high, mark)
     margin = 0.15 * (high - low) or 0.01
     return Scale(
-        test, low - margin, high + margin, mark, _name(rival, mark) if rival and accuracies else "100 %"
+        test, low - margin, high + margin, mark, _name(baseline, mark) if baseline and accuracies else "100 %"
     )
 
 
-def _name(rival: Baseline, mark: float) -> str:
-    return f"{BASELINE_SOURCES.get(rival.method, rival.method)} {format_percent(mark)}"
+def _name(baseline: Baseline, mark: float) -> str:
+    return f"{BASELINE_SOURCES.get(baseline.method, baseline.method)} {format_percent(mark)}"
 
 
 _ORIGINS = {**BASELINE_SOURCES, "scratch": "random weights"}
@@ -139,15 +139,15 @@ _VERDICTS = {
 
 
 def _gain(outcome: Outcome | None) -> Tile:
-    rival = outcome.main_baseline if outcome else None
-    title = f"Transfer gain over {BASELINE_SOURCES.get(rival.method, rival.method) if rival else 'scratch'}"
+    baseline = outcome.main_baseline if outcome else None
+    title = f"Transfer gain over {BASELINE_SOURCES.get(baseline.method, baseline.method) if baseline else 'scratch'}"
     if outcome is None:
         return Tile(title, "–", "", "It is known once the winner and the baseline have been tested.")
-    if outcome.gain is None or rival is None:
+    if outcome.gain is None or baseline is None:
         return Tile(title, "–", "", "There is nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
     verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
-    seeds = min(len(outcome.seed_test_accuracies), len(rival.test_accuracies))
+    seeds = min(len(outcome.seed_test_accuracies), len(baseline.test_accuracies))
     over = (
         f"mean of {seeds} seeds"
         if seeds >= MIN_SEEDS
@@ -161,7 +161,7 @@ def _gain(outcome: Outcome | None) -> Tile:
         figure=format_points(gain.estimate),
         unit="points",
         detail=f"95 % interval {format_points(gain.low)} to {format_points(gain.high)}, {over}, against the best of "
-        f"{plural(rival.trials, 'trial')} from {_ORIGINS.get(rival.method, rival.method)}.",
+        f"{plural(baseline.trials, 'trial')} from {_ORIGINS.get(baseline.method, baseline.method)}.",
         verdict=verdict,
         tone=tone,
         scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),

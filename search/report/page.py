@@ -94,9 +94,11 @@ def _examples_title(record: SearchRecord) -> str:
     wrong = sum(not example.correct for example in shown)
     if wrong == 0:
         return "Test images that it classified correctly"
-    surest = format_percent(shown[0].probability, 0)
+    most_confident = format_percent(shown[0].probability, 0)
     every = plural(max(wrong, sum(images for *_, images in mistakes(outcome))), "mistake")
-    return f"{wrong} of its {every}, the most confident first ({surest}), and some correct predictions"
+    return (
+        f"{wrong} of its {every}, the most confident first ({most_confident}), and some correct predictions"
+    )
 
 
 @cache

@@ -113,15 +113,15 @@ def _outcome(record: SearchRecord) -> Text:
 
 def _gain(outcome: Outcome) -> Text:
     gain = outcome.gain
-    rival = outcome.main_baseline
-    if gain is None or outcome.verdict is None or rival is None:
+    baseline = outcome.main_baseline
+    if gain is None or outcome.verdict is None or baseline is None:
         return Text("not measured: no baseline was trained to compare with")
     words, style = _VERDICTS[outcome.verdict]
-    words = words.format(baseline_phrase(rival.method))
+    words = words.format(baseline_phrase(baseline.method))
     text = Text.assemble((f"{format_points(gain.estimate)} points", style))
     text.append(f"   95 % interval {format_points(gain.low)} to {format_points(gain.high)}", style="dim")
     text.append(f"\n{words}", style=style)
-    against = f" (against {plural(rival.trials, 'trial')} from {BASELINE_SOURCES[rival.method]})"
+    against = f" (against {plural(baseline.trials, 'trial')} from {BASELINE_SOURCES[baseline.method]})"
     text.append(against, style="dim")
     for other in outcome.baselines[1:]:
         mean = sum(other.test_accuracies) / len(other.test_accuracies)

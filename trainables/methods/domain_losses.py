@@ -87,7 +87,7 @@ def reverse_gradient(x: Any, strength: Any) -> Any:
     """Return ``x``; its gradient is multiplied by −``strength``. This is the gradient reversal layer of DANN."""
 
     def same(tensor: Any) -> Any:
-        return tf.identity(tensor), lambda upstream: -strength * upstream
+        return tf.identity(tensor), lambda gradient: -strength * gradient
 
     return tf.custom_gradient(same)(x)
 

@@ -47,8 +47,8 @@ def dispatch(
         SearchError: a job ended its engine's process :data:`MAX_ATTEMPTS` times.
         ClusterError: the cluster is gone.
     """
-    died, turn = Counter[Key](), count()
-    pending = {_submit(session, job, next(turn)): key for key, job in jobs.items()}
+    died, engine_indices = Counter[Key](), count()
+    pending = {_submit(session, job, next(engine_indices)): key for key, job in jobs.items()}
     while pending and not stop():
         session.require_cluster()  # without its head, a cluster's answers never come
         for ready in ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)[0]:
@@ -63,13 +63,13 @@ def dispatch(
                         f"times: {error}"
                     ) from error
                 time.sleep(POLL_SECONDS)  # Ray needs a moment to restart the engine
-                pending[_submit(session, jobs[key], next(turn))] = key
+                pending[_submit(session, jobs[key], next(engine_indices))] = key
 
 
-def _submit(session: Session, job: Job[Any], turn: int) -> Any:
+def _submit(session: Session, job: Job[Any], engine_index: int) -> Any:
     spec = session.spec
     if not spec.joined:  # the only machine is this one, so there is nothing for Ray to place
-        return session.engines[turn % len(session.engines)].run.remote(job)
+        return session.engines[engine_index % len(session.engines)].run.remote(job)
     cpus, gpus = spec.resources.cpus_per_trial, spec.resources.gpus_per_trial
     # Ray repeats a task whose node is lost by itself; MAX_ATTEMPTS limits what Ray reports as an error.
     task = ray.remote(run_on_local_engine).options(num_cpus=cpus, num_gpus=gpus, max_retries=-1)

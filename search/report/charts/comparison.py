@@ -26,18 +26,18 @@ def comparison(record: SearchRecord) -> Figure:
     outcome = record.outcome
     if outcome is None:
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
-    rival = outcome.main_baseline
-    if rival is None or not rival.test_accuracies:
+    baseline = outcome.main_baseline
+    if baseline is None or not baseline.test_accuracies:
         return empty_figure(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
         title=_title(outcome),
         caption="Test accuracy of each seed; the vertical line is the mean. "
-        f"{_baselines(outcome, rival)}, at the best of {plural(rival.trials, 'trial')}.",
+        f"{_baselines(outcome, baseline)}, at the best of {plural(baseline.trials, 'trial')}.",
         alternative=f"Test accuracy with transfer: {_in_words(outcome.seed_test_accuracies)}"
         + "".join(
             f"; from {BASELINE_SOURCES[b.method]}: {_in_words(b.test_accuracies)}"
-            for b in _all(outcome, rival)
+            for b in _all(outcome, baseline)
         )
         + ".",
         spec=compiled(_chart(outcome), 110),
@@ -45,10 +45,10 @@ def comparison(record: SearchRecord) -> Figure:
 
 
 def _title(outcome: Outcome) -> str:
-    gain, rival = outcome.gain, outcome.main_baseline
-    if gain is None or rival is None:
+    gain, baseline = outcome.gain, outcome.main_baseline
+    if gain is None or baseline is None:
         return TITLE
-    other = baseline_phrase(rival.method)
+    other = baseline_phrase(baseline.method)
     if outcome.verdict == "negative transfer":
         return f"{other.capitalize()} is better: transfer costs {format_points(-gain.estimate).lstrip('+')} points"
     if outcome.verdict == "helps":
@@ -56,12 +56,12 @@ def _title(outcome: Outcome) -> str:
     return f"Transfer and {other} do not differ significantly on this test"
 
 
-def _all(outcome: Outcome, rival: Baseline) -> tuple[Baseline, ...]:
-    return outcome.baselines or (rival,)
+def _all(outcome: Outcome, baseline: Baseline) -> tuple[Baseline, ...]:
+    return outcome.baselines or (baseline,)
 
 
-def _baselines(outcome: Outcome, rival: Baseline) -> str:
-    words = [_EXPLAINED[baseline.method] for baseline in _all(outcome, rival)]
+def _baselines(outcome: Outcome, baseline: Baseline) -> str:
+    words = [_EXPLAINED[b.method] for b in _all(outcome, baseline)]
     return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {join_words(words)}"
 
 

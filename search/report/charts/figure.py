@@ -68,9 +68,9 @@ def focus_param() -> Any:
     return alt.param(name="focus", value=NO_FOCUS)
 
 
-def when_focused(lit: Any, otherwise: Any) -> Any:
+def when_focused(highlighted: Any, otherwise: Any) -> Any:
     """Return an encoding that differs for the trial in focus; ``otherwise`` may be a value or an encoding."""
-    return alt.when("datum.trial === focus").then(alt.value(lit)).otherwise(otherwise)
+    return alt.when("datum.trial === focus").then(alt.value(highlighted)).otherwise(otherwise)
 
 
 @contextmanager

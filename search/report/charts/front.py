@@ -73,7 +73,7 @@ def _caption(record: SearchRecord) -> str:
 
 def _chart(record: SearchRecord) -> alt.LayerChart:
     domain = objective_domain(record)
-    beaten = [_row(record, t) for t in ranked(record) if record.objectives[1] in t.objectives]
+    comparable = [_row(record, t) for t in ranked(record) if record.objectives[1] in t.objectives]
     points = [_row(record, t) for t in record.front]
     steps = sorted(points, key=lambda row: row["cost"])
     # A step line shows the best value that is available at each cost; a straight line would promise values in
@@ -82,7 +82,7 @@ def _chart(record: SearchRecord) -> alt.LayerChart:
         interpolate="step-after", stroke=WINNER, strokeWidth=1.5, opacity=0.7
     )
     colours = alt.when("datum.state === 'complete'").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
-    others = _base(record, [row for row in beaten if not row["front"]], domain).mark_point(
+    others = _base(record, [row for row in comparable if not row["front"]], domain).mark_point(
         filled=True, opacity=0.85, stroke=PAPER, strokeWidth=0.8
     )
     best = _base(record, points, domain).mark_point(

@@ -12,7 +12,7 @@ from trainables.errors import DataError
 from trainables.modalities.image.image_files import SkippedFiles, holds_images, images_directly_in, subfolders
 
 EXPECTED_LAYOUTS = (
-    "expected DIR/CLASS/image.jpg, or DIR/train/CLASS/image.jpg with DIR/validation and DIR/test beside it"
+    "expected DIR/CLASS/image.jpg, or DIR/train/CLASS/image.jpg with DIR/validation and DIR/test"
 )
 
 
@@ -88,11 +88,11 @@ def _refuse_mixture(root: Path, named: Sequence[Path], others: Sequence[Path]) -
         raise DataError(
             f"{printable(root)} holds {_names(named)} but no train folder; expected {EXPECTED_SPLIT_NAMES}."
         )
-    strangers = [folder for folder in others if holds_images(folder)]
-    if strangers:
+    other_class_folders = [folder for folder in others if holds_images(folder)]
+    if other_class_folders:
         raise DataError(
             f"{printable(root)} holds images both in split folders ({_names(named)}) and in other folders "
-            f"({_names(strangers)}). Move the others away, or, if all of them are classes, put them into a "
+            f"({_names(other_class_folders)}). Move the others away, or, if all of them are classes, put them into a "
             "folder of their own and pass that."
         )
 
