@@ -54,7 +54,7 @@ class StartupChecks:
             raise ClusterError(f"storage: {self._fatal}")
 
     def _start(self, check: Callable[[], Iterable[Finding]]) -> threading.Thread:
-        def look() -> None:
+        def run_check() -> None:
             try:
                 for finding in check():
                     if finding.grade != "ok":
@@ -63,7 +63,7 @@ class StartupChecks:
                 logger.debug("a check at the start of the search failed", exc_info=True)
 
         # A daemon thread: a network file system that hangs must not keep the process alive.
-        thread = threading.Thread(target=look, name="unfreeze-doctor", daemon=True)
+        thread = threading.Thread(target=run_check, name="unfreeze-doctor", daemon=True)
         thread.start()
         return thread
 

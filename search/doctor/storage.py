@@ -103,7 +103,7 @@ class SharedProbe:
         read_only = {label: write for label, (read, write) in wrong.items() if write and not read}
         for label in wrong:
             # A node with a folder of its own at the same path reads and writes without any error.
-            if label not in separate and label not in read_only and not self._wrote(files[label]):
+            if label not in separate and label not in read_only and not self._file_arrived(files[label]):
                 separate[label] = "writes where this machine can't see it"
         if separate:
             yield failed("storage", self._not_shared(separate))
@@ -111,8 +111,8 @@ class SharedProbe:
             reasons = "; ".join(f"{label}: {why}" for label, why in sorted(read_only.items()))
             yield failed(
                 "storage",
-                f"{self.storage} can't be written from {reasons}. Trials there could keep no checkpoint: mount it to "
-                "be written, and let the user that Ray runs as write there",
+                f"{self.storage} can't be written from {reasons}. Trials there cannot write checkpoints. Mount it "
+                "writable and give the user of the Ray processes write permission",
             )
         if not separate and not read_only:
             yield ok("storage", f"{self.storage} is one folder for {plural(len(wrong), 'node')}")
@@ -124,7 +124,7 @@ class SharedProbe:
             "Filestore, …) and name it with --storage"
         )
 
-    def _wrote(self, name: str) -> bool:
+    def _file_arrived(self, name: str) -> bool:
         try:
             return (self.folder / name).read_text() == self.content
         except OSError:

@@ -32,12 +32,14 @@ def check_ledger_file(ledger: Path) -> None:
     if not ledger.exists():
         # A missing file beside a copy was deleted. To begin a new ledger here would silently repeat all trials.
         if copy.exists():
-            raise LedgerError(f"ledger: expected {str(ledger)!r}, which is gone.{_advice(ledger, copy)}")
+            raise LedgerError(
+                f"ledger: expected {str(ledger)!r}, which is gone.{_recovery_hint(ledger, copy)}"
+            )
         return
-    damage = _damage(ledger)
+    damage = _integrity_error(ledger)
     if damage:
         raise LedgerError(
-            f"ledger: expected a whole database, received {str(ledger)!r}: {damage}.{_advice(ledger, copy)}"
+            f"ledger: expected a whole database, received {str(ledger)!r}: {damage}.{_recovery_hint(ledger, copy)}"
         )
 
 
@@ -85,7 +87,7 @@ def _copy(ledger: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _damage(ledger: Path) -> str | None:
+def _integrity_error(ledger: Path) -> str | None:
     """What SQLite finds wrong with the file; None if nothing."""
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as database:
@@ -95,11 +97,11 @@ def _damage(ledger: Path) -> str | None:
     return None if found == "ok" else str(found).splitlines()[-1]
 
 
-def _advice(ledger: Path, copy: Path) -> str:
+def _recovery_hint(ledger: Path, copy: Path) -> str:
     """How to continue after the file was damaged or deleted."""
     if not copy.exists():
-        return " There is no copy of it: begin anew with --fresh, which puts this search away and deletes nothing."
-    if _damage(copy):
+        return " There is no copy of it: begin anew with --fresh, which archives this search and deletes nothing."
+    if _integrity_error(copy):
         return f" Its copy {str(copy)!r} is damaged too: begin anew with --fresh, which deletes nothing."
     made = datetime.fromtimestamp(copy.stat().st_mtime).astimezone()
     return (

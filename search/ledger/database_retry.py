@@ -59,17 +59,17 @@ class DatabaseRetry:
     def _raise_if_hopeless(self, error: Exception) -> None:
         now = time.monotonic()
         self._unreachable_since = now if self._unreachable_since is None else self._unreachable_since
-        if not self._may_pass(error) or now - self._unreachable_since >= self._patience:
+        if not self._is_transient(error) or now - self._unreachable_since >= self._patience:
             first = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             url = self._engine.url
             # render_as_string hides the password.
             place = url.database if url.drivername.startswith("sqlite") else url.render_as_string()
             raise LedgerError(
-                f"ledger: its database {place} can't be read or written: {first}. What it holds is whole: once "
-                "the problem is solved, run the same command again to continue."
+                f"ledger: its database {place} can't be read or written: {first}. The data written so far is "
+                "intact. Solve the problem and run the same command again to continue."
             ) from error
 
-    def _may_pass(self, error: Exception) -> bool:
+    def _is_transient(self, error: Exception) -> bool:
         """Whether the same call may succeed later."""
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         if self._engine.dialect.name == "sqlite":

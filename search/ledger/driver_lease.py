@@ -67,7 +67,7 @@ class Lease:
         """
         self._acquire()
         ended = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(ended,), name="unfreeze-lease", daemon=True)
+        heart = threading.Thread(target=self._renew_until, args=(ended,), name="unfreeze-lease", daemon=True)
         heart.start()
         try:
             yield self
@@ -138,7 +138,7 @@ class Lease:
                 )
         return seen
 
-    def _beat(self, ended: threading.Event) -> None:
+    def _renew_until(self, ended: threading.Event) -> None:
         beat = 0
         while not self.lost.is_set() and not ended.wait(self.heartbeat_seconds):
             beat += 1

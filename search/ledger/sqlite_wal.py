@@ -29,13 +29,13 @@ def wal_mode(engine: sql.Engine) -> Iterator[None]:
         yield
         return
     _set_journal_mode(engine, "WAL")
-    # The setting of _relax is per connection: connections that are in the pool already would not have it.
-    sql.event.listen(engine, "connect", _relax)
+    # The setting of _disable_commit_sync is per connection: connections that are in the pool already would not have it.
+    sql.event.listen(engine, "connect", _disable_commit_sync)
     engine.dispose()
     try:
         yield
     finally:
-        sql.event.remove(engine, "connect", _relax)
+        sql.event.remove(engine, "connect", _disable_commit_sync)
         engine.dispose()
         _set_journal_mode(engine, "DELETE")
 
@@ -64,7 +64,7 @@ def _set_journal_mode(engine: sql.Engine, mode: str) -> None:
         connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
 
 
-def _relax(connection: Any, record: Any) -> None:
+def _disable_commit_sync(connection: Any, record: Any) -> None:
     """Do not wait for the disk at each commit. With a write-ahead log the file stays whole all the same."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=NORMAL")

@@ -133,7 +133,7 @@ def decide_promotion(
             reason = f"it cannot be compared with version {champion.version}: {'; '.join(found)}"
             return GateDecision("not comparable", reason, margin, footprints=footprints)
         new, old, notes = align_images(new, old)
-        other = _against(champion.version, new, old)
+        other = _compare_with_champion(champion.version, new, old)
         saved = cost_difference(*footprints)
         # With one seed, the variance between seeds is unknown and the interval of the gain is too narrow. Without
         # this rule, a lucky seed would often be promoted.
@@ -141,7 +141,7 @@ def decide_promotion(
         if once:
             decision, reason = "not better", _one_seed_reason(f"version {' and version '.join(once)} was")
         else:
-            decision, reason = _decided(other, len(new.labels), saved, margin)
+            decision, reason = _decide_against_champion(other, len(new.labels), saved, margin)
         others, notes = [other], (*notes, *saved.unknown)
     return GateDecision(
         decision,
@@ -185,7 +185,7 @@ def _first(predictions: PredictionRecord) -> tuple[Decision, str, list[Compariso
     )
 
 
-def _against(version: str, new: PredictionRecord, old: PredictionRecord) -> Comparison:
+def _compare_with_champion(version: str, new: PredictionRecord, old: PredictionRecord) -> Comparison:
     served = mcnemar(new.correct[new.chosen], old.correct[old.chosen])
     return _compared(f"version {version}", new.correct, old.correct, len(old.correct), served)
 
@@ -196,7 +196,9 @@ def _compared(other: str, new: Right, old: Right, seeds: int, served: McNemar | 
     )
 
 
-def _decided(other: Comparison, images: int, saved: CostDifference, margin: float) -> tuple[Decision, str]:
+def _decide_against_champion(
+    other: Comparison, images: int, saved: CostDifference, margin: float
+) -> tuple[Decision, str]:
     """Return the decision on a challenger that competes with a champion, and the reason."""
     shortfall = _shortfall(other.served, images)
     equal = (
@@ -267,7 +269,7 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, max
     if not judgement.passes:
         return judgement
     if judgement.old_task is not None:
-        reason = _forgets(judgement.old_task, max_loss)
+        reason = _forgetting_reason(judgement.old_task, max_loss)
         return replace(judgement, decision="forgets", reason=reason) if reason else judgement
     if forgotten is None:
         reason = (
@@ -287,7 +289,7 @@ def apply_forgetting_limit(judgement: GateDecision, forgotten: float | None, max
     return replace(judgement, decision="forgets", reason=reason)
 
 
-def _forgets(kept: ForgettingComparison, max_loss: float) -> str | None:
+def _forgetting_reason(kept: ForgettingComparison, max_loss: float) -> str | None:
     """Return why the loss may exceed ``max_loss``; None if it certainly does not."""
     allowed = f"at most {_margin(max_loss)} may be lost"
     if kept.seeds < MIN_SEEDS and kept.changed:

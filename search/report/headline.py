@@ -70,7 +70,7 @@ def headline(record: SearchRecord) -> Headline:
     main, more = describe_parameters(params, len(record.backbone_of(params).blocks))
     return Headline(
         kicker=_kicker(record, trial),
-        phrases=tuple(main or more) or (_nothing(record, trial),),
+        phrases=tuple(main or more) or (_no_result_phrase(record, trial),),
         more=tuple(more if main else ()),
         blocks_trained=depth if isinstance(depth, int) and not isinstance(depth, bool) else None,
         tiles=(_accuracy(record, trial), _gain(record.outcome), _cost(record)),
@@ -86,7 +86,7 @@ def _kicker(record: SearchRecord, trial: TrialRecord | None) -> str:
     return f"Search {record.name} on {record.task.name}"
 
 
-def _nothing(record: SearchRecord, trial: TrialRecord | None) -> str:
+def _no_result_phrase(record: SearchRecord, trial: TrialRecord | None) -> str:
     if trial is not None:
         return "A configuration without parameters"
     finished = [t for t in record.trials if t.finished]

@@ -72,7 +72,7 @@ class Delivery:
         self._connect = connect
         self._on_problem = on_problem
         self._check_ownership = check_ownership or (lambda: None)
-        # Guards everything below. Re-entrant, because _stop() calls _settle() while it holds the lock.
+        # Guards everything below. Re-entrant, because _stop() calls _answer_request() while it holds the lock.
         self._changed = threading.Condition(threading.RLock())
         # Set when a caller starts to wait: it ends the current pause.
         self._wake = threading.Event()
@@ -83,7 +83,7 @@ class Delivery:
         self._cpu_seconds = 0.0
         self._error: Exception | None = None
         self._stopped = False
-        self._thread = threading.Thread(target=self._work, name="unfreeze-tracking", daemon=True)
+        self._thread = threading.Thread(target=self._deliver_loop, name="unfreeze-tracking", daemon=True)
         self._thread.start()
 
     def publish(self, record: SearchRecord) -> None:
@@ -124,7 +124,7 @@ class Delivery:
             except TimeoutError:
                 if patient and self._deliveries() > before:
                     continue
-                self._settle(request, None)
+                self._answer_request(request, None)
                 raise self._timeout_error(timeout) from self._error
             return answer
 
@@ -177,9 +177,9 @@ class Delivery:
         self._stop(None)
         self._wake.set()
 
-    def _work(self) -> None:
+    def _deliver_loop(self) -> None:
         wait, reported = RETRY_SECONDS[0], set[str]()
-        while self._has_news():
+        while self._wait_for_work():
             try:
                 self._deliver()
             except LeaseLost as error:
@@ -196,9 +196,9 @@ class Delivery:
                 raise
             else:
                 wait, self._error = RETRY_SECONDS[0], None
-                self._rest(DELIVERY_INTERVAL)
+                self._throttle(DELIVERY_INTERVAL)
 
-    def _has_news(self) -> bool:
+    def _wait_for_work(self) -> bool:
         """Wait for something to do; return False at the end."""
         with self._changed:
             self._changed.wait_for(
@@ -244,13 +244,13 @@ class Delivery:
                 if _is_transient(error):
                     raise
                 answer = error  # raised in the caller's thread
-        self._settle(request, answer)
+        self._answer_request(request, answer)
 
     def _refuse(self, error: Exception) -> None:
         for request in list(self._requests):
-            self._settle(request, error)
+            self._answer_request(request, error)
 
-    def _settle(self, request: _Request, answer: Any) -> None:
+    def _answer_request(self, request: _Request, answer: Any) -> None:
         with self._changed:
             if request in self._requests:
                 self._requests.remove(request)
@@ -262,10 +262,10 @@ class Delivery:
                 request.future.set_result(answer)
 
     def _between_trials(self) -> None:
-        self._rest()
+        self._throttle()
         self._check_ownership()
 
-    def _rest(self, min_seconds: float = 0.0) -> None:
+    def _throttle(self, min_seconds: float = 0.0) -> None:
         """Leave the processor to others long enough to stay below MAX_CPU_SHARE, unless a caller waits."""
         # thread_time() counts the processor time of this thread only, not the time that it waited for the server.
         used, self._cpu_seconds = time.thread_time() - self._cpu_seconds, time.thread_time()

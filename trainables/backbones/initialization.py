@@ -28,8 +28,7 @@ def fresh_weights(model: Any, seed: int) -> list[np.ndarray]:
     """Return newly initialised weights for ``model`` in the order of ``model.weights``.
 
     Each layer is created again and built, so ``model`` itself does not change. Seeds in the configuration of the
-    layers are
-    ignored: another ``seed`` always gives other weights.
+    layers are ignored: another ``seed`` always gives other weights.
 
     Raises:
         BackboneError: a layer can't be created again with weights of the same shapes.
@@ -37,11 +36,11 @@ def fresh_weights(model: Any, seed: int) -> list[np.ndarray]:
     fresh: dict[int, np.ndarray] = {}
     with seeded_initializers(seed):
         for layer in model.layers:
-            fresh.update(_anew(layer))
+            fresh.update(_reinitialised(layer))
     return [fresh[id(weight)] for weight in model.weights]
 
 
-def _anew(layer: Any) -> dict[int, np.ndarray]:
+def _reinitialised(layer: Any) -> dict[int, np.ndarray]:
     if not layer.weights:
         return {}
     copy = type(layer).from_config(_unseeded(layer.get_config()))

@@ -70,9 +70,11 @@ class Task:
         try:
             split = open_split(path, name)
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise DataError(f"{printable(path)} is damaged: {error}. {_again(self.directory)}") from error
+            raise DataError(
+                f"{printable(path)} is damaged: {error}. {_repeat_hint(self.directory)}"
+            ) from error
         if split.images.shape != (self.counts[name], *self.image_size, 3):
-            raise DataError(f"{printable(path)} belongs to another task. {_again(self.directory)}")
+            raise DataError(f"{printable(path)} belongs to another task. {_repeat_hint(self.directory)}")
         return split
 
 
@@ -91,7 +93,7 @@ def open_task(directory: Path) -> Task:
             f"{printable(directory)} holds no prepared data: {error.filename} is missing"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{printable(path)} is damaged: {error}. {_again(directory)}") from error
+        raise DataError(f"{printable(path)} is damaged: {error}. {_repeat_hint(directory)}") from error
 
 
 def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
@@ -140,7 +142,7 @@ def _task(directory: Path, facts: Mapping[str, Any]) -> Task:
         found = path.stat().st_size
         if found != size:
             raise DataError(
-                f"{printable(path)}: expected {size:,} bytes, found {found:,}. {_again(directory)}"
+                f"{printable(path)}: expected {size:,} bytes, found {found:,}. {_repeat_hint(directory)}"
             )
     height, width = facts["image_size"]
     return Task(
@@ -171,7 +173,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _again(directory: Path) -> str:
+def _repeat_hint(directory: Path) -> str:
     return f"Delete {printable(directory)} and run the search again."
 
 

@@ -60,11 +60,11 @@ def as_convertible_model(model: Any) -> Any:
     ONNX take its statistics for inputs.
     """
     return as_inference_model(
-        keras.models.clone_model(model, clone_function=_written_plainly, recursive=True)
+        keras.models.clone_model(model, clone_function=_convertible_layer, recursive=True)
     )
 
 
-def _written_plainly(layer: Any) -> Any:
+def _convertible_layer(layer: Any) -> Any:
     """Return ``layer`` itself with its weights, or its replacement."""
     if type(layer) is keras.layers.Normalization and not layer.invert:
         deviation = np.maximum(np.sqrt(np.ravel(layer.variance)), keras.config.epsilon())

@@ -37,8 +37,7 @@ def knn_correct(features: Any, labels: Any, neighbours: int = NEIGHBOURS) -> NDA
         features: (N, D). A sample whose features are all zero is equally far from all others.
         labels: (N,) classes. The only sample of a class is never classified correctly.
         neighbours: number of voters, at most N − 1. Among classes with equally many votes the class of the nearest
-            voter
-            wins; of equally near samples the first ones vote.
+            voter wins; of equally near samples the first ones vote.
 
     Raises:
         DataError: ``neighbours`` is below 1, the shapes are wrong, or values are not finite.
@@ -67,11 +66,11 @@ def _predicted(directions: Matrix, codes: Codes, neighbours: int) -> Codes:
         similar = np.round(directions[rows] @ directions.T, DECIMALS)
         similar[np.arange(len(rows)), rows] = -np.inf
         nearest = np.argsort(-similar, axis=1, kind="stable")[:, :neighbours]
-        predicted[rows] = _elected(codes[nearest], int(codes.max()) + 1)
+        predicted[rows] = _majority_class(codes[nearest], int(codes.max()) + 1)
     return predicted
 
 
-def _elected(votes: NDArray[np.int64], classes: int) -> Codes:
+def _majority_class(votes: NDArray[np.int64], classes: int) -> Codes:
     """Return the class with most ``votes`` (B, k), which are sorted by distance; the nearest decides ties."""
     rows, k = np.arange(len(votes)), votes.shape[1]
     tally = np.zeros((len(votes), classes), np.int64)

@@ -59,10 +59,10 @@ def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
     rest = np.maximum((targets**2).sum(axis=0) - projected.sum(axis=0), 0.0)
     scaled = found.squares / found.squares[0] if len(found.squares) else found.squares
     lines = zip(projected.T, rest, strict=True)
-    return np.array([_greatest(scaled, own, float(left), len(matrix)) for own, left in lines])
+    return np.array([_max_evidence(scaled, own, float(left), len(matrix)) for own, left in lines])
 
 
-def _greatest(squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
+def _max_evidence(squares: Matrix, projected: Matrix, rest: float, count: int) -> float:
     """Maximise the evidence over the ratio r; the largest of ``squares`` (k,) is 1."""
     low, high = np.log(MIN_RATIO), -np.log(MIN_RATIO)
     # The evidence may have several maxima along the line, so a grid comes before the local search.

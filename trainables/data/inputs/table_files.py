@@ -85,8 +85,8 @@ class TableFile:
         """Read these columns whole, as a pyarrow Table."""
         with self._readable():
             if self._parquet:
-                return _sound(self._open().read(columns=list(names)))
-            batches = [_sound(batch.select(list(names))) for batch in self._batches()]
+                return _validated(self._open().read(columns=list(names)))
+            batches = [_validated(batch.select(list(names))) for batch in self._batches()]
             return pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
 
     def arrays(self, name: str) -> Iterator[Any]:
@@ -94,10 +94,10 @@ class TableFile:
         with self._readable():
             if self._parquet:
                 for batch in self._open().iter_batches(ROWS_PER_BATCH, columns=[name], use_threads=False):
-                    yield _sound(batch).column(0)
+                    yield _validated(batch).column(0)
             else:
                 for batch in self._batches():
-                    yield _sound(batch.select([name])).column(0)
+                    yield _validated(batch.select([name])).column(0)
 
     def _kind(self) -> str:
         with self.path.open("rb") as file:
@@ -140,7 +140,7 @@ def _refuse_unreadable_names(kind: Any) -> None:
             _refuse_unreadable_names(field.type)
 
 
-def _sound(data: Any) -> Any:
+def _validated(data: Any) -> Any:
     """Return ``data``, a RecordBatch or a Table, after validating its buffers.
 
     Arrow maps a file without checks: reading a value through a damaged offset would crash the process.

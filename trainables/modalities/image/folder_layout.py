@@ -48,7 +48,7 @@ def find_layout(root: Path, output_directory: Path) -> Layout:
     named = [folder for folder in folders if parse_split_name(folder.name)]
     others = [folder for folder in folders if not parse_split_name(folder.name)]
     if not folders:
-        raise DataError(_nothing(root))
+        raise DataError(_no_images_message(root))
     if not any(subfolders(folder) for folder in named):
         if named and not others:
             raise DataError(
@@ -60,7 +60,7 @@ def find_layout(root: Path, output_directory: Path) -> Layout:
     return Layout(tuple((parse_split_name(folder.name), folder) for folder in named), left_out, notes)
 
 
-def _nothing(root: Path) -> str:
+def _no_images_message(root: Path) -> str:
     loose = images_directly_in(root, SkippedFiles())
     if loose:
         found = f"{printable(root)} holds {len(loose):,} images but no class folders"

@@ -38,10 +38,10 @@ def normalise(source: BackboneSource, size: int | None) -> Any:
         BackboneError: there is nothing to train below the head, or the network does not accept this size.
     """
     model = source.model
-    _thaw(model)
+    _make_trainable(model)
     native = keras.Input(model.inputs[0].shape[1:])
     features = find_features(native, replay(model.inputs, model.outputs, [native], {})[0])
-    swap, target = _entrance(native, features)
+    swap, target = _input_operations(native, features)
     height, width = (size, size) if size else target or _static(native) or (DEFAULT_SIZE, DEFAULT_SIZE)
     image = keras.Input((height, width, 3), name="image")
     pixels = to_channels(preprocess(image, source.preprocessing), native.shape[3])
@@ -57,7 +57,7 @@ def normalise(source: BackboneSource, size: int | None) -> Any:
     return keras.Model(image, pooled, name="backbone")
 
 
-def _thaw(model: Any) -> None:
+def _make_trainable(model: Any) -> None:
     """Make every layer trainable; a file may contain frozen ones."""
     for operation in find_operations(model.inputs, model.outputs):
         if isinstance(operation, keras.Layer):
@@ -66,7 +66,9 @@ def _thaw(model: Any) -> None:
             operation.trainable = True
 
 
-def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]], tuple[int, int] | None]:
+def _input_operations(
+    native: Any, features: Any
+) -> tuple[dict[int, Callable[..., Any]], tuple[int, int] | None]:
     """Return the operations to replace (resizing, and layers with adapted statistics), and the size resized to."""
     swap: dict[int, Callable[..., Any]] = {
         id(operation): constant_normalization(operation)
@@ -79,12 +81,12 @@ def _entrance(native: Any, features: Any) -> tuple[dict[int, Callable[..., Any]]
             break
         if segment.single_call is not None and segment.single_call.kind in _RESIZERS:
             layer = segment.single_call.operation
-            swap[id(layer)] = _nothing
+            swap[id(layer)] = _identity
             size = (int(layer.height), int(layer.width))
     return swap, size
 
 
-def _nothing(pixels: Any) -> Any:
+def _identity(pixels: Any) -> Any:
     return pixels
 
 
