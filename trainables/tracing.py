@@ -12,12 +12,19 @@ compiles.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
-from tensorflow.python.framework import ops
+import tensorflow as tf
+
+from trainables.errors import SearchError
+from trainables.private_api import TESTED_VERSIONS, expect_private_api
+
+_LOG = logging.getLogger(__name__)
 
 BUILD_LOCK = threading.RLock()
 """Hold it while building a Keras model or tracing a function."""
@@ -39,10 +46,29 @@ def tracing() -> Iterator[None]:
                 del gradients[name]
 
 
+@cache
 def _gradients() -> MutableMapping[str, Any]:
-    """TensorFlow's registry of gradients, which has no public API; empty if a version of TensorFlow has none.
+    """TensorFlow's registry of gradients, which has no public API; empty if this TensorFlow has another one.
 
-    A test (``tests/trainables/test_tracing.py``) fails if the registry moves: then graphs would leak.
+    Trials train correctly without it and only memory is lost, so another version causes a warning, not an error.
+    ``tests/trainables/test_tracing.py`` fails if the registry moves.
     """
-    found: MutableMapping[str, Any] = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    registry = _registry()
+    missing = ["gradient_registry._registry"] if registry is None else []
+    try:
+        tested = TESTED_VERSIONS["tensorflow"]
+        expect_private_api("tensorflow", tested, "frees the memory of traced graphs", missing, tf.__version__)
+    except SearchError as error:
+        _LOG.warning("The memory of traced graphs is not freed, so the process grows: %s", error)
+        return {}
+    return {} if registry is None else registry
+
+
+def _registry() -> MutableMapping[str, Any] | None:
+    try:
+        from tensorflow.python.framework.ops import gradient_registry
+
+        found: MutableMapping[str, Any] = gradient_registry._registry
+    except (ImportError, AttributeError):
+        return None
     return found

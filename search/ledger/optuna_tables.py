@@ -22,11 +22,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from search.records.private_api import expect_private_api, missing_parameters
 from trainables.errors import LedgerError
-
-TESTED_VERSIONS = ("5.0.0",)
-"""Versions of Optuna whose tables were compared with what is written here."""
+from trainables.private_api import TESTED_VERSIONS, expect_private_api, missing_parameters
 
 MODELS = "optuna.storages._rdb.models"
 
@@ -105,9 +102,8 @@ def optuna_tables() -> OptunaTables:
     Raises:
         SearchError: the installed version of Optuna has other tables; the message names the version to install.
     """
-    expect_private_api(
-        "optuna", TESTED_VERSIONS, "writes the ledger into Optuna's tables", missing_tables(_models())
-    )
+    tested = TESTED_VERSIONS["optuna"]
+    expect_private_api("optuna", tested, "writes the ledger into Optuna's tables", missing_tables(_models()))
     models = _models()
     tables = [getattr(models, name).__table__ for name in COLUMNS]
     forms = [getattr(getattr(models, name), function) for name, (function, _) in STORED_FORMS.items()]

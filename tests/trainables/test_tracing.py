@@ -5,7 +5,10 @@ These tests fail if a new version moves what we use. Without the registry of gra
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
+import pytest
 import tensorflow as tf
 
 from trainables import tracing
@@ -33,6 +36,36 @@ def test_tracing_removes_the_gradients_that_it_registered_and_no_others() -> Non
         traced_silu()
         assert custom_gradients() > before
     assert custom_gradients() == before
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The registry is looked up again, in the test and after it."""
+    tracing._gradients.cache_clear()
+    yield
+    tracing._gradients.cache_clear()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_tracing_without_the_registry_works_and_warns_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracing, "_registry", lambda: None)
+    for _ in range(2):
+        with tracing.tracing():
+            traced_silu()
+    (warning,) = caplog.messages
+    assert f"received {tf.__version__}" in warning
+    assert "Missing there: gradient_registry._registry" in warning
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_another_major_version_of_tensorflow_causes_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tf, "__version__", "3.0.0")
+    assert tracing._gradients() == {}
+    assert "received 3.0.0" in caplog.text
 
 
 def test_batch_norm_inside_a_nested_model_is_found_and_frozen() -> None:

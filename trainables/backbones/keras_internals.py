@@ -7,12 +7,17 @@ when a version of Keras changes one of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 import keras
 from keras.src.models import Functional, Sequential
 
 from trainables.errors import BackboneError
+from trainables.private_api import TESTED_VERSIONS, expect_private_api
+
+TESTED_KERAS = TESTED_VERSIONS["keras"]
+"""Versions of Keras whose private names were compared with what is read here."""
 
 # A subclass that overrides `call` computes something else than its graph of operations.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
@@ -47,12 +52,26 @@ class GraphNode:
     is_input: bool
 
 
+@cache
+def require_private_api() -> None:
+    """Check the version of Keras. A process checks it once, because the functions here run for every tensor.
+
+    Raises:
+        BackboneError: it has another major version than the tested ones, or lacks a method that is used here.
+    """
+    missing = [] if hasattr(keras.Layer, "_flatten_layers") else ["Layer._flatten_layers"]
+    expect_private_api(
+        "keras", TESTED_KERAS, "reads the graphs of models", missing, keras.__version__, BackboneError
+    )
+
+
 def tensor_origin(tensor: Any) -> Origin:
     """The call that made a symbolic ``tensor``. Copies that Keras makes of a tensor have the same origin.
 
     Raises:
         BackboneError: this version of Keras stores graphs in another way.
     """
+    require_private_api()
     try:
         operation, node, index = tensor._keras_history
         return Origin(operation, int(node), int(index))
@@ -91,6 +110,7 @@ def all_layers(model: Any) -> list[Any]:
     Raises:
         BackboneError: this version of Keras stores layers in another way.
     """
+    require_private_api()
     try:
         return list(model._flatten_layers(include_self=False, recursive=True))
     except (AttributeError, TypeError) as error:
@@ -100,5 +120,5 @@ def all_layers(model: Any) -> list[Any]:
 def _refuse_version(error: Exception) -> NoReturn:
     raise BackboneError(
         f"Keras {keras.__version__} stores models in a way that this version of unfreeze can't read ({error}); "
-        "install keras>=3.15,<3.16"
+        f"install a tested version: pip install 'keras=={TESTED_KERAS[-1]}'"
     ) from error

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.errors import ClusterError
+from trainables.private_api import TESTED_VERSIONS, expect_private_api
 
-TESTED_RAY = ("2.60",)
+TESTED_RAY = TESTED_VERSIONS["ray"]
 """Versions of Ray (major and minor) with which the private API was tested, the oldest first."""
 
 
@@ -62,8 +63,12 @@ def require_private_api() -> None:
     """Check that the private API of Ray is there, before a search depends on it in the middle of a run.
 
     Raises:
-        ClusterError: the installed Ray has changed it.
+        ClusterError: the installed Ray has changed it, or has another major version than the tested ones.
     """
+    import ray
+
+    purpose = "looks up nodes and worker processes"
+    expect_private_api("ray", TESTED_RAY, purpose, (), ray.__version__, ClusterError)
     with private_api("ray._private, ray._raylet or ray.core.generated"):
         from ray._private.ray_logging import stdout_deduplicator
         from ray._private.services import canonicalize_bootstrap_address

@@ -27,10 +27,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
 
 from search.config.parameters import BACKBONE, DEPTH
-from search.records.private_api import expect_private_api, missing_parameters
-
-TESTED_VERSIONS = ("5.0.0",)
-"""Versions of Optuna in which :class:`IncrementalTPESampler` was compared with Optuna's own sampler."""
+from trainables.private_api import TESTED_VERSIONS, expect_private_api, missing_parameters
 
 FRACTIONS = FloatDistribution(0.0, 1.0)
 """The range of a depth that is a fraction of the blocks."""
@@ -128,7 +125,8 @@ def check_private_api() -> None:
     )
     if not hasattr(TPESampler(), "_random_sampler"):
         missing.append("TPESampler._random_sampler")
-    expect_private_api("optuna", TESTED_VERSIONS, "proposes the depths of several backbones jointly", missing)
+    purpose = "proposes the depths of several backbones jointly"
+    expect_private_api("optuna", TESTED_VERSIONS["optuna"], purpose, missing)
 
 
 def depth_to_fraction(depth: int, depths: IntDistribution) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import pytest
 from keras import layers
 
 import trainables
-from trainables.backbones.keras_internals import all_layers, is_graph, origin_node, tensor_origin
+from trainables.backbones.keras_internals import (
+    TESTED_KERAS,
+    all_layers,
+    is_graph,
+    origin_node,
+    require_private_api,
+    tensor_origin,
+)
 from trainables.errors import BackboneError
 
 PRIVATE = re.compile(r"\bkeras\.src\b|\._(keras_history|inbound_nodes|flatten_layers)\b")
@@ -83,6 +91,42 @@ def test_all_layers_opens_nested_models_and_wrappers() -> None:
 def test_another_way_of_storing_graphs_is_an_error_that_names_the_version(read: Any) -> None:
     with pytest.raises(BackboneError, match=rf"Keras {re.escape(keras.__version__)} stores models in a way"):
         read(object())
+
+
+def minor(version: str) -> str:
+    return version.rpartition(".")[0]
+
+
+def test_the_installed_keras_is_a_tested_version() -> None:
+    assert minor(keras.__version__) in {minor(tested) for tested in TESTED_KERAS}
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The version of Keras is checked again, in the test and after it."""
+    require_private_api.cache_clear()
+    yield
+    require_private_api.cache_clear()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("read", [tensor_origin, origin_node, all_layers])
+def test_another_major_version_is_refused(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras, "__version__", "4.0.0")
+    with pytest.raises(BackboneError, match=r"keras: .*received 4\.0\.0.*pip install 'keras==3\."):
+        read(object())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_untested_minor_version_is_refused_only_if_a_name_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keras, "__version__", "3.99.0")
+    require_private_api()
+    require_private_api.cache_clear()
+    monkeypatch.delattr(keras.Layer, "_flatten_layers")
+    with pytest.raises(BackboneError, match=r"Missing there: Layer\._flatten_layers"):
+        require_private_api()
 
 
 def test_no_other_module_uses_private_names_of_keras() -> None:

@@ -126,6 +126,12 @@ def test_a_search_checks_the_private_api_before_it_starts(gone: str, monkeypatch
         pass
 
 
+def test_another_major_version_is_refused_before_a_search_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "__version__", "3.0.0")
+    with pytest.raises(ClusterError, match=r"ray: .*received 3\.0\.0"), connect(SearchConfig()):
+        pass
+
+
 def test_an_address_that_is_none_stays_an_error_of_the_address() -> None:
     with pytest.raises((ValueError, ConnectionError)):
         resolve_head("no address")

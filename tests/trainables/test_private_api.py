@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from search.records.private_api import expect_private_api, missing_parameters
-from trainables.errors import SearchError
+from trainables.errors import BackboneError, SearchError
+from trainables.private_api import expect_private_api, missing_parameters
 
 
 def expect(installed: str, missing: list[str]) -> None:
@@ -37,6 +37,11 @@ def test_the_installed_version_is_read_from_the_package() -> None:
 
     with pytest.raises(SearchError, match=f"received {optuna.__version__}"):
         expect_private_api("optuna", ("0.1",), "writes the ledger", [])
+
+
+def test_the_caller_chooses_the_class_of_the_error() -> None:
+    with pytest.raises(BackboneError, match=r"keras: .*received 4\.0"):
+        expect_private_api("keras", ("3.15.1",), "cuts backbones", [], "4.0", BackboneError)
 
 
 def test_a_function_may_gain_optional_parameters_only() -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from inspect import Parameter, signature
 from typing import Any
 
 from trainables.errors import SearchError
 
+TESTED_VERSIONS: Mapping[str, tuple[str, ...]] = {
+    "keras": ("3.15.1",),
+    "optuna": ("5.0.0",),
+    "ray": ("2.60",),
+    "tensorflow": ("2.21.0",),
+}
+"""Versions of the dependencies with which our use of their private API was tested, the oldest first."""
+
 
 def expect_private_api(
-    package: str, tested: Sequence[str], purpose: str, missing: Iterable[str], installed: str | None = None
+    package: str,
+    tested: Sequence[str],
+    purpose: str,
+    missing: Iterable[str],
+    installed: str | None = None,
+    refusal: type[SearchError] = SearchError,
 ) -> None:
     """Make sure that ``package`` still has the private API that the caller relies on.
 
@@ -24,17 +37,18 @@ def expect_private_api(
         purpose: what the private API is used for, as a phrase that completes "unfreeze ...".
         missing: names that the caller needs and did not find.
         installed: the installed version; read from the package's metadata by default.
+        refusal: the class of the error.
 
     Raises:
         SearchError: something is missing, or the major version is another one. The message states the installed and
-            the tested versions and how to install a tested one.
+            the tested versions and how to install a tested one. The error is a ``refusal``.
     """
     found = installed or version(package)
     absent = list(missing)
     if not absent and _major(found) in {_major(known) for known in tested}:
         return
     differs = f" Missing there: {', '.join(absent)}." if absent else ""
-    raise SearchError(
+    raise refusal(
         f"{package}: expected one of the versions {', '.join(tested)}, received {found}. unfreeze {purpose}, with "
         f"private API of {package} that was tested with these versions only.{differs} Install a tested version: "
         f"pip install '{package}=={tested[-1]}'"
