@@ -73,7 +73,7 @@ def test_a_module_imports_only_names_that_exist(name: str) -> None:
 
 
 def test_a_command_starts_from_the_root_of_the_repository() -> None:
-    command = [sys.executable, "-m", "benchmarks.studies.doomed_proposals", "--help"]
+    command = [sys.executable, "-m", "benchmarks.studies.infeasible_proposals", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--trials" in done.stdout

@@ -26,7 +26,7 @@ OPTIONS = """
 """.split()
 
 
-class Ran:
+class ContractSearch:
     """One small search that was run through the Python API, and its MLflow store."""
 
     def __init__(self, storage: Path) -> None:
@@ -65,8 +65,8 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(weird_folder: Path) -> Iterator[Ran]:
-    return Ran(weird_folder / "contract runs")
+def ran(weird_folder: Path) -> Iterator[ContractSearch]:
+    return ContractSearch(weird_folder / "contract runs")
 
 
 def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +117,7 @@ def test_search_space_has_the_contract_s_names() -> None:
     assert set(full_space(4).ranges) == full | set(core)
 
 
-def test_storage_holds_what_the_contract_says(ran: Ran) -> None:
+def test_storage_holds_what_the_contract_says(ran: ContractSearch) -> None:
     folder = ran.storage / "digits"
     for name in ("ledger.db", "trials.parquet", "best.json", "report.html"):
         assert (folder / name).is_file(), name
@@ -128,14 +128,14 @@ def test_storage_holds_what_the_contract_says(ran: Ran) -> None:
     assert ran.result.trials.num_rows == TRIALS
 
 
-def test_ledger_is_an_optuna_study_of_exactly_the_trials(ran: Ran) -> None:
+def test_ledger_is_an_optuna_study_of_exactly_the_trials(ran: ContractSearch) -> None:
     study = optuna.load_study(study_name="digits", storage=sqlite_url(ran.storage / "digits" / "ledger.db"))
     assert len(study.trials) == TRIALS
     assert all(t.state.is_finished() for t in study.trials)
     assert [t.params for t in study.trials] == [dict(t.params) for t in ran.result.record.trials]
 
 
-def test_runs_are_trials_plus_one_and_none_running(ran: Ran) -> None:
+def test_runs_are_trials_plus_one_and_none_running(ran: ContractSearch) -> None:
     for search, trials in (("digits", TRIALS), ("digits-scratch", BASELINE)):
         runs = ran.runs(search)
         assert len(runs) == trials + 1
@@ -143,7 +143,7 @@ def test_runs_are_trials_plus_one_and_none_running(ran: Ran) -> None:
     assert len(ran.client.search_experiments(filter_string="name = 'unfreeze/digits'")) == 1
 
 
-def test_the_search_s_run_shows_its_report_and_plots(ran: Ran) -> None:
+def test_the_search_s_run_shows_its_report_and_plots(ran: ContractSearch) -> None:
     run_id = ran.parent().info.run_id
     shown = {artifact.path for artifact in ran.client.list_artifacts(run_id)}
     assert shown >= {"trials.parquet", "best.json", "report.html", "report.md", "plots"}
@@ -151,7 +151,7 @@ def test_the_search_s_run_shows_its_report_and_plots(ran: Ran) -> None:
     assert plots >= {"history", "anytime", "curves", "landscape", "parallel", "confusion", "calibration"}
 
 
-def test_children_carry_parameters_metrics_tags_and_status(ran: Ran) -> None:
+def test_children_carry_parameters_metrics_tags_and_status(ran: ContractSearch) -> None:
     parent = ran.parent().info.run_id
     children = ran.children()
     assert [int(c.data.tags["unfreeze.trial"]) for c in children] == list(range(TRIALS))
@@ -172,7 +172,7 @@ def test_children_carry_parameters_metrics_tags_and_status(ran: Ran) -> None:
         assert data.dataset.digest == ran.result.record.task.digest[: len(data.dataset.digest)]
 
 
-def test_test_accuracy_exists_on_the_winner_alone(ran: Ran) -> None:
+def test_test_accuracy_exists_on_the_winner_alone(ran: ContractSearch) -> None:
     measured = [c for c in ran.children() if "test_accuracy" in c.data.metrics]
     assert [int(c.data.tags["unfreeze.trial"]) for c in measured] == [ran.result.best.number]
     outcome = ran.result.record.outcome
@@ -181,7 +181,7 @@ def test_test_accuracy_exists_on_the_winner_alone(ran: Ran) -> None:
     assert all("test_accuracy" not in r.data.metrics for r in ran.runs("digits-scratch"))
 
 
-def test_winner_is_registered_as_challenger_with_its_lineage(ran: Ran) -> None:
+def test_winner_is_registered_as_challenger_with_its_lineage(ran: ContractSearch) -> None:
     version = ran.client.get_model_version_by_alias("unfreeze-digits", "challenger")
     assert ran.result.model_uri == f"models:/unfreeze-digits/{version.version}"
     assert len(ran.client.search_model_versions("name = 'unfreeze-digits'")) == 1
@@ -192,7 +192,7 @@ def test_winner_is_registered_as_challenger_with_its_lineage(ran: Ran) -> None:
     assert version.tags["unfreeze.backbone_digest"] == record.backbone.digest
 
 
-def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None:
+def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: ContractSearch) -> None:
     import mlflow
 
     from search.registry import class_names
@@ -211,7 +211,7 @@ def test_registered_model_takes_raw_images_in_keras_and_pyfunc(ran: Ran) -> None
 
 
 def test_a_version_takes_image_files_and_its_search_shows_curves(
-    ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: ContractSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
     from PIL import Image
@@ -230,7 +230,7 @@ def test_a_version_takes_image_files_and_its_search_shows_curves(
 
 
 @pytest.mark.usefixtures("ran", "one_ray")
-def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
+def test_the_same_command_again_changes_nothing(ran: ContractSearch) -> None:
     before = {r.info.run_id: r.info.end_time for r in ran.runs("digits")}
     again = run_search(ran.config)
     assert again.model_uri == ran.result.model_uri
@@ -241,7 +241,7 @@ def test_the_same_command_again_changes_nothing(ran: Ran) -> None:
 
 
 @pytest.mark.usefixtures("ran", "one_ray")
-def test_more_trials_extend_the_search(ran: Ran) -> None:
+def test_more_trials_extend_the_search(ran: ContractSearch) -> None:
     extended = run_search(ran.config.replace(trials=TRIALS + 2))
     assert extended.record.trials[:TRIALS] == ran.result.record.trials
     assert len(extended.record.trials) == TRIALS + 2

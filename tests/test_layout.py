@@ -44,7 +44,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("trainables.data.inputs",),
     ("trainables",),
 )
-RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
+RANK = {folder: rank for rank, row in enumerate(ROWS) for folder in row}
 MOST_MODULES = 15
 
 
@@ -75,28 +75,28 @@ def imported(module: str) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, name) for name in names if name in MODULES and name != module)
 
 
-def room(module: str) -> str:
-    """The folder to which a module belongs; modules of the top folder ``search`` are rooms of their own."""
+def folder_of(module: str) -> str:
+    """The folder to which a module belongs; modules of the top folder ``search`` are folders of their own here."""
     if module in RANK:
         return module
     parent = module.rpartition(".")[0]
-    return parent if parent in RANK or not parent else room(parent)
+    return parent if parent in RANK or not parent else folder_of(parent)
 
 
 def upward(module: str) -> list[str]:
-    rank = RANK.get(room(module))
+    rank = RANK.get(folder_of(module))
     assert rank is not None, f"{module}: expected a folder that ROWS lists"
     wrong = []
     for line, name in imported(module):
-        other = room(name)
-        same_row = RANK[other] == rank and other != room(module)
+        other = folder_of(name)
+        same_row = RANK[other] == rank and other != folder_of(module)
         if RANK[other] < rank or same_row:
             wrong.append(f"{MODULES[module].relative_to(ROOT)}:{line} imports {name}")
     return wrong
 
 
 def test_every_module_belongs_to_a_folder_of_the_order() -> None:
-    assert not [name for name in MODULES if name != "search" and room(name) not in RANK]
+    assert not [name for name in MODULES if name != "search" and folder_of(name) not in RANK]
 
 
 def test_imports_between_folders_run_downwards() -> None:

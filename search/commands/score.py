@@ -199,8 +199,8 @@ def scoring_page(scoring: ScoringResult, ascii_only: bool = False) -> list[Rende
     if similar:
         pairs = ", ".join(f"{a} and {b} {cka:.2f}" for (a, b), cka in similar)
         parts.append(Text(f"\nsimilar features (CKA; 1 means equal up to rotation): {pairs}"))
-    said = [sentence.replace("≈", _mark(ascii_only)) for sentence in explanations(scoring)]
-    return [*parts, Text(), *(Text(sentence, "dim") for sentence in said)]
+    notes = [sentence.replace("≈", _mark(ascii_only)) for sentence in explanations(scoring)]
+    return [*parts, Text(), *(Text(sentence, "dim") for sentence in notes)]
 
 
 def score_table(scoring: ScoringResult, ascii_only: bool) -> Table:

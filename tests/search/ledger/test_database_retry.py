@@ -68,7 +68,7 @@ def test_the_default_patience_is_a_minute(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_database_that_stays_unreachable_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICE_PATIENCE, "0.8")
-    insistence = DatabaseRetry(sql.create_engine("sqlite://"))
+    retry = DatabaseRetry(sql.create_engine("sqlite://"))
 
     def attempt(again: bool) -> None:
         raise error("database is locked")
@@ -76,5 +76,5 @@ def test_a_database_that_stays_unreachable_is_waited_for_once(monkeypatch: pytes
     for least, most in ((0.8, 3.0), (0.0, 0.4)):
         began = time.monotonic()
         with pytest.raises(LedgerError, match="database is locked"):
-            insistence.call(attempt)
+            retry.call(attempt)
         assert least <= time.monotonic() - began < most

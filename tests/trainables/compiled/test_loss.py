@@ -23,7 +23,7 @@ WIDTH = 3
 
 
 @dataclass(frozen=True)
-class Guided(TrainingLoss):
+class DistanceLoss(TrainingLoss):
     """Cross-entropy, and a regression of given values (``guide``) on the inputs of the last layer."""
 
     @property
@@ -41,8 +41,8 @@ class Guided(TrainingLoss):
         return initial_weights([(units or features, WIDTH)], seed)
 
     def loss(self, inputs: LossInputs) -> Any:
-        said = tf.matmul(inputs.hidden, inputs.variables[0])
-        far = tf.reduce_mean(tf.square(said - inputs.example_inputs["guide"]))
+        projected = tf.matmul(inputs.hidden, inputs.variables[0])
+        far = tf.reduce_mean(tf.square(projected - inputs.example_inputs["guide"]))
         return tf.reduce_mean(inputs.cross_entropy) + inputs.scalars["pull"] * far
 
 
@@ -54,9 +54,9 @@ class Plain(TrainingLoss):
         return tf.reduce_mean(inputs.cross_entropy)
 
 
-class Guide(FineTune):
+class DistanceFineTune(FineTune):
     def training_loss(self) -> TrainingLoss:
-        return Guided()
+        return DistanceLoss()
 
     def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
         labels = self.bench.task.split("train").labels
@@ -73,7 +73,9 @@ class PlainTune(FineTune):
 
 @pytest.fixture(autouse=True)
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "guide", Method(f"{__name__}.Guide", "trains with the loss under test"))
+    monkeypatch.setitem(
+        METHODS, "guide", Method(f"{__name__}.DistanceFineTune", "trains with the loss under test")
+    )
     monkeypatch.setitem(METHODS, "plain", Method(f"{__name__}.PlainTune", "trains with the default loss"))
 
 
@@ -135,7 +137,7 @@ def test_only_trials_with_the_default_loss_are_batched(bench: Workbench) -> None
 
 
 def test_a_missing_example_input_is_named_in_the_error(bench: Workbench) -> None:
-    class Silent(Guide):
+    class Silent(DistanceFineTune):
         def example_inputs(self, epoch: int) -> Mapping[str, np.ndarray]:
             return {}
 

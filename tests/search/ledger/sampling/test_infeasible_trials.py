@@ -17,20 +17,20 @@ from trainables.epoch_metrics import EpochMetrics
 SPACE = core_space(16)
 
 
-def doomed_share(ledger: Ledger, reason: str) -> float:
+def infeasible_share(ledger: Ledger, reason: str) -> float:
     """The share of the last 20 of 40 proposals that are too deep, if such trials end for ``reason``."""
-    doomed: list[bool] = []
+    infeasible: list[bool] = []
     for _ in range(40):
         record = ledger.start(SPACE.suggest)
         depth = int(record.params["unfreeze_depth"])
-        doomed.append(depth > 5)
+        infeasible.append(depth > 5)
         if depth > 5:
             state: State = "failed" if reason == "crashed" else "pruned"
             ledger.finish(record.number, state, reason=reason, error="no memory left")
         else:
             ledger.report(record.number, EpochMetrics(1, 0.5 + depth / 20, 1.0, 1.0, 0.1))
             ledger.finish(record.number, "complete")
-    return statistics.fmean(doomed[20:])
+    return statistics.fmean(infeasible[20:])
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_proposals_avoid_configurations_that_did_not_work(
     def mean_share(reason: str) -> float:
         urls = [sqlite_url(tmp_path / f"{reason}-{seed}.db") for seed in range(3)]
         ledgers = [open_ledger(url, sampler="tpe", seed=seed) for seed, url in enumerate(urls)]
-        return statistics.fmean(doomed_share(ledger, reason) for ledger in ledgers)
+        return statistics.fmean(infeasible_share(ledger, reason) for ledger in ledgers)
 
     ours, without = mean_share(reason), mean_share("crashed")
     assert ours < 0.7 * without

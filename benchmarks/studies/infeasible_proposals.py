@@ -2,10 +2,10 @@
 
 Configurations above a line of unfreeze depth and head width run out of memory; learning rates above another line
 diverge. ``unfreeze`` reports both to the sampler as infeasible. Ray Tune's OptunaSearch reports a trial that raised an
-exception as failed, which TPE ignores, and a trial whose loss is NaN not at all. The script prints the share of doomed
-proposals in the first and in the second half of the trials.
+exception as failed, which TPE ignores, and a trial whose loss is NaN not at all. The script prints the share of
+infeasible proposals in the first and in the second half of the trials.
 
-    python -m benchmarks.studies.doomed_proposals --trials 60 --seeds 20
+    python -m benchmarks.studies.infeasible_proposals --trials 60 --seeds 20
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def quality(params: dict[str, Any]) -> float:
 
 
 def ours(trials: int, seed: int, folder: Path) -> list[bool]:
-    """Whether each proposal was doomed, with unfreeze's ledger."""
+    """Whether each proposal was infeasible, with unfreeze's ledger."""
     space = core_space(BLOCKS)
     ledger = Ledger(
         sqlite_url(folder / f"{seed}.db"),
@@ -53,41 +53,41 @@ def ours(trials: int, seed: int, folder: Path) -> list[bool]:
         sampler="tpe",
         seed=seed,
     )
-    doomed = []
+    infeasible = []
     for _ in range(trials):
         record = ledger.start(space.suggest)
         reason = fate(dict(record.params))
-        doomed.append(reason is not None)
+        infeasible.append(reason is not None)
         if reason is not None:
             ledger.finish(record.number, "pruned", reason=reason)
             continue
         ledger.report(record.number, EpochMetrics(1, quality(dict(record.params)), 1.0, 1.0, 1.0))
         ledger.finish(record.number, "complete")
-    return doomed
+    return infeasible
 
 
 def theirs(trials: int, seed: int) -> list[bool]:
-    """Whether each proposal was doomed, with the reports of Ray Tune's OptunaSearch."""
+    """Whether each proposal was infeasible, with the reports of Ray Tune's OptunaSearch."""
     space = core_space(BLOCKS)
     study = optuna.create_study(direction="maximize")
-    doomed = []
+    infeasible = []
     for number in range(trials):
         study.sampler = make_sampler("tpe", seed, number)
         trial = study.ask()
         params = dict(space.suggest(trial))
         reason = fate(params)
-        doomed.append(reason is not None)
+        infeasible.append(reason is not None)
         if reason == "out_of_memory":
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         elif reason is None:
             study.tell(trial, quality(params))
-    return doomed
+    return infeasible
 
 
-def halves(doomed: list[bool]) -> tuple[float, float]:
-    """Share of doomed proposals in the first and in the second half."""
-    middle = len(doomed) // 2
-    return statistics.fmean(doomed[:middle]), statistics.fmean(doomed[middle:])
+def halves(infeasible: list[bool]) -> tuple[float, float]:
+    """Share of infeasible proposals in the first and in the second half."""
+    middle = len(infeasible) // 2
+    return statistics.fmean(infeasible[:middle]), statistics.fmean(infeasible[middle:])
 
 
 def main() -> None:
