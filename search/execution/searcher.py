@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SearchObserver(ABC):
-    """Says what :class:`LedgerSearcher` may start, and is notified of what happens.
+    """Decides which trials :class:`LedgerSearcher` may start, and receives its events.
 
     Only :meth:`suggest` and :meth:`assign` have to be implemented.
     """
@@ -208,7 +208,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if result.node:
             self._ledger.record_node(number, self._labels.of(result.node))
         if result.stages:
-            self._ledger.record_cost(number, result.stages, result.cost)
+            cost = result.cost.to_json() if result.cost is not None else {}
+            self._ledger.record_cost(number, result.stages, cost)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is the state."""

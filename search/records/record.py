@@ -43,9 +43,9 @@ class TrialRecord:
         started: when the trial started first.
         ended: when the trial ended.
         stages: seconds by stage of work (:data:`trainables.cost_account.STAGES`).
-        cost: whether and why activations were cached (the fields of
-            :class:`trainables.activations.reuse_policy.ReuseDecision`), and what the trial read, computed and compiled
-            (those of :class:`trainables.cost_account.CostCounts`); empty if the trial did not report it.
+        cost: what the trial reused, computed and compiled, under the keys of
+            :meth:`trainables.training.trial_cost.TrialCost.to_json`. A trial of an earlier version has fewer of them,
+            or none.
         retries: how often the trial was resumed after it crashed or hung.
         batch_size: the trial's own batch size, if that of the search did not fit into memory; else None.
         node: name of the machine on which the trial ran last.
@@ -285,7 +285,7 @@ class SearchRecord:
         trials: all trials.
         requested: the number of trials that the search should run.
         started: when the search started first.
-        elapsed: seconds that the search has run, over all its sessions.
+        elapsed: seconds that the search has run, over all runs of the command.
         importances: share of each parameter in the differences between trials.
         importance_intervals: their 95 % intervals.
         edges: parameters whose best value is at the edge of its range.

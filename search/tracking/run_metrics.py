@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from search.records.metrics import EPOCH_METRICS, objective_column
 from search.records.record import Outcome, SearchRecord, TrialRecord
+from trainables.cost_account import CostCounts
 
-COST_COUNTERS = (
-    "hits",
-    "misses",
-    "derived",
-    "bytes_read",
-    "bytes_written",
-    "saved_seconds",
-    "programs_compiled",
-    "epochs_together",
-)
-"""The counters of a trial's cost (:class:`trainables.cost_account.CostCounts`)."""
+COST_COUNTERS = tuple(counter.name for counter in fields(CostCounts))
+"""The counters of a trial's cost, which are part of the names of MLflow's metrics."""
 
 SYSTEM_PREFIX = "system/"
 """Prefix of metrics that MLflow shows on a page of their own, so that they do not hide the learning curves."""

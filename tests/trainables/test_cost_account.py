@@ -70,21 +70,21 @@ def test_stages_are_charged_if_the_block_raises() -> None:
 def test_the_first_trial_computes_and_the_second_reuses(print_bench: Workbench) -> None:
     bench = opened(print_bench)
     first, second = (run(bench, seed).cost() for seed in (1, 2))
-    assert (first["misses"], first["hits"], first["programs_compiled"]) == (2, 2 * EPOCHS - 2, 1)
-    assert (second["misses"], second["hits"], second["programs_compiled"]) == (0, 2 * EPOCHS, 0)
-    assert first["bytes_written"] > 0 == second["bytes_written"]
-    assert second["bytes_read"] == EPOCHS * first["bytes_written"]
-    assert second["saved_seconds"] > first["saved_seconds"] > 0
+    assert (first.counts.misses, first.counts.hits, first.counts.programs_compiled) == (2, 2 * EPOCHS - 2, 1)
+    assert (second.counts.misses, second.counts.hits, second.counts.programs_compiled) == (0, 2 * EPOCHS, 0)
+    assert first.counts.bytes_written > 0 == second.counts.bytes_written
+    assert second.counts.bytes_read == EPOCHS * first.counts.bytes_written
+    assert second.counts.saved_seconds > first.counts.saved_seconds > 0
     lower = run(bench, depth=1).cost()
-    assert (lower["misses"], lower["derived"]) == (2, 0)
-    assert first["reuse"] is True
-    assert first["reason"]
+    assert (lower.counts.misses, lower.counts.derived) == (2, 0)
+    assert first.decision.reuse is True
+    assert first.decision.reason
 
 
 def test_a_higher_cut_is_counted_as_derived(print_bench: Workbench) -> None:
     bench = opened(print_bench)
     run(bench, depth=1)
-    assert run(bench, depth=0).cost()["derived"] == 2
+    assert run(bench, depth=0).cost().counts.derived == 2
 
 
 def test_of_simultaneous_trials_one_computes_and_the_others_wait(print_bench: Workbench) -> None:
@@ -111,17 +111,17 @@ class TestSwitches:
     def test_without_programs_each_trial_compiles_its_own(self, print_bench: Workbench) -> None:
         bench = opened(print_bench, Reuse(programs=False))
         compiled = [
-            run(bench, seed, depth).cost()["programs_compiled"] for seed in (1, 2) for depth in (0, 1)
+            run(bench, seed, depth).cost().counts.programs_compiled for seed in (1, 2) for depth in (0, 1)
         ]
         assert compiled == [1, 1, 1, 1]
 
     def test_without_activations_every_epoch_runs_the_prefix(self, print_bench: Workbench) -> None:
         bench = opened(print_bench, Reuse(activations=False))
         cost = run(bench).cost()
-        assert (cost["reuse"], cost["hits"], cost["bytes_written"]) == (False, 0, 0)
-        assert cost["misses"] == EPOCHS  # each evaluation
+        assert (cost.decision.reuse, cost.counts.hits, cost.counts.bytes_written) == (False, 0, 0)
+        assert cost.counts.misses == EPOCHS  # each evaluation
         assert bench.activations.bytes == {"memory": 0, "disk": 0}
-        assert "no room" in str(cost["reason"])
+        assert "no room" in cost.decision.reason
 
     def test_without_heads_each_trial_has_its_own_program(self, print_bench: Workbench) -> None:
         training = run(opened(print_bench, Reuse(heads=False)))

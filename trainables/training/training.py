@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from trainables.training.method_hooks import MethodHooks, TrainingPlan
 from trainables.training.old_task import OldTaskScorer
 from trainables.training.schedule import block_rate_ratios, learning_rates, trainable_blocks
 from trainables.training.trial_config import TrialConfig
+from trainables.training.trial_cost import TrialCost
 from trainables.training.workbench import Workbench
 
 _SEED_MASK = 0x7FFFFFFF
@@ -159,17 +160,10 @@ class Training(MethodHooks):
         """Whether this trial reads kept activations, and the estimates behind that decision."""
         return self.feed.decision
 
-    def cost(self) -> dict[str, float | str | bool]:
-        """Return what this trial reused, computed and compiled, as JSON values.
-
-        The keys are those of the reuse decision, of :class:`~trainables.cost_account.CostCounts`, and of
-        :meth:`old_task_metrics` once all epochs have run.
-        """
-        return {
-            **self.decision.describe(),
-            **asdict(self.account.counts),
-            **self.old_task_metrics("validation"),
-        }
+    def cost(self) -> TrialCost:
+        """Return what this trial reused, computed and compiled so far."""
+        # A copy of the counts, because the account goes on counting.
+        return TrialCost(self.decision, replace(self.account.counts), **self.old_task_metrics("validation"))
 
     def old_task_metrics(self, split: str) -> dict[str, float]:
         """Return the accuracy on the old task's ``split`` before and after training.

@@ -21,6 +21,7 @@ from search.execution.cluster.nodes import FixedTrialResources
 from trainables.epoch_metrics import EpochMetrics
 from trainables.reuse import Reuse
 from trainables.training.trial_config import TrialConfig
+from trainables.training.trial_cost import TrialCost
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class EpochResult:
         damaged: checkpoint from which the trial could not resume, in the first result after a resume.
         unsaved: why the epoch's checkpoint could not be written.
         stages: seconds by stage of work since the trial began (:data:`trainables.cost_account.STAGES`).
-        cost: what the trial reused, computed and compiled so far.
+        cost: what the trial reused, computed and compiled so far; None if it has not begun.
         node: Ray's id of the node where the epoch ran.
         engine: :attr:`EngineIdentity.instance` of the engine; None if the trial has an engine of its own.
     """
@@ -133,7 +134,7 @@ class EpochResult:
     damaged: str | None = None
     unsaved: str | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    cost: TrialCost | None = None
     node: str | None = None
     engine: str | None = None
 

@@ -110,7 +110,7 @@ def test_remembering_forgets_less_than_fine_tuning(benches: tuple[Workbench, Wor
         training = trained(bench, remembering=how, remember_weight=weight)
         facts[how] = training.old_task_metrics("test")
         new[how] = training.best.val_accuracy if training.best else 0.0
-        assert training.cost()["old_accuracy"] == training.old_task_metrics("validation")["old_accuracy"]
+        assert training.cost().old_accuracy == training.old_task_metrics("validation")["old_accuracy"]
         training.release()
     before = facts["none"]["old_accuracy_before"]
     assert before > 0.9
@@ -191,5 +191,5 @@ def test_a_missing_old_task_names_the_option(benches: tuple[Workbench, Workbench
             benches[1],
         )
     training = trained(benches[1], epochs=1)
-    assert "old_accuracy" not in training.cost()
+    assert "old_accuracy" not in training.cost().to_json()
     training.release()

@@ -124,15 +124,15 @@ def test_a_resumed_trial_continues_its_cost_account(bench: Workbench, tmp_path: 
     training = begin(trial, bench)
     numbers(training, 1)
     save_training(training, tmp_path / "c.npz")
-    before, counts = dict(training.stage_seconds), training.cost()
+    before, counts = dict(training.stage_seconds), training.cost().counts
     training.release()
     resumed = begin(trial, bench)
     load_training(resumed, tmp_path / "c.npz")
     assert resumed.stage_seconds["suffix"] == pytest.approx(before["suffix"])
-    assert resumed.cost()["hits"] == counts["hits"]
+    assert resumed.cost().counts.hits == counts.hits
     numbers(resumed, 1)
     assert resumed.stage_seconds["suffix"] > before["suffix"]
-    assert resumed.cost()["hits"] > counts["hits"]
+    assert resumed.cost().counts.hits > counts.hits
     resumed.release()
 
 

@@ -14,15 +14,18 @@ from ray.tune.utils import flatten_dict
 
 from search.execution.engines.messages import EpochResult, SessionSpec, TrialRequest, WorkbenchPaths
 from search.execution.trial_actor import TrialAssignment
+from trainables.activations.reuse_policy import ReuseDecision
+from trainables.cost_account import CostCounts
 from trainables.epoch_metrics import EpochMetrics
 from trainables.training.trial_config import TrialConfig
+from trainables.training.trial_cost import TrialCost
 
 RESULT = EpochResult(
     2,
     False,
     EpochMetrics(2, 0.75, 0.5, 0.25, 1.5),
     stages={"data": 0.5, "suffix": 1.0},
-    cost={"kept": True, "why": "fits"},
+    cost=TrialCost(ReuseDecision(True, "memory", "fits"), CostCounts(hits=2)),
     node="ab",
     engine="cd",
 )
