@@ -120,12 +120,12 @@ def _message(error: UnfreezeError) -> str:
 def _unexpected(error: Exception, verbose: bool) -> str:
     first = f"{type(error).__name__}: {error}".splitlines()[0]
     if verbose:
-        return f"this should not have happened: {first}"
+        return f"unexpected error: {first}"
     with tempfile.NamedTemporaryFile(
         "w", prefix="unfreeze-", suffix=".log", delete=False, encoding="utf-8"
     ) as log:
         log.write("".join(traceback.format_exception(error)))
-    return f"this should not have happened: {first}\nThe traceback is in {log.name}; --verbose shows it."
+    return f"unexpected error: {first}\nThe traceback is in {log.name}; --verbose shows it."
 
 
 def _print_error(message: str, code: int, verbose: bool) -> int:

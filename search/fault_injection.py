@@ -1,4 +1,5 @@
-"""Declared points at which tests make the driver or a trial fail, to prove that nothing is lost and nobody else harmed.
+"""Failpoints and faults that tests inject into the driver or a trial, to prove that no result is lost and no other
+trial affected.
 
 Both kinds are requested by environment variables, which reach the processes that a search starts. Without them the
 functions do nothing.

@@ -1,5 +1,5 @@
-"""Run one search of :mod:`benchmarks.time_to_quality` in this process: ``python seeker.py NAME FOLDER TRIALS
-RESULT.json``.
+"""Run one search of :mod:`benchmarks.time_to_quality` in this process:
+``python -m benchmarks.peers.run_quality_search NAME FOLDER TRIALS RESULT.json``.
 
 The script writes the times, in seconds since 1970, at which the best validation accuracy improved.
 """

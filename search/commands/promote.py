@@ -48,13 +48,13 @@ def parser() -> Parser:
         "--margin",
         metavar="X",
         default="1%",
-        help="Loss of accuracy that is accepted of a cheaper challenger, such as 1%% or 0.01 (default: 1%%).",
+        help="Accuracy that a cheaper challenger may lack, such as 1%% or 0.01 (default: 1%%).",
     )
     made.add_argument(
         "--max-forgetting",
         metavar="X",
         help="Loss of accuracy that is accepted on the old task (--remember of the search), such as 1%% or 0.01. With "
-        "0, the challenger passes only if it has surely lost nothing.",
+        "0, it passes only if a loss can be ruled out.",
     )
     made.add_argument(
         "--trial",
@@ -177,7 +177,7 @@ def _parts(comparison: PromotionComparison) -> Iterator[RenderableType]:
     if judgement.old_task is not None:
         yield _old_task(comparison, judgement.old_task)
     elif (old := old_task_of(comparison.challenger.tags)) is not None:
-        yield Text(f"of the old task's test images it got right {old_task_phrase(old)}")
+        yield Text(f"accuracy on the old task: {old_task_phrase(old)}")
     if any(judgement.footprints):
         yield _costs(comparison)
     for note in judgement.notes:

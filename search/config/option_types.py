@@ -236,7 +236,7 @@ def _objectives(value: object) -> tuple[str, ...] | None:
     names = tuple(map(str, value)) if isinstance(value, list) else ()
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
-        raise ValueError(f"expected each objective once; {repeated[0]} is there twice")
+        raise ValueError(f"expected each objective once; {repeated[0]} is given twice")
     if names and names[0] not in EPOCH_METRICS:
         raise ValueError(
             f"expected the first to be a metric of training ({', '.join(EPOCH_METRICS)}): schedulers stop "

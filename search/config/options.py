@@ -55,7 +55,12 @@ class SearchOption:
             return self.details.unset
         return str(self.default)
 
-    def add_to(self, group: argparse._ArgumentGroup, repeatable: bool | None = None) -> None:
+    def add_to(
+        self,
+        group: argparse._ArgumentGroup,
+        repeatable: bool | None = None,
+        description: str | None = None,
+    ) -> None:
         """Add the option to a parser's group.
 
         Its value is not checked here but by SearchConfig, so that messages are the same for all ways to give it.
@@ -63,12 +68,12 @@ class SearchOption:
         Args:
             group: group of the help page.
             repeatable: overrides whether the option may be given more than once.
+            description: overrides the help text, with the remark that the option may be repeated.
         """
         repeatable = self.details.repeatable if repeatable is None else repeatable
-        words = [self.description]
-        if self.unset:
-            words = [f"{self.description.removesuffix('.')} (default: {self.unset})."]
-        if repeatable:
+        text = self.description if description is None else description
+        words = [f"{text.removesuffix('.')} (default: {self.unset})." if self.unset else text]
+        if repeatable and description is None:
             words.append("May be given more than once.")
         described = " ".join(words).replace("%", "%%")  # argparse formats help texts with %
         # SUPPRESS leaves an option that is not given out of the namespace: the config file may hold it.

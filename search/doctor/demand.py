@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.doctor.targets import CheckTargets
+from search.execution.cluster.ray_internals import cluster_status
 from search.records.finding import Finding, failed, ok, warning
 from search.records.formatting import plural
 
@@ -36,7 +37,7 @@ def check_demand(
     ]
     if unservable:
         yield failed(
-            "requests", f"PENDING for ever: no node has {'; '.join(unservable)}. The largest of "
+            "requests", f"stays PENDING, because no node has {'; '.join(unservable)}. The largest of "
             f"{_largest_node(alive)}. Ask for less (--cpus-per-trial, --gpus-per-trial) or add a larger node"
         )  # fmt: skip
     elif waiting:
@@ -72,9 +73,8 @@ def check_request(targets: CheckTargets, alive: list[Resources], types: Mapping[
 def pending() -> Iterator[tuple[Resources, int]]:
     """The resources that tasks and actors of this cluster wait for, each with the number of requests."""
     import ray
-    from ray.autoscaler.v2.sdk import get_cluster_status
 
-    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    status = cluster_status(ray.get_runtime_context().gcs_address)
     for demand in status.resource_demands.ray_task_actor_demand:
         for request in demand.bundles_by_count:
             yield request.bundle, request.count

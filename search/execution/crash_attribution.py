@@ -100,8 +100,8 @@ class CrashAttribution:
             self._ready.append(number)
             return False
         blamed = False
-        # Only the first report of a death decides: later ones come from neighbours, which have lost their engine by
-        # the same death and may be the last to be left in the books.
+        # Only the first report of a crash decides who is blamed. Later reports come from the neighbours, which lost
+        # their engine in the same crash. The last of them has no neighbours left here and would be blamed.
         if number not in self._unconfirmed and engine not in self._dead:
             neighbours = self.engine_neighbours(number)
             blamed, self._suspect = not neighbours, self._probation

@@ -57,12 +57,12 @@ class StopRequest:
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.signalled.set()
-            # A second signal has to end a search that hangs in its tidy end.
+            # A second signal has to end a search that hangs while it stops in order.
             for known, handler in before.items():
                 signal.signal(known, handler)
             # The signal may interrupt this very thread while it holds the lock of the view. Writing to the view from
             # here would wait for that lock forever, so another thread writes.
-            message = ("ending tidily; once more to end at once",)
+            message = ("stopping the search and saving its state; press Ctrl-C again to stop at once",)
             threading.Thread(target=self.notify, args=message, daemon=True).start()
 
         for known in before:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,7 +12,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from search.execution.cluster.nodes import accepts_connections, alive_nodes
-from search.execution.cluster.ray_internals import actor_id
+from search.execution.cluster.ray_internals import actor_id, call_in_actor
+from search.execution.tune_patches import actor_of, error_file
 
 MAX_UNSTARTED_FAILURES = 3
 """How many trials in a row may fail before they run, and still count as stopped by a lost node."""
@@ -42,14 +42,14 @@ class NodeLossCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ask a trial's process, which is new or reused, for its node."""
-        actor = trial.temporary_state.ray_actor
+        actor = actor_of(trial)
         if actor is None:
             return
         self._unstarted = 0  # a trial has begun to run, so the failures before it were lost nodes
         key = actor_id(actor)
         self._actors[trial.trial_id] = key
         if key not in self._answers:
-            self._answers[key] = actor.__ray_call__.remote(_own_node_id)
+            self._answers[key] = call_in_actor(actor, _own_node_id)
 
     def node_lost(self, trial_id: str) -> bool:
         """Return whether the node of a trial is gone, or the trial has not begun to run.
@@ -97,13 +97,13 @@ class TrialHangCallback(tune.Callback):  # type: ignore[misc]
         self._killed: set[Trial] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Take note of the start."""
+        """Record the time of the start."""
         self._last_report[trial] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Take note of an epoch."""
+        """Record the time of the report."""
         self._last_report[trial] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -121,7 +121,7 @@ class TrialHangCallback(tune.Callback):  # type: ignore[misc]
             return
         oldest = time.monotonic() - self._timeout - HANG_GRACE_SECONDS
         for trial in [t for t, reported in self._last_report.items() if reported < oldest]:
-            actor = trial.temporary_state.ray_actor
+            actor = actor_of(trial)
             if trial.status == Trial.RUNNING and actor is not None:
                 # Tune then calls on_trial_error, which needs to know that the process did not die by itself.
                 self._killed.add(trial)
@@ -137,11 +137,9 @@ class TrialHangCallback(tune.Callback):  # type: ignore[misc]
 
 
 def _error_message(trial: Trial) -> str:
-    """Return what Tune has written about a trial's end.
-
-    Tune's own ``Trial.get_error`` looks where the file will be later, after it has been copied to the storage.
-    """
+    """Return what Tune has written about a trial's end."""
+    file = error_file(trial)
     try:
-        return Path(trial.error_file).read_text()
-    except (OSError, TypeError):
+        return "" if file is None else file.read_text()
+    except OSError:
         return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -22,9 +23,37 @@ _DEFAULT_RESULT = ("self",)
 """Parameters of the two patched methods in the tested versions of Ray."""
 
 
+def require_trial_state() -> None:
+    """Check what :func:`actor_of` and :func:`error_file` read, before a search depends on it in the middle of a run.
+
+    Raises:
+        ClusterError: the installed Ray has changed it.
+    """
+    with private_api("Trial.temporary_state.ray_actor and Trial.error_file"):
+        from ray.tune.experiment.trial import Trial, _TemporaryTrialState
+
+        _ = (_TemporaryTrialState().ray_actor, Trial.error_file)
+
+
+def actor_of(trial: Any) -> Any | None:
+    """Return the handle of the actor that runs a trial of Tune; None if it has none at the moment."""
+    with private_api("Trial.temporary_state.ray_actor"):
+        return trial.temporary_state.ray_actor
+
+
+def error_file(trial: Any) -> Path | None:
+    """Return the file into which Tune writes a trial's error; None if the trial has not failed.
+
+    Tune's own ``Trial.get_error`` looks where the file will be later, after it has been copied to the storage.
+    """
+    with private_api("Trial.error_file"):
+        name = trial.error_file
+    return None if name is None else Path(name)
+
+
 @contextmanager
 def oom_kills_as_crashes() -> Iterator[None]:
-    """Inside the block, Tune takes a process that the memory monitor killed for one that died, with its message.
+    """Make Tune treat a process that the memory monitor killed as one that crashed, with the monitor's message.
 
     Raises:
         ClusterError: the installed Ray has other private methods than the tested versions.

@@ -1,4 +1,4 @@
-"""Puts an earlier search of the same name away for ``--fresh``, so that a new one can begin. Nothing is deleted."""
+"""Archives an earlier search of the same name for ``--fresh``, so that a new one can begin. Nothing is deleted."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from search.ledger.workspace import Workspace
 from trainables.errors import SearchError
 
 ARCHIVE_FOLDER = ".archive"
-"""Folder of a storage that holds the searches which were put away."""
+"""Folder of a storage that holds the archived searches."""
 
 
 def archive(workspace: Workspace, ledger: str | None) -> Path | None:
     """Move the search's folder into the archive, and give its studies in the database another name.
 
     The folder is moved first, in one step. If the process is killed between the two, the studies are still found under
-    the search's name, and the same command puts them away.
+    the search's name, and the same command archives them.
 
     Args:
         workspace: the search's folder.
         ledger: URL of the database that holds its ledger; None if the ledger is a file in the folder.
 
     Returns:
-        The folder in the archive; None if there was nothing to put away.
+        The folder in the archive; None if there was nothing to archive.
 
     Raises:
         SearchError: the folder can't be moved, or the search is running, here or on another machine.
@@ -44,7 +44,7 @@ def archive(workspace: Workspace, ledger: str | None) -> Path | None:
 
 @contextmanager
 def _not_driven(ledger: str | None, name: str) -> Iterator[None]:
-    """Hold the driver's lease meanwhile, so that no other machine drives the search that is put away."""
+    """Hold the driver's lease meanwhile, so that no other machine drives the search that is archived."""
     if ledger is None or not has_study(ledger, name):
         yield
         return
@@ -53,7 +53,7 @@ def _not_driven(ledger: str | None, name: str) -> Iterator[None]:
 
 
 def _move(workspace: Workspace, ledger: str | None) -> Path:
-    # The random part keeps two searches apart that are put away within one second.
+    # The random part distinguishes two searches that are archived within one second.
     label = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:4]}"
     archived = workspace.storage / ARCHIVE_FOLDER / f"{workspace.name}-{label}"
     try:

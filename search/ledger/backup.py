@@ -30,7 +30,7 @@ def check_ledger_file(ledger: Path) -> None:
     """
     copy = backup_path(ledger)
     if not ledger.exists():
-        # A missing file beside a copy was deleted. To begin a new ledger here would silently repeat all trials.
+        # The copy shows that the file was deleted. A new ledger would silently repeat all trials.
         if copy.exists():
             raise LedgerError(
                 f"ledger: expected {str(ledger)!r}, which is gone.{_recovery_hint(ledger, copy)}"
@@ -77,8 +77,8 @@ class LedgerBackup:
 def _copy(ledger: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        # SQLite's own backup includes what is still in the write-ahead log, and waits for writers. To copy the file's
-        # bytes while the driver writes could give a damaged database.
+        # SQLite's own backup includes what is still in the write-ahead log, and waits for writers. Copying the
+        # file's bytes while the driver writes could result in a damaged database.
         source = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
         with closing(source), closing(sqlite3.connect(temporary)) as copied:
             source.backup(copied)

@@ -170,11 +170,11 @@ class BufferedStorage(InMemoryStorage):
         return self._retry.call(lambda retrying: self._database.get_study_system_attrs(there))
 
     def __getstate__(self) -> dict[Any, Any]:
-        """A copy in another process waits for the database by itself."""
+        """Leave out the retries of the database; a copy in another process makes its own."""
         return {key: value for key, value in super().__getstate__().items() if key != "_retry"}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Take up what :meth:`__getstate__` has given."""
+        """Restore the state that :meth:`__getstate__` returned."""
         super().__setstate__(state)
         self._retry = DatabaseRetry(self._database.engine)
 

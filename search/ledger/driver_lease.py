@@ -123,7 +123,11 @@ class Lease:
         self._confirmed = _now()
 
     def _wait_for_expiry(self, seen: str | None) -> str | None:
-        """Watch the row, whose text is ``seen``, until its holder has expired or given up; return its text then."""
+        """Read the row until its holder releases the lease or does not renew it in time. Return the row's text then.
+
+        Args:
+            seen: the row's text, as it was read before.
+        """
         end = time.monotonic() + self.expiry_seconds
         while time.monotonic() < end:
             time.sleep(min(0.5, self.heartbeat_seconds / 2))

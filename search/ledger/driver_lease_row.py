@@ -90,19 +90,19 @@ class LeaseRow:
             return True
 
     def renew(self, token: str, holder: LeaseHolder | None) -> bool:
-        """Write ``holder``, or nobody, if the row still has ``token``; return whether it had."""
+        """Write ``holder``, or that there is none, if the row still holds ``token``; return whether it did."""
         with self._translated_errors(), self._database.engine.begin() as connection:
             return self._set(connection, self._value.contains(token), holder)
 
     def lock(self, connection: sql.Connection, token: str) -> None:
-        """Make sure that the row has ``token``, from now until the transaction of ``connection`` ends.
+        """Lock the row until the transaction of ``connection`` ends, and check that it holds ``token``.
 
-        The row is written with its own value instead of being read. A database locks a row that was written until the
-        transaction ends, so a process that takes the lease over does so either before this transaction, which then
-        fails here, or after it. A read would leave a gap between the check and the writes that follow.
+        The row is updated with its own value, because a database locks an updated row until the transaction ends.
+        Another process can therefore take the lease over before this transaction, which then fails here, or after
+        it, but not between the check and the writes that follow. Reading the row would not lock it.
 
         Raises:
-            LeaseLost: it has another one.
+            LeaseLost: the row holds another token.
         """
         same = (
             sql.update(self._table)
@@ -133,13 +133,13 @@ class LeaseRow:
 
 
 def lease_lost(name: str, holder: LeaseHolder | None) -> LeaseLost:
-    """The error for a driver of the search ``name`` that finds ``holder`` in its row."""
+    """Return the error for a driver of the search ``name`` that finds ``holder`` in its row."""
     by = (
         f"process {holder.pid} on host {holder.host!r}"
         if holder is not None and holder.pid
         else "another process"
     )
     return LeaseLost(
-        f"name: the search {name!r} was taken over by {by} while this process gave no sign of life. "
-        "Nothing more is written here; the search continues there."
+        f"name: the search {name!r} was taken over by {by}, because this process did not renew its "
+        "lease in time. This process stops writing; the search continues there."
     )

@@ -250,7 +250,7 @@ class Ledger:
             if value:
                 trial.set_user_attr(key, value)
         if reason in INFEASIBLE_REASONS:
-            # A failed trial would be ignored by the samplers, which would then propose its like again and again.
+            # The samplers ignore failed trials. They would propose similar infeasible configurations again and again.
             trial.set_constraint(CONSTRAINT_NAME, 1.0)
         ended = self._tell(trial, state, self._objectives.result(record))
         self._write()

@@ -211,12 +211,12 @@ class StudyTables:
             self._connection = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process opens its own connection, and finds Optuna's tables by itself."""
+        """Leave out the open connection and Optuna's tables; a copy in another process opens and finds its own."""
         state = {key: value for key, value in vars(self).items() if key != "_tables"}
         return {**state, "_connection": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`__getstate__` has given."""
+        """Restore the state that :meth:`__getstate__` returned."""
         vars(self).update(state)
         self._tables = optuna_tables()
 
@@ -225,7 +225,7 @@ class StudyTables:
             self._fence(connection)
 
     def _write(self, changes: Sequence[tuple[FrozenTrial, PendingChange]], retrying: bool) -> None:
-        # One connection stays open while trials run: to open one for each epoch would cost more than the write itself.
+        # One connection stays open while trials run: opening one for each epoch would cost more than the write itself.
         connection = self._connection = self._connection or self._database.engine.connect()
         with connection.begin():
             self._check_fence(connection)

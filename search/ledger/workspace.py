@@ -27,7 +27,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of the search ``name`` under ``storage``. All are absolute; to read a path creates nothing."""
+    """The paths of the search ``name`` under ``storage``. All are absolute; reading a path creates nothing."""
 
     LOCK_FILES: ClassVar = frozenset({".lock", ".lock-holder.json"})
     """Names of the lock's files. A folder with nothing else holds no search."""
@@ -123,8 +123,8 @@ class Workspace:
 
     def _unwritable(self, reason: OSError) -> SearchError:
         return SearchError(
-            f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. What was written "
-            "before is whole: once the problem is solved, run the same command again to continue."
+            f"storage: {str(self.storage)!r} can't be written any more: {reason.strerror}. The data written "
+            "so far is intact. Solve the problem and run the same command again to continue."
         )
 
     def _concerns_storage(self, full: OSError) -> bool:

@@ -123,7 +123,7 @@ def trial_cost_lines(record: SearchRecord) -> list[tuple[int, str]]:
 
 
 def activations_phrase(trial: TrialRecord) -> str:
-    """Say whether a trial trained on cached activations, and why; empty if the trial did not report it."""
+    """Return whether a trial trained on cached activations, and why; empty if the trial did not report it."""
     if "reason" not in trial.cost:
         return ""
     place = str(trial.cost.get("place", "none"))

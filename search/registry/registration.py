@@ -154,14 +154,17 @@ def _find_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any 
 
 
 def _find_logged_model(client: MlflowClient, run_id: str, tags: dict[str, str]) -> str | None:
-    """Return the id of the same model if a killed session logged it completely; partly logged models are deleted."""
+    """Return the id of the same model if a killed run of the command logged it completely.
+
+    Partly logged models are deleted.
+    """
     experiment = client.get_run(run_id).info.experiment_id
     ready = None
     for logged in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if logged.tags.get("unfreeze.model_digest") is None:
             continue
-        # A killed session left it half uploaded. No other process uploads it now, because the search has one
-        # driver.
+        # A killed run of the command left it half uploaded. No other process uploads it now, because the search has
+        # one driver.
         if logged.status.value != "READY":
             client.delete_logged_model(logged.model_id)
         elif all(logged.tags.get(key) == tags.get(key) for key in ("unfreeze.model_digest", TEST_DIGEST_TAG)):

@@ -55,7 +55,7 @@ def write_run_artifacts(
     """
     text, write_text = REPORT_FORMATS["md"]
     plots, write_plots = REPORT_FORMATS["png"]
-    # An earlier session may have drawn plots of other parameters, which would stay there.
+    # An earlier run of the command may have drawn plots of other parameters, which would stay there.
     shutil.rmtree(folder / plots, ignore_errors=True)
     write_text(record, folder / text)
     try:

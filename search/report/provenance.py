@@ -95,7 +95,7 @@ def _prior(record: SearchRecord) -> Iterable[tuple[str, str]]:
         yield name, f"score {format_number(prior.scores[name])}, {100 * chance:.0f} % of the first trials"
     yield "seconds", format_number(prior.seconds)
     if worth := evaluate_prior(record):
-        yield "what it was worth", str(worth)
+        yield "agreement with the results", str(worth)
 
 
 def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
@@ -106,7 +106,7 @@ def _warm_start(record: SearchRecord) -> Iterable[tuple[str, str]]:
     tried = [t for t in record.trials if (t.origin or "").startswith(WARM_START_ORIGIN)]
     yield from ((f"trial {t.number}", str(t.origin)) for t in tried)
     if worth := warm_start_summary(record):
-        yield "what it was worth", worth
+        yield "agreement with the results", worth
 
 
 def _winner(record: SearchRecord) -> Iterable[tuple[str, str]]:

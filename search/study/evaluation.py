@@ -107,7 +107,7 @@ def _classify_all(
     }
     classified = dict(dispatch(session, jobs))
     footprints = []
-    # One after the other and after all else: a time is meaningful only while nothing else runs.
+    # Latency is measured last, one model after the other, because a time is meaningful only while nothing else runs.
     for model in best:
         task = tasks[model]
         job = EvaluateServedModel(model, task.directory, "test", task.image_size)

@@ -51,7 +51,7 @@ _REUSE = frozenset({"reuse", "cache", "cache_budget"})
 _PLACES = frozenset({"name", "storage", "ledger", "tracking_uri", "model_name", "register_model"})
 _KEPT = frozenset({"keep_best", "checkpoint_budget"})
 _CHANGEABLE = _BUDGET | _MACHINES | _PLACES | _REUSE | _KEPT
-"""Settings that may change from one session of a search to the next. They are tags, because MLflow's params cannot
+"""Settings that may change from one run of the command to the next. They are tags, because MLflow's params cannot
 change.
 """
 

@@ -64,7 +64,8 @@ def find_runs(client: MlflowClient, experiment: str, record: SearchRecord) -> Se
     if not parents:
         return None
     candidates = [(run, _children(client, experiment, run.info.run_id)) for run in parents]
-    # The run with the most children is kept; start time and id make the choice the same in every session.
+    # The run with the most children is kept. Start time and id make the choice the same in every run of the
+    # command.
     candidates.sort(key=lambda c: (-len(c[1]), c[0].info.start_time, c[0].info.run_id))
     for duplicate, children in candidates[1:]:
         # A duplicate with children is left alone: deleting it would hide trials.

@@ -122,7 +122,7 @@ class DiskCache:
             with waiting():
                 held = lock.acquire()
             with held:
-                # Whoever held the lock before has probably written the entry.
+                # The process that held the lock before has probably written the entry.
                 found = self.open(key)
                 if found is None and self._write(key, rows, shape, chunks):
                     found = self.open(key)

@@ -51,8 +51,7 @@ class Backbone:
         model: as above.
         cuts: all cuts of the graph, from its input to its output.
         blocks: from the first one above the preprocessing to the last one, which ends with the pooling. Their number
-            is the
-            largest ``unfreeze_depth``.
+            is the largest ``unfreeze_depth``.
         digest: hexadecimal digest of configuration and weights.
         parameters: number of weights, trainable or not.
 

@@ -16,12 +16,10 @@ class BackboneSpec:
         name: ``print``, the name of a model of ``keras.applications`` in any spelling, or the path of a ``.keras``
             file.
         weights: ``default`` (shipped for ``print``, ``imagenet`` for applications, those in a file), ``imagenet``,
-            ``none``
-            (random, from ``seed``), or the path of a weights file.
+            ``none`` (random, from ``seed``), or the path of a weights file.
         input_size: height and width in pixels; None for the backbone's own.
         preprocessing: ``auto``, or the mode that a ``.keras`` file expects for its pixels (none, unit, tf, torch,
-            caffe) if
-            it does not preprocess itself. For a file ``auto`` means none.
+            caffe) if it does not preprocess itself. For a file ``auto`` means none.
         seed: seed of random weights.
     """
 

@@ -34,8 +34,7 @@ def fisher_importance(bench: Workbench, depth: int, head: OldHead, account: Cost
 
     This is :func:`fisher_diagonal` at the pretrained weights over old training images, divided by its mean over all
     trained weights: a penalty of some strength is then as strong as in L2-SP, where each weight counts 1. It is
-        computed
-    once for all trials of the process.
+    computed once for all trials of the process.
 
     Returns:
         One float32 array for each weight of the blocks, in the order of ``suffix.weights``.

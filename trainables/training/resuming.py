@@ -1,9 +1,8 @@
 """Saves a training to a checkpoint file, and resumes a training from one.
 
 A checkpoint holds what training changes: the weights of the trained blocks and the head, the optimizers, the method's
-    own
-state, and the weights of the best epoch. It never holds the frozen part of the backbone. Everything random (the order
-of the data, augmentation, dropout) is a function of the seed and the epoch and needs no state.
+own state, and the weights of the best epoch. It never holds the frozen part of the backbone. Everything random (the
+order of the data, augmentation, dropout) is a function of the seed and the epoch and needs no state.
 """
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ def batch_order(images: int, batch_size: int, seed: int, epoch: int) -> np.ndarr
     """Return the row numbers of the images in each step of one epoch: (steps, batch_size) int64.
 
     They are a random permutation, a function of (seed, epoch) alone. The last batch is filled up from the start of the
-    same
-    permutation: all batches have one shape, so one compiled step serves them all.
+    same permutation: all batches have one shape, so one compiled step serves them all.
     """
     generator = np.random.default_rng([seed, epoch, 0x0DE])
     steps = steps_per_epoch(images, batch_size)

@@ -1,8 +1,7 @@
 """Finds out how far an autoscaler may grow the cluster that a search has joined.
 
-``ray up`` leaves its cluster file on the head, with the types of nodes and how many of each there may be. If another
-program scales the cluster (KubeRay), nothing states a limit; that such a program is at work shows in the names that it
-gives to node types.
+``ray up`` leaves its cluster file on the head, with the types of nodes and how many of each there may be. KubeRay
+states no limit. Its clusters are recognised by the names of their node types.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from search.execution.cluster.nodes import TrialResources, trials_that_fit
+from search.execution.cluster.ray_internals import cluster_status
 
 BOOTSTRAP_FILE = Path("~/ray_bootstrap_config.yaml")
 """The cluster file as ``ray up`` leaves it on the head."""
@@ -127,9 +127,7 @@ def _node_type(name: str, facts: Mapping[str, Any], most: int, default: int) -> 
 def has_named_node_types(gcs_address: str) -> bool:
     """Return whether a program gave names to the node types. Ray's own names are ``node_`` and the node's id."""
     try:
-        from ray.autoscaler.v2.sdk import get_cluster_status
-
-        status = get_cluster_status(gcs_address)
+        status = cluster_status(gcs_address)
         nodes = [*status.active_nodes, *status.idle_nodes]
         return any(n.ray_node_type_name not in ("", f"node_{n.node_id}") for n in nodes)
     except Exception:  # noqa: BLE001 - without an answer nothing is known to grow, which is safe to assume

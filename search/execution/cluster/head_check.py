@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.execution.cluster.ray_internals import CLUSTER_ID_METHOD, resolve_head
 from search.records.finding import Finding, failed, ok
 
 HEAD_TIMEOUT_SECONDS = 5.0
@@ -24,9 +25,6 @@ AUTH_MODE = "RAY_AUTH_MODE"
 
 TOKEN_FILE = Path(".ray") / "auth_token"
 """Ray's default file of the token, relative to the home directory."""
-
-_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-"""The request that ``ray.init`` sends first. It needs a token where the cluster uses them, and changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ def check_head(address: str) -> Finding:
         socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_TIMEOUT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         return failed(
-            "ray", f"nothing answers at {where} ({error}): is the head up (`ray status` there), the address right, "
-            "and does no firewall keep this machine out?"
+            "ray", f"nothing answers at {where} ({error}). Check that the head runs (`ray status` there), that the "
+            "address is right, and that no firewall blocks this machine."
         )  # fmt: skip
     token = own_token()
     refusal = _request_status(where, token.text if token.sent else "")
@@ -106,8 +104,6 @@ def _resolved(address: str) -> str | None:
     """Return HOST:PORT of the head; None for addresses that only Ray understands (Ray Client, ``local``)."""
     if "://" in address or address == "local":
         return None
-    from search.execution.cluster.ray_internals import resolve_head
-
     return resolve_head(address)
 
 
@@ -124,7 +120,7 @@ def _request_status(where: str, token: str) -> str | None:
     metadata = [("authorization", f"Bearer {token}")] if token else []
     # gRPC would otherwise send the request to a proxy for HTTP, which Ray itself does not use.
     with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        call = channel.unary_unary(_METHOD, request_serializer=as_is, response_deserializer=as_is)
+        call = channel.unary_unary(CLUSTER_ID_METHOD, request_serializer=as_is, response_deserializer=as_is)
         try:
             call(b"", timeout=HEAD_TIMEOUT_SECONDS, metadata=metadata)
         except grpc.RpcError as error:

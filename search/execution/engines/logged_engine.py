@@ -31,7 +31,7 @@ class LoggedEngine(Engine):
         if folder is not None and self._redirect:
             self._redirect = False  # once for the whole process
             redirect_output(folder)
-        # The trial's earlier life, if it has one here, must leave the log before the new one enters it.
+        # If this process ran the trial before, its entry in the log has to end before a new one starts.
         self.end(request.key)
         params = " ".join(parameter_phrases(request.config.params, "="))
         self._log.start_trial(request.key, folder, f"begins: {params}")

@@ -159,7 +159,7 @@ def _with_cost(result: EpochResult, training: Training) -> EpochResult:
 
 
 def _save(training: Training, file: Path | None) -> str | None:
-    """Write a checkpoint. Return why that failed: a full disk costs the trial its checkpoint, not its life."""
+    """Write a checkpoint. Return why that failed: if the disk is full, the trial continues without a new one."""
     from trainables.training.resuming import save_training
 
     try:

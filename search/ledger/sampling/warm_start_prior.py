@@ -1,9 +1,8 @@
-"""Proposes trials near what did well in earlier searches (``--warm-start``), until that turns out to mislead.
+"""Proposes trials near the best configurations of earlier searches (``--warm-start``).
 
-With a probability that falls as the search goes on, a trial is drawn near one of the best configurations of the earlier
-searches. Nothing is drawn before the sampler has a few trials of its own to compare with, and nothing any more once
-these show that what was taken over is worse than what the sampler finds. An earlier search that misleads therefore
-costs the configurations that were tried first, and little else.
+The probability of such a proposal falls as the search progresses. None is made before the sampler has proposed a few
+trials itself, and none while the transferred trials are worse than the median of those. A misleading earlier search
+therefore costs little more than the trials tried first.
 """
 
 from __future__ import annotations
@@ -135,7 +134,7 @@ def warm_start_summary(record: SearchRecord) -> str | None:
     if not record.warm_start:
         named = record.config.get("warm_start")
         asked = ", ".join(map(str, named)) if isinstance(named, list | tuple) else "earlier searches"
-        return f"nothing taken from {asked}: no configuration there lies in this search's space"
+        return f"no configuration of {asked} fits this search's space; none was transferred"
     names = ", ".join(dict.fromkeys(str(config["search"]) for config in record.warm_start))
     if not taken or not own:
         return f"{len(taken)} trials taken from {names}"

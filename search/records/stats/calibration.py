@@ -1,9 +1,9 @@
 """Measure whether a model's probabilities are calibrated: of the predictions with 90 %, nine in ten should be correct.
 
-The expected calibration error (ECE) of Guo et al. (ICML 2017, eq. 3) is computed over ten bins of equal width. The
-ECE of a perfectly calibrated model is above 0, too, the more so the fewer images there are.
-:attr:`~search.records.record.Calibration.by_chance` says how large it may be by consistency resampling (Bröcker and
-Smith, Weather and Forecasting 2007).
+The expected calibration error (ECE) of Guo et al. (ICML 2017, eq. 3) is computed over ten bins of equal width. Even a
+perfectly calibrated model has an ECE above 0, and a larger one on fewer images.
+:attr:`~search.records.record.Calibration.by_chance` is the ECE that such a model may have by chance, computed by
+consistency resampling (Bröcker and Smith, Weather and Forecasting 2007).
 """
 
 from __future__ import annotations

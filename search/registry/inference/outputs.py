@@ -33,7 +33,7 @@ def check_writable(output: str, overwrite: bool, folders: bool = False) -> Path:
     if target.exists() and not (target.is_file() or folders):
         raise UsageError(f"--output: expected a file, received {output!r}, which is none")
     if target.exists() and not overwrite:
-        raise UsageError(f"--output: {output!r} is there already; --overwrite replaces it")
+        raise UsageError(f"--output: {output!r} already exists; use --overwrite to replace it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Creating something is the only reliable test: permission bits do not show read-only mounts or quotas.

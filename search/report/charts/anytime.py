@@ -44,7 +44,7 @@ def _title(record: SearchRecord, known: Timeline, steps: list[EpochEnd]) -> str:
     after = known.length - best.seconds
     reached = f"The best value, {format_metric(record.metric, best.value)}, was reached after {_duration(best.seconds)}"
     if after > 0.2 * known.length:
-        return f"{reached}; {_duration(after)} more found nothing better"
+        return f"{reached}; no trial in the {_duration(after)} after that was better"
     return reached
 
 

@@ -59,8 +59,8 @@ def _title(record: SearchRecord) -> str:
         return f"One trial so far: it reached {best}"
     if still_improving(record):
         return f"Still improving when it ended: {best} was reached by trial {best_number}, one of the last"
-    later = "the trial" if after == 1 else f"the {plural(after, 'trial')}"
-    return f"Trial {best_number} reached {best}; {later} after it found nothing better"
+    later = "the later trial is not" if after == 1 else f"none of the {after:,} later trials is"
+    return f"Trial {best_number} reached {best}; {later} better"
 
 
 def _caption(record: SearchRecord, domain: tuple[float, float]) -> str:

@@ -40,7 +40,7 @@ def parallel(record: SearchRecord) -> Figure:
 
 
 def _title(trials: Sequence[TrialRecord], parameters: Sequence[Axis]) -> str:
-    """Say on which parameter the best quarter of the trials agrees most."""
+    """Return a title that names the parameter on which the best quarter of the trials agrees most."""
     best = trials[: max(2, len(trials) // 4)]
     spreads = [(_spread(axis, best), axis.name) for axis in parameters if _is_shared(axis, best)]
     if len(trials) < 8 or not spreads:

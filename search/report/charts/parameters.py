@@ -34,7 +34,7 @@ from search.report.charts.figure import Figure, compiled, empty_figure, focus_pa
 from search.report.charts.parallel_spec import MAX_NAMED_VALUES
 
 SLICE_KEY = "slice"
-TITLE = "Each parameter by itself"
+TITLE = "Objective against each parameter"
 HEIGHT = 190
 MAX_SLICES = 12
 

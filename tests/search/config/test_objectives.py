@@ -65,7 +65,7 @@ def fill(ledger: Ledger, trials: int) -> None:
         ({"objective": ["val_accuracy", "latency"]}, r"objective: expected .*did you mean 'latency_ms'"),
         (
             {"objective": ["val_accuracy", "latency_ms", "val_accuracy"]},
-            r"val_accuracy is there twice, received \[",
+            r"val_accuracy is given twice, received \[",
         ),
         ({"objective": ["latency_ms", "val_accuracy"]}, r"expected the first to be a metric of training"),
         ({"objective": "latency_ms"}, r"expected the first to be a metric of training .*received"),

@@ -134,12 +134,12 @@ def test_trials_that_would_stay_pending_are_reported(findings: Findings) -> None
 
 
 def test_a_task_that_waits_in_vain_is_reported(findings: Findings) -> None:
-    assert "PENDING for ever: no node has 64 CPU (1 waiting)" in words(findings, "requests", "failed")
+    assert "stays PENDING, because no node has 64 CPU (1 waiting)" in words(findings, "requests", "failed")
 
 
 def test_a_node_on_which_no_process_starts_is_reported(findings: Findings) -> None:
     said = words(findings, "nodes", "failed")
-    assert "no Python process could be asked on node deaf: no answer within 20 s" in said
+    assert "Ray could not start a process on node deaf: no answer within 20 s" in said
 
 
 def test_healthy_nodes_have_no_findings(findings: Findings) -> None:

@@ -36,9 +36,12 @@ def test_a_signal_during_a_write_to_the_view_is_handled(number: signal.Signals) 
         view.event("first line")
         assert stop_request.reason == "interrupted"
     end = time.monotonic() + 30
-    while "once more to end at once" not in stream.getvalue() and time.monotonic() < end:
+    while "press Ctrl-C again to stop at once" not in stream.getvalue() and time.monotonic() < end:
         time.sleep(0.01)
-    assert stream.getvalue().splitlines() == ["first line", "ending tidily; once more to end at once"]
+    assert stream.getvalue().splitlines() == [
+        "first line",
+        "stopping the search and saving its state; press Ctrl-C again to stop at once",
+    ]
 
 
 def test_the_second_signal_has_its_previous_effect() -> None:

@@ -178,7 +178,7 @@ def test_a_served_model_that_is_worse_than_the_one_served_does_not_pass() -> Non
     new = replace(new, predicted=np.concatenate([unlucky, *[new.predicted[1:]] * 5]))
     found = judged(new, old)
     assert found.decision == "worse"
-    assert "the model to be served is worse" in found.reason
+    assert "the model to be served is significantly worse" in found.reason
 
 
 @pytest.mark.parametrize(

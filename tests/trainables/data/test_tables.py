@@ -334,9 +334,9 @@ def no_rows(encode: Encode) -> pa.Table:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (without_label, r"which column holds the labels\? none .*--label-column .* columns are 'image'"),
-        (without_image, r"which column holds the images\? none .*--image-column .*'label', 'number'"),
-        (two_class_labels, r"labels\? 'coarse_label', 'fine_label' all could be it"),
+        (without_label, r"no column of labels found; .*--label-column .* columns are 'image'"),
+        (without_image, r"no column of images found; .*--image-column .*'label', 'number'"),
+        (two_class_labels, r"several columns may hold the labels: 'coarse_label', 'fine_label'; name one"),
         (null_labels, r"1 of 20 rows have no label \(rows '0'\)"),
         (blank_labels, r"1 of 20 rows have no label"),
         (unlabelled, r"label: expected 0 to 1, received -1. -1 stands for an image without a label"),

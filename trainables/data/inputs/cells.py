@@ -27,7 +27,7 @@ def encoded_images(array: Any, folder: Path) -> Iterator[Encoded | None]:
 def paths_in(table: TableFile, column: str) -> Iterator[Path]:
     """Yield the image files that ``column`` refers to; none if the first row contains an image itself.
 
-    To decide by the first row keeps a fingerprint cheap: the other rows of such a table are not read.
+    Only the first row is checked, so that a fingerprint stays cheap: the other rows of such a table are not read.
     """
     if is_bytes(table.schema.field(column).type):
         return

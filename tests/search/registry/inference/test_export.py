@@ -130,7 +130,7 @@ def test_invalid_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     there.write_text("mine")
     (tmp_path / "folder").mkdir()
     for arguments, words in [
-        (["--output", there], "--overwrite replaces it"),
+        (["--output", there], "use --overwrite to replace it"),
         (["--output", tmp_path / "model"], "expected one of savedmodel, tflite, onnx"),
         (["--output", tmp_path / "a", "--format", "pickle"], "received 'pickle'"),
         (["--output", there / "a.tflite"], "can be written"),

@@ -114,7 +114,7 @@ def test_refusals_come_before_any_work(
     there = tmp_path / "there.csv"
     there.write_text("mine")
     for arguments, words in [
-        (["--output", there], "--overwrite replaces it"),
+        (["--output", there], "use --overwrite to replace it"),
         (["--output", tmp_path / "answers"], "ends in .csv, .jsonl, .parquet"),
         (["--output", there / "below.csv"], "can be written"),
         (["--output", tmp_path, "--format", "csv"], "expected a file"),
