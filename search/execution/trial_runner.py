@@ -23,7 +23,7 @@ from search.execution.stop_request import StopRequest
 from search.execution.trial_actor import TrialActor, TrialAssignment
 from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.execution.tune_callbacks import NodeLossCallback, TrialHangCallback
-from search.execution.tune_patches import oom_kills_as_crashes
+from search.execution.tune_patches import oom_kills_as_crashes, require_trial_state
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import Parameters, TrialRecord
 from trainables.epoch_metrics import EpochMetrics
@@ -168,6 +168,7 @@ class TrialRunner(SearchObserver):
                     verbose=0,
                 ),
             )
+            require_trial_state()
             with oom_kills_as_crashes():
                 tuner.fit()
         finally:

@@ -9,7 +9,7 @@ address that ``auto`` stands for. Each function here wraps one private function 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,9 @@ from trainables.private_api import TESTED_VERSIONS, expect_private_api
 
 TESTED_RAY = TESTED_VERSIONS["ray"]
 """Versions of Ray (major and minor) with which the private API was tested, the oldest first."""
+
+CLUSTER_ID_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The request that ``ray.init`` sends first. It needs a token where the cluster uses them, and changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,24 @@ def validate_cluster_file(content: dict[str, Any]) -> None:
     except ImportError as error:
         raise unsupported_ray("ray.autoscaler._private.util", error) from error
     validate_config(prepare_config(content))
+
+
+def cluster_status(gcs_address: str) -> Any:
+    """Return the autoscaler's view of the cluster: its nodes with their types, and the resources that tasks wait for.
+
+    Raises:
+        ClusterError: the installed Ray has no such function.
+    """
+    with private_api("ray.autoscaler.v2.sdk.get_cluster_status"):
+        from ray.autoscaler.v2.sdk import get_cluster_status
+    return get_cluster_status(gcs_address)
+
+
+def call_in_actor(actor: Any, function: Callable[[Any], Any]) -> Any:
+    """Call ``function`` with the actor's object in the actor's process; return Ray's future of the result."""
+    with private_api("ActorHandle.__ray_call__"):
+        method = actor.__ray_call__
+    return method.remote(function)
 
 
 def actor_id(actor: Any) -> str:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import ray
 
 from search import SearchConfig
 from search.execution import tune_patches
-from search.execution.cluster import head_check
 from search.execution.cluster.ray_internals import (
+    CLUSTER_ID_METHOD,
     TESTED_RAY,
+    call_in_actor,
+    cluster_status,
     drop_cluster_errors,
     private_api,
     require_private_api,
     resolve_head,
 )
 from search.execution.engines.session import connect
-from search.execution.tune_patches import oom_kills_as_crashes
+from search.execution.tune_patches import actor_of, error_file, oom_kills_as_crashes, require_trial_state
 from trainables.errors import ClusterError
 
 ROOT = Path(__file__).parents[4]
-PRIVATE = re.compile(r"(from|import) ray(\.\w+)*\.(_\w+|core\.generated)")
+PRIVATE = re.compile(
+    r"(from|import) ray(\.\w+)*\.(_\w+|core\.generated|autoscaler)"
+    r"|ray\.rpc|\.(temporary_state|error_file|__ray_call__)\b"
+)
+
+STATUS_FIELDS: Mapping[str, set[str]] = {
+    "ClusterStatus": {"active_nodes", "idle_nodes", "resource_demands"},
+    "NodeInfo": {"node_id", "ray_node_type_name"},
+    "ResourceDemandSummary": {"ray_task_actor_demand"},
+    "RayTaskActorDemand": {"bundles_by_count"},
+    "ResourceRequestByCount": {"bundle", "count"},
+}
+"""What is read from the autoscaler's status of a cluster, by the class of Ray that holds it."""
 
 
 def test_the_installed_ray_is_a_tested_version() -> None:
@@ -59,7 +76,7 @@ def test_the_records_of_dead_workers_have_the_fields_that_we_read() -> None:
 def test_the_head_answers_the_request_with_which_we_check_it() -> None:
     from ray.core.generated import gcs_service_pb2
 
-    service, method = head_check._METHOD.removeprefix("/ray.rpc.").split("/")
+    service, method = CLUSTER_ID_METHOD.removeprefix("/ray.rpc.").split("/")
     assert method in gcs_service_pb2.DESCRIPTOR.services_by_name[service].methods_by_name
 
 
@@ -87,6 +104,51 @@ def test_tune_s_patched_methods_have_the_parameters_that_the_patch_passes_on() -
     assert (RayActorManager._actor_task_failed, Trial._get_default_result_or_future) == before
     assert "_default_result_or_future" in inspect.getsource(Trial)
     assert "isinstance(exception, RayActorError)" in inspect.getsource(before[0])
+
+
+def test_tune_s_trials_have_the_attributes_that_we_read(tmp_path: Path) -> None:
+    from ray.tune.experiment import Trial
+
+    trial, actor = Trial("trainable", stub=True), MagicMock()
+    trial.storage = MagicMock(trial_driver_staging_path=str(tmp_path))
+    assert actor_of(trial) is None
+    trial.set_ray_actor(actor)
+    assert actor_of(trial) is actor
+    assert error_file(trial) is None
+    trial.run_metadata.error_filename = "error.txt"
+    assert error_file(trial) == tmp_path / "error.txt"
+
+
+def test_actors_run_a_function_that_is_sent_to_them() -> None:
+    class Probe:
+        """An actor's class without methods of its own."""
+
+    actor = ray.remote(Probe)
+    assert hasattr(actor, "__ray_call__")
+    assert tuple(inspect.signature(actor.__ray_call__).parameters)[:1] == ("fn",)
+    with pytest.raises(ClusterError, match=r"ActorHandle\.__ray_call__"):
+        call_in_actor(object(), str)
+
+
+def test_the_status_of_the_cluster_has_the_fields_that_we_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.autoscaler.v2 import schema, sdk
+
+    assert next(iter(inspect.signature(sdk.get_cluster_status).parameters)) == "gcs_address"
+    for kind, used in STATUS_FIELDS.items():
+        assert used <= {field.name for field in fields(getattr(schema, kind))}
+    monkeypatch.delattr(sdk, "get_cluster_status")
+    with pytest.raises(ClusterError, match=r"ray\.autoscaler\.v2\.sdk\.get_cluster_status.*Tested versions"):
+        cluster_status("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("gone", ["Trial.error_file", "trial._TemporaryTrialState"])
+def test_trials_of_another_tune_are_refused_before_they_run(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_trial_state()
+    monkeypatch.delattr(f"ray.tune.experiment.{gone}")
+    with pytest.raises(ClusterError, match=r"Trial\.error_file.*Tested versions"):
+        require_trial_state()
 
 
 def test_a_changed_signature_is_refused_with_the_tested_versions(monkeypatch: pytest.MonkeyPatch) -> None:
