@@ -43,7 +43,7 @@ def check_cluster(targets: CheckTargets) -> Iterator[Finding]:
 
 
 def _newest_losses(nodes: Sequence[Mapping[str, Any]], max_nodes: int = 3) -> str:
-    """The last nodes that were lost, with Ray's reasons; empty if none was."""
+    """Return the last nodes that were lost, with Ray's reasons; empty if none was."""
     lost = [n for n in nodes if not n["Alive"] and n.get("DeathReasonMessage")]
     return "".join(
         f"; lost: {n['NodeManagerHostname']} ({n['DeathReasonMessage']})" for n in lost[-max_nodes:]

@@ -85,7 +85,7 @@ def _placeholders(value: object, where: str = "") -> Iterator[str]:
 
 
 def _schema_error(content: Content) -> str | None:
-    """The error that Ray itself would raise for the file; None if it accepts it."""
+    """Return the error that Ray itself would raise for the file; None if it accepts it."""
     import jsonschema
 
     missing = [key for key in ("cluster_name", "provider") if key not in content]

@@ -71,7 +71,7 @@ def check_request(targets: CheckTargets, alive: list[Resources], types: Mapping[
 
 
 def pending() -> Iterator[tuple[Resources, int]]:
-    """The resources that tasks and actors of this cluster wait for, each with the number of requests."""
+    """Return the resources that tasks and actors of this cluster wait for, each with the number of requests."""
     import ray
 
     status = cluster_status(ray.get_runtime_context().gcs_address)
@@ -81,7 +81,7 @@ def pending() -> Iterator[tuple[Resources, int]]:
 
 
 def node_types(cluster_file: Path | None) -> dict[str, Resources]:
-    """The resources of each node type that the autoscaler may start.
+    """Return the resources of each node type that the autoscaler may start.
 
     They are read from ``cluster_file``, or from the file that ``ray up`` left on this machine if it is the head. The
     result is empty if there is neither or the file lists no resources.
@@ -102,7 +102,7 @@ def node_types(cluster_file: Path | None) -> dict[str, Resources]:
 
 
 def fits(wanted: Resources, has: Resources) -> bool:
-    """Whether a node with the resources ``has`` satisfies the request ``wanted`` while nothing else runs on it."""
+    """Return whether a node with the resources ``has`` satisfies the request ``wanted`` if nothing else runs on it."""
     # Ray adds fractions of GPUs in floating point: 10 trials of 0.1 GPU must fit one GPU.
     return all(has.get(name, 0) >= amount - 1e-9 for name, amount in wanted.items() if amount)
 

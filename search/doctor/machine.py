@@ -112,7 +112,7 @@ def gpu_finding(where: str, present: int, seen: int, visible: str | None) -> Fin
 
 
 def _count_tensorflow_gpus() -> tuple[int, str]:
-    """The number of GPUs that TensorFlow sees, and what went wrong (empty if nothing did)."""
+    """Return the number of GPUs that TensorFlow sees, and what went wrong (empty if nothing did)."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(

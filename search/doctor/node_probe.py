@@ -41,7 +41,7 @@ class NodeProbe:
         }
 
     def storage(self, folder: str, content: str, name: str) -> tuple[str, str]:
-        """The problems of reading the driver's file in ``folder`` and of writing the file ``name`` there."""
+        """Return the problems of reading the driver's file in ``folder`` and of writing the file ``name`` there."""
         return read_problem(folder, content), write_problem(folder, content, name)
 
     def cache(self, wanted: str | None) -> tuple[str, int, str]:
@@ -86,7 +86,7 @@ class NodeProbe:
 
 
 def version_of(package: str) -> str:
-    """The installed version of ``package``; empty if it is not installed."""
+    """Return the installed version of ``package``; empty if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -94,7 +94,7 @@ def version_of(package: str) -> str:
 
 
 def digest_of_code() -> str:
-    """A digest of all Python files of the packages ``search`` and ``trainables``; empty if one is missing."""
+    """Return a digest of all Python files of the packages ``search`` and ``trainables``; empty if one is missing."""
     digest = hashlib.sha256()
     for name in ("search", "trainables"):
         spec = util.find_spec(name)
@@ -107,7 +107,7 @@ def digest_of_code() -> str:
 
 
 def count_driver_gpus() -> int:
-    """The number of GPUs that ``nvidia-smi`` lists; 0 without a driver."""
+    """Return the number of GPUs that ``nvidia-smi`` lists; 0 without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

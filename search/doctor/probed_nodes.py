@@ -109,5 +109,5 @@ class ProbedNodes:
             ray.kill(probe)
 
     def label(self, node: str) -> str:
-        """The node as messages name it: ``node NAME``."""
+        """Return the node as messages name it: ``node NAME``."""
         return f"node {self.names[node]}"

@@ -170,7 +170,10 @@ def _check_groups(cluster: Content, targets: CheckTargets) -> Iterator[Finding]:
 
 
 def _resources(group: Content) -> Resources:
-    """The resources that Ray assigns to a pod: the limits of its first container, unless rayStartParams differ."""
+    """Return the resources that Ray assigns to a pod.
+
+    They are the limits of its first container, unless rayStartParams differ.
+    """
     limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
     params = group.get("rayStartParams") or {}
     cpus = params.get("num-cpus", limits.get("cpu", 0))

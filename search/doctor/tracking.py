@@ -35,7 +35,7 @@ def check_tracking(uri: str | None) -> Finding:
 
 
 def is_server(uri: str) -> bool:
-    """Whether ``uri`` names an MLflow server, and not a database."""
+    """Return whether ``uri`` names an MLflow server, and not a database."""
     return uri.startswith(("http://", "https://"))
 
 
@@ -56,7 +56,7 @@ def ask_server(uri: str, timeout: float = TIMEOUT) -> Finding:
 
 
 def _authorized_request(uri: str) -> urllib.request.Request:
-    """A request with the credentials that MLflow's own client would send."""
+    """Return a request with the credentials that MLflow's own client would send."""
     parts = urllib.parse.urlsplit(uri)
     # urllib would take credentials in the address for a part of the host name.
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -98,7 +98,7 @@ class TrialAttributes:
 
     @classmethod
     def read(cls, attributes: Mapping[str, Any]) -> TrialAttributes:
-        """The attributes of a trial that this or an earlier version has written."""
+        """Return the attributes of a trial that this or an earlier version has written."""
         spent = attributes.get(TrialKey.SPENT) or {"stages": attributes.get(TrialKey.STAGES, {})}
         return cls(
             method=attributes.get(TrialKey.METHOD),
@@ -123,7 +123,7 @@ def newest_curve_chunk(epochs: tuple[EpochMetrics, ...]) -> tuple[str, list[list
 
 
 def spent_value(stages: Mapping[str, float], cost: Cost) -> dict[str, dict[str, Any]]:
-    """The value of the attribute :attr:`TrialKey.SPENT`."""
+    """Return the value of the attribute :attr:`TrialKey.SPENT`."""
     return {"stages": dict(stages), "cost": dict(cost)}
 
 

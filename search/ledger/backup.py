@@ -88,7 +88,7 @@ def _copy(ledger: Path, target: Path) -> None:
 
 
 def _integrity_error(ledger: Path) -> str | None:
-    """What SQLite finds wrong with the file; None if nothing."""
+    """Return what SQLite finds wrong with the file; None if nothing."""
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -98,7 +98,7 @@ def _integrity_error(ledger: Path) -> str | None:
 
 
 def _recovery_hint(ledger: Path, copy: Path) -> str:
-    """How to continue after the file was damaged or deleted."""
+    """Return how to continue after the file was damaged or deleted."""
     if not copy.exists():
         return " There is no copy of it: begin anew with --fresh, which archives this search and deletes nothing."
     if _integrity_error(copy):
@@ -111,6 +111,6 @@ def _recovery_hint(ledger: Path, copy: Path) -> str:
 
 
 def _remove_log(ledger: Path) -> str:
-    """The command that removes the write-ahead log of a killed driver; SQLite would apply it to the copy."""
+    """Return the command that removes the write-ahead log of a killed driver; SQLite would apply it to the copy."""
     left = [p for p in (Path(f"{ledger}-wal"), Path(f"{ledger}-shm")) if p.exists()]
     return f"  rm {shlex.join(map(str, left))}\n" if left else ""

@@ -84,7 +84,7 @@ class BufferedStorage(InMemoryStorage):
             self._pending.pop(key, None)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        """The study's identifier; reads the study from the database the first time.
+        """Return the study's identifier; read the study from the database the first time.
 
         Raises:
             KeyError: there is no such study.
@@ -96,7 +96,7 @@ class BufferedStorage(InMemoryStorage):
             return self._load(study_name)
 
     def get_all_studies(self) -> list[Any]:
-        """All studies of the database, in a class that is private to Optuna."""
+        """Return all studies of the database, in a class that is private to Optuna."""
         for study in self._database.get_all_studies():
             self.get_study_id_from_name(study.study_name)
         studies = super().get_all_studies()
@@ -155,7 +155,7 @@ class BufferedStorage(InMemoryStorage):
         self._retry.call(lambda retrying: tables.write_study_attribute(key, value))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """The attributes that the database holds now."""
+        """Return the attributes that the database holds now."""
         there = self._tables[study_id].study_id
         return self._retry.call(lambda retrying: self._database.get_study_user_attrs(there))
 
@@ -165,7 +165,7 @@ class BufferedStorage(InMemoryStorage):
         self._retry.call(lambda retrying: tables.write_study_attribute(key, value, system=True))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """The attributes that the database holds now."""
+        """Return the attributes that the database holds now."""
         there = self._tables[study_id].study_id
         return self._retry.call(lambda retrying: self._database.get_study_system_attrs(there))
 

@@ -39,7 +39,7 @@ which a search would neither continue nor report anything."""
 
 
 def sqlite_url(path: Path) -> str:
-    """The SQLAlchemy URL of a SQLite file. Its path may contain any character."""
+    """Return the SQLAlchemy URL of a SQLite file. Its path may contain any character."""
     from sqlalchemy.engine import URL
 
     return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
@@ -104,7 +104,7 @@ def set_objective_names(study: optuna.Study, names: Sequence[str]) -> None:
 
 
 def has_study(url: str, name: str) -> bool:
-    """Whether there is a study ``name``.
+    """Return whether there is a study ``name``.
 
     Raises:
         LedgerError: the database can't be opened.

@@ -35,7 +35,7 @@ class DatabaseRetry:
         self._unreachable_since: float | None = None
 
     def call(self, attempt: Callable[[bool], Result]) -> Result:
-        """The result of ``attempt``, which is called until it succeeds.
+        """Return the result of ``attempt``, which is called until it succeeds.
 
         Args:
             attempt: receives whether an earlier attempt failed. That one may have been committed all the same, if the
@@ -70,7 +70,7 @@ class DatabaseRetry:
             ) from error
 
     def _is_transient(self, error: Exception) -> bool:
-        """Whether the same call may succeed later."""
+        """Return whether the same call may succeed later."""
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         if self._engine.dialect.name == "sqlite":
             # SQLite raises OperationalError for everything, a full disk included. Only a lock passes by itself.

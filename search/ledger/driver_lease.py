@@ -159,7 +159,7 @@ class Lease:
 
 
 def boot_id() -> str:
-    """A word that identifies this start of this machine; empty if the system has none."""
+    """Return a word that identifies this start of this machine; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -176,7 +176,8 @@ def _now() -> float:
 
 
 def died_on_this_machine(holder: LeaseHolder) -> bool:
-    """Whether the holder was a process of this machine that no longer exists. Then nobody has to wait for expiry.
+    """Return whether the holder was a process of this machine that no longer exists. Then nobody has to wait for
+    expiry.
 
     The host's name alone does not identify a machine (containers repeat it), and process numbers start again with each
     start of a machine: both must be the same, and the start too.

@@ -43,12 +43,12 @@ class LeaseHolder:
     boot: str = ""
 
     def to_json(self) -> str:
-        """The text of the row."""
+        """Return the text of the row."""
         return json.dumps(asdict(self))
 
     @classmethod
     def parse(cls, text: str | None) -> LeaseHolder | None:
-        """The holder that a row's text names; None if it names nobody."""
+        """Return the holder that a row's text names; None if it names nobody."""
         known: dict[str, Any] | None = json.loads(text) if text else None
         if not known:
             return None
@@ -72,7 +72,7 @@ class LeaseRow:
         self._row = {"study_id": study, "key": StudyKey.DRIVER}
 
     def read(self) -> str | None:
-        """The row's text, to be compared with later (:meth:`compare_and_set`); None if there is no row yet."""
+        """Return the row's text, to be compared with later (:meth:`compare_and_set`); None if there is no row yet."""
         with self._translated_errors(), self._database.engine.connect() as connection:
             text: str | None = connection.execute(sql.select(self._value).where(*self._mine)).scalar()
             return text

@@ -134,7 +134,7 @@ class Ledger:
         return tuple(self._records.values())  # they are read and added in the order of their numbers
 
     def trial(self, number: int) -> TrialRecord:
-        """The trial of this number."""
+        """Return the trial of this number."""
         return self._records[number]
 
     def set_objectives(self, metric: str, direction: Direction, objectives: tuple[str, ...] = ()) -> None:
@@ -152,7 +152,7 @@ class Ledger:
         return sorted(self._live)
 
     def started(self) -> int:
-        """How many trials have ever been started."""
+        """Return how many trials have ever been started."""
         return len(self._records) - len(self._queue)
 
     def enqueue(self, configurations: Sequence[Parameters], origins: Sequence[str] = ()) -> None:
@@ -272,11 +272,11 @@ class Ledger:
         self._study.set_user_attr(key, value)
 
     def attribute(self, key: str) -> Any:
-        """The value that the database has of an attribute of the study now, or None."""
+        """Return the value that the database has of an attribute of the study now, or None."""
         return self._study.user_attrs.get(key)
 
     def importances(self) -> dict[str, float]:
-        """The share of each parameter in what makes trials good (PED-ANOVA); empty with too few trials."""
+        """Return the share of each parameter in what makes trials good (PED-ANOVA); empty with too few trials."""
         return importances(self._evaluated(), self._objectives.direction)
 
     def importance_intervals(self) -> dict[str, Interval]:

@@ -80,7 +80,8 @@ class OptunaTables:
     stored_intermediate_value: StoredForm
 
     def natural_key(self, table: sql.Table) -> list[str]:
-        """The columns of a unique index of ``table``, by which a row that is written again is found and replaced.
+        """Return the columns of a unique index of ``table``, by which a row that is written again is found and
+        replaced.
 
         Not for ``trials``: their rows are inserted once and then updated by their primary key.
         """
@@ -111,7 +112,9 @@ def optuna_tables() -> OptunaTables:
 
 
 def missing_tables(models: Any) -> list[str]:
-    """The tables, columns and functions used here that ``models`` lacks or has in another form; empty if it has all."""
+    """Return the tables, columns and functions used here that ``models`` lacks or has in another form; empty if it has
+    all.
+    """
     missing = []
     for name, columns in COLUMNS.items():
         table = getattr(getattr(models, name, None), "__table__", None)
@@ -133,7 +136,7 @@ def missing_tables(models: Any) -> list[str]:
 
 
 def has_schema(engine: sql.Engine) -> bool:
-    """Whether Optuna has made all its tables in the database of ``engine``."""
+    """Return whether Optuna has made all its tables in the database of ``engine``."""
     with engine.connect() as connection:
         if not sql.inspect(connection).has_table(SCHEMA_TABLE):
             return False
@@ -263,7 +266,7 @@ class StudyTables:
     def _rows(
         self, changes: Iterable[tuple[FrozenTrial, PendingChange]], keys: Mapping[int, int]
     ) -> dict[sql.Table, list[Row]]:
-        """The rows to write into each table, apart from that of the trials."""
+        """Return the rows to write into each table, apart from that of the trials."""
         tables = self._tables
         rows: dict[sql.Table, list[Row]] = {}
         for trial, change in changes:
@@ -305,8 +308,10 @@ def _update_state() -> sql.Update:
 
 @cache
 def _upsert(table: sql.Table, dialect: str) -> Any:
-    """A statement that inserts rows, or replaces those with the same natural key. Its syntax differs between
-    databases."""
+    """Return a statement that inserts rows, or replaces those with the same natural key.
+
+    Its syntax differs between databases.
+    """
     names = optuna_tables().natural_key(table)
     changed = [c.name for c in table.c if not c.primary_key and c.name not in names]
     if dialect in ("mysql", "mariadb"):

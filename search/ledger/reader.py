@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def about_to_json(record: SearchRecord) -> dict[str, Any]:
-    """What the driver writes about a search under :attr:`~search.ledger.attributes.StudyKey.ABOUT`, for readers.
+    """Return what the driver writes about a search under :attr:`~search.ledger.attributes.StudyKey.ABOUT`, for readers.
 
     With it a reader needs neither the data nor the backbone, which may be on another machine or gone.
     """
@@ -133,7 +133,7 @@ def _backbone(values: Mapping[str, Any]) -> BackboneSummary:
 
 
 def _known(workspace: Workspace) -> str:
-    """The searches of the storage, for an error message."""
+    """Return the searches of the storage, for an error message."""
     found = sorted(p.parent.name for p in workspace.storage.glob("*/ledger.db"))
     return f" (there are: {', '.join(found[:20])})" if found else " (there is none yet)"
 

@@ -41,7 +41,7 @@ def wal_mode(engine: sql.Engine) -> Iterator[None]:
 
 
 def on_local_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Whether ``path`` lies on a file system of this machine alone; False if the system does not tell.
+    """Return whether ``path`` lies on a file system of this machine alone; False if the system does not tell.
 
     Args:
         path: a file, which need not exist.

@@ -46,14 +46,14 @@ class SearchObjectives:
         return tuple(direction_of(name) for name in self.names) or (self.direction,)
 
     def best_value(self, epochs: Iterable[EpochMetrics]) -> float | None:
-        """The best value of ``metric`` in ``epochs``; None if it never was a finite number."""
+        """Return the best value of ``metric`` in ``epochs``; None if it never was a finite number."""
         values = [value for epoch in epochs if math.isfinite(value := epoch.metric(self.metric))]
         if not values:
             return None
         return max(values) if self.direction == "maximize" else min(values)
 
     def values(self, epochs: Sequence[EpochMetrics], serving_costs: Mapping[str, float]) -> dict[str, float]:
-        """The value of each of several objectives by its name; empty in a search with one.
+        """Return the value of each of several objectives by its name; empty in a search with one.
 
         ``serving_costs`` may hold metrics of training too, as the objectives of an earlier epoch do: they are ignored.
         """
@@ -63,7 +63,9 @@ class SearchObjectives:
         return values_at_best(epochs, self.names, costs)
 
     def result(self, record: TrialRecord) -> float | list[float] | None:
-        """What Optuna receives for a complete trial: a value, or one for each objective; None if one is not finite."""
+        """Return what Optuna receives for a complete trial: a value, or one for each objective; None if one is not
+        finite.
+        """
         if not self.names:
             return record.value
         values = [record.objectives.get(name, math.nan) for name in self.names]
@@ -71,7 +73,7 @@ class SearchObjectives:
 
 
 def to_record(trial: FrozenTrial, objectives: SearchObjectives, method: str) -> TrialRecord:
-    """The record of a trial.
+    """Return the record of a trial.
 
     Args:
         trial: as Optuna has it.
@@ -104,8 +106,9 @@ def to_record(trial: FrozenTrial, objectives: SearchObjectives, method: str) -> 
 
 
 def with_epoch(record: TrialRecord, epoch: EpochMetrics, objectives: SearchObjectives) -> TrialRecord:
-    """The record after another epoch; the same one if it has that epoch already, as after a resumed trial's
-    repetition."""
+    """Return the record after another epoch; the same one if it has that epoch already, as after a resumed trial's
+    repetition.
+    """
     if record.epochs and epoch.epoch <= record.epochs[-1].epoch:
         return record
     epochs = (*record.epochs, epoch)
@@ -118,13 +121,13 @@ def with_epoch(record: TrialRecord, epoch: EpochMetrics, objectives: SearchObjec
 
 
 def intermediate_values(record: TrialRecord, metric: str) -> dict[int, float]:
-    """The finite values of ``metric`` by epoch, as Optuna takes them."""
+    """Return the finite values of ``metric`` by epoch, as Optuna takes them."""
     values = {epoch.epoch: epoch.metric(metric) for epoch in record.epochs}
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
 def evaluated_trials(records: Iterable[TrialRecord], trials: Sequence[FrozenTrial]) -> list[EvaluatedTrial]:
-    """The ended trials that have a value, for the importance of parameters.
+    """Return the ended trials that have a value, for the importance of parameters.
 
     Trials that a scheduler stopped count with their best value so far: they were worse than others up to that epoch.
     Failed trials, and those that did not receive all their parameters, are left out.
@@ -140,12 +143,15 @@ def evaluated_trials(records: Iterable[TrialRecord], trials: Sequence[FrozenTria
 
 
 def method_of(params: Parameters, default: str) -> str:
-    """The method of a trial: a parameter where the search chooses among methods."""
+    """Return the method of a trial: a parameter where the search chooses among methods."""
     return str(params.get("method", default))
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed of a trial: a function of the search's seed and the trial's number, so that a retry repeats it."""
+    """Return the seed of a trial.
+
+    It is a function of the search's seed and the trial's number, so that a retry repeats it.
+    """
     return (seed * 1_000_003 + number) % 2**31
 
 

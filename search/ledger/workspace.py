@@ -36,7 +36,7 @@ class Workspace:
     name: str
 
     def baseline_name(self, method: str = "scratch") -> str:
-        """The name of a baseline, which is a search of its own."""
+        """Return the name of a baseline, which is a search of its own."""
         return f"{self.name}-{method}"
 
     @property
@@ -50,12 +50,13 @@ class Workspace:
         return self.directory / "ledger.db"
 
     def baseline_folder(self, method: str = "scratch") -> str:
-        """The folder of a baseline in the search's folder; without a suffix for ``scratch``, as in the first
-        storages."""
+        """Return the folder of a baseline in the search's folder; without a suffix for ``scratch``, as in the first
+        storages.
+        """
         return "baseline" if method == "scratch" else f"baseline-{method}"
 
     def baseline_ledger(self, method: str = "scratch") -> Path:
-        """The SQLite file of a baseline's ledger."""
+        """Return the SQLite file of a baseline's ledger."""
         return self.directory / self.baseline_folder(method) / "ledger.db"
 
     @property
@@ -128,7 +129,7 @@ class Workspace:
         )
 
     def _concerns_storage(self, full: OSError) -> bool:
-        """Whether the disk that was full is the storage's, not that of temporary files.
+        """Return whether the disk that was full is the storage's, not that of temporary files.
 
         A failed write names no file. Then it was probably the disk that has less room now.
         """
@@ -174,7 +175,7 @@ class Workspace:
 
 
 def _disk_full_error(error: BaseException | None) -> OSError | None:
-    """The error of a full disk among ``error`` and its causes; None if there is none."""
+    """Return the error of a full disk among ``error`` and its causes; None if there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return error

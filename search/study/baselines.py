@@ -43,7 +43,7 @@ def _run_baseline(runner: PhaseRunner, method: str, limit: int, task: str) -> Ph
 
 
 def _baseline_config(config: SearchConfig, method: str, limit: int, prepared: Prepared) -> SearchConfig:
-    """The options of the search without what is part of the transfer itself."""
+    """Return the options of the search without what is part of the transfer itself."""
     return config.replace(
         method=method,
         enqueue=None,

@@ -62,7 +62,9 @@ class ConfirmationCandidate:
 
 
 def trials_to_confirm(record: SearchRecord, max_points: int) -> tuple[TrialRecord, ...]:
-    """The best trial; with several objectives at most ``max_points`` of the front, the best in the first one first."""
+    """Return the best trial; with several objectives at most ``max_points`` of the front, the best in the first one
+    first.
+    """
     if not record.front:
         return (record.best,) if record.best else ()
     losses = [objective_losses(trial.objectives, record.objectives) or () for trial in record.front]
@@ -70,7 +72,10 @@ def trials_to_confirm(record: SearchRecord, max_points: int) -> tuple[TrialRecor
 
 
 def confirmation_seeds(config: SearchConfig) -> tuple[int, ...]:
-    """The seeds of the trainings. No trial of the search has one of them, because trials count up from another base."""
+    """Return the seeds of the trainings.
+
+    No trial of the search has one of them, because trials count up from another base.
+    """
     return tuple((config.seed * 1_000_003 + 2**30 + k) % 2**31 for k in range(config.confirm_seeds))
 
 
@@ -125,7 +130,10 @@ def retrain(
 
 
 def read_run(directory: Path, trial: TrialRecord, seed: int) -> ConfirmationRun | None:
-    """The finished training of ``trial`` with ``seed``; None if it is missing or damaged and has to be repeated."""
+    """Return the finished training of ``trial`` with ``seed``.
+
+    None if it is missing or damaged and has to be repeated.
+    """
     model, facts = (_run_file(directory, trial, seed, suffix) for suffix in (".keras", ".json"))
     try:
         metrics = json.loads(facts.read_text())

@@ -175,7 +175,7 @@ def _outcome(
     baselines: Sequence[_ComparedBaseline],
     test: _TestSplit,
 ) -> Outcome:
-    """The outcome of one point; its predictions are kept in a file next to its models."""
+    """Return the outcome of one point; its predictions are kept in a file next to its models."""
     trial, runs, labels = point.trial, point.runs, test.labels
     best = best_run_index(runs)
     predicted = _predicted_classes(classified, len(labels))
@@ -252,7 +252,7 @@ def _examples(
     probability: np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ErrorExample, ...]:
-    """The wrong answers with the highest probability, then the right ones with the lowest."""
+    """Return the wrong answers with the highest probability, then the right ones with the lowest."""
     wrong = sorted(np.flatnonzero(predicted != labels), key=lambda i: -probability[i])[:MAX_EXAMPLES]
     right = sorted(np.flatnonzero(predicted == labels), key=lambda i: probability[i])[:MAX_EXAMPLES]
     return tuple(

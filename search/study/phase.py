@@ -170,7 +170,7 @@ class Phase:
         self.ledger.proposal_source = ProposalChain(sources)
 
     def _transfer_configs(self) -> list[TransferredConfig]:
-        """The configurations that earlier searches tried. The best of them are enqueued as the first trials.
+        """Return the configurations that earlier searches tried. The best of them are enqueued as the first trials.
 
         The ledger keeps them as they were when this search began, because the earlier searches may go on.
         """
@@ -282,7 +282,7 @@ class Phase:
         return self._earlier + time.monotonic() - self._began
 
     def _identity(self) -> dict[str, object]:
-        """What must be the same when the search is resumed, as JSON values. The keys are stored in ledgers."""
+        """Return what must be the same when the search is resumed, as JSON values. The keys are stored in ledgers."""
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED_SETTINGS},

@@ -184,7 +184,7 @@ class PhaseRunner:
 
 
 def same_error_message(record: SearchRecord) -> str:
-    """The message of a search whose first trials all failed with the same error; it quotes the error once."""
+    """Return the message of a search whose first trials all failed with the same error; it quotes the error once."""
     last = [t for t in record.trials if last_error_line(t)][-1]
     return (
         f"trials: the first {MIN_IDENTICAL_FAILURES} all ended with the same error, so no more were started:\n"
@@ -195,7 +195,7 @@ def same_error_message(record: SearchRecord) -> str:
 
 
 def no_result_message(record: SearchRecord) -> str:
-    """The message of a search without a best trial; it quotes the first failure."""
+    """Return the message of a search without a best trial; it quotes the first failure."""
     failed = [t for t in record.trials if t.error]
     count = len(record.trials)
     if not failed and record.stopped == "time_budget":

@@ -91,7 +91,7 @@ class Prepared:
         return {name: own.backbone for name, own in self.by_backbone.items()}
 
     def for_params(self, params: Parameters) -> Prepared:
-        """The backbone that a trial with ``params`` trains, with its data."""
+        """Return the backbone that a trial with ``params`` trains, with its data."""
         return self.by_backbone.get(str(params.get(BACKBONE)), self)
 
 
@@ -209,7 +209,7 @@ class _Preparation:
         return file, summary
 
     def _pinned_name(self, name: str, role: str) -> str:
-        """The version that an alias stands for in this search; any other name is returned as it is."""
+        """Return the version that an alias stands for in this search; any other name is returned as it is."""
         if not name.startswith("models:/") or "@" not in name:
             return name
         known = pinned_versions(self.config, self.workspace).get(name)

@@ -26,7 +26,10 @@ PINNED_VERSIONS_FILE = "models.json"
 
 
 def pinned_versions(config: SearchConfig, workspace: Workspace) -> dict[str, str]:
-    """The versions with which the search began, by the addresses that it was given; empty before it has begun."""
+    """Return the versions with which the search began, by the addresses that it was given.
+
+    The result is empty before the search has begun.
+    """
     # Without a ledger no trial has used a version, so a new search takes the newest one.
     if config.fresh or (config.ledger is None and not workspace.ledger.is_file()):
         return {}
@@ -47,14 +50,14 @@ def _read(workspace: Workspace) -> dict[str, str]:
 
 
 def search_name(config: SearchConfig) -> str:
-    """The name of the search: as given, or the name of its task."""
+    """Return the name of the search: as given, or the name of its task."""
     return config.name or task_name(config.data)
 
 
 def backbone_spec(
     config: SearchConfig, storage: Path, downloads: Path, backbone: str | None = None
 ) -> BackboneSpec:
-    """The backbone that the options name; one of a model registry is downloaded.
+    """Return the backbone that the options name; one of a model registry is downloaded.
 
     Args:
         storage: folder of the searches, with the MLflow store if ``config`` names none.
@@ -78,7 +81,7 @@ def backbone_spec(
 
 
 def spec_fingerprint(spec: BackboneSpec) -> str:
-    """A digest of the spec and of the files that it names. It is part of a file name in the storage."""
+    """Return a digest of the spec and of the files that it names. It is part of a file name in the storage."""
     facts = asdict(spec)
     for key in ("name", "weights"):
         file = Path(facts[key])
@@ -102,7 +105,7 @@ class DataSources:
     _opened: dict[tuple[str, bool], DataSource] = field(default_factory=dict)
 
     def open(self, data: str, options: DataOptions) -> DataSource:
-        """The source ``data``, opened now or before.
+        """Return the source ``data``, opened now or before.
 
         Raises:
             UsageError: ``data`` is not valid.
@@ -120,7 +123,7 @@ class DataSources:
 
 
 def data_options(config: SearchConfig) -> DataOptions:
-    """How the search reads and splits its data."""
+    """Return how the search reads and splits its data."""
     return DataOptions(
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
@@ -133,7 +136,7 @@ def data_options(config: SearchConfig) -> DataOptions:
 
 
 def target_options(config: SearchConfig, source_classes: Sequence[str]) -> DataOptions:
-    """How the search reads and splits its target.
+    """Return how the search reads and splits its target.
 
     Args:
         source_classes: class names of the source; with ``--unlabelled-target`` the target takes them over.
@@ -150,7 +153,7 @@ def data_folder(
     data: str | None = None,
     unlabelled: Sequence[str] | None = None,
 ) -> str:
-    """The name of the folder for data prepared in a certain way. Searches of one storage share these folders.
+    """Return the name of the folder for data prepared in a certain way. Searches of one storage share these folders.
 
     Args:
         size: (H, W) of the images in pixels.

@@ -32,7 +32,7 @@ class SearchResult:
     report_path: Path
 
     def __repr__(self) -> str:
-        """A short text for interactive sessions, because the record holds every epoch and images."""
+        """Return a short text for interactive sessions, because the record holds every epoch and images."""
         best = self.record.best
         found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
         model = f", {self.model_uri}" if self.model_uri else ""
@@ -62,7 +62,7 @@ class SearchResult:
         return self.record.tracking_uri
 
     def figure(self, key: str) -> Drawing:
-        """A figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
+        """Return a figure of the report (``history``, ``curves``, ``parallel``, ``landscape``, …) for a notebook.
 
         Raises:
             UsageError: there is no such figure; the message lists the valid names.
@@ -76,7 +76,7 @@ class SearchResult:
 
 
 def model_uri(outcome: Outcome | None) -> str | None:
-    """The URI of an outcome's model version; None if it is not registered."""
+    """Return the URI of an outcome's model version; None if it is not registered."""
     if outcome is None or not outcome.model_version:
         return None
     return f"models:/{outcome.model_name}/{outcome.model_version}"

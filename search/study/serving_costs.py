@@ -87,7 +87,7 @@ class ServingCosts:
             self._measure([{BACKBONE: b, HEAD: h} for b, h in product(backbones, heads)])
 
     def costs_of(self, params: Parameters) -> dict[str, float]:
-        """The costs of a model with these parameters, by objective. A new architecture is measured now."""
+        """Return the costs of a model with these parameters, by objective. A new architecture is measured now."""
         key = self._key(params)
         if key not in self._known:
             self._measure([params])
@@ -131,7 +131,7 @@ class ServingCosts:
         return Architecture(file, int(params.get(HEAD, 0)), self.classes)
 
     def _key(self, params: Mapping[str, Any]) -> str:
-        """The key of an architecture in the ledger. It names no path, because a storage may be moved."""
+        """Return the key of an architecture in the ledger. It names no path, because a storage may be moved."""
         return f"{self.backbones[params.get(BACKBONE)].digest}/{int(params.get(HEAD, 0))}"
 
     def _from_key(self, key: str) -> Architecture:
@@ -141,7 +141,10 @@ class ServingCosts:
 
 
 def make_serving_costs(phase: Phase, notify: Callable[[str], object]) -> ServingCosts:
-    """The serving costs of a search with several objectives, measured as far as possible before the first trial."""
+    """Return the serving costs of a search with several objectives.
+
+    They are measured as far as possible before the first trial.
+    """
     prepared, config = phase.prepared, phase.config
     files: dict[ParameterValue | None, BackboneFile] = {
         name: _backbone_file(own) for name, own in prepared.by_backbone.items()
@@ -175,7 +178,7 @@ def _run_on_driver_node(phase: Phase, job: ArchitectureJob) -> Any:
 
 
 def _values(values: Range | None, default: ParameterValue | None) -> list[Any]:
-    """All values of a range, or no value if there are many; ``default`` for a parameter that is not searched."""
+    """Return all values of a range, or no value if there are many; ``default`` for a parameter that is not searched."""
     if values is None:
         return [default]
     if isinstance(values, Choice):

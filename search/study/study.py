@@ -219,7 +219,7 @@ class _Search:
         return record
 
     def _run_artifacts(self, record: SearchRecord) -> tuple[Path, ...]:
-        """The files that MLflow shows with the search's run: tables, report and single plots."""
+        """Return the files that MLflow shows with the search's run: tables, report and single plots."""
         from search.report.formats import write_run_artifacts
 
         workspace = self.runner.workspace

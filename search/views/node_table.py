@@ -24,7 +24,10 @@ def nodes_summary(nodes: Sequence[NodeUsage]) -> str:
 def node_table(
     nodes: Sequence[NodeUsage], trials: Iterable[TrialRecord], rows: int, ascii_only: bool
 ) -> Table:
-    """A table of at most ``rows`` lines, the busiest nodes first. The last line counts the nodes that are left out."""
+    """Return a table of at most ``rows`` lines, the busiest nodes first.
+
+    The last line counts the nodes that are left out.
+    """
     where: dict[str, list[int]] = defaultdict(list)
     for trial in trials:
         if trial.state == "running" and trial.node:

@@ -17,7 +17,7 @@ MIN_REDRAW_SECONDS = 0.5
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook. IPython on a terminal is not one."""
+    """Return whether this process is the kernel of a notebook. IPython on a terminal is not one."""
     ipython = sys.modules.get("IPython")  # not imported: a notebook has done that
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -69,7 +69,7 @@ class NotebookView:
             self._draw(now=True)
 
     def html(self) -> str:
-        """The HTML to show at this moment."""
+        """Return the HTML to show at this moment."""
         if self._record is not None:
             return progress_html(self._record, self._stage, self._message)
         lines = [line for line in (self._stage, self._message) if line]

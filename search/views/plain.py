@@ -118,7 +118,7 @@ def _best(record: SearchRecord) -> str:
 
 
 def _costs(trial: TrialRecord, record: SearchRecord) -> str:
-    """The values of all objectives but the first."""
+    """Return the values of all objectives but the first."""
     return "".join(
         f", {objective_phrase(name, trial.objectives.get(name))}" for name in record.objectives[1:]
     )

@@ -124,7 +124,7 @@ class TerminalView:
             live.stop()
 
     def draw(self) -> RenderableType:
-        """The panel at this moment; called by the thread that draws."""
+        """Return the panel at this moment; called by the thread that draws."""
         now = time.monotonic()
         with self._lock:
             clocks = now - self._began, now - self._updated
@@ -151,7 +151,7 @@ class TerminalView:
 
 
 def panel(state: PanelState, console: Console) -> RenderableType:
-    """The whole panel, no taller than the screen of ``console``."""
+    """Return the whole panel, no taller than the screen of ``console``."""
     record = state.record
     parts: list[RenderableType] = [_header(record, state.elapsed, console.width)]
     if record is not None:
@@ -252,7 +252,7 @@ def _front(record: SearchRecord, height: int) -> list[RenderableType]:
 
 
 def _nodes(state: PanelState, console: Console) -> list[RenderableType]:
-    """A summary line and a table of the nodes, in at most a third of the screen."""
+    """Return a summary line and a table of the nodes, in at most a third of the screen."""
     if not state.nodes:
         return []
     rows = min(len(state.nodes), console.height // 3 - 3)

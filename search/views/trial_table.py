@@ -68,7 +68,9 @@ _FIXED = 36
 
 
 def terminal_trial_table(record: SearchRecord, rows: int, width: int, ascii_only: bool) -> Table:
-    """A table of at most ``rows`` trials with a heading, ``width`` characters wide; parameters as far as they fit."""
+    """Return a table of at most ``rows`` trials with a heading, ``width`` characters wide; parameters as far as they
+    fit.
+    """
     chosen = _select_trials(record, rows)
     names = [name for name in COLUMN_HEADINGS if any(name in t.params for t in chosen)]
     most = _most_epochs(record)
@@ -150,7 +152,7 @@ def _ended(trial: TrialRecord) -> tuple[float, int]:
 
 
 def _fit_columns(names: list[str], width: int, most: int) -> tuple[int, list[str]]:
-    """The width of the curve, and the parameters that fit next to it."""
+    """Return the width of the curve, and the parameters that fit next to it."""
     shown = list(names)
     while shown and width - _FIXED - _columns_width(shown) < 10:
         shown.pop()

@@ -118,7 +118,7 @@ def make_view(*, quiet: bool = False, verbose: bool = False, console: Console | 
 
 
 def default_view() -> View:
-    """The view of a search that is started from Python: live HTML in a notebook, nothing elsewhere."""
+    """Return the view of a search that is started from Python: live HTML in a notebook, nothing elsewhere."""
     from search.views.notebook import NotebookView, in_notebook
 
     return GuardedView(NotebookView()) if in_notebook() else QuietView()

@@ -58,7 +58,7 @@ class BackbonePrior:
         }
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord] = ()) -> Proposal | None:
-        """A backbone for trial number ``started`` of a search, or None to leave it to the sampler.
+        """Return a backbone for trial number ``started`` of a search, or None to leave it to the sampler.
 
         See :meth:`search.ledger.sampling.proposals.ProposalSource.propose`. The results of trials play no part.
         """
@@ -72,7 +72,7 @@ class BackbonePrior:
         return Proposal("prior", {BACKBONE: chosen})
 
     def to_json(self) -> dict[str, Any]:
-        """The form in which the ledger stores it. ``probabilities`` is for readers."""
+        """Return the form in which the ledger stores it. ``probabilities`` is for readers."""
         return {
             "score": PRIOR_SCORE,
             "scores": dict(self.scores),
@@ -118,7 +118,7 @@ class PriorEvaluation:
 
 
 def evaluate_prior(record: SearchRecord) -> PriorEvaluation | None:
-    """How good the prior of a search was; None without a prior or a result."""
+    """Return how good the prior of a search was; None without a prior or a result."""
     best = record.best
     if record.prior is None or best is None:
         return None

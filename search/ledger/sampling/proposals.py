@@ -46,6 +46,6 @@ class ProposalChain:
     sources: Sequence[ProposalSource] = ()
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
-        """The proposal of the first source that makes one. See :meth:`ProposalSource.propose`."""
+        """Return the proposal of the first source that makes one. See :meth:`ProposalSource.propose`."""
         proposals = (source.propose(seed, started, trials) for source in self.sources)
         return next((proposal for proposal in proposals if proposal is not None), None)

@@ -52,7 +52,10 @@ class IncrementalTPESampler(TPESampler):
         self._depths: dict[str, IntDistribution] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are proposed jointly. With several objectives Optuna proposes each one on its own."""
+        """Return the parameters that are proposed jointly.
+
+        With several objectives Optuna proposes each one on its own.
+        """
         if _multi_objective(study):
             return {}
         shared = self._shared_space.calculate(study)
@@ -67,7 +70,7 @@ class IncrementalTPESampler(TPESampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A value for one parameter on its own."""
+        """Return a value for one parameter on its own."""
         if param_name == DEPTH and self._depths:
             # No trial had this backbone, so its range of depths was unknown to the joint proposal. TPE would now
             # compare the depths of other backbones in blocks, which means nothing here.
@@ -130,7 +133,7 @@ def check_private_api() -> None:
 
 
 def depth_to_fraction(depth: int, depths: IntDistribution) -> float:
-    """The fraction of a backbone's blocks to which ``depth`` corresponds.
+    """Return the fraction of a backbone's blocks to which ``depth`` corresponds.
 
     The interval from 0 to 1 is divided into as many equal parts as there are depths; the result is the middle of a
     part, so that :func:`fraction_to_depth` gives the same depth again.
@@ -140,7 +143,7 @@ def depth_to_fraction(depth: int, depths: IntDistribution) -> float:
 
 
 def fraction_to_depth(fraction: float, depths: IntDistribution) -> int:
-    """The depth of a backbone with the range ``depths`` to which a fraction of its blocks corresponds."""
+    """Return the depth of a backbone with the range ``depths`` to which a fraction of its blocks corresponds."""
     count = (depths.high - depths.low) // depths.step + 1
     return depths.low + depths.step * min(
         int(fraction * count), count - 1
@@ -148,7 +151,7 @@ def fraction_to_depth(fraction: float, depths: IntDistribution) -> int:
 
 
 def new_shared_space() -> IntersectionSearchSpace:
-    """The parameters that all trials of a study have in common, before any trial was looked at."""
+    """Return the parameters that all trials of a study have in common, before any trial was looked at."""
     return IntersectionSearchSpace(include_pruned=True)
 
 
@@ -166,8 +169,9 @@ def _with_fraction(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _depths_by_backbone(study: Study) -> dict[str, IntDistribution]:
-    """The range of depths of each backbone that some trial had; empty if the search has a list of depths, not a
-    range."""
+    """Return the range of depths of each backbone that some trial had; empty if the search has a list of depths, not a
+    range.
+    """
     found = {}
     for trial in study.get_trials(deepcopy=False):
         depths, backbone = trial.distributions.get(DEPTH), trial.params.get(BACKBONE)

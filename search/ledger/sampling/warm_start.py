@@ -74,7 +74,7 @@ class TransferredConfig:
 
 
 def task_similarity(task: TaskSummary, backbones: Iterable[BackboneSummary], earlier: SearchRecord) -> float:
-    """How similar the task of an earlier search is to ``task``, from 0 to 1, without looking at images.
+    """Return how similar the task of an earlier search is to ``task``, from 0 to 1, without looking at images.
 
     The ratios of the numbers of classes and of training images per class count by their logarithms, class names by the
     share that both tasks have. The same data with the same backbone has similarity 1.
@@ -99,7 +99,7 @@ def transferred_configs(
     task: TaskSummary,
     own: Mapping[str | None, BackboneSummary],
 ) -> list[TransferredConfig]:
-    """The best configurations of earlier searches that this search's space contains, none twice.
+    """Return the best configurations of earlier searches that this search's space contains, none twice.
 
     The best of each search come first, that of the most similar task first of all; then the second best, and so on.
 
@@ -129,13 +129,13 @@ def transferred_configs(
 
 
 def _ranked(record: SearchRecord) -> list[TrialRecord]:
-    """The trials that have a result, the best first."""
+    """Return the trials that have a result, the best first."""
     keys = {key: trial for trial in record.trials if (key := rank_key(trial, record.direction))}
     return [keys[key] for key in sorted(keys)]
 
 
 def first_configs(found: Sequence[TransferredConfig], trials: int) -> list[TransferredConfig]:
-    """The configurations that are tried first in a search of so many ``trials``."""
+    """Return the configurations that are tried first in a search of so many ``trials``."""
     return list(found[: max(1, min(MAX_FIRST, int(FIRST_SHARE * trials)))])
 
 
@@ -180,7 +180,7 @@ def _translate_depth(depth: int, before: BackboneSummary, now: BackboneSummary) 
 
 
 def configs_to_json(found: Sequence[TransferredConfig]) -> list[dict[str, Any]]:
-    """The form in which the ledger stores them.
+    """Return the form in which the ledger stores them.
 
     They are stored when a search begins, so that it continues with the same ones although the earlier searches may
     have more trials by then.

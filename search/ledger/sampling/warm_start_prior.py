@@ -51,7 +51,7 @@ class WarmStartPrior:
     direction: Direction
 
     def propose(self, seed: int, started: int, trials: Sequence[TrialRecord]) -> Proposal | None:
-        """A configuration near one of those that were taken over, or None to leave the trial to the sampler.
+        """Return a configuration near one of those that were taken over, or None to leave the trial to the sampler.
 
         See :meth:`search.ledger.sampling.proposals.ProposalSource.propose`. Better configurations and those of more
         similar tasks are more likely.
@@ -71,7 +71,7 @@ class WarmStartPrior:
 
 
 def is_misleading(trials: Sequence[TrialRecord], direction: Direction) -> bool:
-    """Whether the best of the trials that were taken over is worse than half of the sampler's own."""
+    """Return whether the best of the trials that were taken over is worse than half of the sampler's own."""
     taken, own = split_by_origin(trials, direction)
     return len(own) >= MIN_OWN_TRIALS and _worse(taken, own)
 
@@ -127,7 +127,7 @@ def _draw_value(value: ParameterValue, values: Range, rng: np.random.Generator) 
 
 
 def warm_start_summary(record: SearchRecord) -> str | None:
-    """A sentence on how useful the earlier searches were; None if the search names none."""
+    """Return a sentence on how useful the earlier searches were; None if the search names none."""
     if record.warm_start is None:
         return None
     taken, own = split_by_origin(record.trials, record.direction)
