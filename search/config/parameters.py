@@ -14,6 +14,15 @@ from typing import Literal
 from search.config.choices import ALL_METHODS, METHODS
 from search.config.ranges import Choice, FloatRange, IntRange, Range
 from search.records.record import ParameterValue
+from trainables.methods.parameter_values import (
+    ALIGNMENT_LAYERS,
+    ALIGNMENT_SCHEDULES,
+    ALIGNMENTS,
+    DISTILLATIONS,
+    HEAD_INITS,
+    REMEMBERINGS,
+    WEIGHTINGS,
+)
 
 Kind = Literal["int", "float", "bool", "name"]
 
@@ -25,9 +34,6 @@ PRETRAINED_METHODS = tuple(name for name, method in METHODS.items() if method.tr
 
 OLD_TASK_PARAMETERS = ("remembering", "remember_weight")
 """Parameters of a search that has an old task to remember (``--remember``)."""
-
-LABEL_FREE_WEIGHTINGS = ("odds", "kmm")
-"""Values of ``weighting`` that need no labels of the target."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "head_init": Parameter(
         "name",
         "initial weights of the head: random, or those of a linear probe on the frozen backbone",
-        Choice(("random", "probe")),
+        Choice(HEAD_INITS),
         methods=PRETRAINED_METHODS,
         when=DEPTH,
         needs_target_labels=True,
@@ -170,7 +176,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "weighting": Parameter(
         "name",
         "what determines a source image's weight: a domain classifier's odds, kernel mean matching, or boosting",
-        Choice(("odds", "kmm", "tradaboost")),
+        Choice(WEIGHTINGS),
         core=True,
         methods=("reweight",),
         default="odds",
@@ -210,7 +216,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "alignment": Parameter(
         "name",
         "what makes the features similar: covariances (coral), kernel means (mmd), or an adversary (dann)",
-        Choice(("coral", "mmd", "dann")),
+        Choice(ALIGNMENTS),
         core=True,
         methods=("align",),
         default="mmd",
@@ -227,13 +233,13 @@ PARAMETERS: Mapping[str, Parameter] = {
     "alignment_schedule": Parameter(
         "name",
         "whether lambda is constant or rises from 0 as in DANN",
-        Choice(("constant", "ramp")),
+        Choice(ALIGNMENT_SCHEDULES),
         methods=("align",),
     ),
     "alignment_layer": Parameter(
         "name",
         "which layer is aligned: the backbone's features, or the head's hidden layer",
-        Choice(("features", "hidden")),
+        Choice(ALIGNMENT_LAYERS),
         methods=("align",),
         when="head_units",
     ),
@@ -241,7 +247,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         "name",
         "what is learned from the teacher: softened predictions (plain), distances and angles between images "
         "(relational), or both",
-        Choice(("plain", "relational", "both")),
+        Choice(DISTILLATIONS),
         core=True,
         methods=("distill",),
         default="both",
@@ -299,7 +305,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "remembering": Parameter(
         "name",
         "how the old task is kept: elastic weight consolidation, learning without forgetting, or rehearsal",
-        Choice(("ewc", "lwf", "rehearsal")),
+        Choice(REMEMBERINGS),
         core=True,
         methods=("finetune",),
         when=DEPTH,

@@ -17,7 +17,6 @@ from search.config.choices import ALL_METHODS, did_you_mean
 from search.config.parameters import (
     BACKBONE,
     DEPTH,
-    LABEL_FREE_WEIGHTINGS,
     OLD_TASK_PARAMETERS,
     Parameter,
     backbone_parameter,
@@ -29,6 +28,7 @@ from search.config.strict_yaml import read_mapping
 from search.config.validation_errors import quote_key, quote_value
 from search.records.record import Parameters, ParameterValue
 from trainables.errors import UsageError
+from trainables.methods.parameter_values import LABEL_FREE_WEIGHTINGS
 
 __all__ = [
     "Choice",

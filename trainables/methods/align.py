@@ -26,17 +26,9 @@ from trainables.methods.domain_losses import (
     initial_discriminator,
     mmd,
 )
+from trainables.methods.parameter_values import ALIGNMENT_LAYERS, ALIGNMENT_SCHEDULES, ALIGNMENTS
 from trainables.methods.source_training import SourceTraining
 from trainables.training.method_hooks import TrainingPlan
-
-ALIGNMENTS = ("coral", "mmd", "dann")
-"""Distances between the domains: of covariances, the maximum mean discrepancy, or a discriminator's success."""
-
-ALIGNMENT_SCHEDULES = ("constant", "ramp")
-"""How λ changes during training: not at all, or from 0 to its value as in DANN."""
-
-ALIGNMENT_LAYERS = ("features", "hidden")
-"""Where the domains are compared: at the backbone's output, or at the hidden layer of the head."""
 
 _STEEPNESS = 10.0
 """γ in :func:`alignment_ramp`, as in the paper."""

@@ -17,6 +17,7 @@ from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
 from trainables.methods.distillation_losses import EMBEDDINGS, SCORES, DistillationLoss
 from trainables.methods.finetune import FineTune
+from trainables.methods.parameter_values import DISTILLATIONS
 from trainables.training.linear_probe import probe_head
 from trainables.training.method_hooks import TrainingPlan
 from trainables.training.training import guarded
@@ -58,10 +59,6 @@ def teacher_outputs(bench: Workbench, account: CostAccount) -> TeacherOutputs:
             kept = np.concatenate(list(teacher.activations.chunks("train", 0, account)))
     kernel, bias = probe_head(teacher, 0, account)
     return TeacherOutputs(kept, kept.astype(np.float32) @ kernel + bias)
-
-
-DISTILLATIONS = ("plain", "relational", "both")
-"""What the student learns from the teacher: its predictions, the relations that it sees between images, or both."""
 
 
 class Distill(FineTune):

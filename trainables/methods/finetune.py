@@ -6,15 +6,13 @@ from collections.abc import Callable
 
 from trainables.compiled.quadratic_penalty import QuadraticPenalty
 from trainables.errors import UsageError
+from trainables.methods.parameter_values import HEAD_INITS
 from trainables.training.linear_probe import probe_head
 from trainables.training.method_hooks import TrainingPlan
 from trainables.training.training import Training
 
 MIN_ADAPT_BATCH = 8
 """Images in a batch from which on BatchNorm may follow the batch's statistics: those of fewer images are too noisy."""
-
-HEAD_INITS = ("random", "probe")
-"""What the head starts from: random weights, or a trained probe (:mod:`trainables.training.linear_probe`)."""
 
 
 class FineTune(Training):

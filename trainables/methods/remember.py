@@ -36,13 +36,11 @@ from trainables.errors import UsageError
 from trainables.methods.distillation_losses import soft_target_loss
 from trainables.methods.finetune import FineTune
 from trainables.methods.fisher import fisher_importance
+from trainables.methods.parameter_values import NOT_REMEMBERING, REMEMBERINGS
 from trainables.training.feed import DataFeed
 from trainables.training.method_hooks import TrainingPlan
 from trainables.training.mixed_feed import MixedDataFeed
 from trainables.training.old_task import OldHead, fitted_old_head
-
-REMEMBERINGS = ("ewc", "lwf", "rehearsal", "none")
-"""How the old task is kept; ``none`` only measures what is forgotten."""
 
 LWF_TEMPERATURE = 2.0
 """T of ``lwf``, as in the paper."""
@@ -137,14 +135,15 @@ class RememberingFineTune(FineTune):
     def plan(self) -> TrainingPlan:
         """As in fine-tuning; under ``ewc`` with its penalty in the place of L2-SP."""
         plan = super().plan()
-        how = self.config.params.get("remembering", "none")
-        if how not in REMEMBERINGS:
-            raise UsageError(f"remembering: expected one of {', '.join(REMEMBERINGS)}, received {how!r}")
+        how = self.config.params.get("remembering", NOT_REMEMBERING)
+        known = (*REMEMBERINGS, NOT_REMEMBERING)
+        if how not in known:
+            raise UsageError(f"remembering: expected one of {', '.join(known)}, received {how!r}")
         self._weight = self._checked_number(
             "remember_weight", 1.0, lambda value: value >= 0, "a number of at least 0"
         )
-        self._how = how if plan.depth else "none"
-        if self._how == "none":
+        self._how = how if plan.depth else NOT_REMEMBERING
+        if self._how == NOT_REMEMBERING:
             return plan
         head = fitted_old_head(self.bench, self.account)
         if self._how == "ewc":

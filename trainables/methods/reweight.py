@@ -20,12 +20,10 @@ import numpy as np
 
 from trainables.errors import UsageError
 from trainables.methods.importance_weights import importance_weights, kmm_weights, temper_weights
+from trainables.methods.parameter_values import LABEL_FREE_WEIGHTINGS, WEIGHTINGS
 from trainables.methods.source_features import source_and_target_features, source_log_ratios
 from trainables.methods.source_training import SourceTraining
 from trainables.training.method_hooks import TrainingPlan
-
-WEIGHTINGS = ("odds", "kmm", "tradaboost")
-"""Odds of a domain classifier, kernel mean matching, or weights that shrink with the trial's errors (TrAdaBoost)."""
 
 
 class Reweight(SourceTraining):
@@ -46,9 +44,10 @@ class Reweight(SourceTraining):
             raise UsageError(
                 f"weighting: expected one of {', '.join(WEIGHTINGS)}, received {self.weighting!r}"
             )
-        if self.weighting == "tradaboost" and self.bench.unlabelled:
+        if self.weighting not in LABEL_FREE_WEIGHTINGS and self.bench.unlabelled:
             raise UsageError(
-                "weighting: expected odds or kmm for a target without labels, received 'tradaboost'"
+                f"weighting: expected {' or '.join(LABEL_FREE_WEIGHTINGS)} for a target without labels, "
+                f"received {self.weighting!r}"
             )
         if not 0 < self.config.number("source_share", 0.5) <= 1:
             raise UsageError(

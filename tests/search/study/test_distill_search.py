@@ -13,7 +13,7 @@ from search.config.config_file import load_config
 from search.config.space import core_space, full_space
 from search.ledger.reader import read_record
 from trainables.errors import LedgerError, UsageError
-from trainables.methods.distill import DISTILLATIONS
+from trainables.methods.parameter_values import DISTILLATIONS
 
 
 def test_distill_without_a_teacher_names_the_option() -> None:

@@ -20,7 +20,7 @@ from trainables.compiled.program import Program
 from trainables.compiled.shapes import Batches, Hyperparameters, ProgramShape
 from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
-from trainables.methods.distill import DISTILLATIONS, teacher_outputs
+from trainables.methods.distill import teacher_outputs
 from trainables.methods.distillation_losses import (
     EMBEDDINGS,
     SCORES,
@@ -31,6 +31,7 @@ from trainables.methods.distillation_losses import (
     soft_target_loss,
 )
 from trainables.methods.methods import begin
+from trainables.methods.parameter_values import DISTILLATIONS
 from trainables.modalities.image.backbones import load
 from trainables.modalities.image.datasets import prepare
 from trainables.testing import MethodConformance

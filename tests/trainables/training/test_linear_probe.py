@@ -15,8 +15,8 @@ from search.config.parameters import parameters
 from search.config.ranges import Choice
 from trainables.cost_account import CostAccount
 from trainables.errors import UsageError
-from trainables.methods.finetune import HEAD_INITS
 from trainables.methods.methods import begin
+from trainables.methods.parameter_values import HEAD_INITS
 from trainables.reuse import Reuse
 from trainables.testing import MethodConformance
 from trainables.training.linear_probe import probe_head
