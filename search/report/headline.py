@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.config.choices import BASELINE_SOURCES
+from search.records.end_reasons import VERDICTS
 from search.records.formatting import format_points, plural
 from search.records.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
 from search.records.stats.intervals import MIN_SEEDS
@@ -131,12 +132,6 @@ def _name(baseline: Baseline, mark: float) -> str:
 
 _ORIGINS = {**BASELINE_SOURCES, "scratch": "random weights"}
 
-_VERDICTS = {
-    "helps": ("Transfer helps", "good"),
-    "no difference": ("No difference", "plain"),
-    "negative transfer": ("Negative transfer", "bad"),
-}
-
 
 def _gain(outcome: Outcome | None) -> Tile:
     baseline = outcome.main_baseline if outcome else None
@@ -146,7 +141,7 @@ def _gain(outcome: Outcome | None) -> Tile:
     if outcome.gain is None or baseline is None:
         return Tile(title, "–", "", "There is nothing to compare with.", "No verdict: no baseline was run")
     gain = outcome.gain
-    verdict, tone = _VERDICTS.get(outcome.verdict or "", ("No verdict", "plain"))
+    verdict = VERDICTS.get(outcome.verdict or "")
     seeds = min(len(outcome.seed_test_accuracies), len(baseline.test_accuracies))
     over = (
         f"mean of {seeds} seeds"
@@ -162,8 +157,8 @@ def _gain(outcome: Outcome | None) -> Tile:
         unit="points",
         detail=f"95 % interval {format_points(gain.low)} to {format_points(gain.high)}, {over}, against the best of "
         f"{plural(baseline.trials, 'trial')} from {_ORIGINS.get(baseline.method, baseline.method)}.",
-        verdict=verdict,
-        tone=tone,
+        verdict=verdict.title if verdict else "No verdict",
+        tone=verdict.tone if verdict else "plain",
         scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
     )
 

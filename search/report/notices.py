@@ -7,18 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search.records.end_reasons import END_REASONS
+from search.records.end_reasons import END_REASONS, STOP_REASONS
 from search.records.formatting import forgetting_phrase, format_points, plural
 from search.records.record import SearchRecord
 from search.report.analysis.ranking import still_improving, winner
 from search.report.analysis.wording import format_parameter, join_words, label
 from trainables.data.class_names import source_notes
-
-_STOPPED = {
-    "converged": "the search had converged",
-    "time_budget": "the time budget was used up",
-    "failing_alike": "the first trials all failed with the same error",
-}
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,8 @@ def _unfinished(record: SearchRecord) -> Iterator[Notice]:
     finished = sum(t.finished for t in record.trials)
     share = f"{finished} of {plural(record.requested, 'trial')}"
     if record.stopped is not None:
-        why = _STOPPED.get(record.stopped, record.stopped)
+        known = STOP_REASONS.get(record.stopped)
+        why = known.clause if known else record.stopped
         yield Notice("note", f"The search ended after {share}, because {why}.")
     elif finished < record.requested:
         running = record.count("running")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.records.end_reasons import END_REASONS
+from search.records.end_reasons import END_REASONS, VERDICTS
 from search.records.formatting import format_percent, format_points, format_value, plural, values_phrase
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
 from search.records.units import format_size
@@ -10,12 +10,6 @@ from trainables.serving.footprint import Footprint
 
 _POINTS = 8
 """Number of points of a Pareto front that a description lists."""
-
-_VERDICTS = {
-    "helps": "transfer helps",
-    "no difference": "transfer makes no difference",
-    "negative transfer": "training from scratch is better",
-}
 
 
 def trial_name(search: str, trial: TrialRecord, backbone: BackboneSummary) -> str:
@@ -148,10 +142,9 @@ def _measured(outcome: Outcome) -> str:
     interval = f"{format_percent(accuracy.low)} to {format_percent(accuracy.high)}"
     text = f"test accuracy {format_percent(accuracy.estimate)} ({interval})"
     if outcome.gain is not None:
-        gain = outcome.gain
+        gain, verdict = outcome.gain, VERDICTS.get(outcome.verdict or "")
         text += (
             f"; transfer gain {format_points(gain.estimate)} points ({format_points(gain.low)} to "
-            f"{format_points(gain.high)}): "
-            f"{_VERDICTS.get(outcome.verdict or '', 'no verdict')}"
+            f"{format_points(gain.high)}): {verdict.note if verdict else 'no verdict'}"
         )
     return text + "."

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from search.records.end_reasons import VERDICTS
 from search.records.formatting import (
     COLUMN_HEADINGS,
     ending_phrase,
@@ -36,11 +37,6 @@ RESULT_ROWS = 5
 _COLOURS = {"running": "#0a7ea8", "complete": "#2e8b57", "pruned": "#8a8f98", "failed": "#c0392b"}
 _BEST_COLOUR = "#c77800"
 _CURVE_WIDTH, _CURVE_HEIGHT = 90, 18
-_VERDICTS = {
-    "helps": "transfer helps",
-    "no difference": "no difference",
-    "negative transfer": "training from scratch is better",
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class _Table:
 
 
 def progress_html(record: SearchRecord, stage: str, message: str) -> str:
-    """A running search: a bar, counts, the best trial, the running and newest trials.
+    """Return HTML for a running search: a bar, counts, the best trial, the running and newest trials.
 
     Args:
         stage: work other than trials, such as ``data: 32 of 1,797``; may be empty.
@@ -99,7 +95,7 @@ def progress_html(record: SearchRecord, stage: str, message: str) -> str:
 
 
 def result_html(record: SearchRecord) -> str:
-    """A finished search: the winner, the gain over training from scratch, and the best trials."""
+    """Return HTML for a finished search: the winner, the gain over training from scratch, and the best trials."""
     return _render(
         "notebook_result.html.j2",
         name=record.name,
@@ -152,15 +148,16 @@ def _gain(outcome: Outcome) -> dict[str, object] | None:
     gain = outcome.gain
     if gain is None:
         return None
+    verdict = VERDICTS.get(outcome.verdict or "")
     return {
         "points": format_points(gain.estimate),
         "interval": f"(95 % interval {format_points(gain.low)} to {format_points(gain.high)})",
-        "verdict": _VERDICTS.get(outcome.verdict or "", "no verdict"),
+        "verdict": verdict.short if verdict else "no verdict",
     }
 
 
 def _newest(record: SearchRecord) -> list[TrialRecord]:
-    """The running trials, then the newest finished ones; the best trial is always among them."""
+    """Return the running trials, then the newest finished ones; the best trial is always among them."""
     running = [t for t in record.trials if t.state == "running"]
     finished = [t for t in reversed(record.trials) if t.finished]
     shown = [*running, *finished][:MAX_ROWS]
@@ -203,7 +200,7 @@ def _row(trial: TrialRecord, record: SearchRecord, names: Sequence[str], span: t
 
 
 def _curve(values: Sequence[float], span: tuple[float, float], max_epochs: int) -> _Curve | None:
-    """The curve over its share of ``max_epochs``; None if no value is finite."""
+    """Return the curve over its share of ``max_epochs``; None if no value is finite."""
     width, height = _CURVE_WIDTH, _CURVE_HEIGHT
     points = [
         (

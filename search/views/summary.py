@@ -10,6 +10,7 @@ from rich.text import Text
 
 from search.config.choices import BASELINE_SOURCES, baseline_phrase
 from search.records.cost import cost_phrases, search_cost
+from search.records.end_reasons import STOP_REASONS, VERDICTS
 from search.records.formatting import (
     ending_phrase,
     format_objective,
@@ -30,19 +31,12 @@ _LABEL = 16
 _POINTS = 12
 """Most points that are listed if no point of the front was confirmed."""
 
-_STOPPED = {
-    "converged": "stopped early: no better trial in a while (--patience)",
-    "time_budget": "stopped early: the time budget is spent",
-}
-_VERDICTS = {
-    "helps": ("transfer helps", "bold green"),
-    "no difference": ("no difference: transfer neither helps nor hurts here", "bold yellow"),
-    "negative transfer": ("negative transfer: {} is better here", "bold red"),
-}
+_TONES = {"good": "bold green", "plain": "bold yellow", "bad": "bold red"}
+"""Styles of a verdict by its tone."""
 
 
 def summary_text(record: SearchRecord, report: Path | None) -> Text:
-    """The summary as a few sections of short lines. Paths and commands are never wrapped.
+    """Return the summary as a few sections of short lines. Paths and commands are never wrapped.
 
     Args:
         report: path of the HTML report, if there is one.
@@ -77,7 +71,7 @@ def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
 
 
 def store_options(record: SearchRecord) -> str:
-    """The options that tell another command where this search's MLflow store is; empty for the default."""
+    """Return the options that tell another command where this search's MLflow store is; empty for the default."""
     options = ""
     for key, default in (("storage", "./unfreeze-runs"), ("tracking_uri", None)):
         value = record.config.get(key)
@@ -93,7 +87,8 @@ def _headline(record: SearchRecord) -> Text:
     if counts:
         line.append(f" ({counts})", style="dim")
     if record.stopped:
-        line.append(f"\n{_STOPPED.get(record.stopped, record.stopped)}", style="yellow")
+        known = STOP_REASONS.get(record.stopped)
+        line.append(f"\n{known.line if known else record.stopped}", style="yellow")
     return line
 
 
@@ -116,8 +111,8 @@ def _gain(outcome: Outcome) -> Text:
     baseline = outcome.main_baseline
     if gain is None or outcome.verdict is None or baseline is None:
         return Text("not measured: no baseline was trained to compare with")
-    words, style = _VERDICTS[outcome.verdict]
-    words = words.format(baseline_phrase(baseline.method))
+    verdict = VERDICTS[outcome.verdict]
+    words, style = verdict.line.format(baseline_phrase(baseline.method)), _TONES[verdict.tone]
     text = Text.assemble((f"{format_points(gain.estimate)} points", style))
     text.append(f"   95 % interval {format_points(gain.low)} to {format_points(gain.high)}", style="dim")
     text.append(f"\n{words}", style=style)
@@ -169,7 +164,7 @@ def _places(record: SearchRecord, report: Path | None) -> Text:
 
 
 def _costs(outcome: Outcome) -> str:
-    """A line about file size and latency of the model; empty if they were not measured."""
+    """Return a line about file size and latency of the model; empty if they were not measured."""
     footprint = outcome.footprint
     if footprint is None:
         return ""
