@@ -114,11 +114,6 @@ class Backbone:
         """Return newly initialised weights in the order of ``model.weights``, a function of ``seed``."""
         return fresh_weights(self.model, seed)
 
-    def summary(self) -> dict[str, Any]:
-        """Return name, weights, digest, input_size, parameters and the names of the blocks."""
-        fields = ("name", "weights", "digest", "input_size", "parameters")
-        return {f: getattr(self, f) for f in fields} | {"blocks": tuple(block.name for block in self.blocks)}
-
     def save(self, path: Path) -> None:
         """Write a ``.keras`` file that :meth:`open` reads back unchanged. It is complete as soon as it exists."""
         note = {"spec": asdict(self.spec), "name": self.name, "weights": self.weights}

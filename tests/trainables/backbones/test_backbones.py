@@ -98,7 +98,8 @@ def test_a_saved_and_reopened_backbone_is_unchanged(network: Backbone, tmp_path:
     saved = Backbone(network.spec, network.name, network.weights, network.model)
     saved.save(path)
     opened = Backbone.open(path)
-    assert opened.summary() == saved.summary()
+    assert (opened.name, opened.weights, opened.digest) == (saved.name, saved.weights, saved.digest)
+    assert (opened.input_size, opened.parameters) == (saved.input_size, saved.parameters)
     assert opened.spec == saved.spec
     assert [(b.name, b.parameters, b.cut) for b in opened.blocks] == [
         (b.name, b.parameters, b.cut) for b in saved.blocks
