@@ -53,7 +53,7 @@ def start_engine(node: str, session: SessionSpec, threads: int, gpus: Sequence[s
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
     seen = gpus or _gpus_without_request(session)
-    return ray.remote(LoggedEngine).options(**options).remote(threads, **_engine_options(session), gpus=seen)
+    return ray.remote(LoggedEngine).options(**options).remote(threads, session, seen)
 
 
 def connect_engine(session: SessionSpec) -> SharedEngine | InProcessEngine:
@@ -64,7 +64,7 @@ def connect_engine(session: SessionSpec) -> SharedEngine | InProcessEngine:
     gpus = context.get_accelerator_ids().get("GPU", []) if resources.gpus_per_trial else []
     if not session.reuse.processes:
         seen = gpus or _gpus_without_request(session)
-        return InProcessEngine(LoggedEngine(threads, **_engine_options(session), gpus=seen))
+        return InProcessEngine(LoggedEngine(threads, session, seen))
     return SharedEngine(start_engine(node.id, session, threads, gpus))
 
 
@@ -79,16 +79,6 @@ def gpu_names(count: int) -> list[str]:
     """Return Ray's names of the ``count`` GPUs of the node where this runs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",") if named else [str(number) for number in range(count)]
-
-
-def _engine_options(session: SessionSpec) -> dict[str, Any]:
-    return {
-        "verbose": session.verbose,
-        "reuse": session.reuse,
-        "precision": session.precision,
-        "jit": session.jit,
-        "copy_data": session.joined,
-    }
 
 
 def _gpus_without_request(session: SessionSpec) -> Sequence[str] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import ray
 
 from search.execution.engines.engine import Engine
-from search.execution.engines.messages import EpochResult, TrialRequest
+from search.execution.engines.messages import EpochResult, SessionSpec, TrialRequest
 from search.records.event_log import ENGINE_EXIT, EventLog, redirect_output
 from search.records.formatting import parameter_phrases
 
@@ -19,10 +19,19 @@ class LoggedEngine(Engine):
     What the process prints is logged too, unless ``verbose`` asks for it on the driver's screen.
     """
 
-    def __init__(self, threads: int, verbose: bool = False, **options: Any) -> None:
-        super().__init__(threads, verbose, **options)
+    def __init__(self, threads: int, session: SessionSpec, gpus: Sequence[str] | None = None) -> None:
+        super().__init__(
+            threads,
+            session.verbose,
+            session.reuse,
+            session.precision,
+            session.jit,
+            # On a cluster the folders of a search are on shared storage, which is slower than the node's own disk.
+            copy_data=session.joined,
+            gpus=gpus,
+        )
         self._log = EventLog()
-        self._redirect = not verbose
+        self._redirect = not session.verbose
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
 
     def begin(self, request: TrialRequest) -> int:
