@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
 from search.records.formatting import plural
 from search.registry.inference.export import (
-    EXPORT_FORMATS,
     TOLERANCE,
     check_target,
     export_format,
@@ -17,6 +16,7 @@ from search.registry.inference.export import (
     images_to_check,
 )
 from search.tracking.stores import model_store
+from trainables.serving.export_formats import EXPORT_FORMATS
 
 
 def parser() -> Parser:

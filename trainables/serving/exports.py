@@ -7,7 +7,6 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,6 @@ CLASS_NAMES_KEY = "class_names"
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 Predictor = Callable[[Images], Probabilities]
-
-
-@dataclass(frozen=True)
-class ExportFormat:
-    """One format.
-
-    Attributes:
-        name: as users write it.
-        suffix: suffix of its files; empty for a folder.
-        write: (model, class names, path) writes it.
-        open: (path) opens it with its own runtime and returns a function from uint8 images (N, H, W, 3) to
-            probabilities (N, classes).
-    """
-
-    name: str
-    suffix: str
-    write: Callable[[Any, Sequence[str], Path], None]
-    open: Callable[[Path], Predictor]
 
 
 def largest_difference(model: Any, answer: Predictor, images: Sequence[Images]) -> tuple[float, int]:
@@ -65,7 +46,8 @@ def largest_difference(model: Any, answer: Predictor, images: Sequence[Images]) 
     return difference, others
 
 
-def _write_saved_model(model: Any, classes: Sequence[str], path: Path) -> None:
+def write_saved_model(model: Any, classes: Sequence[str], path: Path) -> None:
+    """Write a SavedModel folder with the class names in its extra assets."""
     _save(as_inference_model(model), path)
     extra = path / "assets.extra"
     extra.mkdir(exist_ok=True)
@@ -78,14 +60,16 @@ def _save(model: Any, path: Path) -> None:
     model.export(str(path), format="tf_saved_model", verbose=False)
 
 
-def _open_saved_model(path: Path) -> Predictor:
+def open_saved_model(path: Path) -> Predictor:
+    """Load a SavedModel with TensorFlow."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     return lambda images: np.asarray(loaded.serve(images))
 
 
-def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
+def write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
+    """Write a TFLite file with the class names in ``labels.txt`` of its appended archive."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(prefix="unfreeze-export-") as folder:
@@ -97,7 +81,8 @@ def _write_tflite(model: Any, classes: Sequence[str], path: Path) -> None:
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in classes))
 
 
-def _open_tflite(path: Path) -> Predictor:
+def open_tflite(path: Path) -> Predictor:
+    """Open a TFLite file with the interpreter of TensorFlow."""
     import tensorflow as tf
 
     with warnings.catch_warnings():
@@ -115,7 +100,8 @@ def _open_tflite(path: Path) -> Predictor:
     return predict
 
 
-def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
+def write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
+    """Write an ONNX file with the class names in its metadata."""
     import onnx
 
     with warnings.catch_warnings():
@@ -128,19 +114,10 @@ def _write_onnx(model: Any, classes: Sequence[str], path: Path) -> None:
     onnx.save(document, str(path))
 
 
-def _open_onnx(path: Path) -> Predictor:
+def open_onnx(path: Path) -> Predictor:
+    """Open an ONNX file with ONNX Runtime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: np.asarray(session.run(None, {name: images})[0])
-
-
-CONVERTERS = {
-    made.name: made
-    for made in (
-        ExportFormat("savedmodel", "", _write_saved_model, _open_saved_model),
-        ExportFormat("tflite", ".tflite", _write_tflite, _open_tflite),
-        ExportFormat("onnx", ".onnx", _write_onnx, _open_onnx),
-    )
-}

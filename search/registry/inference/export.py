@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from search.registry.inference.outputs import check_writable
 from trainables.errors import DataError, SearchError, UsageError
+from trainables.serving.export_formats import EXPORT_FORMATS, ExportFormat, format_of_suffix
 
 if TYPE_CHECKING:
-    from trainables.serving.exports import ExportFormat, Images
+    from trainables.serving.exports import Images
 
 TOLERANCE = 1e-4
 """Largest accepted difference between two probabilities. Exported models typically differ by about 1e-6."""
-
-EXPORT_FORMATS = ("savedmodel", "tflite", "onnx")
-_SUFFIXES = {".tflite": "tflite", ".onnx": "onnx"}
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,12 @@ def export_format(output: str, wanted: str | None) -> str:
         UsageError: the format is unknown, or the extension implies none.
     """
     if wanted is None:
-        wanted = _SUFFIXES.get(Path(output).suffix.lower())
+        wanted = format_of_suffix(Path(output).suffix.lower())
         if wanted is None:
             raise UsageError(f"--format: expected one of {', '.join(EXPORT_FORMATS)}, received none")
     if wanted not in EXPORT_FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(EXPORT_FORMATS)}, received {wanted!r}")
     return wanted
-
-
-REQUIRED_PACKAGES = {"onnx": ("tf2onnx", "onnx", "onnxruntime")}
-"""Packages that a format needs in addition to TensorFlow."""
 
 
 def check_target(output: str, overwrite: bool, name: str) -> Path:
@@ -67,7 +61,7 @@ def check_target(output: str, overwrite: bool, name: str) -> Path:
         UsageError: it is not.
         SearchError: a package that the format ``name`` needs is not installed.
     """
-    missing = [p for p in REQUIRED_PACKAGES.get(name, ()) if importlib.util.find_spec(p) is None]
+    missing = [p for p in EXPORT_FORMATS[name].required_packages if importlib.util.find_spec(p) is None]
     if missing:
         raise SearchError(
             f"--format: {name} needs {' and '.join(missing)}, which is not installed: pip install 'unfreeze[export]'"
@@ -88,7 +82,7 @@ def export_model(
     Args:
         model: the Keras model.
         classes: names of the classes.
-        name: the format, one of :data:`EXPORT_FORMATS`.
+        name: the format, one of :data:`~trainables.serving.export_formats.EXPORT_FORMATS`.
         target: file or folder to write.
         images: uint8 images (H, W, 3) of any size, for the comparison.
 
@@ -96,9 +90,9 @@ def export_model(
         SearchError: the model cannot be converted, opened or run, or its probabilities differ by more than
             :data:`TOLERANCE`.
     """
-    from trainables.serving.exports import CONVERTERS, largest_difference
+    from trainables.serving.exports import largest_difference
 
-    made = CONVERTERS[name]
+    made = EXPORT_FORMATS[name]
     with _temporary_neighbour(target) as temporary:
         with _conversion_errors(made, "converted"):
             made.write(model, classes, temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from PIL import Image
 
 from search.cli import main
-from search.registry.inference.export import EXPORT_FORMATS, export_model
+from search.registry.inference.export import export_model
 from search.registry.model_package import write_package
 from search.tracking.stores import default_tracking_uri
 from trainables.errors import SearchError
+from trainables.implementations import load_implementation
+from trainables.serving.export_formats import EXPORT_FORMATS
 
 keras = pytest.importorskip("keras")
 mlflow = pytest.importorskip("mlflow")
@@ -142,12 +145,17 @@ def test_invalid_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert there.read_text() == "mine"
 
 
+def test_every_format_has_an_implementation() -> None:
+    for made in EXPORT_FORMATS.values():
+        assert callable(load_implementation(made.writer))
+        assert callable(load_implementation(made.opener))
+
+
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "search.registry.inference.export.REQUIRED_PACKAGES", {"onnx": ("no_such_converter",)}
-    )
+    lacking = dataclasses.replace(EXPORT_FORMATS["onnx"], required_packages=("no_such_converter",))
+    monkeypatch.setattr("search.registry.inference.export.EXPORT_FORMATS", {"onnx": lacking})
     assert export("http://127.0.0.1:9", "--output", tmp_path / "a.onnx") == 1
     assert (
         "no_such_converter, which is not installed: pip install 'unfreeze[export]'" in capsys.readouterr().err
@@ -177,8 +185,6 @@ def test_a_failed_conversion_is_explained_and_leaves_nothing(tmp_path: Path) -> 
 def test_an_export_with_different_predictions_is_not_kept(
     value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataclasses
-
     from trainables.serving import exports
 
     def wrong(path: Path) -> exports.Predictor:
@@ -187,8 +193,7 @@ def test_an_export_with_different_predictions_is_not_kept(
     images = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
     model = keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(3)(x)))
-    found = dataclasses.replace(exports.CONVERTERS["tflite"], open=wrong)
-    monkeypatch.setitem(exports.CONVERTERS, "tflite", found)
+    monkeypatch.setattr(exports, "open_tflite", wrong)
     with pytest.raises(SearchError, match=r"at most 0\.0001, received .*nothing was written"):
         export_model(model, CLASSES, "tflite", tmp_path / "a.tflite", IMAGES)
     assert list(tmp_path.iterdir()) == []
