@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trainables.methods.methods import METHODS as METHODS
+from trainables.modalities.image.applications import PREPROCESSING_MODES
 
 _MAX_COMPARED = 60
 """Letters of a word that :func:`did_you_mean` compares. No valid name is longer, and difflib takes quadratic time."""
@@ -108,16 +109,7 @@ SCHEDULER_NAMES: Mapping[str, str] = {name: scheduler.description for name, sche
 
 PREPROCESSING: Mapping[str, str] = {
     "auto": "the backbone's own; `none` for a .keras file",
-    "none": "raw pixels, 0 to 255",
-    "tf": "scaled to the range −1 to 1",
-    "torch": "scaled to the range 0 to 1, then normalised by ImageNet's mean and standard deviation",
-    "caffe": "channels in the order BGR, ImageNet's mean subtracted",
-    "unit": "scaled to the range 0 to 1",
-}
-BATCH_NORM: Mapping[str, str] = {
-    "auto": "`adapt`, or `frozen` if batches hold fewer than 8 images",
-    "adapt": "the unfrozen part learns the statistics of the new data",
-    "frozen": "the pretrained statistics are used everywhere",
+    **PREPROCESSING_MODES,
 }
 PRIOR: Mapping[str, str] = {
     "on": "backbones with better transferability scores are tried more often at first; none is excluded",

@@ -24,7 +24,6 @@ from pydantic import (
 
 from search.config.choices import (
     ALL_METHODS,
-    BATCH_NORM,
     METHOD_NAMES,
     METHODS,
     PREPROCESSING,
@@ -62,6 +61,7 @@ from search.records.metrics import EPOCH_METRICS, METRICS, SERVING_COSTS, Direct
 from trainables.errors import UsageError
 from trainables.numerics import JIT, PRECISIONS
 from trainables.reuse import DEFAULT_VIEWS, REUSABLE_PARTS, Reuse
+from trainables.training.trial_config import BATCH_NORM
 
 
 def _and(names: Iterable[str]) -> str:

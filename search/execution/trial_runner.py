@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
@@ -27,7 +27,7 @@ from search.execution.tune_patches import oom_kills_as_crashes, require_trial_st
 from search.ledger.ledger import Ledger, Suggest
 from search.records.record import Parameters, TrialRecord
 from trainables.epoch_metrics import EpochMetrics
-from trainables.training.trial_config import BatchNorm, TrialConfig
+from trainables.training.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     import optuna
@@ -195,7 +195,7 @@ class TrialRunner(SearchObserver):
                 batch_size=record.batch_size or config.batch_size,
                 seed=record.seed,
                 metric=config.metric,
-                batch_norm=cast("BatchNorm", config.batch_norm),
+                batch_norm=config.batch_norm,
             ),
             paths=self.paths(record.params),
             checkpoints=checkpoint_folder(self.checkpoints, record.number),

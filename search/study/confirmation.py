@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from search.config.search_config import SearchConfig
 from search.execution.engines.dispatch import dispatch
@@ -24,7 +24,7 @@ from search.records.atomic_file import write_text
 from search.records.pareto import diverse_subset, objective_losses
 from search.records.record import Parameters, SearchRecord, TrialRecord
 from search.views.view import View
-from trainables.training.trial_config import BatchNorm, TrialConfig
+from trainables.training.trial_config import TrialConfig
 
 OLD_ACCURACIES = ("old_accuracy_before", "old_accuracy")
 OLD_CORRECT = "old_right"
@@ -178,7 +178,7 @@ def _training_config(candidate: ConfirmationCandidate, seed: int, config: Search
         batch_size=trial.batch_size or config.batch_size,  # a trial that lacked memory had smaller batches
         seed=seed,
         metric=config.metric,
-        batch_norm=cast("BatchNorm", config.batch_norm),
+        batch_norm=config.batch_norm,
         live=True,  # new distortions in every epoch, where trials share a few
     )
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from trainables.errors import UsageError
 
-BatchNorm = Literal["auto", "adapt", "frozen"]
+BATCH_NORM: Mapping[str, str] = {
+    "auto": "`adapt`, or `frozen` if batches hold fewer than 8 images",
+    "adapt": "the unfrozen part learns the statistics of the new data",
+    "frozen": "the pretrained statistics are used everywhere",
+}
+"""The modes of batch normalisation, each with its description for help and docs."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class TrialConfig:
     batch_size: int = 32
     seed: int = 0
     metric: str = "val_accuracy"
-    batch_norm: BatchNorm = "auto"
+    batch_norm: str = "auto"
     live: bool = False
 
     def number(self, name: str, default: float = 0.0) -> float:

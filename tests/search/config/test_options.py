@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from search.commands import search as search_command
-from search.config.choices import BATCH_NORM, PREPROCESSING
+from search.config.choices import PREPROCESSING
 from search.config.environment import OPTION_VARIABLES, VARIABLES, ExitCode
 from search.config.option_types import GROUPS, Option, option_of
 from search.config.options import SEARCH_OPTIONS, SearchOption, options_page
 from search.config.search_config import SearchConfig
-from trainables.modalities.image.applications import Preprocessing
-from trainables.training.trial_config import BatchNorm
+from trainables.modalities.image.applications import APPLICATIONS, PREPROCESSING_MODES
+from trainables.training.trial_config import BATCH_NORM
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,8 +83,9 @@ def test_choices_of_an_option_are_checked_in_any_case_and_as_yaml_words() -> Non
 
 
 def test_names_equal_those_that_trainables_implements() -> None:
-    assert set(BATCH_NORM) == set(get_args(BatchNorm))
-    assert set(PREPROCESSING) == {"auto", *get_args(Preprocessing)}
+    assert set(BATCH_NORM) == {"auto", "adapt", "frozen"}
+    assert set(PREPROCESSING) == {"auto", "none", "tf", "torch", "caffe", "unit"}
+    assert {application.preprocessing for application in APPLICATIONS.values()} <= set(PREPROCESSING_MODES)
 
 
 def test_the_list_of_variables_holds_every_variable_that_the_code_reads() -> None:

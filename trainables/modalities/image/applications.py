@@ -6,10 +6,18 @@ It is plain data, so that a name can be checked without importing Keras. A new m
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Preprocessing = Literal["none", "tf", "torch", "caffe", "unit"]
+PREPROCESSING_MODES: Mapping[str, str] = {
+    "none": "raw pixels, 0 to 255",
+    "tf": "scaled to the range −1 to 1",
+    "torch": "scaled to the range 0 to 1, then normalised by ImageNet's mean and standard deviation",
+    "caffe": "channels in the order BGR, ImageNet's mean subtracted",
+    "unit": "scaled to the range 0 to 1",
+}
+"""The modes of :func:`trainables.modalities.image.preprocessing.preprocess`, each with its description for help and
+docs."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +32,12 @@ class Application:
     """
 
     name: str
-    preprocessing: Preprocessing
+    preprocessing: str
     input_size: int
     min_input_size: int = 32
 
 
-def _family(
-    preprocessing: Preprocessing, sizes: dict[str, int], min_input_size: int = 32
-) -> tuple[Application, ...]:
+def _family(preprocessing: str, sizes: dict[str, int], min_input_size: int = 32) -> tuple[Application, ...]:
     return tuple(Application(name, preprocessing, size, min_input_size) for name, size in sizes.items())
 
 

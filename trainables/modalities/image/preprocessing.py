@@ -6,19 +6,17 @@ mode; there are no Lambda layers.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import keras
 import numpy as np
 
 from trainables.errors import BackboneError
-from trainables.modalities.image.applications import Preprocessing
+from trainables.modalities.image.applications import PREPROCESSING_MODES
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
-
-MODES: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 
 def preprocess(pixels: Any, mode: str) -> Any:
@@ -48,7 +46,7 @@ def preprocess(pixels: Any, mode: str) -> Any:
         return keras.layers.Rescaling(1.0, offset=[-m for m in _CAFFE_MEAN], name="preprocess_caffe")(
             mirrored
         )
-    raise BackboneError(f"preprocessing: expected auto, {', '.join(MODES)}; received {mode!r}")
+    raise BackboneError(f"preprocessing: expected auto, {', '.join(PREPROCESSING_MODES)}; received {mode!r}")
 
 
 def to_channels(pixels: Any, channels: int) -> Any:
