@@ -8,8 +8,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-STAGES = ("start", "data", "prefix", "probe", "wait", "compile", "suffix", "evaluate", "checkpoint")
-"""Stages of a trial's work. The names are stored with every trial and must not change.
+STAGES: Mapping[str, str] = {
+    "start": "starting",
+    "data": "reading and augmenting images",
+    "prefix": "the frozen part of the backbone",
+    "probe": "training the linear probes that heads start from",
+    "wait": "waiting for other trials",
+    "compile": "compiling",
+    "suffix": "training the unfrozen part and the head",
+    "evaluate": "evaluation",
+    "checkpoint": "checkpoints",
+}
+"""Stages of a trial's work, each with its description for reports. The names are stored with every trial and must not
+change.
 
 ``prefix`` is the frozen part of the backbone, computed or read from the cache. ``probe`` trains a head that other
 trials start from, too. ``suffix`` is the training of the blocks and the head. ``wait`` is time spent waiting for other

@@ -12,23 +12,28 @@ from search.records.units import format_duration
 from search.report.analysis.wording import format_percent, join_words, label
 from search.report.charts.axes import STAGE_RANGE
 from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
+from trainables.cost_account import STAGES
 
 KEY = "stages"
 BAR_WIDTH = 80
 """Maximum width of one trial in pixels, so that a few trials do not become wide blocks."""
-STAGE_DESCRIPTIONS = {
-    "data": "reading and augmenting images",
-    "prefix": "the frozen part of the backbone",
-    "compile": "compiling",
-    "suffix": "training the unfrozen part and the head",
-    "evaluate": "evaluation",
-    "checkpoint": "checkpoints",
-    "tracking": "tracking",
-    "wait": "waiting for other trials",
-    "start": "starting",
-    "probe": "training the linear probes that heads start from",
-}
-"""The stages of work, in the order in which a trial passes through them."""
+STACKING_ORDER = (
+    "data",
+    "prefix",
+    "compile",
+    "suffix",
+    "evaluate",
+    "checkpoint",
+    "tracking",
+    "wait",
+    "start",
+    "probe",
+)
+"""The stages of :data:`~trainables.cost_account.STAGES` in the order of the bars and the legend, from the bottom.
+
+A stage's colour depends on its position here, so a new stage is appended. No trial spends time in ``tracking``; the
+name keeps its position so that the colours of the stages after it do not change.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,15 @@ class StageTotal:
 
 
 def stage_totals(record: SearchRecord) -> list[StageTotal]:
-    """Return the stages that took any time, in the order of :data:`STAGE_DESCRIPTIONS`, unknown ones last."""
+    """Return the stages that took any time, in the order of :data:`STACKING_ORDER`, unknown ones last."""
     totals: dict[str, float] = {}
     for trial in record.trials:
         for stage, seconds in trial.stages.items():
             if math.isfinite(seconds) and seconds > 0:
                 totals[stage] = totals.get(stage, 0.0) + seconds
-    # Colours depend on a stage's position in STAGE_DESCRIPTIONS, not on which stages occur, so that they are the same
+    # Colours depend on a stage's position in STACKING_ORDER, not on which stages occur, so that they are the same
     # in every report.
-    every = [*STAGE_DESCRIPTIONS, *sorted(set(totals) - set(STAGE_DESCRIPTIONS))]
+    every = [*STACKING_ORDER, *sorted(set(totals) - set(STACKING_ORDER))]
     colours = {stage: STAGE_RANGE[place % len(STAGE_RANGE)] for place, stage in enumerate(every)}
     return [StageTotal(stage, totals[stage], colours[stage]) for stage in every if stage in totals]
 
@@ -66,7 +71,7 @@ def stages(record: SearchRecord) -> Figure:
     return Figure(
         key=KEY,
         by_trial=True,
-        title=f"{share} of the time went into {STAGE_DESCRIPTIONS.get(most.name, label(most.name))}",
+        title=f"{share} of the time went into {STAGES.get(most.name, label(most.name))}",
         caption="Seconds of each trial by stage of work. The prefix is the frozen part of the backbone, the suffix "
         "is the trained part; trials wait for activations or programs of other trials.",
         alternative=f"Stacked bars, one a trial. In total: {join_words(description)}.",

@@ -16,11 +16,14 @@ from search.records.record import Calibration, CalibrationBin, Interval, SearchR
 from search.report.analysis.ranking import loss_key
 from search.report.analysis.timeline import improvements, timeline
 from search.report.charts.anytime import anytime_curve
+from search.report.charts.axes import STAGE_RANGE
 from search.report.charts.calibration import calibration
 from search.report.charts.figure import Figure
 from search.report.charts.history import history
 from search.report.charts.parameters import importance, slices
+from search.report.charts.stages import STACKING_ORDER
 from search.report.figures import figures
+from trainables.cost_account import STAGES
 
 
 def rows(figure: Figure, field: str) -> list[dict[str, Any]]:
@@ -185,3 +188,8 @@ def test_a_winner_of_an_earlier_version_has_no_calibration() -> None:
     drawn = calibration(replace(known, outcome=replace(known.outcome, calibration=None)))
     assert drawn.spec is None
     assert "earlier version" in drawn.caption
+
+
+def test_every_stage_of_a_trial_has_a_colour_of_its_own() -> None:
+    assert set(STACKING_ORDER) == {*STAGES, "tracking"}
+    assert len(STACKING_ORDER) <= len(STAGE_RANGE)
