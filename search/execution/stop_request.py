@@ -46,7 +46,7 @@ class StopRequest:
 
     @contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Inside the block, the first SIGINT or SIGTERM asks the search to stop and save its state; a second one acts as usual.
+        """Inside the block, the first SIGINT or SIGTERM asks the search to stop. A second one has its previous effect.
 
         Only the main thread can handle signals: in another thread the block changes nothing.
         """
