@@ -57,7 +57,9 @@ def checkpointed() -> list[dict[str, Any]]:
 
 def client() -> mlflow.MlflowClient:
     """A client of the storage's MLflow store. Its URI is absolute, because MLflow keeps one store for each URI."""
-    return mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/runs/mlflow.db")
+    uri = f"sqlite:///{Path.cwd()}/runs/mlflow.db"
+    # Without a registry URI the client takes MLflow's global one, which other tests may have set.
+    return mlflow.MlflowClient(uri, registry_uri=uri)
 
 
 def version(alias: str) -> str:
