@@ -229,6 +229,7 @@ def test_a_version_takes_image_files_and_its_search_shows_curves(
     assert len(list(curves.glob("*/events.out.tfevents.*"))) == len(ran.result.record.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ran", "one_ray")
 def test_the_same_command_again_changes_nothing(ran: ContractSearch) -> None:
     before = {r.info.run_id: r.info.end_time for r in ran.runs("digits")}
@@ -240,6 +241,7 @@ def test_the_same_command_again_changes_nothing(ran: ContractSearch) -> None:
     assert len(ran.client.search_model_versions("name = 'unfreeze-digits'")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ran", "one_ray")
 def test_more_trials_extend_the_search(ran: ContractSearch) -> None:
     extended = run_search(ran.config.replace(trials=TRIALS + 2))

@@ -121,6 +121,7 @@ def test_the_registered_model_predicts_what_it_predicted_in_version_0_1() -> Non
             assert row[key] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_the_interrupted_search_is_resumed_from_its_checkpoint_to_exactly_its_trials(folder: Path) -> None:
     before, history = trials("interrupted"), checkpointed()
