@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import optuna
 import pytest
@@ -24,12 +23,9 @@ from trainables.errors import SearchError
 from trainables.implementations import load_implementation
 
 MakeSampler = Callable[[], BaseSampler]
+OURS = ("tpe",)
+"""Samplers with code of ours. Optuna tests its own."""
 SINGLE_OBJECTIVE = {name for name, sampler in SAMPLERS.items() if sampler.single_objective_only}
-
-
-def one_each(names: Iterable[str]) -> list[Any]:
-    """Parameters of a fixture: only ours is part of the quick tests, because Optuna tests its own samplers."""
-    return [pytest.param(name, marks=() if name == "tpe" else pytest.mark.slow) for name in names]
 
 
 def test_every_sampler_that_can_be_chosen_can_be_made() -> None:
@@ -40,7 +36,7 @@ def test_every_sampler_that_can_be_chosen_can_be_made() -> None:
 class TestBasics(BasicSamplerTestCase):
     """What Optuna expects of any sampler."""
 
-    @pytest.fixture(params=one_each(SAMPLERS))
+    @pytest.fixture(params=OURS)
     def sampler(self, request: pytest.FixtureRequest) -> MakeSampler:
         return partial(make_sampler, request.param, 3)
 
@@ -56,7 +52,7 @@ class TestIncrementalTPE(RelativeSamplerTestCase):
 class TestSeveralObjectives(MultiObjectiveSamplerTestCase):
     """What Optuna expects of a sampler for several objectives."""
 
-    @pytest.fixture(params=one_each(sorted(SAMPLERS.keys() - SINGLE_OBJECTIVE)))
+    @pytest.fixture(params=OURS)
     def sampler(self, request: pytest.FixtureRequest) -> MakeSampler:
         return partial(make_sampler, request.param, 3)
 
