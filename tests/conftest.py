@@ -47,6 +47,15 @@ def separate_activation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["UNFREEZE_CACHE"] = str(tmp_path_factory.mktemp("activations ü"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_is_left_as_found() -> Iterator[None]:
+    """Check that a file leaves no global MLflow address: later tests and their child processes would inherit it."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = [os.environ.get(name) for name in names]
+    yield
+    assert [os.environ.get(name) for name in names] == before
+
+
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
     """Start Ray once for all searches of a file. A search that finds a running Ray uses it and does not stop it."""

@@ -16,6 +16,7 @@ import pytest
 
 from search import SearchConfig, SearchResult, run_search
 from search.ledger.ledger import sqlite_url
+from search.tracking.client import use_store
 
 TRIALS, BASELINE, EPOCHS = 4, 2, 2
 
@@ -30,7 +31,6 @@ class ContractSearch:
     """One small search that was run through the Python API, and its MLflow store."""
 
     def __init__(self, storage: Path) -> None:
-        import mlflow
         from mlflow import MlflowClient
 
         self.storage = storage
@@ -44,9 +44,7 @@ class ContractSearch:
         )
         self.result: SearchResult = run_search(self.config)
         self.uri = self.result.record.tracking_uri
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
-        self.client = MlflowClient(self.uri)
+        self.client = MlflowClient(self.uri, self.uri)
 
     def runs(self, search: str) -> list[Any]:
         """All runs of a search, parent and children."""
@@ -66,7 +64,9 @@ class ContractSearch:
 
 @pytest.fixture(scope="module")
 def ran(weird_folder: Path) -> Iterator[ContractSearch]:
-    return ContractSearch(weird_folder / "contract runs")
+    found = ContractSearch(weird_folder / "contract runs")
+    with use_store(found.uri):
+        yield found
 
 
 def unfreeze(*arguments: str) -> subprocess.CompletedProcess[str]:

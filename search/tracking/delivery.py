@@ -296,8 +296,9 @@ class Delivery:
             begun = sum(t.state != "waiting" for t in record.trials)
             count = self._mirror.undelivered(record) if self._mirror else begun
             missing = f" {count} of {begun} trials have results that MLflow has not received."
+        cause = str(self._error or "it is slow").removesuffix(".")
         return TrackingError(
-            f"MLflow did not accept everything within {timeout:g} s: {self._error or 'it is slow'}.{missing} "
+            f"MLflow did not accept everything within {timeout:g} s: {cause}.{missing} "
             "Nothing is lost: run the same command again to deliver it."
         )
 

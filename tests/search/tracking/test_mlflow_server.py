@@ -102,7 +102,7 @@ def test_a_server_that_is_unreachable_at_the_end_receives_the_rest_next_time(
     assert delivery.call(lambda mirror: mirror.run_id(0))
     server.kill()
     try:
-        with pytest.raises(TrackingError, match=r"3 of 3 trials have news.*run the same command again"):
+        with pytest.raises(TrackingError, match=r"running there\. 3 of 3 trials.*run the same command again"):
             delivery.finish(whole, timeout=3)
     finally:
         server.start()
