@@ -42,6 +42,7 @@ from search.execution.engines.session import RAY_ENVIRONMENT, Session
 from search.execution.stop_request import StopRequest
 from search.ledger.backup import LedgerBackup
 from search.ledger.ledger import Ledger, sqlite_url
+from search.records.epoch_plan import EpochPlan
 from search.records.record import BackboneSummary, TaskSummary
 from search.study.phase import Phase
 from search.study.preparation import Prepared
@@ -234,6 +235,7 @@ def phase_of(config: SearchConfig, session: Session, folder: Path) -> Phase:
         limit=config.trials,
         retention=CheckpointRetention(10**9, print),
         backup=LedgerBackup(folder / "ledger.db", print),
+        epoch_plan=EpochPlan(EPOCHS),
     )
 
 

@@ -40,6 +40,9 @@ BASELINE_SOURCES: Mapping[str, str] = {
 MAX_EPOCH_FACTOR = 10.0
 """Bounds the training time of a baseline whose target is far smaller than the source."""
 
+SCRATCH_EPOCH_FACTOR = 2
+"""How many times as many epochs a trial from scratch has as a trial of the search, if their number is left open."""
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -92,14 +95,17 @@ SAMPLER_NAMES: Mapping[str, str] = {name: sampler.description for name, sampler 
 SCHEDULERS: Mapping[str, Scheduler] = {
     "asha": Scheduler(
         "search.execution.schedulers.make_asha",
-        "asynchronous successive halving: stops the weaker two thirds after 1, 3, 9, … epochs",
+        "asynchronous successive halving: stops the weaker two thirds after a quarter of their training, and "
+        "again after three quarters",
     ),
     "hyperband": Scheduler(
         "search.execution.schedulers.make_hyperband",
-        "three brackets of successive halving, which begin to stop trials at different epochs",
+        "three brackets of successive halving: trials are stopped from a quarter of their training on, from three "
+        "quarters on, or not at all",
     ),
     "median": Scheduler(
-        "search.execution.schedulers.make_median", "stops a trial that is below the median of the others"
+        "search.execution.schedulers.make_median",
+        "stops a trial that is below the median of the others, from a quarter of its training on",
     ),
     "none": Scheduler("search.execution.schedulers.make_fifo", "trains every trial to its last epoch"),
 }

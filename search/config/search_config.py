@@ -57,6 +57,7 @@ from search.config.option_types import (
 )
 from search.config.parameters import SPACES
 from search.config.validation_errors import validation_message
+from search.records.epoch_plan import EPOCH_LIMITS, TARGET_STEPS
 from search.records.metrics import EPOCH_METRICS, METRICS, SERVING_COSTS, Direction
 from trainables.errors import UsageError
 from trainables.numerics import JIT, PRECISIONS
@@ -87,8 +88,8 @@ class SearchConfig(BaseModel):
     Raises:
         UsageError: one or more values are wrong; the message has one line for each problem.
 
-    >>> SearchConfig(data="photos/", backbone="MobileNetV2", trials=40).epochs
-    20
+    >>> SearchConfig(data="photos/", backbone="MobileNetV2", trials=40).batch_size
+    32
     """
 
     model_config = ConfigDict(
@@ -183,8 +184,18 @@ class SearchConfig(BaseModel):
         le=1_000_000,
         description="Number of trials. Running the same command with a larger number extends the search.",
     )
-    epochs: Annotated[WholeNumber, Option("trials", "N")] = Field(
-        20, ge=1, le=100_000, description="Maximum number of epochs of a trial."
+    epochs: Annotated[
+        WholeNumber | None,
+        Option(
+            "trials",
+            "N",
+            unset=f"about {TARGET_STEPS} optimizer steps: {EPOCH_LIMITS[0]} to {EPOCH_LIMITS[1]} epochs",
+        ),
+    ] = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Maximum number of epochs of a trial. A search that is resumed or extended keeps its number.",
     )
     batch_size: Annotated[WholeNumber, Option("trials", "N")] = Field(
         32, ge=1, le=65_536, description="Images in a training step."

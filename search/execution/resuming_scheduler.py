@@ -1,14 +1,14 @@
 """Wraps Tune's schedulers so that they fit trials that are retried and searches with several objectives.
 
-:class:`ResumingScheduler` lets a scheduler see a retried trial as the trial that it was before. With several objectives
-:class:`ParetoAwareScheduler` lets a scheduler, which sees the first objective only, stop a trial only if another trial
-is better in all of them.
+:class:`ResumingScheduler` lets a scheduler see a retried trial as the trial that it was before, and compares trials
+after equal shares of their training. With several objectives :class:`ParetoAwareScheduler` lets a scheduler, which sees
+the first objective only, stop a trial only if another trial is better in all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -17,6 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from search.config.objectives import values_at_best
 from search.execution.engines.messages import EpochResult
 from search.execution.trial_actor import TrialAssignment
+from search.records.epoch_plan import EpochPlan
 from search.records.metrics import EPOCH_METRICS
 from search.records.pareto import objective_losses, weakly_dominates
 from search.records.record import TrialRecord
@@ -28,13 +29,39 @@ class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
 
     To Tune, a trial that is retried after a crash is a new trial. A scheduler compares trials with each other, so to
     it the retry must be the same trial: each trial counts once at each epoch.
+
+    A trial that is done at its first report, such as a probe, was never at a point where it could be stopped. The
+    scheduler does not learn of it, so that no trial in the middle of its training is compared with a finished one.
+
+    Args:
+        scheduler: decides.
+        time_attr: the field by which ``scheduler`` compares trials; it is added to each result and holds the share of
+            the trial's epochs that are done, above 0 and at most 1.
     """
 
     def __init__(self, scheduler: TrialScheduler, time_attr: str) -> None:
         super().__init__()
         self._scheduler, self._time_attr = scheduler, time_attr
-        self._first_trials: dict[int, Trial] = {}
-        self._newest: dict[int, float] = {}
+        self._first_trials: dict[int, Trial | _EarlierTrial] = {}
+        self._newest: dict[int, int] = {}
+
+    def replay(self, trials: Iterable[TrialRecord], plan: EpochPlan) -> None:
+        """Show the scheduler the trials of earlier runs of the command, so that it compares new trials with them.
+
+        A trial that is resumed stays the trial that it was: only its later epochs may stop it.
+        """
+        for record in trials:
+            done_at_once = record.state == "complete" and len(record.epochs) == 1
+            if not record.epochs or done_at_once:
+                continue
+            trial = self._first_trials[record.number] = _EarlierTrial(f"earlier-{record.number}")
+            self._newest[record.number] = record.epochs[-1].epoch
+            for epoch in record.epochs:
+                progress = min(1.0, epoch.epoch / plan.of(record.method))
+                # Tune's schedulers decide nothing when a trial is complete, but they note its result.
+                self._scheduler.on_trial_add(None, trial)
+                self._scheduler.on_trial_complete(None, trial, {**vars(epoch), self._time_attr: progress})
+            self._scheduler.on_trial_add(None, trial)
 
     @property
     def metric(self) -> str | None:
@@ -59,13 +86,15 @@ class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
         """Return the scheduler's decision. An epoch that it knows, repeated after a resume, is not passed on."""
         if not self._is_new(trial, result):
             return str(TrialScheduler.CONTINUE)
-        return str(self._scheduler.on_trial_result(tune_controller, self._first(trial), result))
+        first, progress = self._first(trial), self._with_progress(trial, result)
+        return str(self._scheduler.on_trial_result(tune_controller, first, progress))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
         """Pass on a trial's last epoch. A trial that ended with a reason may be retried or has none to compare."""
         reported = EpochResult.from_tune(result)
-        if reported is None or reported.reason is None:
-            self._scheduler.on_trial_complete(tune_controller, self._first(trial), result)
+        if _number(trial) in self._newest and (reported is None or reported.reason is None):
+            progress = self._with_progress(trial, result)
+            self._scheduler.on_trial_complete(tune_controller, self._first(trial), progress)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Do nothing: the trial may be retried."""
@@ -84,15 +113,26 @@ class ResumingScheduler(TrialScheduler):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: there is no restore."""
 
-    def _first(self, trial: Trial) -> Trial:
+    def _first(self, trial: Trial) -> Trial | _EarlierTrial:
         return self._first_trials[_number(trial)]
 
     def _is_new(self, trial: Trial, result: Mapping[str, Any]) -> bool:
-        number, time = _number(trial), result.get(self._time_attr, 0)
+        number, epoch = _number(trial), int(result.get("epoch", 0))
         # A retried trial reports epochs of its checkpoint again; ASHA would count them as those of another trial.
         known = self._newest.get(number, 0)
-        self._newest[number] = max(known, time)
-        return bool(time > known)
+        self._newest[number] = max(known, epoch)
+        return epoch > known
+
+    def _with_progress(self, trial: Trial, result: Mapping[str, Any]) -> dict[str, Any]:
+        epochs = TrialAssignment.from_tune(trial.config).request.config.epochs
+        return {**result, self._time_attr: min(1.0, result.get("epoch", 0) / epochs)}
+
+
+@dataclass(frozen=True)
+class _EarlierTrial:
+    """Stands for the Tune trial that an earlier run of the command had. Schedulers tell trials apart by their ids."""
+
+    trial_id: str
 
 
 def _number(trial: Trial) -> int:
@@ -128,9 +168,13 @@ class ParetoAwareScheduler(ResumingScheduler):
 
 
 def is_dominated(
-    trials: Sequence[TrialRecord], trial: TrialRecord, newest: EpochMetrics, names: Sequence[str]
+    trials: Sequence[TrialRecord],
+    trial: TrialRecord,
+    newest: EpochMetrics,
+    names: Sequence[str],
+    plan: EpochPlan,
 ) -> bool:
-    """Return whether another trial was at least as good in every objective after as many epochs.
+    """Return whether another trial was at least as good in every objective after the same share of its training.
 
     Trials that failed, or ended without being comparable (diverged, out of memory), dominate none.
 
@@ -139,22 +183,26 @@ def is_dominated(
         trial: the one that may be stopped.
         newest: the epoch that ``trial`` has just completed, which its ``epochs`` may not contain yet.
         names: of the objectives.
+        plan: how many epochs each trial has.
     """
+    share = newest.epoch / plan.of(trial.method)
     # Tune asks the scheduler before the searcher, so the ledger may not have the newest epoch yet.
     known = [epoch for epoch in trial.epochs if epoch.epoch < newest.epoch]
-    own = _point(replace(trial, epochs=(*known, newest)), newest.epoch, names)
-    others = (t for t in trials if t.number != trial.number and _comparable(t, newest.epoch))
-    points = (_point(other, newest.epoch, names) for other in others)
+    own = _point(replace(trial, epochs=(*known, newest)), share, names, plan)
+    others = (t for t in trials if t.number != trial.number and _comparable(t, share, plan))
+    points = (_point(other, share, names, plan) for other in others)
     return own is None or any(point is not None and weakly_dominates(point, own) for point in points)
 
 
-def _comparable(trial: TrialRecord, epoch: int) -> bool:
+def _comparable(trial: TrialRecord, share: float, plan: EpochPlan) -> bool:
     if trial.state == "failed" or trial.reason in ("diverged", "out_of_memory"):
         return False
-    return bool(trial.epochs) and trial.epochs[-1].epoch >= epoch
+    return bool(trial.epochs) and trial.epochs[-1].epoch / plan.of(trial.method) >= share
 
 
-def _point(trial: TrialRecord, epoch: int, names: Sequence[str]) -> tuple[float, ...] | None:
+def _point(
+    trial: TrialRecord, share: float, names: Sequence[str], plan: EpochPlan
+) -> tuple[float, ...] | None:
     costs = {name: value for name, value in trial.objectives.items() if name not in EPOCH_METRICS}
-    epochs = [e for e in trial.epochs if e.epoch <= epoch]
+    epochs = [e for e in trial.epochs if e.epoch / plan.of(trial.method) <= share]
     return objective_losses(values_at_best(epochs, names, costs), names)

@@ -16,11 +16,26 @@ from trainables.implementations import load_implementation
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from search.execution.resuming_scheduler import IsDominated
+    from search.execution.resuming_scheduler import IsDominated, ResumingScheduler
     from search.records.metrics import Direction
 
-TIME_ATTRIBUTE = "epoch"
-"""The field of a trial's results by which schedulers compare trials of equal age."""
+TIME_ATTRIBUTE = "progress"
+"""The field of a trial's results by which schedulers compare trials: the share of its training that is done.
+
+Trials of different methods may see other amounts of data in an epoch and have other numbers of epochs, so their epochs
+are not comparable. :class:`~search.execution.resuming_scheduler.ResumingScheduler` adds the field.
+"""
+
+FIRST_RUNG = 0.25
+"""Share of its training before which no trial is stopped.
+
+During the warm-up, the first :data:`trainables.training.schedule.WARMUP_SHARE`, and shortly after it the trial with the
+highest learning rate is ahead, whatever its result would be.
+"""
+
+REDUCTION_FACTOR = 3
+"""Of the trials that reach a rung of successive halving, the best one in this number continues. The next rung is at
+this multiple of the training."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +45,10 @@ class SchedulerSettings:
     Attributes:
         metric: by which trials are compared.
         direction: of the metric.
-        epochs: of a complete trial.
     """
 
     metric: str
     direction: Direction
-    epochs: int
 
     @property
     def mode(self) -> str:
@@ -44,21 +57,23 @@ class SchedulerSettings:
 
 
 def make_scheduler(
-    name: str, metric: str, direction: Direction, epochs: int, is_dominated: IsDominated | None = None
-) -> TrialScheduler:
+    name: str, metric: str, direction: Direction, is_dominated: IsDominated | None = None
+) -> ResumingScheduler:
     """Return the scheduler with this name.
 
     - ``asha``: successive halving without waiting (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-      Tuning") with reduction factor 3: a trial in the lower two thirds after 1, 3, 9, … epochs stops.
-    - ``hyperband``: the same with three brackets, of which the later ones begin to stop trials later.
+      Tuning") with reduction factor 3: a trial in the lower two thirds after a quarter or three quarters of its
+      training stops.
+    - ``hyperband``: the same with three brackets: stops from a quarter on, from three quarters on, and none.
     - ``median``: stops a trial whose best value is below the median of the other trials' running averages.
     - ``none``: stops no trial.
+
+    None of them stops a trial before :data:`FIRST_RUNG`.
 
     Args:
         name: one of :data:`~search.config.choices.SCHEDULERS`.
         metric: by which trials are compared; the first one if there are several objectives.
         direction: of the metric.
-        epochs: of a complete trial.
         is_dominated: with several objectives, whether a trial may be stopped at all.
 
     Raises:
@@ -69,7 +84,7 @@ def make_scheduler(
     if name not in SCHEDULERS:
         raise UsageError(f"scheduler: expected one of {', '.join(SCHEDULERS)}, received {name!r}")
     make = load_implementation(SCHEDULERS[name].implementation)
-    scheduler = make(SchedulerSettings(metric, direction, epochs))
+    scheduler = make(SchedulerSettings(metric, direction))
     if is_dominated is not None:
         return ParetoAwareScheduler(scheduler, TIME_ATTRIBUTE, is_dominated)
     return ResumingScheduler(scheduler, TIME_ATTRIBUTE)
@@ -93,7 +108,7 @@ def make_median(settings: SchedulerSettings) -> TrialScheduler:
         time_attr=TIME_ATTRIBUTE,
         metric=settings.metric,
         mode=settings.mode,
-        grace_period=max(1, settings.epochs // 5),
+        grace_period=FIRST_RUNG,
         min_samples_required=3,
     )
 
@@ -112,8 +127,8 @@ def _halving(settings: SchedulerSettings, brackets: int) -> TrialScheduler:
         time_attr=TIME_ATTRIBUTE,
         metric=settings.metric,
         mode=settings.mode,
-        max_t=settings.epochs,
-        grace_period=1,
-        reduction_factor=3,
+        max_t=1.0,
+        grace_period=FIRST_RUNG,
+        reduction_factor=REDUCTION_FACTOR,
         brackets=brackets,
     )

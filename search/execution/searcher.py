@@ -67,7 +67,6 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         observer: decides what may start, and is notified of what happens.
         recovery: decides which trials are retried.
         max_trials: how many trials the ledger shall contain in the end.
-        epochs: of a complete trial; one that ends earlier was pruned.
 
     Attributes:
         ledger_error: why the ledger could not be written. Tune would only log some of these errors and continue, so
@@ -81,11 +80,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         recovery: TrialRecovery,
         *,
         max_trials: int,
-        epochs: int,
     ) -> None:
         super().__init__()
         self._ledger, self._observer, self._recovery = ledger, observer, recovery
-        self._max_trials, self._epochs = max_trials, epochs
+        self._max_trials = max_trials
         self._interrupted = ledger.interrupted()
         self._numbers: dict[str, int] = {}
         self._labels = NodeLabels()
@@ -189,11 +187,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         elif result.reason is not None:
             self._ledger.finish(number, "pruned", reason=result.reason, error=result.error)
         else:
-            whole = result.epoch >= self._epochs
             self._ledger.finish(
                 number,
-                "complete" if whole else "pruned",
-                reason=None if whole else "scheduler",
+                "complete" if result.done else "pruned",
+                reason=None if result.done else "scheduler",
                 epoch=result.metrics,
             )
 

@@ -25,6 +25,7 @@ from search.execution.trial_recovery import RetryPolicy, TrialRecovery
 from search.execution.tune_callbacks import NodeLossCallback, TrialHangCallback
 from search.execution.tune_patches import oom_kills_as_crashes, require_trial_state
 from search.ledger.ledger import Ledger, Suggest
+from search.records.epoch_plan import EpochPlan
 from search.records.record import Parameters, TrialRecord
 from trainables.epoch_metrics import EpochMetrics
 from trainables.training.trial_config import TrialConfig
@@ -69,6 +70,7 @@ class TrialRunner(SearchObserver):
 
     Attributes:
         config: of the search.
+        epoch_plan: how many epochs each trial has.
         session: whose engines run the trials.
         ledger: that is filled.
         sample: chooses the parameters of a new trial.
@@ -83,6 +85,7 @@ class TrialRunner(SearchObserver):
     """
 
     config: SearchConfig
+    epoch_plan: EpochPlan
     session: Session
     ledger: Ledger
     sample: Suggest
@@ -130,7 +133,7 @@ class TrialRunner(SearchObserver):
         config, notify = self.config, self.stop_request.notify
         retries = RetryPolicy(self.ledger, config.max_retries, config.batch_size, notify)
         recovery = TrialRecovery(retries, config.trial_timeout, notify)
-        return LedgerSearcher(self.ledger, self, recovery, max_trials=self.max_trials, epochs=config.epochs)
+        return LedgerSearcher(self.ledger, self, recovery, max_trials=self.max_trials)
 
     def _run_tune(self, searcher: LedgerSearcher) -> None:
         config = self.config
@@ -138,9 +141,9 @@ class TrialRunner(SearchObserver):
             config.scheduler,
             config.metric,
             config.direction,
-            config.epochs,
             self._is_dominated if config.objective else None,
         )
+        scheduler.replay(self.ledger.trials, self.epoch_plan)
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
         # Tune insists on a folder for its own state, of which nothing is needed later.
         scratch = Path(tempfile.mkdtemp(prefix="unfreeze-tune-"))
@@ -191,7 +194,7 @@ class TrialRunner(SearchObserver):
             config=TrialConfig(
                 method=record.method,
                 params=dict(record.params),
-                epochs=config.epochs,
+                epochs=self.epoch_plan.of(record.method),
                 batch_size=record.batch_size or config.batch_size,
                 seed=record.seed,
                 metric=config.metric,
@@ -242,7 +245,8 @@ class TrialRunner(SearchObserver):
     def _is_dominated(self, number: int, newest: EpochMetrics) -> bool:
         """Return whether another trial is better in all of several objectives, as far as both have trained."""
         trials = self.ledger.trials
-        return is_dominated(trials, self.ledger.trial(number), newest, self.config.objectives)
+        own = self.ledger.trial(number)
+        return is_dominated(trials, own, newest, self.config.objectives, self.epoch_plan)
 
     def _stop_reason(self) -> str | None:
         """Return why no more trials start; None if they do."""

@@ -329,6 +329,13 @@ class SearchRecord:
     objectives: tuple[str, ...] = ()
     alternatives: tuple[Outcome, ...] = ()
 
+    def planned_epochs(self, method: str) -> int | None:
+        """Return the epochs of a trial of ``method`` that is not stopped; None if the settings do not have them."""
+        by_method = self.config.get("epochs_by_method")
+        own = by_method.get(method) if isinstance(by_method, Mapping) else None
+        epochs = own or self.config.get("epochs")
+        return epochs if isinstance(epochs, int) and epochs > 0 else None
+
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
         """The complete trials on the Pareto front, the best in the first objective first; empty with one objective."""

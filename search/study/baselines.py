@@ -5,8 +5,15 @@ Each baseline is a search of its own, with its own ledger, in the folder of the 
 
 from __future__ import annotations
 
-from search.config.choices import ALL_METHODS, BASELINE_SOURCES, baseline_epoch_factor
+from search.config.choices import (
+    ALL_METHODS,
+    BASELINE_SOURCES,
+    METHODS,
+    SCRATCH_EPOCH_FACTOR,
+    baseline_epoch_factor,
+)
 from search.config.search_config import SearchConfig
+from search.records.epoch_plan import EpochPlan
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner
 from search.study.preparation import Prepared
@@ -26,13 +33,14 @@ def run_baselines(runner: PhaseRunner, search: Phase, task: str) -> list[Phase]:
     if search.stopped and config.baseline_trials is None:
         # A search that ended early is compared with as many trials as it had itself.
         limit = max(1, min(limit, search.ledger.started()))
-    return [_run_baseline(runner, method, limit, task) for method in config.baselines]
+    return [_run_baseline(runner, search, method, limit, task) for method in config.baselines]
 
 
-def _run_baseline(runner: PhaseRunner, method: str, limit: int, task: str) -> Phase:
-    config = _baseline_config(runner.config, method, limit, runner.prepared)
+def _run_baseline(runner: PhaseRunner, search: Phase, method: str, limit: int, task: str) -> Phase:
+    config = _baseline_config(runner.config, method, limit)
+    plan = EpochPlan(baseline_epochs(runner.config, search.epoch_plan, method, runner.prepared))
     name = runner.workspace.baseline_name(method)
-    phase = runner.open_phase(config, name, limit, runner.workspace.baseline_ledger(method))
+    phase = runner.open_phase(config, name, limit, runner.workspace.baseline_ledger(method), plan)
     runner.view.event(
         f"baseline: {limit} trials from {BASELINE_SOURCES[method]}, to measure what transfer is worth"
     )
@@ -42,7 +50,7 @@ def _run_baseline(runner: PhaseRunner, method: str, limit: int, task: str) -> Ph
     return phase
 
 
-def _baseline_config(config: SearchConfig, method: str, limit: int, prepared: Prepared) -> SearchConfig:
+def _baseline_config(config: SearchConfig, method: str, limit: int) -> SearchConfig:
     """Return the options of the search without what is part of the transfer itself."""
     return config.replace(
         method=method,
@@ -52,14 +60,21 @@ def _baseline_config(config: SearchConfig, method: str, limit: int, prepared: Pr
         trials=limit,
         keep_best=0,
         objective=None,
-        epochs=_baseline_epochs(config, method, prepared),
+        epochs=None,
     )
 
 
-def _baseline_epochs(config: SearchConfig, method: str, prepared: Prepared) -> int:
-    """Epochs that give about as many training steps as a trial has that also sees the source."""
-    source = prepared.source
-    if source is None or method == "source" or config.method == ALL_METHODS:
-        return config.epochs
-    factor = baseline_epoch_factor(prepared.task.counts["train"], source.counts["train"])
-    return round(config.epochs * factor)
+def baseline_epochs(config: SearchConfig, plan: EpochPlan, method: str, prepared: Prepared) -> int:
+    """Return the number of epochs of a trial of the baseline ``method``.
+
+    They give about as many training steps as a trial of the search has. A network that trains from scratch needs more
+    steps than a pretrained one and gets them, unless the user decided on the number of epochs.
+
+    Args:
+        config: of the search.
+        plan: of the search.
+    """
+    source, epochs = prepared.source, plan.epochs
+    if source is not None and method != "source" and config.method != ALL_METHODS:
+        epochs = round(epochs * baseline_epoch_factor(prepared.task.counts["train"], source.counts["train"]))
+    return epochs if config.epochs is not None or METHODS[method].transfers else epochs * SCRATCH_EPOCH_FACTOR

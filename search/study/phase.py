@@ -34,6 +34,7 @@ from search.ledger.sampling.warm_start import (
 )
 from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.ledger.workspace import Workspace
+from search.records.epoch_plan import EpochPlan
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord
 from search.records.results import outcome_from_json, outcome_to_json
 from search.study.backbone_scores import score_prepared
@@ -47,6 +48,15 @@ PUBLISH_SHARE = 0.05
 
 FIXED_SETTINGS = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
 """Options that must not change when a search is resumed, because trials would not be comparable."""
+
+EPOCHS_BY_METHOD = "epochs_by_method"
+"""Key of :attr:`EpochPlan.by_method` in the identity and in the settings of a record. Earlier versions have none."""
+
+
+def stored_epoch_plan(ledger: Ledger) -> EpochPlan | None:
+    """Return the plan with which a search was begun; None for a new one."""
+    known = ledger.attribute(StudyKey.IDENTITY)
+    return None if known is None else EpochPlan(known["epochs"], known.get(EPOCHS_BY_METHOD) or {})
 
 
 @dataclass
@@ -63,6 +73,7 @@ class Phase:
         storage: folder of all searches.
         notify: receives the newest record after changes, at most every :data:`PUBLISH_SECONDS`.
         limit: number of trials that the ledger holds in the end.
+        epoch_plan: the number of epochs of each trial; ``config.epochs`` is the largest.
         trainable: class of the actors by which Ray Tune runs trials.
         stopped: why no more trials were started before ``limit``; None if all were.
         outcome: of the winner, once it is confirmed.
@@ -86,6 +97,7 @@ class Phase:
     notify: Callable[[SearchRecord], None]
     limit: int
     backup: LedgerBackup
+    epoch_plan: EpochPlan
     trainable: type[Any] = TrialActor
     stopped: str | None = None
     outcome: Outcome | None = None
@@ -124,6 +136,7 @@ class Phase:
         """Fill the ledger up to ``limit`` trials, unless a stop condition holds."""
         runner = TrialRunner(
             self.config,
+            self.epoch_plan,
             self.session,
             self.ledger,
             self._suggest,
@@ -244,7 +257,7 @@ class Phase:
             source=self.prepared.source_summary,
             teacher=self.prepared.teacher.summary if self.prepared.teacher else None,
             backbone=self.prepared.backbone,
-            config=self.config.model_dump(mode="json"),
+            config=self._config_values(),
             trials=self.ledger.trials,
             requested=self.limit,
             started=self._started,
@@ -286,6 +299,7 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED_SETTINGS},
+            EPOCHS_BY_METHOD: dict(self.epoch_plan.by_method) or None,
             **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reuse_settings.views,
             "space": self.space.describe(),
@@ -297,6 +311,12 @@ class Phase:
             "unlabelled_target": self.config.unlabelled_target or None,
             "teacher": self.prepared.teacher.summary.digest if self.prepared.teacher else None,
         }
+
+    def _config_values(self) -> dict[str, object]:
+        """Return the settings as JSON values, with the numbers of epochs that methods have."""
+        values: dict[str, object] = self.config.model_dump(mode="json")
+        own = dict(self.epoch_plan.by_method)
+        return {**values, EPOCHS_BY_METHOD: own} if own else values
 
     def _digests(self) -> object:
         """Digests of the backbones, because a changed file is another backbone, whatever its name."""

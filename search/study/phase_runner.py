@@ -25,8 +25,9 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.backbone_prior import evaluate_prior
 from search.ledger.sampling.warm_start_prior import warm_start_summary
 from search.ledger.workspace import Workspace
+from search.records.epoch_plan import EpochPlan
 from search.records.record import SearchRecord
-from search.study.phase import Phase
+from search.study.phase import Phase, stored_epoch_plan
 from search.study.preparation import Prepared
 from search.tracking.delivery import Delivery
 from search.tracking.stores import default_tracking_uri
@@ -80,7 +81,9 @@ class PhaseRunner:
             self.stop_request.taken_over = self.lease.lost
             yield
 
-    def open_phase(self, config: SearchConfig, name: str, limit: int, ledger_file: Path) -> Phase:
+    def open_phase(
+        self, config: SearchConfig, name: str, limit: int, ledger_file: Path, default_plan: EpochPlan
+    ) -> Phase:
         """Open a phase, new or resumed.
 
         Args:
@@ -88,6 +91,8 @@ class PhaseRunner:
             name: of its study in the ledger.
             limit: trials that the ledger holds in the end.
             ledger_file: the ledger, unless ``config`` names a database; checkpoints are kept next to it.
+            default_plan: the epochs of trials if ``config`` leaves them open and the phase is new. A phase that is
+                resumed keeps its own.
         """
         ledger_file.parent.mkdir(parents=True, exist_ok=True)
         if config.ledger is None:
@@ -103,8 +108,11 @@ class PhaseRunner:
             objectives=config.objective or (),
             fence=self.lease.fence if self.lease else None,
         )
+        plan = stored_epoch_plan(ledger) or default_plan
+        if config.epochs not in (None, plan.epochs):
+            plan = EpochPlan(config.epochs)  # if the phase was begun with another number, opening it raises
         return Phase(
-            config=config,
+            config=config.replace(epochs=plan.epochs),
             name=name,
             ledger=ledger,
             prepared=self.prepared,
@@ -118,6 +126,7 @@ class PhaseRunner:
             notify=self.view.update,
             limit=limit,
             backup=LedgerBackup(None if config.ledger else ledger_file, self.view.event),
+            epoch_plan=plan,
         )
 
     @contextmanager

@@ -14,6 +14,7 @@ from search.execution.engines.jobs import PrepareBackbone
 from search.execution.engines.messages import WorkbenchPaths
 from search.execution.engines.session import Session
 from search.ledger.workspace import Workspace
+from search.records.epoch_plan import EpochPlan, make_epoch_plan
 from search.records.record import BackboneSummary, Parameters, TaskSummary
 from search.study.resolved_inputs import (
     DataSources,
@@ -93,6 +94,14 @@ class Prepared:
     def for_params(self, params: Parameters) -> Prepared:
         """Return the backbone that a trial with ``params`` trains, with its data."""
         return self.by_backbone.get(str(params.get(BACKBONE)), self)
+
+
+def search_epoch_plan(config: SearchConfig, prepared: Prepared) -> EpochPlan:
+    """Return how many epochs the trials of a new search have."""
+    if config.epochs is not None:
+        return EpochPlan(config.epochs)
+    source = prepared.source.counts["train"] if prepared.source else None
+    return make_epoch_plan(config.methods, prepared.task.counts["train"], source, config.batch_size)
 
 
 def prepare_all(

@@ -36,7 +36,7 @@ from search.study.model_versions import register_version
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner, checkpoint_retention
 from search.study.preload import Preloader
-from search.study.preparation import prepare_all
+from search.study.preparation import prepare_all, search_epoch_plan
 from search.study.resolved_inputs import DataSources, search_name
 from search.study.search_result import SearchResult, model_uri
 from search.study.serving_costs import make_serving_costs
@@ -117,7 +117,8 @@ class _Search:
         """Trials, baselines, confirmation, files, registration."""
         runner, workspace = self.runner, self.runner.workspace
         config, task = runner.config, runner.prepared.task_summary.name
-        search = runner.open_phase(config, workspace.name, config.trials, workspace.ledger)
+        plan = search_epoch_plan(config, runner.prepared)
+        search = runner.open_phase(config, workspace.name, config.trials, workspace.ledger, plan)
         search.load_outcomes()
         with runner.delivery(search, experiment_name(task)) as delivery:
             if config.objective:
@@ -147,17 +148,19 @@ class _Search:
         if config.register_model:
             self.preloader.load_registration()
         began = time.monotonic()
-        outcomes = self._evaluate(chosen, baselines)
+        outcomes = self._evaluate(search, chosen, baselines)
         failpoint("measured")
         search.save_outcomes([replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
 
-    def _evaluate(self, chosen: Sequence[TrialRecord], baselines: Sequence[Phase]) -> list[Outcome]:
+    def _evaluate(
+        self, search: Phase, chosen: Sequence[TrialRecord], baselines: Sequence[Phase]
+    ) -> list[Outcome]:
         """Train ``chosen`` and the best trial of each baseline again, and measure them all on the test split."""
         runner, prepared = self.runner, self.runner.prepared
         best = [(baseline, trial) for baseline in baselines if (trial := baseline.record().best) is not None]
         candidates = [
-            *(ConfirmationCandidate(trial, runner.config.epochs) for trial in chosen),
-            *(ConfirmationCandidate(trial, baseline.config.epochs) for baseline, trial in best),
+            *(ConfirmationCandidate(trial, search.epoch_plan.of(trial.method)) for trial in chosen),
+            *(ConfirmationCandidate(trial, phase.epoch_plan.of(trial.method)) for phase, trial in best),
         ]
         runs = retrain(
             candidates,

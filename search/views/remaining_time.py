@@ -17,10 +17,9 @@ def remaining_seconds(record: SearchRecord, elapsed: float) -> float | None:
     Args:
         elapsed: seconds that the search has run, earlier runs of the command included.
     """
-    epochs = record.config.get("epochs")
-    most = epochs if isinstance(epochs, int) and epochs > 0 else 1
     finished = sum(t.finished for t in record.trials)
-    half_done = sum(min(len(t.epochs) / most, 1.0) for t in record.trials if t.state == "running")
+    running = (t for t in record.trials if t.state == "running")
+    half_done = sum(min(len(t.epochs) / (record.planned_epochs(t.method) or 1), 1.0) for t in running)
     work = finished + half_done
     if finished < 1 or work < _MIN_FINISHED_WORK or elapsed <= 0:
         return None

@@ -94,7 +94,8 @@ def terminal_trial_table(record: SearchRecord, rows: int, width: int, ascii_only
         table.add_column(COLUMN_HEADINGS[name], justify="right", no_wrap=True)
     best = record.best
     for trial in chosen:
-        part = max(1, round(curve * min(len(trial.epochs) / most, 1.0)))
+        whole = record.planned_epochs(trial.method) or most
+        part = max(1, round(curve * min(len(trial.epochs) / whole, 1.0)))
         line = sparkline([e.metric(record.metric) for e in trial.epochs], low, high, part, ascii_only)
         node = [places.get(trial.number, "")] if places else []
         table.add_row(
@@ -125,9 +126,8 @@ def _cost(value: float | None) -> str:
 
 
 def _epochs(trial: TrialRecord, record: SearchRecord) -> str:
-    return (
-        f"{len(trial.epochs)}/{_most_epochs(record)}" if trial.state == "running" else f"{len(trial.epochs)}"
-    )
+    whole = record.planned_epochs(trial.method) or _most_epochs(record)
+    return f"{len(trial.epochs)}/{whole}" if trial.state == "running" else f"{len(trial.epochs)}"
 
 
 def _most_epochs(record: SearchRecord) -> int:

@@ -42,15 +42,17 @@ def curves(record: SearchRecord) -> Figure:
 
 
 def _title(record: SearchRecord) -> str:
-    requested = record.config.get("epochs")
     finished = [t for t in record.trials if t.finished]
     pruned = [t for t in finished if t.state == "pruned"]
     share = f"{len(pruned)} of {plural(len(finished), 'trial')}"
     if not pruned:
         return "No trial was stopped early"
-    if not isinstance(requested, int) or requested < 1:
+    whole = [record.planned_epochs(t.method) for t in finished]
+    if None in whole:
         return f"{share} were stopped early"
-    saved = sum(max(requested - len(t.epochs), 0) for t in pruned) / (requested * len(finished))
+    planned = [epochs or 0 for epochs in whole]
+    left = (max(n - len(t.epochs), 0) for n, t in zip(planned, finished, strict=True) if t.state == "pruned")
+    saved = sum(left) / sum(planned)
     return f"Stopping {share} early saved {format_percent(saved, 0)} of the epochs"
 
 

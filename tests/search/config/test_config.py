@@ -322,7 +322,7 @@ def test_every_sampler_and_scheduler_name_has_an_implementation() -> None:
     for name in SAMPLERS:
         assert make_sampler(name, seed=0) is not None
     for name in SCHEDULERS:
-        make_scheduler(name, "val_accuracy", "maximize", 9)
+        make_scheduler(name, "val_accuracy", "maximize")
 
 
 def test_retries_and_timeout_of_trials_are_options() -> None:

@@ -35,7 +35,7 @@ class Observer(SearchObserver):
     def __post_init__(self) -> None:
         retries = RetryPolicy(self.ledger, 0, 32, lambda words: None)  # none at all
         recovery = TrialRecovery(retries, None, lambda words: None)
-        self.searcher = LedgerSearcher(self.ledger, self, recovery, max_trials=4, epochs=1)
+        self.searcher = LedgerSearcher(self.ledger, self, recovery, max_trials=4)
         self._names = iter(f"tune {number}" for number in range(100))
 
     def suggest(self, trial: Any) -> Parameters:

@@ -36,16 +36,16 @@ class Trial(SimpleNamespace):
         return self is other
 
 
-def assigned(number: int) -> dict[str, Any]:
+def assigned(number: int, epochs: int = EPOCHS) -> dict[str, Any]:
     """The configuration of a Tune trial."""
     paths = WorkbenchPaths(Path("backbone"), Path("task"))
-    request = TrialRequest(f"finetune-{number}", TrialConfig("finetune", {}), paths)
+    request = TrialRequest(f"finetune-{number}", TrialConfig("finetune", {}, epochs=epochs), paths)
     return TrialAssignment(number, SessionSpec("session"), request).to_tune()
 
 
 def decisions(name: str, retried: dict[int, int]) -> dict[int, int]:
     """The last epoch of each trial when all run in step; ``retried`` has the epoch after which a trial died."""
-    scheduler, tune = make_scheduler(name, "val_accuracy", "maximize", EPOCHS), Tune()
+    scheduler, tune = make_scheduler(name, "val_accuracy", "maximize"), Tune()
     trials = {n: Trial(trial_id=f"first {n}", config=assigned(n)) for n in RATES}
     for trial in trials.values():
         scheduler.on_trial_add(tune, trial)
@@ -80,7 +80,7 @@ def test_retried_trials_change_no_decision(name: str, retried: dict[int, int]) -
 
 
 def test_a_trial_that_ended_without_a_value_is_not_compared_with() -> None:
-    scheduler, tune = make_scheduler("median", "val_accuracy", "maximize", EPOCHS), Tune()
+    scheduler, tune = make_scheduler("median", "val_accuracy", "maximize"), Tune()
     for number in range(5):
         trial = Trial(trial_id=str(number), config=assigned(number))
         scheduler.on_trial_add(tune, trial)
