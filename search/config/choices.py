@@ -41,7 +41,15 @@ MAX_EPOCH_FACTOR = 10.0
 """Bounds the training time of a baseline whose target is far smaller than the source."""
 
 SCRATCH_EPOCH_FACTOR = 2
-"""How many times as many epochs a trial from scratch has as a trial of the search, if their number is left open."""
+"""How many times as many epochs a trial from scratch has as a trial of the search, if their number is left open.
+
+Without pretrained weights a network needs more steps, and few long trials find a better one than many short ones.
+"""
+
+SCRATCH_TRIALS_DIVISOR = 3
+"""How many times fewer such trials there are by default. Of fewer and longer trials successive halving stops a smaller
+share, so that search and baseline then take about equally many optimizer steps in all.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,17 +103,17 @@ SAMPLER_NAMES: Mapping[str, str] = {name: sampler.description for name, sampler 
 SCHEDULERS: Mapping[str, Scheduler] = {
     "asha": Scheduler(
         "search.execution.schedulers.make_asha",
-        "asynchronous successive halving: stops the weaker two thirds after a quarter of their training, and "
-        "again after three quarters",
+        "asynchronous successive halving: stops the weaker two thirds after a fifth of their training, and "
+        "again after three fifths",
     ),
     "hyperband": Scheduler(
         "search.execution.schedulers.make_hyperband",
-        "three brackets of successive halving: trials are stopped from a quarter of their training on, from three "
-        "quarters on, or not at all",
+        "three brackets of successive halving: trials are stopped from a fifth of their training on, from three "
+        "fifths on, or not at all",
     ),
     "median": Scheduler(
         "search.execution.schedulers.make_median",
-        "stops a trial that is below the median of the others, from a quarter of its training on",
+        "stops a trial that is below the median of the others, from a fifth of its training on",
     ),
     "none": Scheduler("search.execution.schedulers.make_fifo", "trains every trial to its last epoch"),
 }

@@ -256,12 +256,25 @@ class SearchConfig(BaseModel):
         0, ge=0, le=2**32 - 1, description="Random seed of data splits, proposals and training."
     )
 
+    finalists: Annotated[WholeNumber, Option("winner", "N")] = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Number of the best trials that are trained again with new seeds, to choose the winner by its "
+        "mean. The frozen probe is one more of them; it wins unless another one is better by more than one standard "
+        "error. Applies with a single objective.",
+    )
+    refit: Annotated[bool, Option("winner")] = Field(
+        True,
+        description="Train the winner on the training and validation images together before it is measured and "
+        "registered. The baselines are treated alike.",
+    )
     confirm_seeds: Annotated[WholeNumber, Option("winner", "N")] = Field(
         3,
         ge=1,
         le=100,
-        description="Number of random seeds with which the winner is trained again before it is measured on the "
-        "test images.",
+        description="Number of random seeds with which finalists and winner are trained again before the winner is "
+        "measured on the test images.",
     )
     confirm_points: Annotated[WholeNumber, Option("winner", "N")] = Field(
         5,
@@ -270,14 +283,19 @@ class SearchConfig(BaseModel):
         description="Maximum number of points of the Pareto front that are confirmed and registered. Applies with "
         "several objectives only.",
     )
-    baseline_trials: Annotated[WholeNumber | None, Option("winner", "N", unset="as many as --trials")] = (
-        Field(
-            None,
-            ge=0,
-            le=1_000_000,
-            description="Trials of each baseline with which the winner is compared. 0 trains no baseline, and the "
-            "report has no verdict.",
-        )
+    baseline_trials: Annotated[
+        WholeNumber | None,
+        Option(
+            "winner",
+            "N",
+            unset="as many as --trials; from scratch a third, twice as long, unless --epochs is given",
+        ),
+    ] = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Trials of each baseline with which the winner is compared. 0 trains no baseline, and the "
+        "report has no verdict.",
     )
 
     storage: Annotated[StorageText, Option("storage", "DIR")] = Field(

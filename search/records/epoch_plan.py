@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 
 from trainables.methods.methods import METHODS
 
-TARGET_STEPS = 400
+TARGET_STEPS = 300
 """Optimizer steps that a trial shall take if the number of epochs is left open."""
 
-EPOCH_LIMITS = (10, 60)
-"""Fewest and most epochs of a trial then. With fewer, the best epoch would be chosen among too few and schedulers would
-have too few points to stop a trial; with more, evaluating after each epoch would take more time than training."""
+EPOCH_LIMITS = (12, 30)
+"""Fewest and most epochs of a trial then.
+
+With fewer, schedulers would have too few points at which to stop a trial. With more, trials took longer in proportion,
+and the best of them became no better.
+"""
 
 MIN_SOURCE_EPOCHS = 5
 """Fewest epochs of a trial that sees a second dataset, if it needs so few to take as many steps as the others."""
@@ -29,6 +32,8 @@ class EpochPlan:
     Attributes:
         epochs: of a trial whose method is not in ``by_method``; no method has more.
         by_method: epochs of the methods that have others, because their epochs have other numbers of steps.
+        automatic: whether the numbers follow from the data; False if the user gave one, or an earlier version began the
+            search.
 
     >>> EpochPlan(20, {"align": 8}).of("align")
     8
@@ -36,6 +41,7 @@ class EpochPlan:
 
     epochs: int
     by_method: Mapping[str, int] = field(default_factory=dict)
+    automatic: bool = False
 
     def of(self, method: str) -> int:
         """Return the number of epochs of a trial of ``method``."""
@@ -55,13 +61,13 @@ def make_epoch_plan(methods: Iterable[str], target: int, source: int | None, bat
         batch_size: images in a step.
 
     >>> make_epoch_plan(["finetune"], target=200, source=None, batch_size=32)
-    EpochPlan(epochs=57, by_method={})
+    EpochPlan(epochs=30, by_method={}, automatic=True)
     """
     images = {method: _images_per_epoch(method, target, source or 0) for method in methods}
     shortest = min(images.values())
     epochs = epochs_for_steps(shortest, batch_size)
     others = {method: max(MIN_SOURCE_EPOCHS, round(epochs * shortest / n)) for method, n in images.items()}
-    return EpochPlan(epochs, {method: own for method, own in others.items() if own < epochs})
+    return EpochPlan(epochs, {method: own for method, own in others.items() if own < epochs}, automatic=True)
 
 
 def epochs_for_steps(images: int, batch_size: int) -> int:

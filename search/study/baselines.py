@@ -10,6 +10,7 @@ from search.config.choices import (
     BASELINE_SOURCES,
     METHODS,
     SCRATCH_EPOCH_FACTOR,
+    SCRATCH_TRIALS_DIVISOR,
     baseline_epoch_factor,
 )
 from search.config.search_config import SearchConfig
@@ -37,8 +38,9 @@ def run_baselines(runner: PhaseRunner, search: Phase, task: str) -> list[Phase]:
 
 
 def _run_baseline(runner: PhaseRunner, search: Phase, method: str, limit: int, task: str) -> Phase:
-    config = _baseline_config(runner.config, method, limit)
     plan = EpochPlan(baseline_epochs(runner.config, search.epoch_plan, method, runner.prepared))
+    limit = baseline_trials(runner.config, search.epoch_plan, method, limit)
+    config = _baseline_config(runner.config, method, limit)
     name = runner.workspace.baseline_name(method)
     phase = runner.open_phase(config, name, limit, runner.workspace.baseline_ledger(method), plan)
     runner.view.event(
@@ -68,7 +70,7 @@ def baseline_epochs(config: SearchConfig, plan: EpochPlan, method: str, prepared
     """Return the number of epochs of a trial of the baseline ``method``.
 
     They give about as many training steps as a trial of the search has. A network that trains from scratch needs more
-    steps than a pretrained one and gets them, unless the user decided on the number of epochs.
+    and gets them, unless the user decided on the number of epochs.
 
     Args:
         config: of the search.
@@ -77,4 +79,19 @@ def baseline_epochs(config: SearchConfig, plan: EpochPlan, method: str, prepared
     source, epochs = prepared.source, plan.epochs
     if source is not None and method != "source" and config.method != ALL_METHODS:
         epochs = round(epochs * baseline_epoch_factor(prepared.task.counts["train"], source.counts["train"]))
-    return epochs if config.epochs is not None or METHODS[method].transfers else epochs * SCRATCH_EPOCH_FACTOR
+    return epochs * SCRATCH_EPOCH_FACTOR if _trains_longer(plan, method) else epochs
+
+
+def baseline_trials(config: SearchConfig, plan: EpochPlan, method: str, trials: int) -> int:
+    """Return the number of trials of the baseline ``method`` where others have ``trials``.
+
+    By default a baseline whose trials are longer has fewer, so that it takes about as many steps as the search.
+    """
+    if config.baseline_trials is not None or not _trains_longer(plan, method):
+        return trials
+    return max(1, round(trials / SCRATCH_TRIALS_DIVISOR))
+
+
+def _trains_longer(plan: EpochPlan, method: str) -> bool:
+    """Return whether a trial of a baseline has more epochs because it transfers nothing."""
+    return plan.automatic and not METHODS[method].transfers

@@ -50,13 +50,17 @@ FIXED_SETTINGS = ("method", "metric", "epochs", "batch_size", "batch_norm", "see
 """Options that must not change when a search is resumed, because trials would not be comparable."""
 
 EPOCHS_BY_METHOD = "epochs_by_method"
-"""Key of :attr:`EpochPlan.by_method` in the identity and in the settings of a record. Earlier versions have none."""
+"""Key of :attr:`EpochPlan.by_method` in the identity and in the settings of a record. The identity has it, even if it
+is empty, only of a plan that is automatic; those of earlier versions have none."""
 
 
 def stored_epoch_plan(ledger: Ledger) -> EpochPlan | None:
     """Return the plan with which a search was begun; None for a new one."""
     known = ledger.attribute(StudyKey.IDENTITY)
-    return None if known is None else EpochPlan(known["epochs"], known.get(EPOCHS_BY_METHOD) or {})
+    if known is None:
+        return None
+    by_method = known.get(EPOCHS_BY_METHOD)
+    return EpochPlan(known["epochs"], by_method or {}, automatic=by_method is not None)
 
 
 @dataclass
@@ -299,7 +303,7 @@ class Phase:
         values = self.config.model_dump(mode="json")
         return {
             **{name: values[name] for name in FIXED_SETTINGS},
-            EPOCHS_BY_METHOD: dict(self.epoch_plan.by_method) or None,
+            EPOCHS_BY_METHOD: dict(self.epoch_plan.by_method) if self.epoch_plan.automatic else None,
             **({"objective": values["objective"]} if self.config.objective else {}),
             "views": self.config.reuse_settings.views,
             "space": self.space.describe(),

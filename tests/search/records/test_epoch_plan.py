@@ -39,10 +39,10 @@ def test_methods_that_see_a_source_take_about_as_many_steps_as_the_others() -> N
 
 def test_a_large_source_leaves_a_trial_some_epochs() -> None:
     plan = make_epoch_plan(("finetune", "align"), target=32, source=10**6, batch_size=32)
-    assert plan == EpochPlan(EPOCH_LIMITS[1], {"align": MIN_SOURCE_EPOCHS})
+    assert plan == EpochPlan(EPOCH_LIMITS[1], {"align": MIN_SOURCE_EPOCHS}, automatic=True)
 
 
 def test_a_single_method_has_one_number_of_epochs() -> None:
     plan = make_epoch_plan(("align",), target=320, source=320, batch_size=32)
-    assert plan == EpochPlan(epochs_for_steps(640, 32))
-    assert make_epoch_plan(("finetune", "distill"), 320, None, 32) == EpochPlan(epochs_for_steps(320, 32))
+    assert plan == EpochPlan(epochs_for_steps(640, 32), automatic=True)
+    assert make_epoch_plan(("finetune", "distill"), 320, None, 32).of("distill") == epochs_for_steps(320, 32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.config.choices import MAX_EPOCH_FACTOR, SCRATCH_EPOCH_FACTOR
+from search.config.choices import MAX_EPOCH_FACTOR, SCRATCH_EPOCH_FACTOR, SCRATCH_TRIALS_DIVISOR
 from search.config.search_config import SearchConfig
 from search.execution.checkpoint_retention import CheckpointRetention
 from search.execution.stop_request import StopRequest
@@ -17,7 +17,7 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.workspace import Workspace
 from search.records.epoch_plan import EpochPlan
 from search.records.record import BackboneSummary, TaskSummary
-from search.study.baselines import baseline_epochs
+from search.study.baselines import baseline_epochs, baseline_trials
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner
 from search.study.preparation import Prepared, search_epoch_plan
@@ -97,6 +97,20 @@ def test_a_network_from_scratch_trains_longer_unless_the_epochs_are_given() -> N
     plan = search_epoch_plan(SearchConfig(), prepared())
     assert epochs_of("scratch", prepared()) == plan.epochs * SCRATCH_EPOCH_FACTOR > plan.epochs
     assert epochs_of("scratch", prepared(), epochs=7) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "trials"),
+    [({}, 24 // SCRATCH_TRIALS_DIVISOR), ({"epochs": 7}, 24), ({"baseline_trials": 24}, 24)],
+)
+def test_longer_trials_from_scratch_are_fewer_unless_their_number_is_given(
+    settings: dict[str, Any], trials: int
+) -> None:
+    config = SearchConfig(**settings)
+    plan = search_epoch_plan(config, prepared())
+    assert baseline_trials(config, plan, "scratch", 24) == trials
+    assert baseline_trials(config, plan, "finetune", 24) == 24
+    assert baseline_trials(config, plan, "scratch", 1) == 1
 
 
 def test_a_baseline_on_the_target_alone_takes_as_many_steps_as_the_method_with_a_source() -> None:
