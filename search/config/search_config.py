@@ -288,14 +288,15 @@ class SearchConfig(BaseModel):
         Option(
             "winner",
             "N",
-            unset="as many as --trials; from scratch a third, twice as long, unless --epochs is given",
+            unset="as many as --trials",
         ),
     ] = Field(
         None,
         ge=0,
         le=1_000_000,
-        description="Trials of each baseline with which the winner is compared. 0 trains no baseline, and the "
-        "report has no verdict.",
+        description="Trials of each baseline with which the winner is compared. By default a baseline that trains "
+        "from scratch has a third as many, of twice as many epochs, unless --epochs is given. 0 trains no baseline, "
+        "and the report has no verdict.",
     )
 
     storage: Annotated[StorageText, Option("storage", "DIR")] = Field(
