@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from search.records.formatting import plural
 from trainables.methods.methods import METHODS
 
 TARGET_STEPS = 300
@@ -46,6 +47,12 @@ class EpochPlan:
     def of(self, method: str) -> int:
         """Return the number of epochs of a trial of ``method``."""
         return self.by_method.get(method, self.epochs)
+
+    @property
+    def phrase(self) -> str:
+        """The numbers in words, such as ``up to 20 epochs each (align: 8)``."""
+        others = ", ".join(f"{method}: {epochs}" for method, epochs in self.by_method.items())
+        return f"up to {plural(self.epochs, 'epoch')} each{f' ({others})' if others else ''}"
 
 
 def make_epoch_plan(methods: Iterable[str], target: int, source: int | None, batch_size: int) -> EpochPlan:

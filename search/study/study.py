@@ -120,6 +120,8 @@ class _Search:
         plan = search_epoch_plan(config, runner.prepared)
         search = runner.open_phase(config, workspace.name, config.trials, workspace.ledger, plan)
         search.load_outcomes()
+        if search.epoch_plan.automatic:
+            runner.view.event(f"trials: {search.epoch_plan.phrase}")
         with runner.delivery(search, experiment_name(task)) as delivery:
             if config.objective:
                 search.ledger.serving_costs = make_serving_costs(search, runner.view.event).costs_of

@@ -42,6 +42,11 @@ def test_a_large_source_leaves_a_trial_some_epochs() -> None:
     assert plan == EpochPlan(EPOCH_LIMITS[1], {"align": MIN_SOURCE_EPOCHS}, automatic=True)
 
 
+def test_the_phrase_names_the_methods_with_other_numbers() -> None:
+    assert EpochPlan(1).phrase == "up to 1 epoch each"
+    assert EpochPlan(20, {"align": 8, "reweight": 8}).phrase == "up to 20 epochs each (align: 8, reweight: 8)"
+
+
 def test_a_single_method_has_one_number_of_epochs() -> None:
     plan = make_epoch_plan(("align",), target=320, source=320, batch_size=32)
     assert plan == EpochPlan(epochs_for_steps(640, 32), automatic=True)

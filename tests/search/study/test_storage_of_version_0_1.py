@@ -25,10 +25,10 @@ SAVED = 1
 """The trial of the search ``interrupted`` whose checkpoint is ahead of the ledger."""
 
 SEARCH = (
-    *("--name", "interrupted", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none"),
+    *("--name", "interrupted", "--trials", str(TRIALS), "--scheduler", "none"),
     *("--baseline-trials", "0", "--confirm-seeds", "2", "--keep-best", "0", "--enqueue", "first.jsonl"),
 )
-"""The command that was interrupted."""
+"""The command that was interrupted, without ``--epochs 6``: a search keeps the number with which it was begun."""
 
 
 @pytest.fixture
