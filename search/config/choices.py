@@ -29,7 +29,7 @@ ALL_METHODS = "all"
 """The value of ``--method`` that makes the method a parameter of the search."""
 
 METHOD_NAMES: Mapping[str, str] = {
-    **{name: method.description for name, method in METHODS.items()},
+    **{name: method.description for name, method in METHODS.items() if not method.reference},
     ALL_METHODS: "let the search choose among the methods that can run; baselines are excluded",
 }
 BASELINE_SOURCES: Mapping[str, str] = {
@@ -128,6 +128,13 @@ PREPROCESSING: Mapping[str, str] = {
 PRIOR: Mapping[str, str] = {
     "on": "backbones with better transferability scores are tried more often at first; none is excluded",
     "off": "no backbone is preferred before there are results of trials",
+}
+
+
+PROBE: Mapping[str, str] = {
+    "on": "a logistic regression on features of the frozen backbone is the first trial, with which all others are "
+    "compared",
+    "off": "there is no such trial",
 }
 
 

@@ -194,11 +194,15 @@ def _parameter_rows() -> Iterator[tuple[str, ...]]:
 def _use(name: str) -> str:
     """Return under which methods and conditions trials have a parameter."""
     parameter, methods = PARAMETERS[name], PARAMETERS[name].methods
-    excluded = [method for method in METHODS if methods is not None and method not in methods]
+    excluded = [
+        name
+        for name, method in METHODS.items()
+        if methods is not None and name not in methods and not method.reference
+    ]
     if methods is None:
         words = ["always"]
-    elif len(excluded) == 1:
-        words = [f"all methods but `{excluded[0]}`"]
+    elif len(excluded) <= 2:
+        words = [f"all methods but {' and '.join(f'`{method}`' for method in excluded)}"]
     else:
         words = [" and ".join(f"`{method}`" for method in methods)]
     if name in OLD_TASK_PARAMETERS:

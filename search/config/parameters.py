@@ -29,7 +29,9 @@ Kind = Literal["int", "float", "bool", "name"]
 BACKBONE = "backbone"
 DEPTH = "unfreeze_depth"
 
-PRETRAINED_METHODS = tuple(name for name, method in METHODS.items() if method.transfers)
+PRETRAINED_METHODS = tuple(
+    name for name, method in METHODS.items() if method.transfers and not method.reference
+)
 """Methods that train the top blocks of a pretrained backbone."""
 
 OLD_TASK_PARAMETERS = ("remembering", "remember_weight")
@@ -169,8 +171,9 @@ PARAMETERS: Mapping[str, Parameter] = {
         "name",
         "initial weights of the head: random, or those of a linear probe on the frozen backbone",
         Choice(HEAD_INITS),
-        methods=PRETRAINED_METHODS,
-        when=DEPTH,
+        methods=tuple(
+            name for name in PRETRAINED_METHODS if name != "source"
+        ),  # it sees no labels of the target
         needs_target_labels=True,
     ),
     "weighting": Parameter(
@@ -347,10 +350,19 @@ SPACES: Mapping[str, str] = {
 
 
 @cache
-def parameters(blocks: int) -> Mapping[str, Parameter]:
-    """Return :data:`PARAMETERS` for a backbone of ``blocks`` blocks, which bound ``unfreeze_depth``."""
+def parameters(blocks: int, random_heads: bool = False) -> Mapping[str, Parameter]:
+    """Return :data:`PARAMETERS` for a backbone of ``blocks`` blocks, which bound ``unfreeze_depth``.
+
+    Args:
+        blocks: number of blocks.
+        random_heads: as in the searches of earlier versions, whose heads start at random by default. There a trial
+            suggests ``head_init`` only if it trains a block.
+    """
     depth = replace(PARAMETERS[DEPTH], range=IntRange(0, blocks), maximum=blocks)
-    return {**PARAMETERS, DEPTH: depth}
+    known = {**PARAMETERS, DEPTH: depth}
+    if random_heads:
+        known["head_init"] = replace(known["head_init"], when=DEPTH, methods=PRETRAINED_METHODS)
+    return known
 
 
 def backbone_parameter(names: tuple[str, ...]) -> Parameter:

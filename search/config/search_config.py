@@ -28,6 +28,7 @@ from search.config.choices import (
     METHODS,
     PREPROCESSING,
     PRIOR,
+    PROBE,
     REQUIRED_OPTIONS,
     SAMPLER_NAMES,
     SCHEDULER_NAMES,
@@ -223,6 +224,9 @@ class SearchConfig(BaseModel):
     )
     prior: Annotated[str, Option("trials", choices=PRIOR)] = Field(
         "on", description="Whether several backbones are scored before the first trial."
+    )
+    probe: Annotated[str, Option("trials", choices=PROBE)] = Field(
+        "on", description="Whether the frozen probe is the first trial of a search whose data has labels."
     )
     sampler: Annotated[str, Option("trials", choices=SAMPLER_NAMES)] = Field(
         "tpe", description="Optuna sampler that proposes configurations."

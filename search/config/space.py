@@ -57,12 +57,14 @@ class Space:
         method: method of all trials, or ``all``.
         backbones: numbers of blocks by name, if the search chooses among several backbones. The range of
             ``unfreeze_depth`` then ends at the blocks of the trial's own backbone.
+        random_heads: as in :func:`search.config.parameters.parameters`.
     """
 
     ranges: Mapping[str, Range]
     blocks: int
     method: str = "finetune"
     backbones: Mapping[str, int] = field(default_factory=dict)
+    random_heads: bool = False
 
     def suggest(self, trial: SupportsSuggest) -> dict[str, ParameterValue]:
         """Return a configuration suggested by an Optuna ``trial``, without the parameters that it does not use."""
@@ -118,7 +120,7 @@ class Space:
         }
 
     def _parameter(self, name: str) -> Parameter:
-        return _known(self.blocks, self.backbones)[name]
+        return _known(self.blocks, self.backbones, self.random_heads)[name]
 
     def _trial_range(self, name: str, values: Range, params: Parameters) -> Range:
         """Return the range of ``name`` in a trial that has suggested ``params`` so far."""
@@ -145,7 +147,7 @@ class Space:
         return None if holds else f"expected only where {parameter.condition}"
 
     def _unknown(self, name: str) -> str:
-        known = _known(self.blocks, self.backbones)
+        known = _known(self.blocks, self.backbones, self.random_heads)
         valid = f"expected one of {', '.join(self.ranges)}"
         if name in known and not known[name].applies_to(self.method):
             return f"the method {self.method!r} does not use it; {valid}"
@@ -171,14 +173,14 @@ def core_space(blocks: int, method: str = "finetune", **target: Any) -> Space:
 
     For the arguments see :func:`make_space`.
     """
-    known = _known(blocks, target.get("backbones"))
+    known = _known(blocks, target.get("backbones"), target.get("random_heads", False))
     ranges = {name: p.range for name, p in known.items() if p.core}
     return _space(ranges, blocks, method, **target)
 
 
 def full_space(blocks: int, method: str = "finetune", **target: Any) -> Space:
     """Return the space of ``--space full``: all parameters. For the arguments see :func:`make_space`."""
-    known = _known(blocks, target.get("backbones"))
+    known = _known(blocks, target.get("backbones"), target.get("random_heads", False))
     return _space({name: p.range for name, p in known.items()}, blocks, method, **target)
 
 
@@ -193,7 +195,7 @@ def load_space(path: str | Path, blocks: int, method: str = "finetune", **target
     Raises:
         UsageError: the file cannot be read, or an entry is not a parameter with valid values; the message names both.
     """
-    known = _known(blocks, target.get("backbones"))
+    known = _known(blocks, target.get("backbones"), target.get("random_heads", False))
     content = read_mapping(Path(path), "space: file")
     ranges: dict[str, Range] = {n: Choice((p.default,)) for n, p in known.items() if p.default is not None}
     ranges |= {name: known[name].range for name in ("method", BACKBONE) if name in known}
@@ -224,6 +226,7 @@ def make_space(
     unlabelled: bool = False,
     backbones: Backbones = None,
     remember: bool = False,
+    random_heads: bool = False,
 ) -> Space:
     """Return the space that ``--space`` names.
 
@@ -235,6 +238,7 @@ def make_space(
         unlabelled: whether the target has no labels; the space then holds nothing that needs them.
         backbones: numbers of blocks by name, if the search chooses among several backbones.
         remember: whether there is an old task to remember; else the space holds no parameters for it.
+        random_heads: as in :func:`search.config.parameters.parameters`.
 
     Raises:
         UsageError: the YAML file cannot be read or has a wrong entry.
@@ -245,6 +249,7 @@ def make_space(
         "unlabelled": unlabelled,
         "backbones": backbones,
         "remember": remember,
+        "random_heads": random_heads,
     }
     if space in makers:
         return makers[space](blocks, method, **target)
@@ -286,9 +291,10 @@ def _space(
     unlabelled: bool = False,
     backbones: Backbones = None,
     remember: bool = False,
+    random_heads: bool = False,
 ) -> Space:
     """Return the space of those of ``ranges`` that this method and target can use."""
-    known = _known(blocks, backbones)
+    known = _known(blocks, backbones, random_heads)
     usable = methods if method == ALL_METHODS else (method,)
     kept = {n: r for n, r in ranges.items() if any(map(known[n].applies_to, (method, *usable)))}
     if "method" in kept:
@@ -299,12 +305,12 @@ def _space(
         kept = {n: r for n, r in kept.items() if not known[n].needs_target_labels}
         if "weighting" in kept:
             kept["weighting"] = _restrict_choice(kept["weighting"], LABEL_FREE_WEIGHTINGS)
-    return Space(kept, blocks, method, backbones or {})
+    return Space(kept, blocks, method, backbones or {}, random_heads)
 
 
-def _known(blocks: int, backbones: Backbones) -> Mapping[str, Parameter]:
+def _known(blocks: int, backbones: Backbones, random_heads: bool = False) -> Mapping[str, Parameter]:
     """Return all parameters, in the order in which a trial suggests them."""
-    known = parameters(blocks)
+    known = parameters(blocks, random_heads)
     return {BACKBONE: backbone_parameter(tuple(sorted(backbones))), **known} if backbones else known
 
 

@@ -199,6 +199,7 @@ class TrialRunner(SearchObserver):
                 seed=record.seed,
                 metric=config.metric,
                 batch_norm=config.batch_norm,
+                head_init=record.head_init,
             ),
             paths=self.paths(record.params),
             checkpoints=checkpoint_folder(self.checkpoints, record.number),

@@ -61,6 +61,8 @@ class TrialKey:
     RETRIES: Final = "retries"
     BATCH_SIZE: Final = "batch_size"
     NODE: Final = "node"
+    HEAD_INIT: Final = "head_init"
+    """What the trial's head starts from, unless its parameters say so; missing where it is random."""
     REASON: Final = "reason"
     ERROR: Final = "error"
     SPENT: Final = "spent"
@@ -95,6 +97,7 @@ class TrialAttributes:
     stages: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=dict)
     serving_costs: Mapping[str, float] = field(default_factory=dict)
+    head_init: str = "random"
 
     @classmethod
     def read(cls, attributes: Mapping[str, Any]) -> TrialAttributes:
@@ -113,6 +116,7 @@ class TrialAttributes:
             stages=spent.get("stages", {}),
             cost=spent.get("cost", {}),
             serving_costs=attributes.get(TrialKey.SERVING_COSTS, {}),
+            head_init=attributes.get(TrialKey.HEAD_INIT, "random"),
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.config.choices import METHODS
 from search.ledger.attributes import StudyKey, TrialKey, finite_rounded, newest_curve_chunk, spent_value
 from search.ledger.buffered_storage import BufferedStorage
 from search.ledger.database import (
@@ -30,6 +31,7 @@ from search.ledger.database import (
 )
 from search.ledger.optuna_tables import Fence
 from search.ledger.sampling.proposals import ProposalChain, ProposalSource
+from search.ledger.sampling.reference_trials import ReferenceBlindSampler
 from search.ledger.sampling.samplers import make_sampler
 from search.ledger.sampling.tpe import new_shared_space
 from search.ledger.trial_records import (
@@ -90,6 +92,9 @@ class Ledger:
     proposal_source: ProposalSource
     """May propose parameters of each new trial that the user has not enqueued."""
 
+    head_init: str
+    """What the heads of new trials start from, unless their parameters say so."""
+
     def __init__(
         self,
         url: str,
@@ -117,6 +122,7 @@ class Ledger:
         self._shared_space = new_shared_space()
         self.serving_costs = lambda params: {}
         self.proposal_source = ProposalChain()
+        self.head_init = "random"
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
         self._intervals: tuple[list[EvaluatedTrial], dict[str, Interval]] | None = None
@@ -174,6 +180,23 @@ class Ledger:
         self._write()
         self._read()
 
+    def enqueue_references(self, configurations: Sequence[Parameters], method: str) -> None:
+        """Add trials of a reference method, each with exactly these parameters.
+
+        They belong before all other trials, so a ledger that has any trial already stays as it is.
+
+        Args:
+            configurations: all parameters of each trial.
+            method: of the trials.
+        """
+        if self._records:
+            return
+        for params in configurations:
+            self._study.enqueue_trial(dict(params), user_attrs={TrialKey.METHOD: method})
+        # One transaction: a driver that is killed leaves all of them or none.
+        self._write()
+        self._read()
+
     def resume(self, number: int, suggest: Suggest) -> TrialRecord:
         """Continue an interrupted trial under its number. Parameters that were not written yet are suggested now."""
         storage = self._writable
@@ -191,7 +214,8 @@ class Ledger:
             if proposal is not None:
                 attributes = {TrialKey.ORIGIN: proposal.origin}
                 self._study.enqueue_trial(dict(proposal.params), user_attrs=attributes)
-        self._study.sampler = make_sampler(self._sampler, self._seed, self.started(), self._shared_space)
+        sampler = make_sampler(self._sampler, self._seed, self.started(), self._shared_space)
+        self._study.sampler = ReferenceBlindSampler(sampler)
         return self._begin(self._study.ask(), suggest)
 
     def retry(self, number: int, *, retries: int, batch_size: int | None) -> None:
@@ -310,25 +334,31 @@ class Ledger:
             self._storage.flush()
 
     def _begin(self, trial: Trial, suggest: Suggest) -> TrialRecord:
-        params = suggest(trial)
         number, seed = trial.number, trial_seed(self._seed, trial.number)
         known = trial.user_attrs
+        before = self._records.get(number) or TrialRecord(number, "waiting", self._method, {})
+        # Nothing of a reference trial is suggested: it may lie outside of the space, and samplers must not learn from
+        # it. Its parameters are those with which it was enqueued.
+        fixed = METHODS[before.method].reference if before.method in METHODS else False
+        params = before.params if fixed else suggest(trial)
+        method = before.method if fixed else method_of(params, self._method)
         # A resumed trial has these already; it keeps them even if another version of unfreeze would choose others.
         if TrialKey.SEED not in known:
-            trial.set_user_attr(TrialKey.METHOD, params.get("method", self._method))
+            trial.set_user_attr(TrialKey.METHOD, method)
             trial.set_user_attr(TrialKey.SEED, seed)
+            if self.head_init != "random" and not fixed:
+                trial.set_user_attr(TrialKey.HEAD_INIT, self.head_init)
         if self._objectives.names and TrialKey.SERVING_COSTS not in known:
             trial.set_user_attr(TrialKey.SERVING_COSTS, dict(self.serving_costs(params)))
         # Everything so far is one transaction: a driver that is killed in the middle leaves no half-written trial.
         self._write()
         self._live[number] = trial
         self._queue.discard(number)
-        before = self._records.get(number) or TrialRecord(number, "waiting", self._method, {})
         serving_costs = trial.user_attrs.get(TrialKey.SERVING_COSTS, {})
         record = TrialRecord(
             number=number,
             state="running",
-            method=method_of(params, self._method),
+            method=method,
             params=dict(params),
             seed=seed,
             epochs=before.epochs,
@@ -338,6 +368,7 @@ class Ledger:
             batch_size=before.batch_size,
             node=before.node,
             origin=known.get(TrialKey.ORIGIN),
+            head_init=trial.user_attrs.get(TrialKey.HEAD_INIT, "random"),
             objectives=self._objectives.values(before.epochs, serving_costs),
         )
         self._records[number] = record

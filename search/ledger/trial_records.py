@@ -102,6 +102,7 @@ def to_record(trial: FrozenTrial, objectives: SearchObjectives, method: str) -> 
         node=known.node,
         origin=known.origin,
         objectives=objectives.values(known.epochs, known.serving_costs),
+        head_init=known.head_init,
     )
 
 

@@ -23,6 +23,7 @@ Parameters = Mapping[str, ParameterValue]
 Cost = Mapping[str, ParameterValue]
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 Verdict = Literal["helps", "no difference", "negative transfer"]
+ProbeVerdict = Literal["enough", "helps", "no difference", "worse"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class TrialRecord:
             an earlier search.
         objectives: value of each objective by name, at the best epoch by the first objective; empty in a search with
             one objective.
+        head_init: what the head starts from (:data:`trainables.methods.parameter_values.HEAD_INITS`), unless ``params``
+            say so.
     """
 
     number: int
@@ -73,6 +76,7 @@ class TrialRecord:
     node: str | None = None
     origin: str | None = None
     objectives: Mapping[str, float] = field(default_factory=dict)
+    head_init: str = "random"
 
     @property
     def finished(self) -> bool:
@@ -183,6 +187,66 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """A configuration among which the winner was chosen, trained again with new seeds on the training images.
+
+    Attributes:
+        trial: number of its trial.
+        method: its method.
+        searched: value of the objective that the search saw. It is optimistic, because trials were ranked by it.
+        values: value of the objective at the best epoch of each training run, by seed.
+        accuracies: validation accuracy at the same epochs.
+        mean: mean of ``values``, with its 95 % interval over validation images and seeds.
+        epochs: best epoch of each training run.
+    """
+
+    trial: int
+    method: str
+    searched: float
+    values: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    mean: Interval
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the winner was chosen: by the mean over new seeds on the validation images.
+
+    Attributes:
+        metric: the objective.
+        direction: whether it is maximised or minimised.
+        chosen: number of the winning trial.
+        finalists: the candidates, the best mean first.
+        images: number of validation images.
+        failed: numbers of the trials that were candidates, too, and diverged with a new seed.
+        probe_preferred: whether the frozen probe won although another candidate has a better mean: the difference is
+            at most one standard error.
+        over_probe: what the best other candidate gains over the probe on the validation images, positive if it is
+            better; None without a probe, without another candidate, or with a single image.
+    """
+
+    metric: str
+    direction: Direction
+    chosen: int
+    finalists: tuple[Finalist, ...]
+    images: int
+    failed: tuple[int, ...] = ()
+    probe_preferred: bool = False
+    over_probe: Interval | None = None
+
+    @property
+    def winner(self) -> Finalist:
+        """The chosen candidate."""
+        return next(finalist for finalist in self.finalists if finalist.trial == self.chosen)
+
+    def optimism(self, finalist: Finalist) -> float:
+        """Return by how much the value that the search saw is better than the mean over new seeds."""
+        better = 1 if self.direction == "maximize" else -1
+        return better * (finalist.searched - finalist.mean.estimate)
+
+
+@dataclass(frozen=True)
 class OldTask:
     """Accuracy on the test images of an old task.
 
@@ -209,13 +273,16 @@ class OldTask:
 class Outcome:
     """The results of the winner, after it was trained again with live augmentation and measured on the test images.
 
+    The headline everywhere is :attr:`headline_accuracy`, what the configuration is worth. The registered model is one
+    of its training runs.
+
     Attributes:
         trial: number of the winning trial.
         params: its parameters.
         seeds: the seeds of the training runs.
-        val_accuracies: validation accuracy of each training run.
-        test_accuracy: test accuracy of the registered model, which is the training run with the best validation
-            accuracy.
+        val_accuracies: validation accuracy of each seed: of the training run itself, or if validation images were
+            trained on (``refit``), of the run without them.
+        test_accuracy: test accuracy of the registered model alone, with its interval over test images.
         seed_test_accuracies: test accuracy of each training run.
         confusion: ``confusion[i][j]`` counts the test images of class i that are predicted as class j.
         scratch_params: parameters of the baseline from scratch, in records of earlier versions (:attr:`baselines`
@@ -235,6 +302,18 @@ class Outcome:
         seconds: time to train and measure the winner.
         baselines: the baselines, the most important first.
         old_task: accuracy on an old task, if the search had one to remember.
+        mean_test_accuracy: mean test accuracy of the training runs, with its interval over test images and seeds; None
+            in records of earlier versions.
+        registered: index of the training run whose model is registered; None in records of earlier versions. It is the
+            first one after a refit, when there are no validation images left to choose by, and else the best one on
+            the validation images.
+        selection: how the winner was chosen among several configurations; None if it was the best trial.
+        refit: whether the training runs learned from the validation images, too.
+        refit_epochs: number of epochs of each of these runs.
+        probe: the frozen probe, trained and measured in the same way; None without one.
+        probe_gain: accuracy of the winner minus that of the probe on the same test images; None without a probe, and if
+            the probe is the winner.
+        probe_won: whether the frozen probe is the winner, so that unfreezing is not worth its cost.
     """
 
     trial: int
@@ -259,6 +338,28 @@ class Outcome:
     seconds: float = 0.0
     baselines: tuple[Baseline, ...] = ()
     old_task: OldTask | None = None
+    mean_test_accuracy: Interval | None = None
+    registered: int | None = None
+    selection: Selection | None = None
+    refit: bool = False
+    refit_epochs: int | None = None
+    probe: Baseline | None = None
+    probe_gain: Interval | None = None
+    probe_won: bool = False
+
+    @property
+    def headline_accuracy(self) -> Interval:
+        """The accuracy to show and to compare: the mean over seeds.
+
+        In records of earlier versions, which had no interval of the mean, it is that of the registered model.
+        """
+        return self.mean_test_accuracy or self.test_accuracy
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Test accuracy of always predicting the most frequent class of the test images."""
+        counts = [sum(row) for row in self.confusion]
+        return max(counts, default=0) / max(1, sum(counts))
 
     @property
     def main_baseline(self) -> Baseline | None:
@@ -347,6 +448,13 @@ class SearchRecord:
         return frozenset(trial.number for trial in self.front)
 
     @cached_property
+    def winner(self) -> TrialRecord | None:
+        """The trial that was chosen, trained again and tested; before that, the best one so far."""
+        if self.outcome is None:
+            return self.best
+        return next((t for t in self.trials if t.number == self.outcome.trial), None)
+
+    @cached_property
     def best(self) -> TrialRecord | None:
         """The finished trial with the best objective; ties go to the lower loss, then to the lower number.
 
@@ -355,9 +463,14 @@ class SearchRecord:
         """
         if self.front:
             return self.front[0]
+        return self.ranked[0] if self.ranked else None
+
+    @cached_property
+    def ranked(self) -> tuple[TrialRecord, ...]:
+        """The ended trials with a value of the (first) objective, the best first (:func:`rank_key`)."""
         # The key ends with the number of the trial, so that equal trials always rank in the same order.
-        ranked = [(place, t) for t in self.trials if (place := rank_key(t, self.direction)) is not None]
-        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+        places = [(place, t) for t in self.trials if (place := rank_key(t, self.direction)) is not None]
+        return tuple(trial for _, trial in sorted(places, key=lambda pair: pair[0]))
 
     def backbone_of(self, params: Parameters) -> BackboneSummary:
         """Return the backbone of a trial with ``params``."""
@@ -366,7 +479,7 @@ class SearchRecord:
     @property
     def leading_backbone(self) -> BackboneSummary:
         """The backbone of the winner, else of the best trial so far, else the first one."""
-        best = self.best
+        best = self.winner
         params = self.outcome.params if self.outcome else best.params if best else {}
         return self.backbone_of(params)
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from search.config.choices import METHODS
 from search.config.enqueue import read_enqueue
+from search.config.parameters import BACKBONE, DEPTH
 from search.config.search_config import SearchConfig
 from search.config.space import Space, make_space
 from search.execution.checkpoint_retention import CheckpointRetention
@@ -35,10 +37,11 @@ from search.ledger.sampling.warm_start import (
 from search.ledger.sampling.warm_start_prior import WarmStartPrior
 from search.ledger.workspace import Workspace
 from search.records.epoch_plan import EpochPlan
-from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord
+from search.records.record import BackboneSummary, Outcome, Parameters, ParameterValue, SearchRecord
 from search.records.results import outcome_from_json, outcome_to_json
 from search.study.backbone_scores import score_prepared
 from search.study.preparation import Prepared
+from trainables.methods.methods import PROBE
 
 PUBLISH_SECONDS = 0.2
 """Least time between two records that are published."""
@@ -48,6 +51,12 @@ PUBLISH_SHARE = 0.05
 
 FIXED_SETTINGS = ("method", "metric", "epochs", "batch_size", "batch_norm", "seed", "precision")
 """Options that must not change when a search is resumed, because trials would not be comparable."""
+
+HEAD_INIT = "head_init"
+"""Key of the identity: what heads start from by default."""
+
+PROBE_STRENGTH = 0.25
+"""Strength of augmentation that the probe tries besides none: the weakest, which suits most data."""
 
 EPOCHS_BY_METHOD = "epochs_by_method"
 """Key of :attr:`EpochPlan.by_method` in the identity and in the settings of a record. The identity has it, even if it
@@ -123,7 +132,9 @@ class Phase:
             config.unlabelled_target,
             several,
             remember=config.remember is not None,
+            random_heads=self._begun_with_random_heads,
         )
+        self.ledger.head_init = self._head_init or "random"
         # Nothing is written before this check: a search of the same name with other settings stays as it is.
         check_same_settings(self.ledger, self._identity())
         started = self.ledger.attribute(StudyKey.STARTED)
@@ -132,6 +143,7 @@ class Phase:
         self._started = datetime.fromisoformat(started)
         self.ledger.set_attribute(StudyKey.FORMAT, LEDGER_FORMAT)
         self.ledger.set_attribute(StudyKey.ABOUT, about_to_json(self.record()))
+        self._enqueue_probes()
         if self.config.enqueue and self.config.transfers:
             self.ledger.enqueue([dict(c) for c in read_enqueue(self.config.enqueue, self.space)])
         self._transferred = self._transfer_configs() if self.config.warm_start else []
@@ -278,7 +290,9 @@ class Phase:
         if not whole:
             return record
         # Kept in the ledger, because `unfreeze report` has no search space to compute them from.
-        edges = self.space.parameters_at_edge(record.best.params) if record.best else ()
+        best = record.winner
+        # The frozen probe has no values of its own that a wider range could change.
+        edges = self.space.parameters_at_edge(best.params) if best and best.method != PROBE else ()
         self.ledger.set_attribute(StudyKey.EDGES, list(edges))
         return replace(
             record,
@@ -286,6 +300,44 @@ class Phase:
             importance_intervals=self.ledger.importance_intervals(),
             edges=edges,
         )
+
+    def _enqueue_probes(self) -> None:
+        """Make the frozen probe of each backbone the first trials, unless the search is to have none.
+
+        A search that has begun without them goes on without them.
+        """
+        config = self.config
+        suitable = any(METHODS[name].transfers and METHODS[name].searchable for name in config.methods)
+        if config.probe == "off" or config.unlabelled_target or not suitable:
+            return
+        params: dict[str, ParameterValue] = {
+            DEPTH: 0,
+            "head_units": 0,
+            "augmentation_strength": PROBE_STRENGTH if config.reuse_settings.views else 0.0,
+        }
+        several: list[Parameters] = [{BACKBONE: name, **params} for name in self.prepared.block_counts]
+        self.ledger.enqueue_references((several or [params])[: self.limit], PROBE)
+
+    @property
+    def _head_init(self) -> str | None:
+        """What heads start from by default. None for random weights.
+
+        A search keeps what it was begun with. Where trials may not see labels of the target there is no probe to start
+        from.
+        """
+        known = self.ledger.attribute(StudyKey.IDENTITY)
+        if known is not None:
+            found: str | None = known.get(HEAD_INIT)
+            return found
+        config = self.config
+        suitable = any(METHODS[name].transfers and name != "source" for name in config.methods)
+        return "probe" if suitable and not config.unlabelled_target else None
+
+    @property
+    def _begun_with_random_heads(self) -> bool:
+        """Whether an earlier version, which knew no other default, has begun the search."""
+        known = self.ledger.attribute(StudyKey.IDENTITY)
+        return known is not None and HEAD_INIT not in known
 
     def _suggest(self, trial: object) -> Parameters:
         return self.space.suggest(trial)  # type: ignore[arg-type]
@@ -305,6 +357,8 @@ class Phase:
             **{name: values[name] for name in FIXED_SETTINGS},
             EPOCHS_BY_METHOD: dict(self.epoch_plan.by_method) if self.epoch_plan.automatic else None,
             **({"objective": values["objective"]} if self.config.objective else {}),
+            # Without the key if an earlier version has begun the search.
+            **({} if self._begun_with_random_heads else {HEAD_INIT: self._head_init}),
             "views": self.config.reuse_settings.views,
             "space": self.space.describe(),
             "data": self.prepared.task.digest,

@@ -191,17 +191,22 @@ class HeadBatcher:
         self.shape = shape
         self.batches: dict[int, int] = {}
         self.fused = FusedHeads(shape)
-        self._dtypes: set[str] = set()
+        self._traced = set[tuple[str, bool]]()
         self.queue = BatchQueue[HeadEpochRequest, HeadEpochResult](self._run_batch, MAX_HEADS)
 
-    def compile(self, dtype: str) -> float:
-        """Trace for activations of ``dtype`` unless that is done, and return the seconds that it took."""
+    def compile(self, dtype: str, train: bool = True) -> float:
+        """Trace for activations of ``dtype`` unless that is done, and return the seconds that it took.
+
+        Args:
+            dtype: of the activations.
+            train: trace training, too; otherwise evaluation alone.
+        """
         with BUILD_LOCK:
-            if dtype in self._dtypes:
+            if {(dtype, True), (dtype, train)} & self._traced:
                 return 0.0
             began = time.perf_counter()
-            self.fused.compile(dtype)
-            self._dtypes.add(dtype)
+            self.fused.compile(dtype, train)
+            self._traced.add((dtype, train))
             return time.perf_counter() - began
 
     def run(self, request: HeadEpochRequest) -> HeadEpochResult:

@@ -40,18 +40,19 @@ class FusedHeads:
         """How many times training or evaluation was traced."""
         return sum(int(f.experimental_get_tracing_count()) for f in (self._train, self._evaluate))
 
-    def compile(self, dtype: str) -> None:
-        """Trace training and evaluation for activations of ``dtype``."""
+    def compile(self, dtype: str, train: bool = True) -> None:
+        """Trace evaluation for activations of ``dtype``, and training unless ``train`` is false."""
         one, many = [None], [None, None]
         images = [self.shape.batch_size]
-        self._train.get_concrete_function(
-            tf.TensorSpec([*many, *images, self.shape.features], dtype),
-            tf.TensorSpec([*many, *images], tf.int32),
-            tf.TensorSpec(many, tf.float32),
-            tf.TensorSpec(one, tf.float32),
-            tf.TensorSpec([None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.int32),
-        )
+        if train:
+            self._train.get_concrete_function(
+                tf.TensorSpec([*many, *images, self.shape.features], dtype),
+                tf.TensorSpec([*many, *images], tf.int32),
+                tf.TensorSpec(many, tf.float32),
+                tf.TensorSpec(one, tf.float32),
+                tf.TensorSpec([None, 3], tf.float32),
+                tf.TensorSpec([None, 2], tf.int32),
+            )
         self._evaluate.get_concrete_function(
             [tf.TensorSpec([None, *s], tf.float32) for s in self.shape.arrays],
             tf.TensorSpec([None, self.shape.features], dtype),

@@ -37,6 +37,11 @@ class SourceOnly(SourceTraining):
     """Fine-tunes on the source's images of shared classes alone, and is evaluated on the target."""
 
     @property
+    def _head_init(self) -> object:
+        """Random unless the trial says otherwise: a probe would learn from labels of the target."""
+        return self.config.params.get("head_init", "random")
+
+    @property
     def share(self) -> float:
         """1: whole batches are from the source."""
         return 1.0

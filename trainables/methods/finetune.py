@@ -20,7 +20,7 @@ class FineTune(Training):
 
     Further parameters of the trial:
 
-    * ``head_init``: what the head starts from, one of :data:`HEAD_INITS`.
+    * ``head_init``: what the head starts from, one of :data:`HEAD_INITS`; by default that of the configuration.
     * ``l2sp``: strength of a penalty that holds the trained blocks near their pretrained weights
       (:mod:`trainables.compiled.quadratic_penalty`).
     * ``layer_lr_decay``: factor by which the learning rate falls from each block to the one below it.
@@ -55,7 +55,7 @@ class FineTune(Training):
         )
 
     def before_first_epoch(self) -> None:
-        """Replace the random head by a trained probe, if the trial's ``head_init`` is ``probe``."""
+        """Replace the random head by a probe, if the trial starts from one."""
         if self._head_init == "probe":
             head = probe_head(self.bench, int(self.config.number("head_units")), self.account)
             weights = self.program.read_weights()
@@ -77,7 +77,7 @@ class FineTune(Training):
 
     @property
     def _head_init(self) -> object:
-        return self.config.params.get("head_init", "random")
+        return self.config.params.get("head_init", self.config.head_init)
 
     @property
     def training_images(self) -> int:

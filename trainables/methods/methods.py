@@ -36,6 +36,8 @@ class Method:
         searchable: whether ``--method all`` may choose it. Baselines are not searchable.
         baselines: the methods with which it is compared, the most important first; none for a baseline.
         baseline_source: what it trains from, in words, if other methods are compared with it.
+        reference: whether it is a single trial that a search runs for comparison. It trains in one epoch, whatever the
+            number of epochs, ``--method`` does not accept it, and samplers and schedulers do not learn from it.
     """
 
     implementation: str
@@ -46,12 +48,16 @@ class Method:
     searchable: bool = True
     baselines: tuple[str, ...] = ("scratch",)
     baseline_source: str | None = None
+    reference: bool = False
 
     def load(self) -> type[Training]:
         """Import and return the class that trains by this method."""
         found: type[Training] = load_implementation(self.implementation)
         return found
 
+
+PROBE = "probe"
+"""The method of the trial that every search is compared with: the frozen probe."""
 
 METHODS: Mapping[str, Method] = {
     "finetune": Method(
@@ -97,8 +103,15 @@ METHODS: Mapping[str, Method] = {
         baselines=(),
         baseline_source="scratch",
     ),
+    PROBE: Method(
+        "trainables.methods.probe.Probe",
+        "reference: a regularised logistic regression on features of the frozen backbone",
+        searchable=False,
+        baselines=(),
+        reference=True,
+    ),
 }
-"""All methods by the name that ``--method`` accepts."""
+"""All methods by the name that trials have; ``--method`` accepts those that are no reference."""
 
 
 def begin(config: TrialConfig, bench: Workbench) -> Training:

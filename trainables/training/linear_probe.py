@@ -1,10 +1,11 @@
-"""Trains a head on the frozen backbone, from which trials may start: linear probing, then fine-tuning.
+"""Fits a head on the frozen backbone, from which trials may start: linear probing, then fine-tuning.
 
 Blocks that are trained below a random head are first distorted to suit it; below a trained head they are not (LP-FT,
-Kumar et al. 2022, https://arxiv.org/abs/2202.10054). The probe has the head of the trial, its hidden layer included,
-and a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates side by side, and the weights
-of the epoch with the lowest validation loss. It depends only on the backbone, the data and the width of the head, so
-all trials with such a head share it, whatever their seeds and other parameters.
+Kumar et al. 2022, https://arxiv.org/abs/2202.10054). The probe has the head of the trial, its hidden layer included. A
+linear head is the logistic regression of :mod:`trainables.training.frozen_probe` at the top cut. One with a hidden
+layer has a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates side by side, and the
+weights of the epoch with the lowest validation loss. It depends only on the backbone, the data and the width of the
+head, so all trials with such a head share it, whatever their seeds and other parameters.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from trainables.compiled.head import initial_weights
 from trainables.compiled.shapes import Hyperparameters
 from trainables.cost_account import CostAccount
 from trainables.errors import Diverged
+from trainables.training.frozen_probe import linear_probe
 from trainables.training.probe_cache import Weights
 from trainables.training.schedule import batch_order, learning_rates, steps_per_epoch
 
@@ -49,7 +51,7 @@ STACK_BYTES = 64 * 2**20
 
 
 def probe_head(bench: Workbench, units: int, account: CostAccount) -> Weights:
-    """Return the probe of a head; it is trained if neither this process nor this machine has it.
+    """Return the probe of a head; it is fitted if neither this process nor this machine has it.
 
     Args:
         bench: backbone and data.
@@ -61,8 +63,11 @@ def probe_head(bench: Workbench, units: int, account: CostAccount) -> Weights:
         arrays: do not change them.
 
     Raises:
-        Diverged: the validation loss was not finite at any learning rate.
+        Diverged: a feature, or the validation loss at each learning rate, was not finite.
     """
+    if units == 0:
+        with account.timing("probe"):
+            return linear_probe(bench, account)
     shape = HeadShape(
         features=int(bench.backbone.model.output.shape[-1]),
         units=units,

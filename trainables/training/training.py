@@ -47,7 +47,7 @@ class Training(MethodHooks):
         config: the trial's configuration.
         bench: backbone, data and programs that the trials of this process share.
         epoch: number of epochs that have run.
-        best: metrics of the best epoch so far, by ``config.metric``.
+        best: metrics of the best epoch so far, by ``config.metric``; of the last one if ``config.keep`` says so.
         last: metrics of the last epoch.
         best_weights: weights of the best epoch: those of the trained blocks, then those of the head.
         history: metrics of all epochs so far.
@@ -106,7 +106,7 @@ class Training(MethodHooks):
         metrics = EpochMetrics(self.epoch, val_accuracy, val_loss, train_loss, time.perf_counter() - began)
         self.last = metrics
         self.history.append(metrics)
-        if metrics.better_than(self.best, self.config.metric):
+        if self.config.keep == "last" or metrics.better_than(self.best, self.config.metric):
             # Copies, because the next epoch overwrites the weights in the program.
             self.best, self.best_weights = metrics, self.program.read_weights()
             self.on_best_epoch()
@@ -118,7 +118,7 @@ class Training(MethodHooks):
     @property
     def done(self) -> bool:
         """Whether all epochs have run."""
-        return self.epoch >= self.config.epochs
+        return self.epoch >= min(self.config.epochs, self.config.stop_epoch or self.config.epochs)
 
     def evaluate(self, split: str) -> tuple[float, float]:
         """Return (mean cross-entropy, accuracy) on ``split`` with the present weights."""
@@ -163,7 +163,13 @@ class Training(MethodHooks):
     def cost(self) -> TrialCost:
         """Return what this trial reused, computed and compiled so far."""
         # A copy of the counts, because the account goes on counting.
-        return TrialCost(self.decision, replace(self.account.counts), **self.old_task_metrics("validation"))
+        old = self.old_task_metrics("validation")
+        return TrialCost(
+            self.decision,
+            replace(self.account.counts),
+            old_accuracy_before=old.get("old_accuracy_before"),
+            old_accuracy=old.get("old_accuracy"),
+        )
 
     def old_task_metrics(self, split: str) -> dict[str, float]:
         """Return the accuracy on the old task's ``split`` before and after training.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trainables.errors import UsageError
 
@@ -25,7 +25,10 @@ BATCH_NORM: Mapping[str, str] = {
 class TrialConfig:
     """One trial: ``params`` by the names of the search space, the rest fixed for a whole search.
 
-    ``live`` trains on images even where activations could be reused: the way a winner is confirmed.
+    ``head_init`` is what the head starts from if ``params`` do not say so; ``random`` is what earlier versions did.
+    ``live`` trains on images even where activations could be reused: the way a winner is confirmed. ``stop_epoch`` ends
+    the training after that epoch of a schedule of ``epochs``. ``keep`` says which weights a training returns: those of
+    its ``best`` epoch, or of its ``last`` one where no validation images are left to judge by.
     """
 
     method: str
@@ -36,6 +39,9 @@ class TrialConfig:
     metric: str = "val_accuracy"
     batch_norm: str = "auto"
     live: bool = False
+    stop_epoch: int | None = None
+    keep: Literal["best", "last"] = "best"
+    head_init: str = "random"
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A numeric parameter, or ``default`` where the trial has no use for it."""

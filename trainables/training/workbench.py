@@ -18,6 +18,7 @@ from trainables.batched_heads.state import HeadShape
 from trainables.compiled.program import Program
 from trainables.compiled.program_pool import MAX_IDLE_PROGRAMS, ProgramPool
 from trainables.compiled.shapes import AUGMENTED, ProgramShape
+from trainables.data.refit import RefitTask
 from trainables.data.task import Task, open_task
 from trainables.data.unlabelled import UnlabelledTask
 from trainables.errors import UsageError
@@ -81,6 +82,7 @@ class Workbench:
         unlabelled: bool = False,
         teacher: Callable[[], Workbench] | None = None,
         remember: Callable[[], Path] | None = None,
+        refit: bool = False,
     ) -> Workbench:
         """Open a saved backbone and a prepared task.
 
@@ -94,6 +96,7 @@ class Workbench:
             unlabelled: hide the labels of training and validation images from trials.
             teacher: returns the workbench of another backbone over the same images.
             remember: returns the folder of the prepared task that the backbone shall not forget.
+            refit: train on the validation images, too.
 
         Raises:
             BackboneError: the backbone cannot be opened.
@@ -101,6 +104,7 @@ class Workbench:
         """
         reuse = reuse or Reuse()
         opened, data = recast_backbone(Backbone.open(backbone), numerics.precision), open_task(task)
+        data = RefitTask.of(data) if refit else data
         activations = ActivationCache(
             opened,
             data,
@@ -226,10 +230,10 @@ class Workbench:
                 self.compiled += 1
         return program, seconds + program.compile(train, evaluate)
 
-    def acquire_heads(self, heads: HeadShape, dtype: str) -> tuple[HeadBatcher, float]:
+    def acquire_heads(self, heads: HeadShape, dtype: str, train: bool = True) -> tuple[HeadBatcher, float]:
         """Return the batcher of a shape of heads on activations of ``dtype``, and the seconds that compiling took.
 
-        Call :meth:`release_heads` afterwards.
+        Without ``train`` they are only evaluated. Call :meth:`release_heads` afterwards.
         """
         with BUILD_LOCK:
             known = self._heads.get(heads)
@@ -239,7 +243,7 @@ class Workbench:
                 self._heads.pop(heads, None)
                 self._heads[heads] = batcher  # moved to the end: the order is that of the last use
                 self._training[heads] += 1
-        return batcher, batcher.compile(dtype)
+        return batcher, batcher.compile(dtype, train)
 
     def release_program(self, program: Program | HeadProgram) -> None:
         """Take ``program`` back from a trial, and keep it for the next one of its shape if programs are reused."""

@@ -27,6 +27,7 @@ from search.records.record import (
     rank_key,
 )
 from trainables.errors import UsageError
+from trainables.methods.methods import PROBE
 
 MAX_FIRST = 3
 """Most configurations that are tried first."""
@@ -130,7 +131,9 @@ def transferred_configs(
 
 def _ranked(record: SearchRecord) -> list[TrialRecord]:
     """Return the trials that have a result, the best first."""
-    keys = {key: trial for trial in record.trials if (key := rank_key(trial, record.direction))}
+    # A frozen probe has no configuration to take over; this search has its own.
+    trials = [trial for trial in record.trials if trial.method != PROBE]
+    keys = {key: trial for trial in trials if (key := rank_key(trial, record.direction))}
     return [keys[key] for key in sorted(keys)]
 
 

@@ -22,6 +22,7 @@ from search.ledger.sampling.warm_start import WARM_START_ORIGIN, TransferredConf
 from search.records.metrics import Direction
 from search.records.record import Parameters, ParameterValue, SearchRecord, TrialRecord
 from trainables.errors import UsageError
+from trainables.methods.methods import PROBE
 
 DRAW_STRENGTH = 1.0
 """Strength s of the prior: trial n is drawn with probability s / (s + n), so about s · log N of N trials are drawn. It
@@ -85,12 +86,13 @@ def split_by_origin(trials: Iterable[TrialRecord], direction: Direction) -> tupl
 
     Returns:
         Those of trials that were taken over from earlier searches or drawn near them, and those of all others.
+        Frozen probes are neither.
     """
     sign = 1.0 if direction == "maximize" else -1.0
     taken: list[float] = []
     own: list[float] = []
     for trial in trials:
-        if trial.finished and trial.value is not None:
+        if trial.finished and trial.value is not None and trial.method != PROBE:
             (taken if (trial.origin or "").startswith(WARM_START_ORIGIN) else own).append(sign * trial.value)
     return taken, own
 

@@ -1,0 +1,109 @@
+"""Hides reference trials from samplers: they have no parameters from which a sampler could learn.
+
+A sampler that saw the frozen probe would take it for a trial of the space. TPE and CMA-ES would no longer propose
+parameters jointly that the probe lacks, such as the learning rate; QMC takes the space from the first trial; and
+wherever the probe is among the best trials, it would crowd out one that has parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from functools import cache
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.config.choices import METHODS
+from search.ledger.attributes import TrialKey
+from trainables.private_api import TESTED_VERSIONS, expect_private_api, missing_parameters
+
+_REFERENCES = frozenset(name for name, method in METHODS.items() if method.reference)
+
+
+def is_reference(trial: FrozenTrial) -> bool:
+    """Return whether ``trial`` is run for comparison only."""
+    return trial.user_attrs.get(TrialKey.METHOD) in _REFERENCES
+
+
+class ReferenceBlindSampler(BaseSampler):
+    """Proposes what ``sampler`` would propose if there were no reference trials.
+
+    Raises:
+        SearchError: the installed version of Optuna has another private API.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        _check_private_api()
+        self._sampler = sampler
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are proposed jointly; none for a reference trial."""
+        if is_reference(trial):
+            return {}
+        return self._sampler.infer_relative_search_space(_visible(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return values of the parameters that are proposed jointly."""
+        if is_reference(trial):
+            return {}
+        return self._sampler.sample_relative(_visible(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a value for one parameter on its own."""
+        return self._sampler.sample_independent(_visible(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Delegate to the sampler."""
+        if not is_reference(trial):
+            self._sampler.before_trial(_visible(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Delegate to the sampler."""
+        if not is_reference(trial):
+            self._sampler.after_trial(_visible(study), trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Delegate to the sampler."""
+        self._sampler.reseed_rng()
+
+
+class _VisibleTrials:
+    """A study as samplers see it."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.get_trials()
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy, states) if not is_reference(trial)]
+
+    def _get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
+        found = self._study._get_trials(*arguments, **options)
+        return [trial for trial in found if not is_reference(trial)]
+
+
+def _visible(study: Study) -> Any:
+    return _VisibleTrials(study)
+
+
+@cache
+def _check_private_api() -> None:
+    missing = missing_parameters(
+        getattr(Study, "_get_trials", None), "Study._get_trials", "deepcopy", "states", "use_cache"
+    )
+    expect_private_api("optuna", TESTED_VERSIONS["optuna"], "hides reference trials from samplers", missing)
