@@ -163,7 +163,8 @@ class _Data:
         # The eigenvectors of the smaller of both products; without variance a direction cannot help.
         small = flat @ flat.T if len(flat) < width else flat.T @ flat
         variances, vectors = np.linalg.eigh(small.astype(np.float64))
-        kept = variances > max(variances[-1], 0.0) * SMALLEST_VARIANCE
+        variances = np.maximum(variances, np.finfo(np.float64).tiny)
+        kept = variances >= variances[-1] * SMALLEST_VARIANCE
         variances, vectors = variances[kept][::-1], vectors[:, kept][:, ::-1]
         basis = flat.T @ vectors / np.sqrt(variances) if len(flat) < width else vectors
         flat = flat @ basis.astype(np.float32)
@@ -206,13 +207,13 @@ def _plan(data: _Data) -> tuple[NDArray[np.int64], int]:
     versions, count, _ = data.images.shape
     folds = max(MIN_FOLDS, min(MAX_FOLDS, count))
     # Scores and gradient take one product each.
-    work = 2.0 * versions * data.search_width * len(data.present) * PATH_ITERATIONS
+    work = 2.0 * versions * max(1, data.search_width) * len(data.present) * PATH_ITERATIONS
     while folds > MIN_FOLDS and (folds - 1) * count * work > MAX_WORK:
         folds -= 1
-    kept = min(count, max(2 * len(data.present), int(MAX_WORK / ((folds - 1) * work))))
-    # Dealt out class by class, so that the sample has all classes in their proportions.
-    order = np.argsort(fold_numbers(data.targets, max(1, count // kept)), kind="stable")
-    return np.sort(order[:kept]), folds
+    affordable = max(2 * len(data.present), int(MAX_WORK / ((folds - 1) * work)))
+    # One part of several that have equal shares of all classes.
+    parts = fold_numbers(data.targets, max(1, math.ceil(count / affordable)))
+    return np.flatnonzero(parts == 0), folds
 
 
 def fold_numbers(targets: NDArray[np.int64], folds: int) -> NDArray[np.int64]:

@@ -32,8 +32,8 @@ FULL = [
     *("weight_decay", "dropout", "label_smoothing", "backbone_lr_ratio", "horizontal_flip", "head_init"),
     *("l2sp", "layer_lr_decay", "gradual_unfreezing"),
 ]
-DEEP = ("backbone_lr_ratio", "head_init", "l2sp", "layer_lr_decay", "gradual_unfreezing")
-TRANSFERS = ("unfreeze_depth", *DEEP)
+DEEP = ("backbone_lr_ratio", "l2sp", "layer_lr_decay", "gradual_unfreezing")
+TRANSFERS = ("unfreeze_depth", "head_init", *DEEP)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,7 +88,25 @@ def test_an_unused_parameter_is_not_suggested() -> None:
     for params in found:
         for name in DEEP:
             assert (name in params) == (params["unfreeze_depth"] > 0)
-    assert {params.get("head_init") for params in found} == {None, "random", "probe"}
+    assert {params["head_init"] for params in found if not params["unfreeze_depth"]} == {"random", "probe"}
+
+
+def test_the_space_of_an_earlier_version_has_no_head_init_at_depth_0() -> None:
+    space = full_space(2, random_heads=True)
+    for params in suggestions(space, 30):
+        assert ("head_init" in params) == (params["unfreeze_depth"] > 0)
+    assert space.describe()["head_init"]["when"] == "unfreeze_depth > 0"
+    assert "when" not in full_space(2).describe()["head_init"]
+    same = {name: values for name, values in space.describe().items() if name != "head_init"}
+    assert {**same, "head_init": full_space(2).describe()["head_init"]} == full_space(2).describe()
+    with pytest.raises(UsageError, match="only where unfreeze_depth is above 0"):
+        space.check({"unfreeze_depth": 0, "head_init": "probe"})
+
+
+def test_a_head_that_may_see_no_labels_of_the_target_starts_at_random() -> None:
+    assert "head_init" not in full_space(2, "source").ranges
+    assert "head_init" in full_space(2, "source", random_heads=True).ranges
+    assert "head_init" not in full_space(2, "align", unlabelled=True).ranges
 
 
 def test_a_backbone_without_blocks_trains_its_head() -> None:
@@ -120,7 +138,6 @@ def test_suggested_values_have_the_type_of_the_parameter() -> None:
         ({"horizontal_flip": 1}, "expected one of false, true, received 1"),
         ({"unfreeze_depth": 0, "backbone_lr_ratio": 0.1}, "only where unfreeze_depth is above 0"),
         ({"backbone_lr_ratio": 0.1}, "expected together with unfreeze_depth"),
-        ({"unfreeze_depth": 0, "head_init": "probe"}, "only where unfreeze_depth is above 0"),
         ({"unfreeze_depth": 1, "head_init": "linear"}, "expected one of random, probe, received 'linear'"),
         ({"unfreeze_depth": 1, "head_init": True}, "expected one of random, probe, received true"),
         ({"dropout": [0.1]}, "received [0.1]"),
