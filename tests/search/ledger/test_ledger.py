@@ -15,7 +15,8 @@ import numpy as np
 import optuna
 import pytest
 
-from search.config.space import core_space, full_space
+from search.config.ranges import Choice
+from search.config.space import Space, core_space, full_space
 from search.ledger.ledger import Ledger, check_same_settings, sqlite_url, trial_seed
 from trainables.epoch_metrics import EpochMetrics
 from trainables.errors import LedgerError, UsageError
@@ -115,6 +116,70 @@ def test_resume_suggests_parameters_that_are_missing(folder: Path) -> None:
     record = after.resume(after.interrupted()[0], SPACE.suggest)
     assert set(record.params) == set(SPACE.ranges)
     assert record.number == 0
+
+
+PROBE = {"unfreeze_depth": 0, "head_units": 0, "augmentation_strength": 0.25}
+
+
+def never(trial: Any) -> dict[str, Any]:
+    raise AssertionError("nothing of a reference trial is suggested")
+
+
+def test_reference_trials_come_first_and_have_exactly_their_parameters(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    ledger.head_init = "probe"
+    ledger.enqueue_references([PROBE], "probe")
+    ledger.enqueue([{"unfreeze_depth": 3}])
+    waiting = ledger.trials[0]
+    assert (waiting.state, waiting.method, waiting.params) == ("waiting", "probe", PROBE)
+    first = ledger.start(never)
+    assert (first.number, first.method, first.params, first.seed) == (0, "probe", PROBE, trial_seed(3, 0))
+    after = open_ledger(folder)
+    resumed = after.resume(0, never)
+    assert (resumed.method, resumed.params, resumed.seed) == ("probe", PROBE, first.seed)
+    after.report(0, epoch(1, 0.75))
+    after.finish(0, "complete")
+    second = after.start(SPACE.suggest)
+    assert (second.method, second.params["unfreeze_depth"]) == ("finetune", 3)
+    again = open_ledger(folder).trials
+    assert (again[0].method, again[0].params, again[0].value) == ("probe", PROBE, 0.75)
+    assert again[0].state == "complete"
+    assert [trial.head_init for trial in again] == ["random", "random"]  # ``after`` was not told otherwise
+
+
+def test_reference_trials_are_added_once_and_only_to_an_empty_ledger(folder: Path) -> None:
+    ledger = open_ledger(folder)
+    ledger.enqueue_references([PROBE, {**PROBE, "backbone": "b"}], "probe")
+    ledger.enqueue_references([PROBE], "probe")
+    open_ledger(folder).enqueue_references([PROBE], "probe")
+    assert [trial.params.get("backbone") for trial in open_ledger(folder).trials] == [None, "b"]
+    other = folder / "other"
+    other.mkdir()
+    earlier = open_ledger(other)
+    fill(earlier, 1)
+    earlier.enqueue_references([PROBE], "probe")
+    assert [trial.method for trial in earlier.trials] == ["finetune"]
+
+
+def test_reference_trials_fit_spaces_that_do_not_contain_them(folder: Path) -> None:
+    space = Space({"unfreeze_depth": Choice((2, 3)), "learning_rate": Choice((0.1,))}, 4)
+    ledger = open_ledger(folder)
+    ledger.enqueue_references([PROBE], "probe")
+    for _ in range(3):
+        record = ledger.start(space.suggest)
+        ledger.finish(record.number, "complete", epoch=epoch(1, 0.5))
+    assert [trial.params["unfreeze_depth"] in (2, 3) for trial in ledger.trials] == [False, True, True]
+
+
+def test_a_trial_keeps_what_its_head_starts_from(folder: Path) -> None:
+    before = open_ledger(folder)
+    assert before.start(SPACE.suggest).head_init == "random"
+    before.head_init = "probe"
+    assert before.start(SPACE.suggest).head_init == "probe"
+    after = open_ledger(folder)
+    after.head_init = "probe"
+    assert [after.resume(number, SPACE.suggest).head_init for number in (0, 1)] == ["random", "probe"]
+    assert [trial.head_init for trial in open_ledger(folder).trials] == ["random", "probe"]
 
 
 def test_optuna_reads_what_the_ledger_wrote(folder: Path) -> None:

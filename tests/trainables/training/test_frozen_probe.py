@@ -116,7 +116,7 @@ def test_the_choice_does_not_depend_on_what_is_kept(bench: Workbench, tmp_path: 
     backbone = tmp_path / "backbone.keras"
     bench.backbone.save(backbone)
     alone = Workbench.open(backbone, bench.task.directory, None, Reuse.of(()))
-    assert chosen(alone, 0.25) == chosen(bench, 0.25)
+    assert chosen(alone) == chosen(bench)
 
 
 def test_trials_find_the_activations_that_the_probe_has_read(bench: Workbench, tmp_path: Path) -> None:
