@@ -8,6 +8,7 @@ different backbones is its own matter; :mod:`search.ledger.sampling.tpe` compare
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -73,6 +74,21 @@ class Space:
             if self._why_unused(name, params) is None:
                 params[name] = self._trial_range(name, values, params).suggest(trial, name)
         return params
+
+    def suggest_given(self, trial: SupportsSuggest, params: Parameters) -> None:
+        """Make Optuna record those of ``params`` that the space contains.
+
+        Args:
+            trial: was enqueued with these values.
+            params: of a trial that need not fit the space.
+        """
+        for name, values in self.ranges.items():
+            if name not in params:
+                continue
+            own = self._trial_range(name, values, params)
+            with contextlib.suppress(UsageError):
+                own.check(params[name])
+                own.suggest(trial, name)
 
     def check(self, params: Mapping[str, object]) -> dict[str, ParameterValue]:
         """Return ``params`` in the space's order and types.

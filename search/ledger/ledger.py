@@ -19,7 +19,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.config.choices import METHODS
 from search.ledger.attributes import StudyKey, TrialKey, finite_rounded, newest_curve_chunk, spent_value
 from search.ledger.buffered_storage import BufferedStorage
 from search.ledger.database import (
@@ -31,7 +30,7 @@ from search.ledger.database import (
 )
 from search.ledger.optuna_tables import Fence
 from search.ledger.sampling.proposals import ProposalChain, ProposalSource
-from search.ledger.sampling.reference_trials import ReferenceBlindSampler
+from search.ledger.sampling.reference_trials import ReferenceBlindSampler, is_reference
 from search.ledger.sampling.samplers import make_sampler
 from search.ledger.sampling.tpe import new_shared_space
 from search.ledger.trial_records import (
@@ -337,10 +336,10 @@ class Ledger:
         number, seed = trial.number, trial_seed(self._seed, trial.number)
         known = trial.user_attrs
         before = self._records.get(number) or TrialRecord(number, "waiting", self._method, {})
-        # Nothing of a reference trial is suggested: it may lie outside of the space, and samplers must not learn from
-        # it. Its parameters are those with which it was enqueued.
-        fixed = METHODS[before.method].reference if before.method in METHODS else False
-        params = before.params if fixed else suggest(trial)
+        fixed = is_reference(before.method)
+        suggested = suggest(trial)
+        # A reference trial may lie outside of the space. Its parameters are those with which it was enqueued.
+        params = before.params if fixed else suggested
         method = before.method if fixed else method_of(params, self._method)
         # A resumed trial has these already; it keeps them even if another version of unfreeze would choose others.
         if TrialKey.SEED not in known:

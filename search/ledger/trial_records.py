@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.config.objectives import direction as direction_of
 from search.config.objectives import values_at_best
 from search.ledger.attributes import TrialAttributes
+from search.ledger.sampling.reference_trials import is_reference
 from search.records.metrics import EPOCH_METRICS, Direction
 from search.records.record import Parameters, State, TrialRecord
 from search.records.stats.importance import EvaluatedTrial
@@ -82,7 +83,10 @@ def to_record(trial: FrozenTrial, objectives: SearchObjectives, method: str) -> 
     """
     known = TrialAttributes.read(trial.user_attrs)
     # A trial that is enqueued has no parameters yet; Optuna keeps the requested ones in an attribute of its own.
-    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    requested = trial.system_attrs.get("fixed_params", {})
+    params = trial.params or requested
+    if is_reference(known.method):
+        params = {**requested, **params}  # some may lie outside of the space, and Optuna lacks them
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],
@@ -131,12 +135,13 @@ def evaluated_trials(records: Iterable[TrialRecord], trials: Sequence[FrozenTria
     """Return the ended trials that have a value, for the importance of parameters.
 
     Trials that a scheduler stopped count with their best value so far: they were worse than others up to that epoch.
-    Failed trials, and those that did not receive all their parameters, are left out.
+    Failed trials, reference trials, and those that did not receive all their parameters, are left out.
     """
     return [
         EvaluatedTrial(record.params, trials[record.number].distributions, record.value)
         for record in records
         if record.finished
+        and not is_reference(record.method)
         and record.state != "failed"
         and record.value is not None
         and record.params.keys() == trials[record.number].distributions.keys()

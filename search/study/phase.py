@@ -20,7 +20,7 @@ from search.execution.engines.session import Session
 from search.execution.stop_request import StopRequest
 from search.execution.trial_actor import TrialActor
 from search.execution.trial_runner import TrialRunner
-from search.ledger.attributes import StudyKey
+from search.ledger.attributes import StudyKey, TrialKey
 from search.ledger.backup import LedgerBackup
 from search.ledger.format_version import LEDGER_FORMAT, check_format, explain_unreadable
 from search.ledger.ledger import Ledger, check_same_settings
@@ -339,8 +339,12 @@ class Phase:
         known = self.ledger.attribute(StudyKey.IDENTITY)
         return known is not None and HEAD_INIT not in known
 
-    def _suggest(self, trial: object) -> Parameters:
-        return self.space.suggest(trial)  # type: ignore[arg-type]
+    def _suggest(self, asked: Any) -> Parameters:
+        if asked.user_attrs.get(TrialKey.METHOD) != PROBE:
+            return self.space.suggest(asked)
+        known = self.ledger.trial(asked.number).params
+        self.space.suggest_given(asked, known)
+        return known
 
     def _paths(self, params: Parameters) -> WorkbenchPaths:
         paths = self.prepared.for_params(params).paths

@@ -1,4 +1,4 @@
-"""Hides reference trials from samplers: they have no parameters from which a sampler could learn.
+"""Hides reference trials from samplers: they are not chosen from the search space and lack most of its parameters.
 
 A sampler that saw the frozen probe would take it for a trial of the space. TPE and CMA-ES would no longer propose
 parameters jointly that the probe lacks, such as the learning rate; QMC takes the space from the first trial; and
@@ -23,9 +23,13 @@ from trainables.private_api import TESTED_VERSIONS, expect_private_api, missing_
 _REFERENCES = frozenset(name for name, method in METHODS.items() if method.reference)
 
 
-def is_reference(trial: FrozenTrial) -> bool:
-    """Return whether ``trial`` is run for comparison only."""
-    return trial.user_attrs.get(TrialKey.METHOD) in _REFERENCES
+def is_reference(method: str | None) -> bool:
+    """Return whether trials of ``method`` are run for comparison only."""
+    return method in _REFERENCES
+
+
+def _is_hidden(trial: FrozenTrial) -> bool:
+    return is_reference(trial.user_attrs.get(TrialKey.METHOD))
 
 
 class ReferenceBlindSampler(BaseSampler):
@@ -41,7 +45,7 @@ class ReferenceBlindSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are proposed jointly; none for a reference trial."""
-        if is_reference(trial):
+        if _is_hidden(trial):
             return {}
         return self._sampler.infer_relative_search_space(_visible(study), trial)
 
@@ -49,7 +53,7 @@ class ReferenceBlindSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return values of the parameters that are proposed jointly."""
-        if is_reference(trial):
+        if _is_hidden(trial):
             return {}
         return self._sampler.sample_relative(_visible(study), trial, search_space)
 
@@ -61,12 +65,12 @@ class ReferenceBlindSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Delegate to the sampler."""
-        if not is_reference(trial):
+        if not _is_hidden(trial):
             self._sampler.before_trial(_visible(study), trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """Delegate to the sampler."""
-        if not is_reference(trial):
+        if not _is_hidden(trial):
             self._sampler.after_trial(_visible(study), trial, state, values)
 
     def reseed_rng(self) -> None:
@@ -90,11 +94,11 @@ class _VisibleTrials:
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        return [trial for trial in self._study.get_trials(deepcopy, states) if not is_reference(trial)]
+        return [trial for trial in self._study.get_trials(deepcopy, states) if not _is_hidden(trial)]
 
     def _get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
         found = self._study._get_trials(*arguments, **options)
-        return [trial for trial in found if not is_reference(trial)]
+        return [trial for trial in found if not _is_hidden(trial)]
 
 
 def _visible(study: Study) -> Any:

@@ -121,8 +121,9 @@ def test_resume_suggests_parameters_that_are_missing(folder: Path) -> None:
 PROBE = {"unfreeze_depth": 0, "head_units": 0, "augmentation_strength": 0.25}
 
 
-def never(trial: Any) -> dict[str, Any]:
-    raise AssertionError("nothing of a reference trial is suggested")
+def suggest_probe(trial: Any) -> dict[str, Any]:
+    SPACE.suggest_given(trial, PROBE)
+    return PROBE
 
 
 def test_reference_trials_come_first_and_have_exactly_their_parameters(folder: Path) -> None:
@@ -132,10 +133,11 @@ def test_reference_trials_come_first_and_have_exactly_their_parameters(folder: P
     ledger.enqueue([{"unfreeze_depth": 3}])
     waiting = ledger.trials[0]
     assert (waiting.state, waiting.method, waiting.params) == ("waiting", "probe", PROBE)
-    first = ledger.start(never)
+    first = ledger.start(suggest_probe)
     assert (first.number, first.method, first.params, first.seed) == (0, "probe", PROBE, trial_seed(3, 0))
+    assert optuna.load_study(study_name="a search", storage=ledger.url).trials[0].params == PROBE
     after = open_ledger(folder)
-    resumed = after.resume(0, never)
+    resumed = after.resume(0, suggest_probe)
     assert (resumed.method, resumed.params, resumed.seed) == ("probe", PROBE, first.seed)
     after.report(0, epoch(1, 0.75))
     after.finish(0, "complete")
@@ -162,13 +164,21 @@ def test_reference_trials_are_added_once_and_only_to_an_empty_ledger(folder: Pat
 
 
 def test_reference_trials_fit_spaces_that_do_not_contain_them(folder: Path) -> None:
-    space = Space({"unfreeze_depth": Choice((2, 3)), "learning_rate": Choice((0.1,))}, 4)
+    strengths = SPACE.ranges["augmentation_strength"]
+    space = Space({"unfreeze_depth": Choice((2, 3)), "augmentation_strength": strengths}, 4)
     ledger = open_ledger(folder)
     ledger.enqueue_references([PROBE], "probe")
-    for _ in range(3):
-        record = ledger.start(space.suggest)
+    for number in range(3):
+
+        def suggest(trial: Any, first: bool = number == 0) -> Any:
+            return space.suggest_given(trial, PROBE) if first else space.suggest(trial)
+
+        record = ledger.start(suggest)
         ledger.finish(record.number, "complete", epoch=epoch(1, 0.5))
     assert [trial.params["unfreeze_depth"] in (2, 3) for trial in ledger.trials] == [False, True, True]
+    assert open_ledger(folder).trials[0].params == ledger.trials[0].params == PROBE
+    known = optuna.load_study(study_name="a search", storage=ledger.url).trials[0].params
+    assert known == {"augmentation_strength": 0.25}
 
 
 def test_a_trial_keeps_what_its_head_starts_from(folder: Path) -> None:

@@ -49,6 +49,7 @@ def config(weird_folder: Path) -> SearchConfig:
         batch_size=16,
         baseline_trials=1,
         confirm_seeds=1,
+        probe="off",
     )
 
 

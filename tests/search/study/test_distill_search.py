@@ -56,6 +56,7 @@ ASKED: dict[str, Any] = {
     "baseline_trials": 1,
     "confirm_seeds": 1,
     "max_concurrent": 1,
+    "probe": "off",
 }
 
 

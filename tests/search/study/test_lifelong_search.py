@@ -33,6 +33,7 @@ def first(weird_folder: Path) -> SearchConfig:
         batch_size=16,
         baseline_trials=0,
         confirm_seeds=1,
+        probe="off",
     )
     promote(MODEL, run_search(config).tracking_uri, force=True)
     return config

@@ -39,7 +39,7 @@ OBJECTIVES = ("val_accuracy", "parameters")
 
 def settings(folder: Path, configurations: list[dict[str, Any]], **changes: Any) -> SearchConfig:
     (folder / "first.jsonl").write_text("".join(json.dumps(c) + "\n" for c in configurations))
-    given = {"epochs": 3, "baseline_trials": 0, "confirm_seeds": 2, "max_concurrent": 1}
+    given = {"epochs": 3, "baseline_trials": 0, "confirm_seeds": 2, "max_concurrent": 1, "probe": "off"}
     given |= {"enqueue": str(folder / "first.jsonl"), "trials": len(configurations), "objective": OBJECTIVES}
     return SearchConfig(storage=str(folder / "runs"), **{**given, **changes})
 

@@ -54,6 +54,7 @@ def result(weird_folder: Path) -> SearchResult:
             batch_size=16,
             baseline_trials=0,
             confirm_seeds=2,
+            probe="off",
         )
     )
 

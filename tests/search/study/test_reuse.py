@@ -71,6 +71,7 @@ def test_without_reuse_each_trial_has_its_own_process_and_programs(tmp_path: Pat
         confirm_seeds=1,
         max_concurrent=1,
         register=False,
+        probe="off",
         storage=tmp_path / "ü",
         enqueue=_head_only(tmp_path / "two.jsonl"),
     )

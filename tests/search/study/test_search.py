@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     "baseline_trials": 0,
     "confirm_seeds": 1,
     "max_concurrent": 1,
+    "probe": "off",
 }
 
 

@@ -39,6 +39,7 @@ def config(weird_folder: Path) -> SearchConfig:
         baseline_trials=2,
         confirm_seeds=2,
         batch_size=16,
+        probe="off",
     )
 
 

@@ -57,6 +57,7 @@ def outcome(data: Path, space: Path, backbone: str, epochs: int, seeds: int) -> 
             confirm_seeds=seeds,
             name=space.stem,
             storage=str(data.parent / "runs"),
+            probe="off",
             **BUDGET,
         )
     )

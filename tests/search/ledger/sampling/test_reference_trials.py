@@ -12,7 +12,7 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase
 from search.config.choices import SAMPLERS
 from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
-from search.ledger.sampling.reference_trials import ReferenceBlindSampler, is_reference
+from search.ledger.sampling.reference_trials import ReferenceBlindSampler
 from search.ledger.sampling.samplers import make_sampler
 from trainables.epoch_metrics import EpochMetrics
 
@@ -43,8 +43,13 @@ def study_of(sampler: str, probe: bool, trials: int) -> optuna.Study:
     return study
 
 
+def probe_params(trial: optuna.Trial) -> dict[str, Any]:
+    SPACE.suggest_given(trial, PROBE)
+    return PROBE
+
+
 def proposals(study: optuna.Study) -> list[dict[str, Any]]:
-    return [trial.params for trial in study.trials if not is_reference(trial)]
+    return [trial.params for trial in study.trials if trial.user_attrs.get("method") != "probe"]
 
 
 # The random numbers of CMA-ES also depend on the number of the trial.
@@ -73,7 +78,7 @@ def test_importances_and_proposals_of_a_ledger_leave_the_probe_out(tmp_path: Pat
     )  # fmt: skip
     ledger.enqueue_references([PROBE], "probe")
     for number in range(12):
-        record = ledger.start(SPACE.suggest)
+        record = ledger.start(SPACE.suggest if number else probe_params)
         ledger.report(record.number, EpochMetrics(1, 0.9 - number / 100, 0.5, 0.5, 0.1))
         ledger.finish(record.number, "complete")
     assert set(ledger.importances()) == set(SPACE.ranges)
