@@ -18,6 +18,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("search.cli",),
     ("search.commands",),
     ("search.study",),
+    ("search.study.winner",),
     ("search.doctor",),
     ("search.views", "search.registry.inference"),
     ("search.registry",),

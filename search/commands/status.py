@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.config.argument_parser import Parser, add_storage_options, add_verbose_option
+from search.records.end_reasons import PROBE_VERDICTS
 from search.records.formatting import (
     ending_phrase,
     format_objective,
@@ -92,7 +93,7 @@ def _counts(record: SearchRecord) -> str:
 
 
 def _best(record: SearchRecord) -> str:
-    best = record.best
+    best = record.winner
     if best is None:
         return "no trial has a result yet"
     params = " ".join(parameter_phrases(best.params, "="))
@@ -124,7 +125,11 @@ def _test(record: SearchRecord) -> str:
     outcome = record.outcome
     if outcome is None:
         return ""
-    words = f"accuracy {format_percent(outcome.test_accuracy.estimate)}"
+    words = f"accuracy {format_percent(outcome.headline_accuracy.estimate)}"
+    if outcome.probe_gain is not None:
+        words += f", over the frozen probe {format_points(outcome.probe_gain.estimate)} points"
+    elif outcome.probe_won:
+        words += f", {PROBE_VERDICTS['enough'].short}"
     if outcome.gain is not None and outcome.verdict is not None:
         words += f", transfer gain {format_points(outcome.gain.estimate)} points: {outcome.verdict}"
     return words

@@ -104,3 +104,38 @@ VERDICTS: Mapping[str, VerdictWording] = {
     ),
 }
 """By the value of :attr:`search.records.record.Outcome.verdict`."""
+
+PROBE_VERDICTS: Mapping[str, VerdictWording] = {
+    "enough": VerdictWording(
+        title="The probe is enough",
+        note="the frozen probe is enough",
+        short="the frozen probe is enough",
+        line="the frozen probe is enough: no other model is clearly better",
+        tone="plain",
+    ),
+    "helps": VerdictWording(
+        title="Better than the probe",
+        note="better than the frozen probe",
+        short="better than the frozen probe",
+        line="better than the frozen probe",
+        tone="good",
+    ),
+    "no difference": VerdictWording(
+        title="No clear gain",
+        note="not clearly better than the frozen probe",
+        short="not clearly better than the frozen probe",
+        line="not clearly better than the frozen probe, which is simpler",
+        tone="plain",
+    ),
+    "worse": VerdictWording(
+        title="Worse than the probe",
+        note="worse than the frozen probe",
+        short="worse than the frozen probe",
+        line="worse than the frozen probe on the test images",
+        tone="bad",
+    ),
+}
+"""By the value of :func:`search.records.stats.intervals.probe_verdict`."""
+
+PROBE_PREFERRED = "the simplest model, and none of the others is better by more than one standard error"
+"""Why the frozen probe wins although another candidate has a better mean."""

@@ -95,6 +95,24 @@ def unpack_bits(text: str) -> Bits:
     return np.unpackbits(packed, count=int(count)).astype(bool)
 
 
+def pack_floats(values: NDArray[np.float32]) -> str:
+    """Pack (N,) numbers into a short text, in the precision of float32.
+
+    >>> pack_floats(np.array([0.5], np.float32))
+    'AAAAPw=='
+    """
+    return base64.b64encode(np.asarray(values).astype("<f4").tobytes()).decode()
+
+
+def unpack_floats(text: str) -> NDArray[np.float32]:
+    """Unpack the text of :func:`pack_floats`.
+
+    Raises:
+        ValueError: ``text`` has another form.
+    """
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+
+
 PREDICTIONS_FILE = "answers.parquet"
 """Name of the file in the folder of a registered model."""
 

@@ -23,10 +23,12 @@ from search.records.record import (
     Calibration,
     CalibrationBin,
     ErrorExample,
+    Finalist,
     Interval,
     OldTask,
     Outcome,
     SearchRecord,
+    Selection,
     State,
     TrialRecord,
     pareto_trials,
@@ -90,7 +92,7 @@ def write_results(record: SearchRecord, directory: Path) -> None:
     buffer = io.BytesIO()
     pq.write_table(trials_table(record.trials, record.objectives), buffer)
     write_bytes(directory / "trials.parquet", buffer.getvalue())
-    best = record.best
+    best = record.winner
     if best is not None:
         write_text(
             directory / "best.json", json.dumps(best_json(record, best), indent=2, ensure_ascii=False) + "\n"
@@ -98,7 +100,7 @@ def write_results(record: SearchRecord, directory: Path) -> None:
 
 
 def best_json(record: SearchRecord, best: TrialRecord) -> dict[str, Any]:
-    """Return the best trial and, once it is measured, its outcome as JSON values."""
+    """Return the winner, or the best trial so far, and its outcome once it is measured, as JSON values."""
     return {
         "format": BEST_JSON_FORMAT,
         "search": record.name,
@@ -160,10 +162,11 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
         kept[name] = tuple(kept[name])
     kept["confusion"] = tuple(map(tuple, kept["confusion"]))
     kept["test_accuracy"] = Interval(**kept["test_accuracy"])
-    kept["baselines"] = tuple(
-        Baseline(**{**b, "test_accuracies": tuple(b["test_accuracies"])}) for b in kept.get("baselines", ())
-    )
-    kept["gain"] = Interval(**kept["gain"]) if kept["gain"] else None
+    kept["baselines"] = tuple(map(_baseline, kept.get("baselines", ())))
+    for name in ("gain", "mean_test_accuracy", "probe_gain"):
+        kept[name] = Interval(**kept[name]) if kept.get(name) else None
+    kept["probe"] = _baseline(kept["probe"]) if kept.get("probe") else None
+    kept["selection"] = _selection(kept["selection"]) if kept.get("selection") else None
     kept["footprint"] = _footprint(kept.get("footprint"))
     kept["calibration"] = _calibration(kept.get("calibration"))
     old = kept.get("old_task")
@@ -172,6 +175,27 @@ def outcome_from_json(values: Mapping[str, Any]) -> Outcome:
         ErrorExample(**{**e, "png": base64.b64decode(e["png"])}) for e in kept["examples"]
     )
     return Outcome(**kept)
+
+
+def _baseline(values: Mapping[str, Any]) -> Baseline:
+    return Baseline(**{**values, "test_accuracies": tuple(values["test_accuracies"])})
+
+
+def _selection(values: Mapping[str, Any]) -> Selection:
+    over = values["over_probe"]
+    return Selection(
+        **{
+            **values,
+            "finalists": tuple(map(_finalist, values["finalists"])),
+            "failed": tuple(values["failed"]),
+            "over_probe": Interval(**over) if over else None,
+        }
+    )
+
+
+def _finalist(values: Mapping[str, Any]) -> Finalist:
+    lists = {name: tuple(values[name]) for name in ("values", "accuracies", "epochs")}
+    return Finalist(**{**values, **lists, "mean": Interval(**values["mean"])})
 
 
 def _old_task(values: Mapping[str, Any]) -> OldTask:
@@ -214,7 +238,7 @@ def record_json(
         "reasons": dict(Counter(t.reason for t in record.trials if t.reason)),
         "retries": {str(t.number): t.retries for t in record.trials if t.retries},
         "batch_sizes": {str(t.number): t.batch_size for t in record.trials if t.batch_size},
-        "best": _best(record.best),
+        "best": _best(record.winner),
         **front_json(record),
         "edges": list(record.edges),
         "outcome": _outcome(record.outcome),
@@ -246,10 +270,17 @@ def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
         return None
     return {
         "trial": outcome.trial,
-        "test_accuracy": _interval(outcome.test_accuracy),
+        "test_accuracy": _interval(outcome.headline_accuracy),
+        "registered_test_accuracy": _interval(outcome.test_accuracy),
+        "majority_accuracy": outcome.majority_accuracy,
         "val_accuracies": list(outcome.val_accuracies),
         "gain": _interval(outcome.gain),
         "verdict": outcome.verdict,
+        "probe": dataclasses.asdict(outcome.probe) if outcome.probe else None,
+        "probe_gain": _interval(outcome.probe_gain),
+        "probe_is_enough": outcome.probe_won,
+        "selection": dataclasses.asdict(outcome.selection) if outcome.selection else None,
+        "refit": outcome.refit,
         "scratch_trials": outcome.scratch_trials,
         "baselines": [dataclasses.asdict(baseline) for baseline in outcome.baselines],
         "calibration_error": _interval(outcome.calibration.error) if outcome.calibration else None,

@@ -32,7 +32,13 @@ from search.registry.versions import (
 )
 from search.tracking.run_descriptions import model_note, winner_note
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import INPUT_FORM_TAG, TEST_DIGEST_TAG, footprint_tags, old_task_tags
+from search.tracking.tags import (
+    INPUT_FORM_TAG,
+    TEST_DIGEST_TAG,
+    accuracy_tags,
+    footprint_tags,
+    old_task_tags,
+)
 from trainables.errors import TrackingError
 
 LOGGED_MODEL_NAME = "model"
@@ -127,12 +133,10 @@ def _tags(record: SearchRecord, outcome: Outcome, digest: str) -> dict[str, str]
             else {}
         ),
         "model_digest": digest,
-        "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}",
-        "test_accuracy_low": f"{outcome.test_accuracy.low:.6f}",
-        "test_accuracy_high": f"{outcome.test_accuracy.high:.6f}",
+        **accuracy_tags(outcome),
+        "test_accuracy_low": f"{outcome.headline_accuracy.low:.6f}",
+        "test_accuracy_high": f"{outcome.headline_accuracy.high:.6f}",
     }
-    if outcome.gain is not None:
-        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
     return {f"unfreeze.{name}": value for name, value in tags.items()} | old_task_tags(outcome)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.config.choices import BASELINE_SOURCES
-from search.records.end_reasons import VERDICTS
-from search.records.formatting import format_points, plural
+from search.records.end_reasons import PROBE_VERDICTS, VERDICTS
+from search.records.formatting import format_points, over_probe_phrase, plural, registered_phrase
 from search.records.record import Baseline, Interval, Outcome, SearchRecord, TrialRecord
-from search.records.stats.intervals import MIN_SEEDS
+from search.records.stats.intervals import MIN_SEEDS, probe_verdict
 from search.records.units import format_duration, format_size
 from search.report.analysis.ranking import winner
 from search.report.analysis.wording import format_interval, format_metric, format_percent, label
@@ -74,7 +74,16 @@ def headline(record: SearchRecord) -> Headline:
         phrases=tuple(main or more) or (_no_result_phrase(record, trial),),
         more=tuple(more if main else ()),
         blocks_trained=depth if isinstance(depth, int) and not isinstance(depth, bool) else None,
-        tiles=(_accuracy(record, trial), _gain(record.outcome), _cost(record)),
+        tiles=tuple(
+            tile
+            for tile in (
+                _accuracy(record, trial),
+                _over_probe(record.outcome),
+                _gain(record.outcome),
+                _cost(record),
+            )
+            if tile is not None
+        ),
     )
 
 
@@ -104,13 +113,21 @@ def _accuracy(record: SearchRecord, trial: TrialRecord | None) -> Tile:
         figure = format_metric(record.metric, trial.value) if trial else "–"
         title = f"{label(record.metric).capitalize()}, best so far"
         return Tile(title, figure, "", "The test images have not been used yet.")
-    test = outcome.test_accuracy
+    test = outcome.headline_accuracy
     images = record.task.counts.get("test", 0)
+    seeds = len(outcome.seed_test_accuracies)
+    mean = (
+        f"mean of {plural(seeds, 'seed')}, " if outcome.mean_test_accuracy is not None and seeds > 1 else ""
+    )
+    detail = f"95 % interval {format_interval(test)}, {mean}measured once on {plural(images, 'test image')}."
+    detail += f" Always the most frequent class: {format_percent(outcome.majority_accuracy)}."
+    if registered := registered_phrase(outcome):
+        detail += f" {registered[0].upper()}{registered[1:]}."
     return Tile(
         title="Test accuracy",
         figure=f"{100 * test.estimate:.1f}",
         unit="%",
-        detail=f"95 % interval {format_interval(test)}, measured once on {plural(images, 'test image')}.",
+        detail=detail,
         scale=_accuracy_scale(test, outcome),
     )
 
@@ -133,6 +150,39 @@ def _name(baseline: Baseline, mark: float) -> str:
 _ORIGINS = {**BASELINE_SOURCES, "scratch": "random weights"}
 
 
+def _over_probe(outcome: Outcome | None) -> Tile | None:
+    """Return what the winner gains over the frozen probe; None without a probe."""
+    word = probe_verdict(outcome) if outcome else None
+    if outcome is None or word is None or outcome.probe is None:
+        return None
+    verdict, gain = PROBE_VERDICTS[word], outcome.probe_gain
+    title = "Gain over the frozen probe"
+    if gain is None:
+        found = over_probe_phrase(outcome.selection)
+        detail = "The winner is a logistic regression on the frozen features" + (
+            f"; {found}." if found else "."
+        )
+        return Tile(title, "0", "points", detail, verdict.title, verdict.tone)
+    mean = sum(outcome.probe.test_accuracies) / len(outcome.probe.test_accuracies)
+    return Tile(
+        title=title,
+        figure=format_points(gain.estimate),
+        unit="points",
+        detail=f"95 % interval {format_points(gain.low)} to {format_points(gain.high)}, against a logistic regression "
+        f"on the frozen features ({format_percent(mean)}), trained on the same images.",
+        verdict=verdict.title,
+        tone=verdict.tone,
+        scale=_gain_scale(gain),
+    )
+
+
+def _gain_scale(gain: Interval) -> Scale:
+    # The line always shows 0, to which the interval is compared.
+    low, high = min(gain.low, 0.0), max(gain.high, 0.0)
+    margin = 0.15 * (high - low) or 0.01
+    return Scale(gain, low - margin, high + margin, 0.0, "no gain")
+
+
 def _gain(outcome: Outcome | None) -> Tile:
     baseline = outcome.main_baseline if outcome else None
     title = f"Transfer gain over {BASELINE_SOURCES.get(baseline.method, baseline.method) if baseline else 'scratch'}"
@@ -148,9 +198,6 @@ def _gain(outcome: Outcome | None) -> Tile:
         if seeds >= MIN_SEEDS
         else "over test images only: one training run cannot show the variance between seeds (--confirm-seeds 3)"
     )
-    # The line always shows 0, to which the interval is compared.
-    low, high = min(gain.low, 0.0), max(gain.high, 0.0)
-    margin = 0.15 * (high - low) or 0.01
     return Tile(
         title=title,
         figure=format_points(gain.estimate),
@@ -159,7 +206,7 @@ def _gain(outcome: Outcome | None) -> Tile:
         f"{plural(baseline.trials, 'trial')} from {_ORIGINS.get(baseline.method, baseline.method)}.",
         verdict=verdict.title if verdict else "No verdict",
         tone=verdict.tone if verdict else "plain",
-        scale=Scale(gain, low - margin, high + margin, 0.0, "no gain"),
+        scale=_gain_scale(gain),
     )
 
 

@@ -14,6 +14,7 @@ from search.report.analysis.wording import (
     format_parameter,
     label,
 )
+from search.report.candidates import HEADINGS, candidates
 from search.report.charts.calibration import error_phrase
 from search.report.charts.parameters import shares
 from search.report.headline import Tile, headline
@@ -28,7 +29,7 @@ _CONTROL = re.compile(r"\s+")
 def markdown(record: SearchRecord) -> str:
     """Return the verdict, the best trials, the important parameters and the next steps as GitHub-flavoured Markdown."""
     known = without_non_finite_values(record)
-    sections = [_verdict(known), _trials(known), _importance(known), _next(known)]
+    sections = [_verdict(known), _candidates(known), _trials(known), _importance(known), _next(known)]
     lines = "\n\n".join("\n".join(section) for section in map(list, sections) if section)
     return lines.encode("utf-8", errors="replace").decode("utf-8") + "\n"
 
@@ -52,6 +53,21 @@ def _tile(tile: Tile) -> str:
     figure = f"{tile.figure} {tile.unit}".strip()
     verdict = f" ({tile.verdict.lower()})" if tile.verdict else ""
     return _text(f"- {tile.title}: ") + f"**{_text(figure)}**" + _text(f"{verdict}. {tile.detail}").rstrip()
+
+
+def _candidates(record: SearchRecord) -> Iterator[str]:
+    known = candidates(record)
+    if known is None:
+        return
+    yield "### How the winner was chosen"
+    yield ""
+    yield _text(known.lead)
+    yield ""
+    yield _row(HEADINGS)
+    yield _rule(["--:", ":--", *["--:"] * (len(HEADINGS) - 2)])
+    for place, row in enumerate(known.rows):
+        star = " ★" if place == known.chosen else ""
+        yield _row([f"{row[0]}{star}", *row[1:]])
 
 
 def _trials(record: SearchRecord) -> Iterator[str]:

@@ -18,6 +18,7 @@ from search.records.record import ErrorExample, SearchRecord
 from search.records.units import format_duration
 from search.report.analysis.ranking import without_non_finite_values
 from search.report.analysis.wording import format_percent, label
+from search.report.candidates import HEADINGS, candidates
 from search.report.charts.confusion import mistakes
 from search.report.charts.figure import VEGA_LITE
 from search.report.charts.parameters import SLICE_KEY
@@ -45,6 +46,8 @@ def render(record: SearchRecord) -> str:
         .render(
             record=known,
             headline=headline(known),
+            candidates=candidates(known),
+            candidate_headings=HEADINGS,
             notices=notices(known),
             steps=next_steps(known),
             figures=drawn,

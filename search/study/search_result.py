@@ -33,7 +33,7 @@ class SearchResult:
 
     def __repr__(self) -> str:
         """Return a short text for interactive sessions, because the record holds every epoch and images."""
-        best = self.record.best
+        best = self.record.winner
         found = "no result" if best is None else f"trial {best.number}, {self.record.metric} {best.value}"
         model = f", {self.model_uri}" if self.model_uri else ""
         return f"<SearchResult {self.record.name}: {found}{model}>"
@@ -41,7 +41,7 @@ class SearchResult:
     @property
     def best(self) -> TrialRecord:
         """The winner."""
-        best = self.record.best
+        best = self.record.winner
         if best is None:
             raise SearchError("no trial of this search has a result")
         return best

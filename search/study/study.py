@@ -5,7 +5,8 @@ was interrupted anywhere:
 
 1. ``check_inputs`` and ``prepare_all`` check and prepare backbones and data.
 2. ``PhaseRunner.run_trials`` fills the ledger (:mod:`search.study.phase`), ``run_baselines`` those of the baselines.
-3. ``retrain`` trains the winner with new seeds, ``evaluate_on_test`` measures it on the test split, once.
+3. ``FinalTraining`` trains the best trials with new seeds, chooses the winner among them, trains it on all labels, and
+   measures it on the test split, once.
 4. Results, report and registered model are written (:mod:`search.study.model_versions`).
 """
 
@@ -25,13 +26,11 @@ from search.execution.stop_request import StopRequest
 from search.fault_injection import failpoint
 from search.ledger.archive import archive
 from search.ledger.workspace import Workspace
-from search.records.formatting import plural
-from search.records.record import Outcome, SearchRecord, TrialRecord
+from search.records.record import SearchRecord
 from search.records.results import write_results
 from search.study.baselines import run_baselines
-from search.study.confirmation import ConfirmationCandidate, retrain, trials_to_confirm
 from search.study.early_checks import check_inputs
-from search.study.evaluation import BaselineRuns, ConfirmedTrial, evaluate_on_test
+from search.study.final_training import FinalTraining
 from search.study.model_versions import register_version
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner, checkpoint_retention
@@ -40,6 +39,7 @@ from search.study.preparation import prepare_all, search_epoch_plan
 from search.study.resolved_inputs import DataSources, search_name
 from search.study.search_result import SearchResult, model_uri
 from search.study.serving_costs import make_serving_costs
+from search.study.winner.selection import plan_selection
 from search.tracking.delivery import Delivery
 from search.tracking.experiments import experiment_name
 from search.views.logged import LoggedView
@@ -140,50 +140,20 @@ class _Search:
         return SearchResult(record, model_uri(search.outcome), workspace.report)
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
-        """Train the winner, or points of the front, again, and measure them on the test split, unless that is done."""
+        """Choose the winner, or points of the front, train it for the last time, and measure it on the test split.
+
+        Nothing is done if the ledger has the outcome already.
+        """
         config, runner = self.runner.config, self.runner
-        chosen = trials_to_confirm(search.record(), config.confirm_points)
-        known = [outcome.trial for outcome in (search.outcome, *search.alternatives) if outcome]
-        if [trial.number for trial in chosen] == known:
+        plan = plan_selection(search.record(), config)
+        if plan.is_done(search.outcome, search.alternatives):
             return
-        runner.view.event(_confirmation_message(chosen, config.confirm_seeds))
         if config.register_model:
             self.preloader.load_registration()
         began = time.monotonic()
-        outcomes = self._evaluate(search, chosen, baselines)
+        outcomes = FinalTraining(runner, search, baselines).run(plan)
         failpoint("measured")
         search.save_outcomes([replace(outcome, seconds=time.monotonic() - began) for outcome in outcomes])
-
-    def _evaluate(
-        self, search: Phase, chosen: Sequence[TrialRecord], baselines: Sequence[Phase]
-    ) -> list[Outcome]:
-        """Train ``chosen`` and the best trial of each baseline again, and measure them all on the test split."""
-        runner, prepared = self.runner, self.runner.prepared
-        best = [(baseline, trial) for baseline in baselines if (trial := baseline.record().best) is not None]
-        candidates = [
-            *(ConfirmationCandidate(trial, search.epoch_plan.of(trial.method)) for trial in chosen),
-            *(ConfirmationCandidate(trial, phase.epoch_plan.of(trial.method)) for phase, trial in best),
-        ]
-        runs = retrain(
-            candidates,
-            runner.config,
-            runner.session,
-            lambda params: prepared.for_params(params).paths,
-            runner.workspace.winner,
-            runner.view,
-            runner.stop_request,
-        )
-        runner.raise_if_stopped()  # some trainings are missing then
-        count = len(chosen)
-        return evaluate_on_test(
-            [ConfirmedTrial(trial, own) for trial, own in zip(chosen, runs[:count], strict=True)],
-            [
-                BaselineRuns(trial, own, baseline.limit)
-                for (baseline, trial), own in zip(best, runs[count:], strict=True)
-            ],
-            lambda params: prepared.for_params(params).task,
-            runner.session,
-        )
 
     def _register_models(self, search: Phase, delivery: Delivery) -> bool:
         """Register the winner and other confirmed points of the front, unless they are model versions already.
@@ -235,10 +205,3 @@ class _Search:
             workspace.report,
             *write_run_artifacts(record, folder, self.runner.view.event),
         )
-
-
-def _confirmation_message(chosen: Sequence[TrialRecord], seeds: int) -> str:
-    if len(chosen) == 1:
-        return f"winner: trial {chosen[0].number}; training it again with {plural(seeds, 'new seed')}"
-    numbers = ", ".join(str(trial.number) for trial in chosen)
-    return f"front: trials {numbers}; training each again with {plural(seeds, 'new seed')}"

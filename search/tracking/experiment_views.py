@@ -110,7 +110,13 @@ def _searches(record: SearchRecord) -> Mapping[str, Any]:
 
     This is the only order in which MLflow shows child runs below their parents.
     """
-    tags = ["unfreeze.state", "unfreeze.test_accuracy", "unfreeze.gain", "unfreeze.verdict"]
+    tags = [
+        "unfreeze.state",
+        "unfreeze.test_accuracy",
+        "unfreeze.probe_gain",
+        "unfreeze.gain",
+        "unfreeze.verdict",
+    ]
     return {
         "searchFilter": "",
         "orderByKey": "attributes.start_time",

@@ -14,7 +14,7 @@ from search.records.formatting import without_secrets
 from search.records.record import Outcome, SearchRecord, State, TrialRecord
 from search.tracking.run_descriptions import search_note, trial_name, trial_note
 from search.tracking.run_metrics import MetricPoint, best_curve, epoch_points, final_points, milliseconds
-from search.tracking.tags import old_task_tags
+from search.tracking.tags import accuracy_tags, old_task_tags
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -39,6 +39,8 @@ _BUDGET = frozenset(
         "enqueue",
         "prior",
         "warm_start",
+        "finalists",
+        "refit",
         "confirm_seeds",
         "confirm_points",
         "baseline_trials",
@@ -153,9 +155,7 @@ def trial_content(record: SearchRecord, trial: TrialRecord, parent: str) -> RunC
 def _outcome_tags(outcome: Outcome | None) -> dict[str, str]:
     if outcome is None:
         return {}
-    tags = {"winner": str(outcome.trial), "test_accuracy": f"{outcome.test_accuracy.estimate:.6f}"}
-    if outcome.gain is not None:
-        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
+    tags = {"winner": str(outcome.trial), **accuracy_tags(outcome)}
     if outcome.model_name and outcome.model_version:
         tags["model"] = f"models:/{outcome.model_name}/{outcome.model_version}"
     return {f"unfreeze.{name}": value for name, value in tags.items()} | old_task_tags(outcome)

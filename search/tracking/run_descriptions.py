@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from search.records.end_reasons import END_REASONS, VERDICTS
-from search.records.formatting import format_percent, format_points, format_value, plural, values_phrase
+from search.records.end_reasons import END_REASONS, PROBE_VERDICTS, VERDICTS
+from search.records.formatting import (
+    format_percent,
+    format_points,
+    format_value,
+    optimism_phrase,
+    plural,
+    registered_phrase,
+    selection_phrase,
+    values_phrase,
+)
 from search.records.record import BackboneSummary, Outcome, Parameters, SearchRecord, TrialRecord
+from search.records.stats.intervals import probe_verdict
 from search.records.units import format_size
 from trainables.serving.footprint import Footprint
 
@@ -61,6 +71,9 @@ def search_note(record: SearchRecord) -> str:
         sentences.append(
             f"The winner is **trial {outcome.trial}**: {_measured(outcome)} The report is among the artifacts."
         )
+        if outcome.selection is not None:
+            chosen = selection_phrase(outcome.selection)
+            sentences.append(f"It was chosen by its mean: {chosen}; {optimism_phrase(outcome.selection)}.")
     elif best is not None and best.value is not None:
         sentences.append(f"Best {record.metric} so far {best.value:.4f}, in trial {best.number}.")
     if record.front:
@@ -110,6 +123,8 @@ def _costs(footprint: Footprint | None) -> str:
 
 
 def _subject(method: str, record: SearchRecord, backbone: str) -> str:
+    if method == "probe":
+        return f"logistic regression on the frozen features of `{backbone}` for `{record.task.name}`"
     origin = "from random weights" if method == "scratch" else f"by {method}"
     return f"`{backbone}` trained {origin} on `{record.task.name}`"
 
@@ -117,6 +132,8 @@ def _subject(method: str, record: SearchRecord, backbone: str) -> str:
 def _trained(depth: object, blocks: int, method: str) -> str:
     if method == "scratch":
         return "all blocks from scratch"
+    if method == "probe":
+        return "frozen probe"
     if not isinstance(depth, int):
         return method
     if depth == 0:
@@ -138,13 +155,29 @@ def _ending(trial: TrialRecord, metric: str) -> str:
 
 
 def _measured(outcome: Outcome) -> str:
-    accuracy = outcome.test_accuracy
+    accuracy = outcome.headline_accuracy
     interval = f"{format_percent(accuracy.low)} to {format_percent(accuracy.high)}"
-    text = f"test accuracy {format_percent(accuracy.estimate)} ({interval})"
+    seeds = len(outcome.seed_test_accuracies)
+    mean = (
+        f", mean of {plural(seeds, 'seed')}" if outcome.mean_test_accuracy is not None and seeds > 1 else ""
+    )
+    text = f"test accuracy {format_percent(accuracy.estimate)} ({interval}{mean})"
+    word = probe_verdict(outcome)
+    if word is not None:
+        gain = outcome.probe_gain
+        over = (
+            f"{format_points(gain.estimate)} points over the frozen probe ({format_points(gain.low)} to "
+            f"{format_points(gain.high)}): "
+            if gain is not None
+            else ""
+        )
+        text += f"; {over}{PROBE_VERDICTS[word].note}"
     if outcome.gain is not None:
         gain, verdict = outcome.gain, VERDICTS.get(outcome.verdict or "")
         text += (
             f"; transfer gain {format_points(gain.estimate)} points ({format_points(gain.low)} to "
             f"{format_points(gain.high)}): {verdict.note if verdict else 'no verdict'}"
         )
-    return text + "."
+    text += f"; always the most frequent class: {format_percent(outcome.majority_accuracy)}"
+    registered = registered_phrase(outcome)
+    return f"{text}; {registered}." if registered else f"{text}."

@@ -51,7 +51,8 @@ def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tu
         values[f"best_{metric}"] = trial.value
     values |= {objective_column(name): value for name, value in trial.objectives.items()}
     if outcome is not None:
-        values["test_accuracy"] = outcome.test_accuracy.estimate
+        values["test_accuracy"] = outcome.headline_accuracy.estimate
+        values["registered_test_accuracy"] = outcome.test_accuracy.estimate
     time = milliseconds(trial.ended)
     return tuple(MetricPoint(name, len(trial.epochs), _finite(value), time) for name, value in values.items())
 

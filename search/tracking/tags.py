@@ -1,4 +1,4 @@
-"""Convert facts about a model version to tags and back: its input, its test images, its serving costs, its old task."""
+"""Convert facts about a model version to tags and back: accuracy, input, test images, serving costs, old task."""
 
 from __future__ import annotations
 
@@ -18,6 +18,28 @@ the mean over the winner's training runs, and its 95 % interval.
 
 _PREFIX = "unfreeze."
 _LATENCIES = ("latency_ms", "batch_latency_ms")
+
+
+def accuracy_tags(outcome: Outcome) -> dict[str, str]:
+    """Return what a version and a search's run say of the accuracy, without the prefix of tags.
+
+    ``test_accuracy`` is the mean over seeds, as everywhere; ``registered_test_accuracy`` is that of the registered
+    model alone.
+    """
+    tags = {
+        "test_accuracy": f"{outcome.headline_accuracy.estimate:.6f}",
+        "registered_test_accuracy": f"{outcome.test_accuracy.estimate:.6f}",
+        "majority_accuracy": f"{outcome.majority_accuracy:.6f}",
+    }
+    if outcome.gain is not None:
+        tags |= {"gain": f"{outcome.gain.estimate:.6f}", "verdict": str(outcome.verdict)}
+    if outcome.probe_gain is not None:
+        gain = outcome.probe_gain
+        tags |= {"probe_gain": f"{gain.estimate:.6f}", "probe_gain_low": f"{gain.low:.6f}"}
+        tags["probe_gain_high"] = f"{gain.high:.6f}"
+    if outcome.probe is not None:
+        tags["probe_is_enough"] = str(outcome.probe_won).lower()
+    return tags
 
 
 def footprint_tags(footprint: Footprint | None) -> dict[str, str]:

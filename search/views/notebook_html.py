@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from search.records.end_reasons import VERDICTS
+from search.records.end_reasons import PROBE_VERDICTS, VERDICTS
 from search.records.formatting import (
     COLUMN_HEADINGS,
     ending_phrase,
@@ -26,6 +26,7 @@ from search.records.formatting import (
     state_counts,
 )
 from search.records.record import Outcome, SearchRecord, TrialRecord
+from search.records.stats.intervals import probe_verdict
 from search.records.units import format_duration
 
 MAX_ROWS = 12
@@ -101,8 +102,9 @@ def result_html(record: SearchRecord) -> str:
         name=record.name,
         metric=record.metric,
         best=_best(record),
-        test=_test(record.outcome) if record.best and record.outcome else None,
+        test=_test(record.outcome) if record.winner and record.outcome else None,
         gain=_gain(record.outcome) if record.outcome else None,
+        probe=_probe(record.outcome) if record.outcome else None,
         trials=plural(len(record.trials), "trial"),
         elapsed=format_duration(record.elapsed),
         counts=", ".join(f"{count} {words}" for words, count in state_counts(record) if words != "to come"),
@@ -125,7 +127,7 @@ def _render(template: str, **values: object) -> str:
 
 
 def _best(record: SearchRecord) -> dict[str, object] | None:
-    best = record.best
+    best = record.winner
     if best is None:
         return None
     return {
@@ -136,11 +138,25 @@ def _best(record: SearchRecord) -> dict[str, object] | None:
 
 
 def _test(outcome: Outcome) -> dict[str, object]:
-    test = outcome.test_accuracy
+    test = outcome.headline_accuracy
     return {
         "trial": outcome.trial,
         "estimate": format_percent(test.estimate),
-        "interval": f"(95 % interval {100 * test.low:.1f} to {format_percent(test.high)})",
+        "interval": f"(95 % interval {100 * test.low:.1f} to {format_percent(test.high)}; always the most frequent "
+        f"class: {format_percent(outcome.majority_accuracy)})",
+    }
+
+
+def _probe(outcome: Outcome) -> dict[str, object] | None:
+    word, gain = probe_verdict(outcome), outcome.probe_gain
+    if word is None:
+        return None
+    return {
+        "points": format_points(gain.estimate) if gain else None,
+        "interval": f"(95 % interval {format_points(gain.low)} to {format_points(gain.high)})"
+        if gain
+        else "",
+        "verdict": PROBE_VERDICTS[word].short,
     }
 
 
@@ -184,7 +200,7 @@ def _table(record: SearchRecord, trials: Sequence[TrialRecord]) -> _Table:
 
 
 def _row(trial: TrialRecord, record: SearchRecord, names: Sequence[str], span: tuple[float, float]) -> _Row:
-    best = record.best is not None and record.best.number == trial.number
+    best = record.winner is not None and record.winner.number == trial.number
     epochs = record.config.get("epochs")
     max_epochs = max([len(t.epochs) for t in record.trials] + ([epochs] if isinstance(epochs, int) else []))
     return _Row(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from search.config.choices import BASELINE_SOURCES, baseline_phrase
 from search.records.cost import cost_phrases, search_cost
-from search.records.end_reasons import STOP_REASONS, VERDICTS
+from search.records.end_reasons import PROBE_VERDICTS, STOP_REASONS, VERDICTS
 from search.records.formatting import (
     ending_phrase,
     format_objective,
@@ -18,11 +18,15 @@ from search.records.formatting import (
     format_points,
     format_value,
     old_task_phrase,
+    optimism_phrase,
+    over_probe_phrase,
     plural,
+    registered_phrase,
     state_counts,
     values_phrase,
 )
 from search.records.record import Interval, Outcome, SearchRecord
+from search.records.stats.intervals import probe_verdict
 from search.records.units import format_duration, format_size
 
 _LABEL = 16
@@ -96,14 +100,49 @@ def _outcome(record: SearchRecord) -> Text:
     outcome = record.outcome
     if outcome is None:
         return Text()
-    images = record.task.counts.get("test")
-    accuracy = Text.assemble((format_percent(outcome.test_accuracy.estimate), "bold green"))
-    accuracy.append(f"   95 % interval {_between(outcome.test_accuracy)}", style="dim")
-    accuracy.append(f", {plural(images, 'image')}" if images else "", style="dim")
-    rows = [_row("test accuracy", accuracy), _row("transfer gain", _gain(outcome))]
+    rows = [_row("test accuracy", _accuracy(record, outcome))]
+    if outcome.probe is not None:
+        rows.append(_row("over the probe", _probe(outcome)))
+    rows.append(_row("transfer gain", _gain(outcome)))
     if outcome.old_task is not None:
         rows.append(_row("old task", Text(old_task_phrase(outcome.old_task))))
     return Text("\n").join(rows)
+
+
+def _accuracy(record: SearchRecord, outcome: Outcome) -> Text:
+    images, shown = record.task.counts.get("test"), outcome.headline_accuracy
+    text = Text.assemble((format_percent(shown.estimate), "bold green"))
+    seeds = len(outcome.seed_test_accuracies)
+    mean = (
+        f", mean of {plural(seeds, 'seed')}" if outcome.mean_test_accuracy is not None and seeds > 1 else ""
+    )
+    text.append(f"   95 % interval {_between(shown)}{mean}", style="dim")
+    text.append(f", {plural(images, 'image')}" if images else "", style="dim")
+    text.append(f"\nalways the most frequent class: {format_percent(outcome.majority_accuracy)}", style="dim")
+    registered = registered_phrase(outcome)
+    return text.append(f"\n{registered}", style="dim") if registered else text
+
+
+def _probe(outcome: Outcome) -> Text:
+    """What the winner gains over the frozen probe."""
+    word, gain = probe_verdict(outcome), outcome.probe_gain
+    if word is None or outcome.probe is None:
+        return Text()
+    verdict = PROBE_VERDICTS[word]
+    style = _TONES[verdict.tone]
+    text = Text()
+    if gain is not None:
+        text.append(f"{format_points(gain.estimate)} points", style=style)
+        text.append(
+            f"   95 % interval {format_points(gain.low)} to {format_points(gain.high)}\n", style="dim"
+        )
+    text.append(verdict.line, style=style)
+    if gain is not None:
+        mean = sum(outcome.probe.test_accuracies) / len(outcome.probe.test_accuracies)
+        text.append(f" (the probe: {format_percent(mean)})", style="dim")
+    elif found := over_probe_phrase(outcome.selection):
+        text.append(f"\n{found}", style="dim")
+    return text
 
 
 def _gain(outcome: Outcome) -> Text:
@@ -125,12 +164,18 @@ def _gain(outcome: Outcome) -> Text:
 
 
 def _configuration(record: SearchRecord) -> Text:
-    best = record.best
+    best, selection = record.winner, record.outcome.selection if record.outcome else None
     if best is None:
         return _row("best", Text("no trial has a result"))
     text = Text.assemble(f"trial {best.number}, {record.metric} ", (format_objective(best.value), "bold"))
     if best.state != "complete":
         text.append(f", {ending_phrase(best)} after {plural(len(best.epochs), 'epoch')}", style="dim")
+    if selection is not None:
+        numbers = ", ".join(str(finalist.trial) for finalist in selection.finalists)
+        text.append(f"\nchosen among trials {numbers}: " if len(selection.finalists) > 1 else "\n", "dim")
+        mean = format_objective(selection.winner.mean.estimate)
+        seeds = plural(len(selection.winner.values), "new seed")
+        text.append(f"{mean} over {seeds}; {optimism_phrase(selection)}", style="dim")
     width = max((len(name) for name in best.params), default=0)
     for name, value in best.params.items():
         text.append(f"\n{name:<{width}}  ").append(format_value(value), style="bold")

@@ -92,7 +92,7 @@ def terminal_trial_table(record: SearchRecord, rows: int, width: int, ascii_only
         table.add_column("node", no_wrap=True, max_width=_NODE, overflow="ellipsis")
     for name in names:
         table.add_column(COLUMN_HEADINGS[name], justify="right", no_wrap=True)
-    best = record.best
+    best = record.winner
     for trial in chosen:
         whole = record.planned_epochs(trial.method) or most
         part = max(1, round(curve * min(len(trial.epochs) / whole, 1.0)))
@@ -141,7 +141,7 @@ def _select_trials(record: SearchRecord, rows: int) -> list[TrialRecord]:
     finished = sorted((t for t in record.trials if t.finished), key=_ended, reverse=True)
     kept = min(len(finished), rows // 3)
     shown = [*running[: rows - kept], *finished][:rows]
-    best = record.best
+    best = record.winner
     if best is not None and best not in shown and len(shown) > 1:  # the best is always shown
         shown[-1] = best
     return shown

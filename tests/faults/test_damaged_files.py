@@ -20,7 +20,7 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import read_record
 from search.ledger.workspace import Workspace
 from search.records.record import TrialRecord
-from search.study.confirmation import ConfirmationRun, read_run
+from search.study.winner.confirmation import ConfirmationRun, read_run
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError, LedgerError

@@ -9,7 +9,8 @@ TensorFlow is imported inside ``run``: the driver creates jobs and must not load
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -19,7 +20,7 @@ from search.execution.engines.workbenches import Workbenches
 from search.records.record import BackboneSummary
 from trainables.backbones.spec import BackboneSpec
 from trainables.epoch_metrics import EpochMetrics
-from trainables.errors import BackboneError, DataError
+from trainables.errors import BackboneError, DataError, Diverged
 from trainables.serving.architecture_costs import Architecture
 from trainables.training.trial_config import TrialConfig
 
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
 
     from trainables.serving.footprint import Footprint
     from trainables.training.training import Training
+    from trainables.training.workbench import Workbench
 
 CLASSIFIED_AT_ONCE = 256
 """Images in one batch of :class:`ClassifySplit`."""
+
+SMALLEST_PROBABILITY = 1e-7
+"""Bounds the cross-entropy of an image whose true class has no probability; Keras uses the same bound."""
 
 Result = TypeVar("Result", covariant=True)
 
@@ -77,7 +82,7 @@ class TrainedModel:
     """What :class:`TrainFully` reports.
 
     Attributes:
-        metrics: of the best epoch, whose weights the model has.
+        metrics: of the epoch whose weights the model has: the best one, or the last one of a refit.
         old_accuracies: accuracy on the test split of the task to remember, before and after the training.
         old_correct: whether each of its images was classified correctly before and after, as
             :func:`search.records.predictions.pack_bits` writes it.
@@ -90,28 +95,66 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class TrainFully:
-    """Trains a configuration to its end and saves the served model of its best epoch to ``model``."""
+    """Trains a configuration to its end and saves the served model to ``model``.
+
+    The model has the weights of the best epoch, or of the last one if the configuration says so.
+    """
 
     config: TrialConfig
     paths: WorkbenchPaths
     model: Path
 
     def run(self, workbenches: Workbenches) -> TrainedModel:
-        """Return the metrics of the best epoch."""
-        from trainables.methods.methods import begin
+        """Return the metrics of the epoch whose weights the model has."""
         from trainables.serving.served_model import save_served_model
 
-        training = begin(self.config, workbenches.open(self.paths))
-        try:
-            while not training.done:
-                training.run_epoch()
-            if training.best is None:
-                raise DataError("epochs: expected at least 1")
+        with _trained(self.config, workbenches.open(self.paths)) as (training, best):
             with workbenches.lock:
                 save_served_model(training, self.model)
-            return _trained_model(training, training.best)
-        finally:
-            training.release()
+            return _trained_model(training, best)
+
+
+class ValidationResult(NamedTuple):
+    """How a configuration does on the N validation images.
+
+    Attributes:
+        metrics: of the best epoch.
+        correct: whether each image is classified correctly at that epoch, as
+            :func:`search.records.predictions.pack_bits` writes it.
+        losses: cross-entropy of each image, as :func:`search.records.predictions.pack_floats` writes it.
+    """
+
+    metrics: EpochMetrics
+    correct: str
+    losses: str
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Trains a configuration to its end and classifies the validation images with the weights of its best epoch."""
+
+    config: TrialConfig
+    paths: WorkbenchPaths
+
+    def run(self, workbenches: Workbenches) -> ValidationResult | None:
+        """Return the result; None if the loss diverged, which other seeds need not have shown."""
+        import numpy as np
+
+        from search.records.predictions import pack_bits, pack_floats
+
+        bench = workbenches.open(self.paths)
+        try:
+            with _trained(self.config, bench) as (training, best):
+                probabilities = training.predict("validation")
+        except Diverged:
+            return None
+        labels = np.asarray(bench.task.split("validation").labels)
+        true = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float64)
+        return ValidationResult(
+            best,
+            pack_bits(probabilities.argmax(axis=1) == labels),
+            pack_floats(-np.log(np.maximum(true, SMALLEST_PROBABILITY)).astype(np.float32)),
+        )
 
 
 class SplitClassification(NamedTuple):
@@ -233,6 +276,22 @@ def _classify(model: Any, task: Path, split_name: str) -> SplitClassification:
         true = np.take_along_axis(predicted, labels[start:end, None], axis=1)[:, 0]
         batches.append((predicted.argmax(axis=1), predicted.max(axis=1), true))
     return SplitClassification(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+
+
+@contextmanager
+def _trained(config: TrialConfig, bench: Workbench) -> Iterator[tuple[Training, EpochMetrics]]:
+    """Train a configuration to its end; yield the training with the metrics of the epoch that it keeps."""
+    from trainables.methods.methods import begin
+
+    training = begin(config, bench)
+    try:
+        while not training.done:
+            training.run_epoch()
+        if training.best is None:
+            raise DataError("epochs: expected at least 1")
+        yield training, training.best
+    finally:
+        training.release()
 
 
 def _trained_model(training: Training, best: EpochMetrics) -> TrainedModel:

@@ -13,7 +13,7 @@ The module therefore imports neither Ray nor TensorFlow: every process can unpic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class WorkbenchPaths:
         teacher: backbone and task of the teacher, for the method that distils one.
         remember: folder of a prepared task whose accuracy is measured for forgetting.
         unlabelled: hide the target's training and validation labels from trials.
+        refit: train on the target's validation images, too (:mod:`trainables.data.refit`).
     """
 
     backbone: Path
@@ -66,6 +67,12 @@ class WorkbenchPaths:
     teacher: WorkbenchPaths | None = None
     remember: Path | None = None
     unlabelled: bool = False
+    refit: bool = False
+
+    def for_refit(self) -> WorkbenchPaths:
+        """Return the same files with ``refit``; a teacher has to see the same images as its student."""
+        teacher = self.teacher.for_refit() if self.teacher else None
+        return replace(self, refit=True, teacher=teacher)
 
 
 @dataclass(frozen=True)

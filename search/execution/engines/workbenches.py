@@ -48,6 +48,7 @@ class Workbenches:
                     self._numerics,
                     source=(lambda: self.local_folder(source)) if source else None,
                     unlabelled=paths.unlabelled,
+                    refit=paths.refit,
                     remember=(lambda: self.local_folder(remember)) if remember else None,
                     teacher=(lambda: self.open(teacher)) if teacher else None,
                 )

@@ -23,9 +23,7 @@ def without_non_finite_values(record: SearchRecord) -> SearchRecord:
 
 def winner(record: SearchRecord) -> TrialRecord | None:
     """Return the trial that was trained again and tested, or else the best so far."""
-    if record.outcome is None:
-        return record.best
-    return next((t for t in record.trials if t.number == record.outcome.trial), None)
+    return record.winner
 
 
 def ranked(record: SearchRecord) -> list[TrialRecord]:

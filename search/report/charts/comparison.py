@@ -1,4 +1,4 @@
-"""Draw the winner's test accuracy against that of the baselines."""
+"""Draw the winner's test accuracy against that of the frozen probe and of the baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import altair as alt
 
 from search.config.choices import BASELINE_SOURCES, baseline_phrase
 from search.records.formatting import format_points, plural
-from search.records.record import Baseline, Outcome, SearchRecord
+from search.records.record import Outcome, SearchRecord
 from search.report.analysis.wording import format_percent, join_words
 from search.report.charts.axes import ACCENT, INK, MUTED, PAPER
 from search.report.charts.figure import Figure, compiled, empty_figure, focus_param
@@ -26,21 +26,17 @@ def comparison(record: SearchRecord) -> Figure:
     outcome = record.outcome
     if outcome is None:
         return empty_figure(KEY, TITLE, "The winner has not been measured on the test images yet.")
-    baseline = outcome.main_baseline
-    if baseline is None or not baseline.test_accuracies:
+    others = _references(outcome)
+    if not others:
         return empty_figure(KEY, TITLE, "No baseline was run, so what transfer gained is not known.")
     return Figure(
         key=KEY,
         title=_title(outcome),
-        caption="Test accuracy of each seed; the vertical line is the mean. "
-        f"{_baselines(outcome, baseline)}, at the best of {plural(baseline.trials, 'trial')}.",
-        alternative=f"Test accuracy with transfer: {_in_words(outcome.seed_test_accuracies)}"
-        + "".join(
-            f"; from {BASELINE_SOURCES[b.method]}: {_in_words(b.test_accuracies)}"
-            for b in _all(outcome, baseline)
-        )
+        caption=f"Test accuracy of each seed; the vertical line is the mean. {_explanation(outcome)}",
+        alternative=f"Test accuracy of the winner: {_in_words(outcome.seed_test_accuracies)}"
+        + "".join(f"; {name}: {_in_words(accuracies)}" for name, accuracies in others.items())
         + ".",
-        spec=compiled(_chart(outcome), 110),
+        spec=compiled(_chart(outcome), 70 + 20 * (1 + len(others))),
     )
 
 
@@ -56,13 +52,25 @@ def _title(outcome: Outcome) -> str:
     return f"Transfer and {other} do not differ significantly on this test"
 
 
-def _all(outcome: Outcome, baseline: Baseline) -> tuple[Baseline, ...]:
-    return outcome.baselines or (baseline,)
+def _references(outcome: Outcome) -> dict[str, tuple[float, ...]]:
+    """Return the accuracies of the frozen probe, unless it won, and of the baselines by their names."""
+    probe, main = outcome.probe, outcome.main_baseline
+    found = {"frozen probe": probe.test_accuracies} if probe is not None and not outcome.probe_won else {}
+    baselines = outcome.baselines or ((main,) if main is not None and main.test_accuracies else ())
+    return found | {f"from {BASELINE_SOURCES[b.method]}": b.test_accuracies for b in baselines}
 
 
-def _baselines(outcome: Outcome, baseline: Baseline) -> str:
-    words = [_EXPLAINED[b.method] for b in _all(outcome, baseline)]
-    return f"{'The baseline' if len(words) == 1 else 'Baselines'}: {join_words(words)}"
+def _explanation(outcome: Outcome) -> str:
+    sentences, main = [], outcome.main_baseline
+    if outcome.probe is not None and not outcome.probe_won:
+        sentences.append(
+            "The frozen probe is a logistic regression on the features of the untouched backbone."
+        )
+    if main is not None and main.test_accuracies:
+        words = [_EXPLAINED[b.method] for b in outcome.baselines or (main,)]
+        known = f"{'The baseline' if len(words) == 1 else 'Baselines'}: {join_words(words)}"
+        sentences.append(f"{known}, at the best of {plural(main.trials, 'trial')}.")
+    return " ".join(sentences)
 
 
 def _in_words(values: tuple[float, ...]) -> str:
@@ -70,11 +78,7 @@ def _in_words(values: tuple[float, ...]) -> str:
 
 
 def _chart(outcome: Outcome) -> alt.LayerChart:
-    groups = {"transfer": outcome.seed_test_accuracies}
-    if outcome.main_baseline is not None:
-        groups |= {
-            BASELINE_SOURCES[b.method]: b.test_accuracies for b in _all(outcome, outcome.main_baseline)
-        }
+    groups = {"winner": outcome.seed_test_accuracies, **_references(outcome)}
     rows = [
         {"group": group, "accuracy": value, "seed": place, "shown": format_percent(value)}
         for group, values in groups.items()
@@ -87,7 +91,7 @@ def _chart(outcome: Outcome) -> alt.LayerChart:
             "accuracy:Q", title="test accuracy", axis=axis, scale=alt.Scale(zero=False, nice=True, padding=16)
         ),
     )
-    colour = alt.when("datum.group === 'transfer'").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
+    colour = alt.when("datum.group === 'winner'").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
     dots = base.mark_point(filled=True, size=110, opacity=0.85, stroke=PAPER, strokeWidth=1).encode(
         fill=colour,
         tooltip=[alt.Tooltip("group:N", title="trained by"), alt.Tooltip("shown:N", title="test accuracy")],

@@ -20,13 +20,22 @@ from search.records.predictions import (
     split_digest,
     write_predictions,
 )
-from search.records.record import Baseline, ErrorExample, OldTask, Outcome, Parameters, TrialRecord
+from search.records.record import (
+    Baseline,
+    ErrorExample,
+    OldTask,
+    Outcome,
+    Parameters,
+    Selection,
+    TrialRecord,
+)
 from search.records.stats.calibration import calibration_of
 from search.records.stats.forgetting import compare_old_task
-from search.records.stats.intervals import paired_gain, verdict, wilson
-from search.study.confirmation import ConfirmationRun, best_run_index
+from search.records.stats.intervals import mean_accuracy, paired_gain, verdict, wilson
+from search.study.winner.confirmation import ConfirmationRun, best_run_index
 from trainables.data.split_file import Split
 from trainables.data.task import Task
+from trainables.methods.methods import PROBE
 from trainables.serving.footprint import Footprint
 
 MAX_EXAMPLES = 12
@@ -38,10 +47,32 @@ EXAMPLE_PIXELS = 96
 
 @dataclass(frozen=True)
 class ConfirmedTrial:
-    """A chosen configuration with its trainings."""
+    """A chosen configuration with its trainings.
+
+    Attributes:
+        selection: how it was chosen among several; None if it was not.
+        refit_epochs: number of epochs of its trainings, if they learned from the validation images, too.
+    """
 
     trial: TrialRecord
     runs: Sequence[ConfirmationRun]
+    selection: Selection | None = None
+    refit_epochs: int | None = None
+
+    @property
+    def registered(self) -> int:
+        """Index of the training whose model is registered.
+
+        After a refit no images are left by which one of the trainings could be chosen, so it is the first one.
+        """
+        return best_run_index(self.runs) if self.refit_epochs is None else 0
+
+    @property
+    def val_accuracies(self) -> tuple[float, ...]:
+        """Validation accuracy of each seed, measured without having trained on the validation images."""
+        if self.refit_epochs is not None and self.selection is not None:
+            return self.selection.winner.accuracies
+        return tuple(run.val_accuracy for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -58,6 +89,7 @@ def evaluate_on_test(
     baselines: Sequence[BaselineRuns],
     task_of: Callable[[Parameters], Task],
     session: Session,
+    probe: BaselineRuns | None = None,
 ) -> list[Outcome]:
     """Classify the test split with all trainings of points and baselines, and compare them on the same images.
 
@@ -68,21 +100,24 @@ def evaluate_on_test(
         baselines: the gain is over the first of them.
         task_of: the data at the input size of the backbone of a trial. Other sizes hold the same images in the same
             order.
+        probe: the frozen probe, if there is one and it is none of the points.
 
     Returns:
         An outcome for each point, in their order.
     """
     began = time.monotonic()
     tests = [_TestSplit.of(task_of(point.trial.params)) for point in points]
-    classified, footprints = _classify_all(points, baselines, task_of, session)
+    references = [*baselines, *([probe] if probe else [])]
+    classified, footprints = _classify_all(points, references, task_of, session)
     labels = tests[0].labels  # the same for all input sizes
-    compared = [
-        _ComparedBaseline.of(baseline, [classified[run.model] for run in baseline.runs], labels)
-        for baseline in baselines
-        if baseline.runs
-    ]
+
+    def compared(reference: BaselineRuns) -> _ComparedBaseline:
+        return _ComparedBaseline.of(reference, [classified[run.model] for run in reference.runs], labels)
+
+    others = [compared(baseline) for baseline in baselines if baseline.runs]
+    probed = compared(probe) if probe is not None and probe.runs else None
     outcomes = [
-        _outcome(point, [classified[run.model] for run in point.runs], compared, test)
+        _outcome(point, [classified[run.model] for run in point.runs], others, probed, test)
         for point, test in zip(points, tests, strict=True)
     ]
     seconds = time.monotonic() - began
@@ -91,24 +126,24 @@ def evaluate_on_test(
 
 def _classify_all(
     points: Sequence[ConfirmedTrial],
-    baselines: Sequence[BaselineRuns],
+    references: Sequence[BaselineRuns],
     task_of: Callable[[Parameters], Task],
     session: Session,
 ) -> tuple[Mapping[Path, SplitClassification], list[Footprint]]:
-    """Predictions for the test split by the file of each model, and the footprint of each point's best model."""
-    best = [point.runs[best_run_index(point.runs)].model for point in points]
+    """Predictions for the test split by the file of each model, and the footprint of each point's registered model."""
+    registered = [point.runs[point.registered].model for point in points]
     groups = [(group.trial, group.runs) for group in points]
-    groups += [(group.trial, group.runs) for group in baselines]
+    groups += [(group.trial, group.runs) for group in references]
     tasks = {run.model: task_of(trial.params) for trial, runs in groups for run in runs}
     jobs = {
         model: ClassifySplit(model, task.directory, "test")
         for model, task in tasks.items()
-        if model not in best
+        if model not in registered
     }
     classified = dict(dispatch(session, jobs))
     footprints = []
     # Latency is measured last, one model after the other, because a time is meaningful only while nothing else runs.
-    for model in best:
+    for model in registered:
         task = tasks[model]
         job = EvaluateServedModel(model, task.directory, "test", task.image_size)
         classified[model], footprint = dict(dispatch(session, {model: job}))[model]
@@ -173,17 +208,24 @@ def _outcome(
     point: ConfirmedTrial,
     classified: Sequence[SplitClassification],
     baselines: Sequence[_ComparedBaseline],
+    probe: _ComparedBaseline | None,
     test: _TestSplit,
 ) -> Outcome:
-    """Return the outcome of one point; its predictions are kept in a file next to its models."""
+    """Return the outcome of one point; its predictions are kept in a file next to its models.
+
+    Args:
+        probe: the frozen probe, if the point is another model.
+    """
     trial, runs, labels = point.trial, point.runs, test.labels
-    best = best_run_index(runs)
+    best = point.registered
     predicted = _predicted_classes(classified, len(labels))
     probability = np.array([each.probabilities for each in classified])
     true_probability = np.array([each.true_probabilities for each in classified])
     correct = predicted == labels
     gain = paired_gain(correct, baselines[0].predicted == labels) if baselines else None
     scratch = next((b for b in baselines if b.baseline.method == "scratch"), None)
+    accuracies = tuple(float(a) for a in correct.mean(axis=1))
+    own_probe = Baseline(PROBE, dict(trial.params), 1, accuracies) if trial.method == PROBE else None
     old = _old_task_predictions(runs)
     predictions = replace(
         test.record_of(predicted, best, scratch.predicted if scratch else predicted[:0]),
@@ -198,9 +240,9 @@ def _outcome(
         trial=trial.number,
         params=dict(trial.params),
         seeds=tuple(run.seed for run in runs),
-        val_accuracies=tuple(run.val_accuracy for run in runs),
+        val_accuracies=point.val_accuracies,
         test_accuracy=wilson(int(correct[best].sum()), len(labels)),
-        seed_test_accuracies=tuple(float(a) for a in correct.mean(axis=1)),
+        seed_test_accuracies=accuracies,
         confusion=_confusion(labels, predicted[best], len(test.task.classes)),
         scratch_params=scratch.baseline.params if scratch else None,
         scratch_trials=scratch.baseline.trials if scratch else 0,
@@ -213,6 +255,14 @@ def _outcome(
         model_file=runs[best].model.name,
         answers_file=predictions_file.name,
         old_task=_old_task(runs, best, old),
+        mean_test_accuracy=mean_accuracy(correct),
+        registered=best,
+        selection=point.selection,
+        refit=point.refit_epochs is not None,
+        refit_epochs=point.refit_epochs,
+        probe=own_probe or (probe.baseline if probe else None),
+        probe_gain=paired_gain(correct, probe.predicted == labels) if probe and own_probe is None else None,
+        probe_won=own_probe is not None,
     )
 
 
