@@ -15,11 +15,11 @@ from trainables.methods.methods import METHODS
 TARGET_STEPS = 300
 """Optimizer steps that a trial shall take if the number of epochs is left open."""
 
-EPOCH_LIMITS = (12, 30)
+EPOCH_LIMITS = (12, 24)
 """Fewest and most epochs of a trial then.
 
-With fewer, schedulers would have too few points at which to stop a trial. With more, trials took longer in proportion,
-and the best of them became no better.
+With fewer, schedulers would have too few points at which to stop a trial. With more, trials of small data took longer in
+proportion, and the best of them became no better (docs/benchmarks.md).
 """
 
 MIN_SOURCE_EPOCHS = 5
@@ -68,7 +68,7 @@ def make_epoch_plan(methods: Iterable[str], target: int, source: int | None, bat
         batch_size: images in a step.
 
     >>> make_epoch_plan(["finetune"], target=200, source=None, batch_size=32)
-    EpochPlan(epochs=30, by_method={}, automatic=True)
+    EpochPlan(epochs=24, by_method={}, automatic=True)
     """
     images = {method: _images_per_epoch(method, target, source or 0) for method in methods}
     shortest = min(images.values())
