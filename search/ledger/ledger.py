@@ -38,6 +38,7 @@ from search.ledger.trial_records import (
     SearchObjectives,
     evaluated_trials,
     intermediate_values,
+    is_reference_trial,
     method_of,
     to_record,
     to_utc,
@@ -214,7 +215,7 @@ class Ledger:
                 attributes = {TrialKey.ORIGIN: proposal.origin}
                 self._study.enqueue_trial(dict(proposal.params), user_attrs=attributes)
         sampler = make_sampler(self._sampler, self._seed, self.started(), self._shared_space)
-        self._study.sampler = ReferenceBlindSampler(sampler)
+        self._study.sampler = ReferenceBlindSampler(sampler, is_reference_trial)
         return self._begin(self._study.ask(), suggest)
 
     def retry(self, number: int, *, retries: int, batch_size: int | None) -> None:

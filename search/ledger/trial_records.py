@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config.objectives import direction as direction_of
 from search.config.objectives import values_at_best
-from search.ledger.attributes import TrialAttributes
+from search.ledger.attributes import TrialAttributes, TrialKey
 from search.ledger.sampling.reference_trials import is_reference
 from search.records.metrics import EPOCH_METRICS, Direction
 from search.records.record import Parameters, State, TrialRecord
@@ -146,6 +146,11 @@ def evaluated_trials(records: Iterable[TrialRecord], trials: Sequence[FrozenTria
         and record.value is not None
         and record.params.keys() == trials[record.number].distributions.keys()
     ]
+
+
+def is_reference_trial(trial: FrozenTrial) -> bool:
+    """Return whether samplers must not see ``trial``."""
+    return is_reference(trial.user_attrs.get(TrialKey.METHOD))
 
 
 def method_of(params: Parameters, default: str) -> str:

@@ -59,7 +59,17 @@ class Search:
             "--epochs",
             str(self.epochs),
         ]
-        line += ["--probe", "off", "--scheduler", "none", "--baseline-trials", "0", "--confirm-seeds", "1", "--no-register"]
+        line += [
+            "--probe",
+            "off",
+            "--scheduler",
+            "none",
+            "--baseline-trials",
+            "0",
+            "--confirm-seeds",
+            "1",
+            "--no-register",
+        ]
         environment = {**os.environ, MARK: str(self.folder), TRIAL_FAULTS_VARIABLE: faults}
         with (self.folder / "log.txt").open("a") as log:
             return subprocess.Popen(

@@ -157,7 +157,17 @@ class ClusterSearch:
         """Start the command on the cluster at ``address``."""
         self.starts += 1
         line = [str(Path(sys.executable).parent / "unfreeze"), "search", "--storage", str(self.storage)]
-        line += ["--address", address, "--baseline-trials", "0", "--confirm-seeds", "1", "--probe", "off", *self.arguments]
+        line += [
+            "--address",
+            address,
+            "--baseline-trials",
+            "0",
+            "--confirm-seeds",
+            "1",
+            "--probe",
+            "off",
+            *self.arguments,
+        ]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 line,

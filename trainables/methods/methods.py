@@ -104,7 +104,7 @@ METHODS: Mapping[str, Method] = {
         baseline_source="scratch",
     ),
     PROBE: Method(
-        "trainables.methods.probe.Probe",
+        "trainables.methods.baselines.Probe",
         "reference: a regularised logistic regression on features of the frozen backbone",
         searchable=False,
         baselines=(),

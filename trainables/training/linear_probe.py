@@ -2,9 +2,9 @@
 
 Blocks that are trained below a random head are first distorted to suit it; below a trained head they are not (LP-FT,
 Kumar et al. 2022, https://arxiv.org/abs/2202.10054). The probe has the head of the trial, its hidden layer included. A
-linear head is the logistic regression of :mod:`trainables.training.frozen_probe` at the top cut. One with a hidden
-layer has a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates side by side, and the
-weights of the epoch with the lowest validation loss. It depends only on the backbone, the data and the width of the
+linear head is the logistic regression of :mod:`trainables.training.probes.frozen_probe` at the top cut. One with a
+hidden layer has a recipe of its own: no augmentation, no regularisation, Adam at a few learning rates side by side, and
+the weights of the epoch with the lowest validation loss. It depends only on the backbone, the data and the width of the
 head, so all trials with such a head share it, whatever their seeds and other parameters.
 """
 
@@ -26,8 +26,8 @@ from trainables.compiled.head import initial_weights
 from trainables.compiled.shapes import Hyperparameters
 from trainables.cost_account import CostAccount
 from trainables.errors import Diverged
-from trainables.training.frozen_probe import linear_probe
 from trainables.training.probe_cache import Weights
+from trainables.training.probes.frozen_probe import linear_probe
 from trainables.training.schedule import batch_order, learning_rates, steps_per_epoch
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ class TrialCost:
         old_accuracy_before: accuracy on the old task's validation images before training; None without an old task, and
             before all epochs have run.
         old_accuracy: the same accuracy after training.
-        probe: what the frozen probe chose (:meth:`trainables.training.frozen_probe.ProbeChoice.describe`); None for
-            other trials.
+        probe: what the frozen probe chose (:meth:`trainables.training.probes.frozen_probe.ProbeChoice.describe`); None
+            for other trials.
     """
 
     decision: ReuseDecision

@@ -45,7 +45,7 @@ def test_the_keys_of_the_ledger_s_format_stay_the_same() -> None:
     }
     assert values(TrialKey) == {
         *("method", "seed", "enqueued", "origin", "retries", "batch_size", "node", "reason", "error"),
-        *("spent", "stages", "objectives", "curve"),
+        *("spent", "stages", "objectives", "curve", "head_init"),
     }
 
 

@@ -13,8 +13,8 @@ from trainables.errors import DataError, Diverged, UsageError
 from trainables.methods.methods import METHODS, begin
 from trainables.serving.served_model import save_served_model
 from trainables.testing import MethodConformance
-from trainables.training import frozen_probe
 from trainables.training.probe_cache import ProbeCache
+from trainables.training.probes import frozen_probe
 from trainables.training.resuming import load_training, save_training
 from trainables.training.training import Training
 from trainables.training.trial_config import TrialConfig

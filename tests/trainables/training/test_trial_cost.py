@@ -46,5 +46,10 @@ def test_accuracies_on_the_old_task_are_stored_if_they_are_known() -> None:
     assert known.to_json() == {**STORED, "old_accuracy_before": 0.75, "old_accuracy": 0.0}
 
 
+def test_what_the_probe_chose_is_stored_with_the_cost_of_its_trial() -> None:
+    probe = {"probe_cut": "block_4", "probe_depth": 1, "probe_cv_accuracy": 0.5}
+    assert TrialCost(COST.decision, COST.counts, probe=probe).to_json() == {**STORED, **probe}
+
+
 def test_a_cost_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(COST)) == COST  # noqa: S301

@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase
 
 from search.config.choices import SAMPLERS
@@ -14,10 +15,15 @@ from search.config.space import core_space
 from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.sampling.reference_trials import ReferenceBlindSampler
 from search.ledger.sampling.samplers import make_sampler
+from search.ledger.trial_records import is_reference_trial
 from trainables.epoch_metrics import EpochMetrics
 
 PROBE = {"unfreeze_depth": 0, "head_units": 0, "augmentation_strength": 0.25}
 SPACE = core_space(4)
+
+
+def blind(sampler: BaseSampler) -> ReferenceBlindSampler:
+    return ReferenceBlindSampler(sampler, is_reference_trial)
 
 
 class TestBlindBasics(BasicSamplerTestCase):
@@ -25,7 +31,7 @@ class TestBlindBasics(BasicSamplerTestCase):
 
     @pytest.fixture
     def sampler(self) -> Any:
-        return lambda: ReferenceBlindSampler(make_sampler("random", 3))
+        return lambda: blind(make_sampler("random", 3))
 
 
 def study_of(sampler: str, probe: bool, trials: int) -> optuna.Study:
@@ -33,10 +39,10 @@ def study_of(sampler: str, probe: bool, trials: int) -> optuna.Study:
     study = optuna.create_study(direction="maximize")
     if probe:
         study.enqueue_trial(PROBE, user_attrs={"method": "probe"})
-        study.sampler = ReferenceBlindSampler(make_sampler(sampler, 3, 0))
+        study.sampler = blind(make_sampler(sampler, 3, 0))
         study.tell(study.ask(), 1.0)  # better than all others
     for number in range(trials):
-        study.sampler = ReferenceBlindSampler(make_sampler(sampler, 3, number))
+        study.sampler = blind(make_sampler(sampler, 3, number))
         trial = study.ask()
         params = SPACE.suggest(trial)
         study.tell(trial, -abs(params["unfreeze_depth"] - 2) - float(params["learning_rate"]))
@@ -61,14 +67,14 @@ def test_a_probe_changes_no_proposal(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "cmaes"])
 def test_all_parameters_are_proposed_jointly_although_the_probe_lacks_some(sampler: str) -> None:
     study = study_of(sampler, True, 3)
-    joint = ReferenceBlindSampler(make_sampler(sampler, 3, 4))
+    joint = blind(make_sampler(sampler, 3, 4))
     assert set(joint.infer_relative_search_space(study, study.trials[-1])) == set(SPACE.ranges)
 
 
 def test_nothing_is_proposed_for_the_probe() -> None:
     study = study_of("qmc", True, 2)
-    blind = ReferenceBlindSampler(make_sampler("qmc", 3, 4))
-    assert blind.infer_relative_search_space(study, study.trials[0]) == {}
+    qmc = blind(make_sampler("qmc", 3, 4))
+    assert qmc.infer_relative_search_space(study, study.trials[0]) == {}
 
 
 def test_importances_and_proposals_of_a_ledger_leave_the_probe_out(tmp_path: Path) -> None:

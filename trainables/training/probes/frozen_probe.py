@@ -3,9 +3,9 @@
 It is what a search has to beat, and costs seconds. Features are taken from several cuts of the backbone, because the
 topmost ones belong to the task of the pretrained weights: those of a cut are the means of each channel over the image.
 At each cut a regression is fitted and judged by cross-validation on the training images
-(:mod:`trainables.training.logistic_regression`). At the best cut another one is fitted that also sees augmented views
-of these images. The candidate with the lowest cross-entropy wins; of equal ones the first, and the top cut without
-augmentation is the first. Validation and test images play no part.
+(:mod:`trainables.training.probes.logistic_regression`). At the best cut another one is fitted that also sees augmented
+views of these images. The candidate with the lowest cross-entropy wins; of equal ones the first, and the top cut
+without augmentation is the first. Validation and test images play no part.
 
 Each candidate is kept like the trained heads of :mod:`trainables.training.linear_probe`. The activations that it reads
 are those that trials at the same cut read.
@@ -29,8 +29,8 @@ from trainables.backbones.backbone import Backbone
 from trainables.cost_account import CostAccount
 from trainables.errors import OutOfMemory
 from trainables.tracing import BUILD_LOCK
-from trainables.training.logistic_regression import fit_logistic_regression
 from trainables.training.probe_cache import Weights
+from trainables.training.probes.logistic_regression import fit_logistic_regression
 
 if TYPE_CHECKING:
     from trainables.training.workbench import Workbench

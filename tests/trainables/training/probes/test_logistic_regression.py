@@ -9,8 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from trainables.errors import Diverged
-from trainables.training import logistic_regression
-from trainables.training.logistic_regression import (
+from trainables.training.probes import logistic_regression
+from trainables.training.probes.logistic_regression import (
     DEFAULT_PENALTY,
     PENALTIES,
     FittedRegression,

@@ -12,8 +12,9 @@ import pytest
 
 from trainables.cost_account import CostAccount
 from trainables.reuse import Reuse
-from trainables.training import frozen_probe
-from trainables.training.frozen_probe import (
+from trainables.training.probe_cache import ProbeCache, ProbeFolder
+from trainables.training.probes import frozen_probe
+from trainables.training.probes.frozen_probe import (
     AUGMENTED_VIEWS,
     ProbeChoice,
     candidate_depths,
@@ -22,7 +23,6 @@ from trainables.training.frozen_probe import (
     pooled,
     pooled_prefix,
 )
-from trainables.training.probe_cache import ProbeCache, ProbeFolder
 from trainables.training.workbench import Workbench
 
 Probes = Callable[..., ProbeCache]

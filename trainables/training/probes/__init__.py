@@ -1,0 +1,1 @@
+"""The frozen probe: candidates, the regression that fits them, and their evaluation."""
