@@ -103,17 +103,16 @@ SAMPLER_NAMES: Mapping[str, str] = {name: sampler.description for name, sampler 
 SCHEDULERS: Mapping[str, Scheduler] = {
     "asha": Scheduler(
         "search.execution.schedulers.make_asha",
-        "asynchronous successive halving: stops the weaker two thirds after a fifth of their training, and "
-        "again after three fifths",
+        "asynchronous successive halving: stops the weaker two thirds after a third of their training",
     ),
     "hyperband": Scheduler(
         "search.execution.schedulers.make_hyperband",
-        "three brackets of successive halving: trials are stopped from a fifth of their training on, from three "
-        "fifths on, or not at all",
+        "three brackets of successive halving: only a part of the trials can be stopped, after a third of their "
+        "training",
     ),
     "median": Scheduler(
         "search.execution.schedulers.make_median",
-        "stops a trial that is below the median of the others, from a fifth of its training on",
+        "stops a trial that is below the median of the others, from a third of its training on",
     ),
     "none": Scheduler("search.execution.schedulers.make_fifo", "trains every trial to its last epoch"),
 }

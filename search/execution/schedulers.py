@@ -26,11 +26,13 @@ Trials of different methods may see other amounts of data in an epoch and have o
 are not comparable. :class:`~search.execution.resuming_scheduler.ResumingScheduler` adds the field.
 """
 
-FIRST_RUNG = 0.2
+FIRST_RUNG = 1 / 3
 """Share of its training before which no trial is stopped.
 
-During the warm-up, the first :data:`trainables.training.schedule.WARMUP_SHARE`, the trial with the highest learning rate
-is ahead, whatever its result will be (``benchmarks.studies.early_stopping``).
+During the warm-up (:data:`trainables.training.schedule.WARMUP_SHARE`) and for some time after it, the learning rate
+decides the rank of a trial, whatever its result will be: a head that started at random is behind with a low rate, one
+that started from the probe with a high rate, from which it has yet to recover
+(``benchmarks.studies.training_length``).
 """
 
 REDUCTION_FACTOR = 3
@@ -62,9 +64,8 @@ def make_scheduler(
     """Return the scheduler with this name.
 
     - ``asha``: successive halving without waiting (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-      Tuning") with reduction factor 3: a trial in the lower two thirds after a fifth or three fifths of its
-      training stops.
-    - ``hyperband``: the same with three brackets: stops from a fifth on, from three fifths on, and none.
+      Tuning") with reduction factor 3: a trial in the lower two thirds after a third of its training stops.
+    - ``hyperband``: the same with three brackets, of which only the first stops trials.
     - ``median``: stops a trial whose best value is below the median of the other trials' running averages.
     - ``none``: stops no trial.
 
@@ -128,7 +129,7 @@ def _halving(settings: SchedulerSettings, brackets: int) -> TrialScheduler:
         metric=settings.metric,
         mode=settings.mode,
         max_t=1.0,
-        # A little less, because 3 · 0.2 is a little more than 12 / 20: the trial would pass the rung an epoch late.
+        # A little less, so that rounding can't let a trial pass the rung an epoch late.
         grace_period=FIRST_RUNG - 1e-9,
         reduction_factor=REDUCTION_FACTOR,
         brackets=brackets,

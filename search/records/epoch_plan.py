@@ -18,8 +18,8 @@ TARGET_STEPS = 300
 EPOCH_LIMITS = (12, 24)
 """Fewest and most epochs of a trial then.
 
-With fewer, schedulers would have too few points at which to stop a trial. With more, trials of small data took longer in
-proportion, and the best of them became no better (docs/benchmarks.md).
+With fewer, schedulers would have too few points at which to stop a trial. With more, trials of small data took longer
+in proportion, and the best of them became no better (docs/benchmarks.md).
 """
 
 MIN_SOURCE_EPOCHS = 5

@@ -85,7 +85,7 @@ def test_no_trial_is_stopped_inside_its_warm_up_or_before_the_first_rung(name: s
     assert stopped_at(name, epochs) / epochs >= FIRST_RUNG >= 2 * WARMUP_SHARE
 
 
-@pytest.mark.parametrize(("epochs", "last"), [(2, 1), (3, 1), (5, 1), (6, 2), (20, 4), (30, 6)])
+@pytest.mark.parametrize(("epochs", "last"), [(2, 1), (3, 1), (5, 2), (6, 2), (20, 7), (30, 10)])
 def test_successive_halving_stops_a_bad_trial_at_the_first_rung(epochs: int, last: int) -> None:
     assert stopped_at("asha", epochs) == last
 
@@ -94,22 +94,22 @@ def test_the_only_epoch_of_a_trial_stops_nothing() -> None:
     assert stopped_at("asha", 1) == 1
 
 
-def test_the_second_rung_stops_a_trial_that_falls_behind() -> None:
+def test_a_trial_that_passes_the_rung_trains_to_its_end() -> None:
     trials = Trials(make_scheduler("asha", "val_accuracy", "maximize"))
     for number in range(3):
         assert trials.run(trials.add(number, 20), 20, [0.5] * 20) == 20
-    assert trials.run(trials.add(9, 20), 20, [0.6] * 10 + [0.1] * 10) == 12
+    assert trials.run(trials.add(9, 20), 20, [0.6] * 10 + [0.1] * 10) == 20
 
 
 def test_trials_with_other_numbers_of_epochs_are_compared_after_equal_shares() -> None:
     trials = Trials(make_scheduler("asha", "val_accuracy", "maximize"))
     for number in range(3):
         long = trials.add(number, 20)
-        assert not any(trials.report(long, epoch, 0.5 if epoch < 4 else 0.9) for epoch in range(1, 5))
+        assert not any(trials.report(long, epoch, 0.5 if epoch < 7 else 0.9) for epoch in range(1, 8))
     short = trials.add(4, 10, "align")
-    # After one of ten epochs the trial is worse than the others were at their first rung, but it is not there yet.
-    assert not trials.report(short, 1, 0.1)
-    assert trials.report(short, 2, 0.8)
+    # After three of ten epochs the trial is worse than the others were at the rung, but it is not there yet.
+    assert not any(trials.report(short, epoch, 0.1) for epoch in (1, 2, 3))
+    assert trials.report(short, 4, 0.8)
 
 
 def test_a_trial_that_is_done_at_its_first_report_stops_no_other() -> None:
@@ -128,18 +128,20 @@ def test_new_trials_are_compared_with_those_of_an_earlier_run_of_the_command(nam
     trials = Trials(make_scheduler(name, "val_accuracy", "maximize"))
     earlier = [record(number, [0.9] * 20, "complete") for number in range(4)]
     trials.scheduler.replay([*earlier, record(4, [], "waiting")], EpochPlan(20))
-    assert trials.run(trials.add(5, 20), 20, [0.1] * 20) == 4
+    assert trials.run(trials.add(5, 20), 20, [0.1] * 20) == 7
 
 
 def test_a_resumed_trial_keeps_its_place_at_the_rungs() -> None:
     trials = Trials(make_scheduler("asha", "val_accuracy", "maximize"))
     earlier = [record(number, [0.9] * 20, "complete") for number in range(3)]
-    running = record(3, [0.5] * 6, "running")  # the first rung let it pass, whatever the others became
-    trials.scheduler.replay([*earlier, running], EpochPlan(20))
+    # The rung let one trial pass, whatever the others became since. The other has not reached it yet.
+    passed, young = record(3, [0.5] * 9, "running"), record(4, [0.5] * 4, "running")
+    trials.scheduler.replay([*earlier, passed, young], EpochPlan(20))
     resumed = trials.add(3, 20)
-    assert not trials.report(resumed, 6, 0.5)  # the checkpoint's epoch, reported again
-    assert not any(trials.report(resumed, epoch, 0.5) for epoch in range(7, 12))
-    assert trials.report(resumed, 12, 0.5)
+    assert not any(trials.report(resumed, epoch, 0.5) for epoch in range(9, 20))  # epoch 9 is reported again
+    resumed = trials.add(4, 20)
+    assert not any(trials.report(resumed, epoch, 0.5) for epoch in range(4, 7))
+    assert trials.report(resumed, 7, 0.5)
 
 
 def test_a_finished_probe_of_an_earlier_run_stops_no_trial() -> None:
