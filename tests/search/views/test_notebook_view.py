@@ -97,7 +97,8 @@ def test_the_result_shows_the_winner_the_gain_and_the_best_trials() -> None:
     )
     html = result_html(search(*(trial(n, 0.1 * n) for n in range(8)), outcome=outcome))
     said = " ".join(words(html).split())
-    assert "trial 7 wins with 95.4 % on test images (95 % interval 94.3 to 96.5 %)" in said
+    assert "trial 7 wins with 95.4 % on test images (95 % interval 94.3 to 96.5 %; " in said
+    assert "always the most frequent class: 55.6 %)" in said
     assert "−2.7 points over training from scratch" in said
     assert "training from scratch is better" in said
     shown = re.findall(r"<tr><td[^>]*>(?:★ )?(\d+)<", html)
