@@ -32,7 +32,7 @@ from search.study.baselines import run_baselines
 from search.study.confirmation import ConfirmationCandidate, retrain, trials_to_confirm
 from search.study.early_checks import check_inputs
 from search.study.evaluation import BaselineRuns, ConfirmedTrial, evaluate_on_test
-from search.study.model_versions import register_version
+from search.study.model_versions import model_state, register_version
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner, checkpoint_retention
 from search.study.preload import Preloader
@@ -134,7 +134,8 @@ class _Search:
             delivery.finish(record, "FINISHED", self._run_artifacts(record))
             failpoint("finished")
         runner.view.update(record)
-        return SearchResult(record, model_uri(search.outcome), workspace.report)
+        state = model_state(search.outcome, runner.tracking_uri)
+        return SearchResult(record, model_uri(search.outcome), workspace.report, state)
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Train the winner, or points of the front, again, and measure them on the test split, unless that is done."""
