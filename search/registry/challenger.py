@@ -50,8 +50,7 @@ def majority_obstacle(outcome: Outcome) -> str | None:
 
     The model that is registered is compared with always answering the most frequent class of the test images. It is
     better if McNemar's exact test says so, or if the 95 % interval of its accuracy lies above the share of that class.
-    Each errs in at most 2.5 % of cases in this direction. McNemar's test has more power if one class dominates, the
-    interval if there are few images.
+    McNemar's test has more power if one class dominates, the interval if there are few images.
     """
     model, constant = _correct_answers(outcome)
     # Without a confusion matrix nothing is known against the model.
