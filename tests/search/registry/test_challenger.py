@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -284,9 +285,11 @@ def test_versions_are_compared_again_if_the_alias_moves_meanwhile(
     assert model.alias("challenger") == better
 
 
-def in_a_process(model: Model, number: str, given: PredictionRecord) -> subprocess.Popen[str]:
+def in_a_process(
+    model: Model, number: str, given: PredictionRecord, first: str = ""
+) -> subprocess.Popen[str]:
     code = (
-        "import json, sys\n"
+        f"import json, sys\n{first}\n"
         "from search.records.record import Interval, Outcome\n"
         "from search.registry.challenger import propose_challenger\n"
         "from search.registry.versions import to_version\n"
@@ -323,6 +326,20 @@ def test_of_searches_that_register_at_the_same_time_the_best_is_the_challenger(m
         assert process.returncode == 0
     assert model.alias("challenger") == numbers[1]
     assert not any("turn" in key for key in model.tags())
+
+
+def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_stop_the_next_one(model: Model) -> None:
+    number = model.add_unproposed(answers(5))
+    die = (
+        "import os\nfrom search.registry.model_lock import BakeryLock\n"
+        "BakeryLock.verify_held = lambda self: os.kill(os.getpid(), 9)"
+    )
+    process = in_a_process(model, number, answers(5), first=die)
+    process.communicate("\n", timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    assert (model.alias("challenger"), any("turn" in key for key in model.tags())) == (None, True)
+    propose(model, number, answers(5))
+    assert (model.alias("challenger"), model.tags()) == (number, {})
 
 
 def test_without_versions_to_compare_only_the_outcome_decides() -> None:

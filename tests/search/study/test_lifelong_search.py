@@ -105,6 +105,7 @@ def test_a_resumed_search_keeps_its_backbone_version_after_its_winner_is_promote
     assert again.record.trials == result.record.trials
     assert again.record.backbone == result.record.backbone
     assert again.model_uri == f"models:/{MODEL}/2"
+    assert (result.model_state, again.model_state) == ("alias challenger", "aliases challenger and champion")
 
 
 def test_the_third_task_starts_from_the_second_champion(second: SearchConfig, promoted: SearchResult) -> None:
