@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from mlflow_store import copy_empty_store
 
 from search.cli import main
 from search.records.predictions import PREDICTIONS_FILE, PredictionRecord, image_keys, write_predictions
@@ -54,6 +55,7 @@ class Model:
     def __init__(self, folder: Path, name: str) -> None:
         self.uri, self.name = default_tracking_uri(folder), name
         self.folder = folder / "versions" / name
+        copy_empty_store(self.uri)
         self.client = connect(self.uri)
         self.client.create_registered_model(name)
 
