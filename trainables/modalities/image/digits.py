@@ -50,7 +50,7 @@ class DigitsSource:
 
     def keys(self) -> Sequence[bytes]:
         # Not the bytes of the PNG files, which depend on the version of zlib.
-        return [hashlib.sha256(decode_image(image, KEY_SIZE)).digest() for image in self._encoded()]
+        return [hashlib.sha256(decode_image(image, KEY_SIZE).tobytes()).digest() for image in self._encoded()]
 
     def _encoded(self) -> Iterator[bytes]:
         for pixels in self._data.images:
