@@ -25,7 +25,7 @@ PATIENCE = float(os.environ.get("UNFREEZE_CLUSTER_TEST_SECONDS", "300"))
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 
-TRIALS, EPOCHS = 12, 6
+TRIALS, EPOCHS = 16, 6
 HALF_WAY = 3
 """Number of ended trials at which a test disturbs the cluster."""
 
