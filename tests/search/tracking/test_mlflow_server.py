@@ -147,7 +147,7 @@ def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> obje
     from search.registry import register
 
     model = small_classifier()
-    outcome = Outcome(0, {}, (0,), (0.9,), Interval(0.9, 0.8, 1.0), (0.9,), ((1, 0), (0, 1)))
+    outcome = Outcome(0, {}, (0,), (0.9,), Interval(0.9, 0.8, 1.0), (0.9,), ((45, 5), (5, 45)))
     record = replace(search("model", trial(0, 1, "complete")), outcome=outcome)
     mirror = Mirror(server.uri, experiment="unfreeze/model", storage=tmp_path_factory.mktemp("unused"))
     mirror.close(record)
