@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from registered_model import IMAGES, LABELS, Model, answers
+from simultaneous import at_once
 
 from search.records.predictions import PREDICTIONS_FILE, PredictionRecord
 from search.records.record import Interval, Outcome
@@ -61,16 +61,6 @@ def register(model: Model, given: PredictionRecord, size: int = 1_000_000, **tag
 
 def description(model: Model, number: str) -> str:
     return str(model.client.get_model_version(model.name, number).description or "")
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
-
-
-@pytest.fixture
-def model(storage: Path, request: pytest.FixtureRequest) -> Model:
-    return Model(storage, request.node.name.replace("[", "-").replace("]", ""))
 
 
 @pytest.mark.parametrize(
@@ -314,16 +304,7 @@ def test_of_searches_that_register_at_the_same_time_the_best_is_the_challenger(m
     given = [answers(60), answers(5), constant()]
     numbers = [model.add_unproposed(one) for one in given]
     processes = [in_a_process(model, number, one) for number, one in zip(numbers, given, strict=True)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=300)
-        assert process.returncode == 0
+    assert [code for code, _ in at_once(*processes)] == [0, 0, 0]
     assert model.alias("challenger") == numbers[1]
     assert not any("turn" in key for key in model.tags())
 

@@ -12,12 +12,12 @@ import pty
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from registered_model import IMAGES, Model, answers, footprint
+from simultaneous import at_once
 
 from search.cli import main
 from search.fault_injection import KILL_AT_VARIABLE
@@ -38,16 +38,6 @@ from search.registry.promotion import PREVIOUS_CHAMPIONS
 from search.registry.versions import NOT_PROPOSED_TAG
 from search.tracking.tags import TEST_DIGEST_TAG, footprint_of, footprint_tags
 from trainables.errors import TrackingError, UsageError
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
-
-
-@pytest.fixture
-def model(storage: Path, request: pytest.FixtureRequest) -> Model:
-    return Model(storage, request.node.name.replace("[", "-").replace("]", ""))
 
 
 def test_a_better_challenger_becomes_champion_and_the_history_records_why(model: Model) -> None:
@@ -175,22 +165,6 @@ def in_a_process(model: Model, call: str, **environment: str) -> subprocess.Pope
         text=True,
         env={**os.environ, **environment},
     )
-
-
-def at_once(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """Start all of them at the same moment; return exit code and output of each."""
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = []
-    for process in processes:
-        out, _ = process.communicate(timeout=300)
-        found.append((process.returncode, out.strip()))
-    return sorted(found)
 
 
 @pytest.mark.slow

@@ -114,14 +114,9 @@ class Registry:
         )
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
-
-
 @pytest.fixture
-def registry(storage: Path, request: pytest.FixtureRequest) -> Registry:
-    return Registry(storage, request.node.name.replace("[", "-").replace("]", ""))
+def registry(storage: Path, model_name: str) -> Registry:
+    return Registry(storage, model_name)
 
 
 def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
