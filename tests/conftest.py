@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow_store import copy_empty_store, empty_store
 from postgresql_server import Postgres, programs
 
 if TYPE_CHECKING:
@@ -20,8 +21,30 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-LONGEST_FILES = ("test_contract.py", "test_report_formats.py", "test_registry.py", "test_promotion.py")
-"""Files of the quick suite that take longest."""
+LONGEST_FILES = (
+    # of the quick suite
+    "test_contract.py",
+    "test_report_formats.py",
+    "test_registry.py",
+    "test_promotion.py",
+    # of the slow tests; no quick test is in these files
+    "test_driver_kills.py",
+    "test_driver_failpoints.py",
+    "test_activations_families.py",
+    "test_search.py",
+    "test_ledger_server.py",
+    "test_objectives_search.py",
+    "test_engine_memory.py",
+    "test_tracking_service.py",
+    "test_verdicts.py",
+    "test_mlflow_server.py",
+    "test_mlflow_pages.py",
+    "test_clock_faults.py",
+    "test_lifelong_search.py",
+    "test_source_search.py",
+    "test_searched_backbones.py",
+)
+"""Files that take longest, in this order."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With ``--dist loadfile`` the tests of a file stay on one worker. A long file that starts last would keep one worker
     busy while the others have nothing to do. ``--no-loadscope-reorder`` in pyproject.toml keeps this order.
     """
-    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+    position = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: position.get(item.path.name, len(position)))
 
 
 @pytest.fixture(scope="session")
@@ -58,15 +82,22 @@ def mlflow_is_left_as_found() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
-    """Start Ray once for all searches of a file. A search that finds a running Ray uses it and does not stop it."""
+    """Start Ray once for all searches of a file, and copy their MLflow stores from an empty one.
+
+    A search that finds a running Ray uses it and does not stop it.
+    """
     import ray
 
     from search.execution.engines.session import quoted_python
+    from search.tracking import client
 
     here = Path.cwd()
     options = {"include_dashboard": False, "log_to_driver": False, **quoted_python()}
     ray.init(address="local", num_cpus=2, logging_level="ERROR", **options)
-    yield
+    empty_store()  # made by the function that is replaced now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "create_store", copy_empty_store)
+        yield
     ray.shutdown()
     assert Path.cwd() == here
 

@@ -27,11 +27,14 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     entries = catalogue()
     if options.json:
-        print(json.dumps([asdict(entry) for entry in entries]))
+        print(json.dumps([{**asdict(entry), "install": entry.install_hint} for entry in entries]))
         return 0
     rows = [("name", "input", "parameters", "blocks")]
     rows += [(e.name, str(e.input_size), abbreviate_count(e.parameters), str(e.blocks)) for e in entries]
     width = max(len(row[0]) for row in rows)
     for name, size, parameters, blocks in rows:
         print(f"{name:<{width}}  {size:>5}  {parameters:>10}  {blocks:>6}")
+    for entry in entries:
+        if entry.install_hint:
+            print(f"\nThe weights of {entry.name} are not installed: {entry.install_hint}")
     return 0

@@ -1,4 +1,4 @@
-"""``unfreeze promote``: make a model's challenger its champion, if it passes the gate.
+"""``unfreeze promote``: make a model's challenger, or a version chosen by number, its champion, if it passes the gate.
 
 The rule of the gate is in :mod:`search.registry.gate`. This module prints the comparison and, after a search with
 several objectives, asks which point of the Pareto front is meant.
@@ -62,6 +62,11 @@ def parser() -> Parser:
         help="Trial of the point of the Pareto front to promote, after a search with several objectives (default: the "
         "command asks).",
     )
+    made.add_argument(
+        "--version",
+        metavar="N",
+        help="Number of the version to promote (default: the version with the alias challenger).",
+    )
     made.add_argument("--dry-run", action="store_true", help="Show the comparison and change nothing.")
     made.add_argument(
         "--force",
@@ -75,7 +80,10 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Compare challenger and champion, move the alias, and print the change."""
-    margin, trial = _fraction("margin", options.margin), _number(options.trial)
+    margin, trial = _fraction("margin", options.margin), _number("trial", options.trial)
+    options.version = _number("version", options.version)
+    if trial is not None and options.version is not None:
+        raise UsageError("--version: expected either --trial or --version, received both")
     if options.max_forgetting is not None:
         options.max_forgetting = _fraction("max-forgetting", options.max_forgetting)
     from search.registry import AmbiguousChallenger
@@ -92,7 +100,12 @@ def _compare_and_promote(options: argparse.Namespace, uri: str, margin: float, t
 
     if options.dry_run:
         comparison = judge(
-            options.model, uri, margin=margin, trial=trial, max_forgetting=options.max_forgetting
+            options.model,
+            uri,
+            margin=margin,
+            trial=trial,
+            version=options.version,
+            max_forgetting=options.max_forgetting,
         )
         _show(comparison)
         print(f"{options.model}: nothing was changed (--dry-run)")
@@ -104,13 +117,15 @@ def _compare_and_promote(options: argparse.Namespace, uri: str, margin: float, t
             margin=margin,
             force=options.force,
             trial=trial,
+            version=options.version,
             max_forgetting=options.max_forgetting,
         )
     except PromotionRefused as refused:  # the comparison shows why; cli.main() prints the message
         _show(refused.comparison)
         raise
     if done.judgement is not None:
-        _show(PromotionComparison(done.champion, done.before, done.judgement))
+        proposed = done.champion if options.version is None else None
+        _show(PromotionComparison(done.champion, done.before, done.judgement, proposed))
     before = f" after version {done.before.version}" if done.before else ""
     forced = ", by force" if done.forced else ""
     print(f"{options.model}: version {done.champion.version} is the champion{before}{forced}")
@@ -140,10 +155,10 @@ def _ask_for_point(which: AmbiguousChallenger) -> int:
         print(f"expected one of {', '.join(map(str, known))}, received {quote_value(answer)}")
 
 
-def _number(text: str | None) -> int | None:
-    """Return the value of ``--trial``."""
+def _number(option: str, text: str | None) -> int | None:
+    """Return the value of ``--trial`` or ``--version``."""
     if text is not None and not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
-        raise UsageError(f"--trial: expected the number of a trial, received {quote_value(text)}")
+        raise UsageError(f"--{option}: expected the number of a {option}, received {quote_value(text)}")
     return None if text is None else int(text)
 
 
@@ -167,13 +182,20 @@ def comparison_table(comparison: PromotionComparison) -> Group:
     return Group(*_parts(comparison))
 
 
+def _label(comparison: PromotionComparison) -> str:
+    """Return what tables call the version to promote: ``challenger`` only if it has that alias."""
+    version, proposed = comparison.challenger.version, comparison.proposed
+    role = "challenger" if proposed is not None and proposed.version == version else "candidate"
+    return f"version {version}, {role}"
+
+
 def _parts(comparison: PromotionComparison) -> Iterator[RenderableType]:
     judgement = comparison.judgement
     if judgement.accuracy is not None:
         yield _accuracies(comparison, judgement, judgement.accuracy)
     served = [other.served for other in judgement.comparisons if other.served]
     for test in served:
-        yield Text(_served(test, judgement.images), "dim")
+        yield Text(_served(test, comparison.challenger.version, judgement.images), "dim")
     if judgement.old_task is not None:
         yield _old_task(comparison, judgement.old_task)
     elif (old := old_task_of(comparison.challenger.tags)) is not None:
@@ -188,8 +210,7 @@ def _parts(comparison: PromotionComparison) -> Iterator[RenderableType]:
 
 def _accuracies(comparison: PromotionComparison, judgement: GateDecision, accuracy: float) -> Table:
     table = _table(f"{plural(judgement.images, 'test image')}", "accuracy", "gain", "95 %", "bootstrap")
-    mine = f"version {comparison.challenger.version}, challenger"
-    table.add_row(mine, f"{format_percent(accuracy)}{_trained(judgement.seeds)}", "", "", "")
+    table.add_row(_label(comparison), f"{format_percent(accuracy)}{_trained(judgement.seeds)}", "", "", "")
     for other in judgement.comparisons:
         table.add_row(*_row(other, champion=comparison.champion is not None))
     return table
@@ -212,7 +233,7 @@ def _old_task(comparison: PromotionComparison, old: ForgettingComparison) -> Tab
     )
     table.add_row("before", format_percent(old.before), "", "", "")
     table.add_row(
-        f"version {comparison.challenger.version}, challenger",
+        _label(comparison),
         format_percent(old.after) + _trained(old.seeds),
         format_points(old.gain.estimate),
         _between(old.gain),
@@ -223,12 +244,10 @@ def _old_task(comparison: PromotionComparison, old: ForgettingComparison) -> Tab
 
 def _costs(comparison: PromotionComparison) -> Table:
     table = _table("", "size", "load", "1 image", f"in {BATCH}", "measured on")
-    versions = (comparison.challenger, comparison.champion)
-    for version, role, footprint in zip(
-        versions, ("challenger", "champion"), comparison.judgement.footprints, strict=True
-    ):
-        if version is not None:
-            table.add_row(f"version {version.version}, {role}", *_cost(footprint))
+    new, old = comparison.judgement.footprints
+    table.add_row(_label(comparison), *_cost(new))
+    if comparison.champion is not None:
+        table.add_row(f"version {comparison.champion.version}, champion", *_cost(old))
     return table
 
 
@@ -244,9 +263,9 @@ def _cost(footprint: Footprint | None) -> tuple[str, ...]:
     )
 
 
-def _served(test: McNemar, images: int) -> str:
+def _served(test: McNemar, version: str, images: int) -> str:
     return (
-        f"of the two models that are served, only the challenger is right on {test.first_only:,} of "
+        f"of the two models that are served, only version {version} is right on {test.first_only:,} of "
         f"{plural(images, 'image')}, only the champion on {test.second_only:,} (McNemar's exact p = {test.p_value:.2g})"
     )
 

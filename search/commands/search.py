@@ -97,7 +97,8 @@ def _show(result: SearchResult, options: argparse.Namespace) -> None:
 
     if not options.quiet:
         print(file=sys.stderr)
-        print_summary(result.record, result.report_path, Console(stderr=options.json))
+        console = Console(stderr=options.json)
+        print_summary(result.record, result.report_path, console, result.model_state)
     if options.json:
         content = record_json(result.record, result.report_path, result.model_uri)
         print(json.dumps(content, ensure_ascii=False, allow_nan=False))

@@ -147,7 +147,7 @@ class SearchConfig(BaseModel):
     weights: Annotated[Weights, Option("backbone", "default|imagenet|none|FILE", input_path=True)] = Field(
         "default",
         description="Initial weights of the backbone: `default` (its own pretrained weights), `imagenet` "
-        "(networks of keras.applications only), `none` (random), or a weights file, which fits one backbone only.",
+        "(all named networks but `print`), `none` (random), or a weights file, which fits one backbone only.",
     )
     teacher: Annotated[
         PathText | None, Option("backbone", "NAME|FILE.keras|models:/NAME@ALIAS", input_path=True)

@@ -60,6 +60,7 @@ class CheckpointRetention:
         self._kept = [kept for kept in self._kept if kept.folder.parent != root]
         for folder in checkpoint_folders(root):
             trial = known.get(folder)
+            # This trial will be resumed: only the half-written file of a killed process is removed.
             if trial is not None and trial.state == "running":
                 self._remove(folder, remove_partial_files)
                 self.checkpoint_written(folder)

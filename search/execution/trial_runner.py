@@ -113,6 +113,7 @@ class TrialRunner(SearchObserver):
         self._patience.objectives = config.objective or ()
         self._patience.recount(trials, config.direction)
         stopped = self._stop_reason()
+        # An interrupted trial counts as started, so it is resumed even where no new trial may start.
         if not self.ledger.interrupted() and (self.ledger.started() >= self.max_trials or stopped):
             return stopped
         searcher = self._searcher()

@@ -112,6 +112,7 @@ class BufferedStorage(InMemoryStorage):
         self._study_of_trial[key] = study_id
         trial, change = self.get_trial(key), self._change(key)
         change.state = True
+        # A template (an enqueued or copied trial) brings content, which the setters below never see.
         change.params.update(trial.params)
         change.user.update(trial.user_attrs)
         change.system.update(trial.system_attrs)
@@ -199,6 +200,7 @@ class BufferedStorage(InMemoryStorage):
     def _flush(self, tables: StudyTables, keys: Sequence[int]) -> None:
         changes = [(self.get_trial(key), self._pending[key]) for key in keys]
         self._retry.call(lambda retrying: tables.write(changes, retrying))
+        # Only after the commit: changes of a transaction that failed are written with the next flush.
         for key in keys:
             del self._pending[key]
 

@@ -73,6 +73,7 @@ class Lease:
             yield self
         finally:
             ended.set()
+            # Before the release: a later heartbeat would find the row without this token and report the lease as lost.
             heart.join()
             # If the database can't be reached, the row stays, and the next driver waits until it has expired.
             with suppress(LedgerError):
@@ -135,6 +136,7 @@ class Lease:
             holder = LeaseHolder.parse(now)
             if holder is None:
                 return now
+            # Texts are compared, not times, because the clocks of two machines differ. Each heartbeat changes the text.
             if now != seen:
                 raise SearchError(
                     f"name: the search {self.name!r} is already running in process {holder.pid} on host "

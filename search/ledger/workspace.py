@@ -170,6 +170,7 @@ class Workspace:
             holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
             yield
         finally:
+            # While the lock is still held: afterwards the file may already be that of the next process.
             holder.unlink(missing_ok=True)
             lock.release()
 
@@ -184,6 +185,7 @@ def _disk_full_error(error: BaseException | None) -> OSError | None:
 
 
 def _describe_holder(holder: Path) -> str:
+    # The lock does not cover this file for readers: it may be missing, or half written by a process that just began.
     try:
         known = json.loads(holder.read_text())
     except (OSError, ValueError):

@@ -18,6 +18,7 @@ from mlflow.models import Model
 
 from search.records.atomic_file import write_bytes
 from search.records.predictions import PREDICTIONS_FILE, PredictionRecord, read_predictions
+from search.registry.gate import GateCandidate
 from search.registry.model_package import CLASSES_KEY
 from search.registry.versions import (
     CHALLENGER,
@@ -28,7 +29,7 @@ from search.registry.versions import (
     version_with_alias,
 )
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import TEST_DIGEST_TAG
+from search.tracking.tags import INPUT_FORM_TAG, TEST_DIGEST_TAG, footprint_of
 from trainables.errors import DataError, TrackingError
 
 _ALIASED = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
@@ -81,6 +82,20 @@ def download_predictions(version: Version, tracking_uri: str) -> PredictionRecor
             f"as in its tag {TEST_DIGEST_TAG!r}, received those for {predictions.digest}"
         )
     return predictions
+
+
+def download_candidate(version: Version, tracking_uri: str) -> GateCandidate:
+    """Download what the gate needs to know of a version.
+
+    Raises:
+        TrackingError: the file of predictions cannot be read, or it is not the one that was registered.
+    """
+    return GateCandidate(
+        version.version,
+        download_predictions(version, tracking_uri),
+        version.tags.get(INPUT_FORM_TAG, ""),
+        footprint_of(version.tags),
+    )
 
 
 def class_names(model_uri: str, tracking_uri: str | None = None) -> tuple[str, ...]:

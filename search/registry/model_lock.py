@@ -20,12 +20,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from search.ledger.driver_lease import boot_id, died_on_this_machine
 from search.ledger.driver_lease_row import LeaseHolder
+from search.registry.versions import get_registered_model
 from search.tracking.mlflow_environment import user_name
 from trainables.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 STALE_SECONDS = 30.0
 """Seconds after which an unchanged ticket counts as that of a dead process."""
@@ -174,3 +178,32 @@ class BakeryLock:
 
 def _tickets(tags: dict[str, str]) -> dict[str, Ticket]:
     return {key: Ticket.parse(value) for key, value in tags.items() if key.startswith(_PREFIX)}
+
+
+class _ModelTags:
+    """The tags of one registered model, as the lock needs them."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client, self._name = client, name
+
+    def read(self) -> dict[str, str]:
+        return dict(get_registered_model(self._client, self._name).tags)
+
+    def write(self, key: str, value: str) -> None:
+        self._client.set_registered_model_tag(self._name, key, value)
+
+    def erase(self, key: str) -> None:
+        self._client.delete_registered_model_tag(self._name, key)
+
+
+@contextmanager
+def locked_aliases(client: MlflowClient, model_name: str) -> Iterator[BakeryLock]:
+    """Lock the aliases of a registered model against other processes for the context.
+
+    Raises:
+        TrackingError: there is no such model, or other processes took this one for dead.
+    """
+    get_registered_model(client, model_name)
+    lock = BakeryLock(_ModelTags(client, model_name), model_name)
+    with lock.hold():
+        yield lock

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from search.tracking.client import connect, translate_errors
+from search.tracking.client import connect, is_missing, translate_errors
 
 # isort: split
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from search.fault_injection import failpoint
 from search.records.stats.forgetting import compare_old_task
-from search.registry.downloads import download_predictions
+from search.registry.downloads import download_candidate
 from search.registry.front_versions import FrontVersion, front_versions
-from search.registry.gate import MARGIN, GateCandidate, GateDecision, apply_forgetting_limit, decide_promotion
-from search.registry.model_lock import BakeryLock
+from search.registry.gate import MARGIN, GateDecision, apply_forgetting_limit, decide_promotion
+from search.registry.model_lock import BakeryLock, locked_aliases
 from search.registry.promotion_history import (
     PromotionEvent,
     decision_numbers,
@@ -32,6 +33,7 @@ from search.registry.promotion_history import (
 from search.registry.versions import (
     CHALLENGER,
     CHAMPION,
+    NOT_PROPOSED_TAG,
     Version,
     get_registered_model,
     ready_versions,
@@ -40,7 +42,7 @@ from search.registry.versions import (
 )
 from search.tracking.mlflow_environment import user_name
 from search.tracking.stores import absolute_uri
-from search.tracking.tags import INPUT_FORM_TAG, footprint_of, forgotten_of
+from search.tracking.tags import forgotten_of
 from trainables.errors import TrackingError, UsageError
 
 PREVIOUS_CHAMPIONS = "unfreeze.previous_champions"
@@ -56,7 +58,7 @@ class PromotionComparison:
         champion: the version in production, if there is one.
         judgement: the decision of the gate.
         proposed: the version with the alias ``challenger``. It differs from ``challenger`` if the user chose another
-            point of the Pareto front.
+            point of the Pareto front; None if the user chose a version by its number.
     """
 
     challenger: Version
@@ -83,8 +85,9 @@ class PromotionRefused(TrackingError):
 
     def __init__(self, comparison: PromotionComparison) -> None:
         new = comparison.challenger
+        outcome = "is not promoted" if comparison.proposed is None else "stays challenger"
         super().__init__(
-            f"version {new.version} of model {new.name!r} stays challenger: {comparison.judgement.reason}. "
+            f"version {new.version} of model {new.name!r} {outcome}: {comparison.judgement.reason}. "
             "--force promotes it anyway."
         )
         self.comparison = comparison
@@ -114,21 +117,34 @@ def judge(
     *,
     margin: float = MARGIN,
     trial: int | None = None,
+    version: int | None = None,
     max_forgetting: float | None = None,
 ) -> PromotionComparison:
     """Return what :func:`promote` would decide, without any change.
 
     Raises:
         AmbiguousChallenger: the challenger is one of several points of a front, and ``trial`` is none of them.
-        TrackingError: there is no such model or no challenger, or the challenger is already champion.
+        UsageError: both ``trial`` and ``version`` are given, or ``trial`` without a front to choose from.
+        TrackingError: there is no such model, version or challenger, the version is not ready, or it is already
+            champion.
     """
+    if trial is not None and version is not None:
+        raise UsageError(
+            f"version: expected either a trial or a version, received trial {trial} and version {version}"
+        )
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
     with translate_errors(uri):
-        proposed, champion = _challenger_and_champion(client, model_name)
-        challenger = _choose_challenger(client, proposed, champion, trial)
-    new = _candidate(challenger, uri)
-    old = _candidate(champion, uri) if champion is not None else None
+        champion = version_with_alias(client, model_name, CHAMPION)
+        if version is None:
+            proposed = _proposed_version(client, model_name, champion)
+            challenger = _choose_challenger(client, proposed, champion, trial)
+        else:
+            proposed, challenger = None, _version_by_number(client, model_name, version)
+        if champion is not None and champion.version == challenger.version:
+            raise TrackingError(_champion_already(client, champion))
+    new = download_candidate(challenger, uri)
+    old = download_candidate(champion, uri) if champion is not None else None
     judgement = decide_promotion(new, old, margin)
     if new.predictions is not None and new.predictions.old_task is not None:
         judgement = replace(
@@ -146,6 +162,7 @@ def promote(
     margin: float = MARGIN,
     force: bool = False,
     trial: int | None = None,
+    version: int | None = None,
     max_forgetting: float | None = None,
 ) -> Promotion:
     """Make the challenger the champion, if it passes the gate.
@@ -156,23 +173,30 @@ def promote(
         margin: accuracy that the challenger may lack if it is cheaper to serve, as a fraction.
         force: promote in spite of the gate; the override is recorded.
         trial: which point of the Pareto front, for a search with several objectives.
+        version: number of the version to promote in place of the one with the alias ``challenger``. The alias stays
+            where it is.
         max_forgetting: the largest accepted loss of accuracy on an old task, as a fraction, tested by its interval;
             None accepts any loss.
 
     Raises:
         AmbiguousChallenger: the challenger is one of several points of a front, and ``trial`` is none of them.
+        UsageError: both ``trial`` and ``version`` are given, or ``trial`` without a front to choose from.
         PromotionRefused: the gate refuses the challenger.
-        TrackingError: there is no such model or no challenger, the challenger is already champion, or another
-            process moved an alias in the meantime.
+        TrackingError: there is no such model, version or challenger, the version is not ready or already champion, or
+            another process moved an alias in the meantime.
     """
-    comparison = judge(model_name, tracking_uri, margin=margin, trial=trial, max_forgetting=max_forgetting)
+    comparison = judge(
+        model_name, tracking_uri, margin=margin, trial=trial, version=version, max_forgetting=max_forgetting
+    )
     judgement = comparison.judgement
     forced = not judgement.passes
     if forced and not force:
         raise PromotionRefused(comparison)
     with _locked_model(model_name, tracking_uri) as (client, lock):
         challenger, champion = comparison.challenger, comparison.champion
-        _check_unchanged(client, comparison.proposed, champion)
+        _check_unchanged(client, model_name, comparison.proposed, champion)
+        # Checked again before anything is written: it may have been deleted since the comparison.
+        _version_by_number(client, model_name, int(challenger.version))
         # The user chose another point of the front: the alias follows, so that a later command sees the same
         # challenger.
         if comparison.proposed is not None and comparison.proposed.version != challenger.version:
@@ -207,7 +231,7 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
     if champion is None:
         raise TrackingError(f"model {model_name!r} has no version with the alias {CHAMPION!r}")
     with _locked_model(model_name, tracking_uri) as (client, lock):
-        _check_unchanged(client, None, champion)
+        _check_unchanged(client, model_name, None, champion)
         stack = _previous(client, model_name)
         ready = {str(v.version) for v in ready_versions(client, model_name)}
         # Skip versions that were deleted since, and the champion itself, which a crash may have left on the stack.
@@ -238,42 +262,68 @@ def history(model_name: str, tracking_uri: str) -> tuple[PromotionEvent, ...]:
         return _events(client, model_name)
 
 
-class _ModelTags:
-    """The tags of one registered model, as the lock needs them."""
-
-    def __init__(self, client: MlflowClient, name: str) -> None:
-        self._client, self._name = client, name
-
-    def read(self) -> dict[str, str]:
-        return dict(get_registered_model(self._client, self._name).tags)
-
-    def write(self, key: str, value: str) -> None:
-        self._client.set_registered_model_tag(self._name, key, value)
-
-    def erase(self, key: str) -> None:
-        self._client.delete_registered_model_tag(self._name, key)
-
-
 @contextmanager
 def _locked_model(model_name: str, tracking_uri: str) -> Iterator[tuple[MlflowClient, BakeryLock]]:
     """Lock the model's aliases against other processes for the context."""
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
-    with translate_errors(uri):
-        get_registered_model(client, model_name)
-        lock = BakeryLock(_ModelTags(client, model_name), model_name)
-        with lock.hold():
-            yield client, lock
+    with translate_errors(uri), locked_aliases(client, model_name) as lock:
+        yield client, lock
 
 
-def _challenger_and_champion(client: MlflowClient, name: str) -> tuple[Version, Version | None]:
+def _proposed_version(client: MlflowClient, name: str, champion: Version | None) -> Version:
+    """Return the version with the alias ``challenger``."""
     challenger = version_with_alias(client, name, CHALLENGER)
-    champion = version_with_alias(client, name, CHAMPION)
     if challenger is None:
         raise TrackingError(
             f"model {name!r} has no version with the alias {CHALLENGER!r}: run a search that registers one"
+            f"{_not_proposed_hint(client, name, champion)}"
         )
-    return challenger, champion
+    return challenger
+
+
+def _version_by_number(client: MlflowClient, name: str, number: int) -> Version:
+    """Return the version ``number`` of a model, if it is ready.
+
+    Raises:
+        TrackingError: there is no such model or version, or the version is not ready.
+    """
+    get_registered_model(client, name)
+    try:
+        found = client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        known = ", ".join(str(one.version) for one in reversed(ready_versions(client, name)))
+        raise TrackingError(
+            f"version: expected a version of model {name!r} (it has {known or 'none'}), received {number}"
+        ) from None
+    if found.status != "READY":
+        why = f": {found.status_message}" if found.status_message else ""
+        raise TrackingError(
+            f"version {number} of model {name!r} is not ready: expected the status READY, received {found.status}{why}"
+        )
+    return to_version(found)
+
+
+def _champion_already(client: MlflowClient, champion: Version) -> str:
+    hint = _not_proposed_hint(client, champion.name, champion)
+    return f"version {champion.version} of model {champion.name!r} is the champion already{hint}"
+
+
+def _not_proposed_hint(client: MlflowClient, name: str, champion: Version | None) -> str:
+    """Return a clause about the newest version that its search did not propose; empty if there is none."""
+    newest = next(iter(ready_versions(client, name)), None)
+    if (
+        newest is None
+        or NOT_PROPOSED_TAG not in newest.tags
+        or (champion and newest.version == champion.version)
+    ):
+        return ""
+    return (
+        f". The newest version, {newest.version}, was not proposed: {newest.tags[NOT_PROPOSED_TAG]}. "
+        f"--version {newest.version} compares and promotes it"
+    )
 
 
 def _choose_challenger(
@@ -294,26 +344,14 @@ def _choose_challenger(
             f"trial: expected a model whose challenger is one of several points of a front, received {trial} for "
             f"{name!r}, whose challenger, version {proposed.version}, is not"
         )
-    if champion is not None and champion.version == version.version:
-        raise TrackingError(f"version {champion.version} of model {name!r} is the champion already")
     return version
 
 
-def _candidate(version: Version, tracking_uri: str) -> GateCandidate:
-    return GateCandidate(
-        version.version,
-        download_predictions(version, tracking_uri),
-        version.tags.get(INPUT_FORM_TAG, ""),
-        footprint_of(version.tags),
-    )
-
-
-def _check_unchanged(client: MlflowClient, challenger: Version | None, champion: Version | None) -> None:
+def _check_unchanged(
+    client: MlflowClient, name: str, challenger: Version | None, champion: Version | None
+) -> None:
     """Refuse to continue if an alias has moved since the comparison; ``challenger`` is None if it does not matter."""
-    some = challenger or champion
-    if some is None:
-        raise ValueError("expected a challenger or a champion")
-    aliases = get_registered_model(client, some.name).aliases
+    aliases = get_registered_model(client, name).aliases
     now = {alias: str(aliases.get(alias)) for alias in (CHALLENGER, CHAMPION)}
     changed = [
         f"version {now[alias]} is now {alias}" if alias in aliases else f"there is no {alias} anymore"
@@ -322,10 +360,10 @@ def _check_unchanged(client: MlflowClient, challenger: Version | None, champion:
     ]
     if not changed:
         return
-    last = _events(client, some.name)[-1:]
+    last = _events(client, name)[-1:]
     by = f" ({last[0]})" if last else ""
     raise TrackingError(
-        f"model {some.name!r} was changed by another command at the same time: {' and '.join(changed)}{by}. "
+        f"model {name!r} was changed by another command at the same time: {' and '.join(changed)}{by}. "
         "Nothing was changed; compare the versions again."
     )
 

@@ -1,4 +1,4 @@
-"""Register the winner of a search as a version of a registered model, with the alias ``challenger``."""
+"""Register the winner of a search as a version of a registered model, and propose it as challenger."""
 
 from __future__ import annotations
 
@@ -20,16 +20,9 @@ from mlflow.models import Model
 from search.fault_injection import failpoint
 from search.records.predictions import read_predictions
 from search.records.record import Outcome, SearchRecord
-from search.registry.front_versions import same_search
+from search.registry.challenger import challenger_obstacle, describe, propose_challenger
 from search.registry.model_package import input_form, weights_digest, write_package
-from search.registry.versions import (
-    CHALLENGER,
-    Version,
-    check_quotable,
-    ready_versions,
-    to_version,
-    version_with_alias,
-)
+from search.registry.versions import NOT_PROPOSED_TAG, Version, check_quotable, ready_versions, to_version
 from search.tracking.run_descriptions import model_note, winner_note
 from search.tracking.stores import absolute_uri
 from search.tracking.tags import (
@@ -59,9 +52,10 @@ def register(
     point: Mapping[str, str] | None = None,
     challenger: bool = True,
 ) -> Version:
-    """Log the winner's model into its run and register it as a version of ``model_name`` with the alias ``challenger``.
+    """Log the winner's model into its run, register it as a version of ``model_name``, and propose it as challenger.
 
-    The function may be repeated, also after a kill at any point: it neither logs nor registers the same model twice.
+    The version gets the alias ``challenger``, unless :mod:`search.registry.challenger` finds a reason against it. The
+    function may be repeated, also after a kill at any point: it neither logs nor registers the same model twice.
     The status of the run does not change.
 
     Args:
@@ -75,7 +69,10 @@ def register(
             compared with another one later.
         point: in a search with several objectives, the tags that say which point of which front it is
             (:mod:`search.registry.front_versions`).
-        challenger: whether the version gets the alias; the winner does, other points of the front do not.
+        challenger: whether the version is proposed; the winner is, other points of the front are not.
+
+    Returns:
+        The version. If it was not proposed, its tag ``unfreeze.not_proposed`` says why.
 
     Raises:
         TrackingError: MLflow is unreachable or refuses, or the model has other inputs or outputs.
@@ -91,6 +88,7 @@ def register(
     tags |= {TEST_DIGEST_TAG: kept.digest} if kept else {}
     uri = absolute_uri(tracking_uri)
     client = connect(uri)
+    about, weakness = winner_note(record, outcome), challenger_obstacle(outcome)
     with translate_errors(uri):
         check_quotable(model_name)
         _ensure_model(client, model_name, record)
@@ -100,11 +98,17 @@ def register(
             if model_id is None:
                 model_id = _log_model(client, keras_model, run_id, classes, examples, tags, predictions)
             _link_model_to_run(client, run_id, model_id)
-            address, about = f"models:/{model_id}", winner_note(record, outcome)
+            # What is known before is part of the version from the start: a killed process cannot leave it out.
+            known = tags | ({NOT_PROPOSED_TAG: weakness} if weakness else {})
             # For a database store, MLflow looks the logged model up in its global store, not in the client's.
             with use_store(uri):
                 found = client.create_model_version(
-                    model_name, address, run_id, tags, description=about, model_id=model_id
+                    model_name,
+                    f"models:/{model_id}",
+                    run_id,
+                    known,
+                    description=describe(about, weakness),
+                    model_id=model_id,
                 )
         # Tags of an existing version are updated, too: its front may have changed since it was registered.
         for key, value in (point or {}).items():
@@ -114,7 +118,7 @@ def register(
         )
         failpoint("version-created")
         if challenger:
-            _set_challenger(client, version)
+            version = propose_challenger(client, version, outcome, about, uri)
     return version
 
 
@@ -208,18 +212,6 @@ def _link_model_to_run(client: MlflowClient, run_id: str, model_id: str) -> None
     known = {output.model_id for output in outputs.model_outputs} if outputs else set()
     if model_id not in known:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-
-
-def _set_challenger(client: MlflowClient, version: Version) -> None:
-    """Point ``challenger`` at ``version``.
-
-    If the alias points to a newer version of another search or of no front, it stays there.
-    """
-    current = version_with_alias(client, version.name, CHALLENGER)
-    # The points of one front are registered one after another; the winner comes last but must get the alias even if
-    # it was registered before. An older search that is registered late must not take the alias from a newer one.
-    if current is None or int(current.version) < int(version.version) or same_search(current, version):
-        client.set_registered_model_alias(version.name, CHALLENGER, version.version)
 
 
 def _load(path: str | Path) -> Any:

@@ -15,6 +15,9 @@ from trainables.errors import TrackingError
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 
+NOT_PROPOSED_TAG = "unfreeze.not_proposed"
+"""Tag of a version that its search did not propose as challenger: the reason, as a clause."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -45,6 +48,27 @@ def version_with_alias(client: MlflowClient, name: str, alias: str) -> Version |
     aliases = get_registered_model(client, name).aliases
     number = aliases.get(alias)
     return to_version(client.get_model_version(name, str(number))) if number is not None else None
+
+
+def version_state(client: MlflowClient, name: str, number: str) -> str:
+    """Return in a few words which aliases a version has now or, if it has none, why.
+
+    Raises:
+        TrackingError: there is no such model; the message lists the existing ones.
+    """
+    aliases = {alias: str(version) for alias, version in get_registered_model(client, name).aliases.items()}
+    own = sorted(alias for alias, version in aliases.items() if version == number)
+    if own:
+        return f"alias{'es' if len(own) > 1 else ''} {' and '.join(own)}"
+    try:
+        reason = client.get_model_version(name, number).tags.get(NOT_PROPOSED_TAG)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return "deleted from the registry"
+    if reason is not None:
+        return f"not proposed as challenger: {reason}"
+    return f"the challenger is version {aliases[CHALLENGER]}" if CHALLENGER in aliases else "no alias"
 
 
 def get_registered_model(client: MlflowClient, name: str) -> Any:

@@ -29,9 +29,10 @@ def next_steps(record: SearchRecord) -> list[Step]:
     outcome = record.outcome
     if outcome is None:
         return [Step("Check the progress", _command("status", record.name, *ledger)), runs]
-    if outcome.model_name is None:
+    if outcome.model_name is None or outcome.model_version is None:
         return [runs]
-    model = f"models:/{outcome.model_name}@challenger"
+    # The report is read long after it was written: only the number of the version still names the same model then.
+    model = f"models:/{outcome.model_name}/{outcome.model_version}"
     return [
         _promotion(outcome, outcome.model_name, store),
         Step("Classify images", f"{_command('predict', model, *store)} IMAGES…"),
@@ -45,9 +46,12 @@ def next_steps(record: SearchRecord) -> list[Step]:
 
 def _promotion(outcome: Outcome, model: str, store: list[str]) -> Step:
     """Return the command for promotion, or for a dry run of it unless transfer clearly helps."""
+    version = ["--version", str(outcome.model_version)]
     if outcome.verdict == "helps":
-        return Step("Put the model into production", _command("promote", model, *store))
-    return Step("Check whether it may go into production", _command("promote", model, "--dry-run", *store))
+        return Step("Put the model into production", _command("promote", model, *version, *store))
+    return Step(
+        "Check whether it may go into production", _command("promote", model, *version, "--dry-run", *store)
+    )
 
 
 def _given_option(record: SearchRecord, key: str) -> list[str]:

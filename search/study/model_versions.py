@@ -12,6 +12,7 @@ from search.records.record import Outcome
 from search.registry.front_versions import front_tags
 from search.study.phase import Phase
 from search.tracking.delivery import Delivery
+from trainables.errors import TrackingError
 
 UPLOAD_TIMEOUT = 300
 """Seconds for the upload of a model. An unreachable server is noticed earlier, by the first call."""
@@ -24,7 +25,7 @@ def register_version(
 
     Args:
         outcomes: of the winner (the first) and of other points of the front.
-        place: index of the outcome; the winner also gets the alias ``challenger``.
+        place: index of the outcome; the winner is also proposed as challenger.
         models: folder of the models and of their predictions for the test split.
 
     Returns:
@@ -52,3 +53,21 @@ def register_version(
         timeout=UPLOAD_TIMEOUT,
     )
     return replace(outcome, model_name=model_name, model_version=str(version.version))
+
+
+def model_state(outcome: Outcome | None, tracking_uri: str) -> str:
+    """Return which aliases an outcome's version has now, or why none; empty if it is not registered or unknown.
+
+    The search may have ended long ago, and the aliases may have moved since.
+    """
+    if outcome is None or not outcome.model_name or not outcome.model_version:
+        return ""
+    from search.registry.versions import version_state
+    from search.tracking.client import connect, translate_errors
+
+    try:
+        client = connect(tracking_uri)
+        with translate_errors(tracking_uri):
+            return version_state(client, outcome.model_name, outcome.model_version)
+    except TrackingError:  # the model was deleted, or the server has just gone away
+        return ""

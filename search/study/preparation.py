@@ -242,8 +242,9 @@ class _Preparation:
     ) -> Task:
         """Prepare ``data`` at an input size.
 
-        All trials of a search have to learn from the same images and be judged by the same images. Splits follow from
-        pixels, which differ between input sizes, so every size but the first takes over the splits of the first.
+        All trials of a search have to learn from the same images and be judged by the same images. The splits of a
+        dataset are the same at every size, except in storages of earlier versions. Every size but the first therefore
+        takes over the splits of the first.
 
         Args:
             role: what the data is, for messages.

@@ -25,11 +25,14 @@ class SearchResult:
         record: everything about the search as data.
         model_uri: of the registered winner, such as ``models:/unfreeze-photos/3``; None with ``register_model=False``.
         report_path: of the HTML report.
+        model_state: the aliases that the version had in MLflow when the search ended, or why it had none; empty if the
+            registry was not asked.
     """
 
     record: SearchRecord
     model_uri: str | None
     report_path: Path
+    model_state: str = ""
 
     def __repr__(self) -> str:
         """Return a short text for interactive sessions, because the record holds every epoch and images."""

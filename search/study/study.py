@@ -31,7 +31,7 @@ from search.records.results import write_results
 from search.study.baselines import run_baselines
 from search.study.early_checks import check_inputs
 from search.study.final_training import FinalTraining
-from search.study.model_versions import register_version
+from search.study.model_versions import model_state, register_version
 from search.study.phase import Phase
 from search.study.phase_runner import PhaseRunner, checkpoint_retention
 from search.study.preload import Preloader
@@ -137,7 +137,8 @@ class _Search:
             delivery.finish(record, "FINISHED", self._run_artifacts(record))
             failpoint("finished")
         runner.view.update(record)
-        return SearchResult(record, model_uri(search.outcome), workspace.report)
+        state = model_state(search.outcome, runner.tracking_uri)
+        return SearchResult(record, model_uri(search.outcome), workspace.report, state)
 
     def _confirm(self, search: Phase, baselines: Sequence[Phase]) -> None:
         """Choose the winner, or points of the front, train it for the last time, and measure it on the test split.

@@ -79,6 +79,7 @@ def _migration_lock(uri: str) -> AbstractContextManager[Any]:
     """
     if not uri.startswith("sqlite"):
         return nullcontext()
+    # The temporary folder is shared: a user could not open the lock file of another user, so each has their own.
     name = hashlib.sha256(f"{user_name()} {uri}".encode()).hexdigest()[:16]
     return FileLock(
         Path(tempfile.gettempdir()) / f"unfreeze-mlflow-{name}.lock", timeout=_LOCK_TIMEOUT_SECONDS
@@ -106,6 +107,8 @@ def use_store(tracking_uri: str) -> Iterator[None]:
     # get_tracking_uri() returns a default if none is set; that default must not be fixed by setting it afterwards.
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking_uri)
+    # Unless it was set, the registry's address follows the tracking address. Setting it here would fix it for later
+    # calls.
     registry = mlflow.get_registry_uri()
     if registry != tracking_uri:
         mlflow.set_registry_uri(tracking_uri)

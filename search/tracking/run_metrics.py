@@ -60,6 +60,7 @@ def final_points(trial: TrialRecord, metric: str, outcome: Outcome | None) -> tu
 def best_curve(record: SearchRecord) -> tuple[MetricPoint, ...]:
     """Return the best objective so far, one point for each improvement; the step counts finished trials."""
     ended = [t for t in record.trials if t.finished and t.state != "failed"]
+    # The number makes the order unique: the same record must always give the same points, because MLflow appends them.
     ended.sort(key=lambda t: (milliseconds(t.ended), t.number))
     sign = 1 if record.direction == "maximize" else -1
     points: list[MetricPoint] = []

@@ -56,6 +56,7 @@ def _add_parameters(writer: Any, record: SearchRecord, trial: TrialRecord, now: 
 
     best = f"best/{record.metric}"
     values = {**trial.params, "method": trial.method, "state": trial.state}
+    # The summary only declares the metric. Its value is the scalar of the same name below.
     for summary in hparams(values, {best: 0.0}):
         writer.file_writer.add_summary(summary, walltime=now)
     if trial.value is not None and math.isfinite(trial.value):

@@ -39,25 +39,26 @@ _TONES = {"good": "bold green", "plain": "bold yellow", "bad": "bold red"}
 """Styles of a verdict by its tone."""
 
 
-def summary_text(record: SearchRecord, report: Path | None) -> Text:
+def summary_text(record: SearchRecord, report: Path | None, model_state: str = "") -> Text:
     """Return the summary as a few sections of short lines. Paths and commands are never wrapped.
 
     Args:
         report: path of the HTML report, if there is one.
+        model_state: the aliases of the registered version, or why it has none, as MLflow has them now.
     """
     sections = [_headline(record), _outcome(record), _configuration(record), _front(record)]
     if any(trial.cost for trial in record.trials):
         sections.append(_cost(record))
-    sections.append(_places(record, report))
+    sections.append(_places(record, report, model_state))
     if record.edges:
         sections.append(_edges(record.edges))
     sections.append(_commands(next_commands(record)))
     return Text("\n\n").join(section for section in sections if section)
 
 
-def print_summary(record: SearchRecord, report: Path | None, console: Console) -> None:
+def print_summary(record: SearchRecord, report: Path | None, console: Console, model_state: str = "") -> None:
     """Print :func:`summary_text`. The terminal wraps long lines itself, so that a path can be copied as one word."""
-    console.print(summary_text(record, report), highlight=False, soft_wrap=True)
+    console.print(summary_text(record, report, model_state), highlight=False, soft_wrap=True)
 
 
 def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
@@ -66,11 +67,11 @@ def next_commands(record: SearchRecord) -> list[tuple[str, str]]:
     commands = [(f"unfreeze ui{store}", "compare the runs")]
     outcome = record.outcome
     if outcome is not None and outcome.model_name is not None:
-        which = f" --trial {outcome.trial}" if record.alternatives else ""
+        # The number names this search's model, whatever the alias ``challenger`` points to by then.
+        which = f" --version {outcome.model_version}" if outcome.model_version else ""
         promote = f"unfreeze promote {shlex.quote(outcome.model_name)}{which}{store}"
-        commands.insert(
-            0, (promote, "make it, or another point, the champion" if which else "make it the champion")
-        )
+        purpose = "make it, or another version, champion" if record.alternatives else "make it champion"
+        commands.insert(0, (promote, purpose))
     return commands
 
 
@@ -198,11 +199,16 @@ def _front(record: SearchRecord) -> Text:
     return _row("front", text)
 
 
-def _places(record: SearchRecord, report: Path | None) -> Text:
+def _places(record: SearchRecord, report: Path | None, model_state: str) -> Text:
     rows, outcome = [], record.outcome
     if outcome is not None and outcome.model_name is not None:
-        version = f" version {outcome.model_version}, alias challenger" if outcome.model_version else ""
-        rows.append(_row("model", Text(outcome.model_name + version).append(_costs(outcome), style="dim")))
+        version = f" version {outcome.model_version}" if outcome.model_version else ""
+        model = Text(outcome.model_name + version)
+        if model_state:
+            # Aliases fit into the line; the reason why there is none gets its own.
+            known = model_state.startswith("alias")
+            model.append(f", {model_state}" if known else f"\n{model_state}", style="" if known else "yellow")
+        rows.append(_row("model", model.append(_costs(outcome), style="dim")))
     if report is not None:
         rows.append(_row("report", Text(str(report))))
     return Text("\n").join(rows)
@@ -232,7 +238,7 @@ def _edges(edges: tuple[str, ...]) -> Text:
 
 def _commands(commands: list[tuple[str, str]]) -> Text:
     width = max(len(command) for command, _ in commands)
-    lines = [Text.assemble((f"{c:<{width}}", "cyan"), (f"   # {words}", "dim")) for c, words in commands]
+    lines = [Text.assemble((f"{c:<{width}}", "cyan"), (f"  # {words}", "dim")) for c, words in commands]
     return _row("next", Text("\n").join(lines))
 
 

@@ -94,7 +94,16 @@ def make_finished_search(folder: Path) -> FinishedSearch:
     folder.mkdir(parents=True, exist_ok=True)
     tried_first = folder / "first.jsonl"
     tried_first.write_text("".join(json.dumps(c) + "\n" for c in CONFIGURATIONS))
-    asked = ("--trials", str(len(CONFIGURATIONS)), "--epochs", "6", "--probe", "off", "--enqueue", str(tried_first))
+    asked = (
+        "--trials",
+        str(len(CONFIGURATIONS)),
+        "--epochs",
+        "6",
+        "--probe",
+        "off",
+        "--enqueue",
+        str(tried_first),
+    )
     search = SearchCommand(folder, asked)
     search.run()
     site = FinishedSearch(folder, search)

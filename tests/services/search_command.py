@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mlflow
 import psutil
+from mlflow_store import put_empty_store
 
 from search.ledger.reader import read_record
 from search.records.record import SearchRecord
@@ -30,7 +31,8 @@ SMALL = ("--baseline-trials", "0", "--confirm-seeds", "1")
 class SearchCommand:
     """``unfreeze search`` with one storage. It may be started repeatedly.
 
-    ``arguments`` come after the storage; ``storage`` is in ``folder`` unless another one is given.
+    ``arguments`` come after the storage; ``storage`` is in ``folder`` unless another one is given. With
+    ``copied_store`` the first start finds an empty MLflow store, which saves the seconds that its creation takes.
     """
 
     folder: Path
@@ -40,11 +42,14 @@ class SearchCommand:
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     starts: int = 0
+    copied_store: bool = True
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """Start the command, with ``more`` arguments."""
         self.starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.starts == 1 and self.copied_store and "--tracking-uri" not in self.arguments:
+            put_empty_store(self._storage)
         line = [str(Path(sys.executable).parent / "unfreeze"), "search", "--storage", str(self._storage)]
         line += [*SMALL, *self.arguments, *more]
         if self.ledger:
@@ -113,6 +118,24 @@ class SearchCommand:
     @property
     def _log(self) -> Path:
         return self.folder / f"log-{self.starts:02d}.txt"
+
+
+@dataclass
+class SuggestedConfigurations:
+    """The configurations that a search has suggested so far, to check that a restart changes none."""
+
+    command: SearchCommand
+    parameters: int = 4
+    known: dict[int, dict[str, object]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Check that no configuration has changed since the last call. An incomplete one was not suggested yet."""
+        record = self.command.record()
+        for trial in record.trials if record else ():
+            if len(trial.params) == self.parameters:
+                assert self.known.setdefault(trial.number, dict(trial.params)) == dict(trial.params), (
+                    trial.number
+                )
 
 
 def epochs(record: SearchRecord) -> int:

@@ -121,6 +121,7 @@ class ActivationCache:
         """
         view = ActivationView("train", depth, nearest_level(strength), flip)
         decision = self._decide(view, epochs)
+        # After the decision, which counts this trial itself.
         with self._lock:
             self._asked[depth, view.level, flip] += 1
         return replace(decision, depth=depth, level=view.level)
@@ -220,6 +221,7 @@ class ActivationCache:
     @contextmanager
     def _alone(self, view: ActivationView, account: CostAccount) -> Iterator[None]:
         """Prevent other threads of this process from computing ``view`` at the same time."""
+        # A defaultdict is not atomic: two threads could each create a lock for the same view.
         with self._lock:
             lock = self._locks[view]
         with account.timing("wait"):
@@ -276,6 +278,7 @@ class ActivationCache:
             if part.dtype == np.float32 and whole.dtype == np.float16:
                 whole = whole.astype(np.float32)
             whole[piece] = part
+        # All trials share this array.
         whole.flags.writeable = False
         return whole
 

@@ -14,6 +14,7 @@ from trainables.modalities.image.augment import draw
 STRENGTH_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths for which views exist."""
 
+# Part of the seed of every view. With another value all views change, so ENTRY_FORMAT has to increase as well.
 _KEY = 0x71E35
 
 

@@ -23,6 +23,7 @@ class MemoryCache:
             return self._bytes()
 
     def __contains__(self, name: str) -> bool:
+        # Needs no lock: one look-up is atomic, and the answer may be outdated in any case.
         return name in self._kept
 
     def get(self, name: str) -> np.ndarray | None:

@@ -153,6 +153,8 @@ class PrefixStages:
         with BUILD_LOCK:
             if d not in self._traced:
                 model = self._model(d)
+                # Whether to round is an argument, not a constant: it is known only after this very function was
+                # measured.
                 signature = [
                     tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32),
                     tf.TensorSpec([], tf.bool),

@@ -84,6 +84,7 @@ class DiskCache:
             # Each file is verified once per process: inode, size and time change when it is replaced.
             identity = _identity(path)
             array = read_entry(path, key, verify=identity not in self._verified)
+            # Needs no lock: at worst two threads verify the same file.
             self._verified.add(identity)
             _touch(path)
         except FileNotFoundError:

@@ -13,9 +13,9 @@ class BackboneSpec:
     """Which backbone is wanted, with which weights, at which input size.
 
     Attributes:
-        name: ``print``, the name of a model of ``keras.applications`` in any spelling, or the path of a ``.keras``
-            file.
-        weights: ``default`` (shipped for ``print``, ``imagenet`` for applications, those in a file), ``imagenet``,
+        name: ``print``, ``EfficientNetLite0`` or the name of a model of ``keras.applications`` in any spelling, or the
+            path of a ``.keras`` file.
+        weights: ``default`` (shipped for ``print``, ``imagenet`` for other names, those in a file), ``imagenet``,
             ``none`` (random, from ``seed``), or the path of a weights file.
         input_size: height and width in pixels; None for the backbone's own.
         preprocessing: ``auto``, or the mode that a ``.keras`` file expects for its pixels (none, unit, tf, torch,

@@ -68,6 +68,7 @@ class FusedHeads:
         Returns:
             For each trial the sum of its steps' mean losses, and its new state.
         """
+        # All batches use the same variables: no other batch may start between writing them and reading the result.
         with self._lock:
             for variables, name in (
                 (self._weights, "weights"), (self._momentum, "momentum"), (self._velocity, "velocity"),
@@ -177,9 +178,11 @@ class FusedHeads:
         lists = (self._weights, self._momentum, self._velocity, self._update, gradients)
         for weight, momentum, velocity, update, gradient in zip(*lists, strict=True):
             ones = [-1] + [1] * (len(weight.shape) - 1)
+            # Only kernels decay: a stacked kernel has three axes, a stacked bias two.
             if len(weight.shape) > 2 and tf.reduce_any(decay > 0.0):
                 weight.assign_sub(weight * tf.reshape(rate * decay, ones))
             update.assign(tf.zeros_like(gradient))
+            # Powers of zero switch the kernel's own bias correction off.
             tf.raw_ops.ResourceApplyAdam(
                 var=update.handle, m=momentum.handle, v=velocity.handle, beta1_power=0.0, beta2_power=0.0,
                 lr=1.0, beta1=first, beta2=second, epsilon=EPSILON, grad=gradient,

@@ -68,6 +68,7 @@ def initial_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.nda
             continue
         fan_in, fan_out = shape
         limit = np.sqrt(6.0 / (fan_in + fan_out))
+        # The constant separates these numbers from other draws with the seed of the same trial.
         generator = np.random.default_rng([seed, index, 0x6EAD])
         weights.append(generator.uniform(-limit, limit, shape).astype(np.float32))
     return weights

@@ -50,6 +50,7 @@ class LossScale:
         update(gradients)
         grown = self._good + 1 >= GROWTH_STEPS
         self._scale.assign(tf.where(grown, self._scale * 2.0, self._scale))
+        # tf.cond needs branches that return the same kind of value; nobody reads it.
         return self._good.assign(tf.where(grown, 0, self._good + 1))
 
     def _skipped(self) -> Any:

@@ -52,12 +52,14 @@ def trainable_copy(suffix: Any, adapt: bool, momentum: float) -> Any:
         momentum: upper bound of the momentum of these statistics.
     """
     copy = keras.models.clone_model(suffix)
+    # clone_model draws new weights.
     copy.set_weights(suffix.get_weights())
     copy.trainable = True
     for layer in all_layers(copy):
         if isinstance(layer, keras.layers.BatchNormalization):
             # In Keras a BatchNorm layer that is not trainable runs in inference mode even if called for training.
             layer.trainable = adapt
+            # With Keras's 0.99 the statistics would need hundreds of steps to follow, more than a short trial has.
             layer.momentum = min(layer.momentum, momentum)
     return copy
 
@@ -66,4 +68,5 @@ def seed_variables(model: Any) -> list[Any]:
     """Return the states of the random generators inside ``model`` (dropout, stochastic depth); none for None."""
     if model is None:
         return []
+    # Keras has no public list of the generators inside a model, but all their states end in this name.
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]

@@ -91,6 +91,8 @@ class TrainableSuffix:
             decay: weight decay, a scalar.
         """
         if self._penalty is not None:
+            # The penalty replaces weight decay, which would pull the same weights towards zero instead of their
+            # anchors.
             gradients, decay = self._penalty.add_to(gradients), None
         rates = [rate * ratio for ratio in tf.unstack(ratios)]
         for adam, part in zip(self._adams, self._parts, strict=True):

@@ -37,11 +37,13 @@ class DecodingResult:
     Attributes:
         rows: numbers of the examples whose pixels were written, in the order of the file.
         digests: SHA-256 of the pixels of each of them, 32 bytes.
+        contents: SHA-256 of each of them as it was encoded, 32 bytes.
         bad: numbers of the other examples, each with the reason why it can't be read.
     """
 
     rows: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -79,8 +81,11 @@ def build_task(
     decode: Decode,
     progress: Progress | None = None,
     like: Task | None = None,
+    by_pixels: bool = False,
 ) -> None:
     """Write the files of a task into the empty folder ``directory``.
+
+    Splits and the order of the images follow from the encoded images, so that they are the same at every size.
 
     Args:
         name: name of the task.
@@ -91,7 +96,8 @@ def build_task(
         directory: an empty folder.
         decode: decodes the examples of ``source``.
         progress: called with the number of decoded examples and their total.
-        like: a task of the same examples at another size, whose splits are taken over.
+        like: a task of the same examples at another size, whose splits and order are taken over.
+        by_pixels: derive splits and order from the decoded pixels, as earlier versions did.
 
     Raises:
         DataError: the data is unfit or unreadable, or the disk has too little room.
@@ -106,15 +112,16 @@ def build_task(
         decoded = decode(source.images(), len(listing), size, sink, progress)
     # From here on rows count the readable images only.
     good, skipped = _without_bad(listing, decoded, source.place, options)
-    digests = np.frombuffer(b"".join(decoded.digests), dtype=np.uint8).reshape(-1, 32)
+    digests = _as_rows(decoded.digests)
+    keys = decoded.digests if by_pixels else _keys(source, decoded)
     if like is None:
         assign = assign_unlabelled if options.unlabelled else assign_splits
-        splits = assign(good, digests, options)
+        splits = assign(good, _as_rows(keys), options)
     else:
         splits = _splits_of(match_splits(like, good), len(good))
     if options.unlabelled:
         good = hide_labels(good, splits, options.classes, source.place)
-    orders = _orders(decoded, good, splits) if like is None else match_splits(like, good)
+    orders = _orders(keys, good, splits) if like is None else match_splits(like, good)
     _write_splits(directory, pixels, good, orders, size)
     task = Task(
         name=name,
@@ -147,15 +154,25 @@ def _without_bad(
     return good, skipped
 
 
-def _orders(decoded: DecodingResult, listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
-    """Return the rows of each split, sorted by the digests of their pixels.
+def _keys(source: DataSource, decoded: DecodingResult) -> list[bytes]:
+    """Return the key of each readable image: the source's own, or the SHA-256 of the encoded image."""
+    own = source.keys()
+    return decoded.contents if own is None else [own[row] for row in decoded.rows]
 
-    The order looks random but follows from the pixels alone, so the same images give the same task whatever kind of
-    source they come from. The label breaks ties between identical images.
+
+def _as_rows(digests: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+
+
+def _orders(keys: Sequence[bytes], listing: Listing, splits: NDArray[np.int8]) -> list[Order]:
+    """Return the rows of each split, sorted by their keys.
+
+    The order looks random but follows from the keys alone, so the same files give the same task whatever their names
+    and whatever kind of source they come from. The label breaks ties between identical images.
     """
 
     def key(row: int) -> tuple[bytes, int]:
-        return decoded.digests[row], int(listing.labels[row])
+        return keys[row], int(listing.labels[row])
 
     rows = [np.flatnonzero(splits == number) for number in range(len(SPLITS))]
     return [np.array(sorted(each.tolist(), key=key), dtype=np.int64) for each in rows]

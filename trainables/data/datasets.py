@@ -3,11 +3,16 @@
 Preparation is all or nothing. The files are made in a folder of their own and then moved to their final place under a
 lock, ``task.json`` last. This module knows no kind of example: the caller passes the source and the function that
 decodes its examples (for images :mod:`trainables.modalities.image.datasets`).
+
+Splits follow from the encoded examples, so that a dataset has the same splits at every size. Earlier versions made them
+from the decoded pixels, which differ between sizes. Searches of one storage have to stay comparable, so tasks that were
+prepared by an earlier version keep their splits, and other sizes of the same data in the same storage take them over.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,16 @@ from filelock import FileLock
 from trainables.data.build_task import Decode, Progress, build_task, check_listing
 from trainables.data.inputs.options import DataOptions
 from trainables.data.inputs.source import SPLITS, DataSource, printable
-from trainables.data.task import TASK_FILE, TASK_FORMAT, Task, find_task, open_task
+from trainables.data.task import (
+    BY_CONTENT,
+    SPLITS_RULE,
+    TASK_FILE,
+    TASK_FORMAT,
+    Task,
+    find_task,
+    open_task,
+    read_request,
+)
 from trainables.errors import DataError
 
 PARTIAL_FOLDER = ".partial"
@@ -44,11 +58,12 @@ def prepare_task(
         name: name of the task (:func:`trainables.data.inputs.options.task_name`).
         source: the examples.
         image_size: (H, W) in pixels to which every image is stretched.
-        directory: folder for the task; created if it does not exist.
+        directory: folder for the task; created if it does not exist. Tasks of other sizes may lie next to it.
         options: columns, fractions of the splits, and whether unreadable examples are left out.
         decode: decodes the encoded examples of ``source``.
         progress: called with the number of decoded examples and their total.
-        like: a task of the same examples at another size. The new task takes over its splits, example by example.
+        like: a task of the same examples at another size. The new task takes over its splits, example by example. None
+            takes over those of a task of an earlier version next to ``directory``, if there is one.
 
     Returns:
         The task. Its ``notes`` tell the user what was split off or left out.
@@ -100,17 +115,48 @@ def _make(
     like: Task | None,
 ) -> None:
     """Build the task in a folder of its own, then move it to ``directory``."""
+    by_pixels = like is None and _was_split_by_pixels(directory, request)
+    if like is None and not by_pixels:
+        like = _earlier_task(directory, request)
+        request = {**request, SPLITS_RULE: BY_CONTENT if like is None else f"like {like.digest}"}
     partial = directory / PARTIAL_FOLDER
     shutil.rmtree(partial, ignore_errors=True)  # a killed process may have left its files there
     partial.mkdir()
     try:
-        build_task(name, source, size, options, request, partial, decode, progress, like)
+        build_task(name, source, size, options, request, partial, decode, progress, like, by_pixels)
         # Without task.json the folder holds no task: removed first and moved last, it never describes other files.
         (directory / TASK_FILE).unlink(missing_ok=True)
         for file in [*(f"{split}.arrow" for split in SPLITS), TASK_FILE]:
             (partial / file).replace(directory / file)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _was_split_by_pixels(directory: Path, request: Mapping[str, Any]) -> bool:
+    """Whether an earlier version prepared this data in ``directory``, perhaps before its files were changed.
+
+    It is prepared again in the same way. Otherwise files that were merely copied would get other splits.
+    """
+    found = read_request(directory)
+    return found is not None and _same(found, request, but="fingerprint")
+
+
+def _earlier_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
+    """Return the task of the same files and options at another size that an earlier version prepared next to
+    ``directory``; of several the first one that was made."""
+    found = []
+    for file in directory.parent.glob(f"*/{TASK_FILE}"):
+        other = read_request(file.parent)
+        if file.parent != directory and other is not None and _same(other, request, but="image_size"):
+            task = find_task(file.parent, other)
+            if task is not None:
+                found.append((file.stat().st_mtime_ns, file.parent.name, task))
+    return min(found, key=lambda each: each[:2])[2] if found else None
+
+
+def _same(found: Mapping[str, Any], request: Mapping[str, Any], but: str) -> bool:
+    """Whether ``found``, the request of an earlier version, equals ``request`` in all values except ``but``."""
+    return {**found, but: None} == {**request, but: None}
 
 
 def _request(

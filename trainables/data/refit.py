@@ -66,7 +66,7 @@ class ConcatenatedImages:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self.dtype = self._parts[0].dtype
-        self.shape = (int(self._starts[-1]), *self._parts[0].shape[1:])
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *self._parts[0].shape[1:])
         self.ndim = len(self.shape)
         self.nbytes = sum(part.nbytes for part in self._parts)
 

@@ -1,8 +1,8 @@
 """Assigns images to splits, stratified by class, where the data names no splits.
 
-The split of an image depends on its pixels, its class and the seed, not on its name, its position or the kind of
-input. Identical images of a class stay in one split, so that no test image was trained on. At another image size the
-pixels differ; :func:`match_splits` then takes the splits over from an existing task.
+The split of an image depends on its key (the SHA-256 of its file), its class and the seed, not on its name, its
+position, the kind of input or the size to which it is decoded. Identical files of a class stay in one split, so that no
+test image was trained on. :func:`match_splits` takes the splits over from an existing task, whatever made them.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def match_splits(task: Task, listing: Listing) -> list[NDArray[np.int64]]:
     return orders
 
 
-def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
+def assign_splits(listing: Listing, keys: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
     """Split validation and test off the training images, if the data names none.
 
     Args:
         listing: N images that passed :func:`trainables.data.checks.check_labelled_listing`.
-        digests: (N, 32) uint8, SHA-256 of the pixels of each image.
+        keys: (N, 32) uint8, the key of each image; identical images have the same.
         options: fractions and seed.
 
     Returns:
@@ -64,10 +64,10 @@ def assign_splits(listing: Listing, digests: NDArray[np.uint8], options: DataOpt
     fractions = [options.fraction(split) for split in missing]
     for label in range(len(listing.classes)):
         rows = np.flatnonzero((listing.labels == label) & (splits == TRAIN))
-        # A hash of seed and pixels is a shuffle that does not depend on the order of the input.
-        keys = [hashlib.sha256(b"%d " % options.seed + digests[row].tobytes()).digest() for row in rows]
-        order = sorted(range(len(rows)), key=keys.__getitem__)
-        bounds = split_bounds([keys[place] for place in order], _sizes(len(rows), fractions))
+        # A hash of seed and key is a shuffle that does not depend on the order of the input.
+        ranks = [hashlib.sha256(b"%d " % options.seed + keys[row].tobytes()).digest() for row in rows]
+        order = sorted(range(len(rows)), key=ranks.__getitem__)
+        bounds = split_bounds([ranks[place] for place in order], _sizes(len(rows), fractions))
         for split, (start, stop) in zip(missing, pairwise(bounds), strict=True):
             splits[rows[order[start:stop]]] = SPLITS.index(split)
     return splits
@@ -83,7 +83,12 @@ def split_notes(listing: Listing, splits: NDArray[np.int8], options: DataOptions
 
 
 def leak_notes(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> tuple[str, ...]:
-    """Return a warning for each split that holds images which are also in train."""
+    """Return a warning for each split that holds images which are also in train.
+
+    Args:
+        digests: (N, 32) uint8, SHA-256 of the pixels of each image: two files may hold the same picture.
+        splits: (N,) index into SPLITS, or UNSPLIT.
+    """
     keys = [digest.tobytes() for digest in digests]
     trained = {key for key, split in zip(keys, splits, strict=True) if split == TRAIN}
     leaks = [split for key, split in zip(keys, splits, strict=True) if split != TRAIN and key in trained]

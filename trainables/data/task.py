@@ -28,7 +28,14 @@ ALWAYS_HASHED_BYTES = 1 << 30
 Of larger ones only the files whose modification time has changed are hashed."""
 
 TASK_FORMAT = 1
-"""Version of the files. Increase it whenever the same input would give other pixels, other splits or other files."""
+"""Version of the files. Increase it whenever the same input would give other pixels or other files."""
+
+SPLITS_RULE = "splits"
+"""Key of a request that names how the splits were made: :data:`BY_CONTENT`, or ``like`` and the digest of the task that
+they were taken from. Earlier versions wrote no such key; they made splits from the pixels at the size of the task."""
+
+BY_CONTENT = "content"
+"""The splits follow from the encoded images, so that they are the same at every size."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +104,31 @@ def open_task(directory: Path) -> Task:
 
 
 def find_task(directory: Path, request: Mapping[str, Any]) -> Task | None:
-    """Return the task in ``directory`` if it is undamaged and was made from ``request``; None if it has to be made."""
+    """Return the task in ``directory`` if it is undamaged and was made from ``request``; None if it has to be made.
+
+    How its splits were made does not matter: a search that is resumed keeps the splits with which it began.
+    """
     try:
         facts = json.loads((directory / TASK_FILE).read_text(encoding="utf-8"))
-        if facts["request"] != request:
+        if _without_rule(facts["request"]) != _without_rule(request):
             return None
         task = _task(directory, facts)
         return task if _as_written(directory, facts) else None
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None  # absent, incomplete or damaged: in each case the task has to be made
+
+
+def read_request(directory: Path) -> dict[str, Any] | None:
+    """Return what the task in ``directory`` was made from; None if there is no readable task of this format."""
+    try:
+        facts = json.loads((directory / TASK_FILE).read_text(encoding="utf-8"))
+        return dict(facts["request"]) if facts["format"] == TASK_FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _without_rule(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in request.items() if key != SPLITS_RULE}
 
 
 def save_task(task: Task, request: Mapping[str, Any], directory: Path) -> None:

@@ -1,6 +1,6 @@
 """Splits, classes and tasks of a target dataset whose training and validation labels must not be used.
 
-Only the test split needs labels. Which images it gets depends on their pixels and the seed alone, like the validation
+Only the test split needs labels. Which images it gets depends on their keys and the seed alone, like the validation
 split. The classes are those of the source, followed by the other classes of the test images.
 """
 
@@ -74,12 +74,12 @@ def check_unlabelled_listing(listing: Listing, place: str, known: tuple[str, ...
     _classes({listing.classes[label] for label in np.unique(labels)}, known, place)
 
 
-def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
+def assign_unlabelled(listing: Listing, keys: NDArray[np.uint8], options: DataOptions) -> NDArray[np.int8]:
     """Split validation and test off the training images, if the data names none, without using their labels.
 
     Args:
         listing: N images that passed :func:`check_unlabelled_listing`.
-        digests: (N, 32) uint8, SHA-256 of the pixels of each image.
+        keys: (N, 32) uint8, the key of each image, as for :func:`trainables.data.splits.assign_splits`.
         options: fractions and seed. The test split gets at most as many images as have a label.
 
     Returns:
@@ -96,7 +96,7 @@ def assign_unlabelled(listing: Listing, digests: NDArray[np.uint8], options: Dat
         able = pool[listing.labels[pool] != NO_LABEL] if split == "test" else pool
         most = min(len(able), len(pool) - left)
         size = min(max(1, round(whole * options.fraction(split))), most)
-        splits[_drawn(able, digests, options.seed, size, most)] = TEST if split == "test" else TEST - 1
+        splits[_drawn(able, keys, options.seed, size, most)] = TEST if split == "test" else TEST - 1
     return splits
 
 
@@ -124,16 +124,16 @@ def _classes(found: set[str], known: tuple[str, ...], place: str) -> tuple[str, 
         shared_classes(known, sorted(found))
     if len(known) + len(others) < 2:
         raise DataError(
-            f"{place} holds one class only, {quoted_list(others)}: expected at least two to tell apart."
+            f"{place} holds one class only, {quoted_list([*known, *others])}: expected at least two to tell apart."
         )
     return (*known, *others)
 
 
 def _drawn(
-    rows: NDArray[np.int64], digests: NDArray[np.uint8], seed: int, size: int, most: int
+    rows: NDArray[np.int64], keys: NDArray[np.uint8], seed: int, size: int, most: int
 ) -> NDArray[np.int64]:
-    """Draw ``size`` of ``rows`` by seed and pixels, or up to ``most`` so that identical images stay together."""
-    keys = [hashlib.sha256(b"%d " % seed + digests[row].tobytes()).digest() for row in rows]
-    order = sorted(range(len(rows)), key=keys.__getitem__)
-    _, stop = split_bounds([keys[place] for place in order], [size])
+    """Draw ``size`` of ``rows`` by seed and key, or up to ``most`` so that identical images stay together."""
+    ranks = [hashlib.sha256(b"%d " % seed + keys[row].tobytes()).digest() for row in rows]
+    order = sorted(range(len(rows)), key=ranks.__getitem__)
+    _, stop = split_bounds([ranks[place] for place in order], [size])
     return rows[order[: stop if stop <= most else size]]

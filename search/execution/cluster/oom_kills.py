@@ -40,6 +40,7 @@ def kernel_oom_kills() -> int:
 
     Compare it with an earlier value. It is 0 where the kernel does not count.
     """
+    # The container's own counter comes first: that of the machine counts the kills in other containers, too.
     for file in _COUNTERS:
         try:
             lines = file.read_text().splitlines()

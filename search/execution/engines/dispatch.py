@@ -63,6 +63,7 @@ def dispatch(
                         f"times: {error}"
                     ) from error
                 time.sleep(POLL_SECONDS)  # Ray needs a moment to restart the engine
+                # The next engine in turn: the one that has just died may not be back yet.
                 pending[_submit(session, jobs[key], next(engine_indices))] = key
 
 

@@ -65,11 +65,13 @@ class EnginePool:
             alive = alive_nodes(ray.nodes())
             fit = {key: node for key, node in alive.items() if node.trial_capacity(self.session.resources)}
             before, self._nodes = self._nodes, fit
+            # Engines of lost nodes died with them. A node that comes back has a new id and gets new engines.
             self._engines = {key: engines for key, engines in self._engines.items() if key in fit}
             if self._refreshed:  # the nodes of the first refresh have not joined just now
                 self._notify_changes(before)
             self._refreshed = True
             for key, node in fit.items():
+                # Includes nodes on which an earlier refresh could not start engines.
                 if key not in self._engines and (started := self._start_engines(node)):
                     self._engines = {**self._engines, key: started}
 
@@ -91,6 +93,7 @@ class EnginePool:
         if here in self._engines:
             yield self._engines[here][0]
             return
+        # ``joined`` hides the GPUs of this node from the engine: Ray may have given them to another job.
         spec = replace(self.session, resources=FixedTrialResources(1.0, 0.0, 1), joined=True)
         engine = start_engine(here, spec, os.cpu_count() or 1)
         try:

@@ -69,7 +69,7 @@ def test_every_backbone_is_scored_on_the_same_images_without_test_images(
     for name, size in (("print", 32), ("small", 24)):
         task = task_of(configs[name], size)
         known.append({i for split in ("train", "validation") for i in task.split(split).ids[:]})
-    assert known[0] != known[1]  # the splits follow from the pixels
+    assert known[0] == known[1]  # the splits follow from the files, whatever the size
     assert scoring.images == scoring.available_images == len(known[0] & known[1])
     assert (scoring.classes, scoring.source) == (CLASSES, "digits")
     assert {b.name for b in scoring.backbones} == {"print", "small"}

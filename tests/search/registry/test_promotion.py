@@ -12,104 +12,32 @@ import pty
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from mlflow import MlflowClient
+from registered_model import IMAGES, Model, answers, footprint
+from simultaneous import at_once
 
 from search.cli import main
 from search.fault_injection import KILL_AT_VARIABLE
-from search.records.predictions import PREDICTIONS_FILE, PredictionRecord, image_keys, write_predictions
+from search.records.predictions import PREDICTIONS_FILE, PredictionRecord
 from search.records.record import Interval, Outcome
 from search.records.results import outcome_from_json, outcome_to_json
-from search.registry import AmbiguousChallenger, PromotionRefused, history, judge, promote, rollback
+from search.registry import (
+    AmbiguousChallenger,
+    PromotionRefused,
+    history,
+    judge,
+    promote,
+    promotion,
+    rollback,
+)
 from search.registry.front_versions import FRONT_TAG, OBJECTIVES_TAG
 from search.registry.promotion import PREVIOUS_CHAMPIONS
-from search.tracking.client import connect
-from search.tracking.stores import default_tracking_uri
-from search.tracking.tags import INPUT_FORM_TAG, TEST_DIGEST_TAG, footprint_of, footprint_tags
+from search.registry.versions import NOT_PROPOSED_TAG
+from search.tracking.tags import TEST_DIGEST_TAG, footprint_of, footprint_tags
 from trainables.errors import TrackingError, UsageError
-from trainables.serving.footprint import Footprint, Latency
-
-IMAGES = 300
-LABELS = np.arange(IMAGES) % 3
-
-
-def answers(
-    wrong: int, scratch: int | None = None, classes: tuple[str, ...] = ("a", "b", "c")
-) -> PredictionRecord:
-    """Return predictions of a model whose three training runs err on about ``wrong`` images, with a baseline."""
-    return PredictionRecord(
-        classes=classes,
-        image_size=(8, 8),
-        digest="d" * 64,
-        images=image_keys([str(n) for n in range(IMAGES)]),
-        labels=LABELS,
-        predicted=erring(wrong),
-        chosen=0,
-        scratch=erring(scratch) if scratch is not None else np.empty((0, IMAGES), np.int64),
-    )
-
-
-def erring(wrong: int) -> np.ndarray:
-    rows = np.tile(LABELS, (3, 1))
-    for n, row in enumerate(rows):
-        row[n : wrong + n] = (row[n : wrong + n] + 1) % 3
-    return rows
-
-
-def footprint(size: int = 1_000_000) -> Footprint:
-    time = Latency(5.0, 4.9, 5.1)
-    return Footprint(size, 1000, 0.5, time, time, "a processor, 2 threads")
-
-
-class Model:
-    """A registered model for one test."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.uri, self.name = default_tracking_uri(folder), name
-        self.folder = folder / "versions" / name
-        self.client = connect(self.uri)
-        self.client.create_registered_model(name)
-
-    def add(self, given: PredictionRecord | None, size: int = 1_000_000, **tags: str) -> str:
-        """A version, the new challenger; its number."""
-        place = self.folder / str(len(list(self.folder.glob("*"))) + 1)
-        place.mkdir(parents=True)
-        kept = {
-            "unfreeze.search": "photos ü",
-            "unfreeze.trial": "7",
-            INPUT_FORM_TAG: "uint8 (-1, -1, -1, 3)",
-            **footprint_tags(footprint(size)),
-            **tags,
-        }
-        if given is not None:
-            write_predictions(place / PREDICTIONS_FILE, given)
-            kept[TEST_DIGEST_TAG] = given.digest
-        made = self.client.create_model_version(self.name, place.as_uri(), tags=kept)
-        self.client.set_registered_model_alias(self.name, "challenger", made.version)
-        return str(made.version)
-
-    def alias(self, name: str) -> str | None:
-        number = self.client.get_registered_model(self.name).aliases.get(name)
-        return None if number is None else str(number)
-
-    def tags(self) -> dict[str, str]:
-        return dict(self.client.get_registered_model(self.name).tags)
-
-    def run(self, *arguments: str) -> int:
-        return main([*arguments, self.name, "--tracking-uri", self.uri])
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
-
-
-@pytest.fixture
-def model(storage: Path, request: pytest.FixtureRequest) -> Model:
-    return Model(storage, request.node.name.replace("[", "-").replace("]", ""))
 
 
 def test_a_better_challenger_becomes_champion_and_the_history_records_why(model: Model) -> None:
@@ -239,22 +167,6 @@ def in_a_process(model: Model, call: str, **environment: str) -> subprocess.Pope
     )
 
 
-def at_once(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """Start all of them at the same moment; return exit code and output of each."""
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = []
-    for process in processes:
-        out, _ = process.communicate(timeout=300)
-        found.append((process.returncode, out.strip()))
-    return sorted(found)
-
-
 @pytest.mark.slow
 def test_of_simultaneous_promotions_one_succeeds_and_the_others_are_refused(model: Model) -> None:
     model.add(answers(40))
@@ -337,6 +249,129 @@ def test_the_command_shows_the_comparison_and_sets_the_exit_code(
     shown_history = " ".join(capsys.readouterr().out.split())
     assert "1 → 2 photos ü #7" in shown_history
     assert "forced, against the gate" in shown_history
+
+
+def test_a_version_is_promoted_by_its_number(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = model.add(answers(5))
+    newest = model.add(answers(40))
+    assert model.run("promote", "--version", chosen, "--dry-run") == 0
+    assert f"version {chosen}, candidate" in capsys.readouterr().out
+    assert model.alias("champion") is None
+    assert model.run("promote", "--version", chosen) == 0
+    assert f"version {chosen} is the champion" in capsys.readouterr().out
+    assert (model.alias("champion"), model.alias("challenger")) == (chosen, newest)
+    assert [(e.version, e.decision) for e in history(model.name, model.uri)] == [(chosen, "first")]
+    assert model.run("promote", "--version", chosen) == 1
+    assert f"version {chosen} of model {model.name!r} is the champion already" in capsys.readouterr().err
+    # The gate is the same as for the challenger, and so is the way past it.
+    assert model.run("promote", "--version", newest, "--dry-run") == 1
+    assert model.run("promote", "--version", newest) == 1
+    assert f"version {newest} of model {model.name!r} is not promoted: it is worse" in capsys.readouterr().err
+    assert promote(model.name, model.uri, version=int(newest), force=True).forced
+    assert rollback(model.name, model.uri).champion.version == chosen == model.alias("champion")
+
+
+def test_a_version_is_promoted_by_its_number_without_any_alias(model: Model) -> None:
+    number = model.add_unproposed(answers(5))
+    with pytest.raises(TrackingError, match="has no version with the alias 'challenger'"):
+        promote(model.name, model.uri)
+    assert promote(model.name, model.uri, version=int(number)).champion.version == number
+    assert (model.alias("champion"), model.alias("challenger")) == (number, None)
+
+
+def test_a_point_of_a_front_is_promoted_by_its_version_without_a_question(model: Model) -> None:
+    points = front(model, {4: 5, 9: 20, 2: 60})
+    assert promote(model.name, model.uri, version=int(points[9])).champion.version == points[9]
+    assert model.alias("challenger") == points[4]
+    with pytest.raises(
+        UsageError, match="expected either a trial or a version, received trial 9 and version 1"
+    ):
+        promote(model.name, model.uri, trial=9, version=1)
+    assert model.run("promote", "--version", points[2], "--trial", "2") == 2
+
+
+def test_a_version_that_is_no_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("", "x", "-1", "1.0", "²", "३", "v1", "models:/m/1", "1 2", "9999999999", "0x1", "latest"):
+        assert main(["promote", "m", f"--version={number}"]) == 2
+        assert f"--version: expected the number of a version, received '{number}'" in capsys.readouterr().err
+
+
+def test_a_missing_version_is_refused_with_a_list_of_the_existing_ones(model: Model) -> None:
+    model.add(answers(5))
+    model.add(answers(5))
+    model.client.create_registered_model(f"{model.name} other")
+    for _ in range(3):
+        model.client.create_model_version(f"{model.name} other", model.folder.as_uri())
+    for number in (0, 3, 999_999_999):
+        expected = rf"version: expected a version of model .* \(it has 1, 2\), received {number}"
+        with pytest.raises(TrackingError, match=expected):
+            promote(model.name, model.uri, version=number, force=True)
+    assert (model.alias("champion"), model.tags()) == (None, {})
+
+
+def test_a_version_of_a_missing_model_is_refused(model: Model) -> None:
+    with pytest.raises(TrackingError, match=r"model: expected a registered model .*received 'nothing'"):
+        promote("nothing", model.uri, version=1)
+    with pytest.raises(TrackingError, match=r"\(it has none\), received 1"):
+        promote(model.name, model.uri, version=1)
+
+
+@pytest.mark.parametrize("status", ["FAILED_REGISTRATION", "PENDING_REGISTRATION"])
+def test_a_version_that_is_not_ready_is_refused(
+    model: Model, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = model.add_unproposed(answers(5))
+    found = model.client.get_model_version(model.name, number)
+    found._status, found._status_message = status, "the upload failed"
+    monkeypatch.setattr(MlflowClient, "get_model_version", lambda *arguments: found)
+    expected = rf"version 1 of model .* expected the status READY, received {status}: the upload failed"
+    with pytest.raises(TrackingError, match=expected):
+        promote(model.name, model.uri, version=1, force=True)
+    assert model.tags() == {}
+
+
+def test_a_version_that_is_deleted_after_the_comparison_changes_nothing(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = model.add_unproposed(answers(5))
+
+    def judge_and_delete(*arguments: Any, **options: Any) -> Any:
+        found = judge(*arguments, **options)
+        model.client.delete_model_version(model.name, number)
+        return found
+
+    monkeypatch.setattr(promotion, "judge", judge_and_delete)
+    with pytest.raises(TrackingError, match=r"\(it has none\), received 1"):
+        promote(model.name, model.uri, version=1)
+    assert (model.alias("champion"), model.tags()) == (None, {})
+
+
+def test_a_version_that_is_promoted_while_another_command_sets_the_first_champion_is_refused(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (model.add_unproposed(answers(5)) for _ in range(2))
+
+    def judge_late(*arguments: Any, **options: Any) -> Any:
+        found = judge(*arguments, **options)
+        model.client.set_registered_model_alias(model.name, "champion", second)
+        return found
+
+    monkeypatch.setattr(promotion, "judge", judge_late)
+    with pytest.raises(TrackingError, match="version 2 is now champion"):
+        promote(model.name, model.uri, version=int(first))
+    assert model.alias("champion") == second
+
+
+def test_promote_names_a_newer_version_that_was_not_proposed(model: Model) -> None:
+    hint = r"The newest version, 2, was not proposed: it is poor\. --version 2 compares and promotes it"
+    model.add(answers(5))
+    promote(model.name, model.uri)
+    model.add_unproposed(answers(60), **{NOT_PROPOSED_TAG: "it is poor"})
+    with pytest.raises(TrackingError, match=rf"version 1 .* is the champion already\. {hint}"):
+        promote(model.name, model.uri)
+    model.client.delete_registered_model_alias(model.name, "challenger")
+    with pytest.raises(TrackingError, match=rf"no version with the alias 'challenger': .*\. {hint}"):
+        judge(model.name, model.uri)
 
 
 def test_history_as_json(model: Model, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from search.registry import (
     download_backbone,
     promote,
     register,
+    registration,
     rollback,
 )
 from search.registry.downloads import check_model_exists
@@ -113,14 +114,9 @@ class Registry:
         )
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("Läufe von 'heute' 字")
-
-
 @pytest.fixture
-def registry(storage: Path, request: pytest.FixtureRequest) -> Registry:
-    return Registry(storage, request.node.name.replace("[", "-").replace("]", ""))
+def registry(storage: Path, model_name: str) -> Registry:
+    return Registry(storage, model_name)
 
 
 def test_a_winner_becomes_the_challenger_and_loads(registry: Registry) -> None:
@@ -225,6 +221,38 @@ def test_another_winner_is_another_version_and_an_older_search_does_not_move_the
     assert registry.alias("challenger") == "2"
     assert registry.register(classifier(seed=0)) == old
     assert registry.alias("challenger") == "2"
+
+
+def test_a_winner_like_the_most_frequent_class_is_registered_but_not_proposed(registry: Registry) -> None:
+    registry.register(classifier(seed=0))
+    poor = replace(search("x", 1).outcome, confusion=((5, 0, 0), (5, 0, 0), (5, 0, 0)))  # type: ignore[type-var]
+    version = registry.register(classifier(seed=1), replace(registry.record, outcome=poor))
+    assert (registry.versions(), registry.alias("challenger")) == (["1", "2"], "1")
+    reason = version.tags["unfreeze.not_proposed"]
+    assert "not significantly better than always answering the most frequent class" in reason
+    description = registry.client.get_model_version(registry.model, "2").description
+    assert description.startswith(f"Not proposed as challenger: {reason}. Test accuracy 91.0 %")
+    assert registry.register(classifier(seed=1), replace(registry.record, outcome=poor)) == version
+
+
+def test_a_kill_before_the_alias_is_set_leaves_the_reason_with_the_version(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = replace(registry.record.outcome, confusion=((5, 0), (5, 0)))  # type: ignore[type-var]
+    record = replace(registry.record, outcome=poor)
+
+    def die(name: str) -> None:
+        raise KeyboardInterrupt(name)
+
+    with monkeypatch.context() as killing:
+        killing.setattr(registration, "failpoint", die)
+        with pytest.raises(KeyboardInterrupt, match="version-created"):
+            registry.register(classifier(), record)
+    left = registry.client.get_model_version(registry.model, "1")
+    assert "most frequent class" in left.tags["unfreeze.not_proposed"]
+    assert registry.register(classifier(), record).version == "1"
+    assert registry.client.get_registered_model(registry.model).aliases == {}
+    assert promote(registry.model, registry.uri, version=1, force=True).champion.version == "1"
 
 
 def test_the_global_tracking_uri_of_mlflow_does_not_change(registry: Registry) -> None:

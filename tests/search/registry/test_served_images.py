@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow_store import put_empty_store
 from model_server import ModelServer
 from PIL import Image
 
@@ -57,6 +58,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.uri = default_tracking_uri(folder)
+        put_empty_store(folder)
         self.model = classifier()
         package = folder / "package ü"
         package.mkdir()

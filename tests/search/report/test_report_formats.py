@@ -41,7 +41,7 @@ def test_markdown_has_verdict_best_trials_importance_and_next_steps() -> None:
     assert f"| {best.number} ★ |" in text
     assert "| learning rate | 60 % | 30 to 80 % |" in text
     assert "| head units | 10 % | – |" in text
-    assert "```sh\nunfreeze promote unfreeze-pets --storage runs\n```" in text
+    assert "```sh\nunfreeze promote unfreeze-pets --version 3 --storage runs\n```" in text
     assert "digest 9f2c41d0" in text
 
 

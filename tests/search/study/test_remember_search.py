@@ -86,7 +86,7 @@ def test_the_old_task_is_measured_before_and_after_training(result: SearchResult
     assert "The old task" in page
     assert "points on average (95 % interval" in page
     client = mlflow.MlflowClient(record.tracking_uri)
-    version = client.get_model_version_by_alias("unfreeze-new", "challenger")
+    version = client.get_model_version("unfreeze-new", str(outcome.model_version))
     assert forgotten_of(version.tags) == pytest.approx(old.forgotten, abs=1e-6)
     assert float(version.tags["unfreeze.forgotten_high"]) == pytest.approx(old.lost.high, abs=1e-6)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
@@ -100,7 +100,7 @@ def test_the_gate_refuses_a_model_that_forgot_the_old_task(result: SearchResult)
     assert old is not None
     uri = result.record.tracking_uri
     assert old.lost is not None
-    lenient = judge("unfreeze-new", uri, max_forgetting=0.999)
+    lenient = judge("unfreeze-new", uri, version=1, max_forgetting=0.999)
     assert lenient.judgement.decision != "forgets"
     kept = lenient.judgement.old_task
     assert kept is not None

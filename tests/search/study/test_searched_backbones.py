@@ -86,7 +86,7 @@ def test_the_winner_is_measured_and_registered_with_its_own_backbone(
     assert outcome is not None
     own = record.backbones[str(outcome.params["backbone"])]
     client = mlflow.MlflowClient(record.tracking_uri)
-    version = client.get_model_version_by_alias("unfreeze-few", "challenger")
+    version = client.get_model_version("unfreeze-few", str(outcome.model_version))
     assert version.tags["unfreeze.backbone_digest"] == own.digest
     runs = client.search_runs(
         [e.experiment_id for e in client.search_experiments()], "tags.`unfreeze.search` = 'several'"

@@ -119,21 +119,6 @@ def test_the_baseline_of_align_without_target_labels_trains_on_the_source_alone(
     assert "No label of the target was used" in (weird_folder / "runs s" / "a" / "report.html").read_text()
 
 
-def test_method_all_chooses_a_method_for_each_trial(data: dict[str, str], weird_folder: Path) -> None:
-    asked = config(data, weird_folder, method="all", name="all", trials=6)
-    record = run_search(asked).record
-    methods = {t.method for t in record.trials}
-    assert methods <= {"finetune", "reweight", "align"}
-    assert len(methods) > 1
-    for trial in record.trials:
-        assert trial.state in ("complete", "pruned"), trial.error
-        assert trial.params["method"] == trial.method
-        assert ("weighting" in trial.params) == (trial.method == "reweight")
-        assert ("alignment" in trial.params) == (trial.method == "align")
-    again = read_record("all", asked.storage)
-    assert [t.method for t in again.trials] == [t.method for t in record.trials]
-
-
 def test_another_source_under_the_same_name_is_refused(
     reweighted: tuple[SearchConfig, SearchRecord], weird_folder: Path
 ) -> None:

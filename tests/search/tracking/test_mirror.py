@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_store import put_empty_store
 
 from search.records.record import (
     BackboneSummary,
@@ -70,7 +71,9 @@ def search(*trials: TrialRecord, name: str = "das 'erste' \"字\"", **changes: o
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for the whole module: creating one takes seconds."""
-    return tmp_path_factory.mktemp("Läufe von 'heute' #1 字")
+    folder = tmp_path_factory.mktemp("Läufe von 'heute' #1 字")
+    put_empty_store(folder)
+    return folder
 
 
 class Store:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow_service import Server, free_port, wait_for
+from simultaneous import at_once
 
 from search.records.record import BackboneSummary, Interval, Outcome, SearchRecord, TaskSummary, TrialRecord
 from search.tracking.delivery import Delivery
@@ -147,7 +148,7 @@ def registered(server: Server, tmp_path_factory: pytest.TempPathFactory) -> obje
     from search.registry import register
 
     model = small_classifier()
-    outcome = Outcome(0, {}, (0,), (0.9,), Interval(0.9, 0.8, 1.0), (0.9,), ((1, 0), (0, 1)))
+    outcome = Outcome(0, {}, (0,), (0.9,), Interval(0.9, 0.8, 1.0), (0.9,), ((45, 5), (5, 45)))
     record = replace(search("model", trial(0, 1, "complete")), outcome=outcome)
     mirror = Mirror(server.uri, experiment="unfreeze/model", storage=tmp_path_factory.mktemp("unused"))
     mirror.close(record)
@@ -184,14 +185,7 @@ def test_of_two_simultaneous_promotions_over_http_one_succeeds(server: Server, r
     both = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=300)[0].strip() for process in both]
+    said = [told for _, told in at_once(*both)]
     assert said.count("champion 1") == 1
     (told,) = (words for words in said if words != "champion 1")
     assert "version 1 is now champion" in told or "is the champion already" in told

@@ -75,15 +75,15 @@ def record(
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def printed(shown: SearchRecord, report: Path | None = None, width: int = 80) -> str:
+def printed(shown: SearchRecord, report: Path | None = None, width: int = 80, model_state: str = "") -> str:
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as captured:
-        print_summary(shown, report, console)
+        print_summary(shown, report, console, model_state)
     return captured.get()
 
 
 def test_the_summary_has_accuracy_gain_configuration_model_and_report() -> None:
-    text = printed(record(), Path("/runs/digits/report.html"))
+    text = printed(record(), Path("/runs/digits/report.html"), model_state="alias challenger")
     for words in (
         "2 trials in 1m 42s",
         "97.8 %   95 % interval 96.9 to 98.5 %, 1,497 images",
@@ -94,12 +94,27 @@ def test_the_summary_has_accuracy_gain_configuration_model_and_report() -> None:
         "unfreeze-digits version 3, alias challenger",
         "679 kB, 3.3 ms for an image (a processor, 2 threads)",
         "/runs/digits/report.html",
-        "unfreeze promote unfreeze-digits   # ",
+        "unfreeze promote unfreeze-digits --version 3  # ",
         "unfreeze ui ",
     ):
         assert words in text, words
     assert "edge" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("state", "lines"),
+    [
+        ("", ["unfreeze-digits version 3"]),
+        ("aliases challenger and champion", ["unfreeze-digits version 3, aliases challenger and champion"]),
+        ("the challenger is version 4", ["unfreeze-digits version 3", "the challenger is version 4"]),
+    ],
+)
+def test_the_summary_names_only_aliases_that_the_version_has(state: str, lines: list[str]) -> None:
+    shown = [line.removeprefix("model").strip() for line in printed(record(), model_state=state).splitlines()]
+    start = shown.index(lines[0])
+    assert shown[start : start + len(lines)] == lines
+    assert state or not any("alias" in line or "challenger" in line for line in shown)
 
 
 @pytest.mark.parametrize(

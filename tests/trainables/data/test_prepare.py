@@ -362,6 +362,9 @@ class Shrinking:
     def images(self) -> Iterator[Encoded | None]:
         yield from [None] * 7
 
+    def keys(self) -> None:
+        return None
+
 
 def test_input_that_changes_after_it_was_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.parquet changed while it was read: expected 8 images, found 7"):

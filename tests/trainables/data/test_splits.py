@@ -1,4 +1,4 @@
-"""Splits are stratified, seeded, and depend on the pixels alone."""
+"""Splits are stratified, seeded, and depend on the keys of the images alone."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_identical_images_stay_in_one_split_if_there_are_others(fill: Fill, tmp_
 
 
 def test_the_same_folder_with_labels_is_another_task(fill: Fill, tmp_path: Path) -> None:
-    root = fill(tmp_path / "in", {"cat": 5, "dog": 5})
+    root = fill(tmp_path / "in", {"cat": 20, "dog": 20})
     hidden = prepared(root, tmp_path / "out")
     assert prepared(root, tmp_path / "out") == hidden
     plain = prepare(str(root), image_size=(6, 6), directory=tmp_path / "out")

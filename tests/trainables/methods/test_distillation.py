@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from trainables.activations.stages import PrefixStages
 from trainables.backbones.backbone import Backbone
@@ -284,8 +285,12 @@ def test_a_missing_teacher_names_the_option(print_bench: Workbench) -> None:
 
 
 def test_a_teacher_of_other_images_is_refused(folder: Path, tmp_path: Path) -> None:
-    """The teacher's task has the same digits in another order, prepared without the student's splits."""
-    other = prepare("digits", image_size=(48, 48), directory=tmp_path / "t")
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for shade in range(8):
+            picture = Image.new("L", (8, 8), 16 * shade + len(name) + (name == "dog"))
+            picture.save(tmp_path / "pictures" / name / f"{shade}.png")
+    other = prepare(str(tmp_path / "pictures"), image_size=(48, 48), directory=tmp_path / "t")
     teacher = Workbench.open(folder / "teacher.keras", other.directory)
     wrong = Workbench.open(folder / "student.keras", folder / "small", teacher=lambda: teacher)
     with pytest.raises(UsageError, match="expected to see the same training images"):

@@ -79,6 +79,14 @@ class DataSource(Protocol):
         """Yield the encoded images in the order of the listing; None for an empty cell of a table."""
         ...
 
+    def keys(self) -> Sequence[bytes] | None:
+        """Return the key of each image (32 bytes), from which its split and its position follow.
+
+        None takes the SHA-256 of each encoded image. A source that encodes its images itself returns keys, because an
+        encoder may write other bytes in another version.
+        """
+        ...
+
 
 def printable(name: str | Path) -> str:
     """Return ``name`` as valid Unicode text: undecodable bytes become escapes.

@@ -121,6 +121,9 @@ class Tables:
             for array in part.table.arrays(part.columns.image):
                 yield from encoded_images(array, part.table.path.parent)
 
+    def keys(self) -> None:
+        return None
+
     @cached_property
     def _facts(self) -> list[RowLabels]:
         splits = [_splits(part) for part in self._parts]

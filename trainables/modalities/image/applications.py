@@ -68,15 +68,16 @@ APPLICATIONS: dict[str, Application] = {
 
 def find_application(name: str) -> Application | None:
     """Return the application called ``name``, ignoring case, hyphens and underscores; None if there is none."""
-    wanted = _plain(name)
-    return next((a for a in APPLICATIONS.values() if _plain(a.name) == wanted), None)
+    wanted = plain_name(name)
+    return next((a for a in APPLICATIONS.values() if plain_name(a.name) == wanted), None)
 
 
 def similar_names(name: str, *others: str) -> list[str]:
     """Return up to three names of applications (or of ``others``) similar to ``name``, the closest first."""
-    known = {_plain(known): known for known in (*APPLICATIONS, *others)}
-    return [known[match] for match in difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.6)]
+    known = {plain_name(known): known for known in (*APPLICATIONS, *others)}
+    return [known[match] for match in difflib.get_close_matches(plain_name(name), known, n=3, cutoff=0.6)]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return ``name`` as it is compared: in lower case, without hyphens and underscores."""
     return name.lower().replace("-", "").replace("_", "")

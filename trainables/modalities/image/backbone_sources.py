@@ -1,4 +1,5 @@
-"""Finds image backbones by name: the built-in one, the models of ``keras.applications``, and Keras files."""
+"""Finds image backbones by name: the built-in one, the models of ``keras.applications``, EfficientNet-Lite0, and Keras
+files."""
 
 from __future__ import annotations
 
@@ -19,6 +20,13 @@ from trainables.backbones.keras_files import WEIGHT_FILES, read_model, read_weig
 from trainables.backbones.spec import BUILT_IN, BackboneSpec
 from trainables.errors import BackboneError
 from trainables.modalities.image.applications import Application, find_application, similar_names
+from trainables.modalities.image.efficientnet_lite0 import architecture as efficientnet_lite0
+from trainables.modalities.image.efficientnet_lite0.torch_file import read_tensors
+from trainables.modalities.image.efficientnet_lite0.weight_packages import (
+    WEIGHT_PACKAGES,
+    WeightPackage,
+    find_weight_package,
+)
 from trainables.modalities.image.preprocessing import correct_efficientnet
 
 DOWNLOAD_TIMEOUT = 20.0
@@ -73,6 +81,11 @@ def _application(spec: BackboneSpec) -> BackboneSource | None:
     return None if application is None else _from_application(spec, application)
 
 
+def _packaged(spec: BackboneSpec) -> BackboneSource | None:
+    package = find_weight_package(spec.name)
+    return None if package is None else _lite0(spec, package)
+
+
 def _file(spec: BackboneSpec) -> BackboneSource | None:
     path = Path(spec.name)
     if path.suffix not in WEIGHT_FILES and not path.exists():
@@ -80,7 +93,12 @@ def _file(spec: BackboneSpec) -> BackboneSource | None:
     return _from_file(spec, path, path.stem, "file")
 
 
-FAMILIES: tuple[Callable[[BackboneSpec], BackboneSource | None], ...] = (_built_in, _application, _file)
+FAMILIES: tuple[Callable[[BackboneSpec], BackboneSource | None], ...] = (
+    _built_in,
+    _application,
+    _packaged,
+    _file,
+)
 """Where a backbone of a given name is looked for, in this order. A new family is one more function; a new model of
 ``keras.applications`` is one entry in :mod:`trainables.modalities.image.applications`."""
 
@@ -89,7 +107,7 @@ def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> Backb
     if spec.weights == "imagenet":
         raise BackboneError(
             f"weights: expected default, none or a file for backbone {name!r}, received 'imagenet'; "
-            "only the models of keras.applications have ImageNet weights to download"
+            "only the models that `unfreeze backbones` lists have ImageNet weights"
         )
     model = read_model(path)
     if spec.weights not in ("default", "none"):
@@ -102,14 +120,7 @@ def _from_file(spec: BackboneSpec, path: Path, name: str, weights: str) -> Backb
 
 def _from_application(spec: BackboneSpec, application: Application) -> BackboneSource:
     name, size = application.name, spec.input_size or application.input_size
-    if spec.preprocessing not in ("auto", application.preprocessing):
-        raise BackboneError(
-            f"preprocessing: {name} brings its own, expected 'auto', received {spec.preprocessing!r}"
-        )
-    if size < application.min_input_size:
-        raise BackboneError(
-            f"input_size: {name} needs {application.min_input_size} pixels or more, received {size}"
-        )
+    _check_own(spec, name, application.preprocessing, size, application.min_input_size)
     wanted = "imagenet" if spec.weights == "default" else spec.weights
     if wanted == "imagenet":
         model = _with_imagenet(name, size)
@@ -119,6 +130,35 @@ def _from_application(spec: BackboneSpec, application: Application) -> BackboneS
     else:
         model = _with_file(name, size, Path(wanted))
     return BackboneSource(name, model, wanted, application.preprocessing)
+
+
+def _check_own(spec: BackboneSpec, name: str, preprocessing: str, size: int, min_size: int) -> None:
+    """Check the options against what a named network brings itself.
+
+    Raises:
+        BackboneError: another preprocessing was chosen, or the images are too small.
+    """
+    if spec.preprocessing not in ("auto", preprocessing):
+        raise BackboneError(
+            f"preprocessing: {name} brings its own, expected 'auto', received {spec.preprocessing!r}"
+        )
+    if size < min_size:
+        raise BackboneError(f"input_size: {name} needs {min_size} pixels or more, received {size}")
+
+
+def _lite0(spec: BackboneSpec, package: WeightPackage) -> BackboneSource:
+    name, size = package.backbone, spec.input_size or efficientnet_lite0.INPUT_SIZE
+    _check_own(spec, name, efficientnet_lite0.PREPROCESSING, size, efficientnet_lite0.MIN_INPUT_SIZE)
+    wanted = "imagenet" if spec.weights == "default" else spec.weights
+    # The weights are read first: if they are missing, nothing has to be built to find out.
+    tensors = read_tensors(package.path(), package.sha256) if wanted == "imagenet" else {}
+    with seeded_initializers(spec.seed):
+        model = efficientnet_lite0.build(size)
+    if tensors:
+        efficientnet_lite0.place_weights(model, tensors)
+    elif wanted != "none":
+        read_weights(model, Path(wanted))
+    return BackboneSource(name, model, wanted, efficientnet_lite0.PREPROCESSING)
 
 
 def _build(name: str, size: int, **options: Any) -> Any:
@@ -171,9 +211,9 @@ def _quiet_download() -> Iterator[None]:
 def _unknown(name: str) -> str:
     if name.startswith("models:/"):
         return f"backbone {name}: expected a file here; a registered model is downloaded first"
-    similar = similar_names(name, BUILT_IN)
+    similar = similar_names(name, BUILT_IN, *(package.backbone for package in WEIGHT_PACKAGES))
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     return (
-        f"backbone: expected {BUILT_IN}, a model of keras.applications or a .keras file, received {name!r}; "
-        f"{hint}`unfreeze backbones` lists them"
+        f"backbone: expected the name of a known network or a .keras file, received {name!r}; "
+        f"{hint}`unfreeze backbones` lists the names"
     )

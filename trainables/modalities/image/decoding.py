@@ -37,6 +37,7 @@ class _Chunk:
 
     pixels: NDArray[np.uint8]
     digests: list[bytes]
+    contents: list[bytes]
     reasons: list[str | None]
 
 
@@ -66,6 +67,7 @@ def decode_all(
             else:
                 result.bad.append((row, reason))
         result.digests.extend(chunk.digests)
+        result.contents.extend(chunk.contents)
         sink.write(chunk.pixels.data)
         done += len(chunk.reasons)
         if progress is not None:
@@ -111,14 +113,32 @@ def _batches(images: Iterable[Encoded | None]) -> Iterator[list[Encoded | None]]
 def _decode(batch: list[Encoded | None], size: tuple[int, int]) -> _Chunk:
     pixels = np.empty((len(batch), *size, 3), dtype=np.uint8)
     digests: list[bytes] = []
+    contents: list[bytes] = []
     reasons: list[str | None] = []
     for image in batch:
         try:
             if image is None:
                 raise DataError("there is no image")
             pixels[len(digests)] = decode_image(image, size)
+            # The file is hashed after it was decoded: only then is it known to be a file, and one that ends.
+            contents.append(_content_digest(image))
             digests.append(hashlib.sha256(pixels[len(digests)]).digest())
             reasons.append(None)
         except DataError as error:
             reasons.append(str(error))
-    return _Chunk(pixels[: len(digests)], digests, reasons)
+    return _Chunk(pixels[: len(digests)], digests, contents, reasons)
+
+
+def _content_digest(image: Encoded) -> bytes:
+    """Return the SHA-256 of an encoded image.
+
+    Raises:
+        DataError: its file can't be read any more.
+    """
+    if not isinstance(image, Path):
+        return hashlib.sha256(image).digest()
+    try:
+        with image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error

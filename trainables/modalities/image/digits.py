@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.data.inputs.source import SPLITS, Encoded, Listing
+from trainables.modalities.image.images import decode_image
 
 TRAIN_PER_CLASS = 10
 VALIDATION_PER_CLASS = 20
 CLASSES = tuple("0123456789")
 MAX_PIXEL_VALUE = 16
 """Pixels are integers from 0 to this value."""
+
+KEY_SIZE = (32, 32)
+"""(H, W) in pixels of the images whose digests are the keys: the input size of the built-in backbone.
+
+At this size the order of the images is the one that earlier versions gave them."""
 
 
 class DigitsSource:
@@ -40,6 +46,13 @@ class DigitsSource:
         return Listing(ids, labels, _fixed_split(labels), CLASSES)
 
     def images(self) -> Iterator[Encoded | None]:
+        return self._encoded()
+
+    def keys(self) -> Sequence[bytes]:
+        # Not the bytes of the PNG files, which depend on the version of zlib.
+        return [hashlib.sha256(decode_image(image, KEY_SIZE).tobytes()).digest() for image in self._encoded()]
+
+    def _encoded(self) -> Iterator[bytes]:
         for pixels in self._data.images:
             file = io.BytesIO()
             Image.fromarray(np.rint(pixels * (255 / MAX_PIXEL_VALUE)).astype(np.uint8)).save(file, "png")

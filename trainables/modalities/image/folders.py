@@ -97,6 +97,9 @@ class ImageFolder:
     def images(self) -> Iterator[Encoded | None]:
         return (Path(each.file.path) for each in self._files)
 
+    def keys(self) -> None:
+        return None
+
     def _read(self, layout: Layout) -> Iterator[LabelledFile]:
         numbered = [(_number(split), folder) for split, folder in layout.folders]
         seen = splits_with_labels({number for number, _ in numbered})

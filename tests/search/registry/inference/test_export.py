@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow_store import put_empty_store
 from PIL import Image
 
 from search.cli import main
@@ -90,6 +91,7 @@ def test_every_format_predicts_as_keras_does(
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("models ü")
     uri = default_tracking_uri(folder)
+    put_empty_store(folder)
     package = folder / "package"
     package.mkdir()
     write_package(classifier("print"), package, CLASSES, IMAGES[0][None], mlflow.models.Model())

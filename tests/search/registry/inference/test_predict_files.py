@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow_store import put_empty_store
 from PIL import Image
 
 from search.cli import main
@@ -49,6 +50,7 @@ def picture(colour: tuple[int, int, int], size: tuple[int, int] = (9, 5)) -> byt
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("models ü")
     uri = default_tracking_uri(folder)
+    put_empty_store(folder)
     package = folder / "package"
     package.mkdir()
     examples = np.zeros((1, 4, 4, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""EfficientNet-Lite0: its architecture, and how its weights are found and read."""
