@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from trainables.errors import Diverged
+from trainables.training.probes.blas_threads import one_blas_thread
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(2, -13, -1))
 """Values of λ, the strongest first."""
@@ -120,7 +120,7 @@ def fit_logistic_regression(
     """
     # The threads of BLAS wait for each other actively. While another trial trains, that takes ten times as long as one
     # thread does.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         data = _Data.of(features, np.asarray(labels, np.int64), views)
         scores = _cross_validate(data) if len(data.present) > 1 else []
         penalty = min(scores, key=lambda score: score.loss).penalty if scores else DEFAULT_PENALTY
