@@ -1,9 +1,10 @@
 """Decide whether a new version takes the alias ``challenger``, and move the alias.
 
 The alias proposes a model for production. A version that is not better than always answering the most frequent class
-is never proposed, and no version takes the alias from one that is better on the same test images. Such a version is
-registered all the same: it has the tag :data:`search.registry.versions.NOT_PROPOSED_TAG`, its description says why it
-was not proposed, and it can be promoted by its number.
+is never proposed, and no version takes the alias from one that is better on the same test images. A version that is
+not better than the frozen probe of its search takes it only from one that is not as good. A version that is not
+proposed is registered all the same: it has the tag :data:`search.registry.versions.NOT_PROPOSED_TAG`, its description
+says why it was not proposed, and it can be promoted by its number.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.records.formatting import format_percent, plural
+from search.records.formatting import format_percent, format_points, plural
 from search.records.record import Outcome
 from search.records.stats.intervals import MIN_SEEDS, wilson
 from search.records.stats.paired_tests import Right, mcnemar
@@ -34,7 +35,7 @@ def challenger_obstacle(
 
     Args:
         outcome: the results of the new version. Each simple model that a proposed version has to beat is one function
-            like :func:`majority_obstacle`, called here.
+            like :func:`majority_obstacle` or :func:`probe_obstacle`, called here.
         new: the new version.
         current: the version that has the alias now. Without ``new`` and ``current``, the versions are not compared.
     """
@@ -42,7 +43,9 @@ def challenger_obstacle(
     if weakness is not None or new is None or current is None:
         return weakness
     advantage = advantage_of(current, new)
-    return advantage and f"version {current.version}, which is the challenger, is better: {advantage}"
+    if advantage is not None:
+        return f"version {current.version}, which is the challenger, is better: {advantage}"
+    return probe_obstacle(outcome, new, current)
 
 
 def majority_obstacle(outcome: Outcome) -> str | None:
@@ -65,6 +68,36 @@ def majority_obstacle(outcome: Outcome) -> str | None:
     )
 
 
+def probe_obstacle(outcome: Outcome, new: GateCandidate, current: GateCandidate) -> str | None:
+    """Return why a model that is not better than the frozen probe must not replace the challenger; None if it may.
+
+    It may if it is better than the challenger, or if the gate would promote it over the challenger as ``cheaper``.
+    Versions that cannot be compared are no obstacle, as without a probe: nothing shows that the new one is worse. A
+    search on new data could otherwise never propose its model if the probe is enough there.
+
+    Args:
+        outcome: the results of the new version.
+        new: the new version.
+        current: the challenger.
+    """
+    gain = outcome.probe_gain
+    if not outcome.probe_won and (gain is None or gain.low > 0):
+        return None
+    if not _can_be_compared(new, current) or advantage_of(new, current) is not None:
+        return None
+    decision = decide_promotion(new, current)
+    if decision.passes or not decision.comparisons:
+        return None
+    weakness = "it is the frozen probe, and it is not significantly better than"
+    if gain is not None:
+        measured = f"{format_points(gain.low)} to {format_points(gain.high)} points"
+        weakness = f"it is neither significantly better than the frozen probe ({measured}) nor than"
+    return (
+        f"{weakness} version {current.version}, which is the challenger: {decision.comparisons[0]} on "
+        f"{plural(decision.images, 'test image')}"
+    )
+
+
 def advantage_of(first: GateCandidate, second: GateCandidate) -> str | None:
     """Return by how much ``first`` is better than ``second`` on the same test images; None if it is not, or unknown.
 
@@ -73,8 +106,7 @@ def advantage_of(first: GateCandidate, second: GateCandidate) -> str | None:
     McNemar's test compares the two models that are served.
     """
     one, other = first.predictions, second.predictions
-    # No interval can be computed from a single image.
-    if one is None or other is None or min(len(one.labels), len(other.labels)) < 2:
+    if one is None or other is None or not _can_be_compared(first, second):
         return None
     forward, backward = decide_promotion(first, second), decide_promotion(second, first)
     if forward.decision == "better" and not backward.passes:
@@ -166,6 +198,12 @@ def _candidate(version: Version, tracking_uri: str) -> GateCandidate:
     except TrackingError:
         # The file may be damaged. That is a reason not to promote the version, but none to lose the result of a search.
         return GateCandidate(version.version, None)
+
+
+def _can_be_compared(first: GateCandidate, second: GateCandidate) -> bool:
+    """Whether both versions have predictions, for more than one image: no interval can be computed from one."""
+    predictions = (first.predictions, second.predictions)
+    return all(each is not None and len(each.labels) > 1 for each in predictions)
 
 
 def _correct_answers(outcome: Outcome) -> tuple[Right, Right]:

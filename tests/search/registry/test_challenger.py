@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from registered_model import IMAGES, LABELS, Model, answers
 from simultaneous import at_once
 
 from search.records.predictions import PREDICTIONS_FILE, PredictionRecord
-from search.records.record import Interval, Outcome
+from search.records.record import Baseline, Interval, Outcome
 from search.registry import challenger as module
 from search.registry.challenger import challenger_obstacle, majority_obstacle, propose_challenger
 from search.registry.front_versions import FRONT_TAG
@@ -33,6 +34,12 @@ def outcome(confusion: Confusion) -> Outcome:
     return Outcome(0, {}, (1, 2, 3), (0.9, 0.9, 0.9), accuracy, (0.9, 0.9, 0.9), confusion)
 
 
+PROBE = Baseline("probe", {}, 1, (0.9, 0.9, 0.9))
+IS_PROBE: dict[str, Any] = {"probe": PROBE, "probe_won": True}
+LIKE_PROBE: dict[str, Any] = {"probe": PROBE, "probe_gain": Interval(0.01, -0.005, 0.025)}
+BEATS_PROBE: dict[str, Any] = {"probe": PROBE, "probe_gain": Interval(0.02, 0.005, 0.035)}
+
+
 def confusion_of(given: PredictionRecord) -> Confusion:
     counts = np.zeros((3, 3), int)
     np.add.at(counts, (given.labels, given.predicted[given.chosen]), 1)
@@ -48,15 +55,23 @@ def single(given: PredictionRecord) -> PredictionRecord:
     return replace(given, predicted=given.predicted[:1])
 
 
-def propose(model: Model, number: str, given: PredictionRecord | None = None) -> Version:
-    """Propose a registered version as a search does."""
+def propose(
+    model: Model, number: str, given: PredictionRecord | None = None, facts: Mapping[str, Any] | None = None
+) -> Version:
+    """Propose a registered version as a search does. ``facts`` are those of its outcome on the probe."""
     version = to_version(model.client.get_model_version(model.name, number))
-    found = outcome(confusion_of(given if given is not None else answers(5)))
+    found = replace(outcome(confusion_of(given if given is not None else answers(5))), **(facts or {}))
     return propose_challenger(model.client, version, found, "About it.", model.uri)
 
 
-def register(model: Model, given: PredictionRecord, size: int = 1_000_000, **tags: str) -> Version:
-    return propose(model, model.add_unproposed(given, size, **tags), given)
+def register(
+    model: Model,
+    given: PredictionRecord,
+    size: int = 1_000_000,
+    facts: Mapping[str, Any] | None = None,
+    **tags: str,
+) -> Version:
+    return propose(model, model.add_unproposed(given, size, **tags), given, facts)
 
 
 def description(model: Model, number: str) -> str:
@@ -154,6 +169,63 @@ def test_a_model_that_is_not_worse_takes_the_alias(model: Model, wrong: int) -> 
     assert model.alias("challenger") == version.version == "2"
     assert NOT_PROPOSED_TAG not in version.tags
     assert description(model, "2") == ""
+
+
+@pytest.mark.parametrize("facts", [IS_PROBE, LIKE_PROBE], ids=["the probe", "like the probe"])
+def test_a_model_that_is_not_better_than_the_probe_becomes_the_first_challenger(
+    model: Model, facts: dict[str, Any]
+) -> None:
+    version = register(model, answers(40), facts=facts)
+    assert model.alias("challenger") == version.version == "1"
+    assert NOT_PROPOSED_TAG not in version.tags
+
+
+@pytest.mark.parametrize("wrong", [40, 39, 41], ids=["equal", "hardly better", "hardly worse"])
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (IS_PROBE, "it is the frozen probe, and it is not significantly better than version 1, which"),
+        (
+            LIKE_PROBE,
+            "than the frozen probe (−0.5 to +2.5 points) nor than version 1, which is the challenger: ",
+        ),
+    ],
+    ids=["the probe", "like the probe"],
+)
+def test_a_model_that_is_not_better_than_the_probe_does_not_replace_one_that_is_as_good(
+    model: Model, facts: dict[str, Any], words: str, wrong: int
+) -> None:
+    register(model, answers(40))
+    version = register(model, answers(wrong), facts=facts)
+    assert model.alias("challenger") == "1"
+    assert words in version.tags[NOT_PROPOSED_TAG]
+    assert "on 300 test images" in version.tags[NOT_PROPOSED_TAG]
+    assert register(model, answers(wrong), facts=BEATS_PROBE).version == model.alias("challenger") == "3"
+
+
+@pytest.mark.parametrize("facts", [IS_PROBE, LIKE_PROBE], ids=["the probe", "like the probe"])
+def test_a_model_that_is_not_better_than_the_probe_replaces_a_worse_or_costlier_one(
+    model: Model, facts: dict[str, Any]
+) -> None:
+    register(model, answers(60))
+    better = register(model, answers(5), facts=facts)
+    assert (model.alias("challenger"), NOT_PROPOSED_TAG in better.tags) == ("2", False)
+    cheaper = register(model, answers(5), size=500_000, facts=facts)
+    assert (model.alias("challenger"), NOT_PROPOSED_TAG in cheaper.tags) == ("3", False)
+
+
+def test_a_model_that_is_not_better_than_the_probe_replaces_one_that_it_cannot_be_compared_with(
+    model: Model,
+) -> None:
+    register(model, answers(5))
+    version = register(model, replace(answers(60), digest="e" * 64), facts=IS_PROBE)
+    assert (model.alias("challenger"), NOT_PROPOSED_TAG in version.tags) == ("2", False)
+
+
+def test_with_a_single_seed_a_probe_replaces_only_a_model_that_is_served_and_worse(model: Model) -> None:
+    register(model, single(answers(60)))
+    assert NOT_PROPOSED_TAG in register(model, single(answers(58)), facts=IS_PROBE).tags
+    assert register(model, single(answers(5)), facts=IS_PROBE).version == model.alias("challenger") == "3"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +410,9 @@ def test_versions_with_a_single_image_are_not_compared() -> None:
         answers(0).select_images([0]), predicted=np.zeros((3, 1), int), scratch=np.empty((0, 1), np.int64)
     )
     found = outcome(confusion_of(answers(40)))
-    assert challenger_obstacle(found, GateCandidate("2", one), GateCandidate("1", one)) is None
+    for facts in ({}, IS_PROBE):
+        compared = replace(found, **facts)
+        assert challenger_obstacle(compared, GateCandidate("2", one), GateCandidate("1", one)) is None
 
 
 def test_the_state_of_a_version_names_its_aliases_or_why_it_has_none(model: Model) -> None:
