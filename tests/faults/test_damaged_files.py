@@ -20,7 +20,7 @@ from search.ledger.ledger import Ledger, sqlite_url
 from search.ledger.reader import read_record
 from search.ledger.workspace import Workspace
 from search.records.record import TrialRecord
-from search.study.winner.confirmation import ConfirmationRun, read_run
+from search.study.winner.confirmation import ConfirmationCandidate, ConfirmationRun, read_run
 from trainables.backbones.backbone import Backbone
 from trainables.backbones.spec import BackboneSpec
 from trainables.errors import BackboneError, LedgerError
@@ -143,17 +143,17 @@ def test_a_damaged_backbone_file_of_a_search_is_written_again(tmp_path: Path, ke
 
 
 def test_a_damaged_model_of_the_winner_counts_as_not_trained(tmp_path: Path) -> None:
-    trial = TrialRecord(3, "complete", "finetune", {})
+    candidate = ConfirmationCandidate(TrialRecord(3, "complete", "finetune", {}), epochs=1)
     model, facts = (tmp_path / f"finetune-3-seed-7{suffix}" for suffix in (".keras", ".json"))
-    assert read_run(tmp_path, trial, 7) is None
+    assert read_run(tmp_path, candidate, 7) is None
     load(BackboneSpec("print")).save(model)
     facts.write_text(json.dumps({"val_accuracy": 0.5, "val_loss": 1.0, "epoch": 1}))
-    assert read_run(tmp_path, trial, 7) == ConfirmationRun(7, model, 0.5, 1.0)
+    assert read_run(tmp_path, candidate, 7) == ConfirmationRun(7, model, 0.5, 1.0)
     whole = model.read_bytes()
     for content in (b"", whole[: len(whole) // 2], whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
         model.write_bytes(content)
-        assert read_run(tmp_path, trial, 7) is None
+        assert read_run(tmp_path, candidate, 7) is None
     model.write_bytes(whole)
     for text in ("", "{", "[]", "{}"):
         facts.write_text(text)
-        assert read_run(tmp_path, trial, 7) is None
+        assert read_run(tmp_path, candidate, 7) is None

@@ -13,6 +13,7 @@ import pytest
 from search.config.objectives import values_at_best
 from search.execution.resuming_scheduler import is_dominated
 from search.execution.stop_conditions import Patience
+from search.records.epoch_plan import EpochPlan
 from search.records.pareto import diverse_subset, dominates, knee, objective_losses, pareto_front
 from search.records.record import TrialRecord, pareto_trials
 from search.records.stats.latency_ratios import comparable_latencies
@@ -130,18 +131,21 @@ def test_patience_counts_trials_without_a_new_point_of_the_front() -> None:
 
 
 def test_a_scheduler_may_stop_only_trials_that_are_dominated_at_the_same_epoch() -> None:
+    plan = EpochPlan(4)
     strong, cheap = trial(0, [0.6, 0.9], 5.0, "running"), trial(1, [0.3], 2.0, "running")
     assert not is_dominated(
-        [strong, cheap], cheap, epoch(1, 0.3), NAMES
+        [strong, cheap], cheap, epoch(1, 0.3), NAMES, plan
     )  # weaker, but nothing cheaper is as good
-    assert is_dominated([strong, trial(2, [0.5], 5.0)], trial(2, [0.5], 5.0), epoch(1, 0.5), NAMES)
+    assert is_dominated([strong, trial(2, [0.5], 5.0)], trial(2, [0.5], 5.0), epoch(1, 0.5), NAMES, plan)
     slow = trial(3, [0.2, 0.3, 0.5], 2.0)
-    assert not is_dominated([strong, slow], cheap, epoch(1, 0.3), NAMES)  # at its first epoch it was worse
-    assert is_dominated([strong, slow], trial(1, [0.3], 2.0), epoch(3, 0.4), NAMES)
+    assert not is_dominated(
+        [strong, slow], cheap, epoch(1, 0.3), NAMES, plan
+    )  # at its first epoch it was worse
+    assert is_dominated([strong, slow], trial(1, [0.3], 2.0), epoch(3, 0.4), NAMES, plan)
     for state in ("failed", "pruned"):
         other = TrialRecord(**{**vars(trial(4, [0.9], 1.0, state)), "reason": "diverged"})
-        assert not is_dominated([other], cheap, epoch(1, 0.3), NAMES)
-    assert is_dominated([], cheap, epoch(1, math.nan), NAMES)
+        assert not is_dominated([other], cheap, epoch(1, 0.3), NAMES, plan)
+    assert is_dominated([], cheap, epoch(1, math.nan), NAMES, plan)
 
 
 def test_architectures_without_a_significant_difference_have_one_latency() -> None:

@@ -15,7 +15,7 @@ from example_records import finished, search, trial
 from rich.console import Console
 
 from search.records.predictions import read_predictions
-from search.records.record import Finalist, Interval, Outcome, SearchRecord, Selection
+from search.records.record import Finalist, Interval, Outcome, SearchRecord, Selection, TaskSummary
 from search.records.results import best_json, outcome_from_json, outcome_to_json, record_json
 from search.registry.gate import GateCandidate, decide_promotion
 from search.registry.registration import _tags as version_tags
@@ -179,10 +179,12 @@ def test_an_outcome_of_an_earlier_version_shows_what_it_had() -> None:
 # All that shows the result
 
 
-def record_of(outcome: Outcome) -> SearchRecord:
+def record_of(outcome: Outcome, task: Task) -> SearchRecord:
+    """The record of a search on the task on which the outcome was measured."""
     known = search()
+    about = TaskSummary(task.name, task.digest, task.classes, task.counts, task.image_size, "digits")
     probe = replace(trial(0), method="probe", params={"unfreeze_depth": 0, "head_units": 0})
-    return replace(known, trials=(probe, *known.trials[1:]), outcome=outcome)
+    return replace(known, task=about, trials=(probe, *known.trials[1:]), outcome=outcome)
 
 
 def terminal(record: SearchRecord) -> str:
@@ -195,7 +197,7 @@ def test_headline_gain_gate_mlflow_and_model_card_show_the_same_numbers(
     measured: Any, tmp_path: Path, task: Task
 ) -> None:
     outcome, count = measured(), images(task)
-    record = record_of(outcome)
+    record = record_of(outcome, task)
     mean, registered = 1 - 30 / count, 1 - 20 / count
     shown, gain, probe_gain = f"{100 * mean:.1f}", f"+{4000 / count:.1f}", f"+{2000 / count:.1f}"
 
@@ -226,7 +228,7 @@ def test_headline_gain_gate_mlflow_and_model_card_show_the_same_numbers(
         "test_accuracy_low": outcome.mean_test_accuracy.low,
     }.items():
         assert float(tags[f"unfreeze.{tag}"]) == pytest.approx(value, abs=1e-6), tag
-    metrics = {p.metric: p.value for p in trial_content(record, record.trials[1], "parent").metrics}
+    metrics = {p.metric: p.value for p in trial_content(record, record.trials[1], "parent").points}
     assert metrics["test_accuracy"] == pytest.approx(mean)
     assert metrics["registered_test_accuracy"] == pytest.approx(registered)
 
@@ -243,9 +245,9 @@ def test_headline_gain_gate_mlflow_and_model_card_show_the_same_numbers(
     assert written["mean_test_accuracy"]["estimate"] == pytest.approx(mean)
 
 
-def test_the_verdict_on_the_probe_and_the_majority_rate_are_shown(measured: Any) -> None:
+def test_the_verdict_on_the_probe_and_the_majority_rate_are_shown(measured: Any, task: Task) -> None:
     outcome = measured()
-    record = record_of(outcome)
+    record = record_of(outcome, task)
     rate = f"{100 * outcome.majority_accuracy:.1f}"
     for text in (
         terminal(record),
@@ -258,7 +260,7 @@ def test_the_verdict_on_the_probe_and_the_majority_rate_are_shown(measured: Any)
         assert rate in text
 
     won = measured(winner="probe")
-    record = record_of(won)
+    record = record_of(won, task)
     for text in (
         terminal(record),
         markdown(record),
@@ -270,8 +272,8 @@ def test_the_verdict_on_the_probe_and_the_majority_rate_are_shown(measured: Any)
     assert search_content(record).tags["unfreeze.probe_is_enough"] == "true"
 
 
-def test_the_optimism_of_validation_is_shown(measured: Any) -> None:
-    record = record_of(measured())
+def test_the_optimism_of_validation_is_shown(measured: Any, task: Task) -> None:
+    record = record_of(measured(), task)
     for text in (terminal(record), markdown(record), render(record)):
         assert "optimis" in text
         assert "+3.0" in text
