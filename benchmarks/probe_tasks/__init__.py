@@ -1,0 +1,1 @@
+"""Image classification tasks from packages, on which a search is compared with a linear probe."""
