@@ -108,7 +108,7 @@ class Run:
     @property
     def our_correct(self) -> np.ndarray:
         """(N,) share of the winner's trainings that classify each test image correctly."""
-        return np.stack([unpack_bits(bits) for bits in self.ours]).mean(axis=0)
+        return np.asarray(np.stack([unpack_bits(bits) for bits in self.ours]).mean(axis=0))
 
     @property
     def registered_correct(self) -> np.ndarray:

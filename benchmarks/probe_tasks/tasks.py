@@ -87,7 +87,7 @@ def write_task(name: str, size: int, folder: Path) -> WrittenTask:
             made.rename(kept)
         finally:
             shutil.rmtree(made, ignore_errors=True)
-    files = {split: list((kept / split).glob("*/*.png")) for split in ("train", *reversed(SPLITS))}
+    files = {split: list((kept / split).glob("*/*.png")) for split in ("train", "validation", "test")}
     return WrittenTask(
         kept,
         len({file.parent.name for file in files["train"]}),
