@@ -279,7 +279,7 @@ def table(runs: Sequence[Run]) -> str:
             f"{100 * np.mean([run.registered_correct.mean() for run in of]):.1f}",
             f"{100 * np.mean([run.plain_correct.mean() for run in of]):.1f}",
             f"{100 * np.mean(own):.1f}" if own else "",
-            f"{100 * found.gain.estimate:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})",
+            f"{_points(found.gain.estimate)} ({_points(found.low)} to {_points(found.high)})",
             found.verdict,
             ", ".join(f"{run.method} {run.params.get('unfreeze_depth', '')}".strip() for run in of),
             f"{np.mean([run.search_seconds for run in of]):.0f}",
@@ -287,7 +287,7 @@ def table(runs: Sequence[Run]) -> str:
             f"{plain_seconds:.1f}",
             f"{shown / plain_seconds:.2f}" if shown is not None else "",
         ]
-        lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     gains = [task for task in verdicts if TASKS[task].can_gain]
     lines += [
         "",
@@ -301,6 +301,10 @@ def table(runs: Sequence[Run]) -> str:
         f"{sum(ratio <= MAX_DELAY for ratio in ratios)} of {len(ratios)} runs",
     ]
     return "\n".join(lines)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def read(file: Path) -> list[Run]:
