@@ -169,8 +169,10 @@ def run(task: str, seed: int, size: int, arguments: str, written: WrittenTask, b
         probes = [number for number, method in sorted(methods.items()) if method == PROBE]
         (file,) = (results / "winner").glob(f"*-{outcome['trial']}-answers.parquet")
         predictions = read_predictions(file)
-        # The search keeps hashed names of the test images, in its own order.
+        # The search keeps hashed names of the test images, in an order of its own.
         keys = dict(zip(image_keys(list(plain["correct"])), plain["correct"].values(), strict=True))
+        # Sorted by these names, the images of all seeds have the same order, so that they can be averaged one by one.
+        order = np.argsort(predictions.images)
         own = outcome["probe"]["test_accuracies"] if outcome["probe"] else None
         accuracies = predictions.correct.mean(axis=1) if methods[outcome["trial"]] == PROBE else own
         return Run(
@@ -180,8 +182,8 @@ def run(task: str, seed: int, size: int, arguments: str, written: WrittenTask, b
             arguments=arguments,
             labels=written.labels,
             counts=dict(written.counts),
-            plain=pack_bits(np.array([keys[image] for image in predictions.images])),
-            ours=[pack_bits(row) for row in predictions.correct],
+            plain=pack_bits(np.array([keys[predictions.images[i]] for i in order])),
+            ours=[pack_bits(row[order]) for row in predictions.correct],
             registered=predictions.chosen,
             plain_penalty=plain["C"],
             own_probe=None if accuracies is None else float(np.mean(accuracies)),

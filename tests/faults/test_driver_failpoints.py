@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from search_command import SearchCommand, SuggestedConfigurations, expect_delivered, expect_whole
+from search_command import WHOLE, SearchCommand, SuggestedConfigurations, expect_delivered, expect_whole
 
 from search.fault_injection import FAILPOINTS, KILL_AT_VARIABLE
 
@@ -29,7 +29,8 @@ PLACES = tuple(os.environ.get("UNFREEZE_KILL_PLACES", "").split()) or (
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_every_failpoint_the_search_ends_complete_and_leaves_no_process(tmp_path: Path) -> None:
-    search = SearchCommand(tmp_path, ("--trials", str(TRIALS), "--epochs", "3", "--confirm-seeds", "2"))
+    arguments = ("--trials", str(TRIALS), "--epochs", "3", "--confirm-seeds", "2", *WHOLE)
+    search = SearchCommand(tmp_path, arguments)
     suggested = SuggestedConfigurations(search)
     assert {place.partition(":")[0] for place in PLACES} <= set(FAILPOINTS)
     for place in PLACES:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from search_command import SearchCommand, SuggestedConfigurations, expect_delivered, expect_whole
+from search_command import WHOLE, SearchCommand, SuggestedConfigurations, expect_delivered, expect_whole
 
 TRIALS, KILLS = 16, 20
 
@@ -35,7 +35,8 @@ def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
 @pytest.mark.timeout(1200)
 def test_twenty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("UNFREEZE_KILL_SEED", "7"))
-    search = SearchCommand(tmp_path, ("--trials", str(TRIALS), "--epochs", "4"), copied_store=False)
+    arguments = ("--trials", str(TRIALS), "--epochs", "4", *WHOLE)
+    search = SearchCommand(tmp_path, arguments, copied_store=False)
     suggested = SuggestedConfigurations(search)
     for kill in range(KILLS):
         process = search.start()

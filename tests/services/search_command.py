@@ -24,7 +24,11 @@ from trainables.errors import LedgerError
 MARK = "UNFREEZE_TEST_FOLDER"
 """Environment variable that identifies a command and all processes that it starts."""
 
-SMALL = ("--baseline-trials", "0", "--confirm-seeds", "1")
+SMALL = ("--baseline-trials", "0", "--confirm-seeds", "1", "--probe", "off", "--finalists", "1", "--no-refit")
+"""Options that keep a search short. Later arguments override them, such as those of :data:`WHOLE`."""
+
+WHOLE = ("--probe", "on", "--finalists", "2", "--refit")
+"""Options of a search that has all stages: the frozen probe, finalists, and a last training on all labels."""
 
 
 @dataclass

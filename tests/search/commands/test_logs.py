@@ -161,6 +161,9 @@ def test_logs_can_be_read_after_the_search(tmp_path: Path, capsys: pytest.Captur
         confirm_seeds=1,
         scheduler="none",
         register_model=False,
+        probe="off",
+        finalists=1,
+        refit=False,
     )
     result = run_search(config)
     assert all(t.node for t in result.record.trials)

@@ -45,6 +45,7 @@ def unfreeze(cluster: Raylets, *arguments: str) -> subprocess.CompletedProcess[s
 
 def test_lines_ledger_and_logs_name_the_node_of_each_trial(cluster: Raylets, tmp_path: Path) -> None:
     options = "--trials 4 --epochs 2 --baseline-trials 0 --confirm-seeds 1 --scheduler none --no-register"
+    options += " --probe off --finalists 1 --no-refit"
     places = ["--storage", str(tmp_path)]
     done = unfreeze(cluster, "search", *options.split(), "--address", cluster.address, "--name", "ü", *places)
     assert done.returncode == 0, done.stderr

@@ -367,6 +367,7 @@ COMMAND = [
     *(sys.executable, "-m", "search.cli", "search", "--name", "s", "--storage", "store ü", "--quiet"),
     *("--epochs", "1", "--baseline-trials", "1", "--confirm-seeds", "1", "--scheduler", "none"),
     *("--space", "space.yaml", "--trials", "4", "--keep-best", "2", "--no-register"),
+    *("--probe", "off", "--finalists", "1", "--no-refit"),
 ]
 
 

@@ -52,6 +52,8 @@ def config(weird_folder: Path) -> SearchConfig:
         baseline_trials=1,
         confirm_seeds=1,
         probe="off",
+        finalists=1,
+        refit=False,
     )
 
 

@@ -57,6 +57,8 @@ ASKED: dict[str, Any] = {
     "confirm_seeds": 1,
     "max_concurrent": 1,
     "probe": "off",
+    "finalists": 1,
+    "refit": False,
 }
 
 

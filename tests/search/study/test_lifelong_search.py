@@ -34,6 +34,8 @@ def first(weird_folder: Path) -> SearchConfig:
         baseline_trials=0,
         confirm_seeds=1,
         probe="off",
+        finalists=1,
+        refit=False,
     )
     promote(MODEL, run_search(config).tracking_uri, force=True)
     return config

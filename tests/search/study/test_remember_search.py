@@ -55,6 +55,7 @@ def result(weird_folder: Path) -> SearchResult:
             baseline_trials=0,
             confirm_seeds=2,
             probe="off",
+            finalists=1,
         )
     )
 

@@ -72,6 +72,8 @@ def test_without_reuse_each_trial_has_its_own_process_and_programs(tmp_path: Pat
         max_concurrent=1,
         register=False,
         probe="off",
+        finalists=1,
+        refit=False,
         storage=tmp_path / "ü",
         enqueue=_head_only(tmp_path / "two.jsonl"),
     )

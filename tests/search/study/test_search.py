@@ -33,6 +33,8 @@ SMALL: dict[str, Any] = {
     "confirm_seeds": 1,
     "max_concurrent": 1,
     "probe": "off",
+    "finalists": 1,
+    "refit": False,
 }
 
 

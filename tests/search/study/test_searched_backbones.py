@@ -40,6 +40,8 @@ def config(weird_folder: Path) -> SearchConfig:
         confirm_seeds=2,
         batch_size=16,
         probe="off",
+        finalists=1,
+        refit=False,
     )
 
 

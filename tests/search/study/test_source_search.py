@@ -26,6 +26,9 @@ SMALL: dict[str, Any] = {
     "confirm_seeds": 1,
     "max_concurrent": 1,
     "register_model": False,
+    "probe": "off",
+    "finalists": 1,
+    "refit": False,
 }
 
 
