@@ -153,8 +153,16 @@ class ShownLines:
         return next((seconds for seconds, line in reversed(self.lines) if re.search(pattern, line)), None)
 
 
-def run(task: str, seed: int, size: int, arguments: str, written: WrittenTask, backbone: Path) -> Run:
-    """Run the plain probe and the search, one after the other."""
+def run(
+    task: str,
+    seed: int,
+    size: int,
+    arguments: str,
+    written: WrittenTask,
+    backbone: Path,
+    logs: Path | None = None,
+) -> Run:
+    """Run the plain probe and the search, one after the other; what the search prints is kept in ``logs``."""
     with tempfile.TemporaryDirectory(prefix="against-probe-") as place:
         folder = Path(place)
         loads = [os.getloadavg()[0]]
@@ -162,6 +170,10 @@ def run(task: str, seed: int, size: int, arguments: str, written: WrittenTask, b
         loads.append(os.getloadavg()[0])
         content, shown, search_seconds = _search(folder, written.folder, seed, size, arguments)
         loads.append(os.getloadavg()[0])
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+            lines = [f"{seconds:8.1f}  {line}\n" for seconds, line in shown.lines]
+            (logs / f"{task}-{seed}.txt").write_text("".join(lines))
         outcome = content["outcome"]
         results = Path(content["storage"]) / content["search"]
         trials = pq.read_table(results / "trials.parquet").to_pylist()
@@ -344,6 +356,9 @@ def main() -> None:
         default=Path.home() / ".cache" / "unfreeze-benchmarks" / "against-probe",
         help="folder of downloaded packages and of tasks, kept for the next time",
     )
+    parser.add_argument(
+        "--logs", type=Path, help="folder for what each search prints, with the seconds since its start"
+    )
     parser.add_argument("--json", type=Path, default=Path("against_probe.jsonl"), help="appended to")
     given = parser.parse_args()
     print(conditions(), flush=True)
@@ -359,7 +374,7 @@ def main() -> None:
                 continue
             written = write_task(task, given.size, given.data)
             backbone = save_backbone(given.size, given.data)
-            runs.append(run(task, seed, given.size, given.search_arguments, written, backbone))
+            runs.append(run(task, seed, given.size, given.search_arguments, written, backbone, given.logs))
             with given.json.open("a") as output:
                 output.write(json.dumps(asdict(runs[-1])) + "\n")
             print(table(runs), flush=True)
