@@ -45,13 +45,13 @@ def test_floats_are_stored_as_a_finite_number_and_a_kind() -> None:
     assert tables.stored_intermediate_value(float("nan"))[1].name == "NAN"
 
 
-def test_two_modules_alone_use_private_api_of_optuna() -> None:
+def test_three_modules_alone_use_private_api_of_optuna() -> None:
     root = Path(module.__file__).parents[1]
     private = re.compile(
         r"optuna[\w.]*\._[a-z]|\._(get_trials|random_sampler|sample_relative|trial_id|study_id)\b"
     )
     users = {path.name for path in root.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
-    assert users == {"optuna_tables.py", "tpe.py"}
+    assert users == {"optuna_tables.py", "reference_trials.py", "tpe.py"}
 
 
 @pytest.fixture
