@@ -145,6 +145,7 @@ def is_dominated(
     own = _point(replace(trial, epochs=(*known, newest)), newest.epoch, names)
     others = (t for t in trials if t.number != trial.number and _comparable(t, newest.epoch))
     points = (_point(other, newest.epoch, names) for other in others)
+    # A trial without a finite value in each objective is on no front, so the scheduler's decision stands.
     return own is None or any(point is not None and weakly_dominates(point, own) for point in points)
 
 
@@ -155,6 +156,8 @@ def _comparable(trial: TrialRecord, epoch: int) -> bool:
 
 
 def _point(trial: TrialRecord, epoch: int, names: Sequence[str]) -> tuple[float, ...] | None:
+    # The metrics in ``objectives`` belong to the trial's newest epoch, which may be later than ``epoch``.
+    # Only the serving costs do not change from epoch to epoch.
     costs = {name: value for name, value in trial.objectives.items() if name not in EPOCH_METRICS}
     epochs = [e for e in trial.epochs if e.epoch <= epoch]
     return objective_losses(values_at_best(epochs, names, costs), names)

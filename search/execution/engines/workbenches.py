@@ -49,6 +49,7 @@ class Workbenches:
                     source=(lambda: self.local_folder(source)) if source else None,
                     unlabelled=paths.unlabelled,
                     remember=(lambda: self.local_folder(remember)) if remember else None,
+                    # The lock is not reentrant, so opening the teacher at this point would deadlock.
                     teacher=(lambda: self.open(teacher)) if teacher else None,
                 )
             return self._opened[paths]
