@@ -75,8 +75,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial without a new process."""
-        # The engine is kept: it belongs to the node and its GPUs, and this process stays on them. The old trial
-        # is ended, so that the engine can reuse its program.
+        # The engine is kept: it belongs to the node and its GPUs, and this process stays on them. The old
+        # trial is ended, so that the engine can reuse its program.
         self.cleanup()
         self._assignment = TrialAssignment.from_tune(new_config)
         return True
