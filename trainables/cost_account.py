@@ -105,6 +105,8 @@ class CostAccount:
         self.counts.add(**{name: _number(value) for name, value in known["counts"].items() if name in names})
 
     def _add(self, stage: str, seconds: float) -> None:
+        # Seconds that are charged were measured elsewhere and may exceed the time of the enclosing block a
+        # little.
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + max(0.0, seconds)
 
 

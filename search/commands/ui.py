@@ -99,6 +99,8 @@ def _pages(uri: str) -> tuple[str, dict[str, str]]:
 def _check_port_free(host: str, port: int) -> None:
     """Raise UsageError if another program listens there: its pages would be taken for those of our server."""
     try:
+        # Another program may still take the port before the server does. The server then ends, and _wait_for
+        # reports it.
         with socket.create_server((host, port)):
             return
     except OSError as error:

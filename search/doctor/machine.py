@@ -127,4 +127,5 @@ def _count_tensorflow_gpus() -> tuple[int, str]:
         return 0, f"{SLOW_START} {TENSORFLOW_SECONDS:.0f} s"
     if asked.returncode:
         return 0, (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    # Libraries may print lines of their own before the number.
     return int(asked.stdout.split()[-1]), ""

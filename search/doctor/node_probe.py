@@ -82,6 +82,7 @@ class NodeProbe:
             return present, 0, visible, f"TensorFlow {SLOW_START} {seconds:.0f} s"
         if asked.returncode:
             return present, 0, visible, (asked.stderr.strip().splitlines() or ["no message"])[-1]
+        # Libraries may print lines of their own before the number.
         return present, int(asked.stdout.split()[-1]), visible, ""
 
 

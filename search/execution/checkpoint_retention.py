@@ -57,6 +57,8 @@ class CheckpointRetention:
     def scan(self, root: Path, trials: Iterable[TrialRecord], direction: Direction, keep: int) -> None:
         """Read the folders under ``root`` and remove what may not stay."""
         known = {checkpoint_folder(root, trial.number): trial for trial in trials}
+        # Search and baseline have separate folders and share the budget: a scan of one must not forget the
+        # other.
         self._kept = [kept for kept in self._kept if kept.folder.parent != root]
         for folder in checkpoint_folders(root):
             trial = known.get(folder)
@@ -147,6 +149,8 @@ def checkpoint_folders(root: Path) -> list[Path]:
     """Return the folders of trials under ``root``, which need not exist."""
     if not root.is_dir():
         return []
+    # Only names that checkpoint_folder makes match, because folders of trials that the ledger does not know
+    # are removed.
     return sorted(p for p in root.iterdir() if re.fullmatch("[0-9]{5,}", p.name) and p.is_dir())
 
 

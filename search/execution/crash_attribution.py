@@ -95,6 +95,8 @@ class CrashAttribution:
             not, it is retried without further calls.
         """
         self._engines[number] = engine
+        # The engine was killed because another trial hung (engine_stopped), so this loss is no evidence
+        # against the trial or its neighbours.
         if number in self._exonerated:
             self.trial_ended(number)
             self._ready.append(number)
@@ -104,6 +106,8 @@ class CrashAttribution:
         # their engine in the same crash. The last of them has no neighbours left here and would be blamed.
         if number not in self._unconfirmed and engine not in self._dead:
             neighbours = self.engine_neighbours(number)
+            # The trial on probation may have been in another engine. It is retried as the suspect only if it
+            # reports a crash itself, and it is cleared when it trains another epoch.
             blamed, self._suspect = not neighbours, self._probation
             self._unconfirmed |= neighbours
         self._dead |= {engine} if engine else set()

@@ -191,6 +191,7 @@ def is_dominated(
     own = _point(replace(trial, epochs=(*known, newest)), share, names, plan)
     others = (t for t in trials if t.number != trial.number and _comparable(t, share, plan))
     points = (_point(other, share, names, plan) for other in others)
+    # A trial without a finite value in each objective is on no front, so the scheduler's decision stands.
     return own is None or any(point is not None and weakly_dominates(point, own) for point in points)
 
 
@@ -203,6 +204,8 @@ def _comparable(trial: TrialRecord, share: float, plan: EpochPlan) -> bool:
 def _point(
     trial: TrialRecord, share: float, names: Sequence[str], plan: EpochPlan
 ) -> tuple[float, ...] | None:
+    # The metrics in ``objectives`` belong to the trial's newest epoch, which may be later than ``share``.
+    # Only the serving costs do not change from epoch to epoch.
     costs = {name: value for name, value in trial.objectives.items() if name not in EPOCH_METRICS}
     epochs = [e for e in trial.epochs if e.epoch / plan.of(trial.method) <= share]
     return objective_losses(values_at_best(epochs, names, costs), names)

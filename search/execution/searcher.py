@@ -112,6 +112,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         number, reported = self._numbers[trial_id], EpochResult.from_tune(result)
         if reported is None:
             return
+        # Node and cost stay in memory until the next write, so no ledger error can occur here.
         self._write_cost(number, reported)
         # Without metrics the trial has ended: on_trial_complete follows and writes why.
         if reported.metrics is not None:
@@ -187,6 +188,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         elif result.reason is not None:
             self._ledger.finish(number, "pruned", reason=result.reason, error=result.error)
         else:
+            # Tune reports a trial that its scheduler has stopped like one that has completed: only ``done``
+            # tells the two apart.
             self._ledger.finish(
                 number,
                 "complete" if result.done else "pruned",
@@ -199,6 +202,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         try:
             yield
         except LedgerError as error:
+            # Tune continues until the runner's stopper reads this attribute. The first error is the cause, so
+            # later ones do not replace it.
             self.ledger_error = self.ledger_error or error
 
     def _write_cost(self, number: int, result: EpochResult) -> None:

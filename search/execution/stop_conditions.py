@@ -33,6 +33,8 @@ class IdenticalFailures:
     def trial_ended(self, trial: TrialRecord) -> None:
         """Count a trial that has ended."""
         line = last_error_line(trial)
+        # One trial that succeeds, or fails for another reason, shows that not every trial must fail: the
+        # condition never holds again in this run.
         if line is None or self._error not in (None, line):
             self._different = True
         self._failed, self._error = self._failed + 1, line
@@ -78,6 +80,8 @@ class Patience:
             )
             return
         sign = 1.0 if direction == "maximize" else -1.0
+        # A trial without a value never exceeds the best, so it counts as one without progress; so does an
+        # equal value.
         value = -math.inf if trial.value is None else sign * trial.value
         self._best, self.since = (value, 0) if value > self._best else (self._best, self.since + 1)
 

@@ -69,10 +69,14 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         except EngineLost as lost:
             self._key = ""  # nothing to free: the trial died with its engine
             result = EpochResult(0, True, reason=lost.reason, error=str(lost))
+        # After a loss ``instance`` still names the process that died, by which the driver attributes the
+        # crash.
         return replace(result, engine=self._engine.instance).to_tune()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial without a new process."""
+        # The engine is kept: it belongs to the node and its GPUs, and this process stays on them. The old
+        # trial is ended, so that the engine can reuse its program.
         self.cleanup()
         self._assignment = TrialAssignment.from_tune(new_config)
         return True

@@ -71,6 +71,8 @@ class RetryPolicy:
         trial = self.ledger.trial(number)
         if cause == "out_of_memory":
             batch = self.batch_size // 2
+            # A batch size of its own shows that the trial has had its one attempt; a batch of one cannot be
+            # halved.
             if trial.batch_size is not None or not batch:
                 self.ledger.finish(number, "pruned", reason=cause, error=error)
                 return False
@@ -179,6 +181,8 @@ class TrialRecovery:
         neighbours = self._attribution.engine_neighbours(number)
         # Half the limit: a neighbour that hangs too has reported nothing for nearly as long as this trial.
         alone = any(now - self._last_report.get(other, -math.inf) < limit / 2 for other in neighbours)
+        # An engine in ``_causes`` has been killed because of another trial: this timeout is a consequence of
+        # that, not a second hang.
         if not alone or engine in self._causes:
             self._engine_died(number, engine, "timed_out", error)
             return
@@ -188,6 +192,8 @@ class TrialRecovery:
 
     def _engine_died(self, number: int, engine: str | None, cause: FailureCause, error: str) -> None:
         # All trials of the engine report its death, but the user needs one line about it.
+        # A process that the memory monitor killed does not name its engine. If trials are held back already,
+        # the user has been notified of this crash.
         known = engine in self._causes if engine else self._attribution.holding
         first = self._causes.setdefault(engine, cause) if engine else cause
         count = len(self._attribution.engine_neighbours(number)) + 1

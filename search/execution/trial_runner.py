@@ -111,6 +111,8 @@ class TrialRunner(SearchObserver):
         config, trials = self.config, self.ledger.trials
         self.retention.scan(self.checkpoints, trials, config.direction, config.keep_best)
         self._patience.objectives = config.objective or ()
+        # A resumed search has to stop where an uninterrupted one would have, so trials of earlier runs count
+        # too.
         self._patience.recount(trials, config.direction)
         stopped = self._stop_reason()
         # An interrupted trial counts as started, so it is resumed even where no new trial may start.
@@ -118,6 +120,8 @@ class TrialRunner(SearchObserver):
             return stopped
         searcher = self._searcher()
         self._run_tune(searcher)
+        # Tune's loop ends without an error if the cluster or the ledger is lost (_must_stop), so the cause is
+        # raised here.
         self.session.require_cluster()
         if searcher.ledger_error is not None:
             raise searcher.ledger_error

@@ -125,6 +125,7 @@ class TrialHangCallback(tune.Callback):  # type: ignore[misc]
             if trial.status == Trial.RUNNING and actor is not None:
                 # Tune then calls on_trial_error, which needs to know that the process did not die by itself.
                 self._killed.add(trial)
+                # Without its entry the trial is not killed once more before Tune notices the death.
                 del self._last_report[trial]
                 ray.kill(actor)
 

@@ -152,6 +152,7 @@ def _read_curve(attributes: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
 def _epoch(row: list[float | str]) -> EpochMetrics:
     # A row of an earlier version is shorter if a metric was added since; that metric is unknown for its epochs.
     known = dict(zip(_COLUMNS, row[1:], strict=False))
+    # ``float`` also reads the texts that ``_row`` writes for NaN and infinities.
     return EpochMetrics(int(row[0]), **{name: float(known.get(name, math.nan)) for name in _COLUMNS})
 
 

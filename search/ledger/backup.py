@@ -63,6 +63,7 @@ class LedgerBackup:
         moment = time.monotonic()
         if self._ledger is None or (not now and moment - self._last < BACKUP_SECONDS):
             return
+        # The time is set before the copy, so that a failed copy is not attempted again at each change.
         self._last = moment
         try:
             _copy(self._ledger, backup_path(self._ledger))

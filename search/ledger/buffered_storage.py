@@ -193,6 +193,8 @@ class BufferedStorage(InMemoryStorage):
                 )
         study_id = super().create_new_study(self._database.get_study_directions(key), name)
         for trial in trials:
+            # The method of this class would mark the trial as changed, and the next flush would insert it
+            # once more.
             self._study_of_trial[super().create_new_trial(study_id, trial)] = study_id
         self._tables[study_id] = StudyTables(self._database, key, self._fence)
         return study_id

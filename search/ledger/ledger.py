@@ -212,6 +212,9 @@ class Ledger:
         if not self._queue:
             proposal = self.proposal_source.propose(self._seed, self.started(), self.trials)
             if proposal is not None:
+                # ``ask`` takes a waiting trial before it calls the sampler, so the proposal becomes the trial
+                # that begins below. Nothing is written before that: a killed driver leaves no proposal in the
+                # queue.
                 attributes = {TrialKey.ORIGIN: proposal.origin}
                 self._study.enqueue_trial(dict(proposal.params), user_attrs=attributes)
         sampler = make_sampler(self._sampler, self._seed, self.started(), self._shared_space)
@@ -224,6 +227,7 @@ class Ledger:
         ``retries`` is how often this has happened, ``batch_size`` the trial's own from now on (None: the search's).
         """
         trial = self._live[number]
+        # Zero and None are not written, because readers take a missing attribute for them.
         for key, value in ((TrialKey.RETRIES, retries), (TrialKey.BATCH_SIZE, batch_size)):
             if value:
                 trial.set_user_attr(key, value)
@@ -383,6 +387,7 @@ class Ledger:
 
     def _report_epochs(self, trial: Trial, record: TrialRecord) -> None:
         """Give Optuna the objective of every epoch. Only its dashboard and its samplers read them, after the end."""
+        # Optuna warns about a step that is reported twice and ignores it.
         known = self._frozen_trials()[record.number].intermediate_values
         for epoch, value in intermediate_values(record, self._objectives.metric).items():
             if epoch not in known:

@@ -240,6 +240,8 @@ class StudyTables:
             }
             for table, rows in self._rows(changes, keys).items():
                 connection.execute(_upsert(table, connection.dialect.name), rows)
+            # A row that was inserted above has its state already. If an earlier attempt inserted it, that
+            # attempt wrote the same state.
             states = [
                 {"key": keys[trial.number], **_state(trial)}
                 for trial, change in changes

@@ -163,6 +163,8 @@ def trial_seed(seed: int, number: int) -> int:
 
     It is a function of the search's seed and the trial's number, so that a retry repeats it.
     """
+    # Searches with neighbouring seeds share no seed of a trial until one of them has a million trials. The
+    # result fits a signed 32-bit integer.
     return (seed * 1_000_003 + number) % 2**31
 
 

@@ -109,6 +109,8 @@ def redirect_output(folder: str) -> None:
         )
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        # This descriptor and the one of EventLog both append to the file, so neither overwrites the lines of
+        # the other.
         os.dup2(file, 1)
         os.dup2(file, 2)
         # Prints the Python stack of all threads when native code crashes the process.

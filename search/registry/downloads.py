@@ -56,6 +56,8 @@ def download_backbone(uri: str, directory: Path, tracking_uri: str) -> Path:
     target = directory / (re.sub(r"[^\w.-]+", "-", fixed.partition(":/")[2]).strip("-") + ".keras")
     if not target.is_file():
         with _downloaded(fixed, store) as folder:
+            # The file is written under another name and renamed, because a file that exists counts as
+            # complete.
             write_bytes(target, _keras_file(folder, uri).read_bytes())
     return target
 

@@ -115,6 +115,7 @@ class BakeryLock:
             TrackingError: other processes deleted the ticket of this one while it waited.
         """
         try:
+            # Inside the block, so that an interrupted wait leaves no ticket behind.
             self._take_ticket()
             self._wait_for_earlier_tickets()
             yield

@@ -194,6 +194,8 @@ def promote(
         raise PromotionRefused(comparison)
     with _locked_model(model_name, tracking_uri) as (client, lock):
         challenger, champion = comparison.challenger, comparison.champion
+        # The comparison was made without the lock, because its downloads may take longer than a process may
+        # hold it.
         _check_unchanged(client, model_name, comparison.proposed, champion)
         # Checked again before anything is written: it may have been deleted since the comparison.
         _version_by_number(client, model_name, int(challenger.version))
@@ -201,6 +203,8 @@ def promote(
         # challenger.
         if comparison.proposed is not None and comparison.proposed.version != challenger.version:
             client.set_registered_model_alias(model_name, CHALLENGER, challenger.version)
+        # The champion is put on the stack before the alias moves, so that a rollback finds it whenever the
+        # process dies.
         stack = _previous(client, model_name)
         # A repeated command after a crash has already put the champion on the stack.
         if champion is not None and stack[-1:] != [champion.version]:
@@ -245,6 +249,8 @@ def rollback(model_name: str, tracking_uri: str) -> Promotion:
         before = to_version(client.get_model_version(model_name, stack[-1]))
         event = next_event(_complete_last_event(client, model_name), "rolled back", before, champion)
         _move_champion(client, model_name, lock, event)
+        # The stack is shortened after the alias has moved. If the process dies in between, the new champion
+        # is still on the stack, where the loop above skips it.
         client.set_registered_model_tag(model_name, PREVIOUS_CHAMPIONS, " ".join(stack[:-1]))
         _tag_version(client, champion, "rolled_back")
     return Promotion(before, champion)

@@ -158,6 +158,7 @@ def _find_version(client: MlflowClient, name: str, tags: dict[str, str]) -> Any 
     """Return the version of the same model from the same trial, if there is one."""
     lineage = {f"unfreeze.{key}": tags[f"unfreeze.{key}"] for key in _LINEAGE}
     same = [v for v in ready_versions(client, name) if lineage.items() <= v.tags.items()]
+    # The newest version comes first, so the version that was registered first is returned.
     return same[-1] if same else None
 
 

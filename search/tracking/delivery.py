@@ -124,6 +124,8 @@ class Delivery:
             except TimeoutError:
                 if patient and self._deliveries() > before:
                     continue
+                # The caller gives up. A request that is removed here is not executed later, when nobody
+                # expects it.
                 self._answer_request(request, None)
                 raise self._timeout_error(timeout) from self._error
             return answer
@@ -182,6 +184,7 @@ class Delivery:
         while self._wait_for_work():
             try:
                 self._deliver()
+            # LeaseLost is a LedgerError, which would be tried again, so this clause comes first.
             except LeaseLost as error:
                 self._stop(error)
             except (TrackingError, LedgerError) as error:
@@ -237,6 +240,7 @@ class Delivery:
         A transient error is raised instead, and the request stays queued.
         """
         answer: Any = None
+        # A caller whose time was over has answered the request itself.
         if not request.future.done():
             try:
                 answer = request.call(mirror)
@@ -274,6 +278,8 @@ class Delivery:
 
     def _pause(self, seconds: float) -> None:
         self._wake.wait(seconds)
+        # If a caller sets the event between these two lines, nothing is lost: its request is in the queue
+        # already.
         self._wake.clear()
 
     def _stop(self, error: Exception | None) -> None:

@@ -107,6 +107,8 @@ class Mirror:
             runs = self._require_runs()
             for number, child in runs.children.items():
                 if child.status in ("RUNNING", "SCHEDULED"):
+                    # Without its mark the trial counts as not delivered, so that a later sync reopens its
+                    # run.
                     self._marks.pop(number, None)
                     self._writer.terminate(child, "KILLED", "interrupted", now)
             self._writer.terminate(runs.parent, status, _STATES[status], now)

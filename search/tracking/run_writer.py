@@ -60,6 +60,8 @@ class RunWriter:
             inputs = [dataset_input(task), *([dataset_input(source, "source")] if source else [])]
             self._client.log_inputs(snapshot.run_id, inputs)
             snapshot.has_dataset = True
+        # An earlier run of the command may have ended the run (KILLED). It is reopened before anything is
+        # added.
         if not content.ended and snapshot.status != content.status:
             self._client.update_run(snapshot.run_id, status=content.status)
             snapshot.status = content.status

@@ -210,6 +210,8 @@ class ActivationCache:
         if kept == len(needed):
             where: CacheLocation = "memory" if self._prefix.key(view).digest in self._memory else "disk"
             return ReuseDecision(True, where, "all of it is there already", views=views, kept=kept)
+        # This check measures the stages, so it comes after the look-up. What is cached passed it before it
+        # was written.
         refused = self._prefix.nondeterminism(view.depth)
         if refused:
             return ReuseDecision(False, "none", refused)
@@ -240,6 +242,7 @@ class ActivationCache:
             made = self._make_file(view, key, request.images, account)
             if made is not None:
                 return made
+        # If the file could not be written, memory may still have room.
         kept = where != "none" and request.bytes <= self._memory.budget * MAX_SHARE
         if not kept and not (allow_uncached and request.bytes <= self._speeds.file_cache):
             return None
@@ -306,6 +309,8 @@ class ActivationCache:
         self._count(account, hits=1, bytes_read=kept.nbytes, saved_seconds=saved)
 
     def _count(self, account: CostAccount, **amounts: float) -> None:
+        # An account belongs to one trial, which uses it from one thread at a time; only the common counts
+        # need the lock.
         account.counts.add(**amounts)
         with self._lock:
             self.counts.add(**amounts)

@@ -41,4 +41,5 @@ def view_draws(count: int, level: float, flip: bool, view: int) -> np.ndarray:
     """Random numbers (count, DRAWS) float32 of one view of ``count`` images, for
     :func:`trainables.modalities.image.augment.distort`.
     """
+    # Keys are integers, and the levels are multiples of a quarter.
     return draw(count, _KEY, round(level * 4), int(flip), view)

@@ -124,6 +124,8 @@ class EntryWriter:
 
     def _widen(self) -> None:
         """Start a new float32 file with the rows written so far."""
+        # The float32 file takes twice the bytes that were claimed for the entry. The cache may exceed its
+        # budget by that until another writer makes room.
         narrow, layout, filled = self._descriptor, self._layout, self._filled
         try:
             self.path.unlink()
@@ -185,6 +187,8 @@ def _lay_out(path: Path, key: EntryKey, rows: int, shape: tuple[int, ...], dtype
     notes = {"unfreeze.key": key.text, "unfreeze.shape": json.dumps(shape)}
     schema = pa.schema([("values", columns[0].type), ("crc32", pa.uint32())], notes)
     # pyarrow writes header and footer; the values of this file are overwritten in place later, without pyarrow.
+    # Opening the file truncates it and makes no other one, so the lock of the writer's descriptor stays
+    # valid.
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     return _Layout(pa.py_buffer(map_file(path)))

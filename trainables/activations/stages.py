@@ -125,6 +125,7 @@ class PrefixStages:
         narrow = [measured.fits_float16 for measured in self.measurements(depth)]
         peak = tf.constant(0.0)
         for d in range(start - 1, depth - 1, -1):
+            # The measurements begin with the first stage, which leads to the cut of depth input_depth - 1.
             x, peak = self._stage(d)(x, narrow[self.input_depth - 1 - d])
         return x, peak
 

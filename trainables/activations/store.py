@@ -175,6 +175,8 @@ class DiskCache:
                 break
             if remove_unused(file.path):
                 taken -= file.size
+                # At worst a process holds this lock now and another one computes the same entry: each writes
+                # a draft of its own.
                 (self.directory / "locks" / f"{file.path.stem}.lock").unlink(missing_ok=True)
         return taken + needed <= self.budget
 

@@ -87,6 +87,8 @@ class Backbone:
     @property
     def starts(self) -> list[int]:
         """The numbers of the cuts at which the blocks begin."""
+        # Cuts and blocks were found in one graph and refer to the same tensor objects, so their identities
+        # can be compared.
         tensors = [id(cut.tensor) for cut in self.cuts]
         return [tensors.index(id(block.cut.tensor)) for block in self.blocks]
 

@@ -116,6 +116,8 @@ class Program:
             head_weights: kernels and biases of the head, bottom first; their shapes decide its width.
             seed: decides the first values of the loss's variables.
         """
+        # The weights come first: they set the width of the head, from which the variables of the loss and the
+        # moments of the optimizer take their sizes.
         self.write([*suffix_weights, *head_weights])
         self.loss_state.start(self._head.units, seed)
         self._head_adam.reset()

@@ -65,4 +65,5 @@ class ProgramPool:
                 self._garbage = 0
         del program  # this reference would keep a program alive that was dropped just now
         if full:
+            # The collector runs outside the lock, so that other trials do not have to wait for it.
             gc.collect()

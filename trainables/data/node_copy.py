@@ -71,6 +71,8 @@ def _fetched(shared: Task, folder: Path) -> Path | None:
                 return None
             _fetch(shared, mine)
         # The time of this file orders copies by their last use; its lock keeps the copy as long as the process lives.
+        # Both lines run under the lock of the copy: otherwise another process could remove it before it is in
+        # use.
         (mine / _USED).touch()
         hold_lock(mine / _USED)
     return mine
@@ -85,6 +87,8 @@ def _fetch(shared: Task, mine: Path) -> None:
         partial.mkdir()
         for name in _files():
             shutil.copyfile(shared.directory / name, partial / name)
+        # The record of this verification stays valid after the rename, which changes no size and no
+        # modification time.
         if not _checked(partial, shared.digest):
             raise DataError(
                 f"{printable(shared.directory)} is damaged: what was read there is not what was prepared. Delete it "
@@ -143,6 +147,8 @@ def _fits(folder: Path, needed: int) -> bool:
 
 def _remove_unused(copy: Path) -> None:
     """Remove a copy unless a process reads it or is about to: the latter holds the copy's lock."""
+    # The caller holds the lock of another copy. Two processes that waited here for each other's copy would
+    # deadlock.
     with suppress(Timeout), FileLock(_lock_of(copy), timeout=0):
         descriptor = os.open(copy / _USED, os.O_RDONLY)
         try:

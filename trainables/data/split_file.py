@@ -119,6 +119,7 @@ class SparseFile(BufferedWriter):
         self._blank = blank
 
     def write(self, data: Any) -> int:
+        # Arrow passes the buffer on without a copy, so its address identifies it.
         if isinstance(data, pa.Buffer) and (data.address, data.size) == (
             self._blank.address,
             self._blank.size,

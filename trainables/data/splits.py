@@ -60,6 +60,8 @@ def assign_splits(listing: Listing, keys: NDArray[np.uint8], options: DataOption
         (N,) int8, the index into SPLITS of each image.
     """
     missing = missing_splits(listing)
+    # UNSPLIT is -1 and TRAIN is 0: images without a split count as training images, from which the splits are
+    # taken.
     splits = np.maximum(listing.splits, TRAIN).astype(np.int8)
     fractions = [options.fraction(split) for split in missing]
     for label in range(len(listing.classes)):
@@ -101,6 +103,7 @@ def leak_notes(digests: NDArray[np.uint8], splits: NDArray[np.int8]) -> tuple[st
 def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
     """Return how many of ``count`` images each split gets: at least one, and at least one remains to train on."""
     sizes = [max(1, round(count * fraction)) for fraction in fractions]
+    # check_labelled_listing requires one image more than there are splits to make, so no size falls below 1.
     while sum(sizes) >= count:
         sizes[sizes.index(max(sizes))] -= 1
     return sizes

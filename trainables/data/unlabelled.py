@@ -86,6 +86,7 @@ def assign_unlabelled(listing: Listing, keys: NDArray[np.uint8], options: DataOp
         (N,) int8, the index into SPLITS of each image; UNSPLIT for test images without a label, which are left out.
     """
     missing = missing_splits(listing)
+    # UNSPLIT is -1 and TRAIN is 0: images without a split count as training images.
     splits = np.maximum(listing.splits, TRAIN).astype(np.int8)
     splits[(splits == TEST) & (listing.labels == NO_LABEL)] = UNSPLIT
     whole = int((splits == TRAIN).sum())
@@ -96,6 +97,7 @@ def assign_unlabelled(listing: Listing, keys: NDArray[np.uint8], options: DataOp
         able = pool[listing.labels[pool] != NO_LABEL] if split == "test" else pool
         most = min(len(able), len(pool) - left)
         size = min(max(1, round(whole * options.fraction(split))), most)
+        # TEST - 1 is the validation split: only validation and test can be missing here.
         splits[_drawn(able, keys, options.seed, size, most)] = TEST if split == "test" else TEST - 1
     return splits
 

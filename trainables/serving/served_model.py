@@ -20,6 +20,7 @@ def build_served_model(training: Training) -> Any:
         size, to float32 probabilities (N, classes). It computes in float32, whatever precision it was trained in.
     """
     bench, program = training.bench, training.program
+    # The program holds the weights of the last epoch, and the best epoch may be an earlier one.
     program.write(training.best_weights)
     return assemble_served_model(bench.backbone.input_size, program.prefix, program.suffix, program.head)
 
@@ -47,6 +48,8 @@ def assemble_served_model(input_size: tuple[int, int], prefix: Any, suffix: Any 
         x = layer(x)
     outputs = keras.layers.Softmax(name="probabilities")(x)
     shared = keras.Model(inputs, outputs, name="unfreeze")
+    # The copy has weights of its own: the layers of ``shared`` belong to the program, which another trial may
+    # use next.
     own = recast(shared, "float32")
     own.trainable = False
     return own

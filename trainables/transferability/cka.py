@@ -61,12 +61,15 @@ def _gram(matrix: Matrix) -> Matrix | None:
     moved = centred(matrix)
     if moved is None:
         return None
+    # CKA does not depend on the scale, but the products of Gram matrices of very large or very small features
+    # would overflow or underflow.
     scaled = moved / np.linalg.norm(moved)
     return np.asarray(scaled @ scaled.T)
 
 
 def _hsic(k: Matrix, l: Matrix) -> float:  # noqa: E741
     """Return tr(K L) of centred Gram matrices, which is (N − 1)² times HSIC."""
+    # The factor cancels in the quotient of CKA, so it is left out.
     return float(np.sum(k * l))
 
 

@@ -59,4 +59,5 @@ def shrinkage(matrix: Matrix, variances: Matrix) -> float:
     if delta <= np.finfo(np.float64).eps * square:
         return 0.0  # S is a multiple of the identity already
     beta = (float(np.sum(np.sum(matrix**2, axis=1) ** 2)) / count - square) / count
+    # Rounding may make the estimate of β² slightly negative.
     return float(min(max(beta, 0.0), delta) / delta)

@@ -78,4 +78,6 @@ def _majority_class(votes: NDArray[np.int64], classes: int) -> Codes:
     for rank in reversed(range(k)):
         tally[rows, votes[:, rank]] += 1
         first[rows, votes[:, rank]] = rank
+    # A rank is at most k, so one vote more outweighs any rank, and ranks decide between equal numbers of
+    # votes.
     return np.asarray((tally * (k + 1) - first).argmax(axis=1))

@@ -34,6 +34,7 @@ def leep(probabilities: Any, labels: Any) -> float:
     seen = mass > 0  # source classes without any probability do not count
     conditional = joint[:, seen] / mass[seen]
     expected = (conditional[codes] * theta[:, seen]).sum(axis=1)
+    # Rounding may lead to sums slightly above 1, whose logarithm would be positive.
     return float(np.mean(np.log(np.minimum(expected, 1.0))))
 
 

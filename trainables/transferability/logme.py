@@ -56,7 +56,10 @@ def class_evidences(matrix: Matrix, targets: Matrix) -> Matrix:
     """Return the largest log evidence of each column of ``targets`` (n, K) under ``matrix`` (n, D): (K,)."""
     found = spectrum(matrix)
     projected = (found.left.T @ targets) ** 2
+    # Rounding may make the difference slightly negative.
     rest = np.maximum((targets**2).sum(axis=0) - projected.sum(axis=0), 0.0)
+    # A factor of the features changes σ² and the best r alike, so with a largest σ² of 1 one range of r
+    # serves all features.
     scaled = found.squares / found.squares[0] if len(found.squares) else found.squares
     lines = zip(projected.T, rest, strict=True)
     return np.array([_max_evidence(scaled, own, float(left), len(matrix)) for own, left in lines])
@@ -76,6 +79,7 @@ def _max_evidence(squares: Matrix, projected: Matrix, rest: float, count: int) -
         method="bounded",
         options={"xatol": 1e-6},
     )
+    # The bounded search never evaluates its bounds and may end below the best point of the grid.
     return max(float(-found.fun), tried[best])
 
 

@@ -110,6 +110,8 @@ def _read_limits(file: Path) -> AutoscalingLimits | None:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
         most, head = int(content["max_workers"]), content.get("head_node_type")
         types = content["available_node_types"].items()
+        # Ray's defaults where the file states no ``max_workers`` of a type: no further node of the head's
+        # type, and of the others as many as the cluster may have.
         kinds = [_node_type(name, facts, most, default=0 if name == head else most) for name, facts in types]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return None  # not on a head that `ray up` made, or not a file that Ray could use

@@ -67,6 +67,8 @@ class ClusterWatchdog:
                         f"address: {name} at {host}:{port} has not answered for {self.lost_after_seconds:.0f} s. All "
                         "results are kept: when the cluster is back, run the same command again to resume"
                     )
+                    # The driver reads ``lost`` in its loops and ends the search by itself; the process is
+                    # only killed if that fails.
                     self._end()
                     return
 

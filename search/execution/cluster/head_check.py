@@ -92,6 +92,8 @@ def check_head(address: str) -> Finding:
 def readable_connection_error(error: Exception) -> str:
     """Return Ray's message about a failed connection; a shorter one if the versions differ."""
     found = re.findall(r"(Ray|Python): (\S+)", str(error)) if "Version mismatch" in str(error) else []
+    # Ray's message contains the versions of Ray and of Python twice, first the cluster's and then this
+    # machine's.
     if len(found) != 4:
         return str(error)
     cluster, mine = (

@@ -50,6 +50,8 @@ def start_engine(node: str, session: SessionSpec, threads: int, gpus: Sequence[s
         "num_cpus": 0,
         "max_concurrency": MAX_CONCURRENT_CALLS,
         "max_restarts": -1,
+        # The engine must not start elsewhere: trial actors kill it by its process number, and it was assigned
+        # this node's GPUs.
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
     seen = gpus or _gpus_without_request(session)

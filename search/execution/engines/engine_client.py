@@ -95,6 +95,8 @@ class SharedEngine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             raise EngineLost(ENGINE_HUNG) from error
+        # Ray raises an error of the engine's own code as an instance of its class, so UnknownTrial can be
+        # caught by name.
         except (RayActorError, UnknownTrial) as error:
             # UnknownTrial: the engine died and Ray restarted it between two calls, so this process never saw the death.
             raise self._loss() from error

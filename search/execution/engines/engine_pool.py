@@ -78,6 +78,8 @@ class EnginePool:
     def preload(self, paths: WorkbenchPaths) -> None:
         """Let every engine, including those of later nodes, open a workbench ahead of its first trial."""
         with self._lock:
+            # The lock makes sure that an engine which a refresh is starting either is in ``engines`` below or
+            # finds ``_preloaded`` when it has started.
             self._preloaded = paths
             # The result is not awaited: if a workbench cannot be opened, the first trial fails with the same error.
             for engine in self.engines:

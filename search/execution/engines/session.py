@@ -105,6 +105,8 @@ def connect(
     Raises:
         ClusterError: there is no cluster, or no node can run a trial.
     """
+    # Ray and Tune read some of these variables when they are imported, so the variables are set before the
+    # import.
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
@@ -112,6 +114,7 @@ def connect(
     from search.execution.cluster.ray_internals import require_private_api
 
     require_private_api()
+    # A program that has connected to Ray itself keeps its connection after the search.
     mine = not ray.is_initialized()
     with _quiet_ray(verbose), tempfile.TemporaryDirectory(prefix="unfreeze-") as empty:
         if mine:
@@ -267,6 +270,8 @@ def _polling_nodes(pool: EnginePool) -> Iterator[None]:
         yield
     finally:
         over.set()
+        # If the cluster is lost, a refresh may hang in a call of Ray. The thread is a daemon, so it may be
+        # left behind.
         thread.join(timeout=NODE_POLL_SECONDS)
 
 
@@ -278,6 +283,7 @@ def _endpoints() -> dict[str, tuple[str, int]]:
 
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
+    # IPv6 addresses have brackets around the host, which sockets do not accept.
     endpoints = {"the head of the Ray cluster": (host.strip("[]"), int(port))}
     here = alive_nodes(ray.nodes()).get(context.get_node_id())
     return endpoints | ({"Ray on this machine": (here.host, here.port)} if here else {})

@@ -67,6 +67,8 @@ class EngineTrials:
         Returns:
             The number of epochs that the trial has completed.
         """
+        # The process of this trial's actor may have died without ending the trial here. Its old training
+        # holds a program and memory.
         self.end(request.key)
         try:
             trial = self._start(request)
@@ -139,6 +141,7 @@ def _saved(file: Path | None) -> Iterator[Path]:
 
 def _run_epoch(key: str, trial: _RunningTrial) -> EpochResult:
     training = trial.training
+    # A trial that is done must not train beyond its last epoch; the last epoch is reported again instead.
     pending = trial.pending or ([training.last] if training.done and training.last else [])
     if pending:
         metrics = pending.pop(0)
@@ -148,6 +151,8 @@ def _run_epoch(key: str, trial: _RunningTrial) -> EpochResult:
         inject_fault(key, training.feed.batch_size)
         # Plain Python numbers travel, and not NumPy's, which JSON does not know.
         metrics = EpochMetrics.from_result(vars(training.run_epoch()))
+        # The checkpoint is written before the epoch is reported, so that the ledger is never ahead of the
+        # checkpoints, unless a checkpoint cannot be written. The opposite case is handled in ``begin``.
         unsaved = _save(training, trial.checkpoint)
     except Exception as error:  # noqa: BLE001 - an error of a model or a method ends its trial, not the search
         return _with_cost(replace(_failure(error), epoch=training.epoch), training)

@@ -50,6 +50,7 @@ class Workbenches:
                     unlabelled=paths.unlabelled,
                     refit=paths.refit,
                     remember=(lambda: self.local_folder(remember)) if remember else None,
+                    # The lock is not reentrant, so opening the teacher at this point would deadlock.
                     teacher=(lambda: self.open(teacher)) if teacher else None,
                 )
             return self._opened[paths]

@@ -59,6 +59,8 @@ class IncrementalTPESampler(TPESampler):
         if _multi_objective(study):
             return {}
         shared = self._shared_space.calculate(study)
+        # Optuna's own sampler leaves out parameters with a single possible value, too: there is nothing to
+        # model.
         found = {name: values for name, values in shared.items() if not values.single()}
         # The depth is missing from the shared space exactly if its range differs between trials.
         self._depths = _depths_by_backbone(study) if BACKBONE in found and DEPTH not in shared else {}

@@ -104,6 +104,8 @@ def export_model(
                 f"--format: expected predictions in {name} that differ from those of Keras by at most {TOLERANCE:g}, "
                 f"received {difference:.2g}; nothing was written"
             )
+        # A folder with content cannot be replaced by a rename. The new export is complete and checked at this
+        # point.
         if target.is_dir():
             shutil.rmtree(target)
         temporary.replace(target)

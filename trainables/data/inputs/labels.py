@@ -76,6 +76,7 @@ def _encoded(column: Any, what: str, place: str) -> tuple[NDArray[np.int64], lis
 
 
 def _blank(value: LabelValue | None) -> bool:
+    # Only NaN differs from itself.
     return value is None or (not value.strip() if isinstance(value, str) else value != value)
 
 

@@ -103,6 +103,7 @@ class Tables:
         facts = self._facts
         classes, notes = self._classes()
         index = {name: number for number, name in enumerate(classes)}
+        # A code of NO_LABEL is -1 and selects the last entry, which is NO_LABEL again.
         labels = [
             np.array([*(index[name] for name in each.names), NO_LABEL], dtype=np.int64)[each.codes]
             for each in facts

@@ -135,6 +135,8 @@ def _image(entry: os.DirEntry[str], skipped: SkippedFiles) -> ImageFile | None:
     if _ignored(entry.name) or Path(entry.name).suffix.lower() in NON_IMAGE_EXTENSIONS:
         skipped.add(entry.name)
         return None
+    # A dead link is listed as an image, so that decoding reports it by its name instead of leaving it out
+    # silently.
     if dead_link:
         return ImageFile(entry.path, -1, 0)
     status = entry.stat()

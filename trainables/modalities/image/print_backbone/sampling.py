@@ -77,6 +77,7 @@ class PrintBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> tuple[Any, NDArray[np.int64]]:
         rng = np.random.default_rng([self.seed, 2, index])
         drawn = np.searchsorted(self.cumulative, rng.random(self.batch_size), side="right")
+        # Rounding may leave the last cumulative sum slightly below 1, and a draw above it.
         glyphs = self.chosen[np.minimum(drawn, len(self.chosen) - 1)]
         return as_pixels(distort(self.glyphs.images[glyphs], rng, self.how)), self.glyphs.labels[glyphs]
 

@@ -62,6 +62,7 @@ def warp(images: Floats, x: Floats, y: Floats) -> Floats:
     count = len(images)
     padded = np.zeros((count, CANVAS + 2, CANVAS + 2), np.float32)
     padded[:, 1:-1, 1:-1] = images
+    # The upper bound keeps the right and the lower neighbour of each sample inside the padding.
     x, y = np.clip(x + 1, 0, CANVAS + 0.999), np.clip(y + 1, 0, CANVAS + 0.999)
     left, top = x.astype(np.int32), y.astype(np.int32)
     right, below = x - left, y - top
