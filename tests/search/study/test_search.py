@@ -151,7 +151,8 @@ def test_flags_yaml_and_python_give_the_same_trials(tmp_path: Path) -> None:
     by_python = run_search(config)
     flags = ["--storage", str(tmp_path / "flags"), "--no-register", "--seed", "11", "--quiet"]
     flags += ["--trials", "2", "--epochs", "2", "--baseline-trials", "0"]
-    flags += ["--confirm-seeds", "1", "--max-concurrent", "1"]
+    flags += ["--confirm-seeds", "1", "--max-concurrent", "1", "--probe", "off", "--finalists", "1"]
+    flags += ["--no-refit"]
     assert cli.main(["search", *flags]) == 0
     by_flags = read_record("digits", str(tmp_path / "flags"))
 
