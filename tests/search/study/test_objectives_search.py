@@ -23,16 +23,16 @@ from search.records.predictions import read_predictions
 from trainables.errors import LedgerError
 
 FIRST = (
-    {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 0, "augmentation_strength": 0.0},
-    {"unfreeze_depth": 2, "learning_rate": 0.004, "head_units": 256, "augmentation_strength": 0.0},
-    {"unfreeze_depth": 0, "learning_rate": 0.0001, "head_units": 256, "augmentation_strength": 0.0},
+    {"unfreeze_depth": 4, "learning_rate": 0.01, "head_units": 0, "augmentation_strength": 0.0},
+    {"unfreeze_depth": 2, "learning_rate": 0.001, "head_units": 256, "augmentation_strength": 0.0},
+    {"unfreeze_depth": 4, "learning_rate": 0.01, "head_units": 256, "augmentation_strength": 0.0},
 )
-"""A small model that is hardly trained, a large one that is well trained, and a large one that is hardly trained; the
-scheduler stops the last, or the others dominate it.
+"""A small model that is trained badly, a large one that is trained well, and a large one that is trained badly; the
+scheduler stops the last, or the second dominates it.
 """
 
 BETTER = {"unfreeze_depth": 2, "learning_rate": 0.005, "head_units": 0, "augmentation_strength": 0.0}
-"""A small model that is well trained: it dominates the first."""
+"""A small model that is trained well: it dominates the first."""
 
 OBJECTIVES = ("val_accuracy", "parameters")
 
