@@ -19,6 +19,7 @@ from virtual_network import HOME, SHARED, Host, VirtualNetwork
 from search.ledger.reader import read_record
 from search.records.record import SearchRecord
 from trainables.errors import LedgerError
+from trainables.methods.methods import PROBE
 
 PATIENCE = float(os.environ.get("UNFREEZE_CLUSTER_TEST_SECONDS", "300"))
 """Time limit of each step in seconds. On an idle machine a step takes a tenth of it."""
@@ -37,6 +38,9 @@ head_units: 0
 augmentation_strength: 0
 """
 """All trials have the same shape, so each machine compiles only once."""
+
+TRIALS_ONLY = "--probe off --finalists 1 --no-refit"
+ALL_STAGES = "--probe on --finalists 2 --refit"
 
 # This script runs on the head, because the servers of the head only accept local connections.
 _ASK = """
@@ -72,11 +76,13 @@ def all_nodes_are_there(network: VirtualNetwork) -> None:
     until(joined, "a head and two workers")
 
 
-def submit(network: VirtualNetwork, name: str) -> subprocess.Popen[str]:
+def submit(network: VirtualNetwork, name: str, stages: str = TRIALS_ONLY) -> subprocess.Popen[str]:
     """Run ``ray submit cluster.yaml search.py -- …``, with spaces in the search's name and in a file name."""
     (network.shared / "the space.yaml").write_text(SPACE)
     line = f"""ray submit cluster.yaml search.py -- --name '"{name}"' --space '"{SHARED}/the space.yaml"' """
-    line += f"--trials {TRIALS} --epochs {EPOCHS} --scheduler none --baseline-trials 0 --confirm-seeds 1"
+    line += (
+        f"--trials {TRIALS} --epochs {EPOCHS} --scheduler none --baseline-trials 0 --confirm-seeds 1 {stages}"
+    )
     log = network.folder / f"{name}.txt"
     return network.hosts["laptop"].start("bash", "-c", f"cd ~/unfreeze/cluster && {line}", log=log)
 
@@ -116,7 +122,9 @@ def check_whole(network: VirtualNetwork, name: str) -> None:
     assert record is not None
     assert [trial.number for trial in record.trials] == list(range(TRIALS))
     assert [(t.number, t.state, t.error) for t in record.trials if t.state != "complete"] == []
-    assert all([e.epoch for e in trial.epochs] == list(range(1, EPOCHS + 1)) for trial in record.trials)
+    for trial in record.trials:
+        last = 1 if trial.method == PROBE else EPOCHS
+        assert [e.epoch for e in trial.epochs] == list(range(1, last + 1))
     head = network.hosts["head"]
     experiment = ask(head, f"{_MLFLOW}/experiments/get-by-name?experiment_name=unfreeze%2Fdigits")[
         "experiment"
@@ -156,7 +164,7 @@ def test_ray_up_installs_unfreeze_on_every_node_and_starts_all_workers(network: 
 
 
 def test_a_search_runs_on_both_workers(network: VirtualNetwork) -> None:
-    running = submit(network, "both of them")
+    running = submit(network, "both of them", ALL_STAGES)
     assert running.wait(PATIENCE) == 0, said(network, "both of them")
     check_whole(network, "both of them")
     assert [trained_on(network.hosts[name]) for name in WORKERS] == [2, 2]

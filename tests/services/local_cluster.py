@@ -166,6 +166,9 @@ class ClusterSearch:
             "1",
             "--probe",
             "off",
+            "--finalists",
+            "1",
+            "--no-refit",
             *self.arguments,
         ]
         with self._log.open("w") as log:
