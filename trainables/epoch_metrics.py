@@ -7,7 +7,8 @@ The same object goes from the training loop through the ledger to MLflow and the
    Ray Tune.
 3. :class:`search.execution.searcher.LedgerSearcher` writes it to the ledger by
    :meth:`search.ledger.ledger.Ledger.report`.
-4. :class:`search.tracking.delivery.Delivery` receives the changed record and wakes its thread, in which
+4. :class:`search.study.phase.Phase` publishes the changed record, a few times per second at most, to the
+   :class:`search.tracking.delivery.Delivery` that ``PhaseRunner.delivery`` has opened. It wakes its thread, in which
    :class:`search.tracking.mirror.Mirror` sends MLflow what it does not have yet.
 
 The directions, units and descriptions of the metrics are in :mod:`search.records.metrics`.
@@ -49,7 +50,10 @@ class EpochMetrics:
         return float(getattr(self, name))
 
     def better_than(self, other: EpochMetrics | None, metric: str) -> bool:
-        """Return whether this epoch's weights should be kept instead of ``other``'s; ties go to the lower loss."""
+        """Return whether this epoch's weights should be kept instead of ``other``'s.
+
+        Ties, and every metric other than ``val_accuracy``, go to the lower validation loss.
+        """
         if other is None:
             return True
         if metric == "val_accuracy" and self.val_accuracy != other.val_accuracy:

@@ -356,8 +356,8 @@ class SearchConfig(BaseModel):
         2,
         ge=0,
         le=1000,
-        description="How often a trial that crashed or hung resumes from its checkpoint before it counts as "
-        "failed. The loss of a node does not count.",
+        description="How often a trial whose process died or hung resumes from its checkpoint before it counts "
+        "as failed. The loss of a node does not count. A trial that raises an error fails at once.",
     )
     trial_timeout: Annotated[Duration | None, Option("resources", "TIME", unset="no limit")] = Field(
         None,

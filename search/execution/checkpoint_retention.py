@@ -5,6 +5,8 @@
 - A trial that has ended keeps its checkpoint if it is among the ``keep_best`` best and there is room. It holds the best
   and the last epoch with the optimizer, so that a user can rebuild or continue the model. The search itself does not
   need it, because the winner is trained again.
+- Of the ended trials, those without a rank lose theirs at once, and the worst follow. Only when none are left are the
+  older checkpoints of running trials removed.
 
 Nothing is remembered between runs of the command: what may stay follows from the ledger and from the folders.
 """

@@ -8,6 +8,8 @@ A trial may be retried ``max_retries`` times after failures that were its own. T
 These are not counted: a lost node, an engine that another trial crashed, and the one attempt with batches of half the
 size after a lack of memory (``out_of_memory``). Which trial crashed a shared engine is found out by
 :mod:`search.execution.crash_attribution`.
+
+A trial that raised a Python exception never comes here: it would raise it again, so the searcher ends it as failed.
 """
 
 from __future__ import annotations

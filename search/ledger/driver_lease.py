@@ -1,9 +1,10 @@
 """Makes sure that one process at a time drives a search whose ledger is on a database server.
 
-A search in a storage folder is protected by a file lock; a file lock does not reach other machines. Here the driver
-holds a lease: a row of the ledger that it changes every few seconds (its heartbeat). A process that wants to drive the
-search watches the row. If it changes, its holder is alive. If it does not change for :data:`EXPIRY_SECONDS`, the holder
-is dead, or suspended (its machine sleeps, its process is stopped), and the lease is taken over.
+Every search holds a file lock on its storage folder. A driver on another machine may use the same ledger with another
+storage, which the file lock does not see. With a ledger on a database server, the driver therefore holds a lease, too:
+a row of the ledger that it changes every few seconds (its heartbeat). A process that wants to drive the search watches
+the row. If it changes, its holder is alive. If it does not change for :data:`EXPIRY_SECONDS`, the holder is dead, or
+suspended (its machine sleeps, its process is stopped), and the lease is taken over.
 
 A suspended driver may wake up at any time and go on writing. Each of its transactions therefore checks the lease first
 (:meth:`Lease.fence`), and it checks the lease before it writes anywhere else (:meth:`Lease.check`).

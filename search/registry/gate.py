@@ -1,4 +1,8 @@
-"""Decide whether the challenger is promoted: a pure function of two versions' predictions on the same test images."""
+"""Decide whether the challenger is promoted.
+
+The decision is a pure function of two versions' predictions on the same test images, of their serving costs and of
+their input forms. :func:`apply_forgetting_limit` may refuse a challenger afterwards that lost too much of an old task.
+"""
 
 from __future__ import annotations
 
@@ -108,9 +112,10 @@ def decide_promotion(
     """Decide whether ``challenger`` replaces ``champion``.
 
     With a champion, the challenger passes as ``better`` if the whole interval of its gain is above 0, and as
-    ``cheaper`` if the interval is above ``-margin`` and some serving cost is lower while none is higher. McNemar's
-    test of the two served models must not contradict: the challenger's model may be significantly worse in the
-    second case only, and by at most ``margin``. Without a champion, the challenger passes as ``first`` if its gain
+    ``cheaper`` if the interval is at or above ``-margin`` and some serving cost is lower while none is higher.
+    McNemar's test of the two served models must not contradict: the challenger's model may be significantly worse in
+    the second case only, and by at most ``margin``. With a champion, a side that was trained with a single seed does not
+    pass: the variance between seeds is unknown then. Without a champion, the challenger passes as ``first`` if its gain
     over the baseline from scratch and over the majority class is significantly above 0.
 
     Args:

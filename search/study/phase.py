@@ -84,7 +84,8 @@ class Phase:
         checkpoints: folder of the trials' checkpoints.
         logs: folder of the logs of driver and engines.
         storage: folder of all searches.
-        notify: receives the newest record after changes, at most every :data:`PUBLISH_SECONDS`.
+        notify: receives the newest record after changes, at most every :data:`PUBLISH_SECONDS`. It is the view's;
+            ``PhaseRunner.delivery`` adds the delivery to MLflow.
         limit: number of trials that the ledger holds in the end.
         epoch_plan: the number of epochs of each trial; ``config.epochs`` is the largest.
         trainable: class of the actors by which Ray Tune runs trials.

@@ -49,7 +49,8 @@ class PhaseRunner:
     Attributes:
         config: of the search.
         retention: one budget for the checkpoints of all phases.
-        lease: keeps other drivers out of a ledger on a database server; None for a ledger in the storage.
+        lease: keeps other drivers out of a ledger on a database server; None for a ledger in the storage, which
+            the file lock of ``workspace`` protects.
     """
 
     config: SearchConfig
@@ -68,7 +69,9 @@ class PhaseRunner:
 
     @contextmanager
     def holding_lease(self) -> Iterator[None]:
-        """Keep other machines out of a ledger on a database server. A ledger in the storage has a file lock.
+        """Keep other machines out of a ledger on a database server.
+
+        The file lock on the storage, which every search holds, does not reach drivers with another storage.
 
         The lease has to be held before the ledger is read: a driver that loses it may still be writing.
         """

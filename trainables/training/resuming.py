@@ -61,13 +61,14 @@ def load_training(training: Training, path: Path) -> None:
         end = len(checkpoint.optimizer) - training.state_size
         training.program.write(checkpoint.weights, checkpoint.optimizer[:end])
         training.restore_method_state(checkpoint.optimizer[end:])
+        best, last = (
+            EpochMetrics(**metrics) if metrics else None  # type: ignore[arg-type]
+            for metrics in (checkpoint.best, checkpoint.last)
+        )
+        saved = checkpoint.history if checkpoint.history is not None else [checkpoint.last or {}]
+        history = [EpochMetrics(**metrics) for metrics in saved if metrics]  # type: ignore[arg-type]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"checkpoint {path}: expected one of this trial, received {error}") from error
     training.epoch = checkpoint.epoch
     training.best_weights = checkpoint.best_weights
-    training.best, training.last = (
-        EpochMetrics(**metrics) if metrics else None  # type: ignore[arg-type]
-        for metrics in (checkpoint.best, checkpoint.last)
-    )
-    history = checkpoint.history if checkpoint.history is not None else [checkpoint.last or {}]
-    training.history = [EpochMetrics(**metrics) for metrics in history if metrics]  # type: ignore[arg-type]
+    training.best, training.last, training.history = best, last, history

@@ -199,6 +199,9 @@ def test_weights_of_the_best_and_last_epoch_are_written_once_if_equal(tmp_path: 
         {"seeing": 7},
         {"account": {"stages": {"data": "long"}, "counts": {}}},
         {"account": {"stages": {}, "counts": {"hits": None}}},
+        {"best": {"epoch": 1}},
+        {"last": {"epoch": 1, "val_auroc": 0.5}},
+        {"history": [{"epoch": 1}]},
     ],
 )
 def test_a_checkpoint_with_wrong_content_is_refused(
