@@ -114,9 +114,9 @@ def decide_promotion(
     With a champion, the challenger passes as ``better`` if the whole interval of its gain is above 0, and as
     ``cheaper`` if the interval is at or above ``-margin`` and some serving cost is lower while none is higher.
     McNemar's test of the two served models must not contradict: the challenger's model may be significantly worse in
-    the second case only, and by at most ``margin``. With a champion, a side that was trained with a single seed does not
-    pass: the variance between seeds is unknown then. Without a champion, the challenger passes as ``first`` if its gain
-    over the baseline from scratch and over the majority class is significantly above 0.
+    the second case only, and by at most ``margin``. With a champion, a side that was trained with a single seed does
+    not pass: the variance between seeds is unknown then. Without a champion, the challenger passes as ``first`` if its
+    gain over the baseline from scratch and over the majority class is significantly above 0.
 
     Args:
         challenger: the version to promote.
