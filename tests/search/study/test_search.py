@@ -218,7 +218,7 @@ def test_patience_ends_a_search_that_has_converged(tmp_path: Path) -> None:
 
 
 def test_a_time_budget_ends_the_search_and_every_trial_has_a_final_state(tmp_path: Path) -> None:
-    settings = {**SMALL, "trials": 500, "epochs": 30, "time_budget": "12s", "scheduler": "none"}
+    settings = {**SMALL, "trials": 500, "epochs": 30, "time_budget": "20s", "scheduler": "none"}
     result = run_search(SearchConfig(storage=str(tmp_path), register=False, **settings))
     assert result.record.stopped == "time_budget"
     assert all(t.finished for t in result.record.trials)
