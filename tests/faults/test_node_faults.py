@@ -60,7 +60,14 @@ def uninterrupted(record: SearchRecord, number: int, storage: Path) -> list[floa
         next(storage.glob("digits/backbone-*.keras")), next(storage.glob(".data/*/task.json")).parent
     )
     engine = Engine(threads=1)
-    config = TrialConfig(trial.method, dict(trial.params), epochs=EPOCHS, seed=trial.seed, batch_size=2)
+    config = TrialConfig(
+        trial.method,
+        dict(trial.params),
+        epochs=EPOCHS,
+        seed=trial.seed,
+        batch_size=2,
+        head_init=trial.head_init,
+    )
     engine.begin(TrialRequest("again", config, paths))
     results = [engine.epoch("again") for _ in range(EPOCHS)]
     losses = [result.metrics.train_loss for result in results if result.metrics is not None]
