@@ -65,7 +65,8 @@ class Probe(Training):
     There is no gradient step, and the seed has no influence (:mod:`trainables.training.probes.frozen_probe`).
 
     The parameters ``unfreeze_depth`` and ``head_units`` are 0. With an ``augmentation_strength`` above 0, a candidate
-    that sees augmented images is tried, too.
+    that sees augmented images is tried, too. ``probe_depth`` is the number of blocks above the cut, if that has been
+    chosen before; otherwise several cuts are tried.
     """
 
     feed: ProbeFeed
@@ -114,7 +115,10 @@ class Probe(Training):
 
     def _train_and_evaluate(self) -> tuple[float, float, float]:
         """Fit the probe; return (training loss, validation loss, validation accuracy)."""
-        choice, weights = choose_probe(self.bench, self.config.number("augmentation_strength"), self.account)
+        cut = int(self.config.number("probe_depth")) if "probe_depth" in self.config.params else None
+        choice, weights = choose_probe(
+            self.bench, self.config.number("augmentation_strength"), self.account, cut
+        )
         self._use(choice)
         self.program.write(weights)
         return self._training_loss(), *self.evaluate("validation")

@@ -205,7 +205,7 @@ def training_config(candidate: ConfirmationCandidate, seed: int, config: SearchC
     trial = candidate.trial
     return TrialConfig(
         method=trial.method,
-        params=dict(trial.params),
+        params={**trial.params, **_chosen_probe(trial)},
         epochs=candidate.epochs,
         batch_size=trial.batch_size or config.batch_size,  # a trial that lacked memory had smaller batches
         seed=seed,
@@ -215,6 +215,14 @@ def training_config(candidate: ConfirmationCandidate, seed: int, config: SearchC
         stop_epoch=candidate.refit_epochs,
         keep="best" if candidate.refit_epochs is None else "last",
     )
+
+
+def _chosen_probe(trial: TrialRecord) -> Parameters:
+    """Return what a trial of the frozen probe chose, as parameters: the same cut, and views only if they won."""
+    cost = trial.cost
+    if trial.method != PROBE or "probe_depth" not in cost:
+        return {}
+    return {"probe_depth": int(cost["probe_depth"]), "augmentation_strength": float(cost["probe_strength"])}
 
 
 def run_file(directory: Path, trial: TrialRecord, seed: int, suffix: str) -> Path:

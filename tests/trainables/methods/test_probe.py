@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,6 +99,15 @@ def test_the_cost_says_what_was_chosen(bench: Workbench) -> None:
     other = begin(TrialConfig("finetune", params), bench)
     assert not [key for key in other.cost().to_json() if key.startswith("probe")]
     other.release()
+
+
+def test_a_cut_that_was_chosen_before_is_the_only_one_that_is_tried(bench: Workbench) -> None:
+    training = begin(TrialConfig("probe", {**PARAMS, "probe_depth": 1}), bench)
+    training.run_epoch()
+    cost = training.cost().to_json()
+    training.release()
+    assert cost["probe_depth"] == 1
+    assert {each["depth"] for each in json.loads(str(cost["probe_candidates"]))} == {1}
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -116,13 +116,16 @@ class ProbeChoice:
         }
 
 
-def choose_probe(bench: Workbench, strength: float, account: CostAccount) -> tuple[ProbeChoice, Weights]:
+def choose_probe(
+    bench: Workbench, strength: float, account: CostAccount, depth: int | None = None
+) -> tuple[ProbeChoice, Weights]:
     """Fit all candidates, unless this process or this machine has them, and return the best one.
 
     Args:
         bench: backbone and data.
         strength: of augmentation; 0 to try none. Without views it has no effect.
         account: is charged with the seconds.
+        depth: number of blocks above the only cut to try; None to try several.
 
     Returns:
         The choice; kernel (C, K) and bias (K,) of the winner, float32, which may be shared: do not change them.
@@ -133,8 +136,9 @@ def choose_probe(bench: Workbench, strength: float, account: CostAccount) -> tup
     with account.timing("probe"):
         # The lowest cut first: the activations at each cut are then computed from those below, in one pass over the
         # images.
-        fitted = {depth: _fitted(bench, depth, 0.0, account) for depth in reversed(candidate_depths(bench))}
-        tried = [fitted[depth] for depth in sorted(fitted)]
+        depths = candidate_depths(bench) if depth is None else [depth]
+        fitted = {each: _fitted(bench, each, 0.0, account) for each in reversed(depths)}
+        tried = [fitted[each] for each in sorted(fitted)]
         best = min(tried, key=_loss)
         level = nearest_level(strength)
         if level > 0 and bench.activations.views > 0:

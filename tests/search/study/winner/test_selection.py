@@ -15,7 +15,7 @@ from search import SearchConfig
 from search.execution.engines.jobs import ValidationResult
 from search.records.predictions import pack_bits, pack_floats
 from search.records.record import Outcome, SearchRecord, Selection, TrialRecord
-from search.study.winner.confirmation import ConfirmationCandidate
+from search.study.winner.confirmation import ConfirmationCandidate, training_config
 from search.study.winner.selection import (
     Contest,
     SelectionPlan,
@@ -277,6 +277,17 @@ def test_each_training_leaves_its_file_and_is_not_repeated(
     )
     trained(tmp_path / "winner", config)
     assert len(dispatched.configs) == 6
+
+
+@pytest.mark.parametrize(("strength", "views"), [(0.0, 0), (0.5, 2)])
+def test_a_probe_is_trained_again_at_the_cut_that_it_chose(strength: float, views: int) -> None:
+    cost = {"probe_depth": 2, "probe_strength": strength, "probe_views": views}
+    params = {"unfreeze_depth": 0, "head_units": 0, "augmentation_strength": 0.5}
+    probe = replace(finished_trial(0, method="probe"), params=params, cost=cost)
+    found = training_config(ConfirmationCandidate(probe, 1, 1), 7, SearchConfig()).params
+    assert found == {**params, "probe_depth": 2, "augmentation_strength": strength}
+    other = replace(finished_trial(1), params=params, cost=cost)
+    assert training_config(ConfirmationCandidate(other, 4, 2), 7, SearchConfig()).params == params
 
 
 @pytest.mark.parametrize(
