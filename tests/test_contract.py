@@ -40,6 +40,7 @@ class ContractSearch:
             baseline_trials=BASELINE,
             epochs=EPOCHS,
             confirm_seeds=2,
+            finalists=2,
             seed=1,
         )
         self.result: SearchResult = run_search(self.config)
