@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.same_work import conditions
 from benchmarks.studies.early_stopping import write_task
+from benchmarks.studies.training_length import configurations
 from trainables.backbones.spec import BackboneSpec
 from trainables.methods.methods import begin
 from trainables.modalities.image.backbones import load
@@ -34,20 +35,8 @@ from trainables.training.trial_config import TrialConfig
 from trainables.training.workbench import Workbench
 
 EPOCHS = 24
-
-
-def configurations(count: int, seed: int) -> list[dict[str, Any]]:
-    """Return random parameters such as the finalists of a search have."""
-    generator = np.random.default_rng(seed)
-    return [
-        {
-            "unfreeze_depth": int(generator.integers(1, 5)),
-            "learning_rate": float(10 ** generator.uniform(-3.7, -2.7)),
-            "head_units": int(generator.choice([0, 64, 128, 256])),
-            "augmentation_strength": float(generator.choice([0, 0.25, 0.5])),
-        }
-        for _ in range(count)
-    ]
+FINALISTS: dict[str, Any] = {"depths": (1, 4), "rates": (-3.7, -2.7), "strengths": (0, 0.25, 0.5)}
+"""Ranges of random parameters such as the finalists of a search have."""
 
 
 def best_epoch(bench: Workbench, params: dict[str, Any], seed: int) -> int:
@@ -92,7 +81,7 @@ def main() -> None:
             file = write_task(name, Path(folder) / f"{name}.parquet", given.labels, seed=0)
             task = prepare(str(file), image_size=(32, 32), directory=Path(folder) / name).directory
             plain, whole = (Workbench.open(backbone, task, refit=refit) for refit in (False, True))
-            for number, params in enumerate(configurations(given.configurations, seed=1)):
+            for number, params in enumerate(configurations(given.configurations, seed=1, **FINALISTS)):
                 seeds = range(given.seeds)
                 chosen = max(1, round(float(np.mean([best_epoch(plain, params, s) for s in seeds]))))
                 ways = {"stop": (EPOCHS, chosen), "short": (chosen, chosen), "whole": (EPOCHS, EPOCHS)}

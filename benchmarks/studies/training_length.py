@@ -38,15 +38,29 @@ BATCH_SIZE = 32
 SHARES = (0.05, 0.1, 0.2, 1 / 3, 0.5, 1.0)
 
 
-def configurations(count: int, seed: int) -> list[dict[str, Any]]:
-    """Return random parameters within the ranges of the core space."""
+def configurations(
+    count: int,
+    seed: int,
+    depths: tuple[int, int] = (0, 4),
+    rates: tuple[float, float] = (-4, -1.5),
+    strengths: Sequence[float] = (0, 0.25, 0.5, 0.75, 1),
+) -> list[dict[str, Any]]:
+    """Return random parameters; the defaults are the ranges of the core space.
+
+    Args:
+        count: number of configurations.
+        seed: of the random numbers.
+        depths: lowest and highest number of unfrozen blocks.
+        rates: decimal logarithms of the lowest and the highest learning rate.
+        strengths: of augmentation.
+    """
     generator = np.random.default_rng(seed)
     return [
         {
-            "unfreeze_depth": int(generator.integers(0, 5)),
-            "learning_rate": float(10 ** generator.uniform(-4, -1.5)),
+            "unfreeze_depth": int(generator.integers(depths[0], depths[1] + 1)),
+            "learning_rate": float(10 ** generator.uniform(*rates)),
             "head_units": int(generator.choice([0, 64, 128, 256])),
-            "augmentation_strength": float(generator.choice([0, 0.25, 0.5, 0.75, 1])),
+            "augmentation_strength": float(generator.choice(strengths)),
         }
         for _ in range(count)
     ]
